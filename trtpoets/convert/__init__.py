@@ -1,0 +1,1 @@
+"""A classifier to ONNX in each precision. Imports core."""

@@ -1,0 +1,1 @@
+"""The ground: nouns, errors, photos and files. Imports nothing of ours."""

@@ -1,0 +1,181 @@
+"""Writing that survives being killed: temporary name, fsync, rename. Content hashes. Locks between processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
+
+_PART = ".part-"
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of writing at `path` into StorageFailed with something to do about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = f"free some space, or choose another disk; {_free_mib(path)} MiB are free there"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "choose a folder that you may write to: --engines DIR"
+        elif error.errno == errno.ENAMETOOLONG:
+            hint = "choose a shorter name"
+        else:
+            raise
+        raise StorageFailed(f"can't write {path}: {os.strerror(error.errno)}", hint) from error
+
+
+def _free_mib(path: Path) -> int:
+    folder = next((p for p in [path, *path.parents] if p.is_dir()), Path("/"))
+    return shutil.disk_usage(folder).free >> 20
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on leaving without an error it becomes `path`, on disk for good.
+
+    Raises StorageFailed when the disk is full or may not be written; `path` is then as it was.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}{_PART}", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            _umask_mode(part)
+            _sync(part)
+            part.replace(path)
+            _sync(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`; on leaving without an error it takes `path`'s place.
+
+    The old folder is moved aside first, so for an instant `path` may be absent: write the card that vouches for it
+    afterwards, outside it.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}{_PART}", dir=path.parent))
+        old = part.with_name(part.name + ".old")
+        try:
+            part.chmod(0o777 & ~_umask())
+            yield part
+            for file in sorted(part.rglob("*")):
+                if file.is_file():
+                    _sync(file)
+            if path.exists():
+                path.replace(old)
+            part.replace(path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8. File names that are not UTF-8 survive."""
+    with atomic_file(path) as part:
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, for people to read too."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises MissingArtefact, or BadArtefact when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except FileNotFoundError as error:
+        raise MissingArtefact(
+            f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
+        ) from error
+    except ValueError as error:
+        raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_folder(path: Path) -> str:
+    """sha256 (hex) over the names and bytes of all files below a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(
+            f"{file.relative_to(path).as_posix()}\0{sha256_of_file(file)}\0".encode("utf-8", "surrogateescape")
+        )
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at `path` while inside. Raises Busy at once when another process holds it.
+
+    The system drops the lock when its holder dies, however it dies.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read(20).strip() or "unknown"
+            raise Busy(
+                f"another trtpoets (process {holder}) is working on {what}",
+                hint="wait until it has finished, or choose another --name",
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def sweep_parts(folder: Path) -> None:
+    """Delete what killed writers left in `folder`. Call it while holding the lock of that folder."""
+    for part in folder.glob(f".*{_PART}*"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _umask_mode(path: Path) -> None:
+    path.chmod(0o666 & ~_umask())

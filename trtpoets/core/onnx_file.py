@@ -1,0 +1,93 @@
+"""Reading and opening ONNX files: checked before anything native sees them, with what they say about themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.optional import needs
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEC_KEY = "trtpoets.model"
+"""Metadata of an ONNX file: the text of model.json."""
+
+PRECISION_KEY = "trtpoets.precision"
+"""Metadata of an ONNX file: "fp32", "fp16" or "int8"."""
+
+CALIBRATION_KEY = "trtpoets.calibration"
+"""Metadata of an INT8 ONNX file: the hash of the ranges that its scales come from."""
+
+LABELS_KEY = "labels"
+"""Metadata of an ONNX file for other tools: the labels, one a line."""
+
+
+def check_onnx(path: Path) -> Any:
+    """Load and fully check an ONNX file; returns the ModelProto. Raises MissingArtefact or BadArtefact.
+
+    TensorRT's parser ends the process on some files that the checker refuses, so every parse begins here.
+    """
+    with needs("train", reason="reading ONNX files"):
+        import onnx
+    if not path.is_file():
+        raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadArtefact(
+            f"{path} is not a valid ONNX file: {reason}",
+            hint="export it again: trtpoets export NAME --force",
+        ) from error
+    inputs = [value.name for value in model.graph.input]
+    if not inputs or not model.graph.output:
+        raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again")
+    return model
+
+
+def metadata_of(model: Any) -> dict[str, str]:
+    """The metadata of a ModelProto."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def read_onnx(path: Path) -> OnnxModel:
+    """Check an ONNX file that trtpoets wrote, and read what it says about itself.
+
+    Raises MissingArtefact, or BadArtefact when it is damaged or comes from elsewhere.
+    """
+    model = check_onnx(path)
+    metadata = metadata_of(model)
+    try:
+        text, precision = metadata[SPEC_KEY], Precision(metadata[PRECISION_KEY])
+    except (KeyError, ValueError) as error:
+        raise BadArtefact(
+            f"{path} was not written by trtpoets: it does not say how its photos are prepared, nor in which precision",
+            hint="export it with: trtpoets export NAME",
+        ) from error
+    inputs = [value.name for value in model.graph.input]
+    outputs = [value.name for value in model.graph.output]
+    if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
+        raise BadArtefact(f"{path} takes {inputs} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}")
+    return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
+
+
+def open_session(model: Path | bytes, threads: int = 0) -> Any:
+    """An onnxruntime.InferenceSession on the CPU. `threads` is for one operator; 0 leaves it to ONNX Runtime.
+
+    Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
+    """
+    with needs("train", reason="running ONNX files"):
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        what = "the graph" if isinstance(model, bytes) else model
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again") from error

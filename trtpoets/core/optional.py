@@ -1,0 +1,43 @@
+"""The one door to heavy packages: an ordinary import inside, a clear way to mend it outside."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+from trtpoets.core.errors import MissingDependency
+
+
+@contextmanager
+def needs(extra: str, *, reason: str = "") -> Iterator[None]:
+    """Turn an ImportError inside the block into MissingDependency that names the `extra` to install.
+
+    The original text is kept: a broken shared library is an ImportError too.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = getattr(error, "name", None) or "a package"
+        what = f"{reason} needs {missing}" if reason else f"{missing} is needed"
+        raise MissingDependency(
+            f"{what}, and it does not import here: {error}",
+            hint=f"pip install 'trtpoets[{extra}]'",
+        ) from error
+
+
+def tensorflow() -> Any:
+    """Import TensorFlow, quiet, with GPU memory growth on.
+
+    Raises MissingDependency where TensorFlow is absent. Growth must be set before the first GPU operation, so every
+    use of TensorFlow comes through here.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with needs("train", reason="this step"):
+        import tensorflow as tf
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # the GPU is in use already, by a caller of ours: its choice stands
+            break
+    return tf

@@ -1,0 +1,12 @@
+"""How long work tells how far it is. The library only calls; what is drawn is up to the caller."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+Progress = Callable[[str, int, int], None]
+"""Called with the task's words ("bottlenecks"), how many units are done, and how many there are."""
+
+
+def silent(task: str, done: int, total: int) -> None:
+    """Show nothing."""

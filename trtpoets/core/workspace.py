@@ -1,0 +1,165 @@
+"""Where each artefact of engines/<name>/ lives, and the cards that say whether it is still up to date.
+
+A card is a JSON file, written last, that vouches for the files it names: the hash of everything they were made from
+(`key`), the sha256 of each file, and a seal over the card itself. What a card does not vouch for is not there.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
+from trtpoets.core.spec import Flavour, Precision, hash_of
+
+
+def cache_root() -> Path:
+    """The folder of everything that can be computed again: $TRTPOETS_CACHE, or trtpoets in the user's cache folder."""
+    chosen = os.environ.get("TRTPOETS_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtpoets"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder engines/<name>/ and what lives in it. Names only: nothing is read or made."""
+
+    engines: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def folder(self) -> Path:
+        """engines/<name>."""
+        return self.engines / self.name
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever writes here. It lies beside the folder, so that deleting the folder is safe."""
+        return self.engines / f".{self.name}.lock"
+
+    @property
+    def dataset(self) -> Path:
+        """The photos, their labels, splits and hashes, and what was left out."""
+        return self.folder / "dataset.json"
+
+    @property
+    def training(self) -> Path:
+        """How the head was trained: configuration, curves, final accuracy."""
+        return self.folder / "training.json"
+
+    @property
+    def classifier(self) -> Path:
+        """The folder of classifier.keras, saved_model/ and model.json."""
+        return self.folder / "classifier"
+
+    @property
+    def ranges(self) -> Path:
+        """What each tensor was seen to span on the calibration photos."""
+        return self.folder / "ranges.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Accuracy and agreement of every runner on the test photos."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def benchmark(self) -> Path:
+        """Latency and throughput of every runner."""
+        return self.folder / "benchmark.json"
+
+    @property
+    def report(self) -> Path:
+        """Everything above, for scripts."""
+        return self.folder / "report.json"
+
+    @property
+    def page(self) -> Path:
+        """Everything above, for people."""
+        return self.folder / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        """TensorBoard's event files: one folder a run, never deleted."""
+        return self.folder / "logs"
+
+    def onnx(self, precision: Precision) -> Path:
+        """The ONNX file of a precision."""
+        return self.folder / f"{precision.value}.onnx"
+
+    def engine(self, precision: Precision, flavour: Flavour, targets: Iterable[str] = ()) -> Path:
+        """The engine of a precision and flavour, and of the targets asked for by name."""
+        suffix = "".join(f".{target}" for target in sorted(targets))
+        return self.folder / f"{precision.value}.{flavour.value}{suffix}.engine"
+
+
+def check_name(name: str) -> None:
+    """Raise BadInput unless `name` can be one folder's name, on any disk and in any script."""
+    wrong = ""
+    if not name.strip():
+        wrong = "is empty"
+    elif name in (".", "..") or "/" in name or "\\" in name:
+        wrong = "is a path; a name is one folder under engines/"
+    elif name[0] in ".-":
+        wrong = f"begins with {name[0]!r}"
+    elif any(ord(character) < 32 or ord(character) == 127 for character in name):
+        wrong = "has a control character"
+    elif len(name.encode("utf-8", "surrogateescape")) > 100:
+        wrong = "is longer than 100 bytes"
+    if wrong:
+        raise BadInput(f"the name {name!r} {wrong}", hint="for example: --name flowers")
+
+
+def card_of(path: Path) -> Path:
+    """The card of an artefact: `<path>.json` beside it."""
+    return path.with_name(path.name + ".json")
+
+
+def seal_card(card: Path, *, key: str, files: Iterable[Path], details: Mapping[str, Any]) -> None:
+    """Write a card that vouches for `files` (files or folders beside the card), made from `key`.
+
+    `details` is any JSON; readers get it back from `open_card`.
+    """
+    value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": dict(details)}
+    write_json(card, {**value, "seal": hash_of(value)})
+
+
+def open_card(card: Path, key: str | None = None) -> Mapping[str, Any] | None:
+    """The details of a card that is whole, vouches for what lies beside it, and (when given) was made from `key`.
+
+    None when the card is absent, stale, or a file is missing or differs: the stage has to run. Raises BadArtefact when
+    the card itself was edited or damaged.
+    """
+    if not card.is_file():
+        return None
+    seal, value = _unseal(card)
+    if seal != hash_of(value):
+        raise BadArtefact(
+            f"{card} was edited or damaged: its seal does not match its text",
+            hint="delete it, and run the stage that writes it again",
+        )
+    if key is not None and value["key"] != key:
+        return None
+    for name, content in value["files"].items():
+        file = card.parent / name
+        if not file.exists() or _content(file) != content:
+            return None
+    details: Mapping[str, Any] = value["details"]
+    return details
+
+
+def _unseal(card: Path) -> tuple[Any, Any]:
+    value = read_json(card)
+    if not isinstance(value, dict) or not {"seal", "key", "files", "details"} <= set(value):
+        raise BadArtefact(f"{card} is not a card of trtpoets", hint="delete it, and run the stage that writes it again")
+    return value.pop("seal"), value
+
+
+def _content(path: Path) -> str:
+    return sha256_of_folder(path) if path.is_dir() else sha256_of_file(path)

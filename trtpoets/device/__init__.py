@@ -1,0 +1,1 @@
+"""ONNX to an engine to scores: what a Jetson runs. Imports core."""

@@ -1,0 +1,1 @@
+"""TensorFlow, ONNX Runtime, TensorRT and TensorRT-RTX behind one protocol."""

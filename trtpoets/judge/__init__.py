@@ -1,0 +1,1 @@
+"""Scores to verdicts. Imports core and device."""

@@ -1,0 +1,1 @@
+"""Verdicts and artefacts to what people get. Imports core and judge."""

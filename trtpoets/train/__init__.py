@@ -1,0 +1,1 @@
+"""Photos to a classifier, in TensorFlow. Imports core."""
