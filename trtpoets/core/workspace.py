@@ -154,6 +154,11 @@ def open_card(card: Path, key: str | None = None) -> Mapping[str, Any] | None:
     return details
 
 
+def key_of(card: Path) -> str:
+    """The key of a card: the hash of everything that its files were made from. Raises as `open_card` does."""
+    return str(read_json(card)["key"])
+
+
 def _unseal(card: Path) -> tuple[Any, Any]:
     value = read_json(card)
     if not isinstance(value, dict) or not {"seal", "key", "files", "details"} <= set(value):
