@@ -1,0 +1,260 @@
+"""Runner + held-out photos -> Evaluation: how often it is right, and how often it answers like TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Mapping, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.images import photo_batches
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Photo
+from trtpoets.device.runners.base import Runner, check_scores
+from trtpoets.judge.statistics import Interval, mcnemar_exact, paired_difference, wilson_interval
+
+SAMPLES = 200
+"""At most this many photos of a kind (wrong, changed, right) are kept with an evaluation; the counts are of all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a runner said to one photo. `score` is that of its answer, `label_score` that of the true label."""
+
+    path: str
+    label: str
+    predicted: str
+    score: float
+    label_score: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A photo that is answered otherwise than by the reference, with what each of them said and how sure it was."""
+
+    path: str
+    label: str
+    reference: str
+    reference_score: float
+    predicted: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One runner beside the reference, photo by photo.
+
+    `only_reference` photos are right with the reference alone, `only_runner` with the runner alone. `accuracy_change` is
+    runner minus reference, between `change_low` and `change_high`; `p_value` is the exact McNemar test's.
+    `max_abs` is the largest difference in any score.
+    """
+
+    agreed: int
+    only_reference: int
+    only_runner: int
+    accuracy_change: float
+    change_low: float
+    change_high: float
+    p_value: float
+    max_abs: float
+    changed: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One runner on the held-out photos. Shares are 0..1, intervals are of 95 %.
+
+    `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` has None for a label without
+    photos. `mistakes` come with the surest first, `right` from all labels in turn; each is at most SAMPLES long.
+    `agreement` and `comparison` are None without a reference.
+    """
+
+    runner: str
+    labels: tuple[str, ...]
+    photos: int
+    correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    top5_accuracy: float | None
+    cross_entropy: float
+    recall: Mapping[str, float | None]
+    confusion: tuple[tuple[int, int, int], ...]
+    mistakes: tuple[Answer, ...]
+    right: tuple[Answer, ...]
+    agreement: float | None = None
+    agreement_low: float | None = None
+    agreement_high: float | None = None
+    comparison: Comparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: evaluation.json holds a list of these."""
+        return asdict(self)
+
+
+def scores_from_runner(
+    runner: Runner, photos: Sequence[Photo], batch_size: int = 16, progress: Progress = silent
+) -> np.ndarray:
+    """Ask an entered runner about each photo, in order: float32 (N, C).
+
+    Raises BadInput for no photos, BadPhoto for one that can't be decoded, RunFailed when the runner breaks or gives
+    scores of another shape, or that are not numbers.
+    """
+    if not photos:
+        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
+    task = f"evaluate {runner.name}"
+    parts: List[np.ndarray] = []
+    done = 0
+    progress(task, done, len(photos))
+    for batch in photo_batches([photo.path for photo in photos], runner.spec.preprocess, batch_size):
+        parts.append(check_scores(runner.infer(batch), len(batch), runner.spec, runner.name))
+        done += len(batch)
+        progress(task, done, len(photos))
+    return np.concatenate(parts)
+
+
+def evaluation_from_scores(
+    runner: str,
+    scores: np.ndarray,
+    photos: Sequence[Photo],
+    labels: Sequence[str],
+    reference: np.ndarray | None = None,
+) -> Evaluation:
+    """Judge `scores` (N, C), row i for photos[i]; `reference` are TensorFlow's for the same photos.
+
+    Raises BadInput when shapes, photos and labels don't fit together, RunFailed when a score is not a number.
+    """
+    truth = _truth(photos, labels)
+    _check(runner, scores, len(photos), len(labels))
+    rows = np.arange(len(truth))
+    answers = scores.argmax(axis=1)
+    right = answers == truth
+    correct = int(right.sum())
+    interval = wilson_interval(correct, len(truth))
+    told = _answers(scores, answers, truth, photos, labels)
+    surest = [int(i) for i in rows[~right][np.argsort(-scores.max(axis=1)[~right], kind="stable")]]
+    comparison, agreement = None, None
+    if reference is not None:
+        _check("the reference", reference, len(photos), len(labels))
+        comparison = _comparison(scores, reference, truth, photos, labels)
+        agreement = wilson_interval(comparison.agreed, len(truth))
+    return Evaluation(
+        runner=runner,
+        labels=tuple(labels),
+        photos=len(truth),
+        correct=correct,
+        accuracy=correct / len(truth),
+        accuracy_low=interval.low,
+        accuracy_high=interval.high,
+        top5_accuracy=_top5(scores, truth),
+        cross_entropy=float(-np.log(np.maximum(scores[rows, truth], 1e-12, dtype=np.float64)).mean()),
+        recall=_recall(right, truth, labels),
+        confusion=_confusion(truth, answers, len(labels)),
+        mistakes=tuple(told(i) for i in surest[:SAMPLES]),
+        right=tuple(told(i) for i in _in_turn(truth, right)[:SAMPLES]),
+        agreement=None if comparison is None else comparison.agreed / len(truth),
+        agreement_low=None if agreement is None else agreement.low,
+        agreement_high=None if agreement is None else agreement.high,
+        comparison=comparison,
+    )
+
+
+def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
+    """The index of each photo's label: int64 (N,)."""
+    if not photos:
+        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
+    index = {label: i for i, label in enumerate(labels)}
+    strange = sorted({photo.label for photo in photos} - set(index))
+    if strange:
+        raise BadInput(
+            f"the photos show {strange[0]!r}, which is none of the classifier's {len(labels)} labels",
+            hint="evaluate on photos of the labels that it was trained on, or train it again",
+        )
+    return np.array([index[photo.label] for photo in photos], dtype=np.int64)
+
+
+def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
+    if scores.shape != (count, classes):
+        raise BadInput(
+            f"scores of {runner} are {scores.shape}, not {(count, classes)}: one row a photo, one column a label"
+        )
+    if not np.isfinite(scores).all():
+        worst = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+        raise RunFailed(f"{runner} gave a score that is not a number, for photo {worst}", hint="use a wider precision")
+
+
+def _answers(
+    scores: np.ndarray, answers: np.ndarray, truth: np.ndarray, photos: Sequence[Photo], labels: Sequence[str]
+) -> Any:
+    def told(i: int) -> Answer:
+        return Answer(
+            path=str(photos[i].path),
+            label=photos[i].label,
+            predicted=labels[int(answers[i])],
+            score=float(scores[i, answers[i]]),
+            label_score=float(scores[i, truth[i]]),
+        )
+
+    return told
+
+
+def _top5(scores: np.ndarray, truth: np.ndarray) -> float | None:
+    """Share of photos whose label is among the five best; None where five are half of all labels, or more."""
+    if scores.shape[1] <= 10:
+        return None
+    best = np.argpartition(-scores, 5, axis=1)[:, :5]
+    return float((best == truth[:, None]).any(axis=1).mean())
+
+
+def _recall(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Dict[str, float | None]:
+    shown = np.bincount(truth, minlength=len(labels))
+    found = np.bincount(truth[right], minlength=len(labels))
+    return {label: int(found[i]) / int(shown[i]) if shown[i] else None for i, label in enumerate(labels)}
+
+
+def _confusion(truth: np.ndarray, answers: np.ndarray, classes: int) -> tuple[tuple[int, int, int], ...]:
+    cells, counts = np.unique(truth * classes + answers, return_counts=True)
+    return tuple((int(cell) // classes, int(cell) % classes, int(count)) for cell, count in zip(cells, counts))
+
+
+def _in_turn(truth: np.ndarray, right: np.ndarray) -> List[int]:
+    """Photos with a right answer: the first of each label, then the second of each, and so on."""
+    rank: Dict[int, int] = {}
+    order = []
+    for i in np.flatnonzero(right):
+        label = int(truth[i])
+        rank[label] = rank.get(label, -1) + 1
+        order.append((rank[label], label, int(i)))
+    return [i for _, _, i in sorted(order)]
+
+
+def _comparison(
+    scores: np.ndarray, reference: np.ndarray, truth: np.ndarray, photos: Sequence[Photo], labels: Sequence[str]
+) -> Comparison:
+    ours, theirs = scores.argmax(axis=1), reference.argmax(axis=1)
+    right, reference_right = ours == truth, theirs == truth
+    only_reference = int((reference_right & ~right).sum())
+    only_runner = int((right & ~reference_right).sum())
+    interval: Interval = paired_difference(reference_right, right)
+    return Comparison(
+        agreed=int((ours == theirs).sum()),
+        only_reference=only_reference,
+        only_runner=only_runner,
+        accuracy_change=(only_runner - only_reference) / len(truth),
+        change_low=interval.low,
+        change_high=interval.high,
+        p_value=mcnemar_exact(only_reference, only_runner),
+        max_abs=float(np.abs(scores.astype(np.float64) - reference).max()),
+        changed=tuple(
+            Change(
+                path=str(photos[i].path),
+                label=photos[i].label,
+                reference=labels[int(theirs[i])],
+                reference_score=float(reference[i, theirs[i]]),
+                predicted=labels[int(ours[i])],
+                score=float(scores[i, ours[i]]),
+            )
+            for i in np.flatnonzero(ours != theirs)[:SAMPLES]
+        ),
+    )

@@ -1,0 +1,117 @@
+"""Intervals, paired tests, and percentiles that say how many observations they need. Numpy and math, no state."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput
+
+CONFIDENCE = 0.95
+"""Of every interval, unless it says otherwise."""
+
+PERCENTILE_CONFIDENCE = 0.99
+"""How sure a percentile must be before it is claimed; MLPerf's figure."""
+
+
+class Interval(NamedTuple):
+    """From `low` to `high`, both included."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """The interval of a proportion, right also for few observations and for 0 % and 100 % (Wilson, 1927).
+
+    Without observations nothing is known: (0, 1). Raises BadInput unless 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise BadInput(f"{successes} successes in {n} trials", hint="give 0 <= successes <= trials")
+    if n == 0:
+        return Interval(0.0, 1.0)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = successes / n
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # At the ends the formula gives 0 and 1 exactly; floating point gives almost that.
+    low = 0.0 if successes == 0 else (middle - half) / scale
+    high = 1.0 if successes == n else (middle + half) / scale
+    return Interval(low, high)
+
+
+def mcnemar_exact(b: int, c: int) -> float:
+    """The p-value that two classifiers are equally good, from the photos on which only one of them is right.
+
+    `b` photos only the first gets right, `c` only the second. Under the hypothesis each of the b + c is a fair coin;
+    the test is two-sided and exact (McNemar, 1947, in its binomial form). Raises BadInput for negative counts.
+    """
+    if b < 0 or c < 0:
+        raise BadInput(f"counts of {b} and {c} photos", hint="counts begin at 0")
+    n, smaller = b + c, min(b, c)
+    tail = sum(math.comb(n, k) for k in range(smaller + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, confidence: float = CONFIDENCE, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """The interval of mean(second) - mean(first) over the same photos, by a paired percentile bootstrap.
+
+    `first` and `second` are (N,) of 0/1 or of numbers. Only three outcomes matter when both are 0/1, so the photos are
+    redrawn as counts (Efron, 1979). Raises BadInput when they don't pair up or there are none.
+    """
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise BadInput(f"paired results of shapes {first.shape} and {second.shape}", hint="give one of each per photo")
+    values, counts = np.unique(second.astype(np.float64) - first.astype(np.float64), return_counts=True)
+    n = int(counts.sum())
+    redrawn = np.random.default_rng(seed).multinomial(n, counts / n, size=draws)
+    means = redrawn @ values / n
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+@lru_cache(maxsize=None)
+def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> int:
+    """The fewest observations that support a percentile: 11 for p50, 64 for p90, 662 for p99.
+
+    MLPerf's rule: with at least one observation beyond it, the percentile must be bounded with `confidence`, that is
+    the probability of at most one of n observations beyond it is at most 1 - confidence (MLPerf inference rules,
+    early stopping).
+    """
+    if not 0 < percent < 100:
+        raise BadInput(f"percentile {percent}", hint="give a percentile between 0 and 100")
+    share = percent / 100
+    n = 2
+    while share**n + n * (1 - share) * share ** (n - 1) > 1 - confidence:
+        n += 1
+    return n
+
+
+def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
+    """The nearest-rank percentile of sorted values, as trtexec takes it; the median is the mean of the middle two.
+
+    Says nothing about whether there are enough of them: see `supported_percentile`. Raises BadInput for none.
+    """
+    n = len(ordered)
+    if not n:
+        raise BadInput("a percentile of nothing", hint="measure at least once")
+    if percent == 50:
+        return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return float(ordered[max(n - 1 - int((100 - percent) * n / 100), 0)])
+
+
+def supported_percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float | None:
+    """`percentile`, or None where there are fewer than `least_count` observations to claim it from."""
+    return percentile(ordered, percent) if len(ordered) >= least_count(percent) else None
+
+
+def coefficient_of_variation(values: np.ndarray) -> float:
+    """Standard deviation over mean; 0 for fewer than two values."""
+    mean = float(np.mean(values)) if len(values) else 0.0
+    return float(np.std(values)) / mean if mean > 0 else 0.0
