@@ -1,3 +1,79 @@
-"""trtpoets: a folder of labelled photos to a verified TensorRT engine."""
+"""trtpoets: a folder of labelled photos to a verified TensorRT engine.
+
+Every command of the program is a function here, with the same name and the same words:
+
+    import trtpoets
+    report = trtpoets.run("photos", "flowers")
+
+Importing this module imports nothing heavy; each function imports what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from trtpoets.core.errors import TrtPoetsError
+    from trtpoets.device.doctor import doctor
+    from trtpoets.pipeline.build import build
+    from trtpoets.pipeline.cache import cache, prune_cache
+    from trtpoets.pipeline.convert import export, quantize
+    from trtpoets.pipeline.judge import bench, evaluate
+    from trtpoets.pipeline.label import label
+    from trtpoets.pipeline.pretrained import models, pretrained
+    from trtpoets.pipeline.retrain import retrain
+    from trtpoets.pipeline.run import demo, run
+    from trtpoets.pipeline.ship import report
+
+_HOMES = {
+    "TrtPoetsError": "trtpoets.core.errors",
+    "bench": "trtpoets.pipeline.judge",
+    "build": "trtpoets.pipeline.build",
+    "cache": "trtpoets.pipeline.cache",
+    "demo": "trtpoets.pipeline.run",
+    "doctor": "trtpoets.device.doctor",
+    "evaluate": "trtpoets.pipeline.judge",
+    "export": "trtpoets.pipeline.convert",
+    "label": "trtpoets.pipeline.label",
+    "models": "trtpoets.pipeline.pretrained",
+    "pretrained": "trtpoets.pipeline.pretrained",
+    "prune_cache": "trtpoets.pipeline.cache",
+    "quantize": "trtpoets.pipeline.convert",
+    "report": "trtpoets.pipeline.ship",
+    "retrain": "trtpoets.pipeline.retrain",
+    "run": "trtpoets.pipeline.run",
+}
+
+__all__ = [
+    "TrtPoetsError",
+    "bench",
+    "build",
+    "cache",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "label",
+    "models",
+    "pretrained",
+    "prune_cache",
+    "quantize",
+    "report",
+    "retrain",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'trtpoets' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

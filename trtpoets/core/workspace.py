@@ -95,8 +95,12 @@ class Workspace:
 
     def engine(self, precision: Precision, flavour: Flavour, targets: Iterable[str] = ()) -> Path:
         """The engine of a precision and flavour, and of the targets asked for by name."""
-        suffix = "".join(f".{target}" for target in sorted(targets))
-        return self.folder / f"{precision.value}.{flavour.value}{suffix}.engine"
+        return self.folder / engine_file_name(precision.value, flavour, targets)
+
+
+def engine_file_name(stem: str, flavour: Flavour, targets: Iterable[str]) -> str:
+    """The file name of an engine: "fp16.rtx.engine", or "fp16.rtx.sm86.sm89.engine" for targets asked for by name."""
+    return ".".join([stem, flavour.value, *sorted(targets), "engine"])
 
 
 def check_name(name: str) -> None:

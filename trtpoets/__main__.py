@@ -1,0 +1,5 @@
+"""`python -m trtpoets`."""
+
+from trtpoets.cli import main
+
+main()

@@ -1,0 +1,167 @@
+"""A classifier to ONNX in each precision."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtpoets.convert.calibration import (
+    CalibrationConfig,
+    Ranges,
+    calibration_photos,
+    ranges_from_photos,
+)
+from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
+from trtpoets.convert.parity import Parity, parity_from_scores
+from trtpoets.convert.precision import fp16_from_onnx, int8_from_onnx
+from trtpoets.core.errors import BadInput
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, hash_of
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.device.runners import open_runner
+from trtpoets.pipeline.stages import (
+    ENGINES,
+    classifier_in,
+    classifier_key,
+    dataset_in,
+    has_dataset,
+    onnx_in,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_VERSION = 1
+"""Raise it when the same classifier may give another ONNX file."""
+
+_PARITY_PHOTOS = 64
+
+
+def export(
+    name: str,
+    *,
+    opset: int = ExportConfig.opset,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> OnnxModel:
+    """Export the classifier to engines/<name>/fp32.onnx and compare its scores with TensorFlow's.
+
+    Raises ConversionFailed when any score differs by more than 1e-4: nothing later is built on such a file.
+    """
+    space = Workspace(engines, name)
+    out = space.onnx(Precision.FP32)
+    with writing(space):
+        key = hash_of([_VERSION, classifier_key(space), opset])
+        if not force and open_card(card_of(out), key) is not None:
+            return read_onnx(out)
+        classifier = classifier_in(space)
+        model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
+        parity = _parity(classifier, model, space)
+        seal_card(card_of(out), key=key, files=[out], details={"opset": opset, "parity": _parity_details(parity)})
+    return model
+
+
+def quantize(
+    name: str,
+    *,
+    precisions: Sequence[Precision] = (Precision.FP16, Precision.INT8),
+    calibration: CalibrationConfig | None = None,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[OnnxModel, ...]:
+    """Write fp16.onnx and int8.onnx. Ranges come from photos of the training split only.
+
+    Raises BadInput when there are no photos: made-up ranges would give made-up answers.
+    """
+    space = Workspace(engines, name)
+    calibration = calibration or CalibrationConfig()
+    makers = {Precision.FP16: _fp16, Precision.INT8: _int8}
+    if Precision.FP32 in precisions:
+        raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
+    with writing(space):
+        fp32 = onnx_in(space, Precision.FP32)
+        if not has_dataset(space):
+            raise BadInput(
+                f"{name} has no photos to calibrate with",
+                hint=f"trtpoets pretrained {fp32.spec.backbone} --name {name} --photos FOLDER",
+            )
+        photos = calibration_photos(dataset_in(space).photos, calibration)
+        return tuple(makers[p](space, fp32, photos, calibration, force, progress) for p in precisions)
+
+
+def _fp16(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: Sequence[Photo],
+    calibration: CalibrationConfig,
+    force: bool,
+    progress: Progress,
+) -> OnnxModel:
+    out = space.onnx(Precision.FP16)
+    key = hash_of([_VERSION, sha256_of_file(fp32.path), [photo.sha256 for photo in photos]])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    model, notes = fp16_from_onnx(fp32, photos, out, progress)
+    seal_card(card_of(out), key=key, files=[out], details={"notes": asdict(notes)})
+    return model
+
+
+def _int8(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: Sequence[Photo],
+    calibration: CalibrationConfig,
+    force: bool,
+    progress: Progress,
+) -> OnnxModel:
+    out = space.onnx(Precision.INT8)
+    key = hash_of([_VERSION, sha256_of_file(fp32.path), [photo.sha256 for photo in photos], asdict(calibration)])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    known = None if force else open_card(space.ranges, key)
+    ranges = Ranges.from_dict(known) if known else ranges_from_photos(fp32, photos, calibration, progress)
+    seal_card(space.ranges, key=key, files=[], details=ranges.to_dict())
+    model, notes = int8_from_onnx(fp32, ranges, out)
+    details = {
+        "notes": asdict(notes),
+        "calibration": {**asdict(calibration), "per_class": dict(ranges.per_class), "hash": ranges.hash},
+    }
+    seal_card(card_of(out), key=key, files=[out], details=details)
+    return model
+
+
+def _parity(classifier: Classifier, model: OnnxModel, space: Workspace) -> Parity:
+    """Compare on test photos; without any, on patterns that reach every value of every channel."""
+    photos: tuple[Photo, ...] = ()
+    if has_dataset(space):
+        photos = dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS]
+    if photos:
+        batches = list(photo_batches([photo.path for photo in photos], model.spec.preprocess, 16))
+    else:
+        batches = [_patterns(model)]
+    with open_runner(classifier) as reference, open_runner(model) as runner:
+        expected = np.concatenate([reference.infer(batch) for batch in batches])
+        scores = np.concatenate([runner.infer(batch) for batch in batches])
+    return parity_from_scores(expected, scores, photos)
+
+
+def _patterns(model: OnnxModel) -> np.ndarray:
+    """Eight pictures of noise and ramps: uint8 (8, H, W, 3)."""
+    height, width = model.spec.preprocess.height, model.spec.preprocess.width
+    noise = np.random.default_rng(0).integers(0, 256, (4, height, width, 3))
+    ramp = np.linspace(0, 255, width)[None, None, :, None] * np.ones((4, height, 1, 3))
+    ramp *= np.random.default_rng(1).uniform(0.2, 1, (4, 1, 1, 3))
+    return np.concatenate([noise, ramp]).astype(np.uint8)
+
+
+def _parity_details(parity: Parity) -> dict[str, object]:
+    return {**asdict(parity), "worst": None if parity.worst is None else str(parity.worst)}

@@ -1,0 +1,64 @@
+"""The demonstration's photos: solar cells under electroluminescence, sound and defective.
+
+From the package elpv-dataset (Buerhop-Lutz et al., 2018; Deitsch et al., 2019), CC BY-NC-SA 4.0. Only cells that the
+experts were sure about are used: probability of a defect 0 or 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trtpoets.core.files import atomic_file, write_text
+from trtpoets.core.optional import needs
+from trtpoets.core.progress import Progress, silent
+
+QUICK_PHOTOS = 60
+"""Photos a class with --quick."""
+
+_LICENCE = """Solar cells under electroluminescence: photos of the ELPV dataset.
+Licence: CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/). Not for commercial use.
+Source: https://github.com/zae-bayern/elpv-dataset
+
+Buerhop-Lutz, C. et al.: A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence
+Imagery. European PV Solar Energy Conference and Exhibition, 2018. doi:10.4229/35thEUPVSEC20182018-5CV.3.15
+Deitsch, S. et al.: Automatic classification of defective photovoltaic module cells in electroluminescence images.
+Solar Energy 185, 2019, p. 455-468. doi:10.1016/j.solener.2019.02.067
+
+Folders: type of the cell (mono- or polycrystalline) and what the experts were sure of (ok: probability of a defect 0;
+defective: 1). Cells in between are left out.
+"""
+
+
+def solar_cells(folder: Path | None = None, *, quick: bool = False, progress: Progress = silent) -> Path:
+    """Write the photos as folder/{mono,poly}-{ok,defective}/*.png; returns the folder.
+
+    Photos that are there already stay. Raises MissingDependency without the package elpv-dataset.
+    """
+    with needs("demo", reason="the demonstration"):
+        import elpv_dataset
+    folder = folder or Path("solar-cells-quick" if quick else "solar-cells")
+    source = Path(elpv_dataset.__file__).parent / "data"
+    cells = _sure_cells(source / "labels.csv", QUICK_PHOTOS if quick else None)
+    for done, (file, label) in enumerate(cells, 1):
+        out = folder / label / Path(file).name
+        if not out.is_file():
+            with atomic_file(out) as part:
+                part.write_bytes((source / file).read_bytes())
+        progress("writing the solar cells", done, len(cells))
+    write_text(folder / "LICENCE.txt", _LICENCE)
+    return folder
+
+
+def _sure_cells(table: Path, at_most: int | None) -> list[tuple[str, str]]:
+    """(file, label) of the cells with probability 0 or 1, at most so many of each label, in the table's order."""
+    cells: list[tuple[str, str]] = []
+    counts: dict[str, int] = {}
+    for line in table.read_text().splitlines():
+        file, probability, kind = line.split()
+        if float(probability) not in (0.0, 1.0):
+            continue
+        label = f"{kind}-{'ok' if float(probability) == 0 else 'defective'}"
+        if at_most is None or counts.get(label, 0) < at_most:
+            counts[label] = counts.get(label, 0) + 1
+            cells.append((file, label))
+    return cells

@@ -1,0 +1,157 @@
+"""Engines and ONNX files to numbers: how right they are, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, Split, hash_of
+from trtpoets.core.workspace import Workspace, open_card, seal_card
+from trtpoets.device.runners import open_runner
+from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
+from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
+from trtpoets.pipeline.stages import (
+    ENGINES,
+    classifier_in,
+    classifier_key,
+    dataset_in,
+    engines_in,
+    has_dataset,
+    onnx_models_in,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+_VERSION = 1
+"""Raise it when the same artefacts may give another evaluation or benchmark."""
+
+Artefact = Classifier | OnnxModel | Engine
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that could not be done here, and why."""
+
+    what: str
+    why: str
+
+
+def evaluate(
+    name: str,
+    *,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Mapping[str, Any]:
+    """Score the test photos with TensorFlow, every ONNX file and every engine that can run here.
+
+    Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...]}.
+    """
+    space = Workspace(engines, name)
+    with writing(space):
+        photos = _test_photos(space)
+        artefacts = artefacts_in(space)
+        key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos]])
+        known = None if force else open_card(space.evaluation, key)
+        if known is not None:
+            return known
+        scores, skipped = _scores(artefacts, photos, progress)
+        labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
+        reference = scores["tensorflow"]
+        details = {
+            "evaluations": [
+                evaluation_from_scores(
+                    runner, each, photos, labels, None if runner == "tensorflow" else reference
+                ).to_dict()
+                for runner, each in scores.items()
+            ],
+            "skipped": [vars(each) for each in skipped],
+        }
+        seal_card(space.evaluation, key=key, files=[], details=details)
+    return details
+
+
+def bench(
+    name: str,
+    config: BenchConfig | None = None,
+    *,
+    engines: Path = ENGINES,
+    force: bool = True,
+    progress: Progress = silent,
+) -> Mapping[str, Any]:
+    """Measure every runner on the test photos, each in a process of its own, TensorFlow as the baseline.
+
+    Returns the details of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
+    """
+    config = config or BenchConfig()
+    space = Workspace(engines, name)
+    with writing(space):
+        photos = _test_photos(space)
+        artefacts = artefacts_in(space)
+        key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos], vars(config)])
+        known = None if force else open_card(space.benchmark, key)
+        if known is not None:
+            return known
+        able, skipped = _able(artefacts)
+        details = {
+            **benchmark_from_artefacts(able, photos, config, progress).to_dict(),
+            "skipped": [vars(each) for each in skipped],
+        }
+        seal_card(space.benchmark, key=key, files=[], details=details)
+    return details
+
+
+def artefacts_in(space: Workspace) -> tuple[Artefact, ...]:
+    """Everything that can answer, the classifier first, as it is the baseline."""
+    return (classifier_in(space), *onnx_models_in(space), *engines_in(space))
+
+
+def identities(space: Workspace, artefacts: Sequence[Artefact]) -> list[str]:
+    """What each artefact is, by content."""
+    return [
+        classifier_key(space) if isinstance(artefact, Classifier) else sha256_of_file(artefact.path)
+        for artefact in artefacts
+    ]
+
+
+def _test_photos(space: Workspace) -> tuple[Photo, ...]:
+    if not has_dataset(space):
+        raise BadInput(f"{space.name} has no photos to be judged on", hint="give it some: --photos FOLDER")
+    return dataset_in(space).in_split(Split.TEST)
+
+
+def _scores(
+    artefacts: Sequence[Artefact], photos: Sequence[Photo], progress: Progress
+) -> tuple[dict[str, np.ndarray], list[Skipped]]:
+    """Scores by runner name. An engine that this machine can't run is skipped; TensorFlow and ONNX must answer."""
+    scores: dict[str, np.ndarray] = {}
+    able, skipped = _able(artefacts)
+    for artefact in able:
+        with open_runner(artefact) as runner:
+            scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
+    return scores, skipped
+
+
+def _able(artefacts: Sequence[Artefact]) -> tuple[list[Artefact], list[Skipped]]:
+    """Leave out the engines that can't be entered here, with their reasons."""
+    able: list[Artefact] = []
+    skipped: list[Skipped] = []
+    for artefact in artefacts:
+        if isinstance(artefact, Engine):
+            runner = open_runner(artefact)
+            try:
+                with runner:
+                    pass
+            except (MissingDependency, RunFailed) as error:
+                skipped.append(Skipped(f"running {artefact.path.name}", error.message))
+                continue
+        able.append(artefact)
+    return able, skipped

@@ -1,0 +1,70 @@
+"""Photos to answers, through the best runner that this machine has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, RunFailed
+from trtpoets.core.images import photo_to_array
+from trtpoets.core.workspace import Workspace
+from trtpoets.device.runners import open_runner
+from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from trtpoets.core.spec import Classifier, Engine, OnnxModel
+    from trtpoets.device.runners.base import Runner
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a photo shows: the best labels with their scores, best first, and the runner that said so."""
+
+    photo: Path
+    runner: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+def label(name: str, photos: Sequence[Path], *, top: int = 5, engines: Path = ENGINES) -> tuple[Answer, ...]:
+    """Label photo files. The runner is the first that works here: engines, then ONNX, then TensorFlow.
+
+    Raises BadPhoto for a file that can't be decoded, before any answer is given.
+    """
+    if not photos:
+        raise BadInput("no photo to label", hint=f"trtpoets label {name} PHOTO...")
+    space = Workspace(engines, name)
+    spec = classifier_in(space).spec
+    batch = [photo_to_array(photo, spec.preprocess) for photo in photos]
+    with _best_runner(space) as runner:
+        scores = np.concatenate([runner.infer(one[None]) for one in batch])
+    return tuple(_answer(photo, runner.name, row, spec.labels, top) for photo, row in zip(photos, scores, strict=True))
+
+
+def _answer(photo: Path, runner: str, scores: np.ndarray, labels: Sequence[str], top: int) -> Answer:
+    best = np.argsort(-scores, kind="stable")[:top]
+    return Answer(photo, runner, tuple(labels[i] for i in best), tuple(float(scores[i]) for i in best))
+
+
+def _best_runner(space: Workspace) -> Runner:
+    """A runner that can be entered here."""
+    for artefact in _candidates(space):
+        runner = open_runner(artefact)
+        try:
+            with runner:
+                return runner
+        except (MissingDependency, RunFailed):
+            continue
+    raise MissingArtefact(f"nothing of {space.name} can run here", hint="trtpoets doctor")
+
+
+def _candidates(space: Workspace) -> Iterator[Classifier | OnnxModel | Engine]:
+    """Narrow engines first; of the ONNX files FP32, which a CPU runs best of those that answer as TensorFlow does."""
+    yield from reversed(engines_in(space))
+    yield from onnx_models_in(space)[:1]
+    yield classifier_in(space)

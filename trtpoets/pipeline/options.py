@@ -1,0 +1,81 @@
+"""From what a command line says to the configurations of the stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.convert.calibration import CalibrationConfig, Method
+from trtpoets.core.errors import BadInput
+from trtpoets.core.spec import BatchRange, Flavour, Resize
+from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.pipeline.extractors import Device
+from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.pipeline.run import RunConfig
+from trtpoets.train.dataset import DatasetConfig
+from trtpoets.train.head import HeadConfig, Optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from enum import Enum
+    from pathlib import Path
+
+
+def retrain_config(
+    backbone: str,
+    weights: Path | None,
+    resize: Resize,
+    device: str,
+    *,
+    validation: float = DatasetConfig.validation_percent,
+    test: float = DatasetConfig.test_percent,
+    strict: bool = False,
+    **head: Any,
+) -> RetrainConfig:
+    """The configuration of `retrain`. A `head` option that is None keeps HeadConfig's default."""
+    given = {name: value for name, value in head.items() if value is not None}
+    if "optimizer" in given:
+        given["optimizer"] = _member(Optimizer, given["optimizer"], "--optimizer")
+    return RetrainConfig(
+        backbone=backbone,
+        weights=weights,
+        resize=resize,
+        device=_member(Device, device, "--device"),
+        dataset=DatasetConfig(validation, test, strict),
+        head=HeadConfig(**given),
+    )
+
+
+def run_config(retraining: RetrainConfig, flavour: Flavour | None, targets: Sequence[str], seed: int) -> RunConfig:
+    """The configuration of `run`."""
+    return RunConfig(
+        retrain=retraining, calibration=CalibrationConfig(seed=seed), flavour=flavour, targets=tuple(targets)
+    )
+
+
+def calibration_config(photos: int, method: str | None, seed: int) -> CalibrationConfig:
+    """The configuration of `quantize`."""
+    chosen = CalibrationConfig.method if method is None else _member(Method, method, "--method")
+    return CalibrationConfig(photos=photos, method=chosen, seed=seed)
+
+
+def bench_config(batches: Sequence[int] | None, seconds: float, threads: int) -> BenchConfig:
+    """The configuration of `bench`."""
+    return BenchConfig(batches=tuple(batches or BenchConfig.batches), min_seconds=seconds, threads=threads)
+
+
+def batch_range(text: str) -> BatchRange:
+    """Read "1:8:32", or "8" for exactly 8. Raises BadInput."""
+    try:
+        numbers = [int(number) for number in text.split(":")]
+        least, best, most = numbers * 3 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise BadInput(f"--batch {text!r} is not least:best:most", hint="for example: --batch 1:8:32") from None
+    return BatchRange(least, best, most)
+
+
+def _member(kind: type[Enum], word: str, option: str) -> Any:
+    try:
+        return kind(word)
+    except ValueError:
+        choices = ", ".join(str(member.value) for member in kind)
+        raise BadInput(f"{option} {word!r} is none of: {choices}", hint=f"{option} {next(iter(kind)).value}") from None

@@ -1,0 +1,58 @@
+"""A network as it was published: 1,000 ImageNet classes, no training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Classifier, hash_of
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named, weights_id
+from trtpoets.train.classifier import imagenet_classifier, load_classifier
+from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
+from trtpoets.train.networks import network_from_backbone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_VERSION = 1
+"""Raise it when the same weights may give another classifier."""
+
+
+def models() -> tuple[Backbone, ...]:
+    """The networks that can be retrained, or used as they were published."""
+    return tuple(BACKBONES.values())
+
+
+def pretrained(
+    backbone: str,
+    name: str,
+    *,
+    photos: Path | None = None,
+    weights: Path | None = None,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Classifier:
+    """Make a 1,000-class ImageNet classifier of a published network, with its published preprocessing.
+
+    `photos`, a folder of folders, are what `quantize` calibrates with and `bench` measures on; their labels count as
+    right answers where they are names of ImageNet classes.
+    """
+    chosen = backbone_named(backbone)
+    chosen = replace(chosen, preprocess=chosen.published_preprocess)
+    space = Workspace(engines, name)
+    identity = weights_id(chosen, weights)
+    key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
+    with writing(space):
+        if photos is not None:
+            dataset = dataset_from_folder(photos, DatasetConfig(), progress)
+            details = {**dataset.to_dict(), "counts": dataset.counts}
+            seal_card(space.dataset, key=dataset.hash, files=[], details=details)
+        if not force and open_card(card_of(space.classifier), key) is not None:
+            return load_classifier(space.classifier)
+        classifier = imagenet_classifier(network_from_backbone(chosen, weights), name, space.classifier)
+        seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": identity})
+    return classifier

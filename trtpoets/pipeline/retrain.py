@@ -1,0 +1,120 @@
+"""Photos to a trained classifier."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of
+from trtpoets.core.workspace import Workspace, cache_root, card_of, open_card, seal_card
+from trtpoets.pipeline.extractors import Device, extractor_from_network
+from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named, weights_id
+from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.classifier import classifier_from_head, load_classifier
+from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.head import Head, HeadConfig, Training, head_from_bottlenecks, head_scores
+from trtpoets.train.networks import network_from_backbone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_VERSION = 1
+"""Raise it when the same photos and configuration may give another classifier."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """Everything that decides a classifier besides its photos."""
+
+    backbone: str = DEFAULT_BACKBONE
+    weights: Path | None = None
+    resize: Resize = Resize.STRETCH
+    device: Device = Device.AUTO
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+
+
+def retrain(
+    photos: Path,
+    name: str,
+    config: RetrainConfig | None = None,
+    *,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Classifier:
+    """Retrain the head of a pretrained network on a folder of labelled photos.
+
+    Writes the dataset, the training card and the classifier into engines/<name>/. Does nothing when photos and
+    configuration are those of the classifier that is there, unless `force`.
+    """
+    config = config or RetrainConfig()
+    space = Workspace(engines, name)
+    backbone = _backbone_of(config)
+    weights = weights_id(backbone, config.weights)
+    with writing(space):
+        dataset = dataset_from_folder(photos, config.dataset, progress)
+        key = hash_of(
+            [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
+        )
+        seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+        if not force and open_card(card_of(space.classifier), key) is not None:
+            return load_classifier(space.classifier)
+        classifier, details = _classifier_from_dataset(dataset, space, backbone, config, progress)
+        seal_card(space.training, key=key, files=[], details=details)
+        seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": weights})
+    return classifier
+
+
+def _backbone_of(config: RetrainConfig) -> Backbone:
+    backbone = backbone_named(config.backbone)
+    return replace(backbone, preprocess=replace(backbone.preprocess, resize=config.resize))
+
+
+def _classifier_from_dataset(
+    dataset: Dataset, space: Workspace, backbone: Backbone, config: RetrainConfig, progress: Progress
+) -> tuple[Classifier, dict[str, Any]]:
+    network = network_from_backbone(backbone, config.weights)
+    extractor = extractor_from_network(network, config.device)
+    features = bottlenecks_from_photos(dataset.photos, extractor, cache_root() / "bottlenecks", progress=progress)
+    head, training = _head_from_features(dataset, features, config.head, space, progress)
+    test = _rows(dataset.photos, Split.TEST)
+    answers = head_scores(head, features[test]).argmax(axis=1)
+    accuracy = float(np.mean(answers == _label_indices(dataset)[test]))
+    _log.info("accuracy on %d test photos: %.1f %%", len(test), 100 * accuracy)
+    spec = ModelSpec(space.name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
+    classifier = classifier_from_head(network, head.weights, head.bias, spec, space.classifier)
+    return classifier, {**training.to_dict(), "test_accuracy": accuracy, "test_photos": len(test)}
+
+
+def _head_from_features(
+    dataset: Dataset, features: np.ndarray, config: HeadConfig, space: Workspace, progress: Progress
+) -> tuple[Head, Training]:
+    labels = _label_indices(dataset)
+    train_rows, validation = (_rows(dataset.photos, split) for split in (Split.TRAIN, Split.VALIDATION))
+    return head_from_bottlenecks(
+        features[train_rows],
+        labels[train_rows],
+        features[validation],
+        labels[validation],
+        len(dataset.labels),
+        config,
+        logs=space.logs,
+        progress=progress,
+    )
+
+
+def _label_indices(dataset: Dataset) -> np.ndarray:
+    index = {label: number for number, label in enumerate(dataset.labels)}
+    return np.array([index[photo.label] for photo in dataset.photos])
+
+
+def _rows(photos: tuple[Photo, ...], split: Split) -> np.ndarray:
+    return np.array([row for row, photo in enumerate(photos) if photo.split is split], dtype=np.int64)

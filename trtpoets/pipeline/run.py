@@ -1,0 +1,93 @@
+"""The whole road: photos to a report, skipping every stage that is up to date."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.convert.calibration import CalibrationConfig
+from trtpoets.core.errors import MissingDependency
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Flavour
+from trtpoets.core.workspace import Workspace
+from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.pipeline.build import build
+from trtpoets.pipeline.convert import export, quantize
+from trtpoets.pipeline.demo import solar_cells
+from trtpoets.pipeline.judge import bench, evaluate
+from trtpoets.pipeline.retrain import RetrainConfig, retrain
+from trtpoets.pipeline.ship import report
+from trtpoets.pipeline.stages import ENGINES, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What `run` passes on to its stages."""
+
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    flavour: Flavour | None = None
+    targets: tuple[str, ...] = ()
+
+
+def run(
+    photos: Path,
+    name: str,
+    config: RunConfig | None = None,
+    *,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Mapping[str, Any]:
+    """Train, export, quantize, build, evaluate, bench and report; returns the report.
+
+    Resumes where an earlier run stopped, whatever stopped it. Where no TensorRT can build, that stage is skipped and
+    the report says why; every other failure ends the run, and what was made stays.
+    """
+    config = config or RunConfig()
+    with writing(Workspace(engines, name)):
+        retrain(photos, name, config.retrain, engines=engines, force=force, progress=progress)
+        export(name, engines=engines, force=force, progress=progress)
+        quantize(name, calibration=config.calibration, engines=engines, force=force, progress=progress)
+        try:
+            build(
+                name,
+                flavour=config.flavour,
+                targets=config.targets,
+                engines=engines,
+                force=force,
+                progress=progress,
+            )
+        except MissingDependency as error:
+            if config.flavour is not None:
+                raise
+            _log.warning("no engines: %s", error.message)
+        evaluate(name, engines=engines, force=force, progress=progress)
+        bench(name, config.bench, engines=engines, force=force, progress=progress)
+        return report(name, engines=engines)
+
+
+def demo(
+    name: str = "demo",
+    photos: Path | None = None,
+    *,
+    quick: bool = False,
+    config: RunConfig | None = None,
+    engines: Path = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Mapping[str, Any]:
+    """Write the solar-cell photos to `photos` and run the whole road on them; returns the report.
+
+    `quick` uses 60 photos a class. The photos are CC BY-NC-SA 4.0: not for commercial use.
+    """
+    folder = solar_cells(photos, quick=quick, progress=progress)
+    return run(folder, name, config, engines=engines, force=force, progress=progress)

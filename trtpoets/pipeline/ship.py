@@ -1,0 +1,73 @@
+"""Everything that was measured, in one document and one page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.files import write_json, write_text
+from trtpoets.core.spec import Flavour, Photo, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.device.engine import flavour_available
+from trtpoets.pipeline.stages import (
+    ENGINES,
+    classifier_in,
+    dataset_in,
+    engines_in,
+    has_dataset,
+    writing,
+)
+from trtpoets.ship.page import page_from_report
+from trtpoets.ship.report import report_from_documents
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def report(name: str, *, engines: Path = ENGINES) -> Mapping[str, Any]:
+    """Write engines/<name>/report.json and report.html from what the stages left; returns the former."""
+    space = Workspace(engines, name)
+    with writing(space):
+        documents = _documents(space)
+        value = report_from_documents(documents)
+        write_json(space.report, value)
+        write_text(space.page, page_from_report(value, _sample_photos(space)))
+    return value
+
+
+def _documents(space: Workspace) -> dict[str, Any]:
+    cards = {precision: open_card(card_of(space.onnx(precision))) for precision in Precision}
+    evaluation, benchmark = open_card(space.evaluation), open_card(space.benchmark)
+    built = engines_in(space)
+    skipped = [entry for card in (evaluation, benchmark) if card for entry in card.get("skipped", [])]
+    skipped += _flavours_without_engines({engine.card.flavour for engine in built})
+    fp32 = cards[Precision.FP32]
+    found = {
+        "spec": asdict(classifier_in(space).spec),
+        "dataset": open_card(space.dataset),
+        "training": open_card(space.training),
+        "parity": fp32 and fp32.get("parity"),
+        "quantisation": {
+            p.value: {**card["notes"], "calibration": card.get("calibration")}
+            for p, card in cards.items()
+            if card and "notes" in card
+        },
+        "evaluation": evaluation,
+        "benchmark": benchmark,
+        "engines": [{**asdict(engine.card), "file": engine.path.name} for engine in built],
+        "skipped": list({(entry["what"], entry["why"]): entry for entry in skipped}.values()),
+    }
+    return {word: document for word, document in found.items() if document is not None}
+
+
+def _flavours_without_engines(built: set[Flavour]) -> list[dict[str, str]]:
+    reasons = {flavour: flavour_available(flavour) for flavour in Flavour if flavour not in built}
+    return [{"what": f"building {flavour.value} engines", "why": why} for flavour, why in reasons.items() if why]
+
+
+def _sample_photos(space: Workspace) -> Mapping[str, Photo]:
+    """Test photos by path, for the page's gallery."""
+    if not has_dataset(space):
+        return {}
+    return {str(photo.path): photo for photo in dataset_in(space).in_split(Split.TEST)}

@@ -1,0 +1,98 @@
+"""What the stages share: holding a workspace, and finding what an earlier stage left in it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.files import locked, sha256_of_file, sweep_parts
+from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.spec import Classifier, OnnxModel, Precision
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card
+from trtpoets.train.classifier import load_classifier
+from trtpoets.train.dataset import Dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trtpoets.core.spec import Engine
+
+ENGINES = Path("engines")
+"""Where workspaces live unless the caller says otherwise: under the current folder."""
+
+_held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+
+
+@contextmanager
+def writing(space: Workspace) -> Iterator[None]:
+    """Hold a workspace for writing. Inside itself it just goes on, so stages can call each other.
+
+    Raises Busy when another process holds it. What a killed process left half-written is swept away first.
+    """
+    if space.lock in _held.get():
+        yield
+        return
+    with locked(space.lock, space.name):
+        sweep_parts(space.folder)
+        token = _held.set(_held.get() | {space.lock})
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+def dataset_in(space: Workspace) -> Dataset:
+    """The dataset that the classifier was trained on. Raises MissingArtefact."""
+    details = open_card(space.dataset)
+    if details is None:
+        raise MissingArtefact(f"{space.name} has no photos", hint=f"trtpoets retrain PHOTOS --name {space.name}")
+    return Dataset.from_dict(details)
+
+
+def has_dataset(space: Workspace) -> bool:
+    """Whether there are photos: a pretrained network may have none."""
+    return space.dataset.is_file()
+
+
+def classifier_in(space: Workspace) -> Classifier:
+    """The trained classifier. Raises MissingArtefact when there is none, or it is not whole."""
+    if open_card(card_of(space.classifier)) is None:
+        raise MissingArtefact(
+            f"{space.folder} holds no trained classifier",
+            hint=f"trtpoets retrain PHOTOS --name {space.name}",
+        )
+    return load_classifier(space.classifier)
+
+
+def classifier_key(space: Workspace) -> str:
+    """What the classifier was made from: later stages make their own keys of it. Raises MissingArtefact."""
+    classifier_in(space)
+    return key_of(card_of(space.classifier))
+
+
+def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
+    """The ONNX file of a precision, checked. Raises MissingArtefact."""
+    path = space.onnx(precision)
+    if open_card(card_of(path)) is None:
+        stage = "export" if precision is Precision.FP32 else "quantize"
+        raise MissingArtefact(f"{path} is not there, or not whole", hint=f"trtpoets {stage} {space.name}")
+    return read_onnx(path)
+
+
+def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
+    """The ONNX files that are there, in the order of Precision."""
+    return tuple(read_onnx(space.onnx(p)) for p in Precision if open_card(card_of(space.onnx(p))) is not None)
+
+
+def engines_in(space: Workspace) -> tuple[Engine, ...]:
+    """The engines that were built from the ONNX files as they are now; those of older files are left aside."""
+    from trtpoets.device.engine import load_engine
+
+    current = {sha256_of_file(space.onnx(p)) for p in Precision if space.onnx(p).is_file()}
+    order = [p.value for p in Precision]
+    paths = sorted(space.folder.glob("*.engine"), key=lambda path: (order.index(path.name.split(".")[0]), path.name))
+    engines = (load_engine(path) for path in paths if card_of(path).is_file())
+    return tuple(engine for engine in engines if engine.card.onnx_sha256 in current)

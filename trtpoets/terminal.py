@@ -1,0 +1,128 @@
+"""What the terminal shows while work goes on: progress, warnings, errors. All of it on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import TaskID
+
+    from trtpoets.core.errors import TrtPoetsError
+    from trtpoets.core.progress import Progress
+
+_LOG_EVERY = 0.25
+"""Without a terminal, a line each time this share of a task is done."""
+
+
+@contextmanager
+def showing() -> Iterator[Progress]:
+    """Give a Progress that draws bars on a terminal, and writes a few plain lines anywhere else.
+
+    Warnings of the library are shown in between.
+    """
+    if sys.stderr.isatty():
+        with _bars() as progress:
+            yield progress
+    else:
+        with _messages(None):
+            yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as bars, _messages(bars.console.print):
+
+        def show(task: str, done: int, total: int) -> None:
+            if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
+                tasks[task] = bars.add_task(task, total=total, rate="")
+            entry = bars.tasks[tasks[task]]
+            speed = entry.finished_speed or entry.speed
+            bars.update(tasks[task], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield show
+
+
+def _lines() -> Progress:
+    """One line when a task begins to move, at each quarter, and when it is done."""
+    shown: dict[str, int] = {}
+
+    def show(task: str, done: int, total: int) -> None:
+        step = int(done / total / _LOG_EVERY) if total else 0
+        if done < shown.get(task, -1) * total * _LOG_EVERY:
+            shown.pop(task)
+        if step > shown.get(task, 0) or (done >= total and task not in shown):
+            shown[task] = step
+            sys.stderr.write(f"{task}: {done:,} of {total:,}\n")
+            sys.stderr.flush()
+
+    return show
+
+
+class _Handler(logging.Handler):
+    """Shows the library's messages: warnings marked, others as they are."""
+
+    def __init__(self, write: object) -> None:
+        super().__init__(logging.INFO)
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        line = f"warning: {text}" if record.levelno >= logging.WARNING else text
+        if callable(self._write):
+            self._write(line, markup=False, highlight=False, style="yellow" if line != text else None, soft_wrap=True)
+        else:
+            sys.stderr.write(line + "\n")
+
+
+@contextmanager
+def _messages(write: object) -> Iterator[None]:
+    log = logging.getLogger("trtpoets")
+    handler = _Handler(write)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = True
+
+
+def show_error(error: TrtPoetsError) -> None:
+    """Two lines: what is wrong, and what to try."""
+    colour = sys.stderr.isatty()
+    red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
+    sys.stderr.write(f"{red}Error:{plain} {printable(error.message)}\n")
+    if error.hint:
+        sys.stderr.write(f"  try: {printable(error.hint)}\n")
+
+
+def printable(text: str) -> str:
+    """Text that any terminal can take: file names that are not UTF-8 show their bytes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
