@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+import warnings
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Sequence
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact
 from trtpoets.core.spec import Preprocess, Resize
+from trtpoets.core.threads import map_ahead
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,25 +90,13 @@ def photo_batches(
     """
     if batch_size < 1:
         raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
-    ahead: deque[Future[np.ndarray]] = deque()
-    pool = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="decode")
+    threads = workers or usable_cores()
+    arrays = map_ahead(lambda path: photo_to_array(path, preprocess), paths, threads, 2 * batch_size + threads)
     try:
-        todo = iter(paths)
-        for path, _ in zip(todo, range(2 * batch_size + (workers or usable_cores()))):
-            ahead.append(pool.submit(photo_to_array, path, preprocess))
-        batch = []
-        while ahead:
-            batch.append(ahead.popleft().result())
-            for path in todo:
-                ahead.append(pool.submit(photo_to_array, path, preprocess))
-                break
-            if len(batch) == batch_size or not ahead:
-                yield np.stack(batch)
-                batch = []
+        for batch in iter(lambda: list(islice(arrays, batch_size)), []):
+            yield np.stack(batch)
     finally:
-        for future in ahead:
-            future.cancel()
-        pool.shutdown(wait=True)
+        arrays.close()
 
 
 def usable_cores() -> int:
@@ -134,9 +124,12 @@ def _open(content: bytes, source: str) -> Image.Image:
     return image
 
 
+@lru_cache(maxsize=None)
 def _readable_formats() -> tuple[str, ...]:
     from PIL import Image
 
+    # Our own limit is tighter than the one at which Pillow refuses, and speaks for itself.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 

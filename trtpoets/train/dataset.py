@@ -1,0 +1,183 @@
+"""A folder of labelled photos as a Dataset: checked, hashed, divided for training, validation and test."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Photo, Split, hash_of
+from trtpoets.train.photo_files import CheckedFile, checked_files, files_in_classes
+from trtpoets.train.split import DatasetConfig, check_config, check_splits, positions_of, split_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder"]
+
+_log = logging.getLogger(__name__)
+
+_RECORDED = 1000
+"""So many left-out files, and so many groups of copies, are written into dataset.json, beside their full number."""
+
+_LOGGED = 5
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file in a class folder that is not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled photos, divided. `labels` are the class folders' names as written, sorted.
+
+    `duplicates` are groups of files with the same bytes and label: each is used, and all are in one split.
+    `contradictions` are groups with the same bytes under several labels: they can teach nothing and are left out.
+    """
+
+    folder: Path
+    labels: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    left_out: tuple[LeftOut, ...]
+    duplicates: tuple[tuple[Path, ...], ...]
+    contradictions: tuple[tuple[Path, ...], ...]
+    config: DatasetConfig
+
+    def in_split(self, split: Split) -> tuple[Photo, ...]:
+        """The photos of one split, in the order of `photos`."""
+        return tuple(photo for photo in self.photos if photo.split is split)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many photos each label has in each split: counts["roses"]["train"]."""
+        counts = {label: {split.value: 0 for split in Split} for label in self.labels}
+        for photo in self.photos:
+            counts[photo.label][photo.split.value] += 1
+        return counts
+
+    @property
+    def hash(self) -> str:
+        """sha256 of labels, contents and splits. Where the photos lie has no part in it."""
+        rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)
+        return hash_of([list(self.labels), rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON of the dataset, photo paths relative to `folder`. Long lists of what is not used are cut short."""
+        place = self._relative
+        return {
+            "folder": str(self.folder),
+            "labels": list(self.labels),
+            "photos": [
+                {"path": place(p.path), "label": p.label, "split": p.split.value, "sha256": p.sha256}
+                for p in self.photos
+            ],
+            "left_out": [{"path": place(x.path), "reason": x.reason} for x in self.left_out[:_RECORDED]],
+            "left_out_count": len(self.left_out),
+            "duplicates": [[place(path) for path in group] for group in self.duplicates[:_RECORDED]],
+            "duplicates_count": len(self.duplicates),
+            "contradictions": [[place(path) for path in group] for group in self.contradictions[:_RECORDED]],
+            "contradictions_count": len(self.contradictions),
+            "config": asdict(self.config),
+        }
+
+    def _relative(self, path: Path) -> str:
+        return os.path.relpath(path, self.folder)
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> Dataset:
+        """Read what `to_dict` wrote. Raises BadArtefact."""
+        try:
+            folder = Path(value["folder"])
+            photos = (Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"]) for p in value["photos"])
+            return Dataset(
+                folder=folder,
+                labels=tuple(value["labels"]),
+                photos=tuple(photos),
+                left_out=tuple(LeftOut(folder / x["path"], x["reason"]) for x in value["left_out"]),
+                duplicates=tuple(tuple(folder / path for path in group) for group in value["duplicates"]),
+                contradictions=tuple(tuple(folder / path for path in group) for group in value["contradictions"]),
+                config=DatasetConfig(**value["config"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadArtefact(
+                f"this is not a dataset of trtpoets: {type(error).__name__}: {error}",
+                hint="read the photos again: trtpoets train PHOTOS --name NAME",
+            ) from error
+
+
+def dataset_from_folder(
+    folder: Path,
+    config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
+    progress: Progress = silent,
+) -> Dataset:
+    """Read a folder of class folders: every photo decoded once to see that it is whole, hashed, and given a split.
+
+    A file that can't be used is left out with a warning, or with `strict` an error. Raises BadInput when the folder,
+    its names or its photos can't make a dataset.
+    """
+    check_config(config)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
+    checked = checked_files(files_in_classes(folder), progress)
+    broken = [LeftOut(file.path, file.reason) for file in checked if file.reason]
+    usable = [file for file in checked if not file.reason]
+    contradictions = _groups(usable, lambda files: len({file.label for file in files}) > 1)
+    contradicted = {path for group in contradictions for path in group}
+    left_out = [*broken, *(LeftOut(path, "is also there under another label") for path in sorted(contradicted))]
+    _report(left_out, config, folder)
+    usable = [file for file in usable if file.path not in contradicted]
+    labels = _labels(usable, checked, folder)
+    positions = positions_of([(file.path.name, file.sha256) for file in usable])
+    by_label: dict[str, list[float]] = {label: [] for label in labels}
+    for file, position in zip(usable, positions, strict=True):
+        by_label[file.label].append(position)
+    check_splits(by_label, config)
+    photos = tuple(
+        Photo(file.path, file.label, split_at(position, config), file.sha256)
+        for file, position in zip(usable, positions, strict=True)
+    )
+    duplicates = _groups(usable, lambda files: len(files) > 1)
+    return Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config)
+
+
+def _groups(
+    files: Iterable[CheckedFile], wanted: Callable[[Sequence[CheckedFile]], bool]
+) -> tuple[tuple[Path, ...], ...]:
+    """The paths of files with equal bytes, of those groups that are `wanted`."""
+    same: dict[str, list[CheckedFile]] = defaultdict(list)
+    for file in files:
+        same[file.sha256].append(file)
+    return tuple(tuple(file.path for file in group) for group in same.values() if wanted(group))
+
+
+def _labels(usable: Sequence[CheckedFile], checked: Sequence[CheckedFile], folder: Path) -> tuple[str, ...]:
+    labels = tuple(sorted({file.label for file in usable}))
+    if not labels:
+        raise BadInput(f"{folder} has no photo that can be used", hint="see what was left out, and why, above")
+    for label in sorted({file.label for file in checked} - set(labels)):
+        raise BadInput(f"class {label!r} has no photo that can be used", hint="add photos to it, or delete its folder")
+    if len(labels) < 2:
+        raise BadInput(f"{folder} has one class only, {labels[0]!r}", hint="add a folder with photos of something else")
+    return labels
+
+
+def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) -> None:
+    if not left_out:
+        return
+    lines = [f"{os.path.relpath(x.path, folder)} {x.reason}" for x in left_out[:_LOGGED]]
+    if len(left_out) > _LOGGED:
+        lines.append(f"and {len(left_out) - _LOGGED} more")
+    files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
+    if config.strict:
+        raise BadInput(
+            f"{files} in {folder} can't be used: {'; '.join(lines)}", hint="mend or delete them, or leave out --strict"
+        )
+    _log.warning("%s in %s left out: %s", files, folder, "; ".join(lines))

@@ -1,0 +1,161 @@
+"""Which photos train, which validate, which test: decided by what a photo shows, not by where it lies.
+
+A photo has a position from 0 to 100, made of its content's sha256. Test photos are those below `test_percent`,
+validation photos those in the last `validation_percent`, and the rest train. So renaming, moving or adding photos moves
+no other photo, the rule is the same in each class, and copies of a photo fall together.
+
+Photos of one group (`<group>_nohash_<anything>`, as in the TensorFlow for Poets codelab: shots of one object) stay
+together: the position is then made of the group's name. A photo that lies in two groups, byte for byte, makes them one,
+whose position is the lower of the two; likewise a copy outside any group goes where the group goes.
+
+No rule that keeps every photo in its place when others come can promise each class a test photo: it would have to look
+at one photo alone, and chance then leaves small classes without. `check_splits` names those, and what helps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.spec import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_GROUP_MARK = "_nohash_"
+
+_LEAST = 3
+"""Photos that a class can't do without: one to train on, one to validate, one to test."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """How photos are divided, and whether an unusable file is an error (`strict`) or left out with a warning."""
+
+    validation_percent: float = 10
+    test_percent: float = 10
+    strict: bool = False
+
+
+def check_config(config: DatasetConfig) -> None:
+    """Raise BadInput unless each split can get photos."""
+    for name, percent in (("test", config.test_percent), ("validation", config.validation_percent)):
+        if not (math.isfinite(percent) and 0 < percent < 100):
+            raise BadInput(f"{percent} % of the photos for {name}", hint=f"for example: --{name}-percent 10")
+    if config.test_percent + config.validation_percent >= 100:
+        raise BadInput(
+            f"{config.test_percent} % of the photos for test and {config.validation_percent} % for validation "
+            "leave none to train on",
+            hint="for example: --test-percent 10 --validation-percent 10",
+        )
+
+
+def positions_of(files: Sequence[tuple[str, str]]) -> list[float]:
+    """The position, 0 to 100, of each file given as (file name, sha256 of its content)."""
+    union = _Union()
+    groups = [name.partition(_GROUP_MARK)[0] if _GROUP_MARK in name else None for name, _ in files]
+    for (_, sha256), group in zip(files, groups, strict=True):
+        if group is not None:
+            union.join(_digest_of_group(group), sha256)
+    together: dict[str, list[str]] = defaultdict(list)
+    for group in {group for group in groups if group is not None}:
+        digest = _digest_of_group(group)
+        together[union.root(digest)].append(digest)
+    lowest = {root: min(digests) for root, digests in together.items()}
+    return [_position(lowest.get(union.root(sha256), sha256)) for _, sha256 in files]
+
+
+def split_at(position: float, config: DatasetConfig) -> Split:
+    """What a photo at this position is used for."""
+    if position < config.test_percent:
+        return Split.TEST
+    return Split.VALIDATION if position >= 100 - config.validation_percent else Split.TRAIN
+
+
+def check_splits(positions: Mapping[str, Sequence[float]], config: DatasetConfig) -> None:
+    """Raise BadInput when a class has no photo to train on or to test, or no class has one to validate.
+
+    `positions` has those of each class's photos. A class that only lacks validation photos is warned about.
+    """
+    for split in (Split.TEST, Split.TRAIN):
+        lacking = _lacking(positions, split, config)
+        if lacking:
+            raise BadInput(_complaint(lacking, positions, split), hint=_way_out(positions, split, config))
+    lacking = _lacking(positions, Split.VALIDATION, config)
+    if len(lacking) == len(positions):
+        raise BadInput(
+            _complaint(lacking, positions, Split.VALIDATION), hint=_way_out(positions, Split.VALIDATION, config)
+        )
+    if lacking:
+        _log.warning(
+            "%s; the other classes alone choose the best step", _complaint(lacking, positions, Split.VALIDATION)
+        )
+
+
+def _lacking(positions: Mapping[str, Iterable[float]], split: Split, config: DatasetConfig) -> list[str]:
+    return [label for label, each in positions.items() if all(split_at(x, config) is not split for x in each)]
+
+
+def _complaint(lacking: Sequence[str], positions: Mapping[str, Sequence[float]], split: Split) -> str:
+    first = lacking[0]
+    count, apart = len(positions[first]), len(set(positions[first]))
+    photos = "1 photo" if count == 1 else f"{count} photos"
+    if apart < count:
+        photos += f" (only {apart} when copies and {_GROUP_MARK} groups are counted once)"
+    others = f"; so it is with {len(lacking) - 1} more, such as {lacking[1]!r}" if len(lacking) > 1 else ""
+    return f"class {first!r} has {photos}, and none falls in the {split.value} split{others}"
+
+
+def _way_out(positions: Mapping[str, Sequence[float]], split: Split, config: DatasetConfig) -> str:
+    if split is Split.TRAIN:
+        return f"add photos; a class needs at least {_LEAST}: one to train on, one to validate, one to test"
+    percent = config.test_percent if split is Split.TEST else config.validation_percent
+    enough = max(_LEAST, math.ceil(math.log(0.05) / math.log(1 - percent / 100)))
+    advice = f"a class needs at least {_LEAST} photos, and {enough} to have one there 19 times in 20: add photos"
+    mended = _least_percent(positions, split, config)
+    return f"{advice}, or use --{split.value}-percent {mended}" if mended else advice
+
+
+def _least_percent(positions: Mapping[str, Sequence[float]], split: Split, config: DatasetConfig) -> int | None:
+    """The least whole percentage, up to 50, with which these very photos would do."""
+    for percent in range(1, 51):
+        if split is Split.TEST:
+            wider = DatasetConfig(config.validation_percent, percent)
+        else:
+            wider = DatasetConfig(percent, config.test_percent)
+        needed = {split, Split.TRAIN, Split.TEST} if wider.test_percent + wider.validation_percent < 100 else set()
+        if needed and not any(_lacking(positions, each, wider) for each in needed):
+            return percent
+    return None
+
+
+def _digest_of_group(group: str) -> str:
+    return hashlib.sha256(b"group\0" + os.fsencode(group)).hexdigest()
+
+
+def _position(digest: str) -> float:
+    return int(digest[:12], 16) / 16**12 * 100
+
+
+class _Union:
+    """Sets of strings that grow together."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def root(self, item: str) -> str:
+        while (parent := self._parent.get(item, item)) != item:
+            self._parent[item] = self._parent.get(parent, parent)
+            item = parent
+        return item
+
+    def join(self, one: str, other: str) -> None:
+        self._parent[self.root(one)] = self.root(other)
