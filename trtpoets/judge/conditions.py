@@ -11,7 +11,7 @@ import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 from trtpoets.core.images import usable_cores
 
@@ -39,7 +39,7 @@ _SYS = Path("/sys")
 _JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
 
-def conditions() -> Dict[str, Any]:
+def conditions() -> dict[str, Any]:
     """The machine as it is now, as JSON. What can't be known here is None, or absent from `versions`.
 
     Memory is in MiB; `load` is the average number of busy processes over the last 1, 5 and 15 minutes.
@@ -85,7 +85,7 @@ def _os_name() -> str:
     return found.group(1) if found else platform.system()
 
 
-def _versions() -> Dict[str, str]:
+def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         try:
@@ -105,7 +105,7 @@ def _driver() -> str | None:
     return found.group(1) if found else None
 
 
-def _gpus() -> List[Dict[str, str]]:
+def _gpus() -> list[dict[str, str]]:
     """What nvidia-smi says of each GPU; empty where there is none (a Jetson's is under `jetson`)."""
     program = shutil.which("nvidia-smi")
     if not program:
@@ -125,7 +125,7 @@ def _gpus() -> List[Dict[str, str]]:
     return [dict(zip(fields, row)) for row in rows if len(row) == len(fields)]
 
 
-def _jetson() -> Dict[str, str] | None:
+def _jetson() -> dict[str, str] | None:
     """A Jetson's model and its L4T release; None elsewhere."""
     release = _text(_JETSON_RELEASE)
     model = _text(_PROC / "device-tree/model")

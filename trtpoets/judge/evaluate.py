@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -45,9 +45,9 @@ class Change:
 class Comparison:
     """One runner beside the reference, photo by photo.
 
-    `only_reference` photos are right with the reference alone, `only_runner` with the runner alone. `accuracy_change` is
-    runner minus reference, between `change_low` and `change_high`; `p_value` is the exact McNemar test's.
-    `max_abs` is the largest difference in any score.
+    `only_reference` photos are right with the reference alone, `only_runner` with the runner alone.
+    `accuracy_change` is runner minus reference, between `change_low` and `change_high`.
+    `p_value` is the exact McNemar test's. `max_abs` is the largest difference in any score.
     """
 
     agreed: int
@@ -104,7 +104,7 @@ def scores_from_runner(
     if not photos:
         raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
     task = f"evaluate {runner.name}"
-    parts: List[np.ndarray] = []
+    parts: list[np.ndarray] = []
     done = 0
     progress(task, done, len(photos))
     for batch in photo_batches([photo.path for photo in photos], runner.spec.preprocess, batch_size):
@@ -207,7 +207,7 @@ def _top5(scores: np.ndarray, truth: np.ndarray) -> float | None:
     return float((best == truth[:, None]).any(axis=1).mean())
 
 
-def _recall(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Dict[str, float | None]:
+def _recall(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float | None]:
     shown = np.bincount(truth, minlength=len(labels))
     found = np.bincount(truth[right], minlength=len(labels))
     return {label: int(found[i]) / int(shown[i]) if shown[i] else None for i, label in enumerate(labels)}
@@ -218,9 +218,9 @@ def _confusion(truth: np.ndarray, answers: np.ndarray, classes: int) -> tuple[tu
     return tuple((int(cell) // classes, int(cell) % classes, int(count)) for cell, count in zip(cells, counts))
 
 
-def _in_turn(truth: np.ndarray, right: np.ndarray) -> List[int]:
+def _in_turn(truth: np.ndarray, right: np.ndarray) -> list[int]:
     """Photos with a right answer: the first of each label, then the second of each, and so on."""
-    rank: Dict[int, int] = {}
+    rank: dict[int, int] = {}
     order = []
     for i in np.flatnonzero(right):
         label = int(truth[i])

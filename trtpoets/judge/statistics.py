@@ -54,8 +54,8 @@ def mcnemar_exact(b: int, c: int) -> float:
     if b < 0 or c < 0:
         raise BadInput(f"counts of {b} and {c} photos", hint="counts begin at 0")
     n, smaller = b + c, min(b, c)
-    tail = sum(math.comb(n, k) for k in range(smaller + 1))
-    return min(1.0, 2 * tail / 2**n)
+    tail: int = sum(math.comb(n, k) for k in range(smaller + 1))
+    return float(min(1.0, 2 * tail / 2**n))
 
 
 def paired_difference(
