@@ -1,0 +1,126 @@
+"""A view of an ONNX graph: who makes a tensor, who reads it, how large it is, what a node costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+MATRIX_PRODUCTS = ("Gemm", "MatMul")
+WEIGHTED = CONVOLUTIONS + MATRIX_PRODUCTS
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One use of a tensor: input number `index` of `node`."""
+
+    node: Any
+    index: int
+
+
+class GraphView:
+    """Producers, readers, constants and shapes of a ModelProto, looked up by tensor name.
+
+    It is a view of the graph as it was: make another after changing the graph.
+    """
+
+    def __init__(self, model: Any) -> None:
+        import onnx
+
+        self.graph = model.graph
+        self.nodes: list[Any] = list(model.graph.node)
+        self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.producer: dict[str, Any] = {name: node for node in self.nodes for name in node.output if name}
+        self.readers: dict[str, list[Reader]] = {}
+        for node in self.nodes:
+            for index, name in enumerate(node.input):
+                if name:
+                    self.readers.setdefault(name, []).append(Reader(node, index))
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        self._types = {
+            value.name: value.type.tensor_type for value in (*inferred.input, *inferred.output, *inferred.value_info)
+        }
+        self.outputs = [value.name for value in model.graph.output]
+
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        """Sizes of a tensor, None where they are not fixed (the batch); None as a whole where unknown."""
+        if tensor in self.constants:
+            return tuple(self.constants[tensor].dims)
+        kind = self._types.get(tensor)
+        if kind is None or not kind.HasField("shape"):
+            return None
+        return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+
+    def is_float(self, tensor: str) -> bool:
+        """Whether a tensor holds float32 numbers."""
+        kind = self.constants[tensor].data_type if tensor in self.constants else None
+        if kind is None and tensor in self._types:
+            kind = self._types[tensor].elem_type
+        return kind == 1  # TensorProto.FLOAT
+
+    def array(self, constant: str) -> np.ndarray:
+        """The numbers of a constant."""
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_array(self.constants[constant]))
+
+    def weighted(self) -> list[Any]:
+        """Convolutions and matrix products with constant weights, in the graph's order."""
+        return [
+            node
+            for node in self.nodes
+            if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in self.constants
+        ]
+
+    def activations(self, node: Any) -> list[str]:
+        """The inputs of a node that are computed, not constant."""
+        return [name for name in node.input if name and name not in self.constants]
+
+    def is_pointwise_map(self, tensor: str) -> bool:
+        """Whether a tensor is one number a channel: (N, C, 1, 1). A convolution of it is a matrix-vector product."""
+        shape = self.shape(tensor)
+        return shape is not None and len(shape) == 4 and shape[2:] == (1, 1)
+
+
+def attribute(node: Any, name: str, default: Any) -> Any:
+    """The value of a node's attribute, or `default`."""
+    from onnx import helper
+
+    for entry in node.attribute:
+        if entry.name == name:
+            return helper.get_attribute_value(entry)
+    return default
+
+
+def channel_axis(node: Any, weight_rank: int) -> int:
+    """The axis of a weighted node's weights that counts its output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Gemm" and attribute(node, "transB", 0):
+        return 0
+    return weight_rank - 1
+
+
+def multiply_adds(view: GraphView, node: Any) -> int:
+    """Multiply-adds of a weighted node for one photo; 0 where the shapes are not known."""
+    weight = view.shape(node.input[1])
+    out = view.shape(node.output[0])
+    if weight is None or out is None or None in weight:
+        return 0
+    # The batch counts as one photo; every other size is fixed in the graphs that we export.
+    positions = int(np.prod([size or 1 for size in out[1:]], dtype=np.int64))
+    if node.op_type == "Conv":
+        return positions * int(np.prod(weight[1:], dtype=np.int64))  # type: ignore[arg-type]
+    if node.op_type == "ConvTranspose":
+        source = view.shape(node.input[0])
+        if source is None:
+            return 0
+        spread = int(np.prod([size or 1 for size in source[1:]], dtype=np.int64))
+        return spread * int(np.prod(weight[1:], dtype=np.int64))  # type: ignore[arg-type]
+    depth = weight[1] if node.op_type == "Gemm" and attribute(node, "transB", 0) else weight[-2]
+    return positions * int(depth or 0)

@@ -1,0 +1,202 @@
+"""Classifier -> fp32.onnx: through TensorFlow and tf2onnx, then cleaned, folded and named the same way every time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.convert.naming import canonical
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
+from trtpoets.core.files import atomic_file
+from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, check_onnx
+from trtpoets.core.optional import needs, tensorflow
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
+
+if TYPE_CHECKING:
+    import keras
+
+OPSETS = range(13, 19)
+"""What the converter writes and every TensorRT from 8.5 on reads."""
+
+_TASK = "export"
+_STEPS = 4
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """How a classifier is written as ONNX."""
+
+    opset: int = 17
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise BadInput(
+                f"ONNX opset {self.opset}: trtpoets writes {OPSETS[0]} to {OPSETS[-1]}",
+                hint=f"17 is read by every TensorRT from 8.5 on: --opset {ExportConfig.opset}",
+            )
+
+
+def onnx_from_classifier(
+    classifier: Classifier, out: Path, config: ExportConfig = ExportConfig(), progress: Progress = silent
+) -> OnnxModel:
+    """Write the FP32 ONNX file of a classifier: `photos` uint8 (N, H, W, 3) -> `scores` float32 (N, C).
+
+    Raises MissingArtefact or BadArtefact when the SavedModel is absent, damaged or does not fit model.json,
+    ConversionFailed when ONNX has no word for one of its operators, StorageFailed.
+    """
+    progress(_TASK, 0, _STEPS)
+    serve = _serve_signature(classifier)
+    progress(_TASK, 1, _STEPS)
+    metadata = metadata_of_spec(classifier.spec, Precision.FP32)
+    size = (classifier.spec.preprocess.height, classifier.spec.preprocess.width)
+
+    def answer(photos: Any) -> Any:
+        (scores,) = serve(photos=photos).values()
+        return scores
+
+    _write(answer, size, out, OUTPUT_NAME, config, metadata, progress)
+    return OnnxModel(out, Precision.FP32, classifier.spec)
+
+
+def onnx_from_network(
+    model: keras.Model,
+    out: Path,
+    output_name: str = "features",
+    config: ExportConfig = ExportConfig(),
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Write a Keras network `photos` uint8 (N, H, W, 3) -> float32 (N, D) as ONNX, `output_name` its output.
+
+    Raises ConversionFailed, StorageFailed, or BadInput when the network takes anything else than uint8 photos.
+    """
+    if len(model.inputs) != 1 or model.inputs[0].dtype != "uint8" or len(model.inputs[0].shape) != 4:
+        given = [f"{value.dtype} {tuple(value.shape)}" for value in model.inputs]
+        raise BadInput(f"the network takes {', '.join(given)}, not uint8 (N, H, W, 3)", hint="scale photos inside it")
+    _, height, width, _ = model.inputs[0].shape
+    progress(_TASK, 1, _STEPS)
+    _write(
+        lambda photos: model(photos, training=False),
+        (height, width),
+        out,
+        output_name,
+        config,
+        metadata or {},
+        progress,
+    )
+
+
+def metadata_of_spec(spec: ModelSpec, precision: Precision) -> dict[str, str]:
+    """What an ONNX file says about itself: model.json, its precision, and the labels for other tools."""
+    return {SPEC_KEY: spec.to_json(), PRECISION_KEY: precision.value, LABELS_KEY: "\n".join(spec.labels)}
+
+
+def _serve_signature(classifier: Classifier) -> Any:
+    """The SavedModel's `serve` signature. Raises MissingArtefact, or BadArtefact when it doesn't fit model.json."""
+    folder, spec = classifier.saved_model, classifier.spec
+    hint = "train again: trtpoets train NAME --force"
+    if not (folder / "saved_model.pb").is_file():
+        raise MissingArtefact(f"{folder} is not a SavedModel", hint=hint)
+    tf = tensorflow()
+    try:
+        loaded = tf.saved_model.load(str(folder))
+        serve = loaded.signatures["serve"]
+    except Exception as error:
+        raise BadArtefact(f"{folder} can't be loaded: {_first_line(error)}", hint=hint) from error
+    takes = serve.structured_input_signature[1].get(INPUT_NAME)
+    gives = list(serve.structured_outputs.values())
+    wanted = [None, spec.preprocess.height, spec.preprocess.width, 3]
+    if takes is None or takes.dtype != tf.uint8 or takes.shape.as_list() != wanted:
+        raise BadArtefact(f"{folder} takes {takes}, but model.json says uint8 {wanted}", hint=hint)
+    if len(gives) != 1 or gives[0].shape.as_list() != [None, len(spec.labels)]:
+        raise BadArtefact(f"{folder} gives {gives}, but model.json has {len(spec.labels)} labels", hint=hint)
+    # The signature's variables live as long as what was loaded.
+    serve.keep_alive = loaded
+    return serve
+
+
+def _write(
+    network: Callable[[Any], Any],
+    size: tuple[int, int],
+    out: Path,
+    output_name: str,
+    config: ExportConfig,
+    metadata: Mapping[str, str],
+    progress: Progress,
+) -> None:
+    raw = _converted(network, size, config)
+    progress(_TASK, 2, _STEPS)
+    clean = canonical(_folded(raw), INPUT_NAME, output_name, metadata)
+    progress(_TASK, 3, _STEPS)
+    with atomic_file(out) as part:
+        part.write_bytes(clean.SerializeToString(deterministic=True))
+        check_onnx(part)
+    progress(_TASK, 4, _STEPS)
+
+
+def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: ExportConfig) -> Any:
+    """What tf2onnx makes of a TensorFlow function of `photos`."""
+    tf = tensorflow()
+    with needs("train", reason="exporting to ONNX"):
+        import tf2onnx
+    signature = [tf.TensorSpec((None, *size, 3), tf.uint8, name=INPUT_NAME)]
+    try:
+        with _quiet("tf2onnx", "tensorflow"):
+            model, _ = tf2onnx.convert.from_function(
+                tf.function(network), input_signature=signature, opset=config.opset
+            )
+    except Exception as error:
+        raise ConversionFailed(
+            f"the network can't be written as ONNX: {_first_line(error)}",
+            hint="choose another backbone (trtpoets models lists them), or another --opset",
+        ) from error
+    return model
+
+
+def _folded(model: Any) -> Any:
+    """The same network with batch-norms, paddings and constants folded into the convolutions beside them.
+
+    ONNX Runtime's basic level does this with standard operators only.
+    """
+    with needs("train", reason="exporting to ONNX"):
+        import onnx
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ConversionFailed(f"ONNX Runtime refuses the exported network: {_first_line(error)}") from error
+        folded = onnx.load(options.optimized_model_filepath)
+    strange = sorted(
+        {f"{node.domain}.{node.op_type}" for node in folded.graph.node if node.domain not in ("", "ai.onnx")}
+    )
+    if strange:
+        raise ConversionFailed(f"the network needs operators outside the ONNX standard: {', '.join(strange)}")
+    return folded
+
+
+@contextlib.contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Only errors of these loggers are heard inside: converters tell about deprecations of their own."""
+    levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in loggers]
+    for logger, _ in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
