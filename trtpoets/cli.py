@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trtpoets import arguments as given
 from trtpoets.core.errors import BadInput, TrtPoetsError
 from trtpoets.core.spec import Flavour, Precision, Resize
 from trtpoets.terminal import show_error, showing
@@ -21,41 +22,22 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is faster, and reads better in 80 columns
 )
 
-Name = Annotated[str, typer.Argument(help="The name of a run: a folder under engines/.")]
-NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
-Photos = Annotated[Path, typer.Argument(help="A folder of folders of photos; a folder's name is its label.")]
-Engines = Annotated[Path, typer.Option("--engines", help="Where runs are kept.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
-Force = Annotated[bool, typer.Option("--force", help="Do it again even if nothing changed.")]
-Batch = Annotated[str, typer.Option("--batch", help="Batch sizes of the engine, least:best:most.")]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option("--target", help="Compute capability to build for, as sm86 (RTX; repeatable)."),
-]
-FlavourOption = Annotated[str, typer.Option("--flavour", help="rtx, tensorrt, or auto: all that can build here.")]
-Backbone = Annotated[str, typer.Option("--backbone", help="The pretrained network: see trtpoets models.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="A file of weights instead of the published ones.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Where the frozen base runs: cpu, gpu, or auto.")]
-ResizeOption = Annotated[Resize, typer.Option("--resize", help="How photos become square.")]
-Strict = Annotated[bool, typer.Option("--strict", help="An unreadable photo is an error, not a warning.")]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Training steps.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the head's training and of the calibration photos.")]
-
 ENGINES = Path("engines")
 
 
 @app.command()
 def demo(
-    name: NameOption = "demo",
+    name: given.NameOption = "demo",
     photos: Annotated[Path | None, typer.Option(help="Where the photos are written.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="60 photos a class.")] = False,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    quick: given.Quick = False,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Run the whole road on photos of solar cells.
 
-    The photos are CC BY-NC-SA 4.0: not for commercial use."""
+    The photos are CC BY-NC-SA 4.0: not for commercial use.
+    """
     from trtpoets.pipeline.run import demo as work
 
     with showing() as progress:
@@ -65,24 +47,25 @@ def demo(
 
 @app.command()
 def run(
-    photos: Photos,
-    name: NameOption,
-    backbone: Backbone = "efficientnet_lite0",
-    weights: Weights = None,
-    resize: ResizeOption = Resize.STRETCH,
-    device: DeviceOption = "auto",
-    steps: Steps = 4000,
-    seed: Seed = 0,
-    strict: Strict = False,
-    flavour: FlavourOption = "auto",
-    targets: Targets = None,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    photos: given.Photos,
+    name: given.NameOption,
+    backbone: given.Backbone = "efficientnet_lite0",
+    weights: given.Weights = None,
+    resize: given.ResizeOption = Resize.STRETCH,
+    device: given.DeviceOption = "auto",
+    steps: given.Steps = 4000,
+    seed: given.Seed = 0,
+    strict: given.Strict = False,
+    flavour: given.FlavourOption = "auto",
+    targets: given.Targets = None,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Take photos to engines and a report; go on where it stopped.
 
-    The stages: retrain, export, quantize, build, evaluate, bench, report."""
+    The stages: retrain, export, quantize, build, evaluate, bench, report.
+    """
     from trtpoets.pipeline.options import retrain_config, run_config
     from trtpoets.pipeline.run import run as work
 
@@ -95,41 +78,32 @@ def run(
 
 @app.command()
 def retrain(
-    photos: Photos,
-    name: NameOption,
-    backbone: Backbone = "efficientnet_lite0",
-    weights: Weights = None,
-    resize: ResizeOption = Resize.STRETCH,
-    device: DeviceOption = "auto",
-    validation: Annotated[float, typer.Option(help="Percent of the photos to choose the best step by.")] = 10,
-    test: Annotated[float, typer.Option(help="Percent of the photos kept for the final judgement.")] = 10,
-    strict: Strict = False,
-    steps: Steps = 4000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos a step.")] = 100,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the optimizer; its own default if not given.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adam.")] = None,
-    l2: Annotated[float | None, typer.Option(help="Weight decay of the head.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="0 to below 1.")] = None,
-    class_weights: Annotated[bool | None, typer.Option(help="Rare labels count more.")] = None,
-    early_stop: Annotated[int | None, typer.Option(help="Stop after so many steps without a better one.")] = None,
-    seed: Seed = 0,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    photos: given.Photos,
+    name: given.NameOption,
+    backbone: given.Backbone = "efficientnet_lite0",
+    weights: given.Weights = None,
+    resize: given.ResizeOption = Resize.STRETCH,
+    device: given.DeviceOption = "auto",
+    validation: given.Validation = 10,
+    test: given.Test = 10,
+    strict: given.Strict = False,
+    steps: given.Steps = 4000,
+    batch_size: given.BatchSize = 100,
+    learning_rate: given.LearningRate = None,
+    optimizer: given.OptimizerOption = None,
+    l2: given.L2 = None,
+    label_smoothing: given.LabelSmoothing = None,
+    class_weights: given.ClassWeights = None,
+    early_stop: given.EarlyStop = None,
+    seed: given.Seed = 0,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Retrain the head of a pretrained network on your photos."""
     from trtpoets.pipeline.options import retrain_config
     from trtpoets.pipeline.retrain import retrain as work
 
-    head = {
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "optimizer": optimizer,
-        "l2": l2,
-        "label_smoothing": label_smoothing,
-        "class_weights": class_weights,
-        "early_stop": early_stop,
-    }
     config = retrain_config(
         backbone,
         weights,
@@ -140,7 +114,13 @@ def retrain(
         strict=strict,
         steps=steps,
         seed=seed,
-        **head,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        l2=l2,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        early_stop=early_stop,
     )
     with showing() as progress:
         work(photos, name, config, engines=engines, force=force, progress=progress)
@@ -150,12 +130,12 @@ def retrain(
 @app.command()
 def pretrained(
     backbone: Annotated[str, typer.Argument(help="The network: see trtpoets models.")],
-    name: NameOption,
+    name: given.NameOption,
     photos: Annotated[Path | None, typer.Option(help="Folder of folders to calibrate with and measure on.")] = None,
-    weights: Weights = None,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    weights: given.Weights = None,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Make a 1,000-class ImageNet classifier, without training."""
     from trtpoets.pipeline.pretrained import pretrained as work
@@ -169,13 +149,11 @@ def pretrained(
 
 @app.command()
 def export(
-    name: Name,
-    opset: Annotated[
-        int, typer.Option(min=13, max=21, help="ONNX operator set; 17 suits TensorRT 8.4 and later.")
-    ] = 17,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    name: given.Name,
+    opset: given.Opset = 17,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Export the classifier to ONNX, and prove it against TensorFlow."""
     from trtpoets.pipeline.convert import export as work
@@ -187,16 +165,16 @@ def export(
 
 @app.command()
 def quantize(
-    name: Name,
+    name: given.Name,
     precisions: Annotated[
         list[Precision] | None, typer.Option("--precision", help="fp16 or int8 (repeatable; default both).")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="How ranges are read: minmax, entropy or percentile.")] = None,
+    method: given.Method = None,
     photos: Annotated[int, typer.Option("--photos", min=1, help="How many training photos to calibrate with.")] = 256,
-    seed: Seed = 0,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    seed: given.Seed = 0,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Write FP16 and INT8 ONNX files, calibrated on training photos."""
     from trtpoets.pipeline.convert import quantize as work
@@ -215,14 +193,14 @@ def build(
     precisions: Annotated[
         list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default all).")
     ] = None,
-    flavour: FlavourOption = "auto",
-    targets: Targets = None,
-    batch: Batch = "1:8:32",
-    workspace: Annotated[int, typer.Option(help="Memory that TensorRT may use while building, in MiB.")] = 1024,
-    timeout: Annotated[float | None, typer.Option(help="Give up after so many seconds.")] = None,
-    engines: Engines = ENGINES,
-    force: Force = False,
-    as_json: Json = False,
+    flavour: given.FlavourOption = "auto",
+    targets: given.Targets = None,
+    batch: given.Batch = "1:8:32",
+    workspace: given.WorkspaceMib = 1024,
+    timeout: given.Timeout = None,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Build TensorRT engines from the ONNX files."""
     from trtpoets.pipeline.build import build as work
@@ -245,7 +223,9 @@ def build(
 
 
 @app.command()
-def evaluate(name: Name, engines: Engines = ENGINES, force: Force = False, as_json: Json = False) -> None:
+def evaluate(
+    name: given.Name, engines: given.Engines = ENGINES, force: given.Force = False, as_json: given.Json = False
+) -> None:
     """Judge every runner on held-out photos, beside TensorFlow."""
     from trtpoets.pipeline.judge import evaluate as work
 
@@ -256,12 +236,12 @@ def evaluate(name: Name, engines: Engines = ENGINES, force: Force = False, as_js
 
 @app.command()
 def bench(
-    name: Name,
-    batches: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")] = 2.0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")] = 0,
-    engines: Engines = ENGINES,
-    as_json: Json = False,
+    name: given.Name,
+    batches: given.Batches = None,
+    seconds: given.Seconds = 2.0,
+    threads: given.Threads = 0,
+    engines: given.Engines = ENGINES,
+    as_json: given.Json = False,
 ) -> None:
     """Measure every runner's speed beside TensorFlow's."""
     from trtpoets.pipeline.judge import bench as work
@@ -273,7 +253,7 @@ def bench(
 
 
 @app.command()
-def report(name: Name, engines: Engines = ENGINES, as_json: Json = False) -> None:
+def report(name: given.Name, engines: given.Engines = ENGINES, as_json: given.Json = False) -> None:
     """Write report.json and report.html of what was measured."""
     from trtpoets.pipeline.ship import report as work
 
@@ -282,11 +262,11 @@ def report(name: Name, engines: Engines = ENGINES, as_json: Json = False) -> Non
 
 @app.command()
 def label(
-    name: Name,
+    name: given.Name,
     photos: Annotated[list[Path], typer.Argument(help="Photo files.")],
-    top: Annotated[int, typer.Option(min=1, help="How many labels a photo.")] = 5,
-    engines: Engines = ENGINES,
-    as_json: Json = False,
+    top: given.Top = 5,
+    engines: given.Engines = ENGINES,
+    as_json: given.Json = False,
 ) -> None:
     """Say what photos show, through the best runner here."""
     from trtpoets.pipeline.label import label as work
@@ -295,7 +275,7 @@ def label(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
+def models(as_json: given.Json = False) -> None:
     """List the pretrained networks."""
     from trtpoets.pipeline.pretrained import models as work
 
@@ -304,9 +284,9 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def cache(
-    prune: Annotated[bool, typer.Option("--prune", help="Delete stores of bottlenecks.")] = False,
-    older_than: Annotated[float, typer.Option(min=0, help="With --prune: only those unused for so many days.")] = 0,
-    as_json: Json = False,
+    prune: given.Prune = False,
+    older_than: given.OlderThan = 0,
+    as_json: given.Json = False,
 ) -> None:
     """List, or prune, what can be computed again."""
     from trtpoets.pipeline.cache import cache as work
@@ -316,7 +296,7 @@ def cache(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(as_json: given.Json = False) -> None:
     """Say what this machine can do, and how to mend the rest."""
     from trtpoets.device.doctor import doctor as work
 

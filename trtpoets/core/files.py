@@ -30,6 +30,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             hint = "choose a folder that you may write to: --engines DIR"
         elif error.errno == errno.ENAMETOOLONG:
             hint = "choose a shorter name"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            hint = "something else is in the way: move it, or choose another folder: --engines DIR"
         else:
             raise
         raise StorageFailed(f"can't write {path}: {os.strerror(error.errno)}", hint) from error

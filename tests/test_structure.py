@@ -1,0 +1,151 @@
+"""The house: which folder imports which, nothing heavy at import time, nothing that Python 3.8 can't read below."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "trtpoets"
+
+MAY_IMPORT = {
+    "core": set(),
+    "train": {"core"},
+    "convert": {"core"},
+    "device": {"core"},
+    "judge": {"core", "device"},
+    "ship": {"core", "judge"},
+    "pipeline": {"core", "train", "convert", "device", "judge", "ship"},
+    "terminal": {"core"},
+    "arguments": {"core"},
+    "cli": {"arguments", "core", "terminal", "pipeline", "device", "ship"},
+    "__main__": {"cli"},
+    "__init__": {"core", "device", "pipeline"},
+}
+
+DEVICE_RUNTIME = ("core", "device", "judge")
+
+HEAVY = [
+    *("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "PIL"),
+    *("matplotlib", "safetensors", "rich", "elpv_dataset", "sympy", "tensorboard"),
+]
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_parts(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "trtpoets" else node.module or ""
+                for alias in node.names
+            ]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("trtpoets.")}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    part = part_of(path)
+    beyond = imported_parts(path) - MAY_IMPORT[part] - {part, "__version__"}
+    assert not beyond, f"{name_of(path)} is in {part} and imports {sorted(beyond)}"
+
+
+def test_every_folder_has_its_rule() -> None:
+    assert {part_of(path) for path in MODULES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_are_one_thing(path: Path) -> None:
+    limit = 350 if path.name == "cli.py" else 300  # one short function a command, and there are many commands
+    assert len(path.read_text().splitlines()) <= limit
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} does not say what it is"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
+def test_device_runtime_is_python_3_8(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 8))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            keywords = {keyword.arg for keyword in node.keywords}
+            named = getattr(node.func, "id", "")
+            assert not (named == "zip" and "strict" in keywords), f"{path}:{node.lineno}: zip(strict=) is Python 3.10"
+            assert not (named == "dataclass" and keywords & {"slots", "kw_only"}), f"{path}:{node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in {"removeprefix", "removesuffix"}, f"{path}:{node.lineno}: Python 3.9"
+
+
+def without_heavy(code: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a Python where heavy packages can't be imported."""
+    hook = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ImportError(f"{{name}} is refused here", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+    return subprocess.run([sys.executable, "-c", hook + code], capture_output=True, text=True, check=False)
+
+
+def test_importing_anything_imports_nothing_heavy() -> None:
+    names = [
+        name_of(path)
+        for path in MODULES
+        if path.name not in ("__main__.py", "convert.py") or "weights" not in path.parts
+    ]
+    names = [name for name in names if not name.endswith("__main__")]
+    result = without_heavy(f"import importlib\nfor name in {names!r}: importlib.import_module(name)")
+    assert result.returncode == 0, result.stderr
+
+
+COMMANDS = [
+    *("demo", "run", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report", "label"),
+    *("models", "cache", "doctor"),
+]
+
+
+def test_help_of_every_command_without_the_extras() -> None:
+    result = without_heavy(
+        f"""
+from typer.testing import CliRunner
+from trtpoets.cli import app
+for command in {COMMANDS!r}:
+    result = CliRunner().invoke(app, [command, "--help"], env={{"COLUMNS": "80"}})
+    assert result.exit_code == 0, (command, result.output)
+    assert max(map(len, result.output.splitlines())) <= 80, command
+"""
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_commands_and_public_functions_are_twins() -> None:
+    import trtpoets
+    from trtpoets.cli import app
+
+    commands = {info.callback.__name__ for info in app.registered_commands if info.callback}
+    assert commands == set(COMMANDS)
+    assert set(trtpoets.__all__) == commands | {"TrtPoetsError", "prune_cache"}
+    for name in trtpoets.__all__:
+        assert callable(getattr(trtpoets, name)), name
+        assert getattr(trtpoets, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'sing'"):
+        trtpoets.sing  # noqa: B018

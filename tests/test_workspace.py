@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.spec import Flavour, Precision
+from trtpoets.core.workspace import Workspace, cache_root, card_of, key_of, open_card, seal_card
+
+
+def sealed(folder: Path) -> Path:
+    (folder / "a.onnx").write_text("graph")
+    (folder / "model").mkdir()
+    (folder / "model" / "weights").write_text("w")
+    card = card_of(folder / "a.onnx")
+    seal_card(card, key="k1", files=[folder / "a.onnx", folder / "model"], details={"photos": 3, "naïve": None})
+    return card
+
+
+def test_a_card_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    card = sealed(tmp_path)
+    assert card.name == "a.onnx.json"
+    assert open_card(card, "k1") == {"photos": 3, "naïve": None}
+    assert open_card(card) == {"photos": 3, "naïve": None}
+    assert key_of(card) == "k1"
+
+
+def test_a_stale_card_is_not_there(tmp_path: Path) -> None:
+    card = sealed(tmp_path)
+    assert open_card(card, "k2") is None
+    assert open_card(tmp_path / "none.json") is None
+
+
+@pytest.mark.parametrize("file", ["a.onnx", "model/weights"])
+def test_a_card_does_not_vouch_for_what_changed(tmp_path: Path, file: str) -> None:
+    card = sealed(tmp_path)
+    (tmp_path / file).write_text("other")
+    assert open_card(card, "k1") is None
+    (tmp_path / file).unlink()
+    assert open_card(card, "k1") is None
+
+
+@pytest.mark.parametrize("what", ["key", "seal", "details", "files"])
+def test_an_edited_card_is_refused(tmp_path: Path, what: str) -> None:
+    card = sealed(tmp_path)
+    value = json.loads(card.read_text())
+    value[what] = {**value[what], "a.onnx": "x"} if isinstance(value[what], dict) else "edited"
+    card.write_text(json.dumps(value))
+    with pytest.raises(BadArtefact, match=r"a\.onnx\.json was edited or damaged: its seal does not match its text"):
+        open_card(card)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"seal": 1}'])
+def test_json_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(BadArtefact, match="is not a card of trtpoets"):
+        open_card(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("name", ["flowers", "my flowers", "it's 5\" 🌷", "a.b-c_d", "ü" * 50])
+def test_good_names(tmp_path: Path, name: str) -> None:
+    assert Workspace(tmp_path, name).folder == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("..", "is a path"),
+        ("../up", "is a path"),
+        ("a/b", "is a path"),
+        ("a\\b", "is a path"),
+        ("-rf", "begins with '-'"),
+        (".hidden", "begins with '.'"),
+        ("a\nb", "has a control character"),
+        ("x" * 101, "longer than 100 bytes"),
+    ],
+)
+def test_bad_names_say_why(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(BadInput, match=reason):
+        Workspace(tmp_path, name)
+
+
+@given(st.text(max_size=120))
+def test_any_accepted_name_is_one_folder(name: str) -> None:
+    engines = Path("engines")
+    try:
+        space = Workspace(engines, name)
+    except BadInput:
+        return
+    assert space.folder.parent == engines
+    assert space.lock.parent == engines
+    assert space.folder.name == name
+
+
+def test_engines_are_named_by_what_they_are(tmp_path: Path) -> None:
+    space = Workspace(tmp_path, "n")
+    assert space.engine(Precision.FP16, Flavour.RTX).name == "fp16.rtx.engine"
+    assert space.engine(Precision.INT8, Flavour.RTX, ["sm89", "sm86"]).name == "int8.rtx.sm86.sm89.engine"
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TRTPOETS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg" / "trtpoets"
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "mine"))
+    assert cache_root() == tmp_path / "mine"

@@ -1,0 +1,50 @@
+"""The arguments and options that several commands share: one spelling and one explanation each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trtpoets.core.spec import Resize
+
+Name = Annotated[str, typer.Argument(help="The name of a run: a folder under engines/.")]
+NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
+Photos = Annotated[Path, typer.Argument(help="A folder of folders of photos; a folder's name is its label.")]
+Engines = Annotated[Path, typer.Option("--engines", help="Where runs are kept.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it again even if nothing changed.")]
+Batch = Annotated[str, typer.Option("--batch", help="Batch sizes of the engine, least:best:most.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="Compute capability to build for, as sm86 (RTX; repeatable)."),
+]
+FlavourOption = Annotated[str, typer.Option("--flavour", help="rtx, tensorrt, or auto: all that can build here.")]
+Backbone = Annotated[str, typer.Option("--backbone", help="The pretrained network: see trtpoets models.")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="A file of weights instead of the published ones.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where the frozen base runs: cpu, gpu, or auto.")]
+ResizeOption = Annotated[Resize, typer.Option("--resize", help="How photos become square.")]
+Strict = Annotated[bool, typer.Option("--strict", help="An unreadable photo is an error, not a warning.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Training steps.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the head's training and of the calibration photos.")]
+Validation = Annotated[float, typer.Option(help="Percent of the photos to choose the best step by.")]
+Test = Annotated[float, typer.Option(help="Percent of the photos kept for the final judgement.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Photos a step.")]
+LearningRate = Annotated[float | None, typer.Option(help="Of the optimizer; its own default if not given.")]
+OptimizerOption = Annotated[str | None, typer.Option(help="sgd or adam.")]
+L2 = Annotated[float | None, typer.Option(help="Weight decay of the head.")]
+LabelSmoothing = Annotated[float | None, typer.Option(help="0 to below 1.")]
+ClassWeights = Annotated[bool | None, typer.Option(help="Rare labels count more.")]
+EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many steps without a better one.")]
+Opset = Annotated[int, typer.Option(min=13, max=21, help="ONNX operator set; 17 suits TensorRT 8.4 and later.")]
+Method = Annotated[str | None, typer.Option(help="How ranges are read: minmax, entropy or percentile.")]
+WorkspaceMib = Annotated[int, typer.Option(help="Memory that TensorRT may use while building, in MiB.")]
+Timeout = Annotated[float | None, typer.Option(help="Give up after so many seconds.")]
+Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]
+Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
+Top = Annotated[int, typer.Option(min=1, help="How many labels a photo.")]
+OlderThan = Annotated[float, typer.Option(min=0, help="With --prune: only those unused for so many days.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Delete stores of bottlenecks.")]
+Quick = Annotated[bool, typer.Option("--quick", help="60 photos a class.")]
