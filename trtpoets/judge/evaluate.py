@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Sequence
 
@@ -12,7 +13,9 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Photo
 from trtpoets.device.runners.base import Runner, check_scores
-from trtpoets.judge.statistics import Interval, mcnemar_exact, paired_difference, wilson_interval
+from trtpoets.judge.statistics import mcnemar_exact, paired_difference, wilson_interval
+
+_log = logging.getLogger(__name__)
 
 SAMPLES = 200
 """At most this many photos of a kind (wrong, changed, right) are kept with an evaluation; the counts are of all."""
@@ -26,7 +29,7 @@ class Answer:
     label: str
     predicted: str
     score: float
-    label_score: float
+    label_score: float | None
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class Comparison:
     agreed: int
     only_reference: int
     only_runner: int
-    accuracy_change: float
-    change_low: float
-    change_high: float
+    accuracy_change: float | None
+    change_low: float | None
+    change_high: float | None
     p_value: float
     max_abs: float
     changed: tuple[Change, ...]
@@ -65,6 +68,8 @@ class Comparison:
 class Evaluation:
     """One runner on the held-out photos. Shares are 0..1, intervals are of 95 %.
 
+    `labelled` photos have a label that the classifier knows; accuracy, recall, confusion, mistakes and right answers
+    are about those. With none of them (a published network on other photos) there is only agreement, the rest is None.
     `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` has None for a label without
     photos. `mistakes` come with the surest first, `right` from all labels in turn; each is at most SAMPLES long.
     `agreement` and `comparison` are None without a reference.
@@ -73,12 +78,13 @@ class Evaluation:
     runner: str
     labels: tuple[str, ...]
     photos: int
+    labelled: int
     correct: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
     top5_accuracy: float | None
-    cross_entropy: float
+    cross_entropy: float | None
     recall: Mapping[str, float | None]
     confusion: tuple[tuple[int, int, int], ...]
     mistakes: tuple[Answer, ...]
@@ -127,13 +133,13 @@ def evaluation_from_scores(
     """
     truth = _truth(photos, labels)
     _check(runner, scores, len(photos), len(labels))
-    rows = np.arange(len(truth))
+    known = np.flatnonzero(truth >= 0)
     answers = scores.argmax(axis=1)
     right = answers == truth
-    correct = int(right.sum())
-    interval = wilson_interval(correct, len(truth))
-    told = _answers(scores, answers, truth, photos, labels)
-    surest = [int(i) for i in rows[~right][np.argsort(-scores.max(axis=1)[~right], kind="stable")]]
+    correct, total = int(right.sum()), len(known)
+    interval = wilson_interval(correct, total) if total else None
+    wrong = known[~right[known]]
+    surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
     comparison, agreement = None, None
     if reference is not None:
         _check("the reference", reference, len(photos), len(labels))
@@ -143,35 +149,38 @@ def evaluation_from_scores(
         runner=runner,
         labels=tuple(labels),
         photos=len(truth),
+        labelled=total,
         correct=correct,
-        accuracy=correct / len(truth),
-        accuracy_low=interval.low,
-        accuracy_high=interval.high,
-        top5_accuracy=_top5(scores, truth),
-        cross_entropy=float(-np.log(np.maximum(scores[rows, truth], 1e-12, dtype=np.float64)).mean()),
-        recall=_recall(right, truth, labels),
-        confusion=_confusion(truth, answers, len(labels)),
-        mistakes=tuple(told(i) for i in surest[:SAMPLES]),
-        right=tuple(told(i) for i in _in_turn(truth, right)[:SAMPLES]),
-        agreement=None if comparison is None else comparison.agreed / len(truth),
-        agreement_low=None if agreement is None else agreement.low,
-        agreement_high=None if agreement is None else agreement.high,
+        accuracy=correct / total if total else None,
+        accuracy_low=interval.low if interval else None,
+        accuracy_high=interval.high if interval else None,
+        top5_accuracy=_top5(scores[known], truth[known]),
+        cross_entropy=_cross_entropy(scores[known, truth[known]]),
+        recall=_recall(right[known], truth[known], labels),
+        confusion=_confusion(truth[known], answers[known], len(labels)),
+        mistakes=tuple(_answer(i, scores, photos, truth, labels) for i in surest[:SAMPLES]),
+        right=tuple(_answer(i, scores, photos, truth, labels) for i in _in_turn(truth, right)[:SAMPLES]),
+        agreement=comparison.agreed / len(truth) if comparison else None,
+        agreement_low=agreement.low if agreement else None,
+        agreement_high=agreement.high if agreement else None,
         comparison=comparison,
     )
 
 
 def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
-    """The index of each photo's label: int64 (N,)."""
+    """The index of each photo's label: int64 (N,); -1 for a label that the classifier does not know."""
     if not photos:
         raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
     index = {label: i for i, label in enumerate(labels)}
     strange = sorted({photo.label for photo in photos} - set(index))
     if strange:
-        raise BadInput(
-            f"the photos show {strange[0]!r}, which is none of the classifier's {len(labels)} labels",
-            hint="evaluate on photos of the labels that it was trained on, or train it again",
+        _log.warning(
+            "%d labels of the photos are none of the classifier's %d, %r for one: only agreement is judged there",
+            len(strange),
+            len(labels),
+            strange[0],
         )
-    return np.array([index[photo.label] for photo in photos], dtype=np.int64)
+    return np.array([index.get(photo.label, -1) for photo in photos], dtype=np.int64)
 
 
 def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
@@ -184,27 +193,28 @@ def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
         raise RunFailed(f"{runner} gave a score that is not a number, for photo {worst}", hint="use a wider precision")
 
 
-def _answers(
-    scores: np.ndarray, answers: np.ndarray, truth: np.ndarray, photos: Sequence[Photo], labels: Sequence[str]
-) -> Any:
-    def told(i: int) -> Answer:
-        return Answer(
-            path=str(photos[i].path),
-            label=photos[i].label,
-            predicted=labels[int(answers[i])],
-            score=float(scores[i, answers[i]]),
-            label_score=float(scores[i, truth[i]]),
-        )
-
-    return told
+def _answer(i: int, scores: np.ndarray, photos: Sequence[Photo], truth: np.ndarray, labels: Sequence[str]) -> Answer:
+    said = int(scores[i].argmax())
+    return Answer(
+        path=str(photos[i].path),
+        label=photos[i].label,
+        predicted=labels[said],
+        score=float(scores[i, said]),
+        label_score=float(scores[i, truth[i]]) if truth[i] >= 0 else None,
+    )
 
 
 def _top5(scores: np.ndarray, truth: np.ndarray) -> float | None:
     """Share of photos whose label is among the five best; None where five are half of all labels, or more."""
-    if scores.shape[1] <= 10:
+    if scores.shape[1] <= 10 or not len(truth):
         return None
     best = np.argpartition(-scores, 5, axis=1)[:, :5]
     return float((best == truth[:, None]).any(axis=1).mean())
+
+
+def _cross_entropy(scores: np.ndarray) -> float | None:
+    """Mean of -log of the labels' scores (N,), in nats; a score of 0 counts as 1e-12."""
+    return float(-np.log(np.maximum(scores.astype(np.float64), 1e-12)).mean()) if len(scores) else None
 
 
 def _recall(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float | None]:
@@ -233,17 +243,18 @@ def _comparison(
     scores: np.ndarray, reference: np.ndarray, truth: np.ndarray, photos: Sequence[Photo], labels: Sequence[str]
 ) -> Comparison:
     ours, theirs = scores.argmax(axis=1), reference.argmax(axis=1)
-    right, reference_right = ours == truth, theirs == truth
+    known = truth >= 0
+    right, reference_right = (ours == truth)[known], (theirs == truth)[known]
     only_reference = int((reference_right & ~right).sum())
     only_runner = int((right & ~reference_right).sum())
-    interval: Interval = paired_difference(reference_right, right)
+    interval = paired_difference(reference_right, right) if known.any() else None
     return Comparison(
         agreed=int((ours == theirs).sum()),
         only_reference=only_reference,
         only_runner=only_runner,
-        accuracy_change=(only_runner - only_reference) / len(truth),
-        change_low=interval.low,
-        change_high=interval.high,
+        accuracy_change=(only_runner - only_reference) / int(known.sum()) if interval else None,
+        change_low=interval.low if interval else None,
+        change_high=interval.high if interval else None,
         p_value=mcnemar_exact(only_reference, only_runner),
         max_abs=float(np.abs(scores.astype(np.float64) - reference).max()),
         changed=tuple(
