@@ -1,0 +1,169 @@
+"""The parent's side of a build: starts the child, follows it, ends it, and says what happened when it crashes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any, Callable, Iterator, Mapping
+
+from trtpoets.core import errors
+from trtpoets.core.errors import BuildFailed, TrtPoetsError
+from trtpoets.core.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 5.0
+"""How long a child that was asked to stop may take: the builder listens only between its steps."""
+
+_PARTS = 1000
+"""Progress is told in this many parts of the whole build."""
+
+
+def run_build(
+    order: Callable[[int], str], *, what: str, timeout_seconds: float | None, progress: Progress
+) -> Mapping[str, Any]:
+    """Start the child, give it `order(descriptor for its answers)`, and wait for its result.
+
+    `what` names the build in errors and progress. Raises what the child raised; BuildFailed when it crashed or took
+    longer than `timeout_seconds`. On KeyboardInterrupt the child is cancelled before the interrupt goes on.
+    """
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as noise, open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor, not a path
+        try:
+            child = _start(writing, noise)
+        finally:
+            os.close(writing)
+        try:
+            _tell(child, order(writing))
+            deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+            result = _follow(_lines(answers, deadline, what, timeout_seconds), what, progress)
+            code = child.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(child)
+        if result is None:
+            raise _crash(child.returncode if code is None else code, what, noise)
+        return result
+
+
+def _start(writing: int, noise: IO[bytes]) -> subprocess.Popen[bytes]:
+    # The parent's import path as it is: the child must find the same packages, and nothing of the current folder.
+    program = f"import sys; sys.path[:] = {sys.path!r}; from trtpoets.device.build_child import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=noise,
+        stderr=noise,
+        pass_fds=[writing],
+        start_new_session=True,  # Ctrl-C reaches the parent only, which then cancels the child
+    )
+
+
+def _tell(child: subprocess.Popen[bytes], order: str) -> None:
+    assert child.stdin is not None
+    try:
+        child.stdin.write(order.encode())
+        child.stdin.flush()
+    except BrokenPipeError:
+        log.debug("the build process ended before it read its order")
+
+
+def _lines(
+    answers: IO[bytes], deadline: float | None, what: str, timeout_seconds: float | None
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the child's answers until it closes its end. Raises BuildFailed at the deadline."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(answers, selectors.EVENT_READ)
+        while True:
+            wait = None if deadline is None else deadline - time.monotonic()
+            if (wait is not None and wait <= 0) or not selector.select(wait):
+                raise BuildFailed(
+                    f"{what} took longer than {timeout_seconds:g} seconds and was cancelled",
+                    hint="give it more time: --timeout SECONDS",
+                )
+            block = answers.read(65536)
+            if not block:
+                return
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+
+def _follow(answers: Iterator[Mapping[str, Any]], what: str, progress: Progress) -> Mapping[str, Any] | None:
+    """Pass progress on until there is a result; None when the child ended without one."""
+    for answer in answers:
+        if "progress" in answer:
+            progress(what, min(int(answer["progress"] * _PARTS), _PARTS - 1), _PARTS)
+        elif "done" in answer:
+            progress(what, _PARTS, _PARTS)
+            for warning in answer["done"]["warnings"]:
+                log.info("%s: %s", what, warning)
+            result: Mapping[str, Any] = answer["done"]
+            return result
+        elif "error" in answer:
+            raise _error_of(answer["error"])
+        elif "bug" in answer:
+            raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer['bug']}")
+    return None
+
+
+def _error_of(value: Mapping[str, str]) -> TrtPoetsError:
+    kind = getattr(errors, value["kind"])
+    if not issubclass(kind, TrtPoetsError):
+        raise RuntimeError(f"the build process answered with {value}")
+    error: TrtPoetsError = kind(value["message"], value["hint"])
+    return error
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave no child behind: ask, wait, then kill."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    if child.stdin is not None:
+        try:
+            child.stdin.close()
+        except BrokenPipeError:
+            log.debug("the build process ended before it read its order")
+
+
+def _crash(code: int, what: str, noise: IO[bytes]) -> Exception:
+    """What to raise for a child that ended without an answer."""
+    noise.seek(0)
+    text = noise.read().decode("utf-8", "replace")
+    # A shell between us reports signal N as 128 + N.
+    number = -code if code < 0 else code - 128
+    name = next((member.name for member in signal.Signals if member == number), "")
+    if "bad_alloc" in text or "MemoryError" in text or name == "SIGKILL":
+        ended = f" ({name})" if name else ""
+        return BuildFailed(
+            f"{what}: the build process was killed or ran out of memory{ended}",
+            hint="free some memory, build with a smaller --batch, or build one precision at a time",
+        )
+    if name:
+        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+        said = f"; its last words were: {last[:200]}" if last and name != "SIGTERM" else ""
+        return BuildFailed(
+            f"{what}: the build process was ended by {name}{said}",
+            hint="if it happens again, report it with the ONNX file",
+        )
+    return RuntimeError(f"{what}: the build process ended with code {code} and no answer:\n{text[-4000:]}")
+
+
+def describe(out: Path) -> str:
+    """How progress and errors call the build of `out`: "build NAME/fp16.rtx.engine"."""
+    return f"build {out.parent.name}/{out.name}"

@@ -1,0 +1,156 @@
+"""The CUDA driver through ctypes: what GPUs there are, and graph capture, which pycuda lacks. Needs no package."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from trtpoets.core.errors import RunFailed
+
+_THREAD_LOCAL = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads allocate meanwhile does not spoil the capture."""
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. `target` is its compute capability as "sm86"."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    memory_bytes: int
+
+    @property
+    def target(self) -> str:
+        """The compute capability as engines and options spell it."""
+        return "sm{}{}".format(*self.compute_capability)
+
+
+def load_driver() -> Any:
+    """The CUDA driver library, initialised. Raises RunFailed that says why there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise RunFailed(
+            f"no NVIDIA driver here: {error}", hint="run it on a machine with an NVIDIA GPU and its driver"
+        ) from error
+    code = driver.cuInit(0)
+    if code:
+        raise RunFailed(
+            f"the NVIDIA driver does not start: {error_name(driver, code)}",
+            hint="check with nvidia-smi; in a container, start it with --gpus all",
+        )
+    return driver
+
+
+def error_name(driver: Any, code: int) -> str:
+    """The driver's name of an error code, as CUDA_ERROR_NO_DEVICE."""
+    text = ctypes.c_char_p()
+    driver.cuGetErrorName(code, ctypes.byref(text))
+    return text.value.decode() if text.value else f"error {code}"
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that this process may use. Raises RunFailed when there is no working driver or no GPU."""
+    driver = load_driver()
+    count = ctypes.c_int()
+    check(driver, driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
+    if not count.value:
+        raise RunFailed("the NVIDIA driver sees no GPU", hint="check nvidia-smi and CUDA_VISIBLE_DEVICES")
+    return tuple(_gpu(driver, index) for index in range(count.value))
+
+
+def _gpu(driver: Any, index: int) -> Gpu:
+    device, memory = ctypes.c_int(), ctypes.c_size_t()
+    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    name = ctypes.create_string_buffer(256)
+    check(driver, driver.cuDeviceGetName(name, len(name), device), "cuDeviceGetName")
+    check(driver, driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device), "cuDeviceTotalMem")
+
+    def attribute(which: int) -> int:
+        value = ctypes.c_int()
+        check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
+        return value.value
+
+    return Gpu(name.value.decode("utf-8", "replace"), (attribute(_MAJOR), attribute(_MINOR)), memory.value)
+
+
+def cuda_version() -> str:
+    """The newest CUDA that the driver serves, as "12.6". Raises RunFailed where there is no driver."""
+    driver = load_driver()
+    number = ctypes.c_int()
+    check(driver, driver.cuDriverGetVersion(ctypes.byref(number)), "cuDriverGetVersion")
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def driver_version() -> str | None:
+    """The driver's own version: "550.54.15" on a desktop or server, "L4T R36.4.3" on a Jetson; None without one."""
+    module = Path("/proc/driver/nvidia/version")
+    if module.is_file():
+        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", module.read_text())
+        if found:
+            return found.group(1)
+    tegra = Path("/etc/nv_tegra_release")
+    if tegra.is_file():
+        found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", tegra.read_text())
+        if found:
+            return f"L4T R{found.group(1)}.{found.group(2)}"
+    return None
+
+
+def check(driver: Any, code: int, call: str) -> None:
+    """Raise RunFailed when a driver call did not succeed."""
+    if code:
+        raise RunFailed(f"{call} failed: {error_name(driver, code)}", hint="check the GPU with nvidia-smi")
+
+
+class Graph:
+    """One captured CUDA graph, ready to launch on a stream. `close` frees it.
+
+    The addresses and shapes of the capture are baked in: capture anew when either changes.
+    """
+
+    def __init__(self, driver: Any, executable: ctypes.c_void_p) -> None:
+        self._driver = driver
+        self._executable = executable
+
+    def launch(self, stream: int) -> None:
+        """Queue the whole graph on the stream. Raises RunFailed."""
+        check(self._driver, self._driver.cuGraphLaunch(self._executable, ctypes.c_void_p(stream)), "cuGraphLaunch")
+
+    def close(self) -> None:
+        """Free the graph. It may be called once."""
+        self._driver.cuGraphExecDestroy(self._executable)
+
+
+def capture(driver: Any, stream: int, enqueue: Callable[[], None]) -> Graph:
+    """Record what `enqueue` queues on the stream, without running it. Raises RunFailed when it can't be captured.
+
+    The capture is always ended and freed, so that the stream stays usable. Shapes must have run once before.
+    """
+    handle, graph = ctypes.c_void_p(stream), ctypes.c_void_p()
+    check(driver, driver.cuStreamBeginCapture_v2(handle, _THREAD_LOCAL), "cuStreamBeginCapture")
+    try:
+        enqueue()
+    except BaseException:
+        driver.cuStreamEndCapture(handle, ctypes.byref(graph))
+        if graph.value:
+            driver.cuGraphDestroy(graph)
+        raise
+    check(driver, driver.cuStreamEndCapture(handle, ctypes.byref(graph)), "cuStreamEndCapture")
+    executable = ctypes.c_void_p()
+    try:
+        check(driver, _instantiate(driver, executable, graph), "cuGraphInstantiate")
+    finally:
+        driver.cuGraphDestroy(graph)
+    return Graph(driver, executable)
+
+
+def _instantiate(driver: Any, executable: ctypes.c_void_p, graph: ctypes.c_void_p) -> int:
+    if hasattr(driver, "cuGraphInstantiateWithFlags"):  # CUDA 11.4 and later
+        return int(driver.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)))
+    return int(driver.cuGraphInstantiate(ctypes.byref(executable), graph, None, None, ctypes.c_size_t(0)))

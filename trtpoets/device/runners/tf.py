@@ -1,0 +1,77 @@
+"""The classifier as it was trained, through TensorFlow: the baseline."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.optional import tensorflow
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier
+from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+
+log = logging.getLogger(__name__)
+
+_SIGNATURE = "serve"
+
+
+class TensorFlowRunner:
+    """Runs the SavedModel of a classifier. `threads` is how many one operator may use; 0 leaves it to TensorFlow."""
+
+    name = "tensorflow"
+
+    def __init__(self, classifier: Classifier, threads: int = 0) -> None:
+        self.spec = classifier.spec
+        self._path = classifier.saved_model
+        self._threads = threads
+        self._tf: Any = None
+        self._model: Any = None
+        self._serve: Any = None
+
+    def __enter__(self) -> TensorFlowRunner:
+        """Load the SavedModel. Raises MissingDependency, MissingArtefact or BadArtefact."""
+        if not (self._path / "saved_model.pb").is_file():
+            raise MissingArtefact(f"{self._path} holds no SavedModel", hint="train it: trtpoets train NAME")
+        tf = tensorflow()
+        self._limit_threads(tf)
+        try:
+            model = tf.saved_model.load(str(self._path))
+            serve = model.signatures[_SIGNATURE]
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BadArtefact(
+                f"TensorFlow can't load {self._path}: {reason}", hint="train it again: trtpoets train NAME --force"
+            ) from error
+        # The signature holds the model's variables weakly: both are kept.
+        self._tf, self._model, self._serve = tf, model, serve
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tf = self._model = self._serve = None
+
+    def infer(self, photos: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
+        if self._serve is None:
+            raise not_entered(self.name)
+        check_photos(photos, self.spec)
+        try:
+            answer = self._serve(**{INPUT_NAME: self._tf.constant(photos)})[OUTPUT_NAME]
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunFailed(f"TensorFlow can't run {self._path}: {reason}", hint="train it again") from error
+        # numpy() may share TensorFlow's memory.
+        return check_scores(np.array(answer.numpy()), len(photos), self.spec, self.name)
+
+    def _limit_threads(self, tf: Any) -> None:
+        if not self._threads:
+            return
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(self._threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError:
+            log.warning("TensorFlow has run in this process already: it keeps its number of threads")

@@ -1,0 +1,177 @@
+"""One adapter over TensorRT 8.5, 8.6, 10.x, 11.x and TensorRT-RTX: which library, what it can do, what it says.
+
+What a library can do is probed, never read off its version; enum members are looked up by name, since their numbers
+differ between versions. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+from trtpoets.core.errors import MissingDependency
+from trtpoets.core.optional import needs
+from trtpoets.core.spec import Flavour
+
+_MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
+
+NO_DRIVER = "factory function returned nullptr"
+"""What TensorRT's constructors raise (as TypeError) when CUDA does not start."""
+
+_NOISE = (
+    "cudaError 35",  # each error on a machine without a GPU is followed by this one
+    "Thread context has not been set",
+)
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "Builder": (
+        "create_network",
+        "create_builder_config",
+        "create_optimization_profile",
+        "is_network_supported",
+        "build_serialized_network",
+    ),
+    "IBuilderConfig": ("set_memory_pool_limit", "add_optimization_profile"),
+    "INetworkDefinition": ("num_inputs", "num_outputs", "get_input", "get_output"),
+    "IOptimizationProfile": ("set_shape",),
+    "ITensor": ("name", "shape"),
+    "OnnxParser": ("parse", "num_errors", "get_error"),
+    "ParserError": ("desc",),
+    "MemoryPoolType": ("WORKSPACE",),
+    "ILogger": ("log", "INTERNAL_ERROR", "ERROR", "WARNING"),
+    "Runtime": ("deserialize_cuda_engine",),
+    "ICudaEngine": (
+        "num_io_tensors",
+        "get_tensor_name",
+        "get_tensor_dtype",
+        "get_tensor_profile_shape",
+        "create_execution_context",
+    ),
+    "IExecutionContext": ("set_input_shape", "get_tensor_shape", "set_tensor_address", "execute_async_v3"),
+}
+"""What is used of every library, whatever its version."""
+
+PROBED: Mapping[str, tuple[str, ...]] = {
+    "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
+    "BuilderFlag": ("FP16", "INT8"),
+    "Builder": ("platform_has_fast_fp16", "platform_has_fast_int8"),
+    "IBuilderConfig": (
+        "set_flag",
+        "builder_optimization_level",
+        "progress_monitor",
+        "num_compute_capabilities",
+        "set_compute_capability",
+    ),
+    "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
+    "ParserError": ("node_name", "node_operator"),
+    "ICudaEngine": ("create_runtime_config",),
+    "IRuntimeConfig": ("cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache"),
+    "IRuntimeCache": ("serialize", "deserialize"),
+    "CudaGraphStrategy": ("WHOLE_GRAPH_CAPTURE",),
+}
+"""What is used only of libraries that have it."""
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """One TensorRT library that imports here."""
+
+    flavour: Flavour
+    module: Any = field(repr=False, compare=False)
+    version: str
+
+    @property
+    def title(self) -> str:
+        """As errors call it: "TensorRT 10.3.0", "TensorRT-RTX 1.7.1.116"."""
+        return f"{'TensorRT-RTX' if self.flavour is Flavour.RTX else 'TensorRT'} {self.version}"
+
+    @property
+    def strongly_typed(self) -> bool:
+        """Whether networks compute in the types of the ONNX file; otherwise the builder is told by flags (8.x)."""
+        return "STRONGLY_TYPED" in self.module.NetworkDefinitionCreationFlag.__members__
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The compute capabilities that engines can be built for without the GPU, as "sm86"; none for TensorRT."""
+        if not hasattr(self.module, "ComputeCapability"):
+            return ()
+        return tuple(name.lower() for name in self.module.ComputeCapability.__members__ if name.startswith("SM"))
+
+    @property
+    def has_monitor(self) -> bool:
+        """Whether a build can be watched and cancelled (9.1 and later)."""
+        return hasattr(self.module, "IProgressMonitor")
+
+    @property
+    def has_optimization_level(self) -> bool:
+        """Whether the builder's effort can be chosen (8.6 and later)."""
+        return hasattr(self.module.IBuilderConfig, "builder_optimization_level")
+
+
+def load_tensorrt(flavour: Flavour) -> TensorRt:
+    """Import a TensorRT library. Raises MissingDependency with its reason and how to install it."""
+    name = _MODULES[flavour]
+    try:
+        with needs(flavour.value, reason=f"a {flavour.value} engine"):
+            module = importlib.import_module(name)
+    except OSError as error:  # the Python package is there, one of its native libraries is not
+        raise MissingDependency(
+            f"a {flavour.value} engine needs {name}, and it does not load here: {error}",
+            hint=f"pip install 'trtpoets[{flavour.value}]'",
+        ) from error
+    return TensorRt(flavour, module, str(module.__version__))
+
+
+class Messages:
+    """What TensorRT has logged: errors and warnings, without the noise that hides them."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+
+    def sentence(self) -> str:
+        """The first error in one sentence; empty when there was none."""
+        return next((text for text in map(plain, self.errors) if text), "")
+
+
+def new_logger(library: TensorRt, messages: Messages) -> Any:
+    """A TensorRT logger that keeps errors and warnings in `messages`. Keep a reference to it as long as its users."""
+    base = library.module.ILogger
+    errors = (base.INTERNAL_ERROR, base.ERROR)
+
+    class Logger(base):  # type: ignore[misc, valid-type]
+        """Called by TensorRT from its own threads."""
+
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            """Keep errors and warnings."""
+            if any(noise in text for noise in _NOISE):
+                return
+            if severity in errors:
+                messages.errors.append(text)
+            elif severity == base.WARNING:
+                messages.warnings.append(text)
+
+    return Logger()
+
+
+_ENVELOPE = re.compile(r"Error Code \d+: (?P<kind>[^(]*)\((?P<text>.*)\)\s*$", re.DOTALL)
+_PLACE = re.compile(r"\.?\s*In \w+ at \S+?:\d+\s*$")
+_BRACKET = re.compile(r"\[[\w./]+:+[^\]]*\]\s*")
+
+
+def plain(text: str) -> str:
+    """A message of TensorRT without its source positions and wrapping: one line.
+
+    Example: "IBuilder::build: Error Code 1: Myelin ([pass.cpp:337: check] Cannot compile 'fc'. In f at /a/b.cpp:20)"
+    becomes "Cannot compile 'fc'".
+    """
+    found = _ENVELOPE.search(text)
+    if found:
+        text = _PLACE.sub("", found.group("text"))
+    text = _BRACKET.sub("", text)
+    return " ".join(text.split()).strip(" .;")
