@@ -1,0 +1,114 @@
+"""A report in a few plain sentences: what it reaches, what the narrow precisions cost, what is fastest, what was built.
+
+Every sentence is made of numbers that are in the report, with their intervals; what was not measured is not said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.ship.words import interval, joined, many, milliseconds, percent, points, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BASELINE = "tensorflow"
+
+_FLAVOURS = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
+
+_ENGINES = tuple(_FLAVOURS)
+
+_LIKELY = 0.05
+"""A p-value below this is called more than chance."""
+
+
+def verdict_from_report(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Sentences in order of importance: [{"about": "accuracy" | "precision" | "speed" | "engines", "text": ...}]."""
+    said = [("accuracy", _accuracy(report))]
+    said += [("precision", _precision(report, runner)) for runner in narrow_runners(report)]
+    said += [("speed", _speed(report)), ("engines", _engines(report))]
+    return [{"about": about, "text": text} for about, text in said if text]
+
+
+def narrow_runners(report: Mapping[str, Any]) -> list[str]:
+    """One evaluated runner for each of FP16 and INT8: an engine where one ran, else ONNX Runtime."""
+    chosen = []
+    for precision in ("fp16", "int8"):
+        runners = [runner for runner in report["agreement"] if runner.endswith(f"-{precision}")]
+        chosen += sorted(runners, key=lambda runner: not runner.startswith(_ENGINES))[:1]
+    return chosen
+
+
+def fastest(report: Mapping[str, Any], batch: int) -> Mapping[str, Any] | None:
+    """The valid measurement with the lowest median at a batch size."""
+    rows = [row for row in report["benchmarks"] if row["batch"] == batch and row["valid"] and row["p50_ms"]]
+    return min(rows, key=lambda row: float(row["p50_ms"]), default=None)
+
+
+def _accuracy(report: Mapping[str, Any]) -> str:
+    runner = BASELINE if BASELINE in report["accuracy"] else next(iter(report["accuracy"]), None)
+    if runner is None:
+        return ""
+    low, high = report["intervals"][runner]["accuracy"]
+    photos = many(report["test_photos"], "held-out photo")
+    value = percent(report["accuracy"][runner])
+    return f"It is right on {value} of {photos} (95 % interval {interval(low, high)})."
+
+
+def _precision(report: Mapping[str, Any], runner: str) -> str:
+    precision = runner.rsplit("-", 1)[1].upper()
+    compared = report["comparison"].get(runner)
+    if compared is None:
+        return ""
+    photos, agreed = report["test_photos"], compared["agreed"]
+    if agreed == photos:
+        return f"{precision} gives the same answer as TensorFlow to every one of {many(photos, 'photo')}."
+    low, high = report["intervals"][runner]["agreement"]
+    alike = f"{precision} answers like TensorFlow on {percent(agreed / photos)} ({interval(low, high)})"
+    change = compared["accuracy_change"]
+    if change is None:
+        return f"{alike}."
+    lost, won = compared["only_reference"], compared["only_runner"]
+    chance = "more than chance" if compared["p_value"] < _LIKELY else "which chance alone would explain"
+    traded = f"{many(lost, 'right answer')} lost, {won} won"
+    if lost == won:
+        return f"{alike}; its accuracy is the same ({traded})."
+    return (
+        f"{alike}; its accuracy changes by {points(change)} points ({traded}: {chance}, p = {compared['p_value']:.2g})."
+    )
+
+
+def _speed(report: Mapping[str, Any]) -> str:
+    batches = sorted({row["batch"] for row in report["benchmarks"]})
+    best = fastest(report, batches[0]) if batches else None
+    if best is None:
+        return ""
+    batch = "one photo at a time" if best["batch"] == 1 else f"{best['batch']} photos at a time"
+    told = f"Fastest here, {batch}: {best['runner']} with {milliseconds(best['p50_ms'])} ms (median)"
+    base = next(
+        (r for r in report["benchmarks"] if (r["runner"], r["batch"]) == (BASELINE, best["batch"]) and r["valid"]), None
+    )
+    if base is None or base["p50_ms"] is None:
+        return f"{told}; TensorFlow was not measured validly beside it."
+    if best["runner"] == BASELINE:
+        return f"{told}; nothing that ran here is faster than TensorFlow."
+    ratio = f"{best['speedup']:.1f} times as fast as TensorFlow ({milliseconds(base['p50_ms'])} ms)"
+    return f"{told}, {ratio}."
+
+
+def _engines(report: Mapping[str, Any]) -> str:
+    told = []
+    for flavour, name in _FLAVOURS.items():
+        cards = [card for card in report["engines"] if card["flavour"] == flavour]
+        if not cards:
+            continue
+        precisions = joined(sorted({card["precision"].upper() for card in cards}))
+        places = targets(sorted({target for card in cards for target in card["targets"]}))
+        idle = [card for card in cards if f"{flavour}-{card['precision']}" not in report["agreement"]]
+        text = f"{many(len(cards), f'{name} engine')} ({precisions}) built" + (f" for {places}" if places else "")
+        if len(idle) == len(cards):
+            text += ", not run on this machine"
+        elif idle:
+            text += f", {len(idle)} of them not run on this machine"
+        told.append(text)
+    return f"{joined(told)}." if told else ""
