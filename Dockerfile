@@ -25,7 +25,7 @@ RUN python3 -m venv --system-site-packages /opt/trtpoets \
  && useradd --create-home --uid 10001 poet \
  && install -d -o poet -g poet -m 1777 /work /var/cache/trtpoets
 
-USER poet
+USER 10001
 WORKDIR /work
 ENTRYPOINT ["trtpoets"]
 CMD ["doctor"]
