@@ -1,0 +1,249 @@
+"""The head: one dense layer with softmax, trained in TensorFlow on bottlenecks that were computed before."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.progress import Progress, silent
+from trtpoets.train.curves import curve_writer
+from trtpoets.train.head_loop import Loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WATCHED = 2000
+"""At most so many training photos are scored at each evaluation, and so many at a time: a curve needs no more."""
+
+
+class Optimizer(str, Enum):
+    """How steps follow from gradients: plain descent with momentum 0.9, or Adam (Kingma & Ba, 2015)."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How the head is trained.
+
+    `l2` is the penalty's factor: l2 x the sum of the squared weights, which act on standardised features. With
+    `class_weights` every class counts alike, however many photos it has. `early_stop` ends the training after so many
+    steps without a better validation. Validation is looked at every `eval_interval` steps.
+    """
+
+    steps: int = 4000
+    batch_size: int = 100
+    learning_rate: float = 0.001
+    optimizer: Optimizer = Optimizer.ADAM
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    seed: int = 0
+    early_stop: int | None = None
+    eval_interval: int = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """scores = softmax(features @ weights + bias). `weights` (D, C) and `bias` (C,), float32, on plain features."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training went: one entry of each curve for each of `steps`. The head is that of `best_step`.
+
+    Cross-entropy is in nats a photo, without penalty, smoothing or class weights. The training curves are of at most
+    2,000 photos, the same ones throughout.
+    """
+
+    config: HeadConfig
+    best_step: int
+    seconds: float
+    steps: tuple[int, ...]
+    train_accuracy: tuple[float, ...]
+    train_cross_entropy: tuple[float, ...]
+    validation_accuracy: tuple[float, ...]
+    validation_cross_entropy: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON of it."""
+        return asdict(self)
+
+
+def head_scores(head: Head, features: np.ndarray) -> np.ndarray:
+    """The head's answer to features (N, D): float32 (N, C), rows summing to 1."""
+    logits = features @ head.weights + head.bias
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def head_from_bottlenecks(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    validation: np.ndarray,
+    validation_labels: np.ndarray,
+    classes: int,
+    config: HeadConfig = HeadConfig(),
+    logs: Path | None = None,
+    progress: Progress = silent,
+) -> tuple[Head, Training]:
+    """Train a head on bottlenecks, float32 (N, D), and labels, int (N,) from 0 to `classes` - 1.
+
+    Features are standardised by the training photos' mean and deviation, which are folded into the head at the end.
+    The head is that of the step with the lowest validation cross-entropy. The same inputs and seed give the same head
+    on the same machine. Event files for TensorBoard go to a new folder in `logs`.
+
+    Raises BadInput for a configuration or arrays that nothing can be learnt from, StorageFailed when the event files
+    can't be written.
+    """
+    _check_config(config)
+    counts = _check_classes(train, train_labels, validation, validation_labels, classes)
+    start = time.perf_counter()
+    loop = Loop(
+        train,
+        train_labels.astype(np.int32),
+        optimizer=config.optimizer.value,
+        learning_rate=config.learning_rate,
+        l2=config.l2,
+        label_smoothing=config.label_smoothing,
+        class_weights=len(train) / (classes * counts) if config.class_weights else np.ones(classes),
+    )
+    random = np.random.default_rng(config.seed)
+    watched = np.sort(random.permutation(len(train))[:_WATCHED])
+    splits = {"train": (train[watched], train_labels[watched]), "validation": (validation, validation_labels)}
+    shuffle = _Shuffle(random, len(train))
+    course = _Course()
+    step = 0
+    with curve_writer(logs) as write:
+        while step < config.steps and not course.waited(config.early_stop):
+            more = min(config.eval_interval, config.steps - step)
+            loop.run(shuffle.take(more, config.batch_size))
+            step += more
+            head = Head(*loop.parameters())
+            values = {name: _accuracy_and_cross_entropy(head, *split) for name, split in splits.items()}
+            course.add(step, head, values)
+            write(step, values)
+            progress("head", step, config.steps)
+    return course.result(config, time.perf_counter() - start)
+
+
+class _Shuffle:
+    """Rows in random order, each once before any comes again."""
+
+    def __init__(self, random: np.random.Generator, count: int) -> None:
+        self._random = random
+        self._count = count
+        self._left = np.zeros(0, dtype=np.int32)
+
+    def take(self, batches: int, batch_size: int) -> np.ndarray:
+        """The next rows: int32 (batches, batch_size)."""
+        needed = batches * batch_size
+        rounds = max(0, -(-(needed - len(self._left)) // self._count))
+        fresh = [self._random.permutation(self._count).astype(np.int32) for _ in range(rounds)]
+        rows = np.concatenate([self._left, *fresh])
+        self._left = rows[needed:]
+        return rows[:needed].reshape(batches, batch_size)
+
+
+class _Course:
+    """What was seen so far, and the best head."""
+
+    def __init__(self) -> None:
+        self._steps: list[int] = []
+        self._values: list[dict[str, tuple[float, float]]] = []
+        self._best: tuple[float, int, Head] | None = None
+
+    def add(self, step: int, head: Head, values: dict[str, tuple[float, float]]) -> None:
+        self._steps.append(step)
+        self._values.append(values)
+        cross_entropy = values["validation"][1]
+        if not math.isfinite(cross_entropy):
+            raise BadInput(
+                f"the head's training went astray: after {step} steps its cross-entropy is {cross_entropy}",
+                hint="use a smaller --learning-rate",
+            )
+        if self._best is None or cross_entropy < self._best[0]:
+            self._best = cross_entropy, step, head
+
+    def waited(self, limit: int | None) -> bool:
+        """Whether `limit` steps went by since the best one."""
+        return limit is not None and self._best is not None and self._steps[-1] - self._best[1] >= limit
+
+    def result(self, config: HeadConfig, seconds: float) -> tuple[Head, Training]:
+        assert self._best is not None
+        curve = {
+            (split, number): tuple(value[split][number] for value in self._values)
+            for split in ("train", "validation")
+            for number in (0, 1)
+        }
+        training = Training(
+            config=config,
+            best_step=self._best[1],
+            seconds=seconds,
+            steps=tuple(self._steps),
+            train_accuracy=curve["train", 0],
+            train_cross_entropy=curve["train", 1],
+            validation_accuracy=curve["validation", 0],
+            validation_cross_entropy=curve["validation", 1],
+        )
+        return self._best[2], training
+
+
+def _accuracy_and_cross_entropy(head: Head, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Over all photos, some at a time; cross-entropy in nats a photo."""
+    right, nats = 0, 0.0
+    for start in range(0, len(features), _WATCHED):
+        logits = (features[start : start + _WATCHED] @ head.weights + head.bias).astype(np.float64)
+        truth = labels[start : start + _WATCHED]
+        highest = logits.max(axis=1)
+        log_sums = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+        right += int(np.sum(logits.argmax(axis=1) == truth))
+        nats += float(np.sum(log_sums - logits[np.arange(len(truth)), truth]))
+    return right / len(features), nats / len(features)
+
+
+def _check_config(config: HeadConfig) -> None:
+    for name in ("steps", "batch_size", "eval_interval", "early_stop"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise BadInput(f"{name} is {value}", hint=f"give at least 1: --{name.replace('_', '-')} 1")
+    if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
+        raise BadInput(f"the learning rate is {config.learning_rate}", hint="give one above 0: --learning-rate 0.001")
+    if not (math.isfinite(config.l2) and config.l2 >= 0):
+        raise BadInput(f"the L2 penalty is {config.l2}", hint="give one of at least 0: --l2 0.0001")
+    if not 0 <= config.label_smoothing < 1:
+        raise BadInput(f"label smoothing is {config.label_smoothing}", hint="give one from 0 to below 1")
+
+
+def _check_classes(
+    train: np.ndarray, train_labels: np.ndarray, validation: np.ndarray, validation_labels: np.ndarray, classes: int
+) -> np.ndarray:
+    """How many training photos each class has. Raises BadInput when nothing can be learnt from them."""
+    if classes < 2:
+        raise BadInput(f"{classes} class to tell apart", hint="give photos of at least two classes")
+    for name, features, labels in (("training", train, train_labels), ("validation", validation, validation_labels)):
+        if not len(features):
+            raise BadInput(f"there are no {name} photos", hint="add photos, or give each split a larger share")
+        if features.ndim != 2 or labels.shape != (len(features),) or features.shape[1] != train.shape[1]:
+            raise BadInput(f"{name} features {features.shape} and labels {labels.shape} don't belong together")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise BadInput(f"{name} labels run from {labels.min()} to {labels.max()}, but there are {classes} classes")
+        if not np.isfinite(features.sum(axis=0, dtype=np.float64)).all():
+            raise BadInput(
+                f"the bottlenecks of the {name} photos hold values that are not numbers",
+                hint="check the backbone's weights: --weights FILE",
+            )
+    counts = np.bincount(train_labels, minlength=classes)
+    if not counts.all():
+        raise BadInput(f"class {int(np.argmin(counts))} has no training photo", hint="add photos to that class")
+    return counts
