@@ -55,6 +55,8 @@ def run(
     device: given.DeviceOption = "auto",
     steps: given.Steps = 4000,
     seed: given.Seed = 0,
+    validation_percent: given.ValidationPercent = 10,
+    test_percent: given.TestPercent = 10,
     strict: given.Strict = False,
     flavour: given.FlavourOption = "auto",
     targets: given.Targets = None,
@@ -69,7 +71,17 @@ def run(
     from trtpoets.pipeline.options import retrain_config, run_config
     from trtpoets.pipeline.run import run as work
 
-    retraining = retrain_config(backbone, weights, resize, device, strict=strict, steps=steps, seed=seed)
+    retraining = retrain_config(
+        backbone,
+        weights,
+        resize,
+        device,
+        validation_percent=validation_percent,
+        test_percent=test_percent,
+        strict=strict,
+        steps=steps,
+        seed=seed,
+    )
     config = run_config(retraining, _flavour(flavour), targets or [], seed)
     with showing() as progress:
         report = work(photos, name, config, engines=engines, force=force, progress=progress)
@@ -84,8 +96,8 @@ def retrain(
     weights: given.Weights = None,
     resize: given.ResizeOption = Resize.STRETCH,
     device: given.DeviceOption = "auto",
-    validation: given.Validation = 10,
-    test: given.Test = 10,
+    validation_percent: given.ValidationPercent = 10,
+    test_percent: given.TestPercent = 10,
     strict: given.Strict = False,
     steps: given.Steps = 4000,
     batch_size: given.BatchSize = 100,
@@ -109,8 +121,8 @@ def retrain(
         weights,
         resize,
         device,
-        validation=validation,
-        test=test,
+        validation_percent=validation_percent,
+        test_percent=test_percent,
         strict=strict,
         steps=steps,
         seed=seed,

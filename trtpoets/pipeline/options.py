@@ -26,8 +26,8 @@ def retrain_config(
     resize: Resize,
     device: str,
     *,
-    validation: float = DatasetConfig.validation_percent,
-    test: float = DatasetConfig.test_percent,
+    validation_percent: float = DatasetConfig.validation_percent,
+    test_percent: float = DatasetConfig.test_percent,
     strict: bool = False,
     **head: Any,
 ) -> RetrainConfig:
@@ -40,7 +40,7 @@ def retrain_config(
         weights=weights,
         resize=resize,
         device=_member(Device, device, "--device"),
-        dataset=DatasetConfig(validation, test, strict),
+        dataset=DatasetConfig(validation_percent, test_percent, strict),
         head=HeadConfig(**given),
     )
 
