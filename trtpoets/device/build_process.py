@@ -35,6 +35,7 @@ def run_build(
     `what` names the build in errors and progress. Raises what the child raised; BuildFailed when it crashed or took
     longer than `timeout_seconds`. On KeyboardInterrupt the child is cancelled before the interrupt goes on.
     """
+    progress(what, 0, _PARTS)
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as noise, open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor, not a path
         try:
@@ -107,7 +108,7 @@ def _follow(answers: Iterator[Mapping[str, Any]], what: str, progress: Progress)
         elif "done" in answer:
             progress(what, _PARTS, _PARTS)
             for warning in answer["done"]["warnings"]:
-                log.info("%s: %s", what, warning)
+                log.debug("%s: %s", what, warning)
             result: Mapping[str, Any] = answer["done"]
             return result
         elif "error" in answer:

@@ -42,7 +42,7 @@ class CudaSession:
     def __enter__(self) -> CudaSession:
         """Retain and push the primary context, open a stream. Raises RunFailed or MissingDependency."""
         self._driver = libcuda.load_driver()
-        self._cuda = _pycuda()
+        self._cuda = load_pycuda()
         with self._errors(), ExitStack() as stack:
             self._cuda.init()
             self._context = self._cuda.Device(self._index).retain_primary_context()
@@ -157,7 +157,8 @@ class CudaSession:
         self._context = None
 
 
-def _pycuda() -> Any:
+def load_pycuda() -> Any:
+    """The driver module of pycuda. Raises MissingDependency that says how to install it."""
     try:
         import pycuda.driver as cuda
     except ImportError as error:

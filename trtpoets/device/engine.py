@@ -57,7 +57,6 @@ def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress
     onnx_sha256 = sha256_of_file(model.path)
     request = _request(model, config)
     what = describe(out)
-    progress(what, 0, 1)
     with atomic_file(out) as part:
         result = run_build(
             lambda answers: order_for(
