@@ -19,9 +19,9 @@ MAY_IMPORT = {
     "judge": {"core", "device"},
     "ship": {"core", "judge"},
     "pipeline": {"core", "train", "convert", "device", "judge", "ship"},
-    "terminal": {"core"},
+    "terminal": {"core", "ship"},
     "arguments": {"core"},
-    "cli": {"arguments", "core", "terminal", "pipeline", "device", "ship"},
+    "cli": {"arguments", "core", "terminal", "pipeline", "device"},
     "__main__": {"cli"},
     "__init__": {"core", "device", "pipeline"},
 }

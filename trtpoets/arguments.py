@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trtpoets.core.spec import Resize
+from trtpoets.core.spec import Flavour, Resize
+
+
+class FlavourChoice(str, Enum):
+    """A flavour, or all that can build here."""
+
+    AUTO = "auto"
+    RTX = "rtx"
+    TENSORRT = "tensorrt"
+
+    @property
+    def flavour(self) -> Flavour | None:
+        """The flavour; None for all."""
+        return None if self is FlavourChoice.AUTO else Flavour(self.value)
+
 
 Name = Annotated[str, typer.Argument(help="The name of a run: a folder under engines/.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
@@ -20,7 +35,7 @@ Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="Compute capability to build for, as sm86 (RTX; repeatable)."),
 ]
-FlavourOption = Annotated[str, typer.Option("--flavour", help="rtx, tensorrt, or auto: all that can build here.")]
+FlavourOption = Annotated[FlavourChoice, typer.Option("--flavour", help="auto: all that can build here.")]
 Backbone = Annotated[str, typer.Option("--backbone", help="The pretrained network: see trtpoets models.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="A file of weights instead of the published ones.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where the frozen base runs: cpu, gpu, or auto.")]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trtpoets import arguments as given
 from trtpoets.core.errors import BadInput, TrtPoetsError
-from trtpoets.core.spec import Flavour, Precision, Resize
-from trtpoets.terminal import show_error, showing
+from trtpoets.core.spec import Precision, Resize
+from trtpoets.terminal import show_error, show_result, showing
 
 app = typer.Typer(
     name="trtpoets",
@@ -42,7 +42,7 @@ def demo(
 
     with showing() as progress:
         report = work(name, photos, quick=quick, engines=engines, force=force, progress=progress)
-    _show("report", report, as_json, page=engines / name / "report.html")
+    show_result("report", report, as_json, page=engines / name / "report.html")
 
 
 @app.command()
@@ -58,7 +58,7 @@ def run(
     validation_percent: given.ValidationPercent = 10,
     test_percent: given.TestPercent = 10,
     strict: given.Strict = False,
-    flavour: given.FlavourOption = "auto",
+    flavour: given.FlavourOption = given.FlavourChoice.AUTO,
     targets: given.Targets = None,
     engines: given.Engines = ENGINES,
     force: given.Force = False,
@@ -82,10 +82,10 @@ def run(
         steps=steps,
         seed=seed,
     )
-    config = run_config(retraining, _flavour(flavour), targets or [], seed)
+    config = run_config(retraining, flavour.flavour, targets or [], seed)
     with showing() as progress:
         report = work(photos, name, config, engines=engines, force=force, progress=progress)
-    _show("report", report, as_json, page=engines / name / "report.html")
+    show_result("report", report, as_json, page=engines / name / "report.html")
 
 
 @app.command()
@@ -115,6 +115,7 @@ def retrain(
     """Retrain the head of a pretrained network on your photos."""
     from trtpoets.pipeline.options import retrain_config
     from trtpoets.pipeline.retrain import retrain as work
+    from trtpoets.pipeline.retrain import training_of
 
     config = retrain_config(
         backbone,
@@ -136,7 +137,7 @@ def retrain(
     )
     with showing() as progress:
         work(photos, name, config, engines=engines, force=force, progress=progress)
-    _show("training", _document(engines, name, "training"), as_json)
+    show_result("training", training_of(name, engines=engines), as_json)
 
 
 @app.command()
@@ -156,7 +157,7 @@ def pretrained(
         classifier = work(
             backbone, name, photos=photos, weights=weights, engines=engines, force=force, progress=progress
         )
-    _show("classifier", classifier, as_json)
+    show_result("classifier", classifier, as_json)
 
 
 @app.command()
@@ -172,7 +173,7 @@ def export(
 
     with showing() as progress:
         model = work(name, opset=opset, engines=engines, force=force, progress=progress)
-    _show("onnx", [model], as_json)
+    show_result("onnx", [model], as_json)
 
 
 @app.command()
@@ -196,7 +197,7 @@ def quantize(
     config = calibration_config(photos, method, seed)
     with showing() as progress:
         models = work(name, precisions=chosen, calibration=config, engines=engines, force=force, progress=progress)
-    _show("onnx", models, as_json)
+    show_result("onnx", models, as_json)
 
 
 @app.command()
@@ -205,7 +206,7 @@ def build(
     precisions: Annotated[
         list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default all).")
     ] = None,
-    flavour: given.FlavourOption = "auto",
+    flavour: given.FlavourOption = given.FlavourChoice.AUTO,
     targets: given.Targets = None,
     batch: given.Batch = "1:8:32",
     workspace: given.WorkspaceMib = 1024,
@@ -222,7 +223,7 @@ def build(
         built = work(
             model,
             precisions=tuple(precisions or Precision),
-            flavour=_flavour(flavour),
+            flavour=flavour.flavour,
             targets=targets or [],
             batch=batch_range(batch),
             workspace_mib=workspace,
@@ -231,7 +232,7 @@ def build(
             force=force,
             progress=progress,
         )
-    _show("engines", built, as_json)
+    show_result("engines", built, as_json)
 
 
 @app.command()
@@ -243,7 +244,7 @@ def evaluate(
 
     with showing() as progress:
         evaluation = work(name, engines=engines, force=force, progress=progress)
-    _show("evaluation", evaluation, as_json)
+    show_result("evaluation", evaluation, as_json)
 
 
 @app.command()
@@ -261,7 +262,7 @@ def bench(
 
     with showing() as progress:
         benchmark = work(name, bench_config(batches, seconds, threads), engines=engines, progress=progress)
-    _show("benchmark", benchmark, as_json)
+    show_result("benchmark", benchmark, as_json)
 
 
 @app.command()
@@ -269,7 +270,7 @@ def report(name: given.Name, engines: given.Engines = ENGINES, as_json: given.Js
     """Write report.json and report.html of what was measured."""
     from trtpoets.pipeline.ship import report as work
 
-    _show("report", work(name, engines=engines), as_json, page=engines / name / "report.html")
+    show_result("report", work(name, engines=engines), as_json, page=engines / name / "report.html")
 
 
 @app.command()
@@ -283,7 +284,7 @@ def label(
     """Say what photos show, through the best runner here."""
     from trtpoets.pipeline.label import label as work
 
-    _show("answers", work(name, photos, top=top, engines=engines), as_json)
+    show_result("answers", work(name, photos, top=top, engines=engines), as_json)
 
 
 @app.command()
@@ -291,7 +292,7 @@ def models(as_json: given.Json = False) -> None:
     """List the pretrained networks."""
     from trtpoets.pipeline.pretrained import models as work
 
-    _show("models", work(), as_json)
+    show_result("models", work(), as_json)
 
 
 @app.command()
@@ -304,7 +305,7 @@ def cache(
     from trtpoets.pipeline.cache import cache as work
     from trtpoets.pipeline.cache import prune_cache
 
-    _show("cache", prune_cache(older_than) if prune else work(), as_json)
+    show_result("cache", prune_cache(older_than) if prune else work(), as_json)
 
 
 @app.command()
@@ -312,31 +313,7 @@ def doctor(as_json: given.Json = False) -> None:
     """Say what this machine can do, and how to mend the rest."""
     from trtpoets.device.doctor import doctor as work
 
-    _show("doctor", work(), as_json)
-
-
-def _flavour(word: str) -> Flavour | None:
-    try:
-        return None if word == "auto" else Flavour(word)
-    except ValueError:
-        raise typer.BadParameter(f"{word!r} is not rtx, tensorrt or auto", param_hint="--flavour") from None
-
-
-def _document(engines: Path, name: str, what: str) -> Any:
-    from trtpoets.core.workspace import Workspace, open_card
-
-    return open_card(getattr(Workspace(engines, name), what))
-
-
-def _show(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:
-    from trtpoets.ship.tables import print_json, print_table
-
-    if as_json:
-        print_json(value)
-        return
-    print_table(what, value)
-    if page is not None:
-        typer.echo(f"\nThe whole report: {page}")
+    show_result("doctor", work(), as_json)
 
 
 def _version(wanted: bool) -> None:

@@ -1,14 +1,15 @@
-"""What the terminal shows while work goes on: progress, warnings, errors. All of it on stderr."""
+"""What the terminal shows: results on stdout; progress, warnings and errors on stderr."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rich.progress import TaskID
 
@@ -112,6 +113,18 @@ def _messages(write: object) -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = True
+
+
+def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:
+    """Print a result as a table, or as one JSON document; `page` is where the whole report can be seen."""
+    from trtpoets.ship.tables import print_json, print_table
+
+    if as_json:
+        print_json(value)
+        return
+    print_table(what, value)
+    if page is not None:
+        sys.stdout.write(f"\nThe whole report: {page}\n")
 
 
 def show_error(error: TrtPoetsError) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from trtpoets.convert.onnx_export import onnx_from_network
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import usable_cores
-from trtpoets.core.images import usable_cores
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import INPUT_NAME, Preprocess, hash_of

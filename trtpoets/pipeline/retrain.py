@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace, cache_root, card_of, open_card, seal_card
@@ -21,6 +22,7 @@ from trtpoets.train.head import Head, HeadConfig, Training, head_from_bottleneck
 from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _VERSION = 1
@@ -71,6 +73,15 @@ def retrain(
         seal_card(space.training, key=key, files=[], details=details)
         seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": weights})
     return classifier
+
+
+def training_of(name: str, *, engines: Path = ENGINES) -> Mapping[str, Any]:
+    """How the classifier was trained: the details of engines/<name>/training.json. Raises MissingArtefact."""
+    space = Workspace(engines, name)
+    details = open_card(space.training)
+    if details is None:
+        raise MissingArtefact(f"{name} was not retrained", hint=f"trtpoets retrain PHOTOS --name {name}")
+    return details
 
 
 def _backbone_of(config: RetrainConfig) -> Backbone:
