@@ -1,0 +1,123 @@
+"""A backbone and a head become one classifier on disk: Keras file, SavedModel, model.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.files import atomic_folder
+from trtpoets.core.optional import tensorflow
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
+from trtpoets.train.networks import Network
+from trtpoets.train.weights import imagenet_labels
+
+if TYPE_CHECKING:
+    import keras
+
+KERAS_FILE = "classifier.keras"
+SPEC_FILE = "model.json"
+
+
+def classifier_from_head(
+    network: Network, head_weights: np.ndarray, head_bias: np.ndarray, spec: ModelSpec, folder: Path
+) -> Classifier:
+    """Put a softmax head of weights (D, C) and bias (C,) on the backbone, and write it all into `folder`, at once.
+
+    Raises BadInput when the head, the labels or the spec are those of another network.
+    """
+    _require_same_network(network, spec)
+    width, classes = network.backbone.feature_width, len(spec.labels)
+    if head_weights.shape != (width, classes) or head_bias.shape != (classes,):
+        raise BadInput(
+            f"a head of {head_weights.shape} and {head_bias.shape} does not fit {network.backbone.name} with {classes} "
+            f"labels: expected ({width}, {classes}) and ({classes},)",
+            hint="train the head again",
+        )
+    if not (np.isfinite(head_weights).all() and np.isfinite(head_bias).all()):
+        raise BadInput("the head holds numbers that are not finite", hint="train it with a smaller --learning-rate")
+    model = _with_head(network, head_weights, head_bias)
+    with atomic_folder(folder) as part:
+        model.save(part / KERAS_FILE)
+        _save_serving(model, spec, part / "saved_model")
+        (part / SPEC_FILE).write_text(spec.to_json() + "\n", encoding="utf-8", errors="surrogateescape")
+    return Classifier(folder, spec)
+
+
+def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Classifier:
+    """The published 1,000-class network as it is, written like a trained one.
+
+    Raises BadInput when the weights came without their 1,000-class layer.
+    """
+    if network.imagenet_head is None:
+        raise BadInput(
+            f"these weights of {network.backbone.name} have no 1,000-class layer",
+            hint="use weights that were saved with it (include_top=True), or train: trtpoets run PHOTOS --name NAME",
+        )
+    spec = ModelSpec(
+        name=spec_name,
+        backbone=network.backbone.name,
+        preprocess=network.backbone.published_preprocess,
+        labels=imagenet_labels(),
+        weights_id=network.weights_id,
+    )
+    return classifier_from_head(network, *network.imagenet_head, spec, folder)
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Read what `classifier_from_head` wrote; needs no TensorFlow. Raises MissingArtefact or BadArtefact."""
+    for name in (SPEC_FILE, KERAS_FILE, "saved_model/saved_model.pb"):
+        if not (folder / name).is_file():
+            raise MissingArtefact(
+                f"{folder / name} is not there",
+                hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
+            )
+    path = folder / SPEC_FILE
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check its permissions") from error
+    return Classifier(folder, ModelSpec.from_json(text, str(path)))
+
+
+def _require_same_network(network: Network, spec: ModelSpec) -> None:
+    """A model.json must describe the network beside it: its name, its weights, and the numbers inside its graph."""
+    inside = network.backbone.preprocess
+    told = spec.preprocess
+    same_numbers = (told.height, told.width, told.scale, told.offset) == (
+        inside.height,
+        inside.width,
+        inside.scale,
+        inside.offset,
+    )
+    if spec.backbone != network.backbone.name or spec.weights_id != network.weights_id or not same_numbers:
+        raise BadInput(
+            f"the spec of {spec.name} describes {spec.backbone} ({spec.weights_id[:12]}), at {told.height} x {told.width}, "
+            f"but the network is {network.backbone.name} ({network.weights_id[:12]}), at {inside.height} x {inside.width}",
+            hint="train again, with one --backbone and one --weights throughout",
+        )
+
+
+def _with_head(network: Network, weights: np.ndarray, bias: np.ndarray) -> keras.Model:
+    keras = tensorflow().keras
+    head = keras.layers.Dense(bias.size, activation="softmax", kernel_initializer="zeros", name=OUTPUT_NAME)
+    model = keras.Model(network.model.input, head(network.model.output), name="classifier")
+    head.set_weights([weights.astype(np.float32), bias.astype(np.float32)])
+    model.trainable = False
+    return model
+
+
+def _save_serving(model: keras.Model, spec: ModelSpec, folder: Path) -> None:
+    """Write a SavedModel whose signature `serve` (also the default one) takes `photos` and gives `scores`."""
+    tf = tensorflow()
+    photos = tf.TensorSpec((None, spec.preprocess.height, spec.preprocess.width, 3), tf.uint8, name=INPUT_NAME)
+
+    def serve(photos: Any) -> dict[str, Any]:
+        return {OUTPUT_NAME: model(photos, training=False)}
+
+    module = tf.Module()
+    module.variables_of_model = model.variables
+    module.serve = tf.function(serve, input_signature=[photos])
+    tf.saved_model.save(module, str(folder), signatures={"serve": module.serve, "serving_default": module.serve})
