@@ -1,0 +1,169 @@
+"""Numbers -> small SVG pictures that take their colours and font from the page they stand in.
+
+Drawn by matplotlib. Each colour is drawn as a stand-in and then replaced by a CSS variable, so that one picture does
+for light and dark; text stays text. The same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.optional import needs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_INK, _SOFT, _LINE, _ACCENT, _SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
+_CSS = {
+    _INK: "currentColor",
+    _SOFT: "var(--soft)",
+    _LINE: "var(--line)",
+    _ACCENT: "var(--accent)",
+    _SECOND: "var(--second)",
+}
+_WIDTH = 5.0
+"""Inches; at 72 units an inch the text of 10 units stays readable when a phone shows the picture 370 pixels wide."""
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "trtpoets",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _SOFT,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _SOFT,
+    "ytick.labelcolor": _INK,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+    "savefig.transparent": True,
+}
+
+
+def accuracy_plot(rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """Dots with their intervals, one line a runner: (name, value, low, high), shares 0..1."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for line, (_, value, low, high) in enumerate(rows):
+            axes.plot([100 * low, 100 * high], [line, line], color=_ACCENT, linewidth=5, alpha=0.35)
+            axes.plot([100 * value], [line], "o", color=_ACCENT, markersize=6)
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("accuracy on held-out photos, %, with 95 % interval")
+
+    return _svg("accuracy", 0.8 + 0.34 * len(rows), draw)
+
+
+def speed_plot(rows: Sequence[tuple[str, int, float]]) -> str:
+    """Bars of photos/s, grouped by batch size: (name, batch, photos/s)."""
+    batches = sorted({batch for _, batch, _ in rows})
+    names = list(dict.fromkeys(name for name, _, _ in rows))
+    top = max(rate for _, _, rate in rows)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        height = 0.8 / len(batches)
+        for number, batch in enumerate(batches):
+            chosen = [(names.index(name), rate) for name, each, rate in rows if each == batch]
+            places = [line - 0.4 + height * (number + 0.5) for line, _ in chosen]
+            rates = [rate for _, rate in chosen]
+            # The first and last batch size have colours of their own; those between them fade from one to the other.
+            share = 1.0 - 0.7 * number / max(len(batches) - 1, 1) if len(batches) > 2 else 1.0
+            colour = _ACCENT if number == 0 or len(batches) > 2 else _SECOND
+            axes.barh(places, rates, height * 0.88, color=colour, alpha=share, label=f"batch {batch}")
+            for place, rate in zip(places, rates, strict=True):
+                axes.text(rate + top * 0.015, place, f"{rate:,.0f}", va="center", fontsize=8.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(0, top * 1.16)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("photos per second, more is better")
+        if len(batches) > 1:
+            figure.legend(loc="outside upper left", ncols=len(batches), fontsize=9)
+
+    return _svg("speed", 1.0 + 0.27 * len(rows), draw)
+
+
+def tradeoff_plot(rows: Sequence[tuple[str, float, float, float, float]]) -> str:
+    """Accuracy against latency, up and left is better: (name, median ms, accuracy, low, high)."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, latency, value, low, high in rows:
+            axes.plot([latency, latency], [100 * low, 100 * high], color=_ACCENT, linewidth=5, alpha=0.25)
+            axes.plot([latency], [100 * value], "o", color=_ACCENT, markersize=6)
+            axes.annotate(name, (latency, 100 * value), (7, 4), textcoords="offset points", fontsize=9)
+        axes.set_xlim(0, 1.35 * max(row[1] for row in rows))
+        axes.grid()
+        axes.tick_params(length=0)
+        axes.set_xlabel("median latency, ms, less is better")
+        axes.set_title("accuracy, %")
+
+    return _svg("tradeoff", 3.2, draw)
+
+
+def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]], best: int | None) -> str:
+    """Lines over training steps, the first in the accent colour; a thin line marks the step that was kept."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for (name, values), colour in zip(curves.items(), (_ACCENT, _SECOND), strict=False):
+            axes.plot(steps, values, color=colour, label=name)
+        if best is not None:
+            axes.axvline(best, color=_SOFT, linewidth=0.8, linestyle=(0, (3, 3)), label=f"kept: step {best:,}")
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_xlim(0, max(steps))
+        axes.set_xlabel("training step")
+        axes.set_title(word)
+        figure.legend(loc="outside lower left", ncols=3, fontsize=9)
+
+    return _svg(word.replace(" ", "-"), 2.9, draw)
+
+
+def _svg(name: str, height: float, draw: Callable[[Any], None]) -> str:
+    """Draw on a figure of its own, without pyplot's global state, and make it a citizen of the page."""
+    with needs("report", reason="drawing plots"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    out = io.StringIO()
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        draw(figure)
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return _inline(out.getvalue(), name)
+
+
+def _inline(svg: str, name: str) -> str:
+    """Only the <svg> element, scaling with the page, with CSS colours, the page's font, and ids of its own."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    svg = re.sub(r" font-family: [^;\"]+;", "", svg)
+    for stand_in, colour in _CSS.items():
+        svg = svg.replace(stand_in, colour)
+    return svg.replace("<svg ", '<svg aria-hidden="true" ', 1).strip()
