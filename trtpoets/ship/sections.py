@@ -1,0 +1,231 @@
+"""A report -> the rows and sentences of each section of the page. No HTML here, and nothing is escaped here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.spec import Split
+from trtpoets.ship.plots import accuracy_plot, curves_plot, speed_plot, tradeoff_plot
+from trtpoets.ship.words import interval, many, milliseconds, percent, points, seconds, shown, size, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CLASSES = 30
+"""At most this many classes have a row of their own."""
+
+_NUMBER, _TEXT = "number", ""
+Section = dict[str, Any]
+
+
+def accuracy_section(report: Mapping[str, Any]) -> Section | None:
+    """Every evaluated runner, with intervals, beside TensorFlow."""
+    runners = list(report["intervals"])
+    if not runners:
+        return None
+    rows = []
+    for runner in runners:
+        bounds = report["intervals"][runner]
+        compared = report["comparison"].get(runner) or {}
+        cells = [
+            runner,
+            percent(report["accuracy"].get(runner)),
+            interval(*bounds.get("accuracy", (None, None))),
+            percent(report["agreement"].get(runner)),
+            interval(*bounds.get("agreement", (None, None))),
+            points(compared.get("accuracy_change")),
+        ]
+        rows.append({"cells": cells})
+    known = [
+        (r, report["accuracy"][r], *report["intervals"][r]["accuracy"]) for r in runners if r in report["accuracy"]
+    ]
+    plots = []
+    if known:
+        alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in known)
+        plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals (Wilson)."))
+    return {
+        "note": f"Measured on {many(report['test_photos'], 'photo')} that were held out from training and calibration. "
+        "Agreement is how often a runner answers like TensorFlow, right or wrong.",
+        "columns": [
+            ("runner", _TEXT),
+            ("accuracy", _NUMBER),
+            ("95 % interval", _NUMBER),
+            ("agreement", _NUMBER),
+            ("95 % interval", _NUMBER),
+            ("change, points", _NUMBER),
+        ],
+        "rows": rows,
+        "plots": plots + _tradeoff(report),
+    }
+
+
+def _tradeoff(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    single = [
+        row for row in report["benchmarks"] if row["valid"] and row["p50_ms"] and row["runner"] in report["accuracy"]
+    ]
+    batch = min((row["batch"] for row in single), default=0)
+    rows = [
+        (
+            row["runner"],
+            row["p50_ms"],
+            report["accuracy"][row["runner"]],
+            *report["intervals"][row["runner"]]["accuracy"],
+        )
+        for row in single
+        if row["batch"] == batch
+    ]
+    if len(rows) < 2:
+        return []
+    alt = "Accuracy against latency: " + ", ".join(f"{r[0]} {milliseconds(r[1])} ms and {percent(r[2])}" for r in rows)
+    return [(tradeoff_plot(rows), alt, f"Up and left is better. Batch {batch}.")]
+
+
+def speed_section(report: Mapping[str, Any]) -> Section | None:
+    """Every measured runner at every batch size, and what could not be measured."""
+    measured = report["benchmarks"]
+    if not measured:
+        return None
+    rows = []
+    for row in sorted(measured, key=lambda each: each["batch"]):
+        ratio = "–" if row.get("speedup") is None else f"{row['speedup']:.2f}×"
+        times = [milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)]
+        cells = [row["runner"], row["batch"], *times, f"{row['photos_per_s']:,.0f}", ratio, _memory(row)]
+        rows.append({"cells": cells, "mark": "" if row["valid"] else "bad"})
+    notes = [
+        f"Not valid: {row['runner']} at batch {row['batch']}, {row['reason']}." for row in measured if not row["valid"]
+    ]
+    if any(row["p99_ms"] is None for row in measured):
+        notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
+    good = [(row["runner"], row["batch"], row["photos_per_s"]) for row in measured if row["valid"]]
+    plots = []
+    if good:
+        alt = "Photos per second: " + ", ".join(f"{name} {rate:.0f} at batch {batch}" for name, batch, rate in good)
+        plots.append((speed_plot(good), alt, ""))
+    return {
+        "note": "From photos in memory to scores on the host; decoding is not in it. Each runner ran in a process "
+        "of its own, on the same photos. The last but one column compares medians with TensorFlow's, batch by batch.",
+        "columns": [
+            ("runner", _TEXT),
+            ("batch", _NUMBER),
+            ("p50, ms", _NUMBER),
+            ("p90, ms", _NUMBER),
+            ("p99, ms", _NUMBER),
+            ("photos/s", _NUMBER),
+            ("× TensorFlow", _NUMBER),
+            ("peak memory", _NUMBER),
+        ],
+        "rows": rows,
+        "notes": notes,
+        "plots": plots,
+    }
+
+
+def _memory(row: Mapping[str, Any]) -> str:
+    return "–" if row["peak_memory_mib"] is None else f"{row['peak_memory_mib']:,.0f} MiB"
+
+
+def training_section(report: Mapping[str, Any]) -> Section | None:
+    """The curves, and what was kept."""
+    training = report["training"]
+    if not training:
+        return None
+    curves, best = training["curves"], training.get("best_step")
+    steps = curves.get("steps") or []
+    plots = []
+    for word, unit in (("accuracy", "accuracy"), ("cross_entropy", "cross-entropy")):
+        lines = {split: curves.get(f"{split}_{word}") or [] for split in ("train", "validation")}
+        if steps and all(len(line) == len(steps) for line in lines.values()):
+            ends = ", ".join(f"{split} {line[-1]:.3f}" for split, line in lines.items())
+            plots.append(
+                (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
+            )
+    kept = f"; step {best:,}, the best on the validation photos, was kept" if best is not None else ""
+    note = f"The head of {report['backbone']} was trained for {training['steps']:,} steps"
+    note += f" in {seconds(training['seconds'])}" if training.get("seconds") is not None else ""
+    return {"note": f"{note}{kept}.", "plots": plots}
+
+
+def dataset_section(report: Mapping[str, Any]) -> Section | None:
+    """Photos by class and split, and what is wrong with the folder."""
+    dataset = report["dataset"]
+    if not dataset:
+        return None
+    splits = [split.value for split in Split]
+    counted = sorted(dataset["counts"].items(), key=lambda item: sum(item[1].values()))
+    few = counted[:CLASSES] if len(counted) > CLASSES else sorted(counted)
+    rows: list[Section] = [
+        {"cells": [shown(label), *(each.get(split, 0) for split in splits), sum(each.values())]} for label, each in few
+    ]
+    total = [dataset["photos"][split] for split in splits]
+    rows.append({"cells": ["all", *total, sum(total)], "mark": "best"})
+    hidden = len(counted) - len(few)
+    return {
+        "note": f"{many(sum(total), 'photo')} of {many(dataset['classes'], 'class', 'classes')}. "
+        "Each photo's split is decided by its content: the test photos were never trained on, nor calibrated with.",
+        "caption": f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown."
+        if hidden
+        else "",
+        "columns": [("class", _TEXT), *((split, _NUMBER) for split in splits), ("all", _NUMBER)],
+        "rows": rows,
+        "lists": _trouble(dataset),
+    }
+
+
+def _trouble(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is wrong with the folder, each kind with the files."""
+    kinds = {
+        "left_out": ("file was left out", "files were left out"),
+        "duplicates": ("group of equal photos", "groups of equal photos"),
+        "contradictions": ("photo lies under two labels", "photos lie under two labels"),
+    }
+    found = []
+    for word, (one, more) in kinds.items():
+        count = dataset[f"{word}_count"]
+        if count:
+            lines = [_entry(entry) for entry in dataset[word][:CLASSES]]
+            if count > len(lines):
+                lines.append(f"… and {count - len(lines):,} more")
+            found.append({"title": f"{count:,} {one if count == 1 else more}", "lines": lines})
+    return found
+
+
+def _entry(entry: Any) -> str:
+    if isinstance(entry, dict):
+        return shown(f"{entry.get('path')}: {entry.get('reason')}")
+    return shown(" = ".join(str(path) for path in entry) if isinstance(entry, list) else entry)
+
+
+def engines_section(report: Mapping[str, Any]) -> Section | None:
+    """What was built, for what, and how to tell it again."""
+    engines: Sequence[Mapping[str, Any]] = report["engines"]
+    if not engines:
+        return None
+    rows = []
+    for card in engines:
+        batch = card.get("batch") or {}
+        sizes = f"{batch.get('minimum', '?')}–{batch.get('maximum', '?')}, best {batch.get('optimum', '?')}"
+        places = targets(card["targets"]) or card.get("compute_capability") or "this machine's GPU"
+        version = f"{card['flavour']} {card.get('tensorrt_version', '')}".strip()
+        cells = [_engine_name(card), version, places, sizes, size(card["bytes"]), seconds(card["seconds"])]
+        rows.append({"cells": cells})
+    idle = [card for card in engines if f"{card['flavour']}-{card['precision']}" not in report["agreement"]]
+    note = "An engine runs only where it was built for, with the library version that built it."
+    if idle:
+        note += " Those that are absent from the tables above were built here, but not run here."
+    return {
+        "note": note,
+        "columns": [
+            ("engine", _TEXT),
+            ("built by", _TEXT),
+            ("for", _TEXT),
+            ("batch", _TEXT),
+            ("size", _NUMBER),
+            ("built in", _NUMBER),
+        ],
+        "rows": rows,
+        "checksums": [(_engine_name(card), f"sha256 {card['sha256']}") for card in engines],
+    }
+
+
+def _engine_name(card: Mapping[str, Any]) -> str:
+    return shown(card.get("file") or f"{card['flavour']}-{card['precision']}")
