@@ -30,8 +30,8 @@ class KerasApplication:
     """A network of keras.applications, and the file of its weights that Keras publishes.
 
     `function` is called with `arguments`. `entry` is the layer before which the network scales its photos itself; what
-    lies before it is left out, since `Preprocess` does it. `bgr`: trained on blue, green, red. `headless`: a file without
-    the 1,000-class layer holds all that the features need. `md5` is None where Keras has none for the file.
+    lies before it is left out, since `Preprocess` does it. `bgr`: trained on blue, green, red. `headless`: the features
+    need nothing of what keras.applications leaves out with `include_top=False`. `md5` is None where Keras has none.
     """
 
     function: str
@@ -58,9 +58,9 @@ class Backbone:
     """A pretrained network without its last layer.
 
     `preprocess` is for retraining: the whole photo, stretched. `feature_width` is D of its features (N, D).
-    `parameters` counts every number that the network keeps, batch-norm statistics included, and `multiply_adds` those of
-    its convolutions and matrices for one photo; both without the 1,000-class layer. `imagenet_top1` is the published
-    accuracy with that layer, in percent.
+    `parameters` counts every number that the network keeps, batch-norm statistics included. `multiply_adds` are those
+    of its convolutions and matrices for one photo. Both are without the 1,000-class layer. `imagenet_top1` is the
+    published accuracy with that layer, in percent; the table's comments say where.
     """
 
     name: str
@@ -103,10 +103,26 @@ def _standardised(size: int) -> Preprocess:
 _MOBILENET_V1 = {
     # alpha: (feature width, parameters, {pixels: (multiply-adds, top-1)})
     # Top-1: tensorflow/models, research/slim/nets/mobilenet_v1.md.
-    "1.0": (0, 0, {224: (0, 70.9), 192: (0, 70.0), 160: (0, 68.0), 128: (0, 65.2)}),
-    "0.75": (0, 0, {224: (0, 68.4), 192: (0, 67.2), 160: (0, 65.3), 128: (0, 62.1)}),
-    "0.50": (0, 0, {224: (0, 63.3), 192: (0, 61.7), 160: (0, 59.1), 128: (0, 56.3)}),
-    "0.25": (0, 0, {224: (0, 49.8), 192: (0, 47.7), 160: (0, 45.5), 128: (0, 41.5)}),
+    "1.0": (
+        1024,
+        3_228_864,
+        {224: (567_716_352, 70.9), 192: (417_097_728, 70.0), 160: (289_651_200, 68.0), 128: (185_376_768, 65.2)},
+    ),
+    "0.75": (
+        768,
+        1_832_976,
+        {224: (324_632_448, 68.4), 192: (238_505_472, 67.2), 160: (165_628_800, 65.3), 128: (106_002_432, 62.1)},
+    ),
+    "0.50": (
+        512,
+        829_536,
+        {224: (148_985_088, 63.3), 192: (109_458_432, 61.7), 160: (76_012_800, 59.1), 128: (48_648_192, 56.3)},
+    ),
+    "0.25": (
+        256,
+        218_544,
+        {224: (40_774_272, 49.8), 192: (29_956_608, 47.7), 160: (20_803_200, 45.5), 128: (13_314_048, 41.5)},
+    ),
 }
 
 
@@ -127,18 +143,18 @@ def _rows() -> Iterator[Backbone]:
         "efficientnet_lite0",
         _scaled(224, (127, 127, 127), (128, 128, 128)),
         1280,
-        0,
-        0,
+        3_413_024,
+        383_907_552,
         75.1,
         EMBEDDED["efficientnet_lite0"],
     )
     # Top-1: torchvision, MobileNet_V2_Weights.IMAGENET1K_V1.
-    yield Backbone("mobilenet_v2", _standardised(224), 1280, 0, 0, 71.878, EMBEDDED["mobilenet_v2"])
+    yield Backbone("mobilenet_v2", _standardised(224), 1280, 2_257_984, 299_494_272, 71.878, EMBEDDED["mobilenet_v2"])
     yield from _mobilenets_v1()
     # Top-1 of both: the docstring of keras.applications.MobileNetV3Small.
     for size, width, parameters, multiply_adds, top1, md5 in (
-        ("small", 1024, 0, 0, 68.1, "8768d4c2e7dee89b9d02b2d03d65d862"),
-        ("large", 1280, 0, 0, 75.6, "59e551e166be033d707958cf9e29a6a7"),
+        ("small", 1024, 1_529_968, 55_486_400, 68.1, "8768d4c2e7dee89b9d02b2d03d65d862"),
+        ("large", 1280, 4_226_432, 215_309_760, 75.6, "59e551e166be033d707958cf9e29a6a7"),
     ):
         source = KerasApplication(
             f"MobileNetV3{size.title()}",
@@ -154,8 +170,8 @@ def _rows() -> Iterator[Backbone]:
         "inception_v3",
         _symmetric(299),
         2048,
-        0,
-        0,
+        21_802_784,
+        5_711_168_096,
         77.9,
         KerasApplication(
             "InceptionV3",
@@ -169,8 +185,8 @@ def _rows() -> Iterator[Backbone]:
         "resnet50",
         _scaled(224, (123.68, 116.779, 103.939), (1, 1, 1)),
         2048,
-        0,
-        0,
+        23_587_712,
+        3_855_925_248,
         74.9,
         KerasApplication(
             "ResNet50",
@@ -185,8 +201,8 @@ def _rows() -> Iterator[Backbone]:
         "efficientnet_b0",
         _standardised(224),
         1280,
-        0,
-        0,
+        4_049_564,
+        384_534_752,
         77.1,
         KerasApplication(
             "EfficientNetB0",

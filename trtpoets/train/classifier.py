@@ -94,8 +94,9 @@ def _require_same_network(network: Network, spec: ModelSpec) -> None:
     )
     if spec.backbone != network.backbone.name or spec.weights_id != network.weights_id or not same_numbers:
         raise BadInput(
-            f"the spec of {spec.name} describes {spec.backbone} ({spec.weights_id[:12]}), at {told.height} x {told.width}, "
-            f"but the network is {network.backbone.name} ({network.weights_id[:12]}), at {inside.height} x {inside.width}",
+            f"the spec of {spec.name} describes {spec.backbone} at {told.height} x {told.width} with the weights "
+            f"{spec.weights_id[:40]}, but the network is {network.backbone.name} at {inside.height} x {inside.width} "
+            f"with {network.weights_id[:40]}",
             hint="train again, with one --backbone and one --weights throughout",
         )
 

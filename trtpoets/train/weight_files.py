@@ -74,9 +74,10 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], path: Path) ->
             hint="the names must be those of the Keras variables, such as 'stem/kernel'",
         )
     for name, variable in variables.items():
-        if tensors[name].shape != tuple(variable.shape):
+        found, wanted = tensors[name].shape, tuple(variable.shape)
+        if found != wanted:
             raise BadInput(
-                f"the weights {path} have {name} as {tensors[name].shape}, where the network has {tuple(variable.shape)}",
+                f"the weights {path} have {name} as {found}, where the network has {wanted}",
                 hint="use weights that were made for this backbone",
             )
         variable.assign(tensors[name])

@@ -1,13 +1,15 @@
-"""Turn a published PyTorch file into one of the embedded weight files. Not part of the product: run once, kept as proof.
+"""Turn a published PyTorch file into one of the embedded weight files. No part of the product: run once, kept as proof.
 
     python -m trtpoets.train.weights.convert SOURCE.pth OUT.safetensors
 
-SOURCE is one of the two files in README.md, told apart by its sha256; anything else is refused. Such a file is a pickle,
-which could run any code, so it is read by an unpickler that knows four harmless names and no other, and without PyTorch.
+SOURCE is one of the two files in README.md, told apart by its sha256; anything else is refused. Such a file is a
+pickle, which could run any code, so it is read by an unpickler that knows four harmless names and no other, and without
+PyTorch.
 
-Names become those of the Keras network (`stem/kernel`), kernels are laid out as Keras wants them, and kernels of two or
-more dimensions are rounded to float16. The vectors (biases, batch-norm statistics) stay float32: they are a hundredth of
-the bytes, and variances as small as 1e-9 would not survive. Nothing is folded. The same source always gives the same bytes.
+Names become those of the Keras network (`stem/kernel`), kernels are laid out as Keras wants them, and whatever has two
+or more dimensions is rounded to float16. The vectors (biases, batch-norm statistics) stay float32: they are a fiftieth
+of the numbers, and variances down to 1e-44 would not survive. Nothing is folded. The same source always gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import pickle
 import re
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -115,7 +118,7 @@ def _fill(storage: _Storage, stream: BinaryIO) -> None:
 
 
 def keras_name_of_lite0(name: str) -> str | None:
-    """`_blocks.3._bn1.running_var` -> `block_03_depthwise_norm/moving_variance`; None for what Keras does not keep."""
+    """`_blocks.3._bn1.running_var` -> `block_03_depthwise_norm/moving_variance`; None for what is not kept."""
     fixed = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "top", "_bn1": "top_norm"}
     inner = {
         "_expand_conv": "expand",
@@ -135,7 +138,7 @@ def keras_name_of_lite0(name: str) -> str | None:
 
 
 def keras_name_of_mobilenet_v2(name: str) -> str | None:
-    """`features.4.conv.1.1.running_var` -> `block_03_depthwise_norm/moving_variance`; None for what Keras does not keep.
+    """`features.4.conv.1.1.running_var` -> `block_03_depthwise_norm/moving_variance`; None for what is not kept.
 
     The first block has no expansion, so its numbers are one part short; block 0 is `features.1`, `features.18` the top.
     """
@@ -170,18 +173,17 @@ _RULES: dict[str, Callable[[str], str | None]] = {
 
 def keras_tensors(backbone: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rename and lay out the tensors of a source file for Keras; float32 still."""
-    renamed = {}
-    for name, value in tensors.items():
-        ours = _RULES[backbone](name)
-        if ours is None:
-            continue
-        if value.ndim == 4:
-            # PyTorch keeps (out, in, h, w), and (channels, 1, h, w) for depthwise; Keras (h, w, in, out), (h, w, channels, 1).
-            value = value.transpose(2, 3, 0, 1) if "depthwise" in ours else value.transpose(2, 3, 1, 0)
-        elif value.ndim == 2:
-            value = value.T
-        renamed[ours] = np.ascontiguousarray(value)
-    return renamed
+    renamed = {_RULES[backbone](name): value for name, value in tensors.items()}
+    return {name: _laid_out(name, value) for name, value in renamed.items() if name is not None}
+
+
+def _laid_out(name: str, value: np.ndarray) -> np.ndarray:
+    """PyTorch keeps (out, in, h, w), depthwise (channels, 1, h, w); Keras (h, w, in, out) and (h, w, channels, 1)."""
+    if value.ndim == 4:
+        value = value.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
+    elif value.ndim == 2:
+        value = value.T
+    return np.ascontiguousarray(value)
 
 
 def half_kernels(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
