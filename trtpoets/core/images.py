@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -23,11 +24,14 @@ from trtpoets.core.threads import map_ahead
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "HEIF")
-"""What a photo may be, in Pillow's words. MPO is what some phones call JPEG; HEIF needs a Pillow that can read it."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "HEIF")
+"""What a photo may be, in Pillow's words. JPEG includes MPO, as some phones write it; HEIF needs a Pillow for it."""
 
 MAX_PIXELS = 100_000_000
 """A larger photo is refused before it is decoded: it is a mistake, or an attack."""
+
+MAX_BYTES = 1 << 30
+"""A larger file is refused before it is read: no photo below MAX_PIXELS needs so much."""
 
 _DRAFT_MARGIN = 2
 """JPEG is decoded at the smallest scale that still has this many times the pixels a side that the network wants."""
@@ -42,8 +46,11 @@ def photo_to_array(path: Path, preprocess: Preprocess) -> np.ndarray:
 
 
 def read_photo(path: Path) -> bytes:
-    """The bytes of a photo file. Raises BadPhoto when it can't be read."""
+    """The bytes of a photo file. Raises BadPhoto when it can't be read, or is too large for one."""
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadPhoto(f"{path} has {size >> 20} MiB", hint=f"a photo has at most {MAX_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
         raise BadPhoto(f"{path} can't be read: {error.strerror}", hint="check that it is there and readable") from error
@@ -128,9 +135,14 @@ def _open(content: bytes, source: str) -> Image.Image:
 def _readable_formats() -> tuple[str, ...]:
     from PIL import Image
 
-    # Our own limit is tighter than the one at which Pillow refuses, and speaks for itself.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # What is wrong with a photo is said once, by our own error: too large (our limit is the tighter one), or broken.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     Image.init()
+    with suppress(ImportError):  # phones' HEIC, for who has installed the plugin
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
