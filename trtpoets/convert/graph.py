@@ -44,6 +44,7 @@ class GraphView:
             value.name: value.type.tensor_type for value in (*inferred.input, *inferred.output, *inferred.value_info)
         }
         self.outputs = [value.name for value in model.graph.output]
+        self.opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """Sizes of a tensor, None where they are not fixed (the batch); None as a whole where unknown."""

@@ -28,7 +28,7 @@ def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[s
     from onnx import TensorProto, helper
 
     view = GraphView(model)
-    nodes = _in_order(view)
+    nodes = in_order(view)
     names = _node_names(view, nodes)
     tensors = {model.graph.input[0].name: input_name, model.graph.output[0].name: output_name, "": ""}
     constants: list[Any] = []
@@ -59,8 +59,7 @@ def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[s
         [_renamed(model.graph.output[0], output_name)],
         constants,
     )
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return finished(graph, opset, metadata)
+    return finished(graph, view.opset, metadata)
 
 
 def finished(graph: Any, opset: int, metadata: Mapping[str, str]) -> Any:
@@ -83,7 +82,7 @@ def _renamed(value: Any, name: str) -> Any:
     return helper.make_tensor_value_info(name, kind.elem_type, ["N", *sizes[1:]])
 
 
-def _in_order(view: GraphView) -> list[Any]:
+def in_order(view: GraphView) -> list[Any]:
     """Nodes that the output needs, each after its inputs: depth first from the output, inputs in their own order."""
     order: list[Any] = []
     seen: set[str] = set()

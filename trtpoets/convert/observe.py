@@ -1,0 +1,124 @@
+"""What tensors inside a network hold when it runs on real photos: extremes and histograms, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.graph import GraphView
+from trtpoets.convert.thresholds import BINS
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import open_session
+from trtpoets.core.spec import INPUT_NAME, Preprocess
+
+_FETCH_BYTES = 64 << 20
+"""How much of the activations is taken out of ONNX Runtime at once."""
+
+Told = Callable[[int], None]
+"""Called with the number of photos done."""
+
+
+def spans(
+    model: Any, tensors: Sequence[str], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+) -> dict[str, tuple[float, float]]:
+    """The lowest and highest value of each tensor over all photos. The extremes are taken inside the graph.
+
+    Raises BadPhoto, or ConversionFailed that names the first tensor that is not finite.
+    """
+    _refuse_broken_constants(model)
+    lowest = np.full(len(tensors), np.inf)
+    highest = np.full(len(tensors), -np.inf)
+    session = open_session(_with_extremes(model, tensors).SerializeToString())
+    for batch, extremes in _answers(session, paths, preprocess, batch_size, told):
+        scores, *found = extremes
+        pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
+        if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
+            raise _broken(model, batch)
+        lowest = np.minimum(lowest, pairs[:, 0])
+        highest = np.maximum(highest, pairs[:, 1])
+    return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
+
+
+def histograms(
+    model: Any, tops: Mapping[str, float], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+) -> dict[str, np.ndarray]:
+    """How often |x| falls in each of 2048 equal bins over 0..tops[tensor]: int64 (2048,) a tensor."""
+    view = GraphView(model)
+    names = list(tops)
+    floats = sum(int(np.prod([size or 1 for size in view.shape(name) or ()])) for name in names)
+    at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * floats)))
+    counts = {name: np.zeros(BINS, np.int64) for name in names}
+    session = open_session(_with_outputs(model, names).SerializeToString())
+    for _, (_, *arrays) in _answers(session, paths, preprocess, at_once, told):
+        for name, array in zip(names, arrays, strict=True):
+            bins = (np.abs(array).ravel() * np.float32(BINS / tops[name])).astype(np.int32)
+            # The highest value of all lies on the last edge; it belongs to the last bin.
+            found = np.bincount(bins, minlength=BINS)
+            counts[name] += found[:BINS]
+            counts[name][-1] += found[BINS:].sum()
+    return counts
+
+
+def _answers(
+    session: Any, paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    done = 0
+    told(0)
+    for batch in photo_batches(paths, preprocess, batch_size):
+        yield batch, session.run(None, {INPUT_NAME: batch})
+        done += len(batch)
+        told(done)
+
+
+def _with_extremes(model: Any, tensors: Sequence[str]) -> Any:
+    """A copy of the model with the lowest and highest value of each tensor as further outputs."""
+    from onnx import TensorProto, helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    for number, tensor in enumerate(tensors):
+        for operator in ("ReduceMin", "ReduceMax"):
+            name = f"{operator}.{number}"
+            copy.graph.node.append(helper.make_node(operator, [tensor], [name], name=name, keepdims=0))
+            copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+    return copy
+
+
+def _with_outputs(model: Any, tensors: Sequence[str]) -> Any:
+    """A copy of the model with these tensors as further outputs."""
+    from onnx import TensorProto, helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    for tensor in tensors:
+        copy.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
+    return copy
+
+
+def _refuse_broken_constants(model: Any) -> None:
+    view = GraphView(model)
+    for name in view.constants:
+        if view.is_float(name) and not np.isfinite(view.array(name)).all():
+            raise ConversionFailed(
+                f"{name} holds values that are not finite: the network is damaged", hint="train and export it again"
+            )
+
+
+def _broken(model: Any, batch: np.ndarray) -> ConversionFailed:
+    """The error that names the first tensor of the graph that is not finite on these photos."""
+    view = GraphView(model)
+    names = [name for node in view.nodes for name in node.output if view.is_float(name)]
+    inner = [name for name in names if name not in view.outputs]
+    session = open_session(_with_outputs(model, inner).SerializeToString())
+    broken: set[str] = set()
+    for photo in range(len(batch)):
+        arrays = session.run(names, {INPUT_NAME: batch[photo : photo + 1]})
+        broken |= {name for name, array in zip(names, arrays, strict=True) if not np.isfinite(array).all()}
+    first = next((name for name in names if name in broken), "the network")
+    return ConversionFailed(
+        f"{first} is not finite on a calibration photo: the network is damaged", hint="train and export it again"
+    )

@@ -1,0 +1,273 @@
+"""fp32.onnx -> fp16.onnx, and fp32.onnx + ranges -> int8.onnx. Precision is a property of the file.
+
+The INT8 file keeps opset 17 and an FP32 remainder. That is the form every TensorRT reads: below opset 19 the pairs take
+FP32 only, TensorRT 8.x reads no later opset, and scales in FP16 ruin the network (folded weights have steps down to
+1e-6). TensorRT 8.x turns the remainder to FP16 by its builder flag; strongly typed builders (10 and later, RTX) run it
+in FP32, which for these networks is the preprocessing, pooling, the last layer and the odd activation between.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.calibration import Ranges
+from trtpoets.convert.graph import GraphView, multiply_adds
+from trtpoets.convert.naming import finished, in_order
+from trtpoets.convert.observe import spans
+from trtpoets.convert.onnx_export import metadata_of_spec
+from trtpoets.convert.placement import Placement, placement_from_onnx
+from trtpoets.convert.qdq import LEVELS, with_pairs
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
+from trtpoets.core.files import atomic_file, sha256_of_file
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, open_session
+from trtpoets.core.optional import needs
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision
+
+_log = logging.getLogger(__name__)
+
+FP16_LARGEST = 65504.0
+"""The largest finite number in FP16."""
+
+FP16_MARGIN = 4.0
+"""Photos that were not looked at may reach this many times what was seen."""
+
+FP16_WEIGHT_ERROR = 2.0**-8
+"""Weights whose rounding to FP16 moves them by more, relative to their size, lie below what FP16 holds well."""
+
+_IN_FP32 = ("Softmax",)
+"""Operators that sum exponentials: FP32 costs nothing next to the scores."""
+
+_COMPARED = 64
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Fp16Notes:
+    """What became of a network in FP16. `kept_fp32` tells for each node that stayed FP32, by name, why.
+
+    `max_abs` and `mean_abs` are how far its scores lie from FP32's on `compared` photos; `same_answer` is the share of
+    them with the same first label. `largest` is the largest activation seen on `photos` photos, in tensor `largest_at`.
+    """
+
+    nodes: int
+    kept_fp32: Mapping[str, str]
+    photos: int
+    largest: float
+    largest_at: str
+    compared: int
+    max_abs: float
+    mean_abs: float
+    same_answer: float
+
+
+@dataclass(frozen=True)
+class Int8Notes:
+    """What became of a network in INT8. `in_float` tells for each convolution and matrix product left in float why.
+
+    `share` is the share 0..1 of all multiply-adds (`multiply_adds`, for one photo) that run in INT8.
+    """
+
+    convolutions: int
+    convolutions_int8: int
+    products: int
+    products_int8: int
+    pairs: int
+    multiply_adds: int
+    share: float
+    in_float: Mapping[str, str]
+
+
+def fp16_from_onnx(
+    model: OnnxModel, photos: Sequence[Photo], out: Path, progress: Progress = silent
+) -> tuple[OnnxModel, Fp16Notes]:
+    """Write the FP16 file of an FP32 one: photos stay uint8, scores float32, the arithmetic between becomes FP16.
+
+    Every tensor's range is measured on `photos` first; a node that comes near the end of FP16's range, or whose weights
+    don't fit it, stays FP32. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
+    """
+    _expect_fp32(model)
+    if not photos:
+        raise BadInput("there are no photos to check the range of FP16 on", hint="add photos to the training split")
+    proto = check_onnx(model.path)
+    view = GraphView(proto)
+    paths = [photo.path for photo in photos]
+    total = len(paths) + min(len(paths), _COMPARED)
+    names = [name for node in view.nodes for name in node.output if view.is_float(name)]
+    seen = spans(proto, names, paths, model.spec.preprocess, _BATCH, lambda done: progress("fp16", done, total))
+    largest = {name: max(-low, high) for name, (low, high) in seen.items()}
+    kept = _kept_fp32(view, largest)
+    converted = _to_fp16(proto, kept)
+    graph = finished(converted.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16))
+    _write(graph, out)
+    apart, same = _compare(model, out, paths[:_COMPARED], lambda done: progress("fp16", len(paths) + done, total))
+    top = max(largest, key=lambda name: largest[name])
+    notes = Fp16Notes(
+        nodes=len(view.nodes),
+        kept_fp32=kept,
+        photos=len(paths),
+        largest=largest[top],
+        largest_at=top,
+        compared=len(same),
+        max_abs=float(apart.max()),
+        mean_abs=float(apart.mean()),
+        same_answer=float(same.mean()),
+    )
+    return OnnxModel(out, Precision.FP16, model.spec), notes
+
+
+def int8_from_onnx(model: OnnxModel, ranges: Ranges, out: Path) -> tuple[OnnxModel, Int8Notes]:
+    """Write the INT8 file of an FP32 one: Q/DQ pairs with the steps that `ranges` give.
+
+    Raises BadArtefact when the ranges are another file's or not finite, ConversionFailed, StorageFailed.
+    """
+    _expect_fp32(model)
+    if ranges.onnx_sha256 != sha256_of_file(model.path):
+        raise BadArtefact(
+            f"the ranges were measured on another network than {model.path}",
+            hint="calibrate again: trtpoets quantize NAME --force",
+        )
+    proto = check_onnx(model.path)
+    view = GraphView(proto)
+    placement = placement_from_onnx(proto, _without_range(view, placement_from_onnx(proto), ranges))
+    if not placement.weights:
+        raise ConversionFailed(
+            "not one convolution can become INT8: " + "; ".join(f"{n}: {w}" for n, w in placement.in_float.items()),
+            hint="use fp16",
+        )
+    quantised = with_pairs(proto, placement, _scales(placement, ranges))
+    metadata = {**metadata_of_spec(model.spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
+    _write(finished(quantised.graph, view.opset, metadata), out)
+    return OnnxModel(out, Precision.INT8, model.spec), _int8_notes(view, placement)
+
+
+def _expect_fp32(model: OnnxModel) -> None:
+    if model.precision is not Precision.FP32:
+        raise BadInput(
+            f"{model.path} is {model.precision.value} already; precisions are made from the FP32 file",
+            hint="make it: trtpoets export NAME",
+        )
+
+
+def _write(proto: Any, out: Path) -> None:
+    with atomic_file(out) as part:
+        part.write_bytes(proto.SerializeToString(deterministic=True))
+        check_onnx(part)
+
+
+def _kept_fp32(view: GraphView, largest: Mapping[str, float]) -> dict[str, str]:
+    """Nodes that must not become FP16, and why."""
+    limit = FP16_LARGEST / FP16_MARGIN
+    kept = {}
+    for node in view.nodes:
+        reach = max(
+            (name for name in (*node.input, *node.output) if name in largest), key=largest.__getitem__, default=""
+        )
+        if node.op_type in _IN_FP32:
+            kept[node.name] = f"{node.op_type} sums exponentials"
+        elif reach and largest[reach] > limit:
+            kept[node.name] = f"{reach} reaches {largest[reach]:.4g}, FP16 ends at {FP16_LARGEST:.0f}"
+        else:
+            why = next(filter(None, (_unfit_weights(view, name) for name in node.input)), "")
+            if why:
+                kept[node.name] = why
+    return kept
+
+
+def _unfit_weights(view: GraphView, name: str) -> str:
+    """Why a constant does not fit FP16, or nothing."""
+    if name not in view.constants or not view.is_float(name):
+        return ""
+    weights = view.array(name).astype(np.float64).ravel()
+    magnitude = float(np.abs(weights).max(initial=0.0))
+    if magnitude > FP16_LARGEST:
+        return f"{name} holds {magnitude:.4g}, FP16 ends at {FP16_LARGEST:.0f}"
+    size = float(np.linalg.norm(weights))
+    error = float(np.linalg.norm(weights - weights.astype(np.float16).astype(np.float64)))
+    if size and error / size > FP16_WEIGHT_ERROR:
+        return (
+            f"{name} holds values too small for FP16 (largest {magnitude:.2g}): rounding moves it by {error / size:.1%}"
+        )
+    return ""
+
+
+def _to_fp16(proto: Any, kept: Mapping[str, str]) -> Any:
+    with needs("train", reason="converting to FP16"):
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    try:
+        converted = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[], node_block_list=list(kept))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConversionFailed(f"the network can't be converted to FP16: {reason}", hint="use fp32 or int8") from error
+    # The converter appends its casts at the end; a graph's nodes stand in the order of the data.
+    ordered = [type(node).FromString(node.SerializeToString()) for node in in_order(GraphView(converted))]
+    del converted.graph.node[:], converted.graph.value_info[:]
+    converted.graph.node.extend(ordered)
+    return converted
+
+
+def _compare(model: OnnxModel, other: Path, paths: Sequence[Path], told: Any) -> tuple[np.ndarray, np.ndarray]:
+    """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,)."""
+    sessions = [open_session(model.path), open_session(other)]
+    apart, same, done = [], [], 0
+    for batch in photo_batches(paths, model.spec.preprocess, _BATCH):
+        first, second = (session.run(None, {INPUT_NAME: batch})[0] for session in sessions)
+        apart.append(np.abs(first - second))
+        same.append(first.argmax(axis=1) == second.argmax(axis=1))
+        done += len(batch)
+        told(done)
+    return np.concatenate(apart), np.concatenate(same)
+
+
+def _without_range(view: GraphView, placement: Placement, ranges: Ranges) -> dict[str, str]:
+    """Convolutions that read a tensor which was 0 on every calibration photo: no step can be told for it."""
+    kept = {}
+    for use in placement.inputs:
+        if use.tensor not in ranges.tensors:
+            raise BadArtefact(f"the ranges lack {use.tensor}", hint="calibrate again: trtpoets quantize NAME --force")
+        low, high = ranges.tensors[use.tensor]
+        if not (np.isfinite([low, high]).all() and low <= high):
+            raise BadArtefact(
+                f"the range of {use.tensor} is {low} to {high}", hint="calibrate again: trtpoets quantize NAME --force"
+            )
+        if low == high == 0.0:
+            for reader in view.readers[use.tensor]:
+                kept[reader.node.name] = f"{use.tensor} is 0 on every calibration photo"
+    return kept
+
+
+def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
+    """The step of each tensor; tensors that a Concat joins get the widest of theirs."""
+    magnitude = {name: max(-ranges.tensors[name][0], ranges.tensors[name][1]) for name in placement.tensors}
+    for group in placement.same_scale:
+        widest = max(magnitude[name] for name in group if name in magnitude)
+        magnitude.update((name, widest) for name in group if name in magnitude)
+    return {name: value / LEVELS for name, value in magnitude.items()}
+
+
+def _int8_notes(view: GraphView, placement: Placement) -> Int8Notes:
+    weighted = view.weighted()
+    work = {node.name: multiply_adds(view, node) for node in weighted}
+    quantised = {weight.node for weight in placement.weights}
+    convolutions = [node.name for node in weighted if node.op_type.startswith("Conv")]
+    products = [node.name for node in weighted if not node.op_type.startswith("Conv")]
+    total = sum(work.values())
+    return Int8Notes(
+        convolutions=len(convolutions),
+        convolutions_int8=len(quantised.intersection(convolutions)),
+        products=len(products),
+        products_int8=len(quantised.intersection(products)),
+        pairs=len(placement.tensors) + len(placement.weights),
+        multiply_adds=total,
+        share=sum(work[name] for name in quantised) / total if total else 0.0,
+        in_float=dict(placement.in_float),
+    )

@@ -1,0 +1,79 @@
+"""Putting Q/DQ pairs into a graph. It decides nothing: the placement says where, the ranges say how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.graph import GraphView
+from trtpoets.convert.placement import Placement
+
+LEVELS = 127
+"""Symmetric INT8 runs from -127 to 127, so that a weight and its negative are equally exact."""
+
+SMALLEST_SCALE = 2.0**-24
+"""Scales are no smaller: this is the smallest number above zero in FP16, and TensorRT refuses a scale of zero."""
+
+
+def with_pairs(model: Any, placement: Placement, scales: Mapping[str, float]) -> Any:
+    """A copy of a ModelProto with a Q/DQ pair at each place, INT8, symmetric.
+
+    `scales` gives the step of each computed tensor of the placement. Weights stay FP32 constants with a pair of their
+    own and a step per output channel: the one form that TensorRT 8.x reads as well as 10, 11 and RTX. All readers of
+    a tensor that are quantised share its pair. Biases stay FP32: TensorRT rejects INT32 ones.
+    """
+    view = GraphView(model)
+    copy = type(model)()
+    copy.CopyFrom(model)
+    nodes = {node.name: node for node in copy.graph.node}
+    before: dict[str, list[Any]] = {}
+    paired: dict[str, str] = {}
+    for use in placement.inputs:
+        if use.tensor not in paired:
+            step = np.array(scale_of(scales[use.tensor] * LEVELS), np.float32)
+            paired[use.tensor] = _add_pair(copy, before.setdefault(use.node, []), use.tensor, step, None)
+        nodes[use.node].input[use.index] = paired[use.tensor]
+    for weight in placement.weights:
+        if weight.tensor not in paired:
+            step = channel_scales(view.array(weight.tensor), weight.axis)
+            paired[weight.tensor] = _add_pair(
+                copy, before.setdefault(weight.node, []), weight.tensor, step, weight.axis
+            )
+        nodes[weight.node].input[1] = paired[weight.tensor]
+    fresh = type(copy.graph)()
+    fresh.node.extend(new for node in copy.graph.node for new in (*before.get(node.name, ()), node))
+    del copy.graph.node[:]
+    copy.graph.node.extend(fresh.node)
+    return copy
+
+
+def scale_of(magnitude: float) -> float:
+    """The step that takes -magnitude..magnitude to -127..127."""
+    return max(magnitude / LEVELS, SMALLEST_SCALE)
+
+
+def channel_scales(weights: np.ndarray, axis: int) -> np.ndarray:
+    """The step of each output channel of a weight tensor: float32 (channels,)."""
+    others = tuple(other for other in range(weights.ndim) if other != axis)
+    magnitude = np.abs(weights).max(axis=others).astype(np.float64)
+    return np.asarray(np.maximum(magnitude / LEVELS, SMALLEST_SCALE), dtype=np.float32)
+
+
+def _add_pair(model: Any, nodes: list[Any], tensor: str, step: np.ndarray, axis: int | None) -> str:
+    """Append Q and DQ of `tensor` to `nodes`, their constants to the model; returns what DQ gives."""
+    from onnx import helper, numpy_helper
+
+    stem = tensor[:-2] if tensor.endswith(":0") else tensor
+    scale, zero = f"{stem}.scale", f"{stem}.zero_point"
+    model.graph.initializer.append(numpy_helper.from_array(step, scale))
+    # TensorRT up to 8.5 wants zero points to be there, every TensorRT wants them to be zero.
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(step.shape, np.int8), zero))
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
+    source = tensor
+    for operator in ("QuantizeLinear", "DequantizeLinear"):
+        name = f"{stem}/{operator}"
+        nodes.append(helper.make_node(operator, [source, scale, zero], [f"{name}:0"], name=name, **attributes))
+        source = f"{name}:0"
+    return source
