@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import Any, Iterator
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import Any, ContextManager, Iterator
 
 from trtpoets.core.errors import MissingDependency
 
@@ -30,14 +31,31 @@ def tensorflow() -> Any:
     """Import TensorFlow, quiet, with GPU memory growth on.
 
     Raises MissingDependency where TensorFlow is absent. Growth must be set before the first GPU operation, so every
-    use of TensorFlow comes through here.
+    use of TensorFlow comes through here. To see all that TensorFlow has to say, set TF_CPP_MIN_LOG_LEVEL=0.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with needs("train", reason="this step"):
+    quiet: ContextManager[None] = nullcontext()
+    if "tensorflow" not in sys.modules and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") >= "2":
+        quiet = _native_stderr_to(os.devnull)
+    with needs("train", reason="this step"), quiet:
         import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # the GPU is in use already, by a caller of ours: its choice stands
             break
     return tf
+
+
+@contextmanager
+def _native_stderr_to(path: str) -> Iterator[None]:
+    """Send elsewhere what native code writes to stderr: TensorFlow says a few things before its log level counts."""
+    kept = os.dup(2)
+    elsewhere = os.open(path, os.O_WRONLY)
+    try:
+        os.dup2(elsewhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(elsewhere)
