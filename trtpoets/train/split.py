@@ -118,8 +118,11 @@ def _way_out(positions: Mapping[str, Sequence[float]], split: Split, config: Dat
     if split is Split.TRAIN:
         return f"add photos; a class needs at least {_LEAST}: one to train on, one to validate, one to test"
     percent = config.test_percent if split is Split.TEST else config.validation_percent
-    enough = max(_LEAST, math.ceil(math.log(0.05) / math.log(1 - percent / 100)))
-    advice = f"a class needs at least {_LEAST} photos, and {enough} to have one there 19 times in 20: add photos"
+    missed = 1 - 0.95 ** (1 / len(positions))
+    enough = max(_LEAST, math.ceil(math.log(missed) / math.log(1 - percent / 100)))
+    advice = (
+        f"a class needs at least {_LEAST} photos, and with {enough} in each none is left out 19 times in 20: add photos"
+    )
     mended = _least_percent(positions, split, config)
     return f"{advice}, or use --{split.value}-percent {mended}" if mended else advice
 
