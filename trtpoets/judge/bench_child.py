@@ -13,22 +13,21 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable, Mapping, Union
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
-from trtpoets.core.spec import Classifier, Engine, ModelSpec, OnnxModel, Precision
-from trtpoets.device.runners import open_runner
+from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision
+from trtpoets.device.runners import Runnable, open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.measure import BenchConfig, measurement_from_runner
 
-Artefact = Union[Classifier, OnnxModel, Engine]
-Opener = Callable[[Artefact, int], Runner]
+Opener = Callable[[Runnable, int], Runner]
 
 
-def description_from_artefact(artefact: Artefact) -> dict[str, str]:
+def description_from_artefact(artefact: Runnable) -> dict[str, str]:
     """What the child needs to find an artefact again, as JSON."""
     if isinstance(artefact, Classifier):
         return {"kind": "classifier", "path": str(artefact.folder.resolve()), "spec": artefact.spec.to_json()}
@@ -42,7 +41,7 @@ def description_from_artefact(artefact: Artefact) -> dict[str, str]:
     return {"kind": "engine", "path": str(artefact.path.resolve())}
 
 
-def artefact_from_description(value: Mapping[str, str]) -> Artefact:
+def artefact_from_description(value: Mapping[str, str]) -> Runnable:
     """Read what `description_from_artefact` wrote. An engine's card is checked against its file again.
 
     The ONNX file is not: the parent did, and the `onnx` package would add to the memory that is measured.

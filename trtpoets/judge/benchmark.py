@@ -1,4 +1,4 @@
-"""Artefacts + photos -> Benchmark: each runner measured in a process of its own, beside TensorFlow.
+"""Runnables + photos -> Benchmark: each runner measured in a process of its own, beside TensorFlow.
 
 A runner that crashes, hangs or raises costs its own rows, with the reason; never the others'.
 """
@@ -24,8 +24,8 @@ import trtpoets
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, ModelSpec, Photo
-from trtpoets.device.runners import open_runner
-from trtpoets.judge.bench_child import Artefact, description_from_artefact
+from trtpoets.device.runners import Runnable, open_runner
+from trtpoets.judge.bench_child import description_from_artefact
 from trtpoets.judge.conditions import conditions
 from trtpoets.judge.measure import BenchConfig, Measurement
 from trtpoets.judge.statistics import mcnemar_exact
@@ -77,7 +77,7 @@ class _Row:
 
 
 def benchmark_from_artefacts(
-    artefacts: Sequence[Artefact],
+    artefacts: Sequence[Runnable],
     photos: Sequence[Photo],
     config: BenchConfig = DEFAULT,
     progress: Progress = silent,
@@ -105,11 +105,11 @@ def benchmark_from_artefacts(
     return Benchmark(tuple(_judged(row, rows, truth) for row in rows), tuple(failures), config, len(chosen), before)
 
 
-def _spec(artefact: Artefact) -> ModelSpec:
+def _spec(artefact: Runnable) -> ModelSpec:
     return artefact.card.spec if isinstance(artefact, Engine) else artefact.spec
 
 
-def _measure(artefact: Artefact, photos: Sequence[Photo], config: BenchConfig) -> tuple[list[_Row], list[Failure]]:
+def _measure(artefact: Runnable, photos: Sequence[Photo], config: BenchConfig) -> tuple[list[_Row], list[Failure]]:
     """Start the child for one artefact, and gather what it tells until it ends, or is silent for too long."""
     name = open_runner(artefact).name
     request = {

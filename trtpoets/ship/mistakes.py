@@ -10,6 +10,9 @@ from trtpoets.ship.words import many, percent, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_LABEL = 20
+"""Characters of a label at a confusion matrix; a table beside it has the whole label."""
+
 _MATRIX = 12
 """A confusion matrix is drawn for at most this many classes; for more, the pairs most often confused are listed."""
 
@@ -51,8 +54,13 @@ def _matrix(labels: list[str], cells: list[tuple[int, int, int]], photos: list[i
             count = counts.get((row, column), 0)
             kind = "none" if not count else "right" if row == column else "wrong"
             entries.append({"count": count, "kind": kind, "share": f"{count / max(photos[row], 1):.2f}"})
-        rows.append({"label": shown(label), "cells": entries})
-    return {"labels": [shown(label) for label in labels], "rows": rows}
+        rows.append({"label": _short(label), "cells": entries})
+    return {"labels": [_short(label) for label in labels], "rows": rows}
+
+
+def _short(label: str) -> str:
+    text = shown(label)
+    return text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
 
 
 def _pairs(labels: list[str], cells: list[tuple[int, int, int]]) -> dict[str, Any] | None:

@@ -17,13 +17,17 @@ from trtpoets.ship.sections import (
     speed_section,
     training_section,
 )
-from trtpoets.ship.verdict import BASELINE, fastest, narrow_runners
+from trtpoets.ship.verdict import BASELINE, FLAVOURS, fastest, narrow_runners
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trtpoets.core.spec import Photo
+
+
+_NODES = 6
+"""Nodes of a network that are named in a sentence."""
 
 
 def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | None = None) -> str:
@@ -56,6 +60,8 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         commands=_commands(report),
         version=trtpoets.__version__,
     )
+    # A unit stays with its number.
+    text = text.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms").replace(" MiB", "\u00a0MiB")
     return shown("\n".join(line for line in text.splitlines() if line.strip()) + "\n")
 
 
@@ -73,7 +79,7 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
         note = f"{interval(*report['intervals'][runner]['accuracy'])} on {many(report['test_photos'], 'photo')}"
         tiles.append({"what": "Accuracy", "value": percent(report["accuracy"][runner]), "note": note})
     for narrow in narrow_runners(report):
-        note = f"{interval(*report['intervals'][narrow]['agreement'])}, answers like TensorFlow"
+        note = f"same answers as TensorFlow, {interval(*report['intervals'][narrow]['agreement'])}"
         word = narrow.rsplit("-", 1)[1].upper()
         tiles.append({"what": f"{word} agreement", "value": percent(report["agreement"][narrow]), "note": note})
     batches = sorted({row["batch"] for row in report["benchmarks"]})
@@ -82,43 +88,56 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
         note = f"{best['runner']}, {milliseconds(best['p50_ms'])} ms at batch {best['batch']}"
         tiles.append({"what": "Faster than TensorFlow", "value": f"{best['speedup']:.1f}×", "note": note})
     if report["engines"]:
-        flavours = joined(sorted({str(card["flavour"]) for card in report["engines"]}))
-        tiles.append({"what": "Engines built", "value": str(len(report["engines"])), "note": f"by {flavours}"})
+        flavours = joined(sorted({FLAVOURS[card["flavour"]] for card in report["engines"]}))
+        precisions = joined([card["precision"].upper() for card in report["engines"]])
+        note = f"{flavours}: {precisions}"
+        tiles.append({"what": "Engines built", "value": str(len(report["engines"])), "note": note})
     return tiles
 
 
 def _precisions(report: Mapping[str, Any]) -> list[str]:
-    """What export and quantisation noted, as far as it is a number or a word."""
+    """What export and quantisation did to the network, in sentences."""
+    parity, notes = report["parity"], report["quantisation"]
     told = []
-    parity = report["parity"]
     if parity:
+        photos = f" on {many(parity['photos'], 'photo')}" if parity.get("photos") else ""
         told.append(
-            f"The exported ONNX graph gives TensorFlow's scores to {parity['max_abs']:.1e} at worst"
-            + (f", on {many(parity['photos'], 'photo')}." if parity.get("photos") else ".")
+            f"The exported ONNX graph gives TensorFlow's scores, with a difference of at most "
+            f"{parity['max_abs']:.1e}{photos}."
         )
-    for precision, notes in (report["quantisation"] or {}).items():
-        words = [f"{word.replace('_', ' ')}: {_value(value)}" for word, value in (notes or {}).items() if _told(value)]
-        if words:
-            told.append(f"{precision.upper()}. {'; '.join(words)}.")
+    if notes.get("fp16"):
+        fp16 = notes["fp16"]
+        kept = _kept(fp16["kept_fp32"], "stayed FP32", "every node could be narrowed")
+        told.append(
+            f"FP16: scores differ from FP32's by at most {fp16['max_abs']:.1e} on "
+            f"{many(fp16['compared'], 'calibration photo')}; {kept}."
+        )
+    if notes.get("int8"):
+        int8 = notes["int8"]
+        kept = _kept(int8["in_float"], "stayed in float", "nothing was left in float")
+        told.append(
+            f"INT8: {percent(int8['share'])} of the multiply-adds, in {int8['convolutions_int8']} of "
+            f"{many(int8['convolutions'], 'convolution')} and {int8['products_int8']} of "
+            f"{many(int8['products'], 'matrix product')}; {kept}."
+        )
+        calibration = int8.get("calibration")
+        if calibration:
+            photos = sum(calibration["per_class"].values())
+            told.append(
+                f"Its ranges come from {many(photos, 'training photo')} of "
+                f"{many(len(calibration['per_class']), 'class', 'classes')}, by the method "
+                f"{calibration['method']}. None of them is a test photo."
+            )
     return told
 
 
-def _told(value: Any) -> bool:
-    return value not in (None, "", [], {})
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        shortened = [f"{shown(key)} {_value(each)}" for key, each in list(value.items())[:8] if _told(each)]
-        return ", ".join(shortened) + (f" and {len(value) - 8} more" if len(value) > 8 else "")
-    if isinstance(value, list):
-        return joined([_value(each) for each in value[:8]]) + (f" and {len(value) - 8} more" if len(value) > 8 else "")
-    text = shown(value)
-    return text[:16] if len(text) == 64 and text.isalnum() else text
+def _kept(nodes: Mapping[str, str], what: str, none: str) -> str:
+    """Which nodes stayed wider, with the reason of each; the first few where there are many."""
+    if not nodes:
+        return none
+    first = [shown(f"{name} ({why})") for name, why in list(nodes.items())[:_NODES]]
+    more = [many(len(nodes) - _NODES, "other")] if len(nodes) > _NODES else []
+    return f"{joined(first + more)} {what}"
 
 
 def _conditions(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "training": _training(found.get("training")),
         "parity": found.get("parity"),
         "quantisation": found.get("quantisation") or {},
-        **_judged(evaluations),
+        **judged(evaluations),
         "engines": [_engine(card) for card in found.get("engines") or []],
         "benchmarks": benchmark.get("measurements") or [],
         "benchmark": {word: benchmark[word] for word in ("config", "photos", "conditions") if word in benchmark},
@@ -94,7 +94,7 @@ def _training(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**rest, "steps": steps, "curves": curves}
 
 
-def _judged(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+def judged(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
     """What is asked for most, by runner. Samples are of the first runner, TensorFlow; changes are of the others."""
     first = evaluations[0] if evaluations else {}
     compared = {each["runner"]: each["comparison"] for each in evaluations if each.get("comparison")}

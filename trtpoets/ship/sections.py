@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.spec import Split
 from trtpoets.ship.plots import accuracy_plot, curves_plot, speed_plot, tradeoff_plot
@@ -15,7 +15,16 @@ CLASSES = 30
 """At most this many classes have a row of their own."""
 
 _NUMBER, _TEXT = "number", ""
+_UNKNOWN = (None, None)
+
 Section = dict[str, Any]
+
+
+class Value(NamedTuple):
+    """A cell of a table: a number, and what stands small beneath it."""
+
+    text: str
+    small: str = ""
 
 
 def accuracy_section(report: Mapping[str, Any]) -> Section | None:
@@ -29,11 +38,12 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
         compared = report["comparison"].get(runner) or {}
         cells = [
             runner,
-            percent(report["accuracy"].get(runner)),
-            interval(*bounds.get("accuracy", (None, None))),
-            percent(report["agreement"].get(runner)),
-            interval(*bounds.get("agreement", (None, None))),
-            points(compared.get("accuracy_change")),
+            Value(percent(report["accuracy"].get(runner)), interval(*bounds.get("accuracy", _UNKNOWN))),
+            Value(percent(report["agreement"].get(runner)), interval(*bounds.get("agreement", _UNKNOWN))),
+            Value(
+                points(compared.get("accuracy_change")),
+                f"{points(compared.get('change_low'))} to {points(compared.get('change_high'))}" if compared else "",
+            ),
         ]
         rows.append({"cells": cells})
     known = [
@@ -45,13 +55,11 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
         plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals (Wilson)."))
     return {
         "note": f"Measured on {many(report['test_photos'], 'photo')} that were held out from training and calibration. "
-        "Agreement is how often a runner answers like TensorFlow, right or wrong.",
+        "Agreement is how often a runner answers like TensorFlow, right or wrong. Small figures are 95 % intervals.",
         "columns": [
             ("runner", _TEXT),
             ("accuracy", _NUMBER),
-            ("95 % interval", _NUMBER),
             ("agreement", _NUMBER),
-            ("95 % interval", _NUMBER),
             ("change, points", _NUMBER),
         ],
         "rows": rows,

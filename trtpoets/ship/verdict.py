@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 BASELINE = "tensorflow"
 
-_FLAVOURS = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
+FLAVOURS = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
-_ENGINES = tuple(_FLAVOURS)
+_ENGINES = tuple(FLAVOURS)
 
 _LIKELY = 0.05
 """A p-value below this is called more than chance."""
@@ -69,7 +69,7 @@ def _precision(report: Mapping[str, Any], runner: str) -> str:
     if change is None:
         return f"{alike}."
     lost, won = compared["only_reference"], compared["only_runner"]
-    chance = "more than chance" if compared["p_value"] < _LIKELY else "which chance alone would explain"
+    chance = "more than chance" if compared["p_value"] < _LIKELY else "chance could explain it"
     traded = f"{many(lost, 'right answer')} lost, {won} won"
     if lost == won:
         return f"{alike}; its accuracy is the same ({traded})."
@@ -98,7 +98,7 @@ def _speed(report: Mapping[str, Any]) -> str:
 
 def _engines(report: Mapping[str, Any]) -> str:
     told = []
-    for flavour, name in _FLAVOURS.items():
+    for flavour, name in FLAVOURS.items():
         cards = [card for card in report["engines"] if card["flavour"] == flavour]
         if not cards:
             continue

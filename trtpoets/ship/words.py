@@ -21,11 +21,13 @@ def percent(share: float | None, digits: int = 1) -> str:
     """A share 0..1 in percent. Only 1 itself is 100 %, only 0 itself 0 %."""
     if share is None:
         return "–"
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
     text = f"{100 * share:.{digits}f}"
     least = 10.0**-digits
-    if share < 1 and float(text) >= 100:
+    if float(text) >= 100:
         return f">{100 - least:.{digits}f} %"
-    if share > 0 and float(text) <= 0:
+    if float(text) <= 0:
         return f"<{least:.{digits}f} %"
     return f"{text} %"
 

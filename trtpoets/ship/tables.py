@@ -1,0 +1,249 @@
+"""Results on the terminal: as tables of at most 80 columns, or as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.spec import Engine, Split
+from trtpoets.ship.report import judged, report_from_documents
+from trtpoets.ship.words import interval, many, milliseconds, percent, seconds, shown, size, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_COLUMNS = 80
+_LISTED = 20
+"""Rows of a kind that may be thousands: classes, labels."""
+
+_Rows = list["Sequence[Any]"]
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document on stdout, in ASCII, so that any locale and any file name can be written."""
+    sys.stdout.write(json.dumps(value, indent=2, default=_plain, allow_nan=False) + "\n")
+
+
+def print_table(what: str, value: Any) -> None:
+    """Write the result of a command on stdout, for people. `what` names the kind of result, as the program does."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    # A pipe has no width, and a wide terminal is no reason to tear a table apart.
+    console.width = min(console.width, _COLUMNS) if console.is_terminal else _COLUMNS
+    for part in _KINDS[what](value):
+        console.print(part)
+
+
+def _plain(value: Any) -> Any:
+    """What json can't write by itself."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "item"):  # a number of numpy's
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Any:
+    """A rich table. Columns whose name ends in `>` are numbers, on the right; cells are never markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"\n{title}" if title else None,
+        title_justify="left",
+        title_style="bold",
+    )
+    for name in columns:
+        number = name.endswith(">")
+        made.add_column(
+            name.rstrip(">"), justify="right" if number else "left", no_wrap=number, overflow="fold", header_style="dim"
+        )
+    for row in rows:
+        made.add_row(*(Text(shown(cell)) for cell in row))
+    return made
+
+
+def accuracy_table(report: Mapping[str, Any]) -> Any:
+    """Accuracy and agreement of every runner, with their 95 % intervals."""
+    unknown = (None, None)
+    rows = [
+        (
+            runner,
+            percent(report["accuracy"].get(runner)),
+            interval(*bounds.get("accuracy", unknown)),
+            percent(report["agreement"].get(runner)),
+            interval(*bounds.get("agreement", unknown)),
+        )
+        for runner, bounds in report["intervals"].items()
+    ]
+    title = f"Accuracy on {many(report['test_photos'], 'held-out photo')}, and agreement with TensorFlow"
+    return table(["runner", "accuracy>", "95 %>", "agreement>", "95 %>"], rows, title)
+
+
+def speed_table(report: Mapping[str, Any]) -> Any:
+    """Latency and throughput of every runner at every batch size."""
+    rows = [
+        (
+            row["runner"],
+            row["batch"],
+            *(milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)),
+            f"{row['photos_per_s']:,.0f}",
+            "INVALID" if not row["valid"] else "–" if row.get("speedup") is None else f"{row['speedup']:.2f}×",
+        )
+        for row in sorted(report["benchmarks"], key=lambda row: int(row["batch"]))
+    ]
+    columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
+    return table(columns, rows, "Speed, photos in memory to scores; × TF: how many times as fast as TensorFlow")
+
+
+def dataset_table(dataset: Mapping[str, Any]) -> Any:
+    """Photos by class and split; the smallest classes where there are many."""
+    counts = dataset["counts"]
+    splits = [split.value for split in Split]
+    chosen = (
+        sorted(counts, key=lambda label: sum(counts[label].values()))[:_LISTED] if len(counts) > _LISTED else counts
+    )
+    rows: _Rows = [(label, *(counts[label].get(split, 0) for split in splits)) for label in chosen]
+    if len(counts) > _LISTED:
+        rows.append((f"… and {len(counts) - _LISTED:,} larger classes", *[""] * len(splits)))
+    rows.append(("all", *(dataset["photos"][split] for split in splits)))
+    return table(["class", *(f"{split}>" for split in splits)], rows, "Photos")
+
+
+def models_table(backbones: Iterable[Any]) -> Any:
+    """The pretrained networks: what they cost, and what they reach on ImageNet."""
+    rows = [
+        (
+            each.name,
+            f"{each.preprocess.height}×{each.preprocess.width}",
+            f"{each.parameters / 1e6:.1f}",
+            f"{each.multiply_adds / 1e6:,.0f}",
+            each.feature_width,
+            "–" if each.imagenet_top1 is None else f"{each.imagenet_top1:.1f}",
+            "download" if each.needs_download else "embedded",
+        )
+        for each in backbones
+    ]
+    columns = ["backbone", "photos>", "10⁶ par.>", "10⁶ m-a>", "width>", "top-1 %>", "weights"]
+    return table(columns, rows, "Pretrained networks (m-a: multiply-adds a photo; top-1: on ImageNet, published)")
+
+
+def _report(report: Mapping[str, Any]) -> list[Any]:
+    parts: list[Any] = ["\n".join(each["text"] for each in report["verdict"]) or "Nothing was measured yet."]
+    if report["intervals"]:
+        parts.append(accuracy_table(report))
+    if report["benchmarks"]:
+        parts += [speed_table(report), *_invalid(report["benchmarks"])]
+    if report["engines"]:
+        parts.append(_engine_rows([_card(card) for card in report["engines"]]))
+    parts += _skipped(report["skipped"])
+    return parts
+
+
+def _evaluation(details: Mapping[str, Any]) -> list[Any]:
+    return [accuracy_table(judged(details["evaluations"])), *_skipped(details.get("skipped", []))]
+
+
+def _benchmark(details: Mapping[str, Any]) -> list[Any]:
+    report = report_from_documents({"benchmark": details, "skipped": details.get("skipped", [])})
+    return [speed_table(report), *_invalid(report["benchmarks"]), *_skipped(report["skipped"])]
+
+
+def _invalid(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [f"INVALID: {row['runner']} at batch {row['batch']}: {row['reason']}" for row in rows if not row["valid"]]
+
+
+def _skipped(entries: Iterable[Mapping[str, str]]) -> list[str]:
+    return [shown(f"Skipped: {entry['what']}: {entry['why']}") for entry in entries]
+
+
+def _training(training: Mapping[str, Any]) -> list[Any]:
+    best = f"; step {training['best_step']:,} was kept" if training.get("best_step") is not None else ""
+    told = f"Trained in {seconds(training.get('seconds'))}{best}."
+    if training.get("test_accuracy") is not None:
+        told += f" Right on {percent(training['test_accuracy'])} of {many(training['test_photos'], 'test photo')}."
+    return [told]
+
+
+def _classifier(classifier: Any) -> list[Any]:
+    spec = classifier.spec
+    labels = [shown(label) for label in spec.labels[:_LISTED]]
+    more = f" and {len(spec.labels) - _LISTED:,} more" if len(spec.labels) > _LISTED else ""
+    text = f"{spec.name}: {spec.backbone}, {many(len(spec.labels), 'class', 'classes')}: {', '.join(labels)}{more}"
+    return [text, shown(classifier.folder)]
+
+
+def _onnx(models: Iterable[Any]) -> list[Any]:
+    rows = [(model.path, model.precision.value, size(model.path.stat().st_size)) for model in models]
+    return [table(["ONNX file", "precision", "size>"], rows)]
+
+
+def _card(card: Mapping[str, Any]) -> tuple[Any, ...]:
+    places = targets(list(card["targets"])) or card.get("compute_capability") or "this machine's GPU"
+    name = card.get("file") or f"{card['flavour']}-{card['precision']}"
+    return name, card["precision"], places, size(card["bytes"]), seconds(card["seconds"])
+
+
+def _engines(engines: Iterable[Engine]) -> list[Any]:
+    rows = [
+        (
+            engine.path,
+            engine.card.precision.value,
+            targets(list(engine.card.targets)) or engine.card.compute_capability or "this machine's GPU",
+            size(engine.card.engine_bytes),
+            seconds(engine.card.build_seconds),
+        )
+        for engine in engines
+    ]
+    return [_engine_rows(rows)]
+
+
+def _engine_rows(rows: Iterable[Sequence[Any]]) -> Any:
+    return table(["engine", "precision", "for", "size>", "built in>"], rows)
+
+
+def _answers(answers: Iterable[Any]) -> list[Any]:
+    parts: list[Any] = []
+    for answer in answers:
+        rows = [(label, percent(score)) for label, score in zip(answer.labels, answer.scores, strict=True)]
+        parts.append(table(["", ">"], rows, shown(f"{answer.photo}  ({answer.runner})")))
+    return parts
+
+
+def _cache(stores: Sequence[Any]) -> list[Any]:
+    if not stores:
+        return ["The cache is empty."]
+    rows = [(store.path, f"{store.photos:,}", store.width, size(store.bytes)) for store in stores]
+    return [table(["bottlenecks", "photos>", "width>", "size>"], rows)]
+
+
+def _doctor(findings: Iterable[Any]) -> list[Any]:
+    findings = list(findings)
+    rows = [(each.what, each.state.value, each.found) for each in findings]
+    hints = [shown(f"{each.what}: {each.hint}") for each in findings if each.hint]
+    return [table(["", "", "found"], rows), *hints]
+
+
+_KINDS: dict[str, Callable[[Any], list[Any]]] = {
+    "report": _report,
+    "evaluation": _evaluation,
+    "benchmark": _benchmark,
+    "training": _training,
+    "classifier": _classifier,
+    "onnx": _onnx,
+    "engines": _engines,
+    "answers": _answers,
+    "models": lambda backbones: [models_table(backbones)],
+    "cache": _cache,
+    "doctor": _doctor,
+}
