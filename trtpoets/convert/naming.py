@@ -15,7 +15,8 @@ from trtpoets.convert.graph import WEIGHTED, GraphView
 
 _NOISE = re.compile(r"^(StatefulPartitionedCall|PartitionedCall|functional|model|sequential|keras_tensor)(_\d+)?$")
 _STEPS = re.compile(
-    r"^(convolution|depthwise|batchnorm|Relu6?|MatMul|BiasAdd|Mean|Softmax|add|mul|sub|Cast|ReadVariableOp|merged_input|hard_swish)"
+    r"^(convolution|depthwise|batchnorm|merged_input|ReadVariableOp|Relu6?|MatMul|BiasAdd|Mean|Softmax|Sigmoid|Add|AddV2|"
+    r"Mul|Sub|Cast|Pad|MaxPool2d|AvgPool|concat|truediv|Squeeze|Reshape|clip_by_value|add|mul|sub|hard_swish)(_\d+)?$"
 )
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.calibration import Ranges
+from trtpoets.convert.fp16 import lacks_fp16, with_fp16
 from trtpoets.convert.graph import GraphView, multiply_adds
-from trtpoets.convert.naming import finished, in_order
+from trtpoets.convert.naming import finished
 from trtpoets.convert.observe import spans
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.placement import Placement, placement_from_onnx
@@ -27,7 +28,6 @@ from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.files import atomic_file, sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, open_session
-from trtpoets.core.optional import needs
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision
 
@@ -104,9 +104,8 @@ def fp16_from_onnx(
     seen = spans(proto, names, paths, model.spec.preprocess, _BATCH, lambda done: progress("fp16", done, total))
     largest = {name: max(-low, high) for name, (low, high) in seen.items()}
     kept = _kept_fp32(view, largest)
-    converted = _to_fp16(proto, kept)
-    graph = finished(converted.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16))
-    _write(graph, out)
+    halved = with_fp16(proto, kept)
+    _write(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
     apart, same = _compare(model, out, paths[:_COMPARED], lambda done: progress("fp16", len(paths) + done, total))
     top = max(largest, key=lambda name: largest[name])
     notes = Fp16Notes(
@@ -172,6 +171,8 @@ def _kept_fp32(view: GraphView, largest: Mapping[str, float]) -> dict[str, str]:
         )
         if node.op_type in _IN_FP32:
             kept[node.name] = f"{node.op_type} sums exponentials"
+        elif lacks_fp16(node, view.opset):
+            kept[node.name] = f"{node.op_type} has no FP16 form"
         elif reach and largest[reach] > limit:
             kept[node.name] = f"{reach} reaches {largest[reach]:.4g}, FP16 ends at {FP16_LARGEST:.0f}"
         else:
@@ -196,23 +197,6 @@ def _unfit_weights(view: GraphView, name: str) -> str:
             f"{name} holds values too small for FP16 (largest {magnitude:.2g}): rounding moves it by {error / size:.1%}"
         )
     return ""
-
-
-def _to_fp16(proto: Any, kept: Mapping[str, str]) -> Any:
-    with needs("train", reason="converting to FP16"):
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    copy = type(proto)()
-    copy.CopyFrom(proto)
-    try:
-        converted = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[], node_block_list=list(kept))
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConversionFailed(f"the network can't be converted to FP16: {reason}", hint="use fp32 or int8") from error
-    # The converter appends its casts at the end; a graph's nodes stand in the order of the data.
-    ordered = [type(node).FromString(node.SerializeToString()) for node in in_order(GraphView(converted))]
-    del converted.graph.node[:], converted.graph.value_info[:]
-    converted.graph.node.extend(ordered)
-    return converted
 
 
 def _compare(model: OnnxModel, other: Path, paths: Sequence[Path], told: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,106 @@
+"""Rewriting a graph's arithmetic in FP16, a few nodes kept in FP32. It decides nothing about which.
+
+onnxruntime.transformers.float16 does the same, but rounds what an FP32 node gives to FP16 on its way to an FP32 output:
+with Softmax kept in FP32, rows of scores no longer sum to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.graph import GraphView
+
+_FLOAT, _FLOAT16 = 1, 10  # TensorProto.FLOAT, TensorProto.FLOAT16
+_HALF = "tensor(float16)"
+
+
+def lacks_fp16(node: Any, opset: int) -> bool:
+    """Whether the standard has no FP16 form of this node's operator: some floating-point tensor of it must be FP32."""
+    from onnx import defs
+
+    schema = defs.get_schema(node.op_type, opset, node.domain)
+    allowed = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
+    for parameter in (*schema.inputs, *schema.outputs):
+        types = allowed.get(parameter.type_str, [parameter.type_str])
+        if "tensor(float)" in types and _HALF not in types:
+            return True
+    return False
+
+
+def with_fp16(model: Any, keep_fp32: Collection[str]) -> Any:
+    """A copy of a ModelProto whose nodes work in FP16 but for those named; casts stand where the two meet.
+
+    The graph's input and outputs keep their types.
+    """
+    view = GraphView(model)
+    copy = type(model)()
+    copy.CopyFrom(model)
+    rewriting = _Rewriting(view, set(view.outputs))
+    for node in list(copy.graph.node):
+        rewriting.add(node, _FLOAT if node.name in keep_fp32 else _FLOAT16)
+    fresh = type(copy.graph)()
+    fresh.node.extend(rewriting.nodes)
+    fresh.initializer.extend(rewriting.constants.values())
+    del copy.graph.node[:], copy.graph.initializer[:], copy.graph.value_info[:]
+    copy.graph.node.extend(fresh.node)
+    copy.graph.initializer.extend(fresh.initializer)
+    return copy
+
+
+class _Rewriting:
+    """The new graph as it grows: its nodes in order, its constants, and the type that each tensor has by now."""
+
+    def __init__(self, view: GraphView, outputs: set[str]) -> None:
+        self.view = view
+        self.outputs = outputs
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+        self.kinds: dict[str, int] = {}
+        self.cast: set[str] = set()
+
+    def add(self, node: Any, kind: int) -> None:
+        """Append a node that works in `kind`, with the casts that it needs."""
+        from onnx import helper
+
+        for index, name in enumerate(node.input):
+            node.input[index] = self._as(name, kind) if name and self.view.is_float(name) else self._kept(name)
+        if node.op_type == "Cast":
+            for entry in node.attribute:
+                if entry.name == "to" and entry.i == _FLOAT:
+                    entry.i = kind
+        back = []
+        for index, name in enumerate(node.output):
+            if not self.view.is_float(name):
+                continue
+            self.kinds[name] = kind
+            if name in self.outputs and kind != _FLOAT:
+                node.output[index] = f"{name}.fp16"
+                back.append(helper.make_node("Cast", [f"{name}.fp16"], [name], name=f"{name}/Cast", to=_FLOAT))
+        self.nodes += [node, *back]
+
+    def _as(self, name: str, kind: int) -> str:
+        """The name under which a floating-point tensor is there in `kind`."""
+        from onnx import helper, numpy_helper
+
+        suffix = ".fp16" if kind == _FLOAT16 else ".fp32"
+        if name in self.view.constants:
+            if kind == _FLOAT:
+                return self._kept(name)
+            if name + suffix not in self.constants:
+                half = self.view.array(name).astype(np.float16)
+                self.constants[name + suffix] = numpy_helper.from_array(half, name + suffix)
+            return name + suffix
+        if self.kinds.get(name, _FLOAT) == kind:
+            return name
+        if name + suffix not in self.cast:
+            self.cast.add(name + suffix)
+            self.nodes.append(helper.make_node("Cast", [name], [name + suffix], name=f"{name}{suffix}/Cast", to=kind))
+        return name + suffix
+
+    def _kept(self, name: str) -> str:
+        if name in self.view.constants:
+            self.constants[name] = self.view.constants[name]
+        return name
