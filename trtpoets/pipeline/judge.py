@@ -57,8 +57,8 @@ def evaluate(
     """
     space = Workspace(engines, name)
     with writing(space):
-        photos = _test_photos(space)
         artefacts = artefacts_in(space)
+        photos = _test_photos(space)
         key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos]])
         known = None if force else open_card(space.evaluation, key)
         if known is not None:
@@ -94,8 +94,8 @@ def bench(
     config = config or BenchConfig()
     space = Workspace(engines, name)
     with writing(space):
-        photos = _test_photos(space)
         artefacts = artefacts_in(space)
+        photos = _test_photos(space)
         key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos], vars(config)])
         known = None if force else open_card(space.benchmark, key)
         if known is not None:
@@ -124,7 +124,10 @@ def identities(space: Workspace, artefacts: Sequence[Artefact]) -> list[str]:
 
 def _test_photos(space: Workspace) -> tuple[Photo, ...]:
     if not has_dataset(space):
-        raise BadInput(f"{space.name} has no photos to be judged on", hint="give it some: --photos FOLDER")
+        raise BadInput(
+            f"{space.name} has no photos to be judged on",
+            hint=f"give it some: trtpoets pretrained BACKBONE --name {space.name} --photos FOLDER",
+        )
     return dataset_in(space).in_split(Split.TEST)
 
 

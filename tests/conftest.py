@@ -1,0 +1,45 @@
+"""What several test files share: a small network's weights, and one whole run on small photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.photos import photo_folder
+
+SMALL = "mobilenet_0.25_128"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests leave the user's cache alone."""
+    import os
+
+    os.environ["TRTPOETS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained weights of the smallest backbone: enough to tell colours apart."""
+    from trtpoets.core.optional import tensorflow
+
+    tf = tensorflow()
+    tf.keras.utils.set_random_seed(3)
+    network = tf.keras.applications.MobileNet(input_shape=(128, 128, 3), alpha=0.25, weights=None)
+    random = np.random.default_rng(3)
+    for layer in network.layers:
+        if layer.get_weights() and "bn" not in layer.name:
+            kernel, *rest = layer.get_weights()
+            taps = kernel.size // kernel.shape[2 if "dw" in layer.name else -1]  # keeps the signal's size, as He et al.
+            layer.set_weights([random.normal(0, (2 / taps) ** 0.5, kernel.shape), *rest])
+    path = tmp_path_factory.mktemp("weights") / "small.weights.h5"
+    network.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 40 photos."""
+    return photo_folder(tmp_path_factory.mktemp("photos") / "photos", {"ant": 40, "bée 🐝": 40, "cow's": 40})

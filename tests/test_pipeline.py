@@ -1,0 +1,226 @@
+"""The whole road on small photos: what it makes, what it skips, what it mends, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trtpoets
+from tests.conftest import SMALL
+from tests.photos import make_photo
+from trtpoets.convert.calibration import CalibrationConfig
+from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
+from trtpoets.core.files import locked
+from trtpoets.core.spec import Flavour, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of
+from trtpoets.device.engine import flavour_available
+from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.pipeline.run import RunConfig
+from trtpoets.pipeline.stages import dataset_in, engines_in
+from trtpoets.train.head import HeadConfig
+
+needs_rtx = pytest.mark.skipif(
+    flavour_available(Flavour.RTX) is not None, reason=f"no TensorRT-RTX: {flavour_available(Flavour.RTX)}"
+)
+
+
+def small_config(weights: Path, **head: Any) -> RunConfig:
+    return RunConfig(
+        retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 300, **head})),
+        calibration=CalibrationConfig(photos=32),
+        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small_weights: Path) -> Path:
+    """The engines folder after one undisturbed run called "small"."""
+    engines = tmp_path_factory.mktemp("finished") / "engines"
+    trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
+    return engines
+
+
+@pytest.fixture
+def engines(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "engines"))
+
+
+class Steps:
+    """A Progress that remembers which tasks did any work."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        if task not in self.tasks:
+            self.tasks.append(task)
+
+
+def report_of(engines: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((engines / "small" / "report.json").read_text())
+    return value
+
+
+@needs_rtx
+def test_a_run_leaves_everything_that_the_report_promises(finished: Path) -> None:
+    space = Workspace(finished, "small")
+    report = report_of(finished)
+    runners = ["tensorflow", "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8"]
+    assert list(report["accuracy"])[:4] == runners
+    assert report["accuracy"]["tensorflow"] > 0.8
+    assert report["agreement"]["onnxruntime-fp32"] == 1
+    assert 0 < report["parity"]["max_abs"] < 1e-4
+    assert report["backbone"] == SMALL
+    assert report["training"]["steps"]
+    assert report["dataset"]["counts"]["bée 🐝"]["train"] > 20
+    assert [(e["flavour"], e["precision"], e["targets"]) for e in report["engines"]] == [
+        ("rtx", precision, ["sm80+"]) for precision in ("fp32", "fp16", "int8")
+    ]
+    for engine in report["engines"]:
+        assert (space.folder / engine["file"]).stat().st_size == engine["bytes"]
+    timed = {row["runner"]: row for row in report["benchmarks"]}
+    assert set(runners) <= set(timed)
+    for row in timed.values():
+        assert row["batch"] == 1
+        assert 0 < row["p50_ms"] <= row["p90_ms"]
+        assert row["photos_per_s"] > 0
+    page = space.page.read_text()
+    assert "bée 🐝" in page
+    assert "cow&#39;s" in page or "cow&#x27;s" in page or "cow's" in page
+    assert sorted(p.name for p in space.folder.iterdir() if p.name.startswith(".")) == []
+
+
+def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:
+    for entry in report_of(finished)["skipped"]:
+        assert entry["what"]
+        assert len(entry["why"]) > 10
+
+
+def test_a_second_run_does_nothing_twice(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    space = Workspace(engines, "small")
+    before = {p: p.stat().st_mtime_ns for p in space.folder.rglob("*.onnx*")} | {
+        p: p.stat().st_mtime_ns for p in space.folder.glob("*.engine*")
+    }
+    steps = Steps()
+    trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines, progress=steps)
+    assert steps.tasks == ["photos"]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_other_training_makes_everything_after_it_anew(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    before = report_of(engines)
+    steps = Steps()
+    config = small_config(small_weights, learning_rate=1e-4)
+    trtpoets.run(small_photos, "small", config, engines=engines, progress=steps)
+    after = report_of(engines)
+    assert "bottlenecks" not in steps.tasks
+    assert before["parity"]["max_abs"] != after["parity"]["max_abs"]
+    assert {e["sha256"] for e in before["engines"]}.isdisjoint(e["sha256"] for e in after["engines"])
+
+
+def test_a_new_photo_moves_no_other(engines: Path, small_photos: Path, small_weights: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(small_photos, tmp_path / "photos"))
+    make_photo(0, 999).save(photos / "ant" / "new.jpg")
+    before = {p.sha256: p.split for p in dataset_in(Workspace(engines, "small")).photos}
+    trtpoets.retrain(photos, "small", small_config(small_weights).retrain, engines=engines)
+    after = {p.sha256: p.split for p in dataset_in(Workspace(engines, "small")).photos}
+    assert len(after) == len(before) + 1
+    assert {sha: after[sha] for sha in before} == before
+
+
+@pytest.mark.parametrize("victim", ["fp32.onnx", "int8.onnx", "classifier/model.json", "fp16.rtx.engine"])
+def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_photos: Path, small_weights: Path) -> None:
+    path = engines / "small" / victim
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
+    if victim.startswith("classifier"):
+        assert path.read_bytes() == whole
+    else:
+        assert path.stat().st_size == len(whole)
+
+
+def test_the_same_photos_and_options_give_the_same_graph(
+    finished: Path, small_photos: Path, small_weights: Path, tmp_path: Path
+) -> None:
+    trtpoets.retrain(small_photos, "small", small_config(small_weights).retrain, engines=tmp_path)
+    trtpoets.export("small", engines=tmp_path)
+    assert (tmp_path / "small" / "fp32.onnx").read_bytes() == (finished / "small" / "fp32.onnx").read_bytes()
+
+
+def test_an_edited_card_is_an_error_not_a_rebuild(engines: Path) -> None:
+    card = card_of(Workspace(engines, "small").onnx(Precision.FP32))
+    card.write_text(card.read_text().replace('"opset": 17', '"opset": 13'))
+    with pytest.raises(BadArtefact, match="was edited or damaged"):
+        trtpoets.quantize("small", engines=engines)
+
+
+def test_two_at_once_on_one_name(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    with (
+        locked(Workspace(engines, "small").lock, "small"),
+        pytest.raises(Busy, match="is working on small"),
+    ):
+        trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
+
+
+def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
+    for stage, hint in [
+        (lambda: trtpoets.export("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.quantize("n", engines=tmp_path), "trtpoets export n"),
+        (lambda: trtpoets.evaluate("n", engines=tmp_path), "PHOTOS"),
+        (lambda: trtpoets.report("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.label("n", [Path("x.jpg")], engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+    ]:
+        with pytest.raises((MissingArtefact, BadInput)) as caught:
+            stage()
+        assert hint in caught.value.hint
+
+
+def test_label_answers_with_the_classes_of_the_photos(finished: Path, small_photos: Path) -> None:
+    test = dataset_in(Workspace(finished, "small")).in_split(Split.TEST)
+    answers = trtpoets.label("small", [photo.path for photo in test], engines=finished, top=3)
+    right = np.mean([answer.labels[0] == photo.label for answer, photo in zip(answers, test, strict=True)])
+    assert right == report_of(finished)["accuracy"]["tensorflow"]
+    for answer in answers:
+        assert sum(answer.scores) == pytest.approx(1, abs=1e-5)
+        assert list(answer.scores) == sorted(answer.scores, reverse=True)
+
+
+def test_label_refuses_what_is_no_photo_before_it_answers(finished: Path, small_photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_text("no photo")
+    with pytest.raises(BadInput, match=r"x\.jpg"):
+        trtpoets.label("small", [next((small_photos / "ant").iterdir()), tmp_path / "x.jpg"], engines=finished)
+    with pytest.raises(BadInput, match="no photo to label"):
+        trtpoets.label("small", [], engines=finished)
+
+
+def test_engines_of_an_older_graph_are_left_aside(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    space = Workspace(engines, "small")
+    assert len(engines_in(space)) in (0, 3)
+    config = small_config(small_weights).retrain
+    trtpoets.retrain(small_photos, "small", replace(config, head=replace(config.head, steps=200)), engines=engines)
+    trtpoets.export("small", engines=engines)
+    assert Precision.FP32 not in {engine.card.precision for engine in engines_in(space)}
+
+
+@needs_rtx
+def test_an_onnx_file_builds_by_its_path(engines: Path) -> None:
+    (engine,) = trtpoets.build(str(engines / "small" / "fp16.onnx"), targets=["sm86"], flavour=Flavour.RTX)
+    assert engine.path == engines / "small" / "fp16.rtx.sm86.engine"
+    assert engine.card.targets == ("sm86",)
+
+
+def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
+    space = Workspace(finished, "small")
+    test = {photo.sha256 for photo in dataset_in(space).in_split(Split.TEST)}
+    ranges = json.loads(space.ranges.read_text())["details"]
+    assert ranges["photos"]
+    assert test.isdisjoint(ranges["photos"])
