@@ -1,0 +1,223 @@
+"""The head learns, keeps its best step, writes its curves, and refuses what nothing can be learnt from."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trtpoets.core.errors import BadInput, StorageFailed
+from trtpoets.core.optional import tensorflow
+from trtpoets.train.head import Head, HeadConfig, Optimizer, Training, head_from_bottlenecks, head_scores
+from trtpoets.train.head_loop import standardisation
+
+QUICK = HeadConfig(steps=120, batch_size=32, learning_rate=0.01, eval_interval=20)
+CLASSES, WIDTH = 3, 24
+
+
+def clouds(count: int, seed: int, shares: tuple[float, ...] = (1, 1, 1)) -> tuple[np.ndarray, np.ndarray]:
+    """Features of three classes that overlap a little, on very different scales, one of them always the same."""
+    random = np.random.default_rng(seed)
+    labels = random.choice(CLASSES, count, p=np.array(shares) / sum(shares))
+    middles = np.random.default_rng(99).normal(0, 0.8, (CLASSES, WIDTH))
+    features = (middles[labels] + random.normal(0, 1, (count, WIDTH))) * np.logspace(-3, 3, WIDTH) + 5
+    features[:, 7] = 2.5
+    return features.astype(np.float32), labels
+
+
+TRAIN, VALIDATION, TEST = clouds(400, 1), clouds(100, 2), clouds(1000, 3)
+
+
+def trained(config: HeadConfig = QUICK, logs: Path | None = None) -> tuple[Head, Training]:
+    return head_from_bottlenecks(*TRAIN, *VALIDATION, CLASSES, config, logs)
+
+
+def accuracy(head: Head) -> float:
+    return float(np.mean(head_scores(head, TEST[0]).argmax(axis=1) == TEST[1]))
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_it_learns_as_much_as_there_is(optimizer: Optimizer) -> None:
+    head, training = trained(replace(QUICK, optimizer=optimizer))
+    assert head.weights.shape == (WIDTH, CLASSES) and head.weights.dtype == np.float32
+    assert head.bias.shape == (CLASSES,) and head.bias.dtype == np.float32
+    # The best that any rule can do: the nearest class middle in the features' own scales.
+    middles = np.random.default_rng(99).normal(0, 0.8, (CLASSES, WIDTH))
+    plain = np.delete((TEST[0] - 5) / np.logspace(-3, 3, WIDTH), 7, axis=1)
+    best = np.mean(((plain[:, None] - np.delete(middles, 7, axis=1)) ** 2).sum(axis=2).argmin(axis=1) == TEST[1])
+    assert accuracy(head) > best - 0.06
+    assert training.config.optimizer is optimizer
+
+
+def test_it_finds_the_minimum_of_the_loss() -> None:
+    """With a penalty the loss has one minimum: there its gradient, written out here in numpy, is zero."""
+    features, labels = TRAIN
+    config = HeadConfig(steps=3000, batch_size=400, learning_rate=0.01, l2=0.02, label_smoothing=0.1, eval_interval=500)
+    config = replace(config, class_weights=True)
+    head, _ = head_from_bottlenecks(features, labels, features, labels, CLASSES, config)
+    mean, scale = standardisation(features)
+    x = (features.astype(np.float64) - mean) * scale
+    used = scale > 0
+    weights = np.where(used[:, None], head.weights / np.where(used, scale, 1)[:, None], 0)
+    target = np.eye(CLASSES)[labels] * 0.9 + 0.1 / CLASSES
+    weight = (len(labels) / (CLASSES * np.bincount(labels)))[labels][:, None]
+    error = (head_scores(head, features) - target) * weight / len(labels)
+    assert np.abs(x.T @ error + 2 * 0.02 * weights).max() < 2e-4
+    assert np.abs(error.sum(axis=0)).max() < 2e-4
+
+
+def test_the_same_seed_gives_the_same_head() -> None:
+    (one, first), (two, second) = trained(), trained()
+    assert np.array_equal(one.weights, two.weights) and np.array_equal(one.bias, two.bias)
+    assert replace(first, seconds=0) == replace(second, seconds=0)
+    other, _ = trained(replace(QUICK, seed=1))
+    assert not np.array_equal(one.weights, other.weights)
+
+
+def test_the_head_is_that_of_the_best_step() -> None:
+    config = replace(QUICK, steps=210, learning_rate=0.3)
+    head, training = trained(config)
+    assert training.steps == (*range(20, 201, 20), 210)
+    place = int(np.argmin(training.validation_cross_entropy))
+    assert training.best_step == training.steps[place] < 210
+    scores = head_scores(head, VALIDATION[0])
+    assert np.mean(scores.argmax(axis=1) == VALIDATION[1]) == pytest.approx(training.validation_accuracy[place])
+    nats = -np.log(scores[np.arange(len(scores)), VALIDATION[1]]).mean()
+    assert nats == pytest.approx(training.validation_cross_entropy[place], rel=1e-4)
+    shorter, _ = trained(replace(config, steps=training.best_step))
+    assert np.array_equal(shorter.weights, head.weights)
+
+
+def test_early_stop() -> None:
+    config = replace(QUICK, steps=4000, learning_rate=0.3, early_stop=100)
+    _, training = trained(config)
+    assert training.steps[-1] == training.best_step + 100 < 4000
+
+
+def test_class_weights_help_the_rare_class() -> None:
+    train, validation = clouds(300, 5, (10, 10, 1)), clouds(100, 6, (10, 10, 1))
+    test, labels = clouds(1500, 7)
+    recall = []
+    for class_weights in (False, True):
+        config = replace(QUICK, class_weights=class_weights, l2=0.01)
+        head, _ = head_from_bottlenecks(*train, *validation, CLASSES, config)
+        recall.append(np.mean(head_scores(head, test).argmax(axis=1)[labels == 2] == 2))
+    assert recall[1] > recall[0] + 0.1
+
+
+def test_a_penalty_and_smoothing_make_it_less_sure() -> None:
+    sure = head_scores(trained()[0], TEST[0]).max(axis=1).mean()
+    for config in (replace(QUICK, l2=0.1), replace(QUICK, label_smoothing=0.3)):
+        assert head_scores(trained(config)[0], TEST[0]).max(axis=1).mean() < sure - 0.05
+
+
+def test_batches_may_be_larger_than_the_photos_are_many() -> None:
+    features, labels = TRAIN[0][:10], np.arange(10) % CLASSES
+    head, _ = head_from_bottlenecks(features, labels, *VALIDATION, CLASSES, replace(QUICK, batch_size=64))
+    assert np.isfinite(head.weights).all()
+
+
+def test_scores_are_probabilities_even_for_wild_features() -> None:
+    head = Head(np.array([[1000.0, -1000.0]], np.float32), np.zeros(2, np.float32))
+    scores = head_scores(head, np.array([[1.0], [-1.0], [0.0]], np.float32))
+    assert scores.dtype == np.float32
+    assert scores.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+
+
+def test_curves_go_to_tensorboard_and_to_json(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, training = trained(logs=tmp_path / "logs")
+    again = json.loads(json.dumps(training.to_dict()))
+    assert again["config"]["optimizer"] == "adam"
+    (run,) = (tmp_path / "logs").iterdir()
+    for split in ("train", "validation"):
+        events = EventAccumulator(str(run / split))
+        events.Reload()
+        for name in ("accuracy", "cross_entropy"):
+            curve = [
+                (event.step, float(tensorflow().make_ndarray(event.tensor_proto))) for event in events.Tensors(name)
+            ]
+            expected = list(zip(again["steps"], again[f"{split}_{name}"], strict=True))
+            assert curve == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
+
+
+def test_runs_never_share_a_folder(tmp_path: Path) -> None:
+    for _ in range(3):
+        trained(replace(QUICK, steps=1), tmp_path)
+    runs = sorted(path.name for path in tmp_path.iterdir())
+    assert len(runs) == 3
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d)?", name) for name in runs)
+    assert all(len(list(path.glob("*/events*"))) == 2 for path in tmp_path.iterdir())
+
+
+def test_logs_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("x")
+    with pytest.raises(StorageFailed, match=r"can't write .*logs"):
+        trained(logs=tmp_path / "logs")
+
+
+def test_progress() -> None:
+    seen = []
+    head_from_bottlenecks(
+        *TRAIN, *VALIDATION, CLASSES, replace(QUICK, steps=50), progress=lambda *state: seen.append(state)
+    )
+    assert seen == [("head", 20, 50), ("head", 40, 50), ("head", 50, 50)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"eval_interval": 0}, "eval_interval is 0"),
+        ({"early_stop": 0}, "early_stop is 0"),
+        ({"learning_rate": 0}, "the learning rate is 0"),
+        ({"learning_rate": float("nan")}, "the learning rate is nan"),
+        ({"l2": -0.1}, "the L2 penalty is -0.1"),
+        ({"label_smoothing": 1}, "label smoothing is 1"),
+    ],
+)
+def test_configurations_that_make_no_sense(change: dict[str, float], message: str) -> None:
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$") as caught:
+        trained(replace(QUICK, **change))
+    assert caught.value.hint
+
+
+def test_a_learning_rate_that_blows_up() -> None:
+    with pytest.raises(BadInput, match="training went astray") as caught:
+        trained(replace(QUICK, learning_rate=1e38, optimizer=Optimizer.SGD))
+    assert "smaller --learning-rate" in caught.value.hint
+
+
+def test_arrays_that_nothing_can_be_learnt_from() -> None:
+    nan = TRAIN[0].copy()
+    nan[3, 3] = np.nan
+    none = np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64)
+    cases = [
+        ((*TRAIN, *VALIDATION, 1), "1 class to tell apart"),
+        ((*none, *VALIDATION, CLASSES), "there are no training photos"),
+        ((*TRAIN, *none, CLASSES), "there are no validation photos"),
+        ((nan, TRAIN[1], *VALIDATION, CLASSES), "the bottlenecks of the training photos hold values that are not"),
+        ((*TRAIN, nan, TRAIN[1], CLASSES), "the bottlenecks of the validation photos hold values that are not"),
+        ((*TRAIN, *VALIDATION, 4), "class 3 has no training photo"),
+        ((*TRAIN, *VALIDATION, 2), "training labels run from 0 to 2, but there are 2 classes"),
+        ((TRAIN[0], TRAIN[1][:5], *VALIDATION, 3), "training features (400, 24) and labels (5,) don't belong together"),
+        ((*TRAIN, VALIDATION[0][:, :5], VALIDATION[1], 3), "validation features (100, 5) and labels (100,) don't"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(BadInput, match=re.escape(message)):
+            head_from_bottlenecks(*arguments, QUICK)  # type: ignore[arg-type]
+
+
+def test_standardisation_is_that_of_numpy() -> None:
+    features = clouds(9000, 8)[0]
+    mean, scale = standardisation(features)
+    np.testing.assert_allclose(mean, features.mean(axis=0, dtype=np.float64), rtol=1e-5)
+    deviation = np.delete(features.std(axis=0, dtype=np.float64), 7)
+    assert scale[7] == 0
+    np.testing.assert_allclose(np.delete(scale, 7), 1 / deviation, rtol=1e-4)
