@@ -179,9 +179,9 @@ def _doubt(spans: np.ndarray, config: BenchConfig) -> str:
     if (spans <= 0).any():
         return "the clock stood still or went backwards"
     if len(spans) < config.min_count:
-        return f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: raise --max-seconds"
+        return f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow or too busy to measure"
     if spans.sum() < config.min_seconds * 1e9:
-        return f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: raise --max-seconds"
+        return f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow or too busy to measure"
     if len(spans) < least_count(90):
         return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
     return ""

@@ -103,7 +103,7 @@ def speed_table(report: Mapping[str, Any]) -> Any:
         for row in sorted(report["benchmarks"], key=lambda row: int(row["batch"]))
     ]
     columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
-    return table(columns, rows, "Speed, photos in memory to scores; × TF: how many times as fast as TensorFlow")
+    return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
 
 
 def dataset_table(dataset: Mapping[str, Any]) -> Any:
@@ -135,7 +135,7 @@ def models_table(backbones: Iterable[Any]) -> Any:
         for each in backbones
     ]
     columns = ["backbone", "photos>", "10⁶ par.>", "10⁶ m-a>", "width>", "top-1 %>", "weights"]
-    return table(columns, rows, "Pretrained networks (m-a: multiply-adds a photo; top-1: on ImageNet, published)")
+    return table(columns, rows, "Pretrained networks; m-a: multiply-adds; top-1: on ImageNet")
 
 
 def _report(report: Mapping[str, Any]) -> list[Any]:
@@ -209,7 +209,7 @@ def _engines(engines: Iterable[Engine]) -> list[Any]:
 
 
 def _engine_rows(rows: Iterable[Sequence[Any]]) -> Any:
-    return table(["engine", "precision", "for", "size>", "built in>"], rows)
+    return table(["engine", "precision", "for", "size>", "built in>"], rows, "Engines")
 
 
 def _answers(answers: Iterable[Any]) -> list[Any]:
