@@ -1,0 +1,77 @@
+"""Runners that behave badly, each for a precision, in place of the real one in a benchmark's child process.
+
+python -m tests.bench_runners '{"fp32": "good", "int8": "crash"}' < request.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from trtpoets.core.spec import Classifier, OnnxModel
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.bench_child import main
+
+
+class Scripted(FakeRunner):
+    """Says what is right to photos of `tests.photos` at first sight of their colours, unless told otherwise."""
+
+    def __init__(self, artefact: Any, behaviour: str) -> None:
+        super().__init__(artefact.spec)
+        self.name = "tensorflow" if isinstance(artefact, Classifier) else f"onnxruntime-{artefact.precision.value}"
+        self.behaviour = behaviour
+
+    def __enter__(self) -> Scripted:
+        if self.behaviour == "will not load":
+            raise ValueError("no kernel image")
+        super().__enter__()
+        return self
+
+    def infer(self, photos: np.ndarray) -> np.ndarray:
+        special: dict[str, Callable[[np.ndarray], Any]] = {
+            "crash": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+            "leave": lambda _: (os.write(2, b"first words\nlast words\n"), os._exit(7)),
+            "hang": lambda _: time.sleep(60),
+            "raise": lambda _: {}["scores"],
+            "noise": lambda _: os.write(1, b"a library says hello on stdout\n"),
+        }
+        if self.behaviour in special:
+            special[self.behaviour](photos)
+        if self.behaviour == "not at 4" and len(photos) == 4:
+            raise ValueError("batch 4 is too much")
+        if self.behaviour == "slow":
+            time.sleep(0.02)
+        scores = right_scores(photos)
+        if self.behaviour == "nan":
+            scores[0, 0] = np.nan
+        if self.behaviour == "shape":
+            return scores[:, :2]
+        if self.behaviour == "wrong":
+            return np.roll(scores, 1, axis=1)
+        return scores
+
+
+def right_scores(photos: np.ndarray) -> np.ndarray:
+    """The strongest colour says the class: red 0, green 1, blue 2."""
+    means = photos.mean(axis=(1, 2))
+    scores = np.exp((means - means.max(axis=1, keepdims=True)) / 4)
+    return np.asarray(scores / scores.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def opener(behaviours: dict[str, str]) -> Callable[[Any, int], Scripted]:
+    def open_scripted(artefact: Any, threads: int) -> Scripted:
+        key = artefact.precision.value if isinstance(artefact, OnnxModel) else "classifier"
+        return Scripted(artefact, behaviours.get(key, "good"))
+
+    return open_scripted
+
+
+if __name__ == "__main__":
+    main(opener(json.loads(sys.argv[1])))

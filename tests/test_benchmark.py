@@ -1,0 +1,283 @@
+"""Timing with a clock of our own, and children that crash, hang and lie: each costs its own rows only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.bench_runners import right_scores
+from tests.photos import photo_folder
+from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
+from trtpoets.core.errors import BadInput, MissingArtefact
+from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge import benchmark
+from trtpoets.judge.bench_child import artefact_from_description, description_from_artefact
+from trtpoets.judge.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
+from trtpoets.judge.measure import measurement_from_runner
+
+QUICK = BenchConfig(batches=(1, 4), min_seconds=0.0, min_count=64, warmup_seconds=0.0, max_seconds=8, timeout_seconds=9)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    folder = photo_folder(tmp_path / "photos", {"ant": 5, "bee": 5, "cow": 5})
+    return [Photo(path, path.parent.name, Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+
+
+class Clock:
+    """Advances by what it is told, in nanoseconds, at each second look (after an inference)."""
+
+    def __init__(self, *spans: int) -> None:
+        self.spans, self.looks, self.now = spans, 0, 0
+
+    def __call__(self) -> int:
+        if self.looks % 2:
+            self.now += self.spans[min(self.looks // 2, len(self.spans) - 1)]
+        self.looks += 1
+        return self.now
+
+
+def measure(config: BenchConfig = QUICK, count: int = 6, batch: int = 1, runner: Any = None, **given: Any) -> Any:
+    truth = given.pop("truth", [0] * count)
+    with runner or FakeRunner(tiny_spec()) as entered:
+        return measurement_from_runner(entered, tiny_photos(count), truth, batch, config, 1.5, **given)
+
+
+def test_percentiles_count_and_rate_by_a_known_clock() -> None:
+    # The first inference, three to warm up, then 2 ms each with one outlier in the 64.
+    clock = Clock(90_000_000, *[50_000_000] * 3, *[2_000_000] * 63, 20_000_000)
+    got, _ = measure(clock=clock, batch=4)
+    assert (got.runner, got.batch, got.count, got.load_seconds, got.first_ms) == ("fake", 4, 64, 1.5, 90.0)
+    assert (got.p50_ms, got.p90_ms, got.p99_ms) == (2.0, 2.0, None)
+    assert got.seconds == pytest.approx(0.146)
+    assert got.mean_ms == pytest.approx(146 / 64)
+    assert got.photos_per_s == pytest.approx(64 * 4 / 0.146)
+    assert got.cv == pytest.approx(np.std([2.0] * 63 + [20.0]) / (146 / 64))
+    assert (got.valid, got.reason, got.speedup) == (True, "", None)
+    assert got.peak_memory_mib is not None
+    assert 10 < got.peak_memory_mib < 100_000
+
+
+def test_p99_needs_662_inferences() -> None:
+    got, _ = measure(replace(QUICK, min_count=662), clock=Clock(1_000_000))
+    assert (got.count, got.p99_ms) == (662, 1.0)
+
+
+def test_it_times_for_the_seconds_and_the_count_that_are_asked_for() -> None:
+    got, _ = measure(replace(QUICK, min_seconds=0.5), clock=Clock(5_000_000))
+    assert got.count == 100
+    got, _ = measure(replace(QUICK, min_count=70), clock=Clock(5_000_000))
+    assert got.count == 70
+
+
+@pytest.mark.parametrize(
+    ("config", "clock", "reason"),
+    [
+        (QUICK, Clock(1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, -5), "the clock stood still or went back"),
+        (QUICK, Clock(0), "the clock stood still or went backwards"),
+        (replace(QUICK, min_count=20), Clock(1_000_000), "20 inferences can't support a 90th percentile; 64 do"),
+    ],
+)
+def test_timings_that_must_not_be_used(config: BenchConfig, clock: Clock, reason: str) -> None:
+    got, _ = measure(config, clock=clock)
+    assert not got.valid
+    assert reason in got.reason
+
+
+def test_too_slow_to_count() -> None:
+    runner = FakeRunner(tiny_spec(), delay_seconds=0.05)
+    got, _ = measure(replace(QUICK, max_seconds=0.4), runner=runner)
+    assert 1 <= got.count < 10
+    assert got.p90_ms is None
+    assert got.reason == f"only {got.count} of 64 inferences in 0.4 s: too slow or too busy to measure"
+
+
+def test_every_answer_is_looked_at() -> None:
+    class Odd(FakeRunner):
+        """Breaks its word at the tenth inference; it does not check itself."""
+
+        calls = 0
+
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            scores = np.full((len(photos), 3), 1 / 3, np.float32)
+            return self.broken(scores) if self.calls == 10 else scores
+
+        def broken(self, scores: np.ndarray) -> np.ndarray:
+            scores[0, 1] = np.inf
+            return scores
+
+    class Short(Odd):
+        def broken(self, scores: np.ndarray) -> np.ndarray:
+            return scores[:, :2]
+
+    got, _ = measure(runner=Odd(tiny_spec()))
+    assert (got.valid, got.reason) == (False, "gave a score that is not a number")
+    got, _ = measure(runner=Short(tiny_spec()))
+    assert got.reason == "gave float32 (1, 2) instead of float32 (1, 3)"
+
+
+def test_answers_of_the_timed_run_are_scored() -> None:
+    runner = FakeRunner(tiny_spec(), right_scores)
+    expected = right_scores(tiny_photos(6)).argmax(axis=1)
+    truth = [int(answer) for answer in expected[:3]] + [-1, -1, (int(expected[5]) + 1) % 3]
+    got, answers = measure(runner=runner, truth=truth, batch=4)
+    assert answers == tuple(expected)
+    assert got.accuracy == 0.75
+    got, _ = measure(runner=runner, truth=[-1] * 6)
+    assert got.accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batches": ()}, "batch sizes []"),
+        ({"batches": (0,)}, "batch sizes [0]"),
+        ({"batches": (1, 1)}, "batch sizes [1, 1]"),
+        ({"min_count": 0}, "at least 0 inferences"),
+        ({"threads": -1}, "on -1 threads"),
+        ({"min_seconds": -1.0}, "timing for -1.0 to"),
+        ({"max_seconds": 200.0}, "to 200.0 s with a limit of 120.0 s"),
+    ],
+)
+def test_configurations_that_make_no_sense(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        BenchConfig(**change)
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], config: BenchConfig = QUICK, **behave: str
+) -> Benchmark:
+    """A benchmark of TensorFlow and the precisions in `behave`, whose children run scripted runners."""
+    child = (sys.executable, "-m", "tests.bench_runners", json.dumps(behave))
+    monkeypatch.setattr(benchmark, "_CHILD", child)
+    models = [OnnxModel(tmp_path / f"{p}.onnx", Precision(p), tiny_spec()) for p in behave if p != "classifier"]
+    return benchmark_from_artefacts([Classifier(tmp_path / "classifier", tiny_spec()), *models], photos, config)
+
+
+def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, classifier="slow", fp16="noise", int8="wrong")
+    assert got.failures == ()
+    assert [(row.runner, row.batch) for row in got.measurements] == [
+        (name, batch) for name in ("tensorflow", "onnxruntime-fp16", "onnxruntime-int8") for batch in (1, 4)
+    ]
+    base, _, fast, _, wrong, _ = got.measurements
+    assert (base.valid, base.accuracy, base.speedup) == (True, 1.0, 1.0)
+    assert base.p50_ms is not None
+    assert base.p50_ms >= 20
+    assert (fast.valid, fast.accuracy) == (True, 1.0)
+    assert fast.p50_ms is not None
+    assert fast.speedup == pytest.approx(base.p50_ms / fast.p50_ms)
+    assert (wrong.valid, wrong.speedup) == (False, None)
+    assert wrong.reason == "wrong: 0% of the timed photos right, tensorflow 100%"
+    assert got.photos == 15
+    assert got.conditions["cores"] >= 1
+    json.dumps(got.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "batch", "why"),
+    [
+        ("crash", None, "died of SIGSEGV"),
+        ("leave", None, "ended with code 7; its last words: last words"),
+        ("will not load", None, "ValueError: no kernel image"),
+        ("not at 4", 4, "ValueError: batch 4 is too much"),
+        ("raise", 1, "KeyError: 'scores'"),
+    ],
+)
+def test_what_goes_wrong_costs_its_own_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], behaviour: str, batch: int | None, why: str
+) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, fp16=behaviour)
+    assert [(f.runner, f.batch, f.why) for f in got.failures][:1] == [("onnxruntime-fp16", batch, why)]
+    assert [row.runner for row in got.measurements][:2] == ["tensorflow"] * 2
+    assert len(got.measurements) == (3 if behaviour == "not at 4" else 2)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("nan", "gave a score that is not a number"),
+        ("shape", "gave float32 (1, 2) instead of float32 (1, 3)"),
+    ],
+)
+def test_bad_scores_are_invalid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], behaviour: str, reason: str
+) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(1,)), fp16=behaviour)
+    assert (got.measurements[1].valid, got.measurements[1].reason) == (False, reason)
+
+
+def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    before = time.monotonic()
+    config = replace(QUICK, max_seconds=2.5, timeout_seconds=3)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang")
+    assert time.monotonic() - before < 25
+    assert [f.why for f in got.failures] == ["hung: nothing for 3 s, before it answered once"]
+    running = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in running.splitlines() if line.split()[0] == str(os.getpid()) and "bench_runn" in line]
+
+
+def test_threads_pin_every_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(2,), threads=1))
+    assert [row.valid for row in got.measurements] == [True]
+    assert got.config.threads == 1
+
+
+def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    got = scripted(monkeypatch, tmp_path, photos[::3], replace(QUICK, batches=(8,)))
+    assert [(row.batch, row.valid, row.accuracy) for row in got.measurements] == [(8, True, 1.0)]
+    with pytest.raises(BadInput, match="no photos to measure with"):
+        scripted(monkeypatch, tmp_path, [])
+    with pytest.raises(BadInput, match="nothing to measure"):
+        benchmark_from_artefacts([], photos)
+
+
+def test_many_photos_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6))
+    assert got.photos == 6
+    assert got.measurements[0].accuracy == 1.0
+
+
+def test_artefacts_travel_to_the_child(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder\udcff"
+    for artefact in (Classifier(folder, tiny_spec()), OnnxModel(folder / "int8.onnx", Precision.INT8, tiny_spec())):
+        text = json.dumps(description_from_artefact(artefact))
+        assert artefact_from_description(json.loads(text)) == artefact
+    with pytest.raises(MissingArtefact):
+        artefact_from_description({"kind": "engine", "path": str(tmp_path / "none.engine")})
+
+
+def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
+    artefacts = [tiny_classifier(tmp_path / "classifier"), tiny_onnx(tmp_path / "fp32.onnx")]
+    seen: list[tuple[str, int, int]] = []
+    config = replace(QUICK, max_seconds=30, timeout_seconds=60)
+    got = benchmark_from_artefacts(artefacts, photos, config, lambda *call: seen.append(call))
+    assert got.failures == ()
+    assert [(row.runner, row.batch, row.valid) for row in got.measurements] == [
+        ("tensorflow", 1, True),
+        ("tensorflow", 4, True),
+        ("onnxruntime-fp32", 1, True),
+        ("onnxruntime-fp32", 4, True),
+    ]
+    tensorflow, onnx = got.measurements[0], got.measurements[2]
+    assert onnx.speedup is not None
+    assert onnx.speedup > 1
+    assert tensorflow.peak_memory_mib is not None
+    assert onnx.peak_memory_mib is not None
+    # Each has a process of its own: ONNX Runtime's does not carry TensorFlow.
+    assert onnx.peak_memory_mib < 0.7 * tensorflow.peak_memory_mib
+    assert onnx.load_seconds < tensorflow.load_seconds
+    assert seen == [("benchmark", 0, 2), ("benchmark", 1, 2), ("benchmark", 2, 2)]
