@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -52,9 +53,9 @@ def load_any(path: Path, backbone: Backbone, makers: Sequence[Callable[[], Graph
         try:
             if isinstance(backbone.source, EmbeddedWeights):
                 _require_layer_names(path, graph.whole)
-            graph.whole.load_weights(path)
+            _load_keras(path, graph)
         except Exception as error:  # noqa: BLE001 - Keras and h5py raise whatever they meet; each is "does not fit"
-            reasons.append(f"{error or type(error).__name__}".strip().splitlines()[0])
+            reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
             continue
         return graph, _head_of(graph)
     raise BadInput(
@@ -71,7 +72,7 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], path: Path) ->
         what = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network has not"
         raise BadInput(
             f"the weights {path} {what} ({len(missing)} names missing, {len(extra)} unknown)",
-            hint="the names must be those of the Keras variables, such as 'stem/kernel'",
+            hint="name them as Keras does: {weight.path: weight.numpy() for weight in model.weights}",
         )
     for name, variable in variables.items():
         found, wanted = tensors[name].shape, tuple(variable.shape)
@@ -115,8 +116,18 @@ def _load_safetensors(path: Path, backbone: Backbone, graph: Graph) -> Head | No
     except BadArtefact as error:
         raise BadInput(error.message, hint=_fitting(backbone)) from error
     head = None
-    if HEAD_KERNEL in tensors and HEAD_BIAS in tensors:
-        head = tensors.pop(HEAD_KERNEL), tensors.pop(HEAD_BIAS)
+    names = [(HEAD_KERNEL, HEAD_BIAS)]
+    if graph.head:
+        names.append((graph.head.kernel.path, graph.head.bias.path))
+    for kernel, bias in names:
+        if kernel in tensors and bias in tensors:
+            head = _flat(tensors.pop(kernel)), tensors.pop(bias)
+            width = graph.base.output.shape[-1]
+            if head[0].shape != (width, 1000) or head[1].shape != (1000,):
+                raise BadInput(
+                    f"the weights {path} have a 1,000-class layer of {head[0].shape} and {head[1].shape}",
+                    hint=f"it must be ({width}, 1000) and (1000,); without it, the file is good for training",
+                )
     assign(graph.base, tensors, path)
     return head
 
@@ -125,7 +136,28 @@ def _head_of(graph: Graph) -> Head | None:
     if graph.head is None:
         return None
     kernel, bias = (variable.numpy() for variable in graph.head.variables)
-    return kernel.reshape(-1, kernel.shape[-1]), bias
+    return _flat(kernel), bias
+
+
+def _flat(kernel: np.ndarray) -> np.ndarray:
+    """Some networks have a 1 x 1 convolution as their last layer: (1, 1, D, 1000) -> (D, 1000)."""
+    return kernel.reshape(-1, kernel.shape[-1])
+
+
+def _load_keras(path: Path, graph: Graph) -> None:
+    """Load a file of Keras into the whole graph. Raises ValueError where it leaves a variable without numbers.
+
+    Keras may skip what a file lacks with no more than a warning, so each variable is emptied first and looked at after.
+    """
+    needed = [*graph.base.variables, *(graph.head.variables if graph.head else [])]
+    for variable in needed:
+        variable.assign(np.full(variable.shape, np.nan))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph.whole.load_weights(path)
+    for variable in needed:
+        if np.isnan(variable.numpy()).all():
+            raise ValueError(f"it has nothing for {variable.path}")
 
 
 def _require_layer_names(path: Path, model: keras.Model) -> None:

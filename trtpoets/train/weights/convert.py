@@ -37,10 +37,19 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 
 
 class _Storage:
-    """The numbers of one tensor, filled in after the pickle that mentions them."""
+    """The numbers of one tensor or of several; they come after the pickle that mentions them."""
 
     def __init__(self, dtype: np.dtype[Any], count: int) -> None:
-        self.values = np.empty(count, dtype)
+        self.dtype, self.count = dtype, count
+        self.values = np.empty(0, dtype)
+
+    def fill(self, stream: BinaryIO) -> None:
+        """Read the numbers. Raises ValueError when they are not all there."""
+        count = int.from_bytes(stream.read(8), "little")
+        content = stream.read(count * self.dtype.itemsize) if count == self.count else b""
+        if len(content) != self.count * self.dtype.itemsize:
+            raise ValueError(f"{self.count} numbers were announced, and are not there")
+        self.values = np.frombuffer(content, self.dtype)
 
 
 class _View:
@@ -103,18 +112,12 @@ def read_tensors(stream: BinaryIO) -> dict[str, np.ndarray]:
         reader = _TensorUnpickler(stream)
         views = reader.load()
         for key in _TensorUnpickler(stream).load():
-            _fill(reader.storages[key], stream)
+            reader.storages[key].fill(stream)
         return {name: view.array() for name, view in views.items()}
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except TrtPoetsError:
+        raise
+    except Exception as error:  # what a damaged pickle raises has no end
         raise BadArtefact(f"not a PyTorch file of plain tensors: {type(error).__name__}: {error}") from error
-
-
-def _fill(storage: _Storage, stream: BinaryIO) -> None:
-    count = int.from_bytes(stream.read(8), "little")
-    content = stream.read(storage.values.nbytes)
-    if count != storage.values.size or len(content) != storage.values.nbytes:
-        raise BadArtefact("the file ends before its last tensor")
-    storage.values[:] = np.frombuffer(content, storage.values.dtype)
 
 
 def keras_name_of_lite0(name: str) -> str | None:
@@ -188,7 +191,8 @@ def _laid_out(name: str, value: np.ndarray) -> np.ndarray:
 
 def half_kernels(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Round what has two or more dimensions to float16. Raises BadArtefact where that would overflow."""
-    halved = {name: value.astype(np.float16) if value.ndim > 1 else value for name, value in tensors.items()}
+    with np.errstate(over="ignore"):  # checked below
+        halved = {name: value.astype(np.float16) if value.ndim > 1 else value for name, value in tensors.items()}
     for name, value in halved.items():
         if not np.isfinite(value).all():
             raise BadArtefact(f"{name} does not fit float16")
