@@ -40,11 +40,11 @@ class HeadConfig:
 
     steps: int = 4000
     batch_size: int = 100
-    learning_rate: float = 0.001
+    learning_rate: float = 0.0003
     optimizer: Optimizer = Optimizer.ADAM
-    l2: float = 0.0
+    l2: float = 0.01
     label_smoothing: float = 0.0
-    class_weights: bool = False
+    class_weights: bool = True
     seed: int = 0
     early_stop: int | None = None
     eval_interval: int = 50
