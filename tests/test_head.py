@@ -221,3 +221,15 @@ def test_standardisation_is_that_of_numpy() -> None:
     deviation = np.delete(features.std(axis=0, dtype=np.float64), 7)
     assert scale[7] == 0
     np.testing.assert_allclose(np.delete(scale, 7), 1 / deviation, rtol=1e-4)
+
+
+def test_a_full_disk_under_the_curves_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf = tensorflow()
+
+    def full(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "{{node x}} /logs/events; No space left on device\n\tmore")
+
+    monkeypatch.setattr(tf.summary, "scalar", full)
+    with pytest.raises(StorageFailed, match=r"can't write .*/logs/2[^:]*: No space left on device$") as caught:
+        trained(replace(QUICK, steps=1), tmp_path / "logs")
+    assert caught.value.hint == "free some space on its disk"

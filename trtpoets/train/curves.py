@@ -60,9 +60,8 @@ class _Writers:
         try:
             yield
         except self._tf.errors.OpError as error:
-            raise StorageFailed(
-                f"can't write {self._folder}: {error.message}", hint="free some space on its disk"
-            ) from error
+            reason = error.message.splitlines()[0].rpartition("; ")[2]
+            raise StorageFailed(f"can't write {self._folder}: {reason}", hint="free some space on its disk") from error
 
 
 def _new_folder(logs: Path) -> Path:

@@ -36,6 +36,11 @@ class HeadConfig:
     `l2` is the penalty's factor: l2 x the sum of the squared weights, which act on standardised features. With
     `class_weights` every class counts alike, however many photos it has. `early_stop` ends the training after so many
     steps without a better validation. Validation is looked at every `eval_interval` steps.
+
+    The defaults were measured on five flowers (1,200 photos) and four kinds of solar cell (2,223), with
+    EfficientNet-Lite0 and MobileNetV2, five divisions each: rates from 0.0001 to 0.001 and both optimizers come out
+    alike (88.3 to 88.7 % right), a penalty of 0.01 lowers the cross-entropy by 2 %, label smoothing of 0.1 costs 0.4
+    points, and class weights leave the accuracy as it is and add one point to the mean recall.
     """
 
     steps: int = 4000
