@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trtpoets.core.errors import StorageFailed
+from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.train import store as store_module
 from trtpoets.train.store import Store, prune_stores, stores_in
 
@@ -179,6 +179,12 @@ def test_pruning_by_age(tmp_path: Path) -> None:
     assert stores_in(tmp_path) == prune_stores(tmp_path) == ()
     opened(tmp_path, "new").append(names(1), rows_of(1))
     assert len(stores_in(tmp_path)) == 1
+    for days in (-1, float("nan")):
+        with pytest.raises(BadInput, match=f"not used for {days} days"):
+            prune_stores(tmp_path, days)
+    next_year = time.time() + 365 * 86400
+    os.utime(opened(tmp_path, "new").path / "index", (next_year, next_year))
+    assert len(prune_stores(tmp_path)) == 1
 
 
 def test_reading_marks_a_store_as_used(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
 from trtpoets.core.images import bytes_to_array, read_photo, usable_cores
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Photo, Preprocess, hash_of
+from trtpoets.core.spec import Photo, Preprocess
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.store import Store, StoreInfo, prune_stores, stores_in
 
@@ -61,7 +61,7 @@ def bottlenecks_from_photos(
     """
     if batch_size < 1:
         raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
-    kept = Store(store, hash_of([extractor.key, extractor.preprocess.hash]), extractor.width)
+    kept = Store(store, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
     rows = np.empty((len(photos), extractor.width), dtype=np.float32)
     found = kept.fill([photo.sha256 for photo in photos], rows)
     places: dict[str, list[int]] = {}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.core.errors import StorageFailed
+from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.files import storage_errors
 from trtpoets.core.spec import hash_of
 
@@ -146,14 +146,16 @@ def stores_in(folder: Path) -> tuple[StoreInfo, ...]:
 
 
 def prune_stores(folder: Path, older_than_days: float = 0) -> tuple[StoreInfo, ...]:
-    """Delete the stores that were last used more than so many days ago; returns what was deleted.
+    """Delete the stores that were last used more than so many days ago, or all at 0; returns what was deleted.
 
-    A process that is filling one goes on undisturbed: it begins the store anew.
+    A process that is filling one goes on undisturbed: it begins the store anew. Raises BadInput, StorageFailed.
     """
+    if not older_than_days >= 0:
+        raise BadInput(f"stores not used for {older_than_days} days", hint="give a number of days of at least 0")
     limit = time.time() - older_than_days * 86400
     gone = []
     for info in stores_in(folder):
-        if info.used <= limit:
+        if not older_than_days or info.used <= limit:
             with _storing(info.path), _lock(info.path):
                 shutil.rmtree(info.path)
             gone.append(info)
