@@ -30,7 +30,7 @@ class _Pictures:
     """Turns photos into data URIs while the budget lasts."""
 
     photos: Mapping[str, Photo]
-    left: int = _BUDGET
+    left: int
     known: dict[str, str] = field(default_factory=dict)
 
     def uri(self, path: str) -> str:
@@ -54,7 +54,7 @@ class _Pictures:
 
 def galleries_from_samples(samples: Mapping[str, Any], photos: Mapping[str, Photo]) -> list[dict[str, Any]]:
     """Sections of tiles for the page: answers that changed, sure mistakes, right answers of every class."""
-    pictures = _Pictures(photos)
+    pictures = _Pictures(photos, _BUDGET)
     changed = [(runner, change) for runner, changes in samples["changed"].items() for change in changes]
     mistakes, right = samples["mistakes"], samples["right"]
     found = [

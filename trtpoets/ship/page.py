@@ -18,7 +18,7 @@ from trtpoets.ship.sections import (
     training_section,
 )
 from trtpoets.ship.verdict import BASELINE, FLAVOURS, fastest, narrow_runners
-from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown
+from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown, tiny
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,13 +103,13 @@ def _precisions(report: Mapping[str, Any]) -> list[str]:
         photos = f" on {many(parity['photos'], 'photo')}" if parity.get("photos") else ""
         told.append(
             f"The exported ONNX graph gives TensorFlow's scores, with a difference of at most "
-            f"{parity['max_abs']:.1e}{photos}."
+            f"{tiny(parity['max_abs'])}{photos}."
         )
     if notes.get("fp16"):
         fp16 = notes["fp16"]
         kept = _kept(fp16["kept_fp32"], "stayed FP32", "every node could be narrowed")
         told.append(
-            f"FP16: scores differ from FP32's by at most {fp16['max_abs']:.1e} on "
+            f"FP16: scores differ from FP32's by at most {tiny(fp16['max_abs'])} on "
             f"{many(fp16['compared'], 'calibration photo')}; {kept}."
         )
     if notes.get("int8"):

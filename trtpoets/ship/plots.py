@@ -140,7 +140,7 @@ def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[f
         axes.set_title(word)
         figure.legend(loc="outside lower left", ncols=3, fontsize=9)
 
-    return _svg(word.replace(" ", "-"), 2.9, draw)
+    return _svg(f"curves-{word}", 2.9, draw)
 
 
 def _svg(name: str, height: float, draw: Callable[[Any], None]) -> str:

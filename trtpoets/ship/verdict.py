@@ -52,7 +52,7 @@ def _accuracy(report: Mapping[str, Any]) -> str:
     low, high = report["intervals"][runner]["accuracy"]
     photos = many(report["test_photos"], "held-out photo")
     value = percent(report["accuracy"][runner])
-    return f"It is right on {value} of {photos} (95 % interval {interval(low, high)})."
+    return f"The classifier is right on {value} of {photos} (95 % interval {interval(low, high)})."
 
 
 def _precision(report: Mapping[str, Any], runner: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 _ARCHITECTURES = {
     "sm75": "Turing",
     "sm80": "Ampere",
@@ -64,6 +66,12 @@ def seconds(value: float | None) -> str:
 def size(count: float | None) -> str:
     """A number of bytes in MiB."""
     return "–" if count is None else f"{count / 2**20:.1f} MiB"
+
+
+def tiny(value: float) -> str:
+    """A small number in powers of ten: `3.4 × 10⁻⁷`."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return "0" if value == 0 else f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
 def many(count: int, one: str, more: str = "") -> str:

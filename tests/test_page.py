@@ -1,0 +1,284 @@
+"""The page as a reader's program sees it: whole HTML, nothing from elsewhere, nothing let through, readable colours."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.photos import photo_folder
+from tests.report_documents import LABELS, documents, measurement
+from trtpoets.core.spec import Photo, Split
+from trtpoets.ship import gallery, plots
+from trtpoets.ship.page import page_from_report
+from trtpoets.ship.report import report_from_documents
+
+_VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects text, attributes and ids; complains about elements that don't match."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(found: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reader:
+    return Reader(page_from_report(report_from_documents(found), photos))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> dict[str, Photo]:
+    folder = photo_folder(tmp_path, dict.fromkeys(LABELS, 10))
+    made = [Photo(path, path.parent.name, Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+    return {str(photo.path): photo for photo in made}
+
+
+def test_one_file_that_needs_nothing_else(photos: dict[str, Photo]) -> None:
+    page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
+    reader = Reader(page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<script" not in page
+    assert not re.search(r"@import|<link|<iframe|https?://(?!www\.w3\.org/)", page)
+    assert all(str(image["src"]).startswith("data:image/jpeg;base64,") for image in reader.all("img"))
+    assert not re.search(r'\bon\w+="', page)
+    assert len(page.encode()) < 2_000_000
+
+
+def test_it_can_be_read_without_seeing(photos: dict[str, Photo]) -> None:
+    reader = read(documents(photos=list(photos.values())), photos)
+    assert reader.all("html") == [{"lang": "en"}]
+    assert len(reader.all("h1")) == 1
+    pictures = reader.all("img")
+    assert pictures
+    assert all(image["alt"] for image in pictures)
+    figures = reader.all("figure")
+    assert len(figures) == 5
+    assert all(figure["role"] == "img" and figure["aria-label"] for figure in figures)
+    labels = " ".join(str(figure["aria-label"]) for figure in figures)
+    assert "tensorflow 93.3" in labels
+    assert "onnxruntime-fp16 250 at batch 1" in labels
+    ids = [str(attributes["id"]) for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in reader.elements:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+
+
+def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo]) -> None:
+    text = read(documents(photos=list(photos.values())), photos).text.replace("\u00a0", " ")
+    parts = [
+        "Tells ant, bee and cow apart, with efficientnet_lite0 underneath.",
+        "The classifier is right on 93.3 % of 30 held-out photos",
+        "Measured on 30 photos",
+        "78.7–98.2 %",
+        "Each runner ran in a process of its own",
+        "2.50×",
+        "2 mistakes in 30 photos",
+        "Answers that changed on the way",
+        "Its surest mistakes",
+        "Right answers",
+        "trained for 400 steps in 2.5 s; step 200",
+        "300 photos of 3 classes",
+        "1 file was left out",
+        "ant/broken.jpg: it is empty",
+        "1 group of equal photos",
+        "a difference of at most 3.0 × 10⁻⁷ on 30 photos",
+        "softmax (it needs the range) stayed FP32",
+        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product",
+        "node 5 (why) and 3 others stayed in float",
+        "60 training photos of 3 classes, by the method entropy",
+        "fp16.rtx.engine",
+        "e" * 64,
+        "no NVIDIA driver here",
+        "a processor, 2 usable cores",
+        "trtpoets run photos --name insects --backbone efficientnet_lite0",
+    ]
+    place = 0
+    for part in parts:
+        assert part in text[place:], part
+        place = text.index(part, place)
+
+
+def test_pictures_show_photos_of_this_run_only(photos: dict[str, Photo], tmp_path: Path) -> None:
+    found = documents(photos=list(photos.values()))
+    stranger = tmp_path / "private.jpg"
+    Image.new("RGB", (32, 32)).save(stranger)
+    evaluation = found["evaluation"]["evaluations"][0]
+    evaluation["mistakes"] = [{**answer, "path": str(stranger)} for answer in evaluation["mistakes"]]
+    next(iter(photos.values())).path.unlink()
+    reader = read(found, photos)
+    assert "private.jpg" in reader.text
+    # Three changed answers and twelve right ones, one of which is gone; no mistake.
+    assert len(reader.all("img")) == 3 + 12 - 1
+
+
+def test_pictures_are_bounded(photos: dict[str, Photo], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (500, 900, 3), dtype=np.uint8)
+    for photo in photos.values():
+        Image.fromarray(noise).save(photo.path, quality=95)
+    page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
+    assert page.count("data:image") > 12
+    assert len(page) < 700_000
+    monkeypatch.setattr(gallery, "_BUDGET", 60_000)
+    page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
+    assert 1 <= page.count("data:image") < 12
+    assert "0001.jpg" in page
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "{{ 7 * 7 }}{% raw %}",
+    'quo\'te & "co"',
+    "emoji \U0001f33c",
+    "not utf \udcff",
+    "x" * 3000,
+    "$a_1$ \\frac",
+)
+
+
+def test_names_are_text_and_nothing_else() -> None:
+    found = documents(HOSTILE, per_class=6)
+    found["spec"]["name"] = HOSTILE[0]
+    found["dataset"] |= {"folder": "a b'; rm -rf <~>", "left_out": [{"path": HOSTILE[1], "reason": HOSTILE[2]}]}
+    found["skipped"] = [{"what": HOSTILE[0], "why": HOSTILE[1]}]
+    found["command"] = None
+    page = page_from_report(report_from_documents(found))
+    page.encode("utf-8")
+    reader = Reader(page)
+    assert not reader.all("script")
+    assert not reader.all("img")
+    assert "<script>alert(1)</script>" in reader.text
+    assert "{{ 7 * 7 }}" in reader.text
+    assert "emoji \U0001f33c" in reader.text
+    assert "not utf ?" in reader.text
+    assert "trtpoets run 'a b'\"'\"'; rm -rf <~>'" in reader.text
+
+
+def test_two_thousand_classes_fit() -> None:
+    labels = tuple(f"class {i:04}" for i in range(2000))
+    page = page_from_report(report_from_documents(documents(labels, per_class=1)))
+    assert len(page) < 150_000
+    text = Reader(page).text
+    assert "Tells 2,000 classes apart" in text
+    assert "The 30 classes that are found least often, of 2,000." in text
+    assert "The 30 smallest classes; 1,970 more are not shown." in text
+    assert "Most often confused" in text
+
+
+def test_a_pretrained_network_without_photos() -> None:
+    found = documents()
+    reader = read({"spec": found["spec"], "parity": found["parity"]})
+    assert "Nothing was measured yet." in reader.text
+    assert "its head was not trained here" in reader.text
+    assert "trtpoets pretrained efficientnet_lite0 --name insects" in reader.text
+    assert not reader.all("figure")
+
+
+def test_a_report_of_nothing() -> None:
+    assert "No classifier yet." in read({}).text
+
+
+@pytest.mark.parametrize(
+    "missing", ["dataset", "training", "parity", "quantisation", "evaluation", "benchmark", "engines"]
+)
+def test_each_part_may_be_missing(missing: str) -> None:
+    found = documents()
+    del found[missing]
+    assert "Not done here, and why" in read(found).text
+
+
+def test_invalid_and_missing_numbers_are_told() -> None:
+    found = documents()
+    found["benchmark"]["measurements"] = [
+        measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0),
+        measurement("onnxruntime-int8", 1, 2.0, valid=False, reason="wrong: 3 % right", p90_ms=None),
+    ]
+    text = read(found).text
+    assert "Not valid: onnxruntime-int8 at batch 1, wrong: 3" in text
+    assert "too few inferences were timed to claim that percentile" in text
+
+
+def test_the_same_report_gives_the_same_page(photos: dict[str, Photo]) -> None:
+    report = report_from_documents(documents(photos=list(photos.values())))
+    assert page_from_report(report, photos) == page_from_report(report, photos)
+
+
+def test_plots_take_the_pages_colours() -> None:
+    pictures = [
+        plots.accuracy_plot([("tensorflow", 0.9, 0.8, 0.95)]),
+        plots.speed_plot([("a", 1, 10.0), ("a", 8, 20.0), ("b", 1, 12.0), ("b", 32, 50.0)]),
+        plots.tradeoff_plot([("tensorflow", 9.0, 0.9, 0.8, 0.95), ("x", 3.0, 0.9, 0.8, 0.95)]),
+        plots.curves_plot("accuracy", [0, 10], {"train": [0.1, 0.9], "validation": [0.1, 0.8]}, 10),
+    ]
+    for picture in pictures:
+        Reader(picture)
+        assert not re.search(r"#[0-9a-f]{6}", picture)
+        assert {"currentColor", "var(--accent)", "var(--line)"} <= set(
+            re.findall(r"currentColor|var\(--\w+\)", picture)
+        )
+        assert not re.search(r"<svg[^>]* (width|height)=", picture)
+        assert "font-family" not in picture
+        for name in re.findall(r'(?:url\(|href=")#([^)"]+)', picture):
+            assert f'id="{name}"' in picture
+
+
+def luminance(colour: np.ndarray) -> float:
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2], ids=["light", "dark", "print"])
+def test_colours_can_be_told_apart(mode: int) -> None:
+    css = (files("trtpoets.ship") / "templates" / "page.css").read_text()
+    block = re.findall(r":root \{([^}]*)\}", css)[mode]
+    colours = {}
+    for name, value in re.findall(r"--(\w+): #([0-9a-f]{3,6});", block):
+        digits = value if len(value) == 6 else "".join(2 * digit for digit in value)
+        colours[name] = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    for name in ("ink", "soft", "accent", "second", "bad"):
+        assert contrast(colours[name], colours["paper"]) >= 4.5, name
+    assert contrast(colours["soft"], colours["card"]) >= 4.5
+    share = float(re.findall(r"color-mix\(.*\* (\d+)%\)", css)[0]) / 100
+    for tone in ("accent", "bad"):
+        deepest = share * colours[tone] + (1 - share) * colours["card"]
+        assert contrast(colours["ink"], deepest) >= 4.5, tone
