@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,4 +123,10 @@ def _save_serving(model: keras.Model, spec: ModelSpec, folder: Path) -> None:
     module = tf.Module()
     module.variables_of_model = model.variables
     module.serve = tf.function(serve, input_signature=[photos])
-    tf.saved_model.save(module, str(folder), signatures={"serve": module.serve, "serving_default": module.serve})
+    try:
+        tf.saved_model.save(module, str(folder), signatures={"serve": module.serve, "serving_default": module.serve})
+    except tf.errors.OpError as error:
+        for number in (errno.ENOSPC, errno.EDQUOT):  # TensorFlow has its own exceptions for what the system says
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number)) from error
+        raise
