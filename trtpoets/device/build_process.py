@@ -23,6 +23,12 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 5.0
 """How long a child that was asked to stop may take: the builder listens only between its steps."""
 
+_STALL_SECONDS = 120.0
+"""A build that has used no processor time for so long hangs: seen of TensorRT-RTX when a thread of it can't start."""
+
+_LOOK_SECONDS = 2.0
+"""How often a silent child is looked at."""
+
 _PARTS = 1000
 """Progress is told in this many parts of the whole build."""
 
@@ -32,8 +38,8 @@ def run_build(
 ) -> Mapping[str, Any]:
     """Start the child, give it `order(descriptor for its answers)`, and wait for its result.
 
-    `what` names the build in errors and progress. Raises what the child raised; BuildFailed when it crashed or took
-    longer than `timeout_seconds`. On KeyboardInterrupt the child is cancelled before the interrupt goes on.
+    `what` names the build in errors and progress. Raises what the child raised; BuildFailed when it crashed, hangs, or
+    took longer than `timeout_seconds`. On KeyboardInterrupt the child is cancelled before the interrupt goes on.
     """
     progress(what, 0, _PARTS)
     reading, writing = os.pipe()
@@ -44,8 +50,7 @@ def run_build(
             os.close(writing)
         try:
             _tell(child, order(writing))
-            deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-            result = _follow(_lines(answers, deadline, what, timeout_seconds), what, progress)
+            result = _follow(_lines(answers, child, what, timeout_seconds), what, progress)
             code = child.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             code = None
@@ -79,25 +84,59 @@ def _tell(child: subprocess.Popen[bytes], order: str) -> None:
 
 
 def _lines(
-    answers: IO[bytes], deadline: float | None, what: str, timeout_seconds: float | None
+    answers: IO[bytes], child: subprocess.Popen[bytes], what: str, timeout_seconds: float | None
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the child's answers until it closes its end. Raises BuildFailed at the deadline."""
+    """Yield the child's answers until it closes its end. Raises BuildFailed when it takes too long, or hangs."""
     rest = b""
+    watch = _Watch(child.pid, what, timeout_seconds)
     with selectors.DefaultSelector() as selector:
         selector.register(answers, selectors.EVENT_READ)
         while True:
-            wait = None if deadline is None else deadline - time.monotonic()
-            if (wait is not None and wait <= 0) or not selector.select(wait):
-                raise BuildFailed(
-                    f"{what} took longer than {timeout_seconds:g} seconds and was cancelled",
-                    hint="give it more time: --timeout SECONDS",
-                )
+            ready = selector.select(watch.wait())
+            watch.look()
+            if not ready:
+                continue
             block = answers.read(65536)
             if not block:
                 return
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 yield json.loads(line)
+
+
+class _Watch:
+    """The time that a child has taken, and whether it still works."""
+
+    def __init__(self, pid: int, what: str, timeout_seconds: float | None) -> None:
+        self._stat = Path(f"/proc/{pid}/stat")
+        self._what = what
+        self._timeout = timeout_seconds
+        self._begun = self._worked = time.monotonic()
+        self._used = ""
+
+    def wait(self) -> float:
+        """How many seconds may pass until the next look."""
+        if self._timeout is None:
+            return _LOOK_SECONDS
+        return min(_LOOK_SECONDS, max(self._begun + self._timeout - time.monotonic(), 0.0))
+
+    def look(self) -> None:
+        """Raise BuildFailed when the time is up, or no processor time was used for too long."""
+        now = time.monotonic()
+        if self._timeout is not None and now - self._begun >= self._timeout:
+            raise BuildFailed(
+                f"{self._what} took longer than {self._timeout:g} seconds and was cancelled",
+                hint="give it more time: --timeout SECONDS",
+            )
+        # "pid (name) state ..." and then numbers: user and system time are the 12th and 13th after the name.
+        used = " ".join(self._stat.read_text().rpartition(")")[2].split()[11:13])
+        if used != self._used:
+            self._used, self._worked = used, now
+        elif now - self._worked >= _STALL_SECONDS:
+            raise BuildFailed(
+                f"{self._what} has stood still for {_STALL_SECONDS:g} seconds and was ended",
+                hint="free some memory, raise the limits on memory and threads (ulimit -a), and build again",
+            )
 
 
 def _follow(answers: Iterator[Mapping[str, Any]], what: str, progress: Progress) -> Mapping[str, Any] | None:

@@ -114,11 +114,11 @@ def load_tensorrt(flavour: Flavour) -> TensorRt:
     """Import a TensorRT library. Raises MissingDependency with its reason and how to install it."""
     name = _MODULES[flavour]
     try:
-        with needs(flavour.value, reason=f"a {flavour.value} engine"):
+        with needs(flavour.value, reason=f"building or running {flavour.value} engines"):
             module = importlib.import_module(name)
     except OSError as error:  # the Python package is there, one of its native libraries is not
         raise MissingDependency(
-            f"a {flavour.value} engine needs {name}, and it does not load here: {error}",
+            f"building or running {flavour.value} engines needs {name}, and it does not load here: {error}",
             hint=f"pip install 'trtpoets[{flavour.value}]'",
         ) from error
     return TensorRt(flavour, module, str(module.__version__))

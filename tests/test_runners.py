@@ -1,0 +1,457 @@
+"""One contract for every runner; engines run on a fake GPU that enforces CUDA's and TensorRT's rules."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fake_gpu import VERSION, FakeGpu, nothing_left
+from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
+from trtpoets.core.spec import BatchRange, Classifier, Engine, EngineCard, Flavour, ModelSpec, Precision
+from trtpoets.core.workspace import card_of, seal_card
+from trtpoets.device.engine import load_engine
+from trtpoets.device.engine_card import platform_name
+from trtpoets.device.runners import open_runner
+from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.device.runners.trt import TensorRtRunner
+
+KINDS = ["fake", "tensorflow", "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"]
+
+
+def paper_engine(
+    folder: Path, flavour: Flavour = Flavour.TENSORRT, batch: tuple[int, int, int] = (1, 4, 8), **changes: Any
+) -> Engine:
+    """An engine file with a sealed card, for the fake GPU."""
+    path = folder / "tiny" / f"fp16.{flavour.value}.engine"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"plan of a paper network")
+    spec = tiny_spec()
+    card = EngineCard(
+        flavour=flavour,
+        precision=Precision.FP16,
+        tensorrt_version=VERSION,
+        cuda_version="12.6",
+        driver_version=None,
+        gpu="Paper GPU",
+        compute_capability="8.6",
+        targets=("sm80+",) if flavour is Flavour.RTX else ("sm86",),
+        platform=platform_name(),
+        batch=BatchRange(*batch),
+        workspace_mib=1024,
+        onnx_sha256="0" * 64,
+        calibration_hash=None,
+        preprocess_hash=spec.preprocess.hash,
+        engine_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        engine_bytes=path.stat().st_size,
+        build_seconds=0.1,
+        spec=spec,
+    )
+    seal_card(card_of(path), key="k", files=[path], details=asdict(replace(card, **changes)))
+    return load_engine(path)
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    pytest.importorskip("tensorflow")
+    return tiny_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(params=KINDS)
+def make(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Runner]]:
+    """How to make the runner under test; afterwards nothing of it may be left on the GPU."""
+    name = request.param
+    kind, _, precision = name.partition("-")
+    if kind == "fake":
+        yield lambda: FakeRunner(tiny_spec())
+    elif kind == "tensorflow":
+        found = request.getfixturevalue("classifier")
+        yield lambda: open_runner(found)
+    elif kind == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+        model = tiny_onnx(tmp_path / "tiny.onnx", Precision(precision))
+        yield lambda: open_runner(model)
+    else:
+        gpu = FakeGpu(tiny_spec())
+        gpu.install(monkeypatch, rtx=kind == "rtx")
+        engine = paper_engine(tmp_path, Flavour(kind))
+        with nothing_left(gpu):
+            yield lambda: open_runner(engine)
+
+
+@pytest.mark.parametrize("count", [1, 3, 33])
+def test_scores_have_their_shape_and_sum_to_one(make: Callable[[], Runner], count: int) -> None:
+    with make() as runner:
+        scores = runner.infer(tiny_photos(count))
+    assert scores.shape == (count, 3) and scores.dtype == np.float32
+    assert np.allclose(scores.sum(axis=1), 1, atol=2e-3)
+
+
+def test_a_photo_gets_the_same_scores_in_any_batch(make: Callable[[], Runner]) -> None:
+    photos = tiny_photos(11)
+    with make() as runner:
+        together = runner.infer(photos)
+        one_by_one = np.concatenate([runner.infer(photos[i : i + 1]) for i in range(11)])
+    assert np.allclose(together, one_by_one, atol=2e-3)
+    assert np.ptp(together, axis=0).max() > 1e-4, "the scores must depend on the photo"
+
+
+def test_scores_stay_as_they_are(make: Callable[[], Runner]) -> None:
+    with make() as runner:
+        first = runner.infer(tiny_photos(4, seed=1))
+        kept = first.copy()
+        for seed in range(2, 6):
+            runner.infer(tiny_photos(4, seed=seed))
+    assert np.array_equal(first, kept)
+    assert first.flags.writeable
+
+
+def test_the_name_is_the_reports(make: Callable[[], Runner], request: pytest.FixtureRequest) -> None:
+    assert make().name in KINDS
+    assert make().name == request.node.callspec.params["make"]
+    assert make().spec == tiny_spec()
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        np.zeros((2, 16, 16, 3), np.float32),
+        np.zeros((2, 3, 16, 16), np.uint8),
+        np.zeros((2, 16, 20, 3), np.uint8),
+        np.zeros((16, 16, 3), np.uint8),
+        np.zeros((0, 16, 16, 3), np.uint8),
+    ],
+    ids=["float", "channels first", "too wide", "one photo", "none"],
+)
+def test_wrong_photos_are_refused(make: Callable[[], Runner], photos: np.ndarray) -> None:
+    with make() as runner:
+        with pytest.raises(BadInput) as caught:
+            runner.infer(photos)
+        assert caught.value.message == (f"tiny takes photos as uint8 (N, 16, 16, 3), not {photos.dtype} {photos.shape}")
+        assert runner.infer(tiny_photos(1)).shape == (1, 3), "a refused batch must not break the runner"
+
+
+def test_a_runner_that_is_not_entered_says_so(make: Callable[[], Runner]) -> None:
+    runner = make()
+    for _ in range(2):
+        with pytest.raises(RunFailed, match="was asked for scores before it was entered"):
+            runner.infer(tiny_photos(1))
+        with runner:
+            pass
+
+
+def test_a_runner_can_be_entered_again(make: Callable[[], Runner]) -> None:
+    runner, photos = make(), tiny_photos(2)
+    with runner:
+        first = runner.infer(photos)
+    with runner:
+        assert np.array_equal(runner.infer(photos), first)
+
+
+def test_nothing_is_left_when_the_body_raises(make: Callable[[], Runner]) -> None:
+    runner = make()
+    with pytest.raises(ZeroDivisionError), runner:
+        runner.infer(tiny_photos(2))
+        raise ZeroDivisionError
+    with pytest.raises(RunFailed):
+        runner.infer(tiny_photos(1))
+
+
+def test_a_worker_thread_may_ask(make: Callable[[], Runner]) -> None:
+    photos, answers = tiny_photos(5), []
+    with make() as runner:
+        expected = runner.infer(photos)
+        threads = [threading.Thread(target=lambda: answers.append(runner.infer(photos))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answers) == 3 and all(np.allclose(answer, expected, atol=1e-6) for answer in answers)
+
+
+def test_photos_that_are_not_contiguous(make: Callable[[], Runner]) -> None:
+    photos = tiny_photos(8)
+    with make() as runner:
+        assert np.allclose(runner.infer(photos[::2]), runner.infer(photos[::2].copy()), atol=1e-6)
+
+
+def test_every_format_answers_alike(classifier: Classifier, tmp_path: Path) -> None:
+    photos = tiny_photos(16)
+    with open_runner(classifier) as baseline:
+        expected = baseline.infer(photos)
+    for precision, tolerance in [(Precision.FP32, 1e-5), (Precision.FP16, 0.01), (Precision.INT8, 0.05)]:
+        with open_runner(tiny_onnx(tmp_path / f"{precision.value}.onnx", precision)) as runner:
+            assert abs(runner.infer(photos) - expected).max() < tolerance, precision
+
+
+# TensorFlow and ONNX Runtime
+
+
+def test_a_classifier_without_its_saved_model(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtefact, match="holds no SavedModel"), open_runner(Classifier(tmp_path, tiny_spec())):
+        pass
+
+
+def test_a_damaged_saved_model(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"not a graph")
+    with pytest.raises(BadArtefact, match="TensorFlow can't load"), open_runner(Classifier(tmp_path, tiny_spec())):
+        pass
+
+
+def test_an_onnx_file_that_runtime_refuses(tmp_path: Path) -> None:
+    model = tiny_onnx(tmp_path / "tiny.onnx")
+    model.path.write_bytes(b"\x08\x08garbage")
+    with pytest.raises(BadArtefact, match="ONNX Runtime can't open"), open_runner(model):
+        pass
+
+
+def test_threads_come_too_late(classifier: Classifier, caplog: pytest.LogCaptureFixture) -> None:
+    with open_runner(classifier) as first:
+        first.infer(tiny_photos(1))
+    with caplog.at_level(logging.WARNING), open_runner(classifier, threads=1) as runner:
+        runner.infer(tiny_photos(1))
+    assert "it keeps its number of threads" in caplog.text
+
+
+# FakeRunner
+
+
+def test_fake_scores_of_ones_own() -> None:
+    spec = tiny_spec()
+    with FakeRunner(spec, lambda photos: np.tile([0.5, 0.25, 0.25], (len(photos), 1)), delay_seconds=0.01) as runner:
+        assert runner.infer(tiny_photos(2)).tolist() == [[0.5, 0.25, 0.25]] * 2
+    with FakeRunner(spec, lambda photos: np.ones((1, 2))) as wrong, pytest.raises(RunFailed, match=r"\(1, 2\)"):
+        wrong.infer(tiny_photos(2))
+    with pytest.raises(BadInput, match="a delay of -1"):
+        FakeRunner(spec, delay_seconds=-1)
+
+
+def test_fake_scores_have_any_number_of_classes() -> None:
+    spec = ModelSpec("many", "none", tiny_spec().preprocess, tuple(f"class {i}" for i in range(2000)), "w")
+    with FakeRunner(spec) as runner:
+        assert runner.infer(tiny_photos(2)).shape == (2, 2000)
+
+
+# Engines
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
+    found = FakeGpu(tiny_spec())
+    found.install(monkeypatch)
+    with nothing_left(found):
+        yield found
+
+
+def expected_scores(photos: np.ndarray) -> np.ndarray:
+    with FakeRunner(tiny_spec()) as runner:
+        return runner.infer(photos)
+
+
+def calls(gpu: FakeGpu) -> list[str]:
+    """What was done since the last look, without memory and contexts."""
+    wanted = ("shape", "upload", "execute", "launch", "download", "synchronize", "begin", "end", "instantiate")
+    found = [call for call in gpu.journal if call.startswith((*wanted, "destroy"))]
+    gpu.journal.clear()
+    return found
+
+
+def test_a_graph_is_captured_at_the_second_batch_of_a_size(gpu: FakeGpu, tmp_path: Path) -> None:
+    photos = tiny_photos(4)
+    with open_runner(paper_engine(tmp_path)) as runner:
+        gpu.journal.clear()
+        runner.infer(photos)
+        assert calls(gpu) == ["shape 4", "upload", "execute", "download", "synchronize"]
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+        capture = ["begin capture", "execute", "end capture", "instantiate", "destroy graph"]
+        # The fake notes work when it is queued, so the captured enqueue shows as "execute" though nothing runs.
+        assert calls(gpu) == [*capture, "upload", "launch", "download", "synchronize"]
+        other = tiny_photos(4, seed=9)
+        assert np.allclose(runner.infer(other), expected_scores(other)), "a graph must work on the new photos"
+        assert calls(gpu) == ["upload", "launch", "download", "synchronize"]
+        runner.infer(photos[:2])
+        assert calls(gpu) == ["destroy executable", "shape 2", "upload", "execute", "download", "synchronize"]
+        runner.infer(photos)
+        runner.infer(photos)
+        assert calls(gpu).count("begin capture") == 1
+
+
+def test_a_failed_capture_is_told_once_and_the_runner_goes_on(
+    gpu: FakeGpu, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.fail_capture = True
+    photos = tiny_photos(3)
+    with caplog.at_level(logging.WARNING), open_runner(paper_engine(tmp_path)) as runner:
+        for _ in range(4):
+            assert np.allclose(runner.infer(photos), expected_scores(photos))
+    assert [record.message for record in caplog.records] == [
+        "running without a CUDA graph: cuStreamEndCapture failed: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
+    ]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(8, [8]), (9, [8, 1]), (20, [8, 8, 4]), (1, [1])])
+def test_large_batches_go_in_pieces(gpu: FakeGpu, tmp_path: Path, count: int, sizes: list[int]) -> None:
+    photos = tiny_photos(count)
+    with open_runner(paper_engine(tmp_path)) as runner:
+        gpu.journal.clear()
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+        assert gpu.journal.count("upload") == len(sizes)
+        shapes = [call for call in gpu.journal if call.startswith("shape")]
+        assert shapes == [f"shape {size}" for i, size in enumerate(sizes) if not i or size != sizes[i - 1]]
+
+
+def test_small_batches_are_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec(), batch=(4, 4, 8))
+    gpu.install(monkeypatch)
+    photos = tiny_photos(2)
+    with nothing_left(gpu), open_runner(paper_engine(tmp_path, batch=(4, 4, 8))) as runner:
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+        assert "shape 4" in gpu.journal
+
+
+def test_rtx_captures_by_itself_and_keeps_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch, rtx=True)
+    engine = paper_engine(tmp_path, Flavour.RTX)
+    cache = engine.path.with_name(engine.path.name + ".runtime-cache")
+    with nothing_left(gpu):
+        with open_runner(engine) as runner:
+            for _ in range(3):
+                runner.infer(tiny_photos(2))
+        assert "begin capture" not in gpu.journal
+        assert gpu.cache_in is None and cache.read_bytes() == b"compiled kernels"
+        written = cache.stat().st_mtime_ns
+        with open_runner(engine):
+            assert gpu.cache_in == b"compiled kernels"
+        assert cache.stat().st_mtime_ns == written, "an unchanged cache is not written again"
+
+
+def test_a_strange_runtime_cache_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch, rtx=True)
+    gpu.cache_accepted = False
+    engine = paper_engine(tmp_path, Flavour.RTX)
+    engine.path.with_name(engine.path.name + ".runtime-cache").write_bytes(b"of another GPU")
+    with nothing_left(gpu), caplog.at_level(logging.WARNING), open_runner(engine) as runner:
+        runner.infer(tiny_photos(1))
+    assert "the runtime cache is from another GPU or library" in caplog.text
+
+
+def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
+    photos = tiny_photos(20)
+    runner = open_runner(paper_engine(tmp_path))
+    assert isinstance(runner, TensorRtRunner)
+    with runner:
+        scores, timing = runner.infer_timed(photos)
+    assert np.allclose(scores, expected_scores(photos))
+    assert (timing.h2d_ms, timing.compute_ms, timing.d2h_ms) == (0.75, 0.75, 0.75), "three pieces of 0.25 ms each"
+    assert 0 < timing.enqueue_ms < 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"tensorrt_version": "10.0.1"}, "was built by tensorrt 10.0.1, and TensorRT 10.3.0 is here"),
+        ({"platform": "linux-aarch64"}, f"was built for linux-aarch64, this is {platform_name()}"),
+        ({"targets": ("sm87",)}, "was built for sm87, and this Paper GPU is sm86"),
+        ({"targets": ("sm90+",)}, "was built for sm90+, and this Paper GPU is sm86"),
+        ({"targets": ()}, "was built for , and this Paper GPU is sm86"),
+    ],
+)
+def test_an_engine_for_elsewhere_is_never_loaded(
+    gpu: FakeGpu, tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    engine = paper_engine(tmp_path, **changes)
+    with pytest.raises(RunFailed) as caught, open_runner(engine):
+        pass
+    assert text in caught.value.message
+    assert caught.value.hint == "build it again on this machine: trtpoets build tiny --force"
+    assert "new engine" not in gpu.journal
+
+
+@pytest.mark.parametrize(("targets", "runs"), [(("sm80+",), True), (("sm86", "sm89"), True), (("sm120",), False)])
+def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: tuple[str, ...], runs: bool) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch, rtx=True)
+    runner = open_runner(paper_engine(tmp_path, Flavour.RTX, targets=targets))
+    with nothing_left(gpu):
+        if runs:
+            with runner:
+                runner.infer(tiny_photos(1))
+        else:
+            with pytest.raises(RunFailed, match="was built for sm120"), runner:
+                pass
+
+
+def test_an_engine_that_changed_since_it_was_opened(gpu: FakeGpu, tmp_path: Path) -> None:
+    engine = paper_engine(tmp_path)
+    runner = open_runner(engine)
+    engine.path.write_bytes(b"plan of another network")
+    with pytest.raises(BadArtefact, match="is not the engine that its card vouches for"), runner:
+        pass
+    engine.path.unlink()
+    with pytest.raises(MissingArtefact, match="is not there"), runner:
+        pass
+    assert gpu.journal == [], "nothing of an unknown engine may reach the GPU"
+
+
+def test_an_engine_that_tensorrt_refuses(gpu: FakeGpu, tmp_path: Path) -> None:
+    engine = paper_engine(tmp_path)
+    engine.path.write_bytes(b"damaged before its card was written")
+    changed = replace(engine.card, engine_sha256=hashlib.sha256(engine.path.read_bytes()).hexdigest())
+    with pytest.raises(RunFailed) as caught, open_runner(Engine(engine.path, changed)):
+        pass
+    assert caught.value.message == (
+        "TensorRT 10.3.0 can't load the engine: Serialization assertion magicTag == kPLAN_MAGIC_TAG failed"
+    )
+
+
+def test_a_card_that_promises_other_batches(gpu: FakeGpu, tmp_path: Path) -> None:
+    with pytest.raises(BadArtefact, match="its card says"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
+        pass
+
+
+def test_a_full_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
+    gpu.fail_memory = True
+    with pytest.raises(RunFailed, match="the GPU's memory is full"), open_runner(paper_engine(tmp_path)):
+        pass
+
+
+def test_an_enqueue_that_fails(gpu: FakeGpu, tmp_path: Path) -> None:
+    with open_runner(paper_engine(tmp_path)) as runner:
+        gpu.fail_execute = True
+        with pytest.raises(RunFailed, match=r"TensorRT 10\.3\.0 can't run the engine: it gave no reason"):
+            runner.infer(tiny_photos(2))
+        gpu.fail_execute = False
+        assert runner.infer(tiny_photos(2)).shape == (2, 3)
+
+
+def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from trtpoets.device import libcuda
+
+    try:
+        libcuda.gpus()
+    except RunFailed:
+        import tensorrt_rtx
+
+        engine = paper_engine(tmp_path, Flavour.RTX, tensorrt_version=tensorrt_rtx.__version__)
+        with pytest.raises(RunFailed, match="NVIDIA driver"), open_runner(engine):
+            pass
+    else:
+        pytest.skip("there is a GPU here")
