@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=4)
     options = parser.parse_args()
     tf = tensorflow()
     network = network_from_backbone(backbone_named(options.backbone))

@@ -68,6 +68,13 @@ def test_features_come_in_the_order_of_the_photos(
     assert extractor.most_at_once <= parallel
 
 
+@pytest.mark.parametrize(("parallel", "largest"), [(1, 32), (2, 4)])
+def test_batches_suit_the_extractor(photos: tuple[Photo, ...], tmp_path: Path, parallel: int, largest: int) -> None:
+    extractor = Means(parallel=parallel)
+    bottlenecks_from_photos(photos, extractor, tmp_path / "store")
+    assert max(extractor.batches) == largest
+
+
 def test_each_content_is_computed_once(photos: tuple[Photo, ...], tmp_path: Path) -> None:
     extractor = Means()
     first = bottlenecks_from_photos(photos, extractor, tmp_path / "store")
@@ -160,7 +167,7 @@ def test_what_a_network_may_not_give(photos: tuple[Photo, ...], tmp_path: Path) 
             features[1, 3] = np.nan
             return features
 
-    with pytest.raises(RunFailed, match=r"the network gave float32 \(16, 5\), not float32 \(16, 12\)"):
+    with pytest.raises(RunFailed, match=r"the network gave float32 \(4, 5\), not float32 \(4, 12\)"):
         bottlenecks_from_photos(photos, Wrong(), tmp_path / "store")
     with pytest.raises(RunFailed, match=rf"a feature that is not a number for {photos[1].path}"):
         bottlenecks_from_photos(photos, Nan(), tmp_path / "store")

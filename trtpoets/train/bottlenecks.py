@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Extractor", "StoreInfo", "bottlenecks_from_photos", "prune_stores", "stores_in"]
 
+_BATCH_ON_A_CORE = 4
+"""Photos a call where each call has one core: more don't fit its cache, and are 8 % slower (MobileNetV2, 16)."""
+
+_BATCH_ON_ALL = 32
+"""Photos a call where a call has the GPU, or all cores: fewer don't fill them."""
+
 
 class Extractor(Protocol):
     """The frozen base as a function from photos to features."""
@@ -47,7 +53,11 @@ class Extractor(Protocol):
 
 
 def bottlenecks_from_photos(
-    photos: Sequence[Photo], extractor: Extractor, store: Path, batch_size: int = 16, progress: Progress = silent
+    photos: Sequence[Photo],
+    extractor: Extractor,
+    store: Path,
+    batch_size: int | None = None,
+    progress: Progress = silent,
 ) -> np.ndarray:
     """The features of `photos` in their order: float32 (N, width), the caller's own.
 
@@ -59,6 +69,8 @@ def bottlenecks_from_photos(
     Raises BadPhoto when a photo can't be read or is no longer what it was in the dataset, RunFailed when the network
     gives anything but finite features of the right shape, StorageFailed.
     """
+    if batch_size is None:
+        batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
     if batch_size < 1:
         raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
     kept = Store(store, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
