@@ -33,13 +33,14 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
         "is_network_supported",
         "build_serialized_network",
     ),
-    "IBuilderConfig": ("set_memory_pool_limit", "add_optimization_profile"),
+    "IBuilderConfig": ("set_memory_pool_limit", "add_optimization_profile", "set_flag"),
     "INetworkDefinition": ("num_inputs", "num_outputs", "get_input", "get_output"),
     "IOptimizationProfile": ("set_shape",),
     "ITensor": ("name", "shape"),
     "OnnxParser": ("parse", "num_errors", "get_error"),
     "ParserError": ("desc",),
     "MemoryPoolType": ("WORKSPACE",),
+    "DataType": ("UINT8", "FLOAT"),
     "ILogger": ("log", "INTERNAL_ERROR", "ERROR", "WARNING"),
     "Runtime": ("deserialize_cuda_engine",),
     "ICudaEngine": (
@@ -58,7 +59,6 @@ PROBED: Mapping[str, tuple[str, ...]] = {
     "BuilderFlag": ("FP16", "INT8"),
     "Builder": ("platform_has_fast_fp16", "platform_has_fast_int8"),
     "IBuilderConfig": (
-        "set_flag",
         "builder_optimization_level",
         "progress_monitor",
         "num_compute_capabilities",

@@ -1,0 +1,222 @@
+"""The CUDA session and libcuda: order of calls and clean-up on a fake GPU, everything for real where there is one."""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fake_gpu import CudaError, FakeDriver, FakeGpu, nothing_left
+from tests.tiny import tiny_spec
+from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.device import libcuda
+from trtpoets.device.cuda import CudaSession, load_pycuda
+
+DEVICE = Path(libcuda.__file__).parent
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
+    found = FakeGpu(tiny_spec())
+    found.install(monkeypatch)
+    with nothing_left(found):
+        yield found
+
+
+def test_pycuda_is_in_one_file_and_never_initialises_itself() -> None:
+    users = [path.name for path in sorted(DEVICE.rglob("*.py")) if "import pycuda" in path.read_text()]
+    assert users == ["cuda.py"]
+    assert not [path for path in DEVICE.rglob("*.py") if "import pycuda.autoinit" in path.read_text()]
+
+
+def test_the_primary_context_is_taken_and_given_back_in_order(gpu: FakeGpu) -> None:
+    with CudaSession() as session:
+        session.pinned((2, 3), np.float32)
+        session.device_memory(24)
+        assert gpu.journal == ["init", "retain", "push", "new stream", "new pinned", "new memory"]
+        gpu.journal.clear()
+    assert gpu.journal == ["free memory", "free pinned", "pop", "detach"]
+
+
+def test_copies_go_there_and_back(gpu: FakeGpu) -> None:
+    with CudaSession() as session:
+        there, back = session.pinned((2, 3), np.float32), session.pinned((2, 3), np.float32)
+        there[:] = [[1, 2, 3], [4, 5, 6]]
+        address = session.device_memory(there.nbytes)
+        session.upload(address, there)
+        session.download(back, address)
+        session.synchronize()
+        assert back.tolist() == there.tolist()
+        first, second = session.event(), session.event()
+        session.mark(first)
+        session.mark(second)
+        assert session.milliseconds(first, second) == 0.25
+
+
+def test_everything_is_freed_when_the_body_raises(gpu: FakeGpu) -> None:
+    with pytest.raises(ZeroDivisionError), CudaSession() as session:
+        session.pinned((4,), np.uint8)
+        session.device_memory(4)
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("moment", ["Stream", "Device"])
+def test_everything_is_freed_when_entering_fails(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise CudaError("cuInit failed: unknown error")
+
+    monkeypatch.setattr(sys.modules["pycuda.driver"], moment, broken)
+    with pytest.raises(RunFailed, match="the GPU failed: cuInit failed: unknown error"), CudaSession():
+        pass
+
+
+def test_other_threads_borrow_the_context(gpu: FakeGpu) -> None:
+    seen: list[Any] = []
+    with CudaSession() as session:
+
+        def work() -> None:
+            with session.current():
+                session.synchronize()
+            seen.append(list(gpu.stack))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert seen == [[]], "the context must not stay with the thread"
+
+
+def test_errors_of_cuda_become_ours(gpu: FakeGpu) -> None:
+    with CudaSession() as session, pytest.raises(RunFailed, match="the GPU failed: illegal address"), session.current():
+        raise CudaError("illegal address")
+
+
+def test_a_capture_that_raises_is_ended(gpu: FakeGpu) -> None:
+    """The stream must stay usable, and the half graph be freed, whatever happens inside."""
+
+    def enqueue() -> None:
+        raise ZeroDivisionError
+
+    with CudaSession() as session:
+        with pytest.raises(ZeroDivisionError):
+            session.capture(enqueue)
+        assert gpu.journal[-3:] == ["begin capture", "end capture", "destroy graph"]
+        session.synchronize()
+
+
+def test_old_drivers_have_the_old_name(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(gpu, old=True))
+    ran: list[int] = []
+    with CudaSession() as session:
+        graph = session.capture(lambda: gpu.submit("work", lambda: ran.append(1)))
+        assert graph is not None and ran == []
+        graph.launch(session.stream)
+        graph.launch(session.stream)
+        graph.close()
+    assert ran == [1, 1]
+
+
+def test_the_gpu_describes_itself(gpu: FakeGpu) -> None:
+    (found,) = libcuda.gpus()
+    assert found == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30)
+    assert found.target == "sm86" and libcuda.cuda_version() == "12.6"
+    assert libcuda.Gpu("new", (12, 0), 1).target == "sm120"
+
+
+def test_a_driver_that_sees_no_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 100)
+    with pytest.raises(RunFailed, match="cuDeviceGetCount failed: CUDA_ERROR_NO_DEVICE"):
+        libcuda.gpus()
+    monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 0)
+    with pytest.raises(RunFailed, match="the NVIDIA driver sees no GPU"):
+        libcuda.gpus()
+
+
+def test_a_driver_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeDriver(FakeGpu(tiny_spec()))
+    monkeypatch.setattr(driver, "cuInit", lambda flags: 100)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    with pytest.raises(RunFailed) as caught:
+        libcuda.load_driver()
+    assert caught.value.message == "the NVIDIA driver does not start: CUDA_ERROR_NO_DEVICE"
+    assert "--gpus all" in caught.value.hint
+
+
+def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    with pytest.raises(RunFailed) as caught:
+        libcuda.gpus()
+    assert caught.value.message == "no NVIDIA driver here: libcuda.so.1: cannot open shared object file"
+    with pytest.raises(RunFailed, match="no NVIDIA driver here"), CudaSession():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "version"),
+    [
+        (
+            "/proc/driver/nvidia/version",
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5\nGCC version:  gcc 12.3.0\n",
+            "550.54.15",
+        ),
+        (
+            "/proc/driver/nvidia/version",
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build\n",
+            "570.86.10",
+        ),
+        ("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n", "L4T R36.4.3"),
+    ],
+)
+def test_driver_versions(monkeypatch: pytest.MonkeyPatch, file: str, text: str, version: str) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda self: str(self) == file)
+    monkeypatch.setattr(Path, "read_text", lambda self: text)
+    assert libcuda.driver_version() == version
+
+
+def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def broken(name: str, *args: Any) -> Any:
+        if name.startswith("pycuda"):
+            raise ImportError("libcuda.so.1: cannot open shared object file")
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(MissingDependency) as caught:
+        load_pycuda()
+    assert caught.value.message == (
+        "TensorRT engines run through pycuda, and it does not import here: libcuda.so.1: cannot open shared object file"
+    )
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_copies_and_replays() -> None:
+    pytest.importorskip("pycuda")
+    with CudaSession() as session:
+        assert session.gpu().compute_capability >= (5, 0)
+        there, back = session.pinned((1 << 16,), np.uint8), session.pinned((1 << 16,), np.uint8)
+        address = session.device_memory(there.nbytes)
+
+        def copies() -> None:
+            session.upload(address, there)
+            session.download(back, address)
+
+        copies()
+        session.synchronize()
+        graph = session.capture(copies)
+        assert graph is not None
+        for value in (3, 5):
+            there[:] = value
+            graph.launch(session.stream)
+            session.synchronize()
+            assert (back == value).all()
+        graph.close()
