@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.core.progress import Progress
 
-_LOG_EVERY = 0.25
-"""Without a terminal, a line each time this share of a task is done."""
+_TELL_EVERY = 5.0
+"""Seconds between lines about one task, without a terminal."""
 
 
 @contextmanager
@@ -68,17 +69,22 @@ def _bars() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    """One line when a task begins to move, at each quarter, and when it is done."""
-    shown: dict[str, int] = {}
+    """A line when a task is done, and one every few seconds until then."""
+    began: dict[str, float] = {}
+    told: dict[str, float] = {}
 
     def show(task: str, done: int, total: int) -> None:
-        step = int(done / total / _LOG_EVERY) if total else 0
-        if done < shown.get(task, -1) * total * _LOG_EVERY:
-            shown.pop(task)
-        if step > shown.get(task, 0) or (done >= total and task not in shown):
-            shown[task] = step
+        now = time.monotonic()
+        since = began.setdefault(task, now)
+        if done >= total:
+            took = now - began.pop(task)
+            told.pop(task, None)
+            rate = f", {done / took:,.0f}/s" if took > 1 else ""
+            sys.stderr.write(f"{task}: {done:,} in {took:.1f} s{rate}\n")
+        elif now - told.get(task, since) > _TELL_EVERY:
+            told[task] = now
             sys.stderr.write(f"{task}: {done:,} of {total:,}\n")
-            sys.stderr.flush()
+        sys.stderr.flush()
 
     return show
 

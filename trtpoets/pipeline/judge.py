@@ -73,7 +73,7 @@ def evaluate(
                 ).to_dict()
                 for runner, each in scores.items()
             ],
-            "skipped": [vars(each) for each in skipped],
+            "skipped": [vars(each) for each in dict.fromkeys(skipped)],
         }
         seal_card(space.evaluation, key=key, files=[], details=details)
     return details
@@ -103,7 +103,7 @@ def bench(
         able, skipped = _able(artefacts)
         details = {
             **benchmark_from_artefacts(able, photos, config, progress).to_dict(),
-            "skipped": [vars(each) for each in skipped],
+            "skipped": [vars(each) for each in dict.fromkeys(skipped)],
         }
         seal_card(space.benchmark, key=key, files=[], details=details)
     return details
@@ -154,7 +154,7 @@ def _able(artefacts: Sequence[Artefact]) -> tuple[list[Artefact], list[Skipped]]
                 with runner:
                     pass
             except (MissingDependency, RunFailed) as error:
-                skipped.append(Skipped(f"running {artefact.path.name}", error.message))
+                skipped.append(Skipped(f"running {artefact.card.flavour.value} engines", error.message))
                 continue
         able.append(artefact)
     return able, skipped
