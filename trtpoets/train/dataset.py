@@ -110,7 +110,7 @@ class Dataset:
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtefact(
                 f"this is not a dataset of trtpoets: {type(error).__name__}: {error}",
-                hint="read the photos again: trtpoets train PHOTOS --name NAME",
+                hint="read the photos again: trtpoets run PHOTOS --name NAME",
             ) from error
 
 
