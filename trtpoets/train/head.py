@@ -221,7 +221,7 @@ def _check_config(config: HeadConfig) -> None:
     for name in ("steps", "batch_size", "eval_interval", "early_stop"):
         value = getattr(config, name)
         if value is not None and value < 1:
-            raise BadInput(f"{name} is {value}", hint=f"give at least 1: --{name.replace('_', '-')} 1")
+            raise BadInput(f"{name} is {value}", hint="give a whole number of at least 1")
     if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
         raise BadInput(f"the learning rate is {config.learning_rate}", hint="give one above 0: --learning-rate 0.001")
     if not (math.isfinite(config.l2) and config.l2 >= 0):
