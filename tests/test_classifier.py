@@ -19,25 +19,31 @@ from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import Classifier, ModelSpec, Resize
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.classifier import classifier_from_head, imagenet_classifier, load_classifier
-from trtpoets.train.networks import Network, network_from_backbone
+from trtpoets.train.networks import Network, graphs_of, with_scaling
 
 LABELS = ("mono ok", 'say "no"', "🌼")
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return network_from_backbone(backbone_named("mobilenet_v2"))
+    """A small network with random weights, and a 1,000-class head as random."""
+    tensorflow().keras.utils.set_random_seed(1)
+    backbone = backbone_named("mobilenet_0.25_128")
+    rng = np.random.default_rng(1)
+    head = rng.normal(0, 1, (256, 1000)).astype(np.float32), rng.normal(0, 1, 1000).astype(np.float32)
+    return Network(backbone, with_scaling(backbone, graphs_of(backbone)[0]().base), "1" * 64, head)
 
 
 @pytest.fixture(scope="module")
 def photos() -> np.ndarray:
-    return np.stack([np.array(make_photo(i, i, (224, 224))) for i in range(3)])
+    return np.stack([np.array(make_photo(i, i, (128, 128))) for i in range(3)])
 
 
 @pytest.fixture(scope="module")
-def head(network) -> tuple[np.ndarray, np.ndarray]:
+def head(network, photos) -> tuple[np.ndarray, np.ndarray]:
+    spread = np.asarray(network.model(photos, training=False)).std()
     rng = np.random.default_rng(0)
-    return rng.normal(0, 0.1, (1280, 3)).astype(np.float32), np.float32([0.1, -0.2, 0.3])
+    return (rng.normal(0, 0.1 / spread, (256, 3))).astype(np.float32), np.float32([0.1, -0.2, 0.3])
 
 
 def spec_of(network: Network, labels: tuple[str, ...] = LABELS) -> ModelSpec:
@@ -67,7 +73,7 @@ def test_the_saved_model_answers_by_name(classifier, photos, scores):
     loaded = tf.saved_model.load(str(classifier.saved_model))
     serve = loaded.signatures["serve"]
     wanted = serve.structured_input_signature[1]["photos"]
-    assert (wanted.shape.as_list(), wanted.dtype) == ([None, 224, 224, 3], tf.uint8)
+    assert (wanted.shape.as_list(), wanted.dtype) == ([None, 128, 128, 3], tf.uint8)
     answer = serve(photos=tf.constant(photos))
     assert list(answer) == ["scores"]
     np.testing.assert_allclose(answer["scores"].numpy(), scores, atol=1e-6)
@@ -103,11 +109,15 @@ def test_written_again_it_replaces_the_old_one_whole(network, head, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "bias", "message"),
     [
-        (np.zeros((1280, 2)), np.zeros(3), r"a head of \(1280, 2\) and \(3,\) does not fit mobilenet_v2 with 3 labels"),
-        (np.zeros((3, 1280)), np.zeros(3), r"expected \(1280, 3\) and \(3,\)"),
-        (np.zeros((1280, 3)), np.zeros((1, 3)), r"a head of \(1280, 3\) and \(1, 3\)"),
-        (np.full((1280, 3), np.nan), np.zeros(3), "not finite"),
-        (np.zeros((1280, 3)), np.array([0, np.inf, 0]), "not finite"),
+        (
+            np.zeros((256, 2)),
+            np.zeros(3),
+            r"a head of \(256, 2\) and \(3,\) does not fit mobilenet_0.25_128 with 3 labels",
+        ),
+        (np.zeros((3, 256)), np.zeros(3), r"expected \(256, 3\) and \(3,\)"),
+        (np.zeros((256, 3)), np.zeros((1, 3)), r"a head of \(256, 3\) and \(1, 3\)"),
+        (np.full((256, 3), np.nan), np.zeros(3), "not finite"),
+        (np.zeros((256, 3)), np.array([0, np.inf, 0]), "not finite"),
     ],
 )
 def test_a_head_that_does_not_fit(network, weights, bias, message, tmp_path):
@@ -126,7 +136,9 @@ def test_a_head_that_does_not_fit(network, weights, bias, message, tmp_path):
     ],
 )
 def test_a_spec_of_another_network(network, head, change, tmp_path):
-    with pytest.raises(BadInput, match=r"the spec of cells describes .* but the network is mobilenet_v2 at 224 x 224"):
+    with pytest.raises(
+        BadInput, match=r"the spec of cells describes .* but the network is mobilenet_0.25_128 at 128 x 128"
+    ):
         classifier_from_head(network, *head, dataclasses.replace(spec_of(network), **change), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -145,7 +157,7 @@ def test_the_thousand_classes_as_they_are(network, photos, tmp_path):
 
 def test_weights_without_a_head_make_no_thousand_classes(network, tmp_path):
     headless = dataclasses.replace(network, imagenet_head=None)
-    with pytest.raises(BadInput, match="these weights of mobilenet_v2 have no 1,000-class layer") as caught:
+    with pytest.raises(BadInput, match=r"these weights of mobilenet_0\.25_128 have no 1,000-class layer") as caught:
         imagenet_classifier(headless, "stock", tmp_path / "out")
     assert "include_top=True" in caught.value.hint
     assert not list(tmp_path.iterdir())

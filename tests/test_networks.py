@@ -17,7 +17,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.optional import tensorflow
 from trtpoets.train.backbones import BACKBONES, backbone_named
-from trtpoets.train.networks import Network, graphs_of, network_from_backbone
+from trtpoets.train.networks import Network, graphs_of, network_from_backbone, with_scaling
 from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -153,18 +153,28 @@ def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path):
     assert network.imagenet_head is None
 
 
-def test_embedded_backbones_take_files_of_their_own_names_only(lite0, tmp_path):
-    base = lite0.model.get_layer("efficientnet_lite0_base")
-    base.save(tmp_path / "own.keras")
+def test_embedded_backbones_take_files_of_their_own_names_only(made, lite0, tmp_path):
+    lite0.model.get_layer("efficientnet_lite0_base").save(tmp_path / "own.keras")
     again = network_from_backbone(lite0.backbone, tmp_path / "own.keras")
     photos = photos_of(lite0)
     np.testing.assert_array_equal(answers(again.model, photos), answers(lite0.model, photos))
-    keras = tensorflow().keras
-    theirs = keras.applications.MobileNetV2(weights=None)
-    theirs.save_weights(tmp_path / "keras.weights.h5")
+    assert again.weights_id != lite0.weights_id
+    theirs = tmp_path / "keras.weights.h5"
+    made[0].save_weights(theirs)
     with pytest.raises(BadInput, match="do not fit mobilenet_v2: it has no layer named 'block_00_depthwise'") as caught:
-        network_from_backbone(backbone_named("mobilenet_v2"), tmp_path / "keras.weights.h5")
+        network_from_backbone(backbone_named("mobilenet_v2"), theirs)
     assert "names and shapes of mobilenet_v2.safetensors" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
+def test_keras_mobilenet_v2_is_not_ours(ending, tmp_path):
+    """Its layers have our order and shapes, so Keras would load them, but its padding and scaling are others."""
+    theirs = tensorflow().keras.applications.MobileNetV2(weights=None)
+    path = tmp_path / f"theirs.{ending}"
+    (theirs.save_weights if ending == "weights.h5" else theirs.save)(path)
+    with pytest.raises(BadInput, match="it has no layer named 'block_00_depthwise'"):
+        network_from_backbone(backbone_named("mobilenet_v2"), path)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +278,16 @@ def test_downloaded_weights_are_kept_and_loaded(made, monkeypatch, tmp_path):
     np.testing.assert_allclose(logits, answers(model, photos / np.float32(127.5) - 1), atol=2e-5)
 
 
+def test_a_damaged_download_says_what_to_delete(monkeypatch, tmp_path):
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "mobilenet_2_5_128_tf.h5"
+    path.write_bytes(b"half a file")
+    with pytest.raises(BadArtefact, match="the downloaded file is damaged") as caught:
+        network_from_backbone(backbone_named(SMALL))
+    assert caught.value.hint == f"delete {path}; it is downloaded again"
+
+
 def test_what_a_file_lacks_is_never_left_to_chance(made, monkeypatch):
     """Keras may skip a layer with a warning only."""
     model, folder = made
@@ -357,8 +377,6 @@ def test_mobilenet_v1_is_the_frozen_graph_of_its_authors():
 
 
 def _network_of_constants(row, constants):
-    from trtpoets.train.networks import _with_scaling
-
     base = graphs_of(row)[0]().base
     for variable in base.variables:
         layer, name = variable.path.split("/")
@@ -372,4 +390,4 @@ def _network_of_constants(row, constants):
         else:
             inner = f"BatchNorm/{name}"
         variable.assign(constants[f"MobilenetV1/{place}/{inner}"])
-    return _with_scaling(row, base)
+    return with_scaling(row, base)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import INPUT_NAME
 from trtpoets.train.backbones import Backbone, KerasApplication, weights_id
-from trtpoets.train.weight_files import assign, downloaded, load_any, require_finite
+from trtpoets.train.weight_files import Head, assign, downloaded, load_any, require_finite
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Graph(NamedTuple):
 def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Network:
     """Build a backbone and load its weights: those that it names, or a file of the user's.
 
-    Raises BadInput when the user's file can't be read or does not fit, BadArtefact when an embedded file is damaged,
-    MissingArtefact when weights have to be downloaded and can't be.
+    Raises BadInput when the user's file can't be read or does not fit, BadArtefact when an embedded or downloaded file
+    is damaged, MissingArtefact when weights have to be downloaded and can't be.
     """
     source = backbone.source
     head = None
@@ -63,11 +64,19 @@ def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Ne
         head = tensors.pop(HEAD_KERNEL), tensors.pop(HEAD_BIAS)
         assign(graph.base, tensors, source.path)
     else:
-        graph, head = load_any(downloaded(backbone, source), backbone, graphs_of(backbone))
+        graph, head = _load_downloaded(backbone, downloaded(backbone, source))
     require_finite(graph.base, weights or backbone.name)
     if isinstance(source, KerasApplication) and source.bgr:
         _swap_red_and_blue(graph.base)
-    return Network(backbone, _with_scaling(backbone, graph.base), weights_id(backbone, weights), head)
+    return Network(backbone, with_scaling(backbone, graph.base), weights_id(backbone, weights), head)
+
+
+def _load_downloaded(backbone: Backbone, path: Path) -> tuple[Graph, Head | None]:
+    try:
+        return load_any(path, backbone, graphs_of(backbone))
+    except BadInput as error:
+        hint = f"delete {path}; it is downloaded again"
+        raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint) from error
 
 
 def graphs_of(backbone: Backbone) -> list[Any]:
@@ -79,7 +88,8 @@ def graphs_of(backbone: Backbone) -> list[Any]:
     return [lambda top=top: _application_graph(backbone, source, top) for top in tops]
 
 
-def _with_scaling(backbone: Backbone, base: keras.Model) -> keras.Model:
+def with_scaling(backbone: Backbone, base: keras.Model) -> keras.Model:
+    """The frozen network from photos to features, with the backbone's scaling before `base`."""
     keras = tensorflow().keras
     wanted = backbone.preprocess
     photos = keras.Input((wanted.height, wanted.width, 3), dtype="uint8", name=INPUT_NAME)
