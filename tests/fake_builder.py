@@ -1,7 +1,7 @@
 """TensorRT's builder as a module of Python, for what can't be had here: old versions, crashes, slowness.
 
 `namespace(...)` gives the module's names. Behaviours of the build: "ok", "slow" (listens to the monitor), "deaf" (does
-not), "segfault", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT logs.
+not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT logs.
 """
 
 from __future__ import annotations
@@ -138,6 +138,9 @@ def _build(behaviour: str, logger: Any, monitor: Any) -> bytes | None:
     if behaviour == "out of memory":
         os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
         os.abort()
+    if behaviour == "exit":
+        os.write(2, b"fatal: no\n\n")
+        os._exit(3)
     if behaviour == "bug":
         raise ValueError("a wrong turn")
     if behaviour == "deaf":

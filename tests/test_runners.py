@@ -18,7 +18,7 @@ from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.spec import BatchRange, Classifier, Engine, EngineCard, Flavour, ModelSpec, Precision
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.engine import load_engine
+from trtpoets.device.engine import EngineConfig, engine_from_onnx, flavour_available, load_engine
 from trtpoets.device.engine_card import platform_name
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.base import Runner
@@ -455,3 +455,31 @@ def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:
             pass
     else:
         pytest.skip("there is a GPU here")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("flavour", Flavour)
+def test_real_engines_answer_like_onnx_runtime(
+    tmp_path: Path, flavour: Flavour, precision: Precision, caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = flavour_available(flavour)
+    if reason:
+        pytest.skip(reason)
+    model = tiny_onnx(tmp_path / f"{precision.value}.onnx", precision)
+    config = EngineConfig(flavour, batch=BatchRange(1, 4, 8))
+    engine = engine_from_onnx(model, config, tmp_path / f"{precision.value}.engine")
+    photos = tiny_photos(21)
+    with open_runner(model) as reference:
+        expected = reference.infer(photos)
+    runner = open_runner(engine)
+    assert isinstance(runner, TensorRtRunner)
+    with caplog.at_level(logging.WARNING), runner:
+        for _ in range(4):
+            assert abs(runner.infer(photos) - expected).max() < 0.02
+            assert abs(runner.infer(photos[:4]) - expected[:4]).max() < 0.02
+        for _ in range(4):
+            scores, timing = runner.infer_timed(photos[:8])
+            assert abs(scores - expected[:8]).max() < 0.02
+            assert 0 < timing.compute_ms < 100 and timing.h2d_ms > 0 and timing.d2h_ms > 0
+    assert "without a CUDA graph" not in caplog.text

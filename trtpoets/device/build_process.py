@@ -17,6 +17,7 @@ from typing import IO, Any, Callable, Iterator, Mapping
 from trtpoets.core import errors
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.progress import Progress
+from trtpoets.device.tensorrt_build import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
 
@@ -188,20 +189,22 @@ def _crash(code: int, what: str, noise: IO[bytes]) -> Exception:
     # A shell between us reports signal N as 128 + N.
     number = -code if code < 0 else code - 128
     name = next((member.name for member in signal.Signals if member == number), "")
-    if "bad_alloc" in text or "MemoryError" in text or name == "SIGKILL":
+    low = text.lower()
+    if name == "SIGKILL" or "memoryerror" in low or any(word in low for word in OUT_OF_MEMORY):
         ended = f" ({name})" if name else ""
         return BuildFailed(
             f"{what}: the build process was killed or ran out of memory{ended}",
             hint="free some memory, build with a smaller --batch, or build one precision at a time",
         )
-    if name:
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-        said = f"; its last words were: {last[:200]}" if last and name != "SIGTERM" else ""
-        return BuildFailed(
-            f"{what}: the build process was ended by {name}{said}",
-            hint="if it happens again, report it with the ONNX file",
-        )
-    return RuntimeError(f"{what}: the build process ended with code {code} and no answer:\n{text[-4000:]}")
+    if "Traceback (most recent call last)" in text and not name:
+        return RuntimeError(f"{what}: the build process met a bug of trtpoets before it could answer:\n{text[-4000:]}")
+    spoken = text.partition("Fatal Python error")[0]  # without the stack that faulthandler adds
+    last = next((line.strip() for line in reversed(spoken.splitlines()) if line.strip()), "")
+    said = f"; its last words were: {last[:200]}" if last else ""
+    return BuildFailed(
+        f"{what}: the build process was ended by {name or f'its library, with code {code}'}{said}",
+        hint="if it happens again, report it with the ONNX file",
+    )
 
 
 def describe(out: Path) -> str:

@@ -13,7 +13,7 @@ from trtpoets.device.tensorrt_api import NO_DRIVER, Messages, TensorRt, new_logg
 _TYPE_FLAGS = {Precision.FP32: (), Precision.FP16: ("FP16",), Precision.INT8: ("INT8", "FP16")}
 """What a weakly typed builder is allowed. INT8 networks compute what is not quantised in FP16."""
 
-_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate", "resource temporarily unavailable")
+OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate", "resource temporarily unavailable")
 """How libraries say that there is no memory, for a thread's stack in the last case."""
 
 
@@ -76,7 +76,7 @@ def _hint(reason: str, request: BuildRequest) -> str:
     low = reason.lower()
     if "workspace" in low:
         return f"give it more room: --workspace {4 * (request.workspace_bytes >> 20)}"
-    if any(word in low for word in _OUT_OF_MEMORY):
+    if any(word in low for word in OUT_OF_MEMORY):
         return "free some memory, or build with a smaller --batch"
     if "turing" in low or "sm75" in low:
         return "leave sm75 out of --target, or build --precision fp16 for it"
