@@ -55,7 +55,7 @@ class FakeGpu:
         self.fail_capture = self.fail_execute = self.fail_memory = False
         self.cache_out = b"compiled kernels"
         self.cache_in: bytes | None = None
-        self.cache_accepted = True
+        self.cache_accepted = self.cache_taken = True
         self._threads = threading.local()
 
     @property
@@ -348,7 +348,7 @@ def _tensorrt(gpu: FakeGpu, name: str, rtx: bool) -> Any:
 
         def create_runtime_config(self) -> Any:
             assert rtx
-            config = SimpleNamespace(cuda_graph_strategy=None, set_runtime_cache=lambda cache: None)
+            config = SimpleNamespace(cuda_graph_strategy=None, set_runtime_cache=lambda cache: gpu.cache_taken)
             config.create_runtime_cache = lambda: SimpleNamespace(serialize=lambda: gpu.cache_out, deserialize=read)
             return config
 

@@ -344,12 +344,13 @@ def test_a_strange_runtime_cache_is_told(
 ) -> None:
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch, rtx=True)
-    gpu.cache_accepted = False
+    gpu.cache_accepted = gpu.cache_taken = False
     engine = paper_engine(tmp_path, Flavour.RTX)
     engine.path.with_name(engine.path.name + ".runtime-cache").write_bytes(b"of another GPU")
     with nothing_left(gpu), caplog.at_level(logging.WARNING), open_runner(engine) as runner:
         runner.infer(tiny_photos(1))
     assert "the runtime cache is from another GPU or library" in caplog.text
+    assert "kernels are compiled at every start" in caplog.text
 
 
 def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:

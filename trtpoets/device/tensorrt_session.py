@@ -105,7 +105,8 @@ class TensorRtSession:
         self._cache = config.create_runtime_cache()
         if cache and not self._cache.deserialize(cache):
             log.warning("the runtime cache is from another GPU or library: its kernels are compiled again")
-        config.set_runtime_cache(self._cache)
+        if not config.set_runtime_cache(self._cache):
+            log.warning("the runtime cache is not taken: kernels are compiled at every start")
         config.cuda_graph_strategy = self._library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self.captures_itself = True
         return self._engine.create_execution_context(config)
