@@ -31,6 +31,7 @@ def measurement(runner: str, batch: int, p50: float, speedup: float | None = Non
         "cv": 0.03,
         "peak_memory_mib": 321.0,
         "accuracy": 0.9,
+        "others": 0.01,
         "valid": True,
         "reason": "",
         "speedup": speedup,

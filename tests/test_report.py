@@ -137,8 +137,9 @@ def test_a_verdict_uses_valid_rows_only() -> None:
     rows[0]["valid"] = rows[2]["valid"] = False
     rows[1] |= {"valid": True}
     assert "TensorFlow was not measured validly beside it" in said(report_from_documents(found), "speed")[0]
-    rows[1]["valid"] = False
-    assert said(report_from_documents(found), "speed") == []
+    rows[1] |= {"valid": False, "reason": "too busy"}
+    rows[0] |= {"reason": "too busy"}
+    assert said(report_from_documents(found), "speed") == ["No valid speed could be measured: too busy."]
 
 
 def test_a_loss_beyond_chance_and_an_even_trade() -> None:

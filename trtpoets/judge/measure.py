@@ -18,6 +18,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.device.runners.base import Runner
+from trtpoets.judge.bystanders import Bystanders
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, supported_percentile
 
 _WARMUP_COUNT = 3
@@ -31,16 +32,19 @@ class BenchConfig:
     A batch size is timed for `min_seconds` of inference and `min_count` inferences, whichever is later, but no longer
     than `max_seconds`. `threads` 0 leaves all usable cores to each runner; otherwise each is pinned to that many.
     `timeout_seconds` is for one step: loading, or one batch size. At most `photos` photos are used, again and again.
+    Where other processes use more than the share `max_others` of our cores, the numbers are as much about them: not
+    valid.
     """
 
     batches: tuple[int, ...] = (1, 8)
     min_seconds: float = 2.0
     min_count: int = 64
-    max_seconds: float = 60.0
+    max_seconds: float = 20.0
     warmup_seconds: float = 0.5
     threads: int = 0
     timeout_seconds: float = 120.0
     photos: int = 128
+    max_others: float = 0.25
 
     def __post_init__(self) -> None:
         if not self.batches or min(self.batches) < 1 or len(set(self.batches)) != len(self.batches):
@@ -65,7 +69,8 @@ class Measurement:
     `load_seconds` is entering the runner, its imports included. `cv` is standard deviation over mean.
     `peak_memory_mib` is of the whole process so far, photos included. `accuracy` is that of the answers of the timed
     run, None where the labels are not the classifier's. `speedup` is TensorFlow's median over this one's at the same
-    batch size. `valid` is False where the numbers must not be used, for `reason`.
+    batch size. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing was
+    too short to tell. `valid` is False where the numbers must not be used, for `reason`.
     """
 
     runner: str
@@ -82,6 +87,7 @@ class Measurement:
     cv: float
     peak_memory_mib: float | None
     accuracy: float | None
+    others: float | None
     valid: bool
     reason: str
     speedup: float | None = None
@@ -137,8 +143,10 @@ def measurement_from_runner(
         first_ns = infer(0)
         _repeat(infer, config.warmup_seconds, _WARMUP_COUNT, config.max_seconds)
         watch.answers[:] = -1
+        bystanders = Bystanders()
         spans = np.array(_repeat(infer, config.min_seconds, config.min_count, config.max_seconds), dtype=np.float64)
-    reason = watch.fault or _doubt(spans, config)
+        others = bystanders.share()
+    reason = watch.fault or _doubt(spans, config) or _crowded(others, config)
     ordered = np.sort(spans) / 1e6
     return (
         Measurement(
@@ -156,6 +164,7 @@ def measurement_from_runner(
             cv=coefficient_of_variation(ordered),
             peak_memory_mib=peak_memory_mib(),
             accuracy=_accuracy(watch.answers, np.asarray(truth)),
+            others=others,
             valid=not reason,
             reason=reason,
         ),
@@ -179,12 +188,18 @@ def _doubt(spans: np.ndarray, config: BenchConfig) -> str:
     if (spans <= 0).any():
         return "the clock stood still or went backwards"
     if len(spans) < config.min_count:
-        return f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow or too busy to measure"
+        return f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
     if spans.sum() < config.min_seconds * 1e9:
-        return f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow or too busy to measure"
+        return f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
     if len(spans) < least_count(90):
         return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
     return ""
+
+
+def _crowded(others: float | None, config: BenchConfig) -> str:
+    if others is None or others <= config.max_others:
+        return ""
+    return f"other processes used {others:.0%} of the cores meanwhile: measure again on a quieter machine"
 
 
 def _accuracy(answers: np.ndarray, truth: np.ndarray) -> float | None:

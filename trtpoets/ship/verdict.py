@@ -79,10 +79,12 @@ def _precision(report: Mapping[str, Any], runner: str) -> str:
 
 
 def _speed(report: Mapping[str, Any]) -> str:
-    batches = sorted({row["batch"] for row in report["benchmarks"]})
-    best = fastest(report, batches[0]) if batches else None
-    if best is None:
+    rows = sorted(report["benchmarks"], key=lambda row: int(row["batch"]))
+    if not rows:
         return ""
+    best = fastest(report, rows[0]["batch"])
+    if best is None:
+        return f"No valid speed could be measured: {next((row['reason'] for row in rows if not row['valid']), '')}."
     batch = "one photo at a time" if best["batch"] == 1 else f"{best['batch']} photos at a time"
     told = f"Fastest here, {batch}: {best['runner']} with {milliseconds(best['p50_ms'])} ms (median)"
     base = next(

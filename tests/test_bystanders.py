@@ -1,0 +1,81 @@
+"""What others use is told from what we use: by made-up counters, and with a real process beside us."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trtpoets.judge import bystanders
+from trtpoets.judge.bystanders import Bystanders
+
+
+def stat(busy: int, idle: int) -> str:
+    """/proc/stat of as many cores as we may use: `busy` hundredths of work in three kinds, each."""
+    cores = sorted(os.sched_getaffinity(0))
+    ticks = os.sysconf("SC_CLK_TCK")
+    user = busy * ticks // 100 - 2
+    return "cpu  9 9 9 9\n" + "".join(f"cpu{core} {user} 0 1 {idle} 7 0 1 0 0 0\n" for core in cores) + "intr 1\n"
+
+
+def test_by_made_up_counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now, own = [100.0], [5.0]
+    monkeypatch.setattr(bystanders, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(bystanders.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bystanders.time, "process_time", lambda: own[0])
+    cores = len(os.sched_getaffinity(0))
+    (tmp_path / "stat").write_text(stat(1000, 500))
+    watch = Bystanders()
+    now[0] += 0.1
+    assert watch.share() is None
+    now[0] += 9.9
+    (tmp_path / "stat").write_text(stat(1900, 600))  # 9 s a core, in 10 s
+    own[0] += 6.0 * cores
+    assert watch.share() == pytest.approx(0.3)
+    own[0] += 60.0 * cores  # the kernel's counters lag: never below nothing
+    assert watch.share() == 0.0
+
+
+def test_a_machine_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bystanders, "_STAT", tmp_path / "none")
+    watch = Bystanders()
+    watch._began -= 10
+    assert watch.share() is None
+    (tmp_path / "none").write_text("cpu  1 2 3 4\n")
+    assert Bystanders()._busy is None
+
+
+def test_a_process_beside_us_is_seen() -> None:
+    cores = len(os.sched_getaffinity(0))
+    beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.3)
+        watch = Bystanders()
+        time.sleep(0.8)
+        share = watch.share()
+    finally:
+        beside.kill()
+        beside.wait()
+    assert share is not None
+    # It may get less than a whole core where others want it too; then those are seen as well.
+    assert share > 0.6 / cores
+
+
+def test_our_own_work_is_not_others() -> None:
+    quiet = Bystanders()
+    time.sleep(0.7)
+    before = quiet.share()
+    watch = Bystanders()
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end:
+        pass
+    busy = watch.share()
+    assert before is not None
+    assert busy is not None
+    # What others do may change meanwhile, but a whole core of ours must not be taken for theirs on an idle machine.
+    if before < 0.1:
+        assert busy < before + 0.3
