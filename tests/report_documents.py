@@ -99,7 +99,7 @@ def documents(
             "contradictions": [],
         },
         "training": {
-            "config": {"steps": 400},
+            "config": {"steps": 400, "seed": 3},
             "steps": [0, 200, 400],
             "train_accuracy": [0.4, 0.8, 0.9],
             "validation_accuracy": [0.3, 0.9, 0.8],

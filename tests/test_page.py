@@ -109,6 +109,7 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "2.50×",
         "2 mistakes in 30 photos",
         "Answers that changed on the way",
+        "Of 30 photos, these runners answer otherwise than TensorFlow: onnxruntime-int8 3.",
         "Its surest mistakes",
         "Right answers",
         "trained for 400 steps in 2.5 s; step 200",
@@ -125,7 +126,7 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "e" * 64,
         "no NVIDIA driver here",
         "a processor, 2 usable cores",
-        "trtpoets run photos --name insects --backbone efficientnet_lite0",
+        "trtpoets run photos --name insects --backbone efficientnet_lite0 --steps 400 --seed 3",
     ]
     place = 0
     for part in parts:
@@ -205,7 +206,8 @@ def test_a_pretrained_network_without_photos() -> None:
     reader = read({"spec": found["spec"], "parity": found["parity"]})
     assert "Nothing was measured yet." in reader.text
     assert "its head was not trained here" in reader.text
-    assert "trtpoets pretrained efficientnet_lite0 --name insects" in reader.text
+    page = page_from_report(report_from_documents({"spec": found["spec"]}))
+    assert "<code>trtpoets pretrained efficientnet_lite0 --name insects\ntrtpoets report insects</code>" in page
     assert not reader.all("figure")
 
 

@@ -182,7 +182,7 @@ def test_words() -> None:
     assert [words.many(x, "class", "classes") for x in (1, 2000)] == ["1 class", "2,000 classes"]
     assert [words.joined(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert words.targets(["sm87", "sm80+", "sm777"]) == "Orin (sm87), Ampere and later (sm80+) and sm777"
-    assert [words.tiny(x) for x in (3.4e-7, 0.0)] == ["3.4 × 10⁻⁷", "0"]
+    assert [words.tiny(x) for x in (3.4e-7, 0.0)] == ["3.4\u00a0×\u00a010⁻⁷", "0"]
     assert words.shown("a\udcff.jpg") == "a?.jpg"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.spec import Preprocess, Resize
-from trtpoets.ship.words import many, percent, shown
+from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,16 +52,16 @@ class _Pictures:
         return uri
 
 
-def galleries_from_samples(samples: Mapping[str, Any], photos: Mapping[str, Photo]) -> list[dict[str, Any]]:
+def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> list[dict[str, Any]]:
     """Sections of tiles for the page: answers that changed, sure mistakes, right answers of every class."""
     pictures = _Pictures(photos, _BUDGET)
+    samples = report["samples"]
     changed = [(runner, change) for runner, changes in samples["changed"].items() for change in changes]
     mistakes, right = samples["mistakes"], samples["right"]
     found = [
         {
             "title": "Answers that changed on the way",
-            "note": _note(len(changed), "photo", "is answered otherwise", "are answered otherwise")
-            + " by a narrower network than by TensorFlow.",
+            "note": _changes(report),
             "tiles": [_changed(runner, change, pictures) for runner, change in changed[:_TILES]],
         },
         {
@@ -78,8 +78,11 @@ def galleries_from_samples(samples: Mapping[str, Any], photos: Mapping[str, Phot
     return [each for each in found if each["tiles"]]
 
 
-def _note(count: int, word: str, one: str, more: str) -> str:
-    return f"{many(count, word)} {one if count == 1 else more}"
+def _changes(report: Mapping[str, Any]) -> str:
+    photos = report["test_photos"]
+    counts = {runner: photos - compared["agreed"] for runner, compared in report["comparison"].items()}
+    told = joined([f"{runner} {count:,}" for runner, count in counts.items() if count])
+    return f"Of {many(photos, 'photo')}, these runners answer otherwise than TensorFlow: {told}."
 
 
 def _answered(answer: Mapping[str, Any], pictures: _Pictures) -> dict[str, Any]:
@@ -107,8 +110,8 @@ def _changed(runner: str, change: Mapping[str, Any], pictures: _Pictures) -> dic
 
 
 def _lines(lines: Iterable[str], path: str, pictures: _Pictures) -> list[str]:
-    """Without a picture, the file's name has to do."""
-    return [*lines, *([] if pictures.uri(path) else [shown(path).rsplit("/", 1)[-1]])]
+    """Without a picture, the file's name has to do, with its folder."""
+    return [*lines, *([] if pictures.uri(path) else ["/".join(shown(path).split("/")[-2:])])]
 
 
 def _jpeg(photo: Photo) -> bytes:

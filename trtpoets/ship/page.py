@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trtpoets
 from trtpoets.core.optional import needs
-from trtpoets.ship.gallery import galleries_from_samples
+from trtpoets.ship.gallery import galleries_from_report
 from trtpoets.ship.mistakes import mistakes_section
 from trtpoets.ship.sections import (
     accuracy_section,
@@ -49,7 +49,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         accuracy=accuracy_section(report),
         speed=speed_section(report),
         errors=mistakes_section(report),
-        galleries=galleries_from_samples(report["samples"], photos or {}),
+        galleries=galleries_from_report(report, photos or {}),
         training=training_section(report),
         dataset=dataset_section(report),
         precisions=_precisions(report),
@@ -172,4 +172,6 @@ def _commands(report: Mapping[str, Any]) -> list[str]:
     if not report["training"]:
         return [f"trtpoets pretrained {report['backbone']} --name {name}", f"trtpoets report {name}"]
     folder = shlex.quote(shown((report["dataset"] or {}).get("folder") or "PHOTOS"))
-    return [f"trtpoets run {folder} --name {name} --backbone {report['backbone']}"]
+    config = report["training"].get("config") or {}
+    options = "".join(f" --{word} {config[word]}" for word in ("steps", "seed") if word in config)
+    return [f"trtpoets run {folder} --name {name} --backbone {report['backbone']}{options}"]

@@ -71,7 +71,7 @@ def size(count: float | None) -> str:
 def tiny(value: float) -> str:
     """A small number in powers of ten: `3.4 × 10⁻⁷`."""
     mantissa, exponent = f"{value:.1e}".split("e")
-    return "0" if value == 0 else f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return "0" if value == 0 else f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
 def many(count: int, one: str, more: str = "") -> str:
