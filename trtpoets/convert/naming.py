@@ -111,7 +111,7 @@ def _node_names(view: GraphView, nodes: list[Any]) -> list[str]:
     for layer, operator in wanted:
         counted[layer, operator] += 1
         number = f"_{counted[layer, operator]}" if total[layer, operator] > 1 else ""
-        names.append(f"{layer}{number}/{operator}" if layer else f"{operator}{number}")
+        names.append(f"{layer}{number}/{operator}" if layer not in ("", operator) else f"{operator}{number}")
     taken = Counter(names)
     for index, name in enumerate(names):
         if taken[name] > 1:
@@ -127,7 +127,7 @@ def _layer(view: GraphView, node: Any) -> str:
         parts = [
             part for part in re.split(r"[/:]", candidate) if part and not part.isdigit() and not _NOISE.match(part)
         ]
-        while parts and (_STEPS.match(parts[-1]) or "__" in parts[-1]):
+        while len(parts) > 1 and (_STEPS.match(parts[-1]) or "__" in parts[-1]):
             parts.pop()
         if parts and "/" in candidate:
             return re.sub(r"(_\d+)+$", "", parts[-1])

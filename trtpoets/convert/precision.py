@@ -45,7 +45,8 @@ FP16_WEIGHT_ERROR = 2.0**-8
 _IN_FP32 = ("Softmax",)
 """Operators that sum exponentials: FP32 costs nothing next to the scores."""
 
-_COMPARED = 64
+_SCANNED = 64
+_COMPARED = 32
 _BATCH = 16
 
 
@@ -90,15 +91,15 @@ def fp16_from_onnx(
 ) -> tuple[OnnxModel, Fp16Notes]:
     """Write the FP16 file of an FP32 one: photos stay uint8, scores float32, the arithmetic between becomes FP16.
 
-    Every tensor's range is measured on `photos` first; a node that comes near the end of FP16's range, or whose weights
-    don't fit it, stays FP32. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
+    Every tensor's range is measured on the first 64 of `photos`; a node that comes near the end of FP16's range, or
+    whose weights don't fit it, stays FP32. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
     """
     _expect_fp32(model)
     if not photos:
         raise BadInput("there are no photos to check the range of FP16 on", hint="add photos to the training split")
     proto = check_onnx(model.path)
     view = GraphView(proto)
-    paths = [photo.path for photo in photos]
+    paths = [photo.path for photo in photos[:_SCANNED]]
     total = len(paths) + min(len(paths), _COMPARED)
     names = [name for node in view.nodes for name in node.output if view.is_float(name)]
     seen = spans(proto, names, paths, model.spec.preprocess, _BATCH, lambda done: progress("fp16", done, total))

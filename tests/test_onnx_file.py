@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.small_networks import residual_network, saved, spec
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY, check_onnx, metadata_of, open_session, read_onnx
+from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision
+
+SEGFAULTS = Path(__file__).parents[2] / "shared/examples/segfaults"
+
+
+def test_reading_what_was_written(tmp_path: Path) -> None:
+    model = saved(residual_network(), tmp_path / "fp32.onnx")
+    assert read_onnx(model.path) == OnnxModel(model.path, Precision.FP32, spec())
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 4000])
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(residual_network().SerializeToString()[:keep])  # type: ignore[attr-defined]
+    with pytest.raises(BadArtefact, match=r"cut\.onnx (is not a valid ONNX file|has no input)"):
+        check_onnx(path)
+
+
+def test_the_files_that_crash_the_parser_are_refused() -> None:
+    files = sorted(SEGFAULTS.glob("*.onnx"))
+    if not files:
+        pytest.skip(f"{SEGFAULTS} is not on this machine")
+    assert len(files) == 4
+    for file in files:
+        with pytest.raises(BadArtefact, match="is not a valid ONNX file"):
+            check_onnx(file)
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(MissingArtefact, match="is not there") as caught:
+            check_onnx(path)
+        assert "trtpoets export NAME" in caught.value.hint
+
+
+def altered(tmp_path: Path, **metadata: str) -> Path:
+    proto = residual_network()
+    kept = {**metadata_of(proto), **{key.replace("_", "."): value for key, value in metadata.items()}}
+    onnx.helper.set_model_props(proto, {key: value for key, value in kept.items() if value})
+    return saved(proto, tmp_path / "altered.onnx").path
+
+
+def test_a_file_from_elsewhere(tmp_path: Path) -> None:
+    for key in (SPEC_KEY, PRECISION_KEY):
+        with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+            read_onnx(altered(tmp_path, **{key: ""}))
+    with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+        read_onnx(altered(tmp_path, **{PRECISION_KEY: "fp4"}))
+
+
+def test_a_model_json_that_was_edited(tmp_path: Path) -> None:
+    text = spec().to_json().replace('"height": 32', '"height": 64')
+    with pytest.raises(BadArtefact, match=r"altered\.onnx says its photos are prepared by rule"):
+        read_onnx(altered(tmp_path, **{SPEC_KEY: text}))
+
+
+def test_other_names_of_input_and_output(tmp_path: Path) -> None:
+    proto = residual_network()
+    proto.graph.input[0].name = "images"  # type: ignore[attr-defined]
+    proto.graph.node[0].input[0] = "images"  # type: ignore[attr-defined]
+    with pytest.raises(BadArtefact, match=r"takes \['images'\] and gives \['scores'\], not photos and scores"):
+        read_onnx(saved(proto, tmp_path / "other.onnx").path)
+
+
+def test_a_session_from_a_file_and_from_bytes(tmp_path: Path) -> None:
+    model = saved(residual_network(), tmp_path / "fp32.onnx")
+    photos = np.zeros((2, 32, 32, 3), np.uint8)
+    first, second = (
+        open_session(source, threads=1).run(None, {INPUT_NAME: photos})[0]
+        for source in (model.path, model.path.read_bytes())
+    )
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(BadArtefact, match="ONNX Runtime can't open the graph"):
+        open_session(b"not a graph")
