@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tests.photos import photo_folder
 from tests.report_documents import LABELS, documents, measurement
+from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Photo, Split
 from trtpoets.ship import gallery, plots
 from trtpoets.ship.page import page_from_report
@@ -284,3 +286,13 @@ def test_colours_can_be_told_apart(mode: int) -> None:
     for tone in ("accent", "bad"):
         deepest = share * colours[tone] + (1 - share) * colours["card"]
         assert contrast(colours["ink"], deepest) >= 4.5, tone
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    for name in [module for module in sys.modules if module.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=f"needs {package}") as caught:
+        read(documents())
+    assert caught.value.hint == "pip install 'trtpoets[report]'"
