@@ -13,11 +13,11 @@ from typing import Any
 
 from trtpoets.convert.graph import WEIGHTED, GraphView
 
-_NOISE = re.compile(r"^(StatefulPartitionedCall|PartitionedCall|functional|model|sequential|keras_tensor)(_\d+)?$")
-_STEPS = re.compile(
-    r"^(convolution|depthwise|batchnorm|merged_input|ReadVariableOp|Relu6?|MatMul|BiasAdd|Mean|Softmax|Sigmoid|Add|AddV2|"
-    r"Mul|Sub|Cast|Pad|MaxPool2d|AvgPool|concat|truediv|Squeeze|Reshape|clip_by_value|add|mul|sub|hard_swish)(_\d+)?$"
-)
+_NOISE = re.compile(r"^(StatefulPartitionedCall|PartitionedCall|functional|model|sequential)(_\d+)*$")
+"""Parts of a TensorFlow name that say nothing about the layer."""
+
+_SCOPES = {"batchnorm", "convolution", "Cast", "clip_by_value", "hard_swish", "hard_sigmoid", "moments"}
+"""What Keras layers call groups of operators within themselves."""
 
 
 def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[str, str]) -> Any:
@@ -124,13 +124,11 @@ def _layer(view: GraphView, node: Any) -> str:
     constants = [name for name in node.input if name in view.constants]
     weights = [node.input[1]] if node.op_type in WEIGHTED and node.input[1] in view.constants else []
     for candidate in (*weights, node.name, *node.output, *(constants if node.op_type in WEIGHTED else [])):
-        parts = [
-            part for part in re.split(r"[/:]", candidate) if part and not part.isdigit() and not _NOISE.match(part)
-        ]
-        while len(parts) > 1 and (_STEPS.match(parts[-1]) or "__" in parts[-1]):
-            parts.pop()
-        if parts and "/" in candidate:
-            return re.sub(r"(_\d+)+$", "", parts[-1])
+        path = candidate.split(":")[0].split("/")
+        # The last part is the operator's.
+        layers = [part for part in path[:-1] if part not in _SCOPES and not _NOISE.match(part)]
+        if layers:
+            return re.sub(r"(_\d+)+$", "", layers[-1])
     return ""
 
 
