@@ -47,7 +47,7 @@ _IN_FP32 = ("Softmax",)
 
 _SCANNED = 64
 _COMPARED = 32
-_BATCH = 16
+_BATCH = 8
 
 
 @dataclass(frozen=True)
