@@ -8,7 +8,6 @@ in FP32, which for these networks is the preprocessing, pooling, the last layer 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,6 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, open_session
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision
-
-_log = logging.getLogger(__name__)
 
 FP16_LARGEST = 65504.0
 """The largest finite number in FP16."""
