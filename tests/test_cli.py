@@ -110,7 +110,6 @@ def test_json_is_one_document_on_stdout() -> None:
 
 def test_options_have_the_defaults_of_the_configurations() -> None:
     from trtpoets.convert.calibration import CalibrationConfig
-
     from trtpoets.convert.onnx_export import ExportConfig
     from trtpoets.core.spec import BatchRange
     from trtpoets.device.engine import EngineConfig

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trtpoets import arguments as given
-from trtpoets.core.errors import BadInput, TrtPoetsError
+from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.terminal import show_error, show_result, showing
 
@@ -338,6 +338,3 @@ def main() -> None:
     except TrtPoetsError as error:
         show_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        show_error(BadInput("interrupted; what was finished is kept", hint="the same command goes on from here"))
-        sys.exit(130)

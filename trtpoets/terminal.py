@@ -8,6 +8,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.errors import Interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -25,14 +27,17 @@ _TELL_EVERY = 5.0
 def showing() -> Iterator[Progress]:
     """Give a Progress that draws bars on a terminal, and writes a few plain lines anywhere else.
 
-    Warnings of the library are shown in between.
+    Warnings of the library are shown in between. Raises Interrupted on Ctrl-C.
     """
-    if sys.stderr.isatty():
-        with _bars() as progress:
-            yield progress
-    else:
-        with _messages(None):
-            yield _lines()
+    try:
+        if sys.stderr.isatty():
+            with _bars() as progress:
+                yield progress
+        else:
+            with _messages(None):
+                yield _lines()
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what was finished is kept", hint="the same command goes on from here") from None
 
 
 @contextmanager

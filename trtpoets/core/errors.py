@@ -11,6 +11,7 @@ TrtPoetsError
 ├── ConversionFailed     a network that can't be exported or quantised
 ├── BuildFailed          TensorRT would not build the engine
 ├── RunFailed            a runner that can't answer
+├── Interrupted          the user pressed Ctrl-C
 └── GateFailed           everything worked, and the result is not good enough
 
 Anything else that is raised is a bug of ours, and keeps its traceback.
@@ -75,6 +76,12 @@ class BuildFailed(TrtPoetsError):
 
 class RunFailed(TrtPoetsError):
     """A runner that can't answer."""
+
+
+class Interrupted(TrtPoetsError):
+    """The user pressed Ctrl-C; what was finished is kept."""
+
+    exit_code = 130
 
 
 class GateFailed(TrtPoetsError):

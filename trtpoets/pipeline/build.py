@@ -26,7 +26,7 @@ def build(
     batch: BatchRange | None = None,
     workspace_mib: int = EngineConfig.workspace_mib,
     timeout_seconds: float | None = None,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Engine, ...]:
@@ -58,7 +58,7 @@ def build(
             )
             for config in configs
         )
-    space = Workspace(engines, model)
+    space = Workspace(Path(engines), model)
     with writing(space):
         models = [onnx_in(space, precision) for precision in precisions]
         return tuple(

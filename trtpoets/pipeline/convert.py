@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,6 @@ from trtpoets.pipeline.stages import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _VERSION = 1
 """Raise it when the same classifier may give another ONNX file."""
@@ -48,7 +48,7 @@ def export(
     name: str,
     *,
     opset: int = ExportConfig.opset,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> OnnxModel:
@@ -56,7 +56,7 @@ def export(
 
     Raises ConversionFailed when any score differs by more than 1e-4: nothing later is built on such a file.
     """
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     out = space.onnx(Precision.FP32)
     with writing(space):
         key = hash_of([_VERSION, classifier_key(space), opset])
@@ -74,7 +74,7 @@ def quantize(
     *,
     precisions: Sequence[Precision] = (Precision.FP16, Precision.INT8),
     calibration: CalibrationConfig | None = None,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[OnnxModel, ...]:
@@ -82,7 +82,7 @@ def quantize(
 
     Raises BadInput when there are no photos: made-up ranges would give made-up answers.
     """
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     calibration = calibration or CalibrationConfig()
     makers = {Precision.FP16: _fp16, Precision.INT8: _int8}
     if Precision.FP32 in precisions:

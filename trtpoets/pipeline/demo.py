@@ -29,14 +29,14 @@ defective: 1). Cells in between are left out.
 """
 
 
-def solar_cells(folder: Path | None = None, *, quick: bool = False, progress: Progress = silent) -> Path:
+def solar_cells(folder: Path | str | None = None, *, quick: bool = False, progress: Progress = silent) -> Path:
     """Write the photos as folder/{mono,poly}-{ok,defective}/*.png; returns the folder.
 
     Photos that are there already stay. Raises MissingDependency without the package elpv-dataset.
     """
     with needs("demo", reason="the demonstration"):
         import elpv_dataset
-    folder = folder or Path("solar-cells-quick" if quick else "solar-cells")
+    folder = Path(folder or ("solar-cells-quick" if quick else "solar-cells"))
     source = Path(elpv_dataset.__file__).parent / "data"
     cells = _sure_cells(source / "labels.csv", QUICK_PHOTOS if quick else None)
     for done, (file, label) in enumerate(cells, 1):

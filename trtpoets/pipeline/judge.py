@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
@@ -26,7 +27,6 @@ from trtpoets.pipeline.stages import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
 
@@ -47,7 +47,7 @@ class Skipped:
 def evaluate(
     name: str,
     *,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> Mapping[str, Any]:
@@ -55,7 +55,7 @@ def evaluate(
 
     Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...]}.
     """
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
         photos = _test_photos(space)
@@ -83,7 +83,7 @@ def bench(
     name: str,
     config: BenchConfig | None = None,
     *,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = True,
     progress: Progress = silent,
 ) -> Mapping[str, Any]:
@@ -92,7 +92,7 @@ def bench(
     Returns the details of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
     """
     config = config or BenchConfig()
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
         photos = _test_photos(space)

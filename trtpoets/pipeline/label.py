@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,6 @@ from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_mo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from trtpoets.core.spec import Classifier, Engine, OnnxModel
     from trtpoets.device.runners.base import Runner
@@ -31,19 +31,22 @@ class Answer:
     scores: tuple[float, ...]
 
 
-def label(name: str, photos: Sequence[Path], *, top: int = 5, engines: Path = ENGINES) -> tuple[Answer, ...]:
+def label(
+    name: str, photos: Sequence[Path | str], *, top: int = 5, engines: Path | str = ENGINES
+) -> tuple[Answer, ...]:
     """Label photo files. The runner is the first that works here: engines, then ONNX, then TensorFlow.
 
     Raises BadPhoto for a file that can't be decoded, before any answer is given.
     """
     if not photos:
         raise BadInput("no photo to label", hint=f"trtpoets label {name} PHOTO...")
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     spec = classifier_in(space).spec
-    batch = [photo_to_array(photo, spec.preprocess) for photo in photos]
+    paths = [Path(photo) for photo in photos]
+    batch = [photo_to_array(photo, spec.preprocess) for photo in paths]
     with _best_runner(space) as runner:
         scores = np.concatenate([runner.infer(one[None]) for one in batch])
-    return tuple(_answer(photo, runner.name, row, spec.labels, top) for photo, row in zip(photos, scores, strict=True))
+    return tuple(_answer(photo, runner.name, row, spec.labels, top) for photo, row in zip(paths, scores, strict=True))
 
 
 def _answer(photo: Path, runner: str, scores: np.ndarray, labels: Sequence[str], top: int) -> Answer:

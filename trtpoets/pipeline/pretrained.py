@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, hash_of
@@ -13,9 +13,6 @@ from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named, weight
 from trtpoets.train.classifier import imagenet_classifier, load_classifier
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.networks import network_from_backbone
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _VERSION = 1
 """Raise it when the same weights may give another classifier."""
@@ -30,9 +27,9 @@ def pretrained(
     backbone: str,
     name: str,
     *,
-    photos: Path | None = None,
+    photos: Path | str | None = None,
     weights: Path | None = None,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
@@ -43,12 +40,12 @@ def pretrained(
     """
     chosen = backbone_named(backbone)
     chosen = replace(chosen, preprocess=chosen.published_preprocess)
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     identity = weights_id(chosen, weights)
     key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
     with writing(space):
         if photos is not None:
-            dataset = dataset_from_folder(photos, DatasetConfig(), progress)
+            dataset = dataset_from_folder(Path(photos), DatasetConfig(), progress)
             details = {**dataset.to_dict(), "counts": dataset.counts}
             seal_card(space.dataset, key=dataset.hash, files=[], details=details)
         if not force and open_card(card_of(space.classifier), key) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _VERSION = 1
 """Raise it when the same photos and configuration may give another classifier."""
@@ -44,11 +44,11 @@ class RetrainConfig:
 
 
 def retrain(
-    photos: Path,
+    photos: Path | str,
     name: str,
     config: RetrainConfig | None = None,
     *,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
@@ -58,11 +58,11 @@ def retrain(
     configuration are those of the classifier that is there, unless `force`.
     """
     config = config or RetrainConfig()
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     backbone = _backbone_of(config)
     weights = weights_id(backbone, config.weights)
     with writing(space):
-        dataset = dataset_from_folder(photos, config.dataset, progress)
+        dataset = dataset_from_folder(Path(photos), config.dataset, progress)
         key = hash_of(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
         )
@@ -75,9 +75,9 @@ def retrain(
     return classifier
 
 
-def training_of(name: str, *, engines: Path = ENGINES) -> Mapping[str, Any]:
+def training_of(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
     """How the classifier was trained: the details of engines/<name>/training.json. Raises MissingArtefact."""
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     details = open_card(space.training)
     if details is None:
         raise MissingArtefact(f"{name} was not retrained", hint=f"trtpoets retrain PHOTOS --name {name}")

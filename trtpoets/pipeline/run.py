@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration import CalibrationConfig
@@ -22,7 +23,6 @@ from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ class RunConfig:
 
 
 def run(
-    photos: Path,
+    photos: Path | str,
     name: str,
     config: RunConfig | None = None,
     *,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> Mapping[str, Any]:
@@ -53,7 +53,7 @@ def run(
     the report says why; every other failure ends the run, and what was made stays.
     """
     config = config or RunConfig()
-    with writing(Workspace(engines, name)):
+    with writing(Workspace(Path(engines), name)):
         retrain(photos, name, config.retrain, engines=engines, force=force, progress=progress)
         export(name, engines=engines, force=force, progress=progress)
         quantize(name, calibration=config.calibration, engines=engines, force=force, progress=progress)
@@ -77,11 +77,11 @@ def run(
 
 def demo(
     name: str = "demo",
-    photos: Path | None = None,
+    photos: Path | str | None = None,
     *,
     quick: bool = False,
     config: RunConfig | None = None,
-    engines: Path = ENGINES,
+    engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> Mapping[str, Any]:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def report(name: str, *, engines: Path = ENGINES) -> Mapping[str, Any]:
+def report(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
     """Write engines/<name>/report.json and report.html from what the stages left; returns the former."""
-    space = Workspace(engines, name)
+    space = Workspace(Path(engines), name)
     with writing(space):
         documents = _documents(space)
         value = report_from_documents(documents)
