@@ -100,7 +100,7 @@ def metadata_of_spec(spec: ModelSpec, precision: Precision) -> dict[str, str]:
 def _serve_signature(classifier: Classifier) -> Any:
     """The SavedModel's `serve` signature. Raises MissingArtefact, or BadArtefact when it doesn't fit model.json."""
     folder, spec = classifier.saved_model, classifier.spec
-    hint = "train again: trtpoets train NAME --force"
+    hint = "train again: trtpoets retrain PHOTOS --name NAME --force"
     if not (folder / "saved_model.pb").is_file():
         raise MissingArtefact(f"{folder} is not a SavedModel", hint=hint)
     tf = tensorflow()
