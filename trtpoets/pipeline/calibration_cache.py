@@ -1,0 +1,44 @@
+"""The ranges of a run as a TensorRT calibration cache."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from trtpoets.convert.calibration import Ranges
+from trtpoets.convert.calibration_cache import TENSORRT, CalibrationCache, cache_from_ranges, header_of
+from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.spec import Precision
+from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
+
+_log = logging.getLogger(__name__)
+
+
+def check_tensorrt(tensorrt: str) -> None:
+    """Raise BadInput unless calibration caches exist for this version of TensorRT. Cheap: call it before long work."""
+    header_of(tensorrt)
+
+
+def calibration_cache(
+    name: str, out: Path | str, *, tensorrt: str = TENSORRT, engines: Path | str = ENGINES
+) -> CalibrationCache:
+    """Write the ranges of engines/<name>/int8.onnx to `out`, for `trtexec --onnx=fp32.onnx --int8 --calib=<out>`.
+
+    `tensorrt` is the version that shall read it: TensorRT ignores a cache of another. Raises MissingArtefact before
+    `quantize` has written int8.onnx, BadInput for a version without such caches.
+    """
+    space = Workspace(Path(engines), name)
+    with writing(space):
+        fp32 = onnx_in(space, Precision.FP32)
+        card, ranges = open_card(card_of(space.onnx(Precision.INT8))), open_card(space.ranges)
+        if card is None or ranges is None:
+            raise MissingArtefact(
+                f"{name} has no ranges for a calibration cache yet", hint=f"trtpoets quantize {name} --precision int8"
+            )
+        cache = cache_from_ranges(fp32, Ranges.from_dict(ranges), Path(out), tensorrt, card["notes"]["in_float"])
+    _log.info(
+        "%s: %d tensors, for TensorRT %s and fp32.onnx; %d have no range: they lie inside fused kernels, or stay float",
+        *(out, len(cache.scales), tensorrt, len(cache.without)),
+    )
+    return cache
