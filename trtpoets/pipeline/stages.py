@@ -60,8 +60,11 @@ def has_dataset(space: Workspace) -> bool:
 def classifier_in(space: Workspace) -> Classifier:
     """The trained classifier. Raises MissingArtefact when there is none, or it is not whole."""
     if open_card(card_of(space.classifier)) is None:
+        changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
         raise MissingArtefact(
-            f"{space.folder} holds no trained classifier",
+            f"{space.classifier} was changed after it was trained"
+            if changed
+            else f"{space.folder} holds no trained classifier",
             hint=f"trtpoets retrain PHOTOS --name {space.name}",
         )
     return load_classifier(space.classifier)
