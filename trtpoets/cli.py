@@ -185,18 +185,24 @@ def quantize(
     method: given.Method = None,
     photos: Annotated[int, typer.Option("--photos", min=1, help="How many training photos to calibrate with.")] = 256,
     seed: given.Seed = 0,
+    calibration_cache: given.CalibrationCache = None,
+    tensorrt: given.CacheVersion = "10.3.0",
     engines: given.Engines = ENGINES,
     force: given.Force = False,
     as_json: given.Json = False,
 ) -> None:
     """Write FP16 and INT8 ONNX files, calibrated on training photos."""
+    from trtpoets.pipeline import calibration_cache as caches
     from trtpoets.pipeline.convert import quantize as work
     from trtpoets.pipeline.options import calibration_config
 
     chosen = tuple(precisions or (Precision.FP16, Precision.INT8))
     config = calibration_config(photos, method, seed)
+    caches.check_tensorrt(tensorrt)
     with showing() as progress:
         models = work(name, precisions=chosen, calibration=config, engines=engines, force=force, progress=progress)
+        if calibration_cache is not None:
+            caches.calibration_cache(name, calibration_cache, tensorrt=tensorrt, engines=engines)
     show_result("onnx", models, as_json)
 
 
