@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trtpoets.core.spec import Flavour, Resize
+from trtpoets.core.spec import Flavour, Precision, Resize
 
 
 class FlavourChoice(str, Enum):
@@ -24,6 +24,15 @@ class FlavourChoice(str, Enum):
         return None if self is FlavourChoice.AUTO else Flavour(self.value)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from trtpoets import __version__
+
+        typer.echo(f"trtpoets {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")]
 Name = Annotated[str, typer.Argument(help="The name of a run: a folder under engines/.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
 Photos = Annotated[Path, typer.Argument(help="A folder of folders of photos; a folder's name is its label.")]
@@ -56,6 +65,20 @@ Opset = Annotated[int, typer.Option(min=13, max=21, help="ONNX operator set; 17 
 CalibrationCache = Annotated[Path | None, typer.Option(help="Also write INT8 ranges here, for trtexec --calib.")]
 CacheVersion = Annotated[str, typer.Option("--tensorrt", help="Who reads that file: TensorRT 8 to 10.")]
 Method = Annotated[str | None, typer.Option(help="How ranges are read: minmax, entropy or percentile.")]
+NarrowPrecisions = Annotated[
+    list[Precision] | None, typer.Option("--precision", help="fp16 or int8 (repeatable; default both).")
+]
+Precisions = Annotated[
+    list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default all).")
+]
+MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(help="A gate: percent of answers like TensorFlow's. Where photos are too few to tell: a warning."),
+]
+GateRunners = Annotated[
+    list[str] | None, typer.Option("--runner", help="What the gate judges (repeatable; default FP16 and INT8).")
+]
 WorkspaceMib = Annotated[int, typer.Option(help="Memory that TensorRT may use while building, in MiB.")]
 Timeout = Annotated[float | None, typer.Option(help="Give up after so many seconds.")]
 Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]

@@ -179,9 +179,7 @@ def export(
 @app.command()
 def quantize(
     name: given.Name,
-    precisions: Annotated[
-        list[Precision] | None, typer.Option("--precision", help="fp16 or int8 (repeatable; default both).")
-    ] = None,
+    precisions: given.NarrowPrecisions = None,
     method: given.Method = None,
     photos: Annotated[int, typer.Option("--photos", min=1, help="How many training photos to calibrate with.")] = 256,
     seed: given.Seed = 0,
@@ -209,9 +207,7 @@ def quantize(
 @app.command()
 def build(
     model: Annotated[str, typer.Argument(help="The name of a run, or an ONNX file that trtpoets wrote.")],
-    precisions: Annotated[
-        list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default all).")
-    ] = None,
+    precisions: given.Precisions = None,
     flavour: given.FlavourOption = given.FlavourChoice.AUTO,
     targets: given.Targets = None,
     batch: given.Batch = "1:8:32",
@@ -243,14 +239,25 @@ def build(
 
 @app.command()
 def evaluate(
-    name: given.Name, engines: given.Engines = ENGINES, force: given.Force = False, as_json: given.Json = False
+    name: given.Name,
+    max_drop: given.MaxDrop = None,
+    min_agreement: given.MinAgreement = None,
+    runners: given.GateRunners = None,
+    engines: given.Engines = ENGINES,
+    force: given.Force = False,
+    as_json: given.Json = False,
 ) -> None:
     """Judge every runner on held-out photos, beside TensorFlow."""
     from trtpoets.pipeline.judge import evaluate as work
+    from trtpoets.pipeline.judge import require_gate
+    from trtpoets.pipeline.options import gate_config
 
+    gate = gate_config(max_drop, min_agreement, runners)
     with showing() as progress:
-        evaluation = work(name, engines=engines, force=force, progress=progress)
+        evaluation = work(name, gate, engines=engines, force=force, progress=progress)
     show_result("evaluation", evaluation, as_json)
+    if gate:
+        require_gate(name, evaluation)
 
 
 @app.command()
@@ -322,18 +329,8 @@ def doctor(as_json: given.Json = False) -> None:
     show_result("doctor", work(), as_json)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from trtpoets import __version__
-
-        typer.echo(f"trtpoets {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def program(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
-) -> None:
+def program(version: given.Version = False) -> None:
     """From a folder of labelled photos to a verified TensorRT engine."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
@@ -35,6 +37,8 @@ _VERSION = 1
 
 Artefact = Classifier | OnnxModel | Engine
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -46,6 +50,7 @@ class Skipped:
 
 def evaluate(
     name: str,
+    gate: GateConfig | None = None,
     *,
     engines: Path | str = ENGINES,
     force: bool = False,
@@ -53,7 +58,9 @@ def evaluate(
 ) -> Mapping[str, Any]:
     """Score the test photos with TensorFlow, every ONNX file and every engine that can run here.
 
-    Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...]}.
+    Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...]}, and "gate" when
+    one is set, now or before on the same scores. A gate that fails is told there and raises nothing:
+    `require_gate` does. One that can't tell is a warning.
     """
     space = Workspace(Path(engines), name)
     with writing(space):
@@ -61,22 +68,40 @@ def evaluate(
         photos = _test_photos(space)
         key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos]])
         known = None if force else open_card(space.evaluation, key)
-        if known is not None:
-            return known
-        scores, skipped = _scores(artefacts, photos, progress)
-        labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
-        reference = scores["tensorflow"]
-        details = {
-            "evaluations": [
-                evaluation_from_scores(
-                    runner, each, photos, labels, None if runner == "tensorflow" else reference
-                ).to_dict()
-                for runner, each in scores.items()
-            ],
-            "skipped": [vars(each) for each in dict.fromkeys(skipped)],
-        }
-        seal_card(space.evaluation, key=key, files=[], details=details)
+        details = known if known is not None else _evaluated(artefacts, photos, progress)
+        if gate is not None:
+            details = {**details, "gate": _gate(details, gate)}
+        if details is not known:
+            seal_card(space.evaluation, key=key, files=[], details=details)
     return details
+
+
+def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
+    """Raise GateFailed when the gate in what `evaluate` returned failed. No gate is no failure, nor is a doubt."""
+    require_passed(evaluation.get("gate"), name)
+
+
+def _evaluated(artefacts: Sequence[Artefact], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
+    scores, skipped = _scores(artefacts, photos, progress)
+    labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
+    reference = scores["tensorflow"]
+    return {
+        "evaluations": [
+            evaluation_from_scores(
+                runner, each, photos, labels, None if runner == "tensorflow" else reference
+            ).to_dict()
+            for runner, each in scores.items()
+        ],
+        "skipped": [vars(each) for each in dict.fromkeys(skipped)],
+    }
+
+
+def _gate(details: Mapping[str, Any], config: GateConfig) -> dict[str, Any]:
+    """The gate's judgement as JSON; what it can't tell is said as a warning."""
+    found = gate_from_evaluations(details["evaluations"], config).to_dict()
+    for text in unknowns(found):
+        _log.warning("the gate is not sure: %s", text)
+    return found
 
 
 def bench(

@@ -8,6 +8,7 @@ from trtpoets.convert.calibration import CalibrationConfig, Method
 from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import BatchRange, Flavour, Resize
 from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
@@ -61,6 +62,15 @@ def calibration_config(photos: int, method: str | None, seed: int) -> Calibratio
 def bench_config(batches: Sequence[int] | None, seconds: float, threads: int) -> BenchConfig:
     """The configuration of `bench`."""
     return BenchConfig(batches=tuple(batches or BenchConfig.batches), min_seconds=seconds, threads=threads)
+
+
+def gate_config(
+    max_drop: float | None, min_agreement: float | None, runners: Sequence[str] | None
+) -> GateConfig | None:
+    """The gate of `evaluate`, or None when no part of one is given. Raises BadInput for runners without a limit."""
+    if max_drop is None and min_agreement is None and not runners:
+        return None
+    return GateConfig(max_drop, min_agreement, tuple(runners or ()))
 
 
 def batch_range(text: str) -> BatchRange:
