@@ -8,6 +8,7 @@ one answer lost, Wilson's interval keeps within the limit.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -93,7 +94,8 @@ class Gate:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        value: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return value
 
 
 def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: GateConfig) -> Gate:
@@ -206,7 +208,7 @@ def _drop(evaluation: Mapping[str, Any], limit: float) -> Check:
     needed = photos_for_share(limit)
     if compared["accuracy_change"] is None:
         return Check("drop", Outcome.UNKNOWN, limit, None, None, None, photos, needed)
-    measured, low, high = -compared["accuracy_change"], -compared["change_high"], -compared["change_low"]
+    measured, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
     # Shares are quotients of whole numbers: a drop of exactly the limit is allowed, whatever its last bit says.
     misses = measured > limit and not math.isclose(measured, limit, rel_tol=1e-9)
     # The bootstrap of a handful of photos is too sure of itself; the exact test is not.

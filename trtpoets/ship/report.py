@@ -53,6 +53,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "parity": found.get("parity"),
         "quantisation": found.get("quantisation") or {},
         **judged(evaluations),
+        "gate": (found.get("evaluation") or {}).get("gate"),
         "engines": [_engine(card) for card in found.get("engines") or []],
         "benchmarks": benchmark.get("measurements") or [],
         "benchmark": {word: benchmark[word] for word in ("config", "photos", "conditions") if word in benchmark},

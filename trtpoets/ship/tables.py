@@ -9,6 +9,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.spec import Engine, Split
+from trtpoets.judge.gate import Outcome
+from trtpoets.ship.gate import gate_limits, gate_rows
 from trtpoets.ship.report import judged, report_from_documents
 from trtpoets.ship.words import interval, many, milliseconds, percent, seconds, shown, size, targets
 
@@ -151,7 +153,36 @@ def _report(report: Mapping[str, Any]) -> list[Any]:
 
 
 def _evaluation(details: Mapping[str, Any]) -> list[Any]:
-    return [accuracy_table(judged(details["evaluations"])), *_skipped(details.get("skipped", []))]
+    parts: list[Any] = [accuracy_table(judged(details["evaluations"])), *_gate(details)]
+    return [*parts, *_skipped(details.get("skipped", []))]
+
+
+def _gate(details: Mapping[str, Any]) -> list[Any]:
+    """The gate, and the photos that its failed runners answer otherwise than TensorFlow."""
+    gate = details.get("gate")
+    if not gate:
+        return []
+    parts = [table(["runner", "", "measured"], gate_rows(gate), f"The gate: {gate_limits(gate)}")]
+    failed = [each["runner"] for each in gate["runners"] if each["outcome"] == Outcome.FAILED]
+    for each in details["evaluations"]:
+        if each["runner"] in failed and each["comparison"]["changed"]:
+            parts.append(_changed(each["runner"], each["photos"], each["comparison"]))
+    return parts
+
+
+def _changed(runner: str, photos: int, comparison: Mapping[str, Any]) -> Any:
+    rows: _Rows = [
+        (
+            "/".join(PurePath(change["path"]).parts[-2:]),
+            f"{change['reference']} {percent(change['reference_score'])}",
+            f"{change['predicted']} {percent(change['score'])}",
+        )
+        for change in comparison["changed"][:_LISTED]
+    ]
+    count = photos - comparison["agreed"]
+    if count > len(rows):
+        rows.append((f"… and {count - len(rows):,} more", "", ""))
+    return table(["photo", "TensorFlow", runner], rows, f"{many(count, 'answer')} changed")
 
 
 def _benchmark(details: Mapping[str, Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.ship.gate import gate_sentence
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, points, targets
 
 if TYPE_CHECKING:
@@ -23,9 +24,13 @@ _LIKELY = 0.05
 
 
 def verdict_from_report(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Sentences in order of importance: [{"about": "accuracy" | "precision" | "speed" | "engines", "text": ...}]."""
+    """Sentences in order of importance: [{"about": ..., "text": ...}].
+
+    `about` is accuracy, precision, gate, recommended, speed or engines.
+    """
     said = [("accuracy", _accuracy(report))]
     said += [("precision", _precision(report, runner)) for runner in narrow_runners(report)]
+    said += [("gate", gate_sentence(report.get("gate"))), ("recommended", _recommended(report))]
     said += [("speed", _speed(report)), ("engines", _engines(report))]
     return [{"about": about, "text": text} for about, text in said if text]
 
@@ -76,6 +81,14 @@ def _precision(report: Mapping[str, Any], runner: str) -> str:
     return (
         f"{alike}; its accuracy changes by {points(change)} points ({traded}: {chance}, p = {compared['p_value']:.2g})."
     )
+
+
+def _recommended(report: Mapping[str, Any]) -> str:
+    """What quantize advised against, from the validation photos."""
+    found = (report["quantisation"].get("int8") or {}).get("recommended") or {}
+    if found.get("precision") in (None, "int8"):
+        return ""
+    return f"Ship {found['precision'].upper()} instead of INT8: {found['why']}."
 
 
 def _speed(report: Mapping[str, Any]) -> str:
