@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trtpoets
 from trtpoets.core.optional import needs
 from trtpoets.ship.gallery import galleries_from_report
+from trtpoets.ship.int8 import int8_section
 from trtpoets.ship.mistakes import mistakes_section
 from trtpoets.ship.sections import (
     accuracy_section,
@@ -53,6 +54,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         training=training_section(report),
         dataset=dataset_section(report),
         precisions=_precisions(report),
+        int8=int8_section(report),
         engines=engines_section(report),
         skipped=[(each["what"], each["why"]) for each in report["skipped"]],
         absent=[(each["what"], each["why"]) for each in report["absent"]],
@@ -96,7 +98,7 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _precisions(report: Mapping[str, Any]) -> list[str]:
-    """What export and quantisation did to the network, in sentences."""
+    """What export and FP16 did to the network, in sentences."""
     parity, notes = report["parity"], report["quantisation"]
     told = []
     if parity:
@@ -112,22 +114,6 @@ def _precisions(report: Mapping[str, Any]) -> list[str]:
             f"FP16: scores differ from FP32's by at most {tiny(fp16['max_abs'])} on "
             f"{many(fp16['compared'], 'calibration photo')}; {kept}."
         )
-    if notes.get("int8"):
-        int8 = notes["int8"]
-        kept = _kept(int8["in_float"], "stayed in float", "nothing was left in float")
-        told.append(
-            f"INT8: {percent(int8['share'])} of the multiply-adds, in {int8['convolutions_int8']} of "
-            f"{many(int8['convolutions'], 'convolution')} and {int8['products_int8']} of "
-            f"{many(int8['products'], 'matrix product')}; {kept}."
-        )
-        calibration = int8.get("calibration")
-        if calibration:
-            photos = sum(calibration["per_class"].values())
-            told.append(
-                f"Its ranges come from {many(photos, 'training photo')} of "
-                f"{many(len(calibration['per_class']), 'class', 'classes')}, by the method "
-                f"{calibration['method']}. None of them is a test photo."
-            )
     return told
 
 

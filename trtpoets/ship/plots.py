@@ -143,6 +143,26 @@ def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[f
     return _svg(f"curves-{word}", 2.9, draw)
 
 
+def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
+    """A line over the layers in their order, dB at each; `hollow` marks dots to be drawn empty."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.plot(range(1, len(decibels) + 1), decibels, color=_ACCENT, linewidth=1)
+        for empty in (False, True):
+            chosen = [(at, db) for at, (db, each) in enumerate(zip(decibels, hollow, strict=True), 1) if each is empty]
+            colour = _SECOND if empty else _ACCENT
+            places, values = [at for at, _ in chosen], [db for _, db in chosen]
+            axes.plot(places, values, "o", color=colour, markersize=4, fillstyle="none" if empty else "full")
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_ylim(min(0.0, *decibels), 1.08 * max(1.0, *decibels))
+        axes.set_xlabel("layer, from the photos to the scores")
+        axes.set_title("signal to quantisation noise, dB")
+
+    return _svg("layers", 2.6, draw)
+
+
 def _svg(name: str, height: float, draw: Callable[[Any], None]) -> str:
     """Draw on a figure of its own, without pyplot's global state, and make it a citizen of the page."""
     with needs("report", reason="drawing plots"):

@@ -1,0 +1,140 @@
+"""The page's section on INT8: what the notes hold is shown, what they lack is left out, nothing is made up."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.report_documents import documents, measurement
+from tests.test_page import HOSTILE, Reader
+from trtpoets.ship import plots
+from trtpoets.ship.int8 import int8_section
+from trtpoets.ship.page import page_from_report
+from trtpoets.ship.report import report_from_documents
+
+
+def fidelity(decibels: float, agreement: float) -> dict[str, Any]:
+    return {
+        "photos": 128,
+        "features_db": decibels,
+        "scores_db": decibels + 3,
+        "agreement": agreement,
+        "distance": 0.01,
+    }
+
+
+def full() -> dict[str, Any]:
+    """Documents of a run whose quantisation noted everything."""
+    found = documents()
+    found["quantisation"]["int8"] |= {
+        "plain": fidelity(9.3, 0.92),
+        "corrected": fidelity(17.0, 0.96),
+        "final": fidelity(23.4, 1.0),
+        "layers_db": {"stem": 200.0, "node 0": 41.0, "block": 30.5, "node 1": 22.25, "top": 23.4},
+    }
+    found["quantisation"]["int8"]["calibration"]["trials"] = {
+        "minmax": fidelity(10.4, 0.95),
+        "percentile": fidelity(17.0, 0.96),
+    }
+    return found
+
+
+def text_of(found: dict[str, Any]) -> str:
+    return Reader(page_from_report(report_from_documents(found))).text.replace("\u00a0", " ")
+
+
+def test_everything_that_was_noted_is_told() -> None:
+    text = text_of(full())
+    parts = [
+        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
+        "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
+        "minmax 95.0 % and 10.4 dB and percentile 96.0 % and 17.0 dB",
+        "Beside FP32 on 128 validation photos",
+        "pairs alone 9.3 dB 12.3 dB 92.0 %",
+        "biases corrected 17.0 dB 20.0 dB 96.0 %",
+        "as written 23.4 dB 26.4 dB 100 %",
+        "signal to quantisation noise, dB",
+        "9 layers in float, and why",
+        "node 8: why",
+    ]
+    place = text.index("INT8: 99.1")
+    for part in parts:
+        assert part in text[place:], part
+        place = text.index(part, place)
+
+
+def test_the_plot_can_be_read_without_seeing() -> None:
+    report = report_from_documents(full())
+    section = int8_section(report)
+    assert section is not None
+    ((picture, alt, caption),) = section["plots"]
+    assert alt.endswith("of 4 layers, in the network's order: lowest 22.2 dB at node 1, 23.4 dB at the end")
+    assert "Hollow" in caption
+    assert "currentColor" in picture
+    assert not re.search(r"#[0-9a-f]{6}", picture)
+
+
+def test_hollow_dots_are_the_layers_in_float() -> None:
+    def dots(hollow: list[bool]) -> int:
+        picture = plots.layers_plot([10.0, 20.0, 15.0], hollow)
+        return len(re.findall(r"<use [^>]*var\(--second\)", picture))
+
+    assert [dots([False] * 3), dots([True, False, True]), dots([True] * 3)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("word", ["plain", "corrected", "final", "layers_db", "calibration"])
+def test_what_was_not_noted_is_left_out(word: str) -> None:
+    found = full()
+    del found["quantisation"]["int8"][word]
+    text = text_of(found)
+    assert "INT8: 99.1 % of the multiply-adds" in text
+    gone = {
+        "plain": "pairs alone",
+        "corrected": "biases corrected",
+        "final": "as written",
+        "layers_db": "Hollow",
+        "calibration": "by the method",
+    }
+    assert gone[word] not in text
+
+
+def test_notes_of_before_give_no_table_and_no_plot() -> None:
+    section = int8_section(report_from_documents(documents()))
+    assert section is not None
+    assert section["rows"] == []
+    assert section["plots"] == []
+    assert int8_section(report_from_documents({})) is None
+
+
+def test_onnx_runtimes_speed_is_no_engines() -> None:
+    found = full()
+    assert "is no measure of an INT8 engine's" not in text_of(found)
+    found["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 1, 20.0, 0.5))
+    assert "the speed of onnxruntime-int8 is no measure of an INT8 engine's." in text_of(found)
+
+
+def test_nothing_in_float_and_many_classes() -> None:
+    found = full()
+    notes = found["quantisation"]["int8"]
+    notes["in_float"] = {}
+    notes["calibration"]["per_class"] = {f"class {i}": 1 + i % 2 for i in range(100)}
+    text = text_of(found)
+    assert "nothing was left in float" in text
+    assert "150 training photos of 100 classes (1 to 2 each)" in text
+    assert "in float, and why" not in text
+
+
+def test_names_of_layers_and_classes_are_text() -> None:
+    found = full()
+    notes = found["quantisation"]["int8"]
+    notes["in_float"] = dict.fromkeys(HOSTILE, "<b>why</b>")
+    notes["layers_db"] = {name: float(i) for i, name in enumerate(HOSTILE)}
+    notes["calibration"]["per_class"] = dict.fromkeys(HOSTILE, 2)
+    page = page_from_report(report_from_documents(found))
+    page.encode("utf-8")
+    reader = Reader(page)
+    assert not reader.all("script")
+    assert not reader.all("img")
+    assert "<b>why</b>" in reader.text

@@ -1,0 +1,129 @@
+"""A report -> the page's section on INT8: how much of it there is, what it costs, and what stayed out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.ship.plots import layers_plot
+from trtpoets.ship.words import joined, many, percent, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Section = dict[str, Any]
+
+_EQUAL_DB = 200.0
+"""What is said of layers that give the same numbers as FP32: they are not drawn."""
+
+_CLASSES = 8
+"""At most this many classes are named with their photos."""
+
+_STAGES = {
+    "plain": "pairs alone",
+    "corrected": "biases corrected",
+    "final": "as written",
+}
+
+
+def int8_section(report: Mapping[str, Any]) -> Section | None:
+    """What quantisation noted about int8.onnx; parts that an earlier version did not note are left out."""
+    notes = report["quantisation"].get("int8")
+    if not notes:
+        return None
+    told = [_share(notes), *_calibration(notes.get("calibration") or {}), _unfused(report)]
+    rows = _fidelity(notes)
+    return {
+        "notes": [sentence for sentence in told if sentence],
+        "columns": [("", ""), ("features, dB", "number"), ("scores, dB", "number"), ("agreement", "number")],
+        "caption": _caption(notes),
+        "rows": rows if len(rows) > 1 else [],
+        "plots": _plots(notes),
+        "lists": _in_float(notes),
+    }
+
+
+def _share(notes: Mapping[str, Any]) -> str:
+    return (
+        f"INT8: {percent(notes['share'])} of the multiply-adds, in {notes['convolutions_int8']} of "
+        f"{many(notes['convolutions'], 'convolution')} and {notes['products_int8']} of "
+        f"{many(notes['products'], 'matrix product')}; "
+        + (
+            f"{many(len(notes['in_float']), 'layer')} stayed in float."
+            if notes["in_float"]
+            else "nothing was left in float."
+        )
+    )
+
+
+def _calibration(calibration: Mapping[str, Any]) -> list[str]:
+    """Where the ranges come from: photos, classes and method, and what the other methods would have given."""
+    counts = calibration.get("per_class")
+    if not counts:
+        return []
+    each = f"{min(counts.values())} to {max(counts.values())} each"
+    if len(counts) <= _CLASSES:
+        each = joined([f"{shown(label)} {count}" for label, count in counts.items()])
+    said = (
+        f"Its ranges come from {many(sum(counts.values()), 'training photo')} of "
+        f"{many(len(counts), 'class', 'classes')} ({each}), by the method {calibration['method']}. "
+        "None of them is a test photo."
+    )
+    trials = calibration.get("trials") or {}
+    if len(trials) < 2:
+        return [said]
+    tried = [f"{name} {percent(found['agreement'])} and {_db(found['features_db'])}" for name, found in trials.items()]
+    return [said, f"Each method was tried on validation photos (agreement with FP32, features): {joined(tried)}."]
+
+
+def _unfused(report: Mapping[str, Any]) -> str:
+    """A caution, where ONNX Runtime's INT8 was timed."""
+    if not any(row["runner"] == "onnxruntime-int8" for row in report["benchmarks"]):
+        return ""
+    return (
+        "ONNX Runtime on a processor runs every Q/DQ pair as an operation of its own, where TensorRT fuses it into a "
+        "kernel: the speed of onnxruntime-int8 is no measure of an INT8 engine's."
+    )
+
+
+def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
+    """One row for each state of the network that was held against FP32, where noted."""
+    rows = []
+    for stage, what in _STAGES.items():
+        found = notes.get(stage)
+        if found:
+            cells = [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]
+            rows.append({"cells": cells, "mark": "best" if stage == "final" else ""})
+    return rows
+
+
+def _caption(notes: Mapping[str, Any]) -> str:
+    photos = (notes.get("final") or {}).get("photos")
+    on = f" on {many(photos, 'validation photo')}" if photos else ""
+    return f"Beside FP32{on}: signal to quantisation noise, and how often the first answer is the same."
+
+
+def _plots(notes: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    layers = {name: value for name, value in (notes.get("layers_db") or {}).items() if value < _EQUAL_DB}
+    if len(layers) < 2:
+        return []
+    floats = [name for name in layers if name in notes["in_float"]]
+    worst = min(layers, key=layers.__getitem__)
+    alt = (
+        f"Signal to quantisation noise after each of {many(len(layers), 'layer')}, in the network's order: lowest "
+        f"{_db(layers[worst])} at {shown(worst)}, {_db(list(layers.values())[-1])} at the end"
+    )
+    caption = "Higher is nearer to FP32; noise of earlier layers is in it. Hollow: layers left in float."
+    return [(layers_plot(list(layers.values()), [name in floats for name in layers]), alt, caption)]
+
+
+def _in_float(notes: Mapping[str, Any]) -> list[Section]:
+    """Each layer left in float, with the reason."""
+    kept: Mapping[str, str] = notes["in_float"]
+    if not kept:
+        return []
+    lines: Sequence[str] = [shown(f"{name}: {why}") for name, why in kept.items()]
+    return [{"title": f"{many(len(kept), 'layer')} in float, and why", "lines": lines}]
+
+
+def _db(value: float) -> str:
+    return "exact" if value >= _EQUAL_DB else f"{value:.1f} dB".replace("-", "\u2212")
