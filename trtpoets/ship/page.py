@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trtpoets
 from trtpoets.core.optional import needs
 from trtpoets.ship.gallery import galleries_from_report
+from trtpoets.ship.gate import gate_section
 from trtpoets.ship.int8 import int8_section
 from trtpoets.ship.mistakes import mistakes_section
 from trtpoets.ship.sections import (
@@ -48,6 +49,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         tiles=_tiles(report),
         verdict=[each["text"] for each in report["verdict"]],
         accuracy=accuracy_section(report),
+        gate=gate_section(report),
         speed=speed_section(report),
         errors=mistakes_section(report),
         galleries=galleries_from_report(report, photos or {}),
