@@ -37,13 +37,13 @@ class Device(str, Enum):
 class OnnxExtractor:
     """The base's ONNX through ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path, key: str, width: int, preprocess: Preprocess) -> None:
+    def __init__(self, model: Path | bytes, key: str, width: int, preprocess: Preprocess) -> None:
         self.key = key
         self.width = width
         self.preprocess = preprocess
         # One core a call, and a call a core: two calls on two cores don't wait for each other's operators.
         self.parallel = usable_cores()
-        self._session = open_session(path, threads=1)
+        self._session = open_session(model, threads=1)
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, width)."""
@@ -68,7 +68,12 @@ class TensorFlowExtractor:
 
 def extractor_key(network: Network) -> str:
     """What features depend on besides the photo: the weights and the preprocessing. The same on CPU and GPU."""
-    return hash_of([_VERSION, network.backbone.name, network.weights_id, network.backbone.preprocess.hash])
+    return features_key(network.backbone.name, network.weights_id, network.backbone.preprocess)
+
+
+def features_key(backbone: str, weights_id: str, preprocess: Preprocess) -> str:
+    """`extractor_key` of a network that is known by what its classifier says of it."""
+    return hash_of([_VERSION, backbone, weights_id, preprocess.hash])
 
 
 def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | TensorFlowExtractor:

@@ -10,8 +10,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners import open_runner
+from trtpoets.pipeline.recommend import recommended_precision
 from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
 
 if TYPE_CHECKING:
@@ -67,7 +69,9 @@ def _best_runner(space: Workspace) -> Runner:
 
 
 def _candidates(space: Workspace) -> Iterator[Classifier | OnnxModel | Engine]:
-    """Narrow engines first; of the ONNX files FP32, which a CPU runs best of those that answer as TensorFlow does."""
-    yield from reversed(engines_in(space))
+    """Narrow engines first, INT8 last where quantize advised against it; then FP32, which a CPU runs best."""
+    narrow_first = reversed(engines_in(space))
+    advised_against = recommended_precision(space) not in (None, Precision.INT8)
+    yield from sorted(narrow_first, key=lambda each: advised_against and each.card.precision is Precision.INT8)
     yield from onnx_models_in(space)[:1]
     yield classifier_in(space)

@@ -1,0 +1,139 @@
+"""The head of int8.onnx, fitted to what the INT8 base gives instead of what the FP32 base gave."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
+from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer, write_onnx
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import OnnxModel, Photo, Precision, Split
+from trtpoets.core.workspace import Workspace
+from trtpoets.judge.statistics import paired_difference
+from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
+from trtpoets.pipeline.stages import dataset_in
+from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.head import Head, head_scores
+from trtpoets.train.head_near import best_head_near, divergence
+
+_log = logging.getLogger(__name__)
+
+FITTED = 2048
+"""At most so many training photos are fitted to: about as many as a head has weights a class."""
+
+_JUDGED = 1024
+"""At most so many validation photos decide."""
+
+_LEAST = 30
+"""With fewer training or validation photos nothing is tried: there is nothing to be learnt from them."""
+
+
+@dataclass(frozen=True)
+class HeadNotes:
+    """Whether the fitted head was kept, why, and both heads on the INT8 base beside FP32, on validation photos.
+
+    `divergence` is the mean Kullback-Leibler divergence from FP32's scores, in nats; `change_low` and `change_high` are
+    the 95 % interval of what the fitted head changes in it. Accuracy is None where no label is the classifier's.
+    """
+
+    kept: bool
+    why: str
+    photos: int = 0
+    validation_photos: int = 0
+    penalty: float | None = None
+    divergence: tuple[float, float] | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    agreement: tuple[float, float] | None = None
+    accuracy: tuple[float, float] | None = None
+
+
+def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: Progress = silent) -> dict[str, Any]:
+    """Fit the head of `int8` to the FP32 network's scores on training photos, and keep it if validation says so.
+
+    It is kept when, on validation photos, its scores are nearer to FP32's by more than chance (paired bootstrap),
+    and neither agreement with FP32 nor accuracy is lower than before. The file of `int8` is then replaced: call it
+    before its card is sealed. Returns HeadNotes as JSON. Labels are not needed, and not used to fit.
+
+    Measured on flowers and solar cells (MobileNetV2, EfficientNet-Lite0, three seeds): fitting to labels instead loses
+    up to 2.5 points of agreement on test photos, fitting to scores none to speak of.
+    """
+    dataset = dataset_in(space)
+    validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_JUDGED]
+    available = len(dataset.in_split(Split.TRAIN))
+    if min(len(validation), available) < _LEAST:
+        few = f"{available} training and {len(validation)} validation photos are too few"
+        return asdict(HeadNotes(False, few))
+    train = calibration_photos(dataset.photos, CalibrationConfig(photos=min(FITTED, available)))
+    try:
+        layer, narrow = (last_layer(check_onnx(model.path)) for model in (fp32, int8))
+    except ConversionFailed as error:
+        return asdict(HeadNotes(False, error.message))
+    photos = [*train, *validation]
+    wide_features = _features(fp32, photos, progress)
+    features = _features(int8, photos, progress)
+    cut = len(train)
+    logits = wide_features @ layer.weights + layer.bias
+    before = Head(narrow.weights, narrow.bias)
+    after, penalty = best_head_near(before, features[:cut], logits[:cut])
+    wanted = head_scores(Head(layer.weights, layer.bias), wide_features[cut:])
+    notes = _judged(wanted, before, after, features[cut:], _truth(validation, fp32.spec.labels), penalty, cut)
+    if notes.kept:
+        write_onnx(with_last_layer(check_onnx(int8.path), after.weights, after.bias), int8.path)
+    _log.info("the head fitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
+    return asdict(notes)
+
+
+def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.ndarray:
+    """What a graph's last layer reads, from the store of bottlenecks: FP32's are those that the training computed."""
+    spec, proto = model.spec, check_onnx(model.path)
+    base = base_of(proto, FEATURES)
+    wide = model.precision is Precision.FP32
+    key = features_key(spec.backbone, spec.weights_id, spec.preprocess) if wide else hashlib.sha256(base).hexdigest()
+    extractor = OnnxExtractor(base, key, len(last_layer(proto).weights), spec.preprocess)
+    return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
+
+
+def _truth(photos: list[Photo], labels: tuple[str, ...]) -> np.ndarray:
+    index = {label: number for number, label in enumerate(labels)}
+    return np.array([index.get(photo.label, -1) for photo in photos])
+
+
+def _judged(
+    wanted: np.ndarray, before: Head, after: Head, features: np.ndarray, truth: np.ndarray, penalty: float, fitted: int
+) -> HeadNotes:
+    """Both heads on the validation photos, and which one it shall be."""
+    scores = [head_scores(head, features) for head in (before, after)]
+    apart = [divergence(wanted, each) for each in scores]
+    change = paired_difference(apart[0], apart[1])
+    alike = [float((each.argmax(axis=1) == wanted.argmax(axis=1)).mean()) for each in scores]
+    known = truth >= 0
+    right = [float((each.argmax(axis=1) == truth)[known].mean()) for each in scores] if known.any() else None
+    if change.high >= 0:
+        why = "its scores are no nearer to FP32's than chance allows"
+    elif alike[1] < alike[0]:
+        why = "it answers less often like FP32"
+    elif right is not None and right[1] < right[0]:
+        why = "it is less often right"
+    else:
+        why = "its scores are nearer to FP32's, and no fewer answers are alike or right"
+    return HeadNotes(
+        kept=why.startswith("its scores are nearer"),
+        why=why,
+        photos=fitted,
+        validation_photos=len(features),
+        penalty=penalty,
+        divergence=(float(apart[0].mean()), float(apart[1].mean())),
+        change_low=change.low,
+        change_high=change.high,
+        agreement=(alike[0], alike[1]),
+        accuracy=(right[0], right[1]) if right else None,
+    )

@@ -1,0 +1,69 @@
+"""Whether to ship INT8: held against FP32 on validation photos, before the test photos are looked at."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import OnnxModel, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.device.runners import open_runner
+from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, sentence, unknowns
+from trtpoets.pipeline.stages import dataset_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
+"""What INT8 has to reach on validation photos; how sure that is depends on their number, as with any gate."""
+
+_PHOTOS = 1000
+"""At most so many validation photos are looked at: enough for the target."""
+
+
+def recommendation(
+    space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig = TARGET, progress: Progress = silent
+) -> dict[str, Any]:
+    """Which precision to ship, why, and the gate it comes from: {"precision", "why", "photos", "gate"}.
+
+    FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers. INT8 when it reaches
+    the target, or when the photos are too few to say that it does not; `why` then says so.
+    """
+    photos = sorted(dataset_in(space).in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
+    if not photos:
+        return {"precision": Precision.INT8.value, "why": "no validation photos to tell by", "photos": 0, "gate": None}
+    scores = []
+    for model in (fp32, int8):
+        with open_runner(model) as runner:
+            scores.append(scores_from_runner(runner, photos, progress=progress))
+    labels = fp32.spec.labels
+    wide = evaluation_from_scores("onnxruntime-fp32", scores[0], photos, labels)
+    narrow = evaluation_from_scores("onnxruntime-int8", scores[1], photos, labels, scores[0])
+    gate = gate_from_evaluations([wide.to_dict(), narrow.to_dict()], target).to_dict()
+    return {**_said(space, gate, len(photos)), "photos": len(photos), "gate": gate}
+
+
+def recommended_precision(space: Workspace) -> Precision | None:
+    """What quantize recommended to ship; None before it ran."""
+    card: Mapping[str, Any] = open_card(card_of(space.onnx(Precision.INT8))) or {}
+    found = (card.get("notes") or {}).get("recommended")
+    return Precision(found["precision"]) if found else None
+
+
+def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:
+    checks = gate["runners"][0]["checks"]
+    missed = [sentence(check) for check in checks if check["outcome"] == Outcome.FAILED]
+    on = f"on {photos:,} validation photos it"
+    if missed:
+        why = f"{on} {' and '.join(missed)}"
+        _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
+        return {"precision": Precision.FP16.value, "why": why}
+    why = f"{on} {' and '.join(sentence(check) for check in checks)}"
+    if gate["outcome"] == Outcome.UNKNOWN:
+        why += "; " + "; ".join(text.split(":")[0] for text in unknowns(gate))
+    _log.info("INT8 %s", why)
+    return {"precision": Precision.INT8.value, "why": why}
