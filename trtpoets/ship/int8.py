@@ -18,19 +18,13 @@ _EQUAL_DB = 200.0
 _CLASSES = 8
 """At most this many classes are named with their photos."""
 
-_STAGES = {
-    "plain": "pairs alone",
-    "corrected": "biases corrected",
-    "final": "as written",
-}
-
 
 def int8_section(report: Mapping[str, Any]) -> Section | None:
     """What quantisation noted about int8.onnx; parts that an earlier version did not note are left out."""
     notes = report["quantisation"].get("int8")
     if not notes:
         return None
-    told = [_share(notes), *_calibration(notes.get("calibration") or {}), _unfused(report)]
+    told = [_share(notes), *_calibration(notes.get("calibration") or {}), *_afterwards(notes), _unfused(report)]
     rows = _fidelity(notes)
     return {
         "notes": [sentence for sentence in told if sentence],
@@ -75,6 +69,18 @@ def _calibration(calibration: Mapping[str, Any]) -> list[str]:
     return [said, f"Each method was tried on validation photos (agreement with FP32, features): {joined(tried)}."]
 
 
+def _afterwards(notes: Mapping[str, Any]) -> list[str]:
+    """What was tried and judged once the graph was INT8."""
+    head, recommended = notes.get("head"), notes.get("recommended")
+    said = []
+    if head:
+        kept = "was kept" if head["kept"] else "was not kept"
+        said.append(f"A last layer fitted to what the INT8 network gives {kept}: {shown(head['why'])}.")
+    if recommended:
+        said.append(f"To ship: {recommended['precision'].upper()}; {shown(recommended['why'])}.")
+    return said
+
+
 def _unfused(report: Mapping[str, Any]) -> str:
     """A caution, where ONNX Runtime's INT8 was timed."""
     if not any(row["runner"] == "onnxruntime-int8" for row in report["benchmarks"]):
@@ -86,14 +92,16 @@ def _unfused(report: Mapping[str, Any]) -> str:
 
 
 def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
-    """One row for each state of the network that was held against FP32, where noted."""
-    rows = []
-    for stage, what in _STAGES.items():
-        found = notes.get(stage)
-        if found:
-            cells = [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]
-            rows.append({"cells": cells, "mark": "best" if stage == "final" else ""})
-    return rows
+    """One row for each state of the network that was held against FP32, where noted: the last is what was written."""
+    steps = notes.get("steps") or []
+    stages = [("pairs alone", notes.get("plain")), ("biases corrected", notes.get("corrected"))]
+    if steps:
+        stages.append((f"and {many(len(steps), 'layer')} left in float", notes.get("final")))
+    return [
+        {"cells": [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]}
+        for what, found in stages
+        if found
+    ]
 
 
 def _caption(notes: Mapping[str, Any]) -> str:
