@@ -53,7 +53,7 @@ def test_everything_that_was_noted_is_told() -> None:
     parts = [
         "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
         "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
-        "minmax 95.0 % and 10.4 dB and percentile 96.0 % and 17.0 dB",
+        "minmax 95.0 % (10.4 dB) and percentile 96.0 % (17.0 dB)",
         "A last layer fitted to what the INT8 network gives was not kept: it answers less often like FP32.",
         "To ship: INT8; on 128 validation photos it agrees.",
         "Beside FP32 on 128 validation photos",

@@ -65,8 +65,11 @@ def _calibration(calibration: Mapping[str, Any]) -> list[str]:
     trials = calibration.get("trials") or {}
     if len(trials) < 2:
         return [said]
-    tried = [f"{name} {percent(found['agreement'])} and {_db(found['features_db'])}" for name, found in trials.items()]
-    return [said, f"Each method was tried on validation photos (agreement with FP32, features): {joined(tried)}."]
+    tried = [f"{name} {percent(found['agreement'])} ({_db(found['features_db'])})" for name, found in trials.items()]
+    return [
+        said,
+        f"Each method was tried on validation photos for its agreement with FP32 (noise in the features): {joined(tried)}.",
+    ]
 
 
 def _afterwards(notes: Mapping[str, Any]) -> list[str]:

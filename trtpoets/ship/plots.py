@@ -153,7 +153,9 @@ def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
             chosen = [(at, db) for at, (db, each) in enumerate(zip(decibels, hollow, strict=True), 1) if each is empty]
             colour = _SECOND if empty else _ACCENT
             places, values = [at for at, _ in chosen], [db for _, db in chosen]
-            axes.plot(places, values, "o", color=colour, markersize=4, fillstyle="none" if empty else "full")
+            axes.plot(
+                places, values, "o", color=colour, markersize=7 if empty else 4, fillstyle="none" if empty else "full"
+            )
         axes.grid(axis="y")
         axes.tick_params(length=0)
         axes.set_ylim(min(0.0, *decibels), 1.08 * max(1.0, *decibels))
