@@ -1,0 +1,143 @@
+"""The fitted head of an INT8 file, when it is kept, and what quantize recommends to ship."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.photos import photo_folder
+from tests.small_networks import LABELS, residual_network, saved, spec
+from trtpoets.convert.graph import GraphView
+from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer, write_onnx
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import check_onnx, open_session
+from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, seal_card
+from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline.int8_head import refitted_head
+from trtpoets.pipeline.recommend import recommendation, recommended_precision
+from trtpoets.pipeline.stages import dataset_in
+from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photo_folder(tmp_path_factory.mktemp("photos") / "photos", dict.fromkeys(LABELS, 60), size=(40, 40))
+
+
+def workspace(tmp_path: Path, photos: Path, validation_percent: float = 30) -> Workspace:
+    space = Workspace(tmp_path, "small")
+    space.folder.mkdir()
+    dataset = dataset_from_folder(photos, DatasetConfig(validation_percent, 10))
+    seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+    return space
+
+
+def models(space: Workspace, damage: float) -> tuple[OnnxModel, OnnxModel]:
+    """A network that tells the labels apart, and one like it whose features are scaled channel by channel."""
+    from onnx import numpy_helper
+
+    proto = residual_network()
+    photos = dataset_in(space).in_split(Split.TRAIN)
+    pixels = next(photo_batches([photo.path for photo in photos], spec().preprocess, len(photos)))
+    features = open_session(base_of(proto, "features")).run(None, {INPUT_NAME: pixels})[0]
+    truth = np.array([LABELS.index(photo.label) for photo in photos])
+    middle = features.mean(axis=0)
+    weights = np.linalg.lstsq(features - middle, 9.0 * (truth[:, None] == np.arange(3)) - 3.0, rcond=1e-3)[0]
+    proto = with_last_layer(proto, weights.astype(np.float32), (-middle @ weights).astype(np.float32))
+    wide = saved(proto, space.onnx(Precision.FP32))
+    narrow = with_last_layer(proto, weights.astype(np.float32), (-middle @ weights).astype(np.float32))
+    view = GraphView(narrow)
+    factors = np.random.default_rng(3).uniform(1 - damage, 1 + damage, len(weights)).astype(np.float32)
+    for name in ("top.weight", "top.bias"):
+        value = view.array(name)
+        scaled = value * factors.reshape(-1, *[1] * (value.ndim - 1))
+        view.constants[name].CopyFrom(numpy_helper.from_array(scaled, name))
+    return wide, saved(narrow, space.onnx(Precision.INT8), Precision.INT8)
+
+
+def test_a_base_that_moved_gets_a_head_that_follows(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.5)
+    before = check_onnx(narrow.path)
+    notes = refitted_head(space, wide, narrow)
+    assert notes["kept"], notes
+    assert notes["divergence"][1] < notes["divergence"][0] / 2
+    assert notes["change_high"] < 0
+    assert notes["agreement"][1] >= notes["agreement"][0]
+    dataset = dataset_in(space)
+    assert notes["photos"] == len(dataset.in_split(Split.TRAIN))
+    assert notes["validation_photos"] == len(dataset.in_split(Split.VALIDATION))
+    after = check_onnx(narrow.path)
+    assert not np.allclose(last_layer(after).weights, last_layer(before).weights)
+    restored = with_last_layer(after, last_layer(before).weights, last_layer(before).bias)
+    assert restored.graph == before.graph
+    assert list(restored.metadata_props) == list(before.metadata_props)
+    tested = recommendation(space, wide, narrow, GateConfig(min_agreement=98))
+    assert tested["gate"]["runners"][0]["checks"][0]["measured"] == notes["agreement"][1]
+
+
+def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0)
+    narrow.path.write_bytes(wide.path.read_bytes())
+    content = sha256_of_file(narrow.path)
+    notes = refitted_head(space, wide, narrow)
+    assert not notes["kept"]
+    assert notes["why"] == "its scores are no nearer to FP32's than chance allows"
+    assert sha256_of_file(narrow.path) == content
+
+
+def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos, validation_percent=8)
+    wide, narrow = models(space, 0.5)
+    content = sha256_of_file(narrow.path)
+    notes = refitted_head(space, wide, narrow)
+    assert not notes["kept"]
+    assert "validation photos are too few" in notes["why"]
+    assert sha256_of_file(narrow.path) == content
+
+
+def test_a_graph_that_ends_otherwise_is_left_alone(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.5)
+    proto = check_onnx(narrow.path)
+    GraphView(proto).producer["scores"].op_type = "LogSoftmax"
+    write_onnx(proto, narrow.path)
+    notes = refitted_head(space, wide, narrow)
+    assert (notes["kept"], notes["why"]) == (False, "the graph does not end in a dense layer and a softmax")
+
+
+def test_int8_that_misses_the_target_is_advised_against_with_numbers(
+    tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.5)
+    # An answer in the other corner: no two agree.
+    layer = last_layer(check_onnx(narrow.path))
+    write_onnx(with_last_layer(check_onnx(narrow.path), -layer.weights, -layer.bias), narrow.path)
+    content = sha256_of_file(narrow.path)
+    with caplog.at_level(logging.INFO):
+        found = recommendation(space, wide, narrow)
+    assert found["precision"] == "fp16"
+    assert "validation photos it answers like TensorFlow on 0.0 % (0.0 to" in found["why"]
+    assert "INT8 misses its target" in caplog.text
+    assert "trtpoets build small --precision fp16" in caplog.text
+    assert sha256_of_file(narrow.path) == content
+    seal_card(card_of(narrow.path), key="k", files=[narrow.path], details={"notes": {"recommended": found}})
+    assert recommended_precision(space) is Precision.FP16
+
+
+def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0)
+    narrow.path.write_bytes(wide.path.read_bytes())
+    found = recommendation(space, wide, narrow)
+    assert found["precision"] == "int8"
+    assert "98 % of the answers stay (189 could)" in found["why"]
+    assert found["gate"]["outcome"] == "cannot tell"
+    assert recommended_precision(space) is None
