@@ -68,7 +68,7 @@ def _calibration(calibration: Mapping[str, Any]) -> list[str]:
     tried = [f"{name} {percent(found['agreement'])} ({_db(found['features_db'])})" for name, found in trials.items()]
     return [
         said,
-        f"Each method was tried on validation photos, for agreement with FP32 (noise in the features): {joined(tried)}.",
+        f"Each method was tried on validation photos, for agreement with FP32 (noise of features): {joined(tried)}.",
     ]
 
 
