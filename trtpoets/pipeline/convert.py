@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
+from trtpoets.pipeline.recommend import advice
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
@@ -74,17 +76,21 @@ def quantize(
     *,
     precisions: Sequence[Precision] = (Precision.FP16, Precision.INT8),
     calibration: CalibrationConfig | None = None,
+    refit_head: bool = False,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[OnnxModel, ...]:
     """Write fp16.onnx and int8.onnx. Ranges come from photos of the training split only.
 
+    What INT8 gives on validation photos is held against FP32, and a warning says with numbers when FP16 is the one to
+    ship. `refit_head` fits INT8's last layer anew, and keeps it where validation says so: more time, a little nearer.
+
     Raises BadInput when there are no photos: made-up ranges would give made-up answers.
     """
     space = Workspace(Path(engines), name)
     calibration = calibration or CalibrationConfig()
-    makers = {Precision.FP16: _fp16, Precision.INT8: _int8}
+    makers = {Precision.FP16: _fp16, Precision.INT8: partial(_int8, refit_head=refit_head)}
     if Precision.FP32 in precisions:
         raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
     with writing(space):
@@ -122,20 +128,22 @@ def _int8(
     calibration: CalibrationConfig,
     force: bool,
     progress: Progress,
+    refit_head: bool,
 ) -> OnnxModel:
     out = space.onnx(Precision.INT8)
     key = hash_of([_VERSION, sha256_of_file(fp32.path), [photo.sha256 for photo in photos], asdict(calibration)])
-    if not force and open_card(card_of(out), key) is not None:
+    whole = hash_of([key, refit_head])
+    if not force and open_card(card_of(out), whole) is not None:
         return read_onnx(out)
     known = None if force else open_card(space.ranges, key)
     ranges = Ranges.from_dict(known) if known else ranges_from_photos(fp32, photos, calibration, progress)
     seal_card(space.ranges, key=key, files=[], details=ranges.to_dict())
     model, notes = int8_from_onnx(fp32, ranges, out)
     details = {
-        "notes": asdict(notes),
+        "notes": {**asdict(notes), **advice(space, fp32, model, refit_head, progress)},
         "calibration": {**asdict(calibration), "per_class": dict(ranges.per_class), "hash": ranges.hash},
     }
-    seal_card(card_of(out), key=key, files=[out], details=details)
+    seal_card(card_of(out), key=whole, files=[out], details=details)
     return model
 
 

@@ -63,8 +63,10 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     and neither agreement with FP32 nor accuracy is lower than before. The file of `int8` is then replaced: call it
     before its card is sealed. Returns HeadNotes as JSON. Labels are not needed, and not used to fit.
 
-    Measured on flowers and solar cells (MobileNetV2, EfficientNet-Lite0, three seeds): fitting to labels instead loses
-    up to 2.5 points of agreement on test photos, fitting to scores none to speak of.
+    Measured with plain INT8 of 12 to 18 dB on flowers and solar cells, three heads each: on test photos the divergence
+    falls by 2 to 25 % (EfficientNet-Lite0, and flowers) and by 53 % (MobileNetV2 on the cells, where agreement rises
+    from 94.8 to 97.0 %); accuracy rises by 0 to 0.8 points. Training on labels and INT8 features instead raises the
+    divergence wherever it is small, and loses up to 2.5 points of agreement.
     """
     dataset = dataset_in(space)
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_JUDGED]

@@ -11,6 +11,7 @@ from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, sentence, unknowns
+from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.pipeline.stages import dataset_in
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
 
 _PHOTOS = 1000
 """At most so many validation photos are looked at: enough for the target."""
+
+
+def advice(
+    space: Workspace, fp32: OnnxModel, int8: OnnxModel, refit_head: bool, progress: Progress = silent
+) -> dict[str, Any]:
+    """The last steps of quantize, for the notes of a card that is not sealed yet: {"head", "recommended"}.
+
+    With `refit_head` the last layer of int8.onnx may be replaced; what is recommended is about the file as it then is.
+    """
+    head = {"head": refitted_head(space, fp32, int8, progress)} if refit_head else {}
+    return {**head, "recommended": recommendation(space, fp32, int8, progress=progress)}
 
 
 def recommendation(
