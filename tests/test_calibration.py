@@ -20,7 +20,7 @@ from trtpoets.convert.calibration import (
     ranges_from_photos,
 )
 from trtpoets.convert.observe import histograms
-from trtpoets.convert.thresholds import BINS, entropy_threshold, percentile_threshold
+from trtpoets.convert.thresholds import BINS, entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
@@ -121,7 +121,7 @@ def activations(model: OnnxModel, photos: list[Photo], names: list[str]) -> list
 def test_minmax_is_what_the_tensors_span(model: OnnxModel, photos: list[Photo], batch_size: int) -> None:
     seen: list[tuple[str, int, int]] = []
     config = CalibrationConfig(method=Method.MINMAX, batch_size=batch_size)
-    ranges = ranges_from_photos(model, photos, config, lambda *step: seen.append(step))
+    ranges = ranges_from_photos(model, photos, config, lambda *step: seen.append(step))[0]
     names = list(ranges.tensors)
     assert "project:0" in names
     assert "stem:0" not in names, "only what gets a pair is observed"
@@ -133,17 +133,17 @@ def test_minmax_is_what_the_tensors_span(model: OnnxModel, photos: list[Photo], 
     assert seen[-1] == ("calibration", 7, 7)
 
 
-@pytest.mark.parametrize("method", [Method.ENTROPY, Method.PERCENTILE])
+@pytest.mark.parametrize("method", [Method.ENTROPY, Method.PERCENTILE, Method.MSE])
 def test_other_methods_cut_the_range(model: OnnxModel, photos: list[Photo], method: Method) -> None:
-    widest = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX)).tensors
-    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=method, percentile=95.0)).tensors
+    widest = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0].tensors
+    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=method, percentile=95.0))[0].tensors
     assert all(widest[name][0] <= low <= high <= widest[name][1] for name, (low, high) in ranges.items())
     assert any(high < widest[name][1] for name, (_, high) in ranges.items())
 
 
 def test_percentile_of_real_activations(model: OnnxModel, photos: list[Photo]) -> None:
     config = CalibrationConfig(method=Method.PERCENTILE, percentile=90.0)
-    low, high = ranges_from_photos(model, photos, config).tensors["project:0"]
+    low, high = ranges_from_photos(model, photos, config)[0].tensors["project:0"]
     (array,) = activations(model, photos, ["project:0"])
     exact = np.quantile(np.abs(array), 0.9)
     assert max(-low, high) == pytest.approx(exact, rel=0.02)
@@ -170,15 +170,17 @@ def test_thresholds_of_known_distributions() -> None:
     outlier[:200] = np.exp(-np.arange(200) / 40) * 1e6
     outlier[-1] = 1
     assert entropy_threshold(outlier, 1.0) < 0.2, "one value in millions is not worth nine tenths of the steps"
+    assert mse_threshold(uniform, 4.0) > 3.9
+    assert mse_threshold(outlier, 1.0) < 0.3
     assert entropy_threshold(np.array([5] + [0] * (BINS - 1)), 3.0) == 3.0
 
 
 def test_ranges_survive_json_and_have_an_identity(model: OnnxModel, photos: list[Photo]) -> None:
-    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))
+    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0]
     again = Ranges.from_dict(json.loads(json.dumps(ranges.to_dict())))
     assert again == ranges
     assert again.hash == ranges.hash
-    assert ranges_from_photos(model, photos[1:], CalibrationConfig(method=Method.MINMAX)).hash != ranges.hash
+    assert ranges_from_photos(model, photos[1:], CalibrationConfig(method=Method.MINMAX))[0].hash != ranges.hash
     with pytest.raises(BadArtefact, match="no ranges of trtpoets"):
         Ranges.from_dict({**ranges.to_dict(), "method": "guess"})
 

@@ -10,9 +10,10 @@ import pytest
 
 from tests.photos import photo_folder
 from tests.small_networks import photos_in
-from trtpoets.convert.calibration import CalibrationConfig, ranges_from_photos
+from trtpoets.convert.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8 import Int8Config, int8_from_onnx
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier, onnx_from_network
-from trtpoets.convert.precision import fp16_from_onnx, int8_from_onnx
+from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_file import LABELS_KEY, metadata_of, open_session, read_onnx
@@ -218,7 +219,8 @@ def test_published_topologies_export_quantise_and_build(name: str, tmp_path: Pat
     }
     photos = photos_in(photo_folder(tmp_path / "photos", {"daisy": 4, "rose": 4}))
     half, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
-    ranges = ranges_from_photos(model, photos, CalibrationConfig(photos=8))
-    eighth, notes = int8_from_onnx(model, ranges, tmp_path / "int8.onnx")
+    (ranges,) = ranges_from_photos(model, photos, CalibrationConfig(photos=8, method=Method.PERCENTILE))
+    config = Int8Config(max_float_layers=0)
+    eighth, notes = int8_from_onnx(model, ranges, photos, tmp_path / "int8.onnx", config)
     assert notes.share > 0.95
     assert all(rtx_builds(made.path) for made in (model, half, eighth))

@@ -9,7 +9,8 @@ from onnx import TensorProto, numpy_helper
 from tests.photos import photo_folder
 from tests.small_networks import LABELS, Network, photos_in, residual_network, saved
 from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
-from trtpoets.convert.precision import fp16_from_onnx, int8_from_onnx
+from trtpoets.convert.int8 import Int8Config, Int8Notes, int8_from_onnx
+from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.convert.qdq import SMALLEST_SCALE, channel_scales
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.images import photo_batches
@@ -31,7 +32,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
 
 @pytest.fixture(scope="module")
 def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
-    return ranges_from_photos(model, photos, CONFIG)
+    return ranges_from_photos(model, photos, CONFIG)[0]
+
+
+def int8(model: OnnxModel, ranges: Ranges, photos: list[Photo], out: Path) -> tuple[OnnxModel, Int8Notes]:
+    return int8_from_onnx(model, ranges, photos, out, Int8Config(max_float_layers=0))
 
 
 def batch_of(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
@@ -64,7 +69,7 @@ def rtx_builds(path: Path, batch: int = 2) -> bool:
 
 
 def test_int8_answers_nearly_like_fp32(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
-    made, notes = int8_from_onnx(model, ranges, tmp_path / "int8.onnx")
+    made, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
     found = scores(made, photos)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
@@ -75,8 +80,8 @@ def test_int8_answers_nearly_like_fp32(model: OnnxModel, ranges: Ranges, photos:
     assert read_onnx(made.path) == OnnxModel(made.path, Precision.INT8, model.spec)
 
 
-def test_int8_graph_obeys_the_rules(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
-    made, notes = int8_from_onnx(model, ranges, tmp_path / "int8.onnx")
+def test_int8_graph_obeys_the_rules(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    made, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
     proto = onnx.load(made.path)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     makers = {node.output[0]: node for node in proto.graph.node}
@@ -103,8 +108,8 @@ def test_int8_graph_obeys_the_rules(model: OnnxModel, ranges: Ranges, tmp_path: 
     assert proto.ir_version == 8
 
 
-def test_share_of_multiply_adds(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
-    _, notes = int8_from_onnx(model, ranges, tmp_path / "int8.onnx")
+def test_share_of_multiply_adds(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    _, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
     pixels = 16 * 16
     work = pixels * (16 * 27 + 16 * 9 + 16 * 16 + 16 * 32 + 32 * 16 + 16 * 32)
     assert notes.multiply_adds == work + 32 * 3
@@ -115,8 +120,8 @@ def test_concat_shares_the_widest_scale(photos: list[Photo], tmp_path: Path) -> 
     net = Network()
     branches = [net.unary("Relu", net.conv(net.features, 16, name), f"{name}_relu") for name in "ab"]
     model = saved(net.model(net.conv(net.concat(branches, "join"), 16, "top")), tmp_path / "fp32.onnx")
-    ranges = ranges_from_photos(model, photos, CONFIG)
-    made, _ = int8_from_onnx(model, ranges, tmp_path / "int8.onnx")
+    ranges = ranges_from_photos(model, photos, CONFIG)[0]
+    made, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
     steps = {t.name: numpy_helper.to_array(t) for t in onnx.load(made.path).graph.initializer if ".scale" in t.name}
     widest = max(ranges.tensors[name][1] for name in ("a_relu:0", "b_relu:0", "join:0"))
     assert {float(steps[f"{name}.scale"]) for name in ("a_relu", "b_relu", "join")} == {float(np.float32(widest / 127))}
@@ -129,7 +134,7 @@ def test_a_tensor_that_is_always_zero_leaves_its_reader_in_float(photos: list[Ph
         if tensor.name == "expand.bias":
             tensor.CopyFrom(numpy_helper.from_array(np.full(32, -100, np.float32), "expand.bias"))
     model = saved(proto, tmp_path / "fp32.onnx")
-    made, notes = int8_from_onnx(model, ranges_from_photos(model, photos, CONFIG), tmp_path / "int8.onnx")
+    made, notes = int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
     assert notes.in_float["back"] == "expand_relu:0 is 0 on every calibration photo"
     assert notes.convolutions_int8 == 5
     assert notes.share < 0.9
@@ -147,16 +152,18 @@ def test_scales_of_weights() -> None:
     assert channel_scales(weights, 1) == pytest.approx([SMALLEST_SCALE, 0.02])
 
 
-def test_ranges_of_another_network_or_damaged_ones(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
+def test_ranges_of_another_network_or_damaged_ones(
+    model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
+) -> None:
     other = saved(residual_network(seed=1), tmp_path / "other.onnx")
     with pytest.raises(BadArtefact, match=r"measured on another network than .*other\.onnx"):
-        int8_from_onnx(other, ranges, tmp_path / "int8.onnx")
+        int8(other, ranges, photos, tmp_path / "int8.onnx")
     less = {name: span for name, span in ranges.tensors.items() if name != "project:0"}
     with pytest.raises(BadArtefact, match="the ranges lack project:0"):
-        int8_from_onnx(model, Ranges(**{**ranges.__dict__, "tensors": less}), tmp_path / "int8.onnx")
+        int8(model, Ranges(**{**ranges.__dict__, "tensors": less}), photos, tmp_path / "int8.onnx")
     wrong = {**ranges.tensors, "project:0": (0.0, float("nan"))}
     with pytest.raises(BadArtefact, match=r"the range of project:0 is 0\.0 to nan"):
-        int8_from_onnx(model, Ranges(**{**ranges.__dict__, "tensors": wrong}), tmp_path / "int8.onnx")
+        int8(model, Ranges(**{**ranges.__dict__, "tensors": wrong}), photos, tmp_path / "int8.onnx")
     assert not (tmp_path / "int8.onnx").exists()
 
 
@@ -164,13 +171,13 @@ def test_nothing_left_for_int8(photos: list[Photo], tmp_path: Path) -> None:
     net = Network()
     model = saved(net.model(net.conv(net.features, 3, "odd")), tmp_path / "fp32.onnx")
     with pytest.raises(ConversionFailed, match="not one convolution can become INT8: odd: too few channels"):
-        int8_from_onnx(model, ranges_from_photos(model, photos, CONFIG), tmp_path / "int8.onnx")
+        int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
 
 
 def test_only_fp32_files_are_converted(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
-    made, _ = int8_from_onnx(model, ranges, tmp_path / "int8.onnx")
+    made, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
     with pytest.raises(BadInput, match=r"int8\.onnx is int8 already"):
-        int8_from_onnx(made, ranges, tmp_path / "again.onnx")
+        int8(made, ranges, photos, tmp_path / "again.onnx")
     with pytest.raises(BadInput, match=r"int8\.onnx is int8 already"):
         fp16_from_onnx(made, photos, tmp_path / "again.onnx")
 
@@ -241,7 +248,7 @@ def test_the_same_input_gives_the_same_bytes(
     model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
 ) -> None:
     for number in range(2):
-        int8_from_onnx(model, ranges, tmp_path / f"int8-{number}.onnx")
+        int8(model, ranges, photos, tmp_path / f"int8-{number}.onnx")
         fp16_from_onnx(model, photos, tmp_path / f"fp16-{number}.onnx")
     assert (tmp_path / "int8-0.onnx").read_bytes() == (tmp_path / "int8-1.onnx").read_bytes()
     assert (tmp_path / "fp16-0.onnx").read_bytes() == (tmp_path / "fp16-1.onnx").read_bytes()
@@ -249,7 +256,7 @@ def test_the_same_input_gives_the_same_bytes(
 
 def test_tensorrt_rtx_builds_each(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
     assert rtx_builds(model.path)
-    assert rtx_builds(int8_from_onnx(model, ranges, tmp_path / "int8.onnx")[0].path)
+    assert rtx_builds(int8(model, ranges, photos, tmp_path / "int8.onnx")[0].path)
     assert rtx_builds(fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")[0].path)
 
 

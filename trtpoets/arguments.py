@@ -64,7 +64,12 @@ EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many steps wi
 Opset = Annotated[int, typer.Option(min=13, max=21, help="ONNX operator set; 17 suits TensorRT 8.4 and later.")]
 CalibrationCache = Annotated[Path | None, typer.Option(help="Also write INT8 ranges here, for trtexec --calib.")]
 CacheVersion = Annotated[str, typer.Option("--tensorrt", help="Who reads that file: TensorRT 8 to 10.")]
-Method = Annotated[str | None, typer.Option(help="How ranges are read: minmax, entropy or percentile.")]
+Method = Annotated[
+    str | None,
+    typer.Option(help="Of ranges: auto, minmax, entropy, percentile, mse, or features; default auto: the best."),
+]
+Int8Share = Annotated[float, typer.Option(min=0, max=1, help="Least share of multiply-adds that stays INT8.")]
+MaxFp16Layers = Annotated[int | None, typer.Option(min=0, help="Most layers that may stay out of INT8.")]
 NarrowPrecisions = Annotated[
     list[Precision] | None, typer.Option("--precision", help="fp16 or int8 (repeatable; default both).")
 ]

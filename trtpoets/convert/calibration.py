@@ -15,9 +15,11 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from trtpoets.convert.observe import histograms, spans
 from trtpoets.convert.placement import placement_from_onnx
-from trtpoets.convert.thresholds import entropy_threshold, percentile_threshold
+from trtpoets.convert.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_file import check_onnx
@@ -33,18 +35,26 @@ class Method(str, Enum):
     MINMAX = "minmax"
     ENTROPY = "entropy"
     PERCENTILE = "percentile"
+    MSE = "mse"
+    FEATURES = "features"
+    AUTO = "auto"
+
+    @property
+    def by_values(self) -> tuple[Method, ...]:
+        """The methods it begins with, that look at a tensor's values alone: AUTO and FEATURES with all of them."""
+        values = (Method.MINMAX, Method.ENTROPY, Method.PERCENTILE, Method.MSE)
+        return (self,) if self in values else values
 
 
 @dataclass(frozen=True)
 class CalibrationConfig:
     """How ranges are measured. `percentile` is the share in % of values inside the range, for that method only.
 
-    Measured on flowers with the embedded backbones, SQNR of the INT8 features in dB (MobileNetV2, EfficientNet-Lite0):
-    minmax 10.4, 18.0; entropy 12.9, 15.3; percentile 99.99: 15.0, 18.1.
+    No method is best for every network, so AUTO measures all, and `int8.best_ranges` keeps the one that serves best.
     """
 
     photos: int = 256
-    method: Method = Method.PERCENTILE
+    method: Method = Method.AUTO
     percentile: float = 99.99
     seed: int = 0
     batch_size: int = 16
@@ -143,18 +153,20 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
 
 def ranges_from_photos(
     model: OnnxModel, photos: Sequence[Photo], config: CalibrationConfig, progress: Progress = silent
-) -> Ranges:
+) -> tuple[Ranges, ...]:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that shall become INT8.
 
-    Memory is bounded by the batch. Raises BadPhoto, BadInput without photos, BadArtefact when the file can't be
-    quantised, ConversionFailed when a tensor is not finite on a photo.
+    One Ranges for each method that `config.method` begins with, all from the same two passes over the photos. Memory is
+    bounded by the batch. Raises BadPhoto, BadInput without photos, BadArtefact when the file can't be quantised,
+    ConversionFailed when a tensor is not finite on a photo.
     """
     if not photos:
         raise BadInput("there are no photos to calibrate INT8 with", hint="trtpoets quantize NAME --precision fp16")
     proto = check_onnx(model.path)
     placement = placement_from_onnx(proto)
     paths = [photo.path for photo in photos]
-    passes = 1 if config.method is Method.MINMAX else 2
+    methods = config.method.by_values
+    passes = 1 if methods == (Method.MINMAX,) else 2
 
     def told(done: int) -> None:
         progress("calibration", done, passes * len(paths))
@@ -163,26 +175,33 @@ def ranges_from_photos(
     for name, (low, high) in seen.items():
         if low == high == 0.0:
             _log.warning("%s is 0 on all %d calibration photos: what reads it stays in float", name, len(photos))
-    if config.method is not Method.MINMAX:
-        live = {name: max(-low, high) for name, (low, high) in seen.items() if low != 0.0 or high != 0.0}
+    live = {name: max(-low, high) for name, (low, high) in seen.items() if low != 0.0 or high != 0.0}
+    counts: dict[str, np.ndarray] = {}
+    if passes == 2:
         counts = histograms(
             proto, live, paths, model.spec.preprocess, config.batch_size, lambda done: told(len(paths) + done)
         )
-        for name, top in live.items():
-            if config.method is Method.ENTROPY:
-                limit = entropy_threshold(counts[name], top)
-            else:
-                limit = percentile_threshold(counts[name], top, config.percentile)
-            low, high = seen[name]
-            seen[name] = (max(low, -limit), min(high, limit))
-    per_class = Counter(photo.label for photo in photos)
-    return Ranges(
-        method=config.method,
-        tensors=seen,
-        photos=tuple(photo.sha256 for photo in photos),
-        per_class=dict(sorted(per_class.items())),
-        onnx_sha256=sha256_of_file(model.path),
-    )
+    per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
+    sha256 = sha256_of_file(model.path)
+    hashes = tuple(photo.sha256 for photo in photos)
+    found = []
+    for method in methods:
+        limits = {name: _limit(method, counts[name], top, config) for name, top in live.items()} if counts else {}
+        tensors = {
+            name: (max(low, -limits[name]), min(high, limits[name])) if name in limits else (low, high)
+            for name, (low, high) in seen.items()
+        }
+        found.append(Ranges(method, tensors, hashes, per_class, sha256))
+    return tuple(found)
+
+
+def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig) -> float:
+    """Where a method cuts a tensor whose magnitudes 0..top are counted."""
+    if method is Method.ENTROPY:
+        return entropy_threshold(counts, top)
+    if method is Method.PERCENTILE:
+        return percentile_threshold(counts, top, config.percentile)
+    return mse_threshold(counts, top) if method is Method.MSE else top
 
 
 def _draw(seed: int, sha256: str) -> str:

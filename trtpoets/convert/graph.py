@@ -57,10 +57,13 @@ class GraphView:
 
     def is_float(self, tensor: str) -> bool:
         """Whether a tensor holds float32 numbers."""
-        kind = self.constants[tensor].data_type if tensor in self.constants else None
-        if kind is None and tensor in self._types:
-            kind = self._types[tensor].elem_type
-        return kind == 1  # TensorProto.FLOAT
+        return self.element_type(tensor) == 1  # TensorProto.FLOAT
+
+    def element_type(self, tensor: str) -> int:
+        """The TensorProto.DataType of a tensor; 0 where it is not known."""
+        if tensor in self.constants:
+            return int(self.constants[tensor].data_type)
+        return int(self._types[tensor].elem_type) if tensor in self._types else 0
 
     def array(self, constant: str) -> np.ndarray:
         """The numbers of a constant."""

@@ -59,7 +59,7 @@ def histograms(
     floats = sum(int(np.prod([size or 1 for size in view.shape(name) or ()])) for name in names)
     at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * floats)))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
-    session = open_session(_with_outputs(model, names).SerializeToString())
+    session = open_session(with_outputs(model, names).SerializeToString())
     for _, (_, *arrays) in _answers(session, paths, preprocess, at_once, told):
         for name, array in zip(names, arrays, strict=True):
             dense = array.ndim == 4 and min(array.shape[2:]) > _DENSE
@@ -97,7 +97,7 @@ def _with_extremes(model: Any, tensors: Sequence[str]) -> Any:
     return copy
 
 
-def _with_outputs(model: Any, tensors: Sequence[str]) -> Any:
+def with_outputs(model: Any, tensors: Sequence[str]) -> Any:
     """A copy of the model with these tensors as further outputs."""
     from onnx import TensorProto, helper
 
@@ -122,7 +122,7 @@ def _broken(model: Any, batch: np.ndarray) -> ConversionFailed:
     view = GraphView(model)
     names = [name for node in view.nodes for name in node.output if view.is_float(name)]
     inner = [name for name in names if name not in view.outputs]
-    session = open_session(_with_outputs(model, inner).SerializeToString())
+    session = open_session(with_outputs(model, inner).SerializeToString())
     broken: set[str] = set()
     for photo in range(len(batch)):
         arrays = session.run(names, {INPUT_NAME: batch[photo : photo + 1]})

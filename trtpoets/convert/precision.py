@@ -15,18 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.fp16 import lacks_fp16, with_fp16
-from trtpoets.convert.graph import GraphView, multiply_adds
+from trtpoets.convert.graph import GraphView
 from trtpoets.convert.naming import finished
 from trtpoets.convert.observe import spans
 from trtpoets.convert.onnx_export import metadata_of_spec
-from trtpoets.convert.placement import Placement, placement_from_onnx
-from trtpoets.convert.qdq import LEVELS, with_pairs
-from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
-from trtpoets.core.files import atomic_file, sha256_of_file
+from trtpoets.core.errors import BadInput
+from trtpoets.core.files import atomic_file
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, open_session
+from trtpoets.core.onnx_file import check_onnx, open_session
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision
 
@@ -66,23 +63,6 @@ class Fp16Notes:
     same_answer: float
 
 
-@dataclass(frozen=True)
-class Int8Notes:
-    """What became of a network in INT8. `in_float` tells for each convolution and matrix product left in float why.
-
-    `share` is the share 0..1 of all multiply-adds (`multiply_adds`, for one photo) that run in INT8.
-    """
-
-    convolutions: int
-    convolutions_int8: int
-    products: int
-    products_int8: int
-    pairs: int
-    multiply_adds: int
-    share: float
-    in_float: Mapping[str, str]
-
-
 def fp16_from_onnx(
     model: OnnxModel, photos: Sequence[Photo], out: Path, progress: Progress = silent
 ) -> tuple[OnnxModel, Fp16Notes]:
@@ -91,7 +71,7 @@ def fp16_from_onnx(
     Every tensor's range is measured on the first 64 of `photos`; a node that comes near the end of FP16's range, or
     whose weights don't fit it, stays FP32. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
     """
-    _expect_fp32(model)
+    expect_fp32(model)
     if not photos:
         raise BadInput("there are no photos to check the range of FP16 on", hint="add photos to the training split")
     proto = check_onnx(model.path)
@@ -103,7 +83,7 @@ def fp16_from_onnx(
     largest = {name: max(-low, high) for name, (low, high) in seen.items()}
     kept = _kept_fp32(view, largest)
     halved = with_fp16(proto, kept)
-    _write(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
+    write_onnx(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
     apart, same = _compare(model, out, paths[:_COMPARED], lambda done: progress("fp16", len(paths) + done, total))
     top = max(largest, key=lambda name: largest[name])
     notes = Fp16Notes(
@@ -120,32 +100,8 @@ def fp16_from_onnx(
     return OnnxModel(out, Precision.FP16, model.spec), notes
 
 
-def int8_from_onnx(model: OnnxModel, ranges: Ranges, out: Path) -> tuple[OnnxModel, Int8Notes]:
-    """Write the INT8 file of an FP32 one: Q/DQ pairs with the steps that `ranges` give.
-
-    Raises BadArtefact when the ranges are another file's or not finite, ConversionFailed, StorageFailed.
-    """
-    _expect_fp32(model)
-    if ranges.onnx_sha256 != sha256_of_file(model.path):
-        raise BadArtefact(
-            f"the ranges were measured on another network than {model.path}",
-            hint="calibrate again: trtpoets quantize NAME --force",
-        )
-    proto = check_onnx(model.path)
-    view = GraphView(proto)
-    placement = placement_from_onnx(proto, _without_range(view, placement_from_onnx(proto), ranges))
-    if not placement.weights:
-        raise ConversionFailed(
-            "not one convolution can become INT8: " + "; ".join(f"{n}: {w}" for n, w in placement.in_float.items()),
-            hint="use fp16",
-        )
-    quantised = with_pairs(proto, placement, _scales(placement, ranges))
-    metadata = {**metadata_of_spec(model.spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
-    _write(finished(quantised.graph, view.opset, metadata), out)
-    return OnnxModel(out, Precision.INT8, model.spec), _int8_notes(view, placement)
-
-
-def _expect_fp32(model: OnnxModel) -> None:
+def expect_fp32(model: OnnxModel) -> None:
+    """Raise BadInput for a file that is not FP32."""
     if model.precision is not Precision.FP32:
         raise BadInput(
             f"{model.path} is {model.precision.value} already; precisions are made from the FP32 file",
@@ -153,7 +109,8 @@ def _expect_fp32(model: OnnxModel) -> None:
         )
 
 
-def _write(proto: Any, out: Path) -> None:
+def write_onnx(proto: Any, out: Path) -> None:
+    """Write a ModelProto, whole or not at all, and check it. Raises StorageFailed, BadArtefact."""
     with atomic_file(out) as part:
         part.write_bytes(proto.SerializeToString(deterministic=True))
         check_onnx(part)
@@ -208,48 +165,3 @@ def _compare(model: OnnxModel, other: Path, paths: Sequence[Path], told: Any) ->
         done += len(batch)
         told(done)
     return np.concatenate(apart), np.concatenate(same)
-
-
-def _without_range(view: GraphView, placement: Placement, ranges: Ranges) -> dict[str, str]:
-    """Convolutions that read a tensor which was 0 on every calibration photo: no step can be told for it."""
-    kept = {}
-    for use in placement.inputs:
-        if use.tensor not in ranges.tensors:
-            raise BadArtefact(f"the ranges lack {use.tensor}", hint="calibrate again: trtpoets quantize NAME --force")
-        low, high = ranges.tensors[use.tensor]
-        if not (np.isfinite([low, high]).all() and low <= high):
-            raise BadArtefact(
-                f"the range of {use.tensor} is {low} to {high}", hint="calibrate again: trtpoets quantize NAME --force"
-            )
-        if low == high == 0.0:
-            for reader in view.readers[use.tensor]:
-                kept[reader.node.name] = f"{use.tensor} is 0 on every calibration photo"
-    return kept
-
-
-def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
-    """The step of each tensor; tensors that a Concat joins get the widest of theirs."""
-    magnitude = {name: max(-ranges.tensors[name][0], ranges.tensors[name][1]) for name in placement.tensors}
-    for group in placement.same_scale:
-        widest = max(magnitude[name] for name in group if name in magnitude)
-        magnitude.update((name, widest) for name in group if name in magnitude)
-    return {name: value / LEVELS for name, value in magnitude.items()}
-
-
-def _int8_notes(view: GraphView, placement: Placement) -> Int8Notes:
-    weighted = view.weighted()
-    work = {node.name: multiply_adds(view, node) for node in weighted}
-    quantised = {weight.node for weight in placement.weights}
-    convolutions = [node.name for node in weighted if node.op_type.startswith("Conv")]
-    products = [node.name for node in weighted if not node.op_type.startswith("Conv")]
-    total = sum(work.values())
-    return Int8Notes(
-        convolutions=len(convolutions),
-        convolutions_int8=len(quantised.intersection(convolutions)),
-        products=len(products),
-        products_int8=len(quantised.intersection(products)),
-        pairs=len(placement.tensors) + len(placement.weights),
-        multiply_adds=total,
-        share=sum(work[name] for name in quantised) / total if total else 0.0,
-        in_float=dict(placement.in_float),
-    )

@@ -74,8 +74,10 @@ def read_onnx(path: Path) -> OnnxModel:
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
 
-def open_session(model: Path | bytes, threads: int = 0) -> Any:
+def open_session(model: Path | bytes, threads: int = 0, *, one_of_many: bool = False) -> Any:
     """An onnxruntime.InferenceSession on the CPU. `threads` is for one operator; 0 leaves it to ONNX Runtime.
+
+    A session that is `one_of_many` gives memory and cores back between its runs.
 
     Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
     """
@@ -84,6 +86,9 @@ def open_session(model: Path | bytes, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if one_of_many:
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

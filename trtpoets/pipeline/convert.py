@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,16 @@ import numpy as np
 
 from trtpoets.convert.calibration import (
     CalibrationConfig,
+    Method,
     Ranges,
     calibration_photos,
     ranges_from_photos,
 )
+from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
-from trtpoets.convert.precision import fp16_from_onnx, int8_from_onnx
+from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.convert.refine import refined_ranges
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
@@ -40,7 +42,9 @@ from trtpoets.pipeline.stages import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERSION = 1
+    from trtpoets.convert.fidelity import Fidelity
+
+_VERSION = 2
 """Raise it when the same classifier may give another ONNX file."""
 
 _PARITY_PHOTOS = 64
@@ -76,12 +80,13 @@ def quantize(
     *,
     precisions: Sequence[Precision] = (Precision.FP16, Precision.INT8),
     calibration: CalibrationConfig | None = None,
+    int8: Int8Config | None = None,
     refit_head: bool = False,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[OnnxModel, ...]:
-    """Write fp16.onnx and int8.onnx. Ranges come from photos of the training split only.
+    """Write fp16.onnx and int8.onnx. Ranges come from training photos only; validation photos choose between methods.
 
     What INT8 gives on validation photos is held against FP32, and a warning says with numbers when FP16 is the one to
     ship. `refit_head` fits INT8's last layer anew, and keeps it where validation says so: more time, a little nearer.
@@ -90,7 +95,6 @@ def quantize(
     """
     space = Workspace(Path(engines), name)
     calibration = calibration or CalibrationConfig()
-    makers = {Precision.FP16: _fp16, Precision.INT8: partial(_int8, refit_head=refit_head)}
     if Precision.FP32 in precisions:
         raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
     with writing(space):
@@ -100,15 +104,22 @@ def quantize(
                 f"{name} has no photos to calibrate with",
                 hint=f"trtpoets pretrained {fp32.spec.backbone} --name {name} --photos FOLDER",
             )
-        photos = calibration_photos(dataset_in(space).photos, calibration)
-        return tuple(makers[p](space, fp32, photos, calibration, force, progress) for p in precisions)
+        dataset = dataset_in(space)
+        photos = calibration_photos(dataset.photos, calibration)
+        judged = dataset.in_split(Split.VALIDATION)
+        makers = {
+            Precision.FP16: lambda: _fp16(space, fp32, photos, force, progress),
+            Precision.INT8: lambda: _int8(
+                space, fp32, (photos, judged), calibration, int8 or Int8Config(), force, progress, refit_head
+            ),
+        }
+        return tuple(makers[precision]() for precision in precisions)
 
 
 def _fp16(
     space: Workspace,
     fp32: OnnxModel,
     photos: Sequence[Photo],
-    calibration: CalibrationConfig,
     force: bool,
     progress: Progress,
 ) -> OnnxModel:
@@ -124,27 +135,53 @@ def _fp16(
 def _int8(
     space: Workspace,
     fp32: OnnxModel,
-    photos: Sequence[Photo],
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
     calibration: CalibrationConfig,
+    config: Int8Config,
     force: bool,
     progress: Progress,
     refit_head: bool,
 ) -> OnnxModel:
+    """`photos` are those to calibrate with, and those to judge by."""
     out = space.onnx(Precision.INT8)
-    key = hash_of([_VERSION, sha256_of_file(fp32.path), [photo.sha256 for photo in photos], asdict(calibration)])
-    whole = hash_of([key, refit_head])
-    if not force and open_card(card_of(out), whole) is not None:
+    hashes = [[photo.sha256 for photo in some] for some in photos]
+    made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
+    key = hash_of([*made_from, asdict(config), refit_head])
+    if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
-    known = None if force else open_card(space.ranges, key)
-    ranges = Ranges.from_dict(known) if known else ranges_from_photos(fp32, photos, calibration, progress)
-    seal_card(space.ranges, key=key, files=[], details=ranges.to_dict())
-    model, notes = int8_from_onnx(fp32, ranges, out)
+    ranges_key = hash_of([*made_from, config.correct_bias])
+    known = None if force else open_card(space.ranges, ranges_key)
+    if known is None:
+        chosen, trials = _ranges(fp32, photos, calibration, config, progress)
+        known = {**chosen.to_dict(), "trials": {name: asdict(fidelity) for name, fidelity in trials.items()}}
+        seal_card(space.ranges, key=ranges_key, files=[], details=known)
+    ranges = Ranges.from_dict(known)
+    model, notes = int8_from_onnx(fp32, ranges, photos[0], out, config, progress, photos[1])
+    measured = {"per_class": dict(ranges.per_class), "hash": ranges.hash, "chosen": ranges.method.value}
     details = {
         "notes": {**asdict(notes), **advice(space, fp32, model, refit_head, progress)},
-        "calibration": {**asdict(calibration), "per_class": dict(ranges.per_class), "hash": ranges.hash},
+        "calibration": {**asdict(calibration), **measured, "trials": known["trials"]},
+        "config": asdict(config),
     }
-    seal_card(card_of(out), key=whole, files=[out], details=details)
+    seal_card(card_of(out), key=key, files=[out], details=details)
     return model
+
+
+def _ranges(
+    fp32: OnnxModel,
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
+    calibration: CalibrationConfig,
+    config: Int8Config,
+    progress: Progress,
+) -> tuple[Ranges, dict[str, Fidelity]]:
+    """The ranges of the method asked for; with AUTO the best of all methods, and how each did on validation photos."""
+    found = ranges_from_photos(fp32, photos[0], calibration, progress)
+    if calibration.method not in (Method.AUTO, Method.FEATURES):
+        return found[0], {}
+    refined = refined_ranges(fp32, found, photos[0], progress)
+    if calibration.method is Method.FEATURES:
+        return refined, {}
+    return best_ranges(fp32, (*found, refined), photos[0], photos[1], config, progress)
 
 
 def _parity(classifier: Classifier, model: OnnxModel, space: Workspace) -> Parity:

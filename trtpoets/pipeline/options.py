@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration import CalibrationConfig, Method
+from trtpoets.convert.int8 import Int8Config
 from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import BatchRange, Flavour, Resize
 from trtpoets.judge.benchmark import BenchConfig
@@ -57,6 +58,11 @@ def calibration_config(photos: int, method: str | None, seed: int) -> Calibratio
     """The configuration of `quantize`."""
     chosen = CalibrationConfig.method if method is None else _member(Method, method, "--method")
     return CalibrationConfig(photos=photos, method=chosen, seed=seed)
+
+
+def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
+    """How `quantize` makes INT8 better."""
+    return Int8Config(int8_share=share, max_float_layers=max_float_layers)
 
 
 def bench_config(batches: Sequence[int] | None, seconds: float, threads: int) -> BenchConfig:

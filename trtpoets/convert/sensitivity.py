@@ -1,0 +1,159 @@
+"""Which layers cost INT8 most, and the fewest of them to leave in float.
+
+A layer's damage is what the features lose by it: what they gain when it alone goes back to float. The network runs in
+pieces: what lies before the layer is not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.bias_correction import Reference, pieces_like, with_biases
+from trtpoets.convert.fidelity import Fidelity, sqnr_db
+from trtpoets.convert.int8_graph import Int8Maker
+from trtpoets.convert.pieces import Live, Piece, Sessions
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import INPUT_NAME
+
+_MEASURED_AGAIN = 5
+"""After a layer went to float, the others' damage is another: so many of the worst are measured again."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the search ends. Shares and agreement are 0..1; a layer that brings less than `least_gain_db` is left."""
+
+    target_db: float
+    target_agreement: float
+    least_share: float
+    most_layers: int | None
+    least_gain_db: float = 0.25
+
+    def met(self, fidelity: Fidelity) -> bool:
+        """Whether a network is good enough."""
+        return fidelity.features_db >= self.target_db and fidelity.agreement >= self.target_agreement
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer that went back to float, what it brought on the photos of the search, and how all stood after it."""
+
+    layer: str
+    gain_db: float
+    share: float
+    fidelity: Fidelity
+
+    @property
+    def why(self) -> str:
+        """One line for people."""
+        return f"in float it brings {self.gain_db:.1f} dB: {self.fidelity.features_db:.1f} dB with it"
+
+
+class Search:
+    """The search over one network. `photos`, uint8 (N, H, W, 3), are those that `reference` saw.
+
+    `shifts` corrects the biases of INT8 layers; they hardly change with what else is INT8.
+    """
+
+    def __init__(
+        self, maker: Int8Maker, reference: Reference, photos: np.ndarray, shifts: Mapping[str, np.ndarray]
+    ) -> None:
+        self.maker = maker
+        self.reference = reference
+        self.photos = photos
+        self.shifts = shifts
+        self.sessions = Sessions()
+
+    def steps(
+        self,
+        start: Fidelity,
+        limits: Limits,
+        judge: Callable[[Mapping[str, str]], Fidelity],
+        progress: Progress = silent,
+    ) -> Iterator[Step]:
+        """Take layers back to float, the worst first, until the limits are met or nothing more can be done.
+
+        `judge` says how good the corrected network is with those layers in float.
+        """
+        keep: dict[str, str] = {}
+        fidelity, among = start, None
+        while not limits.met(fidelity) and (limits.most_layers is None or len(keep) < limits.most_layers):
+            candidates = self._affordable(keep, limits.least_share)
+            if among is not None:
+                candidates = [name for name in among if name in candidates][:_MEASURED_AGAIN]
+            gains = self._gains(keep, candidates, progress)
+            if not gains:
+                return
+            layer = max(gains, key=gains.__getitem__)
+            if gains[layer] < limits.least_gain_db:
+                return
+            known = gains if among is None else {**dict.fromkeys(among, -np.inf), **gains}
+            among = [name for name in sorted(known, key=known.__getitem__, reverse=True) if name != layer]
+            keep[layer] = f"in float it brings {gains[layer]:.1f} dB"
+            fidelity = judge(keep)
+            yield Step(layer, gains[layer], self._share(keep), fidelity)
+
+    def _share(self, keep: Mapping[str, str]) -> float:
+        return self.maker.share(self.maker.make(keep)[1])
+
+    def _affordable(self, keep: Mapping[str, str], least_share: float) -> list[str]:
+        """Layers that can still go to float, in the order of the graph."""
+        placement = self.maker.make(keep)[1]
+        share = self.maker.share(placement)
+        if len(placement.weights) < 2:
+            return []
+        return [
+            weight.node
+            for weight in placement.weights
+            if share - self.maker.work[weight.node] / max(self.maker.total, 1) >= least_share
+        ]
+
+    def _gains(self, keep: Mapping[str, str], candidates: Collection[str], progress: Progress) -> dict[str, float]:
+        """How many dB more than with `keep` in float the features have with each candidate in float too."""
+        pieces = self._version(keep)
+        live: Live = {INPUT_NAME: self.photos}
+        found: dict[str, float] = {}
+        for number, piece in enumerate(pieces):
+            if piece.end in candidates:
+                found[piece.end] = self._without(pieces, number, live, keep)
+                progress("sensitivity", len(found), len(candidates))
+            self.sessions.advance(piece, live)
+        base = self._db(live)
+        return {name: db - base for name, db in found.items()}
+
+    def _without(self, pieces: list[Piece], number: int, live: Live, keep: Mapping[str, str]) -> float:
+        """The features' dB with the layer of piece `number` in float, going on from `live` before that piece."""
+        version = self._version({**keep, pieces[number].end: "tried"})
+        same = next((i for i in range(number) if _differ(pieces[i], version[i])), number) == number
+        # Where Concats join branches, a layer in float changes what lies before it: then from the photos on.
+        own = dict(live) if same else {INPUT_NAME: self.photos}
+        for piece in version[number if same else 0 :]:
+            self.sessions.advance(piece, own)
+        return self._db(own)
+
+    def _version(self, keep: Mapping[str, str]) -> list[Piece]:
+        """The INT8 network with some layers in float, in pieces."""
+        model, placement = self.maker.make(keep)
+        quantised = {weight.node for weight in placement.weights}
+        shifts = {name: shift for name, shift in self.shifts.items() if name in quantised}
+        return pieces_like(with_biases(model, shifts), self.reference)
+
+    def _db(self, live: Live) -> float:
+        return sqnr_db(self.reference.features, live[self.reference.feature_name])
+
+
+def _differ(one: Piece, other: Piece) -> bool:
+    """Whether two versions of a piece compute differently. Versions differ in pairs, steps and biases."""
+    return _plan(one) != _plan(other)
+
+
+def _plan(piece: Piece) -> list[Any]:
+    plan: list[Any] = [node.SerializeToString(deterministic=True) for node in piece.nodes]
+    for node in piece.nodes:
+        small = node.input[1:2] if node.op_type == "QuantizeLinear" else node.input[2:3]
+        plan.extend(piece.view.constants[name].SerializeToString() for name in small if name in piece.view.constants)
+    return plan
