@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ from tests.photos import make_photo
 from trtpoets.convert.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
 from trtpoets.core.files import locked
-from trtpoets.core.spec import Flavour, Precision, Split
-from trtpoets.core.workspace import Workspace, card_of
+from trtpoets.core.spec import Engine, Flavour, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.engine import flavour_available
 from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.pipeline.label import _candidates
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
 from trtpoets.pipeline.stages import dataset_in, engines_in
@@ -231,3 +234,82 @@ def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
     ranges = json.loads(space.ranges.read_text())["details"]
     assert ranges["photos"]
     assert test.isdisjoint(ranges["photos"])
+
+
+def gated(engines: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trtpoets", "evaluate", "small", "--engines", str(engines), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    passed = gated(engines, "--min-agreement", "1")
+    assert (passed.returncode, passed.stderr) == (0, "")
+    assert "at least 1 % answered alike" in passed.stdout
+    # The same scores with another judgement: INT8 agrees with nothing.
+    card = json.loads(space.evaluation.read_text())
+    for each in card["details"]["evaluations"]:
+        if each["runner"] == "onnxruntime-int8":
+            each.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
+    seal_card(space.evaluation, key=card["key"], files=[], details=card["details"])
+    failed = gated(engines, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
+    assert failed.returncode == 3
+    gate = json.loads(failed.stdout)["gate"]
+    assert gate["outcome"] == "failed"
+    assert failed.stderr.splitlines() == [
+        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for",
+        "  try: ship fp16: trtpoets build small --precision fp16",
+    ]
+    assert open_card(space.evaluation) == json.loads(failed.stdout)
+    report = trtpoets.report("small", engines=engines)
+    assert report["gate"] == gate
+    assert any(said["about"] == "gate" and " fails: " in said["text"] for said in report["verdict"])
+    assert '<h2 id="gate">The gate</h2>' in space.page.read_text()
+    assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
+
+
+def test_a_gate_on_few_photos_warns_and_exits_0(engines: Path) -> None:
+    result = gated(engines, "--max-drop", "99.9", "--min-agreement", "99.99", "--runner", "onnxruntime-fp32")
+    assert result.returncode == 0, result.stderr
+    count = len(dataset_in(Workspace(engines, "small")).in_split(Split.TEST))
+    assert result.stderr.splitlines()[0].startswith(
+        f"warning: the gate is not sure: {count} photos can't tell whether 99.99 % of the answers stay (38,"
+    )
+    assert gated(engines, "--runner", "onnxruntime-int8").stderr.splitlines() == [
+        "Error: a gate without a limit",
+        "  try: --max-drop 0.5 --min-agreement 98",
+    ]
+
+
+def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    built = [engine.card.precision for engine in engines_in(space)]
+    card = json.loads(card_of(space.onnx(Precision.INT8)).read_text())
+    for advised in ("int8", "fp16"):
+        card["details"]["notes"]["recommended"]["precision"] = advised
+        seal_card(
+            card_of(space.onnx(Precision.INT8)),
+            key=card["key"],
+            files=[space.onnx(Precision.INT8)],
+            details=card["details"],
+        )
+        order = [each.card.precision.value for each in _candidates(space) if isinstance(each, Engine)]
+        if built:
+            assert order == (["int8", "fp16", "fp32"] if advised == "int8" else ["fp16", "fp32", "int8"])
+
+
+def test_quantize_fits_the_head_when_asked_to_and_says_what_it_recommends(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    before = open_card(card_of(space.onnx(Precision.INT8)))
+    assert before is not None
+    assert "head" not in before["notes"]
+    assert before["notes"]["recommended"]["why"].startswith("on ")
+    calibration = CalibrationConfig(photos=32)
+    trtpoets.quantize("small", calibration=calibration, refit_head=True, engines=engines)
+    after = open_card(card_of(space.onnx(Precision.INT8)))
+    assert after is not None
+    assert after["notes"]["head"]["kept"] in (True, False)
+    assert after["notes"]["head"]["why"]
+    steps = Steps()
+    trtpoets.quantize("small", calibration=calibration, refit_head=True, engines=engines, progress=steps)
+    assert steps.tasks == []
