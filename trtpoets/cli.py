@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -182,6 +182,9 @@ def quantize(
     precisions: given.NarrowPrecisions = None,
     method: given.Method = None,
     photos: Annotated[int, typer.Option("--photos", min=1, help="How many training photos to calibrate with.")] = 256,
+    int8_share: given.Int8Share = 0.95,
+    max_fp16_layers: given.MaxFp16Layers = None,
+    refit_head: given.RefitHead = False,
     seed: given.Seed = 0,
     calibration_cache: given.CalibrationCache = None,
     tensorrt: given.CacheVersion = "10.3.0",
@@ -192,13 +195,16 @@ def quantize(
     """Write FP16 and INT8 ONNX files, calibrated on training photos."""
     from trtpoets.pipeline import calibration_cache as caches
     from trtpoets.pipeline.convert import quantize as work
-    from trtpoets.pipeline.options import calibration_config
+    from trtpoets.pipeline.options import calibration_config, int8_config
 
     chosen = tuple(precisions or (Precision.FP16, Precision.INT8))
     config = calibration_config(photos, method, seed)
+    int8: dict[str, Any] = {"int8": int8_config(int8_share, max_fp16_layers), "refit_head": refit_head}
     caches.check_tensorrt(tensorrt)
     with showing() as progress:
-        models = work(name, precisions=chosen, calibration=config, engines=engines, force=force, progress=progress)
+        models = work(
+            name, precisions=chosen, calibration=config, **int8, engines=engines, force=force, progress=progress
+        )
         if calibration_cache is not None:
             caches.calibration_cache(name, calibration_cache, tensorrt=tensorrt, engines=engines)
     show_result("onnx", models, as_json)
