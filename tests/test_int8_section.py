@@ -70,6 +70,19 @@ def test_everything_that_was_noted_is_told() -> None:
         place = text.index(part, place)
 
 
+def test_the_last_row_is_what_was_written() -> None:
+    found = full()
+    notes = found["quantisation"]["int8"]
+    notes |= {"steps": [], "final": notes["corrected"]}
+    section = int8_section(report_from_documents(found))
+    assert section is not None
+    assert [row["cells"][0] for row in section["rows"]] == ["pairs alone", "biases corrected"]
+    notes["final"] = notes["plain"]
+    section = int8_section(report_from_documents(found))
+    assert section is not None
+    assert section["rows"][-1]["cells"] == ["as written", *section["rows"][0]["cells"][1:]]
+
+
 def test_the_plot_can_be_read_without_seeing() -> None:
     report = report_from_documents(full())
     section = int8_section(report)

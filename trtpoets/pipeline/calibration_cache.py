@@ -25,8 +25,10 @@ def calibration_cache(
 ) -> CalibrationCache:
     """Write the ranges of engines/<name>/int8.onnx to `out`, for `trtexec --onnx=fp32.onnx --int8 --calib=<out>`.
 
-    `tensorrt` is the version that shall read it: TensorRT ignores a cache of another. Raises MissingArtefact before
-    `quantize` has written int8.onnx, BadInput for a version without such caches.
+    `tensorrt` is the version that shall read it: TensorRT ignores a cache of another. A cache holds ranges alone: what
+    correcting biases wins is in int8.onnx, and not in an engine built from fp32.onnx and the cache.
+
+    Raises MissingArtefact before `quantize` has written int8.onnx, BadInput for a version without such caches.
     """
     space = Workspace(Path(engines), name)
     with writing(space):

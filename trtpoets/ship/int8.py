@@ -96,10 +96,12 @@ def _unfused(report: Mapping[str, Any]) -> str:
 
 def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
     """One row for each state of the network that was held against FP32, where noted: the last is what was written."""
-    steps = notes.get("steps") or []
+    steps, final = notes.get("steps") or [], notes.get("final")
     stages = [("pairs alone", notes.get("plain")), ("biases corrected", notes.get("corrected"))]
     if steps:
-        stages.append((f"and {many(len(steps), 'layer')} left in float", notes.get("final")))
+        stages.append((f"and {many(len(steps), 'layer')} left in float", final))
+    elif final != notes.get("corrected"):
+        stages.append(("as written", final))
     return [
         {"cells": [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]}
         for what, found in stages
