@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_a_base_that_moved_gets_a_head_that_follows(tmp_path: Path, photos: Path
     assert list(restored.metadata_props) == list(before.metadata_props)
     tested = recommendation(space, wide, narrow, GateConfig(min_agreement=98))
     assert tested["gate"]["runners"][0]["checks"][0]["measured"] == notes["agreement"][1]
+
+
+def test_a_published_head_is_fitted_without_labels(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.5)
+    published = replace(wide, spec=replace(wide.spec, labels=("tench", "goldfish", "shark")))
+    notes = refitted_head(space, published, narrow)
+    assert notes["kept"], notes
+    assert notes["accuracy"] is None
 
 
 def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path) -> None:
