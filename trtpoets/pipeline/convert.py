@@ -157,10 +157,19 @@ def _int8(
         seal_card(space.ranges, key=ranges_key, files=[], details=known)
     ranges = Ranges.from_dict(known)
     model, notes = int8_from_onnx(fp32, ranges, photos[0], out, config, progress, photos[1])
-    measured = {"per_class": dict(ranges.per_class), "hash": ranges.hash, "chosen": ranges.method.value}
+    measured = {
+        "asked": calibration.method.value,
+        "per_class": dict(ranges.per_class),
+        "hash": ranges.hash,
+        "method": ranges.method.value,
+    }
     details = {
         "notes": {**asdict(notes), **advice(space, fp32, model, refit_head, progress)},
-        "calibration": {**asdict(calibration), **measured, "trials": known["trials"]},
+        "calibration": {
+            **asdict(calibration),
+            **measured,
+            "trials": known["trials"],
+        },
         "config": asdict(config),
     }
     seal_card(card_of(out), key=key, files=[out], details=details)

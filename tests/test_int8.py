@@ -1,0 +1,224 @@
+"""INT8 held against FP32: what the corrections restore, and what the searches find."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.photos import photo_folder
+from tests.small_networks import Network, photos_in, residual_network, saved
+from trtpoets.convert.bias_correction import corrections, layer_fidelity, reference_from_onnx, with_biases
+from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.fidelity import (
+    HIGHEST_DB,
+    answers_from_onnx,
+    features_of,
+    fidelity_from_answers,
+    sqnr_db,
+)
+from trtpoets.convert.graph import GraphView
+from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
+from trtpoets.convert.int8_graph import Int8Maker
+from trtpoets.convert.observe import with_outputs
+from trtpoets.convert.pieces import Live, Sessions, pieces_of
+from trtpoets.convert.refine import refined_ranges
+from trtpoets.core.errors import BadInput
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import open_session
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel, Photo
+
+ENDS = ["stem", "depthwise", "project", "expand", "back", "top", "head"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+    return photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 6, "rose": 6}))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return saved(residual_network(), tmp_path_factory.mktemp("model") / "fp32.onnx")
+
+
+@pytest.fixture(scope="module")
+def batch(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
+    return next(photo_batches([photo.path for photo in photos], model.spec.preprocess, len(photos)))
+
+
+def minmax(model: OnnxModel, photos: list[Photo]) -> Ranges:
+    return ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0]
+
+
+def tensors(proto: object, names: list[str], batch: np.ndarray) -> list[np.ndarray]:
+    found: list[np.ndarray] = open_session(with_outputs(proto, names).SerializeToString()).run(
+        names, {INPUT_NAME: batch}
+    )
+    return found
+
+
+# -- fidelity ------------------------------------------------------------------------------------------------------
+
+
+def test_signal_to_noise() -> None:
+    signal = np.array([3.0, -4.0])
+    assert sqnr_db(signal, signal * 1.1) == pytest.approx(20.0)
+    assert sqnr_db(signal, signal) == HIGHEST_DB
+    assert sqnr_db(signal * 0, signal) == -HIGHEST_DB
+    assert sqnr_db(signal, signal * np.nan) == -HIGHEST_DB
+
+
+def test_answers_of_two_networks(model: OnnxModel, photos: list[Photo], batch: np.ndarray) -> None:
+    proto = onnx.load(model.path)
+    name = features_of(GraphView(proto))
+    assert name == "flat:0"
+    paths = [photo.path for photo in photos]
+    answers = answers_from_onnx(proto, name, paths, model.spec.preprocess)
+    np.testing.assert_allclose(answers.features, tensors(proto, [name], batch)[0], atol=1e-5)
+    same = fidelity_from_answers(answers, answers)
+    assert (same.photos, same.features_db, same.agreement, same.distance) == (12, HIGHEST_DB, 1.0, 0.0)
+    with pytest.raises(BadInput, match="no photos to compare"):
+        answers_from_onnx(proto, name, [], model.spec.preprocess)
+
+
+# -- pieces --------------------------------------------------------------------------------------------------------
+
+
+def test_pieces_give_what_the_whole_gives(model: OnnxModel, batch: np.ndarray) -> None:
+    proto = onnx.load(model.path)
+    pieces = pieces_of(proto, ENDS, ("flat:0", OUTPUT_NAME))
+    assert [piece.end for piece in pieces] == [*ENDS, ""]
+    live: Live = {INPUT_NAME: batch}
+    sessions = Sessions()
+    for piece in pieces:
+        sessions.advance(piece, live)
+        if piece.end == "expand":
+            assert sorted(live) == ["expand:0", "project:0"], "nothing is kept that nobody needs"
+    assert sorted(live) == ["flat:0", OUTPUT_NAME]
+    np.testing.assert_allclose(live[OUTPUT_NAME], tensors(proto, [OUTPUT_NAME], batch)[0], atol=1e-5)
+
+
+# -- bias correction -----------------------------------------------------------------------------------------------
+
+
+def test_correction_takes_back_what_rounding_the_weights_shifts(
+    model: OnnxModel, photos: list[Photo], batch: np.ndarray
+) -> None:
+    proto = onnx.load(model.path)
+    maker = Int8Maker(proto, minmax(model, photos))
+    quantised, placement = maker.make()
+    exact = maker.with_exact_weights(placement)
+    reference = reference_from_onnx(proto, batch)
+    shifts = corrections(quantised, exact, reference, batch, Sessions())
+    assert set(shifts) == set(ENDS) - {"head"}, "the head's weights are not rounded"
+    corrected = with_biases(quantised, shifts)
+    assert max(np.abs(shift).max() for shift in shifts.values()) > 1e-3
+    # Held against the unmoved biases once more, on the same INT8 inputs, every mean is where it belongs.
+    left = corrections(corrected, exact, reference, batch, Sessions())
+    assert max(np.abs(shift).max() for shift in left.values()) < 1e-5
+
+
+def test_a_convolution_without_bias_gets_one(photos: list[Photo], batch: np.ndarray) -> None:
+    proto = residual_network()
+    for node in proto.graph.node:  # type: ignore[attr-defined]
+        if node.name in ("stem", "project"):
+            del node.input[2:]
+    shift = np.arange(16, dtype=np.float32)
+    moved = with_biases(proto, {"stem": shift})
+    before, after = (tensors(graph, ["stem:0"], batch)[0] for graph in (proto, moved))
+    np.testing.assert_allclose(after - before, np.broadcast_to(shift[:, None, None], before.shape), atol=1e-4)
+    onnx.checker.check_model(moved, full_check=True)
+
+
+def test_fidelity_of_each_layer(model: OnnxModel, photos: list[Photo], batch: np.ndarray) -> None:
+    proto = onnx.load(model.path)
+    quantised, _ = Int8Maker(proto, minmax(model, photos)).make()
+    found = layer_fidelity(proto, quantised, batch, Sessions())
+    assert list(found) == ENDS
+    expected = sqnr_db(tensors(proto, ["back:0"], batch)[0], tensors(quantised, ["back:0"], batch)[0])
+    assert found["back"] == pytest.approx(expected, abs=0.1)
+
+
+# -- ranges --------------------------------------------------------------------------------------------------------
+
+
+def test_refined_ranges_ignore_a_value_that_no_feature_sees(photos: list[Photo], tmp_path: Path) -> None:
+    proto = residual_network()
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}  # type: ignore[attr-defined]
+
+    def change(name: str, channel: tuple[object, ...], value: float) -> None:
+        array = numpy_helper.to_array(constants[name]).copy()
+        array[channel] = value
+        constants[name].CopyFrom(numpy_helper.from_array(array, name))
+
+    change("expand.bias", (0,), 60.0)  # a huge channel,
+    change("back.weight", (slice(None), 0), 0.0)  # that nothing reads
+    model = saved(proto, tmp_path / "fp32.onnx")
+    candidates = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))
+    assert [ranges.method.value for ranges in candidates] == ["minmax", "entropy", "percentile", "mse"]
+    refined = refined_ranges(model, candidates, photos)
+    assert refined.method is Method.FEATURES
+    assert candidates[0].tensors["expand_relu:0"][1] > 50
+    assert refined.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]
+    best, trials = best_ranges(model, [candidates[0], refined], photos, photos)
+    assert best is refined
+    assert trials["features"].features_db > trials["minmax"].features_db
+
+
+# -- the search ----------------------------------------------------------------------------------------------------
+
+
+def planted(path: Path) -> OnnxModel:
+    """A network whose depthwise layer has one channel that is tiny before it and large after it."""
+    net = Network()
+    stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")
+    bad = net.unary("Relu", net.conv(stem, 16, "bad", group=16), "bad_relu")
+    last = net.unary("Relu", net.conv(net.conv(bad, 32, "project", kernel=1), 32, "top", kernel=1), "top_relu")
+    proto = net.model(last)
+    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name in ("stem.weight", "stem.bias"):
+            array[8:] *= 1e-3
+        if tensor.name == "bad.weight":
+            array[8:] *= 1e3
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return saved(proto, path / "fp32.onnx")
+
+
+def test_the_search_finds_the_planted_layer_and_no_other(photos: list[Photo], tmp_path: Path) -> None:
+    model = planted(tmp_path)
+    ranges = minmax(model, photos)
+    config = Int8Config(int8_share=0.5, target_db=25.0, target_agreement=0.0)
+    seen: list[tuple[str, int, int]] = []
+    _, notes = int8_from_onnx(model, ranges, photos, tmp_path / "int8.onnx", config, lambda *step: seen.append(step))
+    assert [step.layer for step in notes.steps][:1] == ["bad"]
+    assert notes.in_float["bad"].startswith("in float it brings ")
+    assert notes.final.features_db > notes.plain.features_db + 5
+    assert notes.share == notes.steps[-1].share >= 0.5
+    assert ("sensitivity", 1, 4) in seen
+    _, none = int8_from_onnx(model, ranges, photos, tmp_path / "none.onnx", Int8Config(max_float_layers=0))
+    assert (none.steps, set(none.in_float)) == ((), {"head"})
+    whole = Int8Config(int8_share=none.share - 1e-6, target_db=25.0)
+    _, bound = int8_from_onnx(model, ranges, photos, tmp_path / "bound.onnx", whole)
+    assert bound.steps == (), "no layer is so small"
+
+
+def test_a_network_that_is_near_enough_is_not_searched(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    config = Int8Config(target_db=5.0, target_agreement=0.0)
+    _, notes = int8_from_onnx(model, minmax(model, photos), photos, tmp_path / "int8.onnx", config)
+    assert notes.steps == ()
+    assert notes.final.features_db == max(notes.plain.features_db, notes.corrected.features_db)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"int8_share": 1.5}, {"search_photos": 0}, {"max_float_layers": -1}, {"target_agreement": -0.1}]
+)
+def test_configs_that_make_no_sense(wrong: dict[str, float]) -> None:
+    with pytest.raises(BadInput):
+        Int8Config(**wrong)  # type: ignore[arg-type]
+
+
+def test_int8_needs_photos(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no photos to correct INT8 with"):
+        int8_from_onnx(model, minmax(model, photos), [], tmp_path / "int8.onnx")
