@@ -65,17 +65,24 @@ def test_a_process_beside_us_is_seen() -> None:
     assert share > 0.6 / cores
 
 
-def test_our_own_work_is_not_others() -> None:
-    quiet = Bystanders()
-    time.sleep(0.7)
-    before = quiet.share()
+def own_work_seen_as_others() -> float | None:
+    """How much more of the cores seems to go to others while we work; None while others really are at work."""
     watch = Bystanders()
-    end = time.monotonic() + 0.7
+    time.sleep(0.6)
+    before = watch.share()
+    watch = Bystanders()
+    end = time.monotonic() + 0.6
     while time.monotonic() < end:
         pass
     busy = watch.share()
     assert before is not None
     assert busy is not None
-    # What others do may change meanwhile, but a whole core of ours must not be taken for theirs on an idle machine.
-    if before < 0.1:
-        assert busy < before + 0.3
+    return None if before > 0.1 else busy - before
+
+
+def test_our_own_work_is_not_others() -> None:
+    # Others may begin to work just while we do: a whole core of ours taken for theirs would show every time.
+    tries = [seen for seen in (own_work_seen_as_others() for _ in range(6)) if seen is not None]
+    if not tries:
+        pytest.skip("other processes keep this machine busy")
+    assert min(tries) < 0.3

@@ -77,5 +77,5 @@ def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, s
     why = f"{on} {' and '.join(sentence(check) for check in checks)}"
     if gate["outcome"] == Outcome.UNKNOWN:
         why += "; " + "; ".join(text.split(":")[0] for text in unknowns(gate))
-    _log.info("INT8 %s", why)
+    _log.info("INT8: %s", why)
     return {"precision": Precision.INT8.value, "why": why}

@@ -34,7 +34,9 @@ class TensorFlowRunner:
     def __enter__(self) -> TensorFlowRunner:
         """Load the SavedModel. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not (self._path / "saved_model.pb").is_file():
-            raise MissingArtefact(f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME")
+            raise MissingArtefact(
+                f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME"
+            )
         tf = tensorflow()
         self._limit_threads(tf)
         try:
@@ -43,7 +45,8 @@ class TensorFlowRunner:
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BadArtefact(
-                f"TensorFlow can't load {self._path}: {reason}", hint="train it again: trtpoets retrain PHOTOS --name NAME --force"
+                f"TensorFlow can't load {self._path}: {reason}",
+                hint="train again: trtpoets retrain PHOTOS --name NAME --force",
             ) from error
         # The signature holds the model's variables weakly: both are kept.
         self._tf, self._model, self._serve = tf, model, serve
