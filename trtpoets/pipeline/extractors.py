@@ -72,8 +72,8 @@ def extractor_key(network: Network) -> str:
 
 
 def features_key(backbone: str, weights_id: str, preprocess: Preprocess) -> str:
-    """`extractor_key` of a network that is known by what its classifier says of it."""
-    return hash_of([_VERSION, backbone, weights_id, preprocess.hash])
+    """`extractor_key` of a network that is known by what its classifier says of it: its name, then a hash."""
+    return f"{backbone}-{hash_of([_VERSION, weights_id, preprocess.hash])}"
 
 
 def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | TensorFlowExtractor:
@@ -92,7 +92,7 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
 
 def _onnx_in_cache(network: Network, key: str) -> Path:
     """The base's ONNX file, exported once per weights and preprocessing."""
-    path = cache_root() / "extractors" / f"{network.backbone.name}-{key[:16]}.onnx"
+    path = cache_root() / "extractors" / f"{key[: len(network.backbone.name) + 17]}.onnx"
     if open_card(card_of(path), key) is None:
         onnx_from_network(network.model, path, output_name=FEATURES)
         seal_card(card_of(path), key=key, files=[path], details={"backbone": network.backbone.name})

@@ -100,7 +100,11 @@ def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.n
     spec, proto = model.spec, check_onnx(model.path)
     base = base_of(proto, FEATURES)
     wide = model.precision is Precision.FP32
-    key = features_key(spec.backbone, spec.weights_id, spec.preprocess) if wide else hashlib.sha256(base).hexdigest()
+    key = (
+        features_key(spec.backbone, spec.weights_id, spec.preprocess)
+        if wide
+        else f"{spec.backbone} int8-{hashlib.sha256(base).hexdigest()}"
+    )
     extractor = OnnxExtractor(base, key, len(last_layer(proto).weights), spec.preprocess)
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 

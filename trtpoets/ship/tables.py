@@ -254,8 +254,17 @@ def _answers(answers: Iterable[Any]) -> list[Any]:
 def _cache(stores: Sequence[Any]) -> list[Any]:
     if not stores:
         return ["The cache is empty."]
-    rows = [(store.path, f"{store.photos:,}", store.width, size(store.bytes)) for store in stores]
-    return [table(["bottlenecks", "photos>", "width>", "size>"], rows)]
+    rows = [
+        (
+            store.key.rpartition("-")[0] or store.key[:20],
+            store.path.name[:12],
+            f"{store.photos:,}",
+            store.width,
+            size(store.bytes),
+        )
+        for store in stores
+    ]
+    return [table(["bottlenecks of", "folder", "photos>", "width>", "size>"], rows, str(stores[0].path.parent))]
 
 
 def _doctor(findings: Iterable[Any]) -> list[Any]:

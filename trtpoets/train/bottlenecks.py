@@ -34,7 +34,7 @@ class Extractor(Protocol):
 
     @property
     def key(self) -> str:
-        """sha256 of network, weights and preprocessing: what features depend on besides the photo."""
+        """A name and a hash of network, weights and preprocessing: what features depend on besides the photo."""
 
     @property
     def width(self) -> int:
