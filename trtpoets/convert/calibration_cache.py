@@ -18,8 +18,9 @@ import numpy as np
 
 from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.graph import GraphView
+from trtpoets.convert.int8_graph import scales_of
 from trtpoets.convert.placement import Placement, placement_from_onnx
-from trtpoets.convert.qdq import scale_of
+from trtpoets.convert.qdq import LEVELS, scale_of
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file, write_text
 from trtpoets.core.onnx_file import check_onnx
@@ -144,16 +145,15 @@ def cache_from_text(text: str, path: Path | str = "the text") -> CalibrationCach
 
 
 def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
-    magnitude = {}
+    """As in int8.onnx; tensors that were 0 on every photo have none."""
     for name in placement.tensors:
-        low, high = ranges.tensors.get(name, (math.nan, math.nan))
-        if not (math.isfinite(low) and math.isfinite(high)):
+        if not all(map(math.isfinite, ranges.tensors.get(name, (math.nan,)))):
             raise BadArtefact(f"the ranges lack {name}", hint="calibrate again: trtpoets quantize NAME --force")
-        magnitude[name] = max(-low, high)
-    for group in placement.same_scale:
-        members = [name for name in group if name in magnitude]
-        magnitude.update(dict.fromkeys(members, max(map(magnitude.__getitem__, members), default=0.0)))
-    return {name: float(np.float32(scale_of(value))) for name, value in magnitude.items() if value > 0}
+    return {
+        name: float(np.float32(scale_of(scale * LEVELS)))
+        for name, scale in scales_of(placement, ranges).items()
+        if scale > 0
+    }
 
 
 def _hex(name: str, scale: float) -> str:

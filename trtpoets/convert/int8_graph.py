@@ -40,11 +40,11 @@ class Int8Maker:
                 "not one convolution can become INT8: " + "; ".join(f"{n}: {w}" for n, w in placement.in_float.items()),
                 hint="use fp16",
             )
-        return with_pairs(self.model, placement, _scales(placement, self.ranges)), placement
+        return with_pairs(self.model, placement, scales_of(placement, self.ranges)), placement
 
     def with_exact_weights(self, placement: Placement) -> Any:
         """The graph with the pairs of the data, but not those of the weights."""
-        return with_pairs(self.model, replace(placement, weights=()), _scales(placement, self.ranges))
+        return with_pairs(self.model, replace(placement, weights=()), scales_of(placement, self.ranges))
 
     def share(self, placement: Placement) -> float:
         """The share 0..1 of all multiply-adds that run in INT8."""
@@ -68,7 +68,7 @@ def _without_range(view: GraphView, placement: Placement, ranges: Ranges) -> dic
     return kept
 
 
-def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
+def scales_of(placement: Placement, ranges: Ranges) -> dict[str, float]:
     """The step of each tensor; tensors that a Concat joins get the widest of theirs."""
     magnitude = {name: max(-ranges.tensors[name][0], ranges.tensors[name][1]) for name in placement.tensors}
     for group in placement.same_scale:
