@@ -1,4 +1,4 @@
-"""Memory of the bottlenecks of 100,000 photos: the most that this process ever held, TensorFlow included.
+"""Memory of the bottlenecks of 100,000 photos: the most that this process held meanwhile, TensorFlow included.
 
 A few photos are repeated as files that differ in their last bytes, so that every one is read, hashed, decoded, computed
 and stored. The real network runs on one batch in 50; the other batches get features from their pixels at once, since
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -64,8 +63,14 @@ def synthetic(folder: Path, count: int) -> list[Photo]:
 
 
 def peak_mib() -> float:
-    """The most that this process held so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most that this process held since `forget_peak`, MiB."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def forget_peak() -> None:
+    """Let the peak begin anew: what exporting the base needed, once a machine, is not the bottlenecks'."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
@@ -76,6 +81,8 @@ def main() -> None:
     real = extractor_from_network(network_from_backbone(backbone_named(DEFAULT_BACKBONE)), Device.CPU)
     with tempfile.TemporaryDirectory() as name:
         photos = synthetic(Path(name), options.photos)
+        exporting = peak_mib()
+        forget_peak()
         before = peak_mib()
         start = time.perf_counter()
         rows = bottlenecks_from_photos(photos, Mostly(real), Path(name) / "store")
@@ -87,7 +94,8 @@ def main() -> None:
         again = bottlenecks_from_photos(photos, Mostly(real), Path(name) / "store")
         read = time.perf_counter() - start
         assert float(again.sum(dtype=np.float64)) == total
-    print(f"{len(photos)} photos, {size:.0f} MiB of features; before them: {before:.0f} MiB")
+    print(f"{len(photos)} photos, {size:.0f} MiB of features; TensorFlow and network before them: {before:.0f} MiB")
+    print(f"  (loading and exporting the network: {exporting:.0f} MiB at most)")
     print(f"  computed in {computed:.0f} s: {first:.0f} MiB at most; read again in {read:.1f} s: {peak_mib():.0f} MiB")
     print(f"share of 1.5 GB: {peak_mib() * 2**20 / 1.5e9:.2f} (goal: at most 1)")
 
