@@ -10,10 +10,10 @@ import pytest
 from tests.photos import photo_folder
 from tests.small_networks import SIZE, Network, photos_in, residual_network, saved
 from trtpoets.convert.graph import GraphView
-from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer, write_onnx
+from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import open_session, read_onnx
+from trtpoets.core.onnx_file import open_session, read_onnx, write_onnx
 from trtpoets.core.spec import INPUT_NAME
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_near import PENALTIES, best_head_near, divergence, head_near

@@ -12,10 +12,10 @@ import pytest
 from tests.photos import photo_folder
 from tests.small_networks import LABELS, residual_network, saved, spec
 from trtpoets.convert.graph import GraphView
-from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer, write_onnx
+from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import check_onnx, open_session
+from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.judge.gate import GateConfig

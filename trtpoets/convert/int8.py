@@ -24,12 +24,12 @@ from trtpoets.convert.naming import finished
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.pieces import Sessions
 from trtpoets.convert.placement import Placement
-from trtpoets.convert.precision import expect_fp32, write_onnx
+from trtpoets.convert.precision import expect_fp32
 from trtpoets.convert.sensitivity import Limits, Search, Step
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx
+from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Photo, Precision
 

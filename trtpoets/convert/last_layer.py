@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ import numpy as np
 from trtpoets.convert.graph import GraphView, attribute
 from trtpoets.convert.naming import canonical
 from trtpoets.core.errors import ConversionFailed
-from trtpoets.core.files import atomic_file
-from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.spec import INPUT_NAME
 
 
@@ -83,10 +80,3 @@ def base_of(model: Any, output_name: str) -> bytes:
         helper.make_tensor_value_info(layer.features, TensorProto.FLOAT, ["N", len(layer.weights)])
     )
     return bytes(canonical(copy, INPUT_NAME, output_name, {}).SerializeToString(deterministic=True))
-
-
-def write_onnx(model: Any, out: Path) -> None:
-    """Write a ModelProto at once, checked. Raises BadArtefact or StorageFailed."""
-    with atomic_file(out) as part:
-        part.write_bytes(model.SerializeToString(deterministic=True))
-        check_onnx(part)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.naming import canonical
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
-from trtpoets.core.files import atomic_file
-from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, check_onnx
+from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
 from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
@@ -134,9 +133,7 @@ def _write(
     progress(_TASK, 2, _STEPS)
     clean = canonical(_folded(raw), INPUT_NAME, output_name, metadata)
     progress(_TASK, 3, _STEPS)
-    with atomic_file(out) as part:
-        part.write_bytes(clean.SerializeToString(deterministic=True))
-        check_onnx(part)
+    write_onnx(clean, out)
     progress(_TASK, 4, _STEPS)
 
 

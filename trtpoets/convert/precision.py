@@ -21,9 +21,8 @@ from trtpoets.convert.naming import finished
 from trtpoets.convert.observe import spans
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.core.errors import BadInput
-from trtpoets.core.files import atomic_file
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import check_onnx, open_session
+from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision
 
@@ -107,13 +106,6 @@ def expect_fp32(model: OnnxModel) -> None:
             f"{model.path} is {model.precision.value} already; precisions are made from the FP32 file",
             hint="make it: trtpoets export NAME",
         )
-
-
-def write_onnx(proto: Any, out: Path) -> None:
-    """Write a ModelProto, whole or not at all, and check it. Raises StorageFailed, BadArtefact."""
-    with atomic_file(out) as part:
-        part.write_bytes(proto.SerializeToString(deterministic=True))
-        check_onnx(part)
 
 
 def _kept_fp32(view: GraphView, largest: Mapping[str, float]) -> dict[str, str]:

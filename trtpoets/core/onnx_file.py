@@ -1,10 +1,11 @@
-"""Reading and opening ONNX files: checked before anything native sees them, with what they say about themselves."""
+"""ONNX files: written whole, checked before anything native sees them, with what they say about themselves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.files import atomic_file
 from trtpoets.core.optional import needs
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
@@ -46,6 +47,13 @@ def check_onnx(path: Path) -> Any:
     if not inputs or not model.graph.output:
         raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again")
     return model
+
+
+def write_onnx(model: Any, out: Path) -> None:
+    """Write a ModelProto, whole or not at all, and check it. Raises StorageFailed, BadArtefact."""
+    with atomic_file(out) as part:
+        part.write_bytes(model.SerializeToString(deterministic=True))
+        check_onnx(part)
 
 
 def metadata_of(model: Any) -> dict[str, str]:

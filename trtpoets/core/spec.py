@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact
 
@@ -147,6 +147,12 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
         resize=Resize(value["resize"]),
         crop_fraction=float(value["crop_fraction"]),
     )
+
+
+def label_indices(found: Iterable[str], labels: Sequence[str]) -> list[int]:
+    """Which score each label names; -1 for a label that the classifier does not know."""
+    index = {label: number for number, label in enumerate(labels)}
+    return [index.get(label, -1) for label in found]
 
 
 @dataclass(frozen=True)

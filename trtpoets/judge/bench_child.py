@@ -19,7 +19,7 @@ import numpy as np
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
-from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision
+from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, label_indices
 from trtpoets.device.runners import Runnable, open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.measure import BenchConfig, measurement_from_runner
@@ -97,8 +97,7 @@ def _serve(request: Mapping[str, Any], opener: Opener | None, tell: Callable[...
 def _photos(request: Mapping[str, Any], spec: ModelSpec) -> tuple[np.ndarray, list[int]]:
     """The decoded photos uint8 (P, H, W, 3), and the index of each one's label (-1: none of the classifier's)."""
     paths = [Path(path) for path in request["photos"]]
-    index = {label: i for i, label in enumerate(spec.labels)}
-    truth = [index.get(label, -1) for label in request["labels"]]
+    truth = label_indices(request["labels"], spec.labels)
     return np.concatenate(list(photo_batches(paths, spec.preprocess, 16))), truth
 
 

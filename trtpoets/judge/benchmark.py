@@ -23,7 +23,7 @@ import numpy as np
 import trtpoets
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Engine, ModelSpec, Photo
+from trtpoets.core.spec import Engine, ModelSpec, Photo, label_indices
 from trtpoets.device.runners import Runnable, open_runner
 from trtpoets.judge.bench_child import description_from_artefact
 from trtpoets.judge.conditions import conditions
@@ -100,8 +100,7 @@ def benchmark_from_artefacts(
         rows += more
         failures += failed
     progress("benchmark", len(artefacts), len(artefacts))
-    index = {label: i for i, label in enumerate(_spec(artefacts[0]).labels)}
-    truth = np.array([index.get(photo.label, -1) for photo in chosen])
+    truth = np.array(label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels))
     return Benchmark(tuple(_judged(row, rows, truth) for row in rows), tuple(failures), config, len(chosen), before)
 
 

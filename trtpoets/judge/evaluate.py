@@ -11,7 +11,7 @@ import numpy as np
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import photo_batches
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Photo
+from trtpoets.core.spec import Photo, label_indices
 from trtpoets.device.runners.base import Runner, check_scores
 from trtpoets.judge.statistics import mcnemar_exact, paired_difference, wilson_interval
 
@@ -171,8 +171,7 @@ def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
     """The index of each photo's label: int64 (N,); -1 for a label that the classifier does not know."""
     if not photos:
         raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
-    index = {label: i for i, label in enumerate(labels)}
-    strange = sorted({photo.label for photo in photos} - set(index))
+    strange = sorted({photo.label for photo in photos} - set(labels))
     if strange:
         _log.warning(
             "%d labels of the photos are none of the classifier's %d, %r for one: only agreement is judged there",
@@ -180,7 +179,7 @@ def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
             len(labels),
             strange[0],
         )
-    return np.array([index.get(photo.label, -1) for photo in photos], dtype=np.int64)
+    return np.array(label_indices((photo.label for photo in photos), labels), dtype=np.int64)
 
 
 def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
-from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer, write_onnx
+from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer
 from trtpoets.core.errors import ConversionFailed
-from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import OnnxModel, Photo, Precision, Split
+from trtpoets.core.spec import OnnxModel, Photo, Precision, Split, label_indices
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.cache import bottleneck_folder
@@ -88,7 +88,8 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     before = Head(narrow.weights, narrow.bias)
     after, penalty = best_head_near(before, features[:cut], logits[:cut])
     wanted = head_scores(Head(layer.weights, layer.bias), wide_features[cut:])
-    notes = _judged(wanted, before, after, features[cut:], _truth(validation, fp32.spec.labels), penalty, cut)
+    truth = np.array(label_indices((photo.label for photo in validation), fp32.spec.labels))
+    notes = _judged(wanted, before, after, features[cut:], truth, penalty, cut)
     if notes.kept:
         write_onnx(with_last_layer(check_onnx(int8.path), after.weights, after.bias), int8.path)
     _log.info("the head fitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
@@ -107,11 +108,6 @@ def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.n
     )
     extractor = OnnxExtractor(base, key, len(last_layer(proto).weights), spec.preprocess)
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
-
-
-def _truth(photos: list[Photo], labels: tuple[str, ...]) -> np.ndarray:
-    index = {label: number for number, label in enumerate(labels)}
-    return np.array([index.get(photo.label, -1) for photo in photos])
 
 
 def _judged(

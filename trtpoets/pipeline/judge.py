@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+
+    from trtpoets.device.runners.base import Runner
 
 _VERSION = 1
 """Raise it when the same artefacts may give another evaluation or benchmark."""
@@ -161,10 +164,14 @@ def _scores(
 ) -> tuple[dict[str, np.ndarray], list[Skipped]]:
     """Scores by runner name. An engine that this machine can't run is skipped; TensorFlow and ONNX must answer."""
     scores: dict[str, np.ndarray] = {}
-    able, skipped = _able(artefacts)
-    for artefact in able:
-        with open_runner(artefact) as runner:
-            scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
+    skipped: list[Skipped] = []
+    for artefact in artefacts:
+        with ExitStack() as stack:
+            runner = _entered(artefact, stack)
+            if isinstance(runner, Skipped):
+                skipped.append(runner)
+            else:
+                scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
     return scores, skipped
 
 
@@ -173,13 +180,20 @@ def _able(artefacts: Sequence[Artefact]) -> tuple[list[Artefact], list[Skipped]]
     able: list[Artefact] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
-        if isinstance(artefact, Engine):
-            runner = open_runner(artefact)
-            try:
-                with runner:
-                    pass
-            except (MissingDependency, RunFailed) as error:
-                skipped.append(Skipped(f"running {artefact.card.flavour.value} engines", error.message))
-                continue
-        able.append(artefact)
+        with ExitStack() as stack:
+            found = _entered(artefact, stack) if isinstance(artefact, Engine) else None
+        if isinstance(found, Skipped):
+            skipped.append(found)
+        else:
+            able.append(artefact)
     return able, skipped
+
+
+def _entered(artefact: Artefact, stack: ExitStack) -> Runner | Skipped:
+    """The artefact's runner, entered in `stack`; or why an engine can't be entered here."""
+    try:
+        return stack.enter_context(open_runner(artefact))
+    except (MissingDependency, RunFailed) as error:
+        if not isinstance(artefact, Engine):
+            raise
+        return Skipped(f"running {artefact.card.flavour.value} engines", error.message)

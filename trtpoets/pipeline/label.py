@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,8 @@ def label(
     spec = classifier_in(space).spec
     paths = [Path(photo) for photo in photos]
     batch = [photo_to_array(photo, spec.preprocess) for photo in paths]
-    with _best_runner(space) as runner:
+    with ExitStack() as stack:
+        runner = _best_runner(space, stack)
         scores = np.concatenate([runner.infer(one[None]) for one in batch])
     return tuple(_answer(photo, runner.name, row, spec.labels, top) for photo, row in zip(paths, scores, strict=True))
 
@@ -56,13 +58,11 @@ def _answer(photo: Path, runner: str, scores: np.ndarray, labels: Sequence[str],
     return Answer(photo, runner, tuple(labels[i] for i in best), tuple(float(scores[i]) for i in best))
 
 
-def _best_runner(space: Workspace) -> Runner:
-    """A runner that can be entered here."""
+def _best_runner(space: Workspace, stack: ExitStack) -> Runner:
+    """The first runner that can be entered here, entered in `stack`."""
     for artefact in _candidates(space):
-        runner = open_runner(artefact)
         try:
-            with runner:
-                return runner
+            return stack.enter_context(open_runner(artefact))
         except (MissingDependency, RunFailed):
             continue
     raise MissingArtefact(f"nothing of {space.name} can run here", hint="trtpoets doctor")

@@ -11,7 +11,7 @@ import numpy as np
 
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of
+from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of, label_indices
 from trtpoets.core.workspace import Workspace, cache_root, card_of, open_card, seal_card
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.pipeline.stages import ENGINES, writing
@@ -123,8 +123,7 @@ def _head_from_features(
 
 
 def _label_indices(dataset: Dataset) -> np.ndarray:
-    index = {label: number for number, label in enumerate(dataset.labels)}
-    return np.array([index[photo.label] for photo in dataset.photos])
+    return np.array(label_indices((photo.label for photo in dataset.photos), dataset.labels))
 
 
 def _rows(photos: tuple[Photo, ...], split: Split) -> np.ndarray:

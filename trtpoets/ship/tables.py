@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.spec import Engine, Split
+from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
 from trtpoets.ship.gate import gate_limits, gate_rows
 from trtpoets.ship.report import judged, report_from_documents
@@ -106,20 +106,6 @@ def speed_table(report: Mapping[str, Any]) -> Any:
     ]
     columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
     return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
-
-
-def dataset_table(dataset: Mapping[str, Any]) -> Any:
-    """Photos by class and split; the smallest classes where there are many."""
-    counts = dataset["counts"]
-    splits = [split.value for split in Split]
-    chosen = (
-        sorted(counts, key=lambda label: sum(counts[label].values()))[:_LISTED] if len(counts) > _LISTED else counts
-    )
-    rows: _Rows = [(label, *(counts[label].get(split, 0) for split in splits)) for label in chosen]
-    if len(counts) > _LISTED:
-        rows.append((f"… and {len(counts) - _LISTED:,} larger classes", *[""] * len(splits)))
-    rows.append(("all", *(dataset["photos"][split] for split in splits)))
-    return table(["class", *(f"{split}>" for split in splits)], rows, "Photos")
 
 
 def models_table(backbones: Iterable[Any]) -> Any:
