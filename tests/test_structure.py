@@ -75,7 +75,7 @@ def test_every_folder_has_its_rule() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_are_one_thing(path: Path) -> None:
-    limit = 350 if path.name == "cli.py" else 300  # one short function a command, and there are many commands
+    limit = 450 if path.name == "cli.py" else 300  # one short function a command, and there are many commands
     assert len(path.read_text().splitlines()) <= limit
     assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} does not say what it is"
 
