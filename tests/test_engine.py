@@ -43,8 +43,9 @@ from trtpoets.device.engine import (
 )
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.plan_header import rtx_targets
-from trtpoets.device.tensorrt_api import Messages, TensorRt
+from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_build import BuildRequest, Phases, build_engine
+from trtpoets.device.tensorrt_messages import Messages
 
 ROOT = Path(__file__).parent.parent
 SEGFAULTS = ROOT.parent / "shared" / "examples" / "segfaults"

@@ -14,12 +14,13 @@ import pytest
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Flavour
-from trtpoets.device.tensorrt_api import PROBED, REQUIRED, Messages, TensorRt, load_tensorrt, new_logger, plain
+from trtpoets.device.tensorrt_api import PROBED, REQUIRED, TensorRt, load_tensorrt
+from trtpoets.device.tensorrt_messages import Messages, new_logger, plain
 
 ROOT = Path(__file__).parent.parent
 API = ROOT.parent / "shared" / "tensorrt_api"
 FILES = sorted(API.glob("api_*.json"))
-ADAPTER = [ROOT / "trtpoets" / "device" / f"tensorrt_{part}.py" for part in ("api", "build", "session")]
+ADAPTER = [ROOT / "trtpoets" / "device" / f"tensorrt_{part}.py" for part in ("api", "messages", "build", "session")]
 
 OUR_WORDS = {
     *("batch", "build_engine", "engine", "enqueue", "flavour", "logger", "message", "module", "precision", "reset"),

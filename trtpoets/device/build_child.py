@@ -25,8 +25,9 @@ from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.files import storage_errors
 from trtpoets.core.onnx_file import CALIBRATION_KEY, metadata_of, read_onnx
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
-from trtpoets.device.tensorrt_api import Messages, load_tensorrt
+from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import BuildRequest, build_engine, failure
+from trtpoets.device.tensorrt_messages import Messages
 
 _TICK_SECONDS = 0.05
 """Progress is told at most this often: a builder may take thousands of steps a second."""

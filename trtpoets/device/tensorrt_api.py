@@ -1,13 +1,13 @@
-"""One adapter over TensorRT 8.5, 8.6, 10.x, 11.x and TensorRT-RTX: which library, what it can do, what it says.
+"""One adapter over TensorRT 8.5, 8.6, 10.x, 11.x and TensorRT-RTX: which library, and what it can do.
 
 What a library can do is probed, never read off its version; enum members are looked up by name, since their numbers
-differ between versions. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's.
+differ between versions. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's,
+`tensorrt_messages.py` what libraries say.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
@@ -16,14 +16,6 @@ from trtpoets.core.optional import needs
 from trtpoets.core.spec import Flavour
 
 _MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
-
-NO_DRIVER = "factory function returned nullptr"
-"""What TensorRT's constructors raise (as TypeError) when CUDA does not start."""
-
-_NOISE = (
-    "cudaError 35",  # each error on a machine without a GPU is followed by this one
-    "Thread context has not been set",
-)
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "Builder": (
@@ -122,56 +114,3 @@ def load_tensorrt(flavour: Flavour) -> TensorRt:
             hint=f"pip install 'trtpoets[{flavour.value}]'",
         ) from error
     return TensorRt(flavour, module, str(module.__version__))
-
-
-class Messages:
-    """What TensorRT has logged: errors and warnings, without the noise that hides them."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
-
-    def sentence(self) -> str:
-        """The first error in one sentence; empty when there was none."""
-        return next((text for text in map(plain, self.errors) if text), "")
-
-
-def new_logger(library: TensorRt, messages: Messages) -> Any:
-    """A TensorRT logger that keeps errors and warnings in `messages`. Keep a reference to it as long as its users."""
-    base = library.module.ILogger
-    errors = (base.INTERNAL_ERROR, base.ERROR)
-
-    class Logger(base):  # type: ignore[misc, valid-type]
-        """Called by TensorRT from its own threads."""
-
-        def __init__(self) -> None:
-            base.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            """Keep errors and warnings."""
-            if any(noise in text for noise in _NOISE):
-                return
-            if severity in errors:
-                messages.errors.append(text)
-            elif severity == base.WARNING:
-                messages.warnings.append(text)
-
-    return Logger()
-
-
-_ENVELOPE = re.compile(r"Error Code \d+: (?P<kind>[^(]*)\((?P<text>.*)\)\s*$", re.DOTALL)
-_PLACE = re.compile(r"\.?\s*In \w+ at \S+?:\d+\s*$")
-_BRACKET = re.compile(r"\[[\w./]+:+[^\]]*\]\s*")
-
-
-def plain(text: str) -> str:
-    """A message of TensorRT without its source positions and wrapping: one line.
-
-    Example: "IBuilder::build: Error Code 1: Myelin ([pass.cpp:337: check] Cannot compile 'fc'. In f at /a/b.cpp:20)"
-    becomes "Cannot compile 'fc'".
-    """
-    found = _ENVELOPE.search(text)
-    if found:
-        text = _PLACE.sub("", found.group("text"))
-    text = _BRACKET.sub("", text)
-    return " ".join(text.split()).strip(" .;")

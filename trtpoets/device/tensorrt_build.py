@@ -8,7 +8,8 @@ from typing import Any, Callable
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange, Precision
-from trtpoets.device.tensorrt_api import NO_DRIVER, Messages, TensorRt, new_logger, plain
+from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger, plain
 
 _TYPE_FLAGS = {Precision.FP32: (), Precision.FP16: ("FP16",), Precision.INT8: ("INT8", "FP16")}
 """What a weakly typed builder is allowed. INT8 networks compute what is not quantised in FP16."""

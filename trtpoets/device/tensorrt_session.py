@@ -7,7 +7,8 @@ from typing import Any
 
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
-from trtpoets.device.tensorrt_api import NO_DRIVER, Messages, TensorRt, new_logger
+from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger
 
 log = logging.getLogger(__name__)
 
