@@ -197,11 +197,28 @@ class BatchRange:
 
 
 @dataclass(frozen=True)
+class LayerReport:
+    """In which arithmetic TensorRT runs the layers of an engine.
+
+    `layers` names each computing layer's, as "int8", "fp16" or "fp32"; `counts` and `shares` (0 to 1) sum them up. Where
+    the library does not tell, all are empty and `why_not` has the reason.
+    """
+
+    layers: Mapping[str, str]
+    counts: Mapping[str, int]
+    shares: Mapping[str, float]
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
 class EngineCard:
     """What an engine is and where it may run. Checked before an engine is deserialised.
 
     `targets` are the compute capabilities that it was built for, as "sm86"; "sm80+" stands for Ampere and later.
-    `gpu` and `compute_capability` are those of the machine that built it; None when it has none.
+    `gpu` and `compute_capability` are those of the machine that built it; None when it has none. A `version_compatible`
+    engine also runs on other versions of its TensorRT; a `hardware_compatible` one on other GPUs, as `targets` says.
+    `dla_core` is the accelerator that it was built for, None for the GPU. None for `optimization_level` and `layers`
+    means the library's own level, and an engine built before layers were told.
     """
 
     flavour: Flavour
@@ -222,6 +239,11 @@ class EngineCard:
     engine_bytes: int
     build_seconds: float
     spec: ModelSpec
+    optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    dla_core: int | None = None
+    layers: LayerReport | None = None
 
 
 @dataclass(frozen=True)
