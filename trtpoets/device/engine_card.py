@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, RunFailed
-from trtpoets.core.spec import BatchRange, EngineCard, Flavour, ModelSpec, Precision, preprocess_from_dict
+from trtpoets.core.spec import (
+    BatchRange,
+    EngineCard,
+    Flavour,
+    LayerReport,
+    ModelSpec,
+    Precision,
+    preprocess_from_dict,
+)
 from trtpoets.core.workspace import card_of
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
@@ -24,6 +32,7 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
                 "precision": Precision(details["precision"]),
                 "targets": tuple(details["targets"]),
                 "batch": BatchRange(**details["batch"]),
+                "layers": LayerReport(**details["layers"]) if details.get("layers") else None,
                 "spec": ModelSpec(
                     **{
                         **spec,
