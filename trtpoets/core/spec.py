@@ -200,8 +200,8 @@ class BatchRange:
 class LayerReport:
     """In which arithmetic TensorRT runs the layers of an engine.
 
-    `layers` names each computing layer's, as "int8", "fp16" or "fp32"; `counts` and `shares` (0 to 1) sum them up. Where
-    the library does not tell, all are empty and `why_not` has the reason.
+    `layers` gives each computing layer's, as "int8", "fp16" or "fp32"; `counts` and `shares` (0 to 1) sum them up.
+    Where the library does not tell, all are empty and `why_not` has the reason.
     """
 
     layers: Mapping[str, str]
