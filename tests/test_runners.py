@@ -371,7 +371,7 @@ def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
         ({"platform": "linux-aarch64"}, f"was built for linux-aarch64, this is {platform_name()}"),
         ({"targets": ("sm87",)}, "was built for sm87, and this Paper GPU is sm86"),
         ({"targets": ("sm90+",)}, "was built for sm90+, and this Paper GPU is sm86"),
-        ({"targets": ()}, "was built for , and this Paper GPU is sm86"),
+        ({"targets": ()}, "was built for an unknown GPU, and this Paper GPU is sm86"),
     ],
 )
 def test_an_engine_for_elsewhere_is_never_loaded(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+import re
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -19,6 +21,18 @@ from trtpoets.core.spec import (
 from trtpoets.core.workspace import card_of
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
+
+log = logging.getLogger(__name__)
+
+_TARGET = re.compile(r"sm\d{2,3}\+?")
+
+_LATER_MAJOR = {8: (9, 10), 9: (10,), 10: (11,)}
+"""Which later major versions run a version-compatible engine: 8 on 10 and 10 on 11, but not 8 on 11."""
+
+_COMPATIBLE_SINCE = (8, 6)
+
+_ONE_CHIP = {(10, 1): (11, 0)}
+"""Jetson Thor was compute capability 10.1 until CUDA 12.9, and is 11.0 from CUDA 13 on."""
 
 
 def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
@@ -42,7 +56,8 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
                 ),
             }
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check_text(card)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadArtefact(
             f"{card_of(path)} is a card of another version of trtpoets: {type(error).__name__}: {error}",
             hint=build_command(path),
@@ -56,13 +71,25 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
     return card
 
 
+def _check_text(card: EngineCard) -> None:
+    """Raise ValueError unless what later checks take apart is text of the right form."""
+    texts = (card.tensorrt_version, card.platform, card.engine_sha256, card.onnx_sha256, card.preprocess_hash)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a version, platform or hash that is no text")
+    for target in card.targets:
+        if not (isinstance(target, str) and _TARGET.fullmatch(target)):
+            raise ValueError(f"the target {target!r}")
+
+
 def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> None:
     """Raise RunFailed unless an engine of this card runs with this library, machine and GPU.
 
-    Engines are tied to the exact library that built them, to the platform, and to the GPU's compute capability.
+    Engines are tied to the library's version (`runs_on`), to the platform, and to the GPU's compute capability. Another
+    model of the same capability is only warned about: the engine runs, tuned for the other. To be called before the
+    engine is deserialised.
     """
     hint = build_command(path)
-    if card.tensorrt_version != library.version:
+    if card.flavour is not library.flavour or not runs_on(card, library.version):
         raise RunFailed(
             f"{path} was built by {card.flavour.value} {card.tensorrt_version}, and {library.title} is here", hint=hint
         )
@@ -70,15 +97,42 @@ def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> Non
         raise RunFailed(f"{path} was built for {card.platform}, this is {platform_name()}", hint=hint)
     if not any(_serves(target, gpu) for target in card.targets):
         raise RunFailed(
-            f"{path} was built for {', '.join(card.targets)}, and this {gpu.name} is {gpu.target}", hint=hint
+            f"{path} was built for {', '.join(card.targets) or 'an unknown GPU'}, and this {gpu.name} is {gpu.target}",
+            hint=hint,
         )
+    if card.flavour is Flavour.TENSORRT and card.gpu not in (None, gpu.name) and not card.hardware_compatible:
+        log.warning("%s was tuned for %s, and this is %s: %s", path, card.gpu, gpu.name, hint)
+
+
+def runs_on(card: EngineCard, version: str) -> bool:
+    """Whether the library of this version, and of the card's flavour, may run the engine.
+
+    The version that built it may. A later one may when the engine is version-compatible, which begins with TensorRT 8.6
+    and reaches one step of major versions (docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility"). Engines of
+    TensorRT-RTX run on the release that built them alone.
+    """
+    built, here = _numbers(card.tensorrt_version), _numbers(version)
+    told = min(len(built), len(here))
+    if told >= 3 and built[:told] == here[:told]:
+        return True
+    if card.flavour is Flavour.RTX or not card.version_compatible or not _COMPATIBLE_SINCE <= built < here:
+        return False
+    return here[0] == built[0] or here[0] in _LATER_MAJOR.get(built[0], ())
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 def _serves(target: str, gpu: Gpu) -> bool:
-    if target.endswith("+"):
-        number = int(target[2:-1])
-        return gpu.compute_capability >= (number // 10, number % 10)
-    return target == gpu.target
+    digits = target[2:].rstrip("+")
+    built = _chip((int(digits[:-1]), int(digits[-1])))
+    here = _chip(gpu.compute_capability)
+    return here >= built if target.endswith("+") else here == built
+
+
+def _chip(capability: tuple[int, int]) -> tuple[int, int]:
+    return _ONE_CHIP.get(capability, capability)
 
 
 def platform_name() -> str:
