@@ -191,7 +191,7 @@ def test_bad_calibration(model: OnnxModel, photos: list[Photo], tmp_path: Path) 
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(photos[0].path.read_bytes()[:300])
     with pytest.raises(BadPhoto, match=r"broken\.jpg"):
-        ranges_from_photos(model, [Photo(broken, "rose", Split.TRAIN, "x")], CalibrationConfig())
+        ranges_from_photos(model, [Photo(broken, "rose", Split.TRAIN, sha256_of_file(broken))], CalibrationConfig())
 
 
 def damaged(path: Path, name: str, value: float) -> OnnxModel:

@@ -10,15 +10,24 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.calibration_checks import (
+    Witness,
+    refuse_changed_photos,
+    refuse_unknown_operators,
+    silenced,
+    warn_of_lacking_classes,
+)
 from trtpoets.convert.observe import histograms, spans
 from trtpoets.convert.placement import placement_from_onnx
+from trtpoets.convert.precision import expect_fp32
+from trtpoets.convert.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import sha256_of_file
@@ -74,6 +83,7 @@ class Ranges:
     """What each tensor spans, lowest and highest, and what that was measured on.
 
     `photos` are sha256 of the photo files, `per_class` their number by label, `onnx_sha256` the file that was observed.
+    `histograms` are for people to see, by tensor; MINMAX needs none and measures none.
     """
 
     method: Method
@@ -81,14 +91,19 @@ class Ranges:
     photos: tuple[str, ...]
     per_class: Mapping[str, int]
     onnx_sha256: str
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """sha256 of everything here: the identity of a calibration."""
-        return hash_of(self.to_dict())
+        """sha256 of everything but the histograms: the identity of a calibration."""
+        return hash_of(self._identity())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
+        seen = {name: histogram.to_dict() for name, histogram in self.histograms.items()}
+        return {**self._identity(), "histograms": seen}
+
+    def _identity(self) -> dict[str, Any]:
         return {
             "method": self.method.value,
             "tensors": {name: list(span) for name, span in self.tensors.items()},
@@ -107,6 +122,7 @@ class Ranges:
                 photos=tuple(str(sha256) for sha256 in value["photos"]),
                 per_class={str(label): int(count) for label, count in value["per_class"].items()},
                 onnx_sha256=str(value["onnx_sha256"]),
+                histograms={str(name): Histogram.from_dict(seen) for name, seen in value.get("histograms", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadArtefact(
@@ -120,7 +136,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
 
     Only the training split is drawn from; equal photos count once; each label that has a photo gets at least one while
     there are enough. Raises BadInput when there is none, or when a photo is also in the test split. Warns when there
-    are fewer than asked for.
+    are fewer than asked for, or than labels.
     """
     pool: dict[str, dict[str, Photo]] = {}
     for photo in photos:
@@ -140,7 +156,9 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
             config.photos,
             config.photos - available,
         )
-    share = _shares({label: len(found) for label, found in pool.items()}, min(config.photos, available))
+    counts = {label: len(found) for label, found in pool.items()}
+    share = _shares(counts, min(config.photos, available))
+    warn_of_lacking_classes(share, counts)
     chosen = [
         photo
         for label in sorted(pool)
@@ -157,13 +175,16 @@ def ranges_from_photos(
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that shall become INT8.
 
     One Ranges for each method that `config.method` begins with, all from the same two passes over the photos. Memory is
-    bounded by the batch. Raises BadPhoto, BadInput without photos, BadArtefact when the file can't be quantised,
-    ConversionFailed when a tensor is not finite on a photo.
+    bounded by the batch. Raises BadPhoto, BadInput without photos or when they changed, or all are one colour,
+    BadArtefact when the file can't be quantised, ConversionFailed when a tensor is not finite on a photo.
     """
+    expect_fp32(model)
     if not photos:
         raise BadInput("there are no photos to calibrate INT8 with", hint="trtpoets quantize NAME --precision fp16")
+    refuse_changed_photos(photos)
     proto = check_onnx(model.path)
     placement = placement_from_onnx(proto)
+    refuse_unknown_operators(model.path)
     paths = [photo.path for photo in photos]
     methods = config.method.by_values
     passes = 1 if methods == (Method.MINMAX,) else 2
@@ -171,17 +192,18 @@ def ranges_from_photos(
     def told(done: int) -> None:
         progress("calibration", done, passes * len(paths))
 
-    seen = spans(proto, placement.tensors, paths, model.spec.preprocess, config.batch_size, told)
-    for name, (low, high) in seen.items():
-        if low == high == 0.0:
-            _log.warning("%s is 0 on all %d calibration photos: what reads it stays in float", name, len(photos))
+    witness = Witness(model.spec.labels)
+    extremes = spans(proto, placement.tensors, paths, model.spec.preprocess, config.batch_size, told, witness.see)
+    per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
+    witness.conclude(len(per_class))
+    seen = silenced(extremes, len(photos))
     live = {name: max(-low, high) for name, (low, high) in seen.items() if low != 0.0 or high != 0.0}
     counts: dict[str, np.ndarray] = {}
     if passes == 2:
         counts = histograms(
             proto, live, paths, model.spec.preprocess, config.batch_size, lambda done: told(len(paths) + done)
         )
-    per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
+    kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
     sha256 = sha256_of_file(model.path)
     hashes = tuple(photo.sha256 for photo in photos)
     found = []
@@ -191,7 +213,7 @@ def ranges_from_photos(
             name: (max(low, -limits[name]), min(high, limits[name])) if name in limits else (low, high)
             for name, (low, high) in seen.items()
         }
-        found.append(Ranges(method, tensors, hashes, per_class, sha256))
+        found.append(Ranges(method, tensors, hashes, per_class, sha256, kept))
     return tuple(found)
 
 

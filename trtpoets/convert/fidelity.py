@@ -54,7 +54,8 @@ class Fidelity:
 def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
     """Signal to quantisation noise, 10 log10(mean(reference²) / mean((other - reference)²)), in dB, ±200 at most."""
     signal = float(np.mean(np.square(reference, dtype=np.float64)))
-    noise = float(np.mean(np.square(np.subtract(other, reference, dtype=np.float64))))
+    with np.errstate(invalid="ignore", over="ignore"):  # a broken network's infinities: no signal is left
+        noise = float(np.mean(np.square(np.subtract(other, reference, dtype=np.float64))))
     if noise == 0.0:
         return HIGHEST_DB
     if signal == 0.0 or not np.isfinite(noise):

@@ -25,9 +25,18 @@ tells the shape of a distribution as well."""
 Told = Callable[[int], None]
 """Called with the number of photos done."""
 
+See = Callable[[np.ndarray, np.ndarray], None]
+"""Called with each batch of photos, uint8 (n, H, W, 3), and their scores, float32 (n, C)."""
+
 
 def spans(
-    model: Any, tensors: Sequence[str], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+    model: Any,
+    tensors: Sequence[str],
+    paths: Sequence[Path],
+    preprocess: Preprocess,
+    batch_size: int,
+    told: Told,
+    see: See | None = None,
 ) -> dict[str, tuple[float, float]]:
     """The lowest and highest value of each tensor over all photos. The extremes are taken inside the graph.
 
@@ -42,6 +51,8 @@ def spans(
         pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
         if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
             raise _broken(model, batch)
+        if see is not None:
+            see(batch, scores)
         lowest = np.minimum(lowest, pairs[:, 0])
         highest = np.maximum(highest, pairs[:, 1])
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}

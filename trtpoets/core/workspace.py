@@ -105,6 +105,12 @@ def engine_file_name(stem: str, flavour: Flavour, targets: Iterable[str]) -> str
 
 def check_name(name: str) -> None:
     """Raise BadInput unless `name` can be one folder's name, on any disk and in any script."""
+    if name.lower().endswith(".onnx"):
+        raise BadInput(
+            f"{name} is an ONNX file; a run is a folder under engines/, with the photos and the classifier that it "
+            "came from",
+            hint="an engine of a file that trtpoets wrote: trtpoets build FILE.onnx",
+        )
     wrong = ""
     if not name.strip():
         wrong = "is empty"
@@ -134,6 +140,38 @@ def seal_card(card: Path, *, key: str, files: Iterable[Path], details: Mapping[s
     write_json(card, {**value, "seal": hash_of(value)})
 
 
+@dataclass(frozen=True)
+class Card:
+    """A card as it was sealed: `files` maps names beside it to their sha256."""
+
+    key: str
+    files: Mapping[str, str]
+    details: Mapping[str, Any]
+
+
+def read_card(path: Path) -> Card:
+    """The card at `path`, whatever lies beside it. Raises MissingArtefact, or BadArtefact when it is not whole."""
+    value = read_json(path)
+    if not isinstance(value, dict) or set(value) != {"seal", "key", "files", "details"}:
+        raise BadArtefact(f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again")
+    if value.pop("seal") != hash_of(value):
+        raise BadArtefact(
+            f"{path} was edited or damaged: its seal does not match its text",
+            hint="delete it, and run the stage that writes it again",
+        )
+    files, details = value["files"], value["details"]
+    if not isinstance(files, dict) or not isinstance(details, dict):
+        raise BadArtefact(
+            f"{path} is a card of another version of trtpoets", hint="run the stage that writes it again, with --force"
+        )
+    return Card(str(value["key"]), files, details)
+
+
+def vouches_for(card: Card, file: Path) -> bool:
+    """Whether a file or folder is there, and is what the card says."""
+    return file.exists() and _content(file) == card.files.get(file.name)
+
+
 def open_card(card: Path, key: str | None = None) -> Mapping[str, Any] | None:
     """The details of a card that is whole, vouches for what lies beside it, and (when given) was made from `key`.
 
@@ -142,32 +180,17 @@ def open_card(card: Path, key: str | None = None) -> Mapping[str, Any] | None:
     """
     if not card.is_file():
         return None
-    seal, value = _unseal(card)
-    if seal != hash_of(value):
-        raise BadArtefact(
-            f"{card} was edited or damaged: its seal does not match its text",
-            hint="delete it, and run the stage that writes it again",
-        )
-    if key is not None and value["key"] != key:
+    found = read_card(card)
+    if key is not None and found.key != key:
         return None
-    for name, content in value["files"].items():
-        file = card.parent / name
-        if not file.exists() or _content(file) != content:
-            return None
-    details: Mapping[str, Any] = value["details"]
-    return details
+    if not all(vouches_for(found, card.parent / name) for name in found.files):
+        return None
+    return found.details
 
 
 def key_of(card: Path) -> str:
     """The key of a card: the hash of everything that its files were made from. Raises as `open_card` does."""
-    return str(read_json(card)["key"])
-
-
-def _unseal(card: Path) -> tuple[Any, Any]:
-    value = read_json(card)
-    if not isinstance(value, dict) or not {"seal", "key", "files", "details"} <= set(value):
-        raise BadArtefact(f"{card} is not a card of trtpoets", hint="delete it, and run the stage that writes it again")
-    return value.pop("seal"), value
+    return read_card(card).key
 
 
 def _content(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,12 @@ from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
 from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.convert.range_histograms import worst_layers
 from trtpoets.convert.refine import refined_ranges
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.onnx_file import check_onnx, read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
@@ -157,6 +158,7 @@ def _int8(
         seal_card(space.ranges, key=ranges_key, files=[], details=known)
     ranges = Ranges.from_dict(known)
     model, notes = int8_from_onnx(fp32, ranges, photos[0], out, config, progress, photos[1])
+    worst = worst_layers(check_onnx(out), ranges.histograms, notes.layers_db)
     measured = {
         "asked": calibration.method.value,
         "per_class": dict(ranges.per_class),
@@ -164,7 +166,7 @@ def _int8(
         "method": ranges.method.value,
     }
     details = {
-        "notes": {**asdict(notes), **advice(space, fp32, model, refit_head, progress)},
+        "notes": {**asdict(notes), "histograms": worst, **advice(space, fp32, model, refit_head, progress)},
         "calibration": {
             **asdict(calibration),
             **measured,
@@ -187,7 +189,7 @@ def _ranges(
     found = ranges_from_photos(fp32, photos[0], calibration, progress)
     if calibration.method not in (Method.AUTO, Method.FEATURES):
         return found[0], {}
-    refined = refined_ranges(fp32, found, photos[0], progress)
+    refined = replace(refined_ranges(fp32, found, photos[0], progress), histograms=found[0].histograms)
     if calibration.method is Method.FEATURES:
         return refined, {}
     return best_ranges(fp32, (*found, refined), photos[0], photos[1], config, progress)
