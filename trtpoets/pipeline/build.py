@@ -46,7 +46,7 @@ def build(
         )
         for each in flavours
     ]
-    if model.endswith(".onnx"):
+    if model.lower().endswith(".onnx"):
         onnx = read_onnx(Path(model))
         return tuple(
             _build(
