@@ -103,13 +103,18 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises MissingArtefact, or BadArtefact when it is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        return json.loads(text, parse_constant=_no_number)
     except FileNotFoundError as error:
         raise MissingArtefact(
             f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def sha256_of_file(path: Path) -> str:

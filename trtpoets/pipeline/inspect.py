@@ -1,0 +1,135 @@
+"""What a file says of itself: engines, ONNX files, cards, models and calibration caches, on any machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
+from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
+from trtpoets.core.files import read_json, sha256_of_file
+from trtpoets.core.spec import EngineCard, ModelSpec
+from trtpoets.core.workspace import card_of, read_card, vouches_for
+from trtpoets.device.engine_card import card_from_details
+from trtpoets.device.plan_header import MAGIC, PlanHeader, read_plan_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """An engine: its header, and its card when one lies beside it and vouches for it; else `unvouched` says why not."""
+
+    header: PlanHeader
+    card: EngineCard | None
+    unvouched: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """A card that is whole. `files` says of each file that it is for whether that is "whole", "changed" or "missing".
+
+    `details` is what the stage that wrote it keeps there.
+    """
+
+    key: str
+    files: Mapping[str, str]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file is. `kind` is "engine", "onnx", "card", "model" or "calibration-cache"; `facts` depend on it."""
+
+    path: Path
+    kind: str
+    bytes: int
+    sha256: str
+    facts: EngineFacts | OnnxFacts | CardFacts | ModelSpec | CalibrationCache
+
+
+def inspect(file: Path | str) -> Inspection:
+    """Read what a file says of itself. Nothing is deserialised or run; neither TensorRT nor a GPU is needed.
+
+    What a file is, is read from its first bytes, not from its name. Raises MissingArtefact, BadInput for a folder,
+    BadArtefact with what is wrong with a file that is damaged or of no known kind, MissingDependency for an ONNX file
+    where onnx is not installed.
+    """
+    path = Path(file)
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder", hint=f"name a file in it: trtpoets inspect {path}/FILE")
+    if not path.exists():
+        raise MissingArtefact(f"{path} is not there", hint="trtpoets inspect FILE")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(256)
+        kind = _kind(path, start)
+        return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), _READERS[kind](path))
+    except OSError as error:
+        raise StorageFailed(f"{path} can't be read: {error.strerror}", hint="check the file and its disk") from error
+
+
+def _kind(path: Path, start: bytes) -> str:
+    if not start:
+        raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
+    if start[:4] in MAGIC or path.suffix in (".engine", ".plan", ".trt"):
+        return "engine"
+    if start.startswith(b"TRT-"):
+        return "calibration-cache"
+    if start.lstrip()[:1] == b"{":
+        return _kind_of_json(path)
+    if path.suffix == ".onnx" or start[0] == 0x08:  # ONNX begins with its version: field 1, a number
+        return "onnx"
+    raise BadArtefact(
+        f"{path} is no engine, ONNX file, card, model.json or calibration cache: it begins with {start[:8]!r}",
+        hint="trtpoets inspect reads those",
+    )
+
+
+def _kind_of_json(path: Path) -> str:
+    value = read_json(path)
+    for kind, mark in (("card", "seal"), ("model", "preprocess_hash")):
+        if mark in value:
+            return kind
+    raise BadArtefact(
+        f"{path} is JSON, and neither a card nor a model.json of trtpoets", hint="engines have cards: FILE.engine.json"
+    )
+
+
+def _engine(path: Path) -> EngineFacts:
+    header = read_plan_header(path)
+    card = card_of(path)
+    if not card.is_file():
+        return EngineFacts(header, None, "no card lies beside it")
+    try:
+        found = read_card(card)
+        if not vouches_for(found, path):
+            return EngineFacts(header, None, f"{card.name} vouches for another file: this one was changed")
+        return EngineFacts(header, card_from_details(found.details, path), "")
+    except BadArtefact as error:
+        return EngineFacts(header, None, error.message)
+
+
+def _card(path: Path) -> CardFacts:
+    card = read_card(path)
+    states = {}
+    for name in card.files:
+        file = path.parent / name
+        states[name] = "missing" if not file.exists() else "whole" if vouches_for(card, file) else "changed"
+    return CardFacts(card.key, states, card.details)
+
+
+def _model(path: Path) -> ModelSpec:
+    return ModelSpec.from_json(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    "engine": _engine,
+    "onnx": facts_of_onnx,
+    "card": _card,
+    "model": _model,
+    "calibration-cache": read_cache,
+}
