@@ -18,9 +18,12 @@ from pathlib import Path
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.spec import Flavour, OnnxModel, Precision
-from trtpoets.device.engine import EngineConfig, current_engine, engine_from_onnx
-from trtpoets.device.tensorrt_api import Messages, load_tensorrt
-from trtpoets.device.tensorrt_build import BuildRequest, build_engine
+from trtpoets.device.engine import current_engine, engine_from_onnx
+from trtpoets.device.engine_config import EngineConfig
+from trtpoets.device.tensorrt_api import load_tensorrt
+from trtpoets.device.tensorrt_build import build_engine
+from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_messages import Messages
 
 REPEATS = 5
 CONFIG = EngineConfig(Flavour.RTX)

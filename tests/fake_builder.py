@@ -30,18 +30,45 @@ class _OnlyStrong(IntEnum):
     STRONGLY_TYPED = 0
 
 
+class _OldBuilderFlag(IntEnum):
+    FP16 = 0
+    INT8 = 1
+    GPU_FALLBACK = 3
+
+
 class _BuilderFlag(IntEnum):
     FP16 = 0
     INT8 = 1
+    GPU_FALLBACK = 3
+    VERSION_COMPATIBLE = 20
 
 
-FLAGS = {"8.6": _Flags, "10.3": _StrongFlags, "11.0": _OnlyStrong}
+class _TypedBuilderFlag(IntEnum):
+    GPU_FALLBACK = 1
+    VERSION_COMPATIBLE = 10
+
+
+FLAGS = {"8.5": _Flags, "8.6": _Flags, "10.3": _StrongFlags, "11.0": _OnlyStrong}
+BUILDER_FLAGS = {"8.5": _OldBuilderFlag, "8.6": _BuilderFlag, "10.3": _BuilderFlag, "11.0": _TypedBuilderFlag}
+
+TIMINGS = b"timings of a fake"
+
+LAYERS = """{"Layers": [
+  {"Name": "in", "LayerType": "Reformat", "Inputs": [{"Name": "photos", "Format/Datatype": "Row major linear UInt8"}]},
+  {"Name": "conv", "LayerType": "CaskConvolution", "Weights": {"Type": "Int8", "Count": 216}, "Inputs": [{"Name": "x",
+   "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}], "Outputs": []},
+  {"Name": "head", "LayerType": "gemm", "Inputs": [{"Name": "p", "Format/Datatype": "Half"}]},
+  {"Name": "softmax", "LayerType": "kgen", "Inputs": [{"Name": "l", "Format/Datatype": "Half"}]},
+  {"Name": "out", "LayerType": "kgen", "Inputs": [{"Name": "q", "DataType": "Float"}]}
+], "Bindings": ["photos", "scores"]}"""
 
 log: dict[str, Any] = {}
-"""What the last build was told: "network" flags, builder "flags", "shapes", "workspace"."""
+"""What the last build was told: "network" flags, builder "flags", "shapes", "workspace" and more."""
 
 
-def namespace(version: str, behaviour: str = "ok", pid_file: str = "", fast: bool = True) -> dict[str, Any]:
+def namespace(
+    version: str, behaviour: str = "ok", pid_file: str = "", fast: bool = True, cores: int = 0
+) -> dict[str, Any]:
     class Logger:
         INTERNAL_ERROR, ERROR, WARNING = range(3)
 
@@ -51,16 +78,40 @@ def namespace(version: str, behaviour: str = "ok", pid_file: str = "", fast: boo
     class Monitor:
         pass
 
+    class TimingCache:
+        def __init__(self, content: bytes) -> None:
+            self.content = content
+
+        def serialize(self) -> bytes:
+            return TIMINGS + b" " + version.encode()
+
     class Config:
         progress_monitor: Any = None
-        builder_optimization_level = 3
+        default_device_type = "GPU"
+        DLA_core = -1
+        profiling_verbosity = "names"
+        if version != "8.5":
+            builder_optimization_level = 3
+            hardware_compatibility_level = "none"
 
         def set_memory_pool_limit(self, pool: str, size: int) -> None:
             log["workspace"] = size
 
-        def set_flag(self, flag: _BuilderFlag) -> None:
-            assert version == "8.6", "strongly typed builders take no precision flags"
+        def set_flag(self, flag: IntEnum) -> None:
+            assert isinstance(flag, BUILDER_FLAGS[version])
+            strong = "STRONGLY_TYPED" in FLAGS[version].__members__ and log["network"] & (
+                1 << FLAGS[version]["STRONGLY_TYPED"]
+            )
+            assert not (strong and flag.name in ("FP16", "INT8")), "strongly typed builders take no precision flags"
             log.setdefault("flags", []).append(flag.name)
+
+        def create_timing_cache(self, content: bytes) -> TimingCache | None:
+            return TimingCache(content) if content.startswith(TIMINGS) or not content else None
+
+        def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+            assert not ignore_mismatch, "timings of another device are worse than none"
+            log["timings"] = cache.content
+            return b"Another GPU" not in cache.content
 
         def add_optimization_profile(self, profile: Any) -> int:
             return 0
@@ -79,7 +130,9 @@ def namespace(version: str, behaviour: str = "ok", pid_file: str = "", fast: boo
             return SimpleNamespace(name="scores", shape=(-1, 3))
 
     class Builder:
-        platform_has_fast_fp16 = platform_has_fast_int8 = fast
+        num_DLA_cores = cores  # noqa: N815 - TensorRT's name
+        if version != "11.0":
+            platform_has_fast_fp16 = platform_has_fast_int8 = fast
 
         def __init__(self, logger: Any) -> None:
             if behaviour == "no driver":
@@ -101,6 +154,12 @@ def namespace(version: str, behaviour: str = "ok", pid_file: str = "", fast: boo
             return True
 
         def build_serialized_network(self, network: Network, config: Config) -> bytes | None:
+            log["verbosity"], log["hardware"] = (
+                config.profiling_verbosity,
+                vars(config).get("hardware_compatibility_level"),
+            )
+            log["dla"] = (config.default_device_type, config.DLA_core)
+            log["level"] = vars(config).get("builder_optimization_level")
             if pid_file:
                 Path(pid_file).write_text(str(os.getpid()))
             return _build(behaviour, self.logger, config.progress_monitor)
@@ -114,8 +173,27 @@ def namespace(version: str, behaviour: str = "ok", pid_file: str = "", fast: boo
         def parse(self, content: bytes) -> bool:
             return True
 
+    class Runtime:
+        engine_host_code_allowed = False
+        DLA_core = -1
+
+        def __init__(self, logger: Any) -> None:
+            pass
+
+        def deserialize_cuda_engine(self, plan: bytes) -> Any:
+            compatible = "VERSION_COMPATIBLE" in log.get("flags", [])
+            if self.engine_host_code_allowed != compatible or self.DLA_core != log["dla"][1]:
+                return None
+            inspector = SimpleNamespace(get_engine_information=lambda form: LAYERS if form == "json" else "")
+            return SimpleNamespace(create_engine_inspector=lambda: inspector)
+
     names = {
         "__version__": version,
+        "Runtime": Runtime,
+        "BuilderFlag": BUILDER_FLAGS[version],
+        "ProfilingVerbosity": SimpleNamespace(DETAILED="detailed"),
+        "LayerInformationFormat": SimpleNamespace(JSON="json"),
+        "DeviceType": SimpleNamespace(DLA="DLA", GPU="GPU"),
         "ILogger": Logger,
         "Builder": Builder,
         "IBuilderConfig": Config,
@@ -123,9 +201,9 @@ def namespace(version: str, behaviour: str = "ok", pid_file: str = "", fast: boo
         "NetworkDefinitionCreationFlag": FLAGS[version],
         "MemoryPoolType": SimpleNamespace(WORKSPACE="workspace"),
     }
-    if version == "8.6":
-        names["BuilderFlag"] = _BuilderFlag
-    else:
+    if version != "8.5":
+        names["HardwareCompatibilityLevel"] = SimpleNamespace(AMPERE_PLUS="ampere plus")
+    if not version.startswith("8."):
         names["IProgressMonitor"] = Monitor
     return names
 

@@ -32,8 +32,8 @@ from trtpoets.core.files import read_json
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import libcuda
+from trtpoets.device.build_progress import Phases
 from trtpoets.device.engine import (
-    EngineConfig,
     current_engine,
     default_flavour,
     engine_from_onnx,
@@ -41,10 +41,12 @@ from trtpoets.device.engine import (
     flavour_available,
     load_engine,
 )
+from trtpoets.device.engine_config import EngineConfig
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.plan_header import rtx_targets
 from trtpoets.device.tensorrt_api import TensorRt
-from trtpoets.device.tensorrt_build import BuildRequest, Phases, build_engine
+from trtpoets.device.tensorrt_build import build_engine
+from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_messages import Messages
 
 ROOT = Path(__file__).parent.parent
@@ -593,7 +595,8 @@ def test_each_version_is_told_in_its_own_words(
         steps.append(fraction)
         return True
 
-    assert build_engine(library(version), b"onnx", request(precision), step, Messages()) == b"engine of a fake"
+    built = build_engine(library(version), b"onnx", request(precision), step, Messages())
+    assert built.engine == b"engine of a fake"
     assert told["network"] == network and told.get("flags") == flags
     assert told["workspace"] == 1 << 28
     assert told["shapes"] == ("photos", (1, 16, 16, 3), (2, 16, 16, 3), (4, 16, 16, 3))

@@ -20,7 +20,8 @@ from trtpoets.device.tensorrt_messages import Messages, new_logger, plain
 ROOT = Path(__file__).parent.parent
 API = ROOT.parent / "shared" / "tensorrt_api"
 FILES = sorted(API.glob("api_*.json"))
-ADAPTER = [ROOT / "trtpoets" / "device" / f"tensorrt_{part}.py" for part in ("api", "messages", "build", "session")]
+PARTS = ("api", "messages", "config", "build", "layers", "session")
+ADAPTER = [ROOT / "trtpoets" / "device" / f"tensorrt_{part}.py" for part in PARTS]
 
 OUR_WORDS = {
     *("batch", "build_engine", "engine", "enqueue", "flavour", "logger", "message", "module", "precision", "reset"),
@@ -81,14 +82,20 @@ def test_what_is_probed_is_somewhere(cls: str, name: str) -> None:
 
 @needs_api
 def test_only_what_differs_is_probed() -> None:
-    """8.5, which has no optimisation levels, is not among the bindings that can be had."""
+    """8.5, which has neither levels nor compatibility, is not among the bindings that can be had."""
     everywhere = {
         f"{cls}.{name}"
         for cls, names in PROBED.items()
         for name in names
         if all(name in members(path).get(cls, set()) for path in FILES)
     }
-    assert everywhere == {"IBuilderConfig.builder_optimization_level"}
+    assert everywhere == {
+        "BuilderFlag.VERSION_COMPATIBLE",
+        "HardwareCompatibilityLevel.AMPERE_PLUS",
+        "IBuilderConfig.builder_optimization_level",
+        "IBuilderConfig.hardware_compatibility_level",
+        "Runtime.engine_host_code_allowed",
+    }
 
 
 @needs_api

@@ -12,6 +12,8 @@ import faulthandler
 import hashlib
 import json
 import os
+import re
+import resource
 import signal
 import sys
 import threading
@@ -26,7 +28,8 @@ from trtpoets.core.files import storage_errors
 from trtpoets.core.onnx_file import CALIBRATION_KEY, metadata_of, read_onnx
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.device.tensorrt_api import load_tensorrt
-from trtpoets.device.tensorrt_build import BuildRequest, build_engine, failure
+from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
+from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_messages import Messages
 
 _TICK_SECONDS = 0.05
@@ -57,19 +60,20 @@ def main() -> None:
     """Carry out the one order on stdin."""
     faulthandler.enable()
     order = json.loads(sys.stdin.readline())
+    _limit_memory(order["memory_bytes"])
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     answers = Answers(order["answers"])
     cancelled = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancelled.set())
     try:
-        answers.send(done=_carry_out(order, answers, cancelled))
+        answers.send(done=_TASKS[order["task"]](order, answers, cancelled))
     except TrtPoetsError as error:
         answers.send(error={"kind": type(error).__name__, "message": error.message, "hint": error.hint})
     except MemoryError:
         answers.send(
             error={
                 "kind": "BuildFailed",
-                "message": f"the memory ran out while {order['onnx']} was built",
+                "message": f"the memory ran out: the build process may take {order['memory_bytes'] >> 20:,} MiB",
                 "hint": "free some memory, or build with a smaller --batch",
             }
         )
@@ -84,7 +88,25 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _carry_out(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
+def _limit_memory(size: int) -> None:
+    """Let this process write to `size` bytes at most: a hostile file shall not push the whole machine into a corner.
+
+    RLIMIT_DATA counts what is private and writable. Address space (RLIMIT_AS) would be the wrong measure: CUDA reserves
+    far more of it than there is memory.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY:
+        size = min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _look(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
+    """What the library finds on this machine."""
+    machine = machine_of(load_tensorrt(Flavour(order["flavour"])), Messages())
+    return {"machine": asdict(machine), "warnings": []}
+
+
+def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
     path = Path(os.fsdecode(bytes.fromhex(order["onnx_path"])))
     request = _request_of(order["request"])
     calibration = _check(path, order)
@@ -98,9 +120,10 @@ def _carry_out(order: Mapping[str, Any], answers: Answers, cancelled: threading.
         answers.progress(fraction)
         return not cancelled.is_set()
 
+    timings = bytes.fromhex(order["timing_cache"])
     begun = time.perf_counter()
     try:
-        engine = build_engine(library, content, request, step, messages)
+        built = build_engine(library, content, request, step, messages, timings)
     except MemoryError as error:
         raise failure(library, request, "out of memory") from error
     if cancelled.is_set():
@@ -108,8 +131,14 @@ def _carry_out(order: Mapping[str, Any], answers: Answers, cancelled: threading.
     seconds = time.perf_counter() - begun
     out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
     with storage_errors(out):
-        out.write_bytes(engine)
-    return {"seconds": seconds, "calibration": calibration, "warnings": messages.warnings[:50]}
+        out.write_bytes(built.engine)
+    return {
+        "seconds": seconds,
+        "calibration": calibration,
+        "timing_cache": None if built.timing_cache is None else bytes(built.timing_cache).hex(),
+        "layers": asdict(built.layers),
+        "warnings": messages.warnings[:50],
+    }
 
 
 def _check(path: Path, order: Mapping[str, Any]) -> str | None:
@@ -138,6 +167,9 @@ def _request_of(value: Mapping[str, Any]) -> BuildRequest:
     )
 
 
+_TASKS = {"build": _build, "look": _look}
+
+
 def order_for(
     *,
     onnx: Path,
@@ -145,18 +177,35 @@ def order_for(
     spec: ModelSpec,
     flavour: Flavour,
     request: BuildRequest,
+    timing_cache: bytes,
     out: Path,
     answers: int,
 ) -> str:
-    """The order that `main` carries out, as its line of JSON. Paths travel as hex: they need not be text."""
-    order = {
-        "onnx": str(onnx).encode("utf-8", "replace").decode(),
-        "onnx_path": os.fsencode(onnx).hex(),
-        "onnx_sha256": onnx_sha256,
-        "spec": spec.to_json(),
-        "flavour": flavour.value,
-        "request": asdict(request),
-        "out_path": os.fsencode(out).hex(),
-        "answers": answers,
-    }
+    """The order to build, as its line of JSON. Paths travel as hex: they need not be text."""
+    return _line(
+        "build",
+        answers,
+        flavour,
+        onnx_path=os.fsencode(onnx).hex(),
+        onnx_sha256=onnx_sha256,
+        spec=spec.to_json(),
+        request=asdict(request),
+        timing_cache=timing_cache.hex(),
+        out_path=os.fsencode(out).hex(),
+    )
+
+
+def order_to_look(flavour: Flavour, answers: int) -> str:
+    """The order to start a library and say what it finds on this machine."""
+    return _line("look", answers, flavour)
+
+
+def _line(task: str, answers: int, flavour: Flavour, **rest: Any) -> str:
+    order = {"task": task, "answers": answers, "flavour": flavour.value, "memory_bytes": memory_to_use(), **rest}
     return json.dumps(order) + "\n"
+
+
+def memory_to_use() -> int:
+    """How many bytes of this machine's memory are free for a build, swap included."""
+    values = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    return (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10

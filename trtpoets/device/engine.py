@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping
 
-from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_file, sha256_of_file
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import BatchRange, Engine, EngineCard, Flavour, OnnxModel, hash_of
+from trtpoets.core.spec import Engine, EngineCard, Flavour, LayerReport, OnnxModel, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.device import libcuda
 from trtpoets.device.build_child import order_for
 from trtpoets.device.build_process import describe, run_build
 from trtpoets.device.engine_card import build_command, card_from_details, platform_name
+from trtpoets.device.engine_config import EngineConfig, problems, request_of
+from trtpoets.device.libcuda import Gpu
 from trtpoets.device.plan_header import rtx_targets
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
-from trtpoets.device.tensorrt_build import BuildRequest
+from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.timing_cache import load_timing_cache, save_timing_cache, timing_cache_of
 
 ENGINE_FORMAT = 1
 """Raise it when engines that are on disk must be built again, though nothing else has changed."""
-
-LEAST_WORKSPACE_MIB = 16
-"""With 4 MiB even small networks find no tactics; 8 MiB is the edge."""
-
-_LEVELS = range(6)
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """How an engine is built.
-
-    `targets` are compute capabilities as "sm86", for TensorRT-RTX; none means Ampere and later. TensorRT builds for the
-    GPU that it finds. `optimization_level` is 0 (quick build) to 5 (fast engine); None leaves it to the library.
-    FP32 networks may compute in TF32 on Ampere and later, the default of TensorRT as of TensorFlow.
-    """
-
-    flavour: Flavour
-    targets: tuple[str, ...] = ()
-    batch: BatchRange = field(default_factory=BatchRange)
-    workspace_mib: int = 1024
-    optimization_level: int | None = None
-    timeout_seconds: float | None = None
 
 
 def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress: Progress = silent) -> Engine:
@@ -52,11 +33,13 @@ def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress
     BuildFailed with TensorRT's reason, StorageFailed.
     """
     library = load_tensorrt(config.flavour)
-    _check_config(config, library)
+    require_buildable(model, config)
     key = engine_key(model, config)
     onnx_sha256 = sha256_of_file(model.path)
-    request = _request(model, config)
+    request = request_of(model, config)
     what = describe(out)
+    gpu, timings = gpu_of(config.flavour), timing_cache_of(out, library)
+    timing_cache = load_timing_cache(timings, library, gpu) if gpu is not None else b""
     with atomic_file(out) as part:
         result = run_build(
             lambda answers: order_for(
@@ -65,6 +48,7 @@ def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress
                 spec=model.spec,
                 flavour=config.flavour,
                 request=request,
+                timing_cache=timing_cache,
                 out=part,
                 answers=answers,
             ),
@@ -74,7 +58,20 @@ def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress
         )
         card = _card(model, request, library, part, onnx_sha256, result)
     seal_card(card_of(out), key=key, files=[out], details=asdict(card))
+    if gpu is not None and result["timing_cache"] is not None:
+        save_timing_cache(timings, bytes.fromhex(result["timing_cache"]), library, gpu)
     return Engine(out, card)
+
+
+def require_buildable(model: OnnxModel, config: EngineConfig) -> None:
+    """Raise what stands in the way of a build, when that can be known without trying. Cheap."""
+    for problem in problems(config, model.precision, load_tensorrt(config.flavour), gpu_of(config.flavour)):
+        raise problem
+
+
+def gpu_of(flavour: Flavour) -> Gpu | None:
+    """The GPU that engines of a flavour are built for; None for TensorRT-RTX, which needs none. Raises RunFailed."""
+    return libcuda.gpus()[0] if flavour is Flavour.TENSORRT else None
 
 
 def engine_key(model: OnnxModel, config: EngineConfig) -> str:
@@ -86,20 +83,17 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
         raise MissingArtefact(f"{model.path} is not there", hint="make it: trtpoets quantize NAME")
     decides = asdict(config)
     del decides["timeout_seconds"]
-    gpu = None
-    if config.flavour is Flavour.TENSORRT:
-        first = libcuda.gpus()[0]
-        gpu = [first.name, first.target]
+    gpu = gpu_of(config.flavour)
     return hash_of(
         {
             **decides,
-            "targets": _targets(config),
+            "targets": config.chosen_targets,
             "format": ENGINE_FORMAT,
             "onnx": sha256_of_file(model.path),
             "spec": model.spec.to_json(),
             "library": load_tensorrt(config.flavour).version,
             "platform": platform_name(),
-            "gpu": gpu,
+            "gpu": [gpu.name, gpu.target] if gpu else None,
         }
     )
 
@@ -144,57 +138,6 @@ def default_flavour() -> Flavour:
     return Flavour.RTX
 
 
-def _check_config(config: EngineConfig, library: TensorRt) -> None:
-    batch = config.batch
-    if not 1 <= batch.minimum <= batch.optimum <= batch.maximum:
-        raise BadInput(
-            f"the batch sizes {batch.minimum}:{batch.optimum}:{batch.maximum} don't rise from at least 1",
-            hint="give smallest:usual:largest, for example --batch 1:8:32",
-        )
-    if config.workspace_mib < LEAST_WORKSPACE_MIB:
-        raise BadInput(
-            f"a workspace of {config.workspace_mib} MiB is too small to build in",
-            hint=f"give at least --workspace {LEAST_WORKSPACE_MIB}",
-        )
-    if config.timeout_seconds is not None and not config.timeout_seconds > 0:
-        raise BadInput(f"a timeout of {config.timeout_seconds} seconds", hint="give a number above 0")
-    level = config.optimization_level
-    if level is not None and not library.has_optimization_level:
-        raise BadInput(f"{library.title} has no optimisation levels", hint="leave --optimization-level out")
-    if level is not None and level not in _LEVELS:
-        raise BadInput(f"an optimisation level of {level}", hint="give 0 (quick build) to 5 (fast engine)")
-    _check_targets(config, library)
-
-
-def _check_targets(config: EngineConfig, library: TensorRt) -> None:
-    if config.targets and not library.targets:
-        raise BadInput(
-            f"{library.title} builds for the GPU of this machine only, so --target {config.targets[0]} can't be met",
-            hint="leave --target out, or build --flavour rtx",
-        )
-    unknown = [target for target in _targets(config) if target not in library.targets]
-    if unknown:
-        raise BadInput(
-            f"{library.title} has no target {', '.join(unknown)}", hint=f"it has {', '.join(library.targets)}"
-        )
-
-
-def _targets(config: EngineConfig) -> tuple[str, ...]:
-    return tuple(sorted({target.lower() for target in config.targets}))
-
-
-def _request(model: OnnxModel, config: EngineConfig) -> BuildRequest:
-    return BuildRequest(
-        precision=model.precision,
-        height=model.spec.preprocess.height,
-        width=model.spec.preprocess.width,
-        batch=config.batch,
-        targets=_targets(config),
-        workspace_bytes=config.workspace_mib << 20,
-        optimization_level=config.optimization_level,
-    )
-
-
 def _card(
     model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: Mapping[str, Any]
 ) -> EngineCard:
@@ -204,6 +147,8 @@ def _card(
         gpu, cuda = None, None
     if library.flavour is Flavour.RTX:
         targets = rtx_targets(file) or request.targets or ("sm80+",)
+    elif request.hardware_compatible:
+        targets = ("sm80+",)
     else:
         targets = (gpu.target,) if gpu else ()
     return EngineCard(
@@ -225,4 +170,9 @@ def _card(
         engine_bytes=file.stat().st_size,
         build_seconds=result["seconds"],
         spec=model.spec,
+        optimization_level=request.optimization_level,
+        version_compatible=request.version_compatible,
+        hardware_compatible=request.hardware_compatible,
+        dla_core=request.dla_core,
+        layers=LayerReport(**result["layers"]),
     )

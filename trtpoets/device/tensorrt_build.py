@@ -2,57 +2,67 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any, Callable
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange, Precision
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, LayerReport, Precision
+from trtpoets.device.build_progress import Phases
 from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.tensorrt_config import (
+    BuildRequest,
+    has_timing_cache,
+    network_flags,
+    new_config,
+    new_timing_cache,
+    spelled,
+    weakly_typed,
+)
+from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger, plain
-
-_TYPE_FLAGS = {Precision.FP32: (), Precision.FP16: ("FP16",), Precision.INT8: ("INT8", "FP16")}
-"""What a weakly typed builder is allowed. INT8 networks compute what is not quantised in FP16."""
 
 OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate", "resource temporarily unavailable")
 """How libraries say that there is no memory, for a thread's stack in the last case."""
 
 
 @dataclass(frozen=True)
-class BuildRequest:
-    """What to build: the network's shape (H, W), how it is to be run, and for what."""
+class Built:
+    """What a build gives. `engine` and `timing_cache` are TensorRT's host memory, which reads like bytes."""
 
-    precision: Precision
-    height: int
-    width: int
-    batch: BatchRange
-    targets: tuple[str, ...]
-    workspace_bytes: int
-    optimization_level: int | None
+    engine: Any
+    timing_cache: Any
+    layers: LayerReport
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a library finds here: how many DLA cores, and for which types it has fast arithmetic; None: untold."""
+
+    dla_cores: int
+    fast_fp16: bool | None
+    fast_int8: bool | None
 
 
 def build_engine(
-    library: TensorRt, onnx: bytes, request: BuildRequest, step: Callable[[float], bool], messages: Messages
-) -> Any:
-    """Parse and build; returns TensorRT's host memory, which reads like bytes.
+    library: TensorRt,
+    onnx: bytes,
+    request: BuildRequest,
+    step: Callable[[float], bool],
+    messages: Messages,
+    timing_cache: bytes = b"",
+) -> Built:
+    """Parse, build, and ask which arithmetic each layer got. `timing_cache` is what an earlier build gave.
 
     `step` gets the fraction that is done, 0 to 1, and answers whether to go on; libraries without a monitor never call
     it. Raises BuildFailed with TensorRT's reason, BadInput or BadArtefact.
     """
-    module, logger = library.module, new_logger(library, messages)
-    try:
-        builder = module.Builder(logger)
-    except TypeError as error:
-        if NO_DRIVER not in str(error):
-            raise
-        raise BuildFailed(
-            f"{library.title} can't build here: no usable CUDA driver ({messages.sentence() or 'it gave no reason'})",
-            hint="build on a machine with an NVIDIA GPU, or without one: --flavour rtx",
-        ) from error
-    network = builder.create_network(_network_flags(library))
+    logger = new_logger(library, messages)
+    builder = _new_builder(library, logger, messages)
+    network = builder.create_network(_flag_bits(library, request))
     _parse(library, network, onnx, logger, messages)
     _check_network(network, request)
-    config = _config(library, builder, request)
+    config = new_config(library, builder, request)
+    timings = new_timing_cache(config, timing_cache, messages) if has_timing_cache(library) else None
     monitor = _new_monitor(library, step) if library.has_monitor else None
     if monitor is not None:
         config.progress_monitor = monitor
@@ -60,7 +70,32 @@ def build_engine(
     engine = builder.build_serialized_network(network, config) if supported else None
     if engine is None:
         raise failure(library, request, messages.sentence())
-    return engine
+    return Built(
+        engine, None if timings is None else timings.serialize(), inspect_engine(library, engine, request, logger)
+    )
+
+
+def machine_of(library: TensorRt, messages: Messages) -> Machine:
+    """What the library finds on this machine. Raises BuildFailed where it does not start."""
+    builder = _new_builder(library, new_logger(library, messages), messages)
+
+    def fast(flag: str) -> bool | None:
+        found = getattr(builder, f"platform_has_fast_{flag}", None) if weakly_typed(library) else None
+        return None if found is None else bool(found)
+
+    return Machine(int(builder.num_DLA_cores), fast("fp16"), fast("int8"))
+
+
+def _new_builder(library: TensorRt, logger: Any, messages: Messages) -> Any:
+    try:
+        return library.module.Builder(logger)
+    except TypeError as error:
+        if NO_DRIVER not in str(error):
+            raise
+        raise BuildFailed(
+            f"{library.title} can't build here: no usable CUDA driver ({messages.sentence() or 'it gave no reason'})",
+            hint="build on a machine with an NVIDIA GPU, or without one: --flavour rtx",
+        ) from error
 
 
 def failure(library: TensorRt, request: BuildRequest, reason: str) -> BuildFailed:
@@ -86,10 +121,9 @@ def _hint(reason: str, request: BuildRequest) -> str:
     return "if the ONNX file runs in ONNX Runtime, report this with the file"
 
 
-def _network_flags(library: TensorRt) -> int:
+def _flag_bits(library: TensorRt, request: BuildRequest) -> int:
     members = library.module.NetworkDefinitionCreationFlag.__members__
-    wanted = [members[name] for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if name in members]
-    return sum({1 << int(member) for member in wanted})
+    return sum({1 << int(members[name]) for name in network_flags(library, request)})
 
 
 def _parse(library: TensorRt, network: Any, onnx: bytes, logger: Any, messages: Messages) -> None:
@@ -129,46 +163,9 @@ def _check_network(network: Any, request: BuildRequest) -> None:
     sizes = {request.batch.minimum, request.batch.optimum, request.batch.maximum}
     if batch != -1 and sizes != {batch}:
         raise BadInput(
-            f"this network takes exactly {batch} photos at a time, so no batch of {_spelled(request.batch)}",
+            f"this network takes exactly {batch} photos at a time, so no batch of {spelled(request.batch)}",
             hint=f"--batch {batch}:{batch}:{batch}",
         )
-
-
-def _spelled(batch: BatchRange) -> str:
-    return f"{batch.minimum}:{batch.optimum}:{batch.maximum}"
-
-
-def _config(library: TensorRt, builder: Any, request: BuildRequest) -> Any:
-    module, config = library.module, builder.create_builder_config()
-    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, request.workspace_bytes)
-    if request.optimization_level is not None:
-        config.builder_optimization_level = request.optimization_level
-    if not library.strongly_typed:
-        _allow_precision(library, builder, config, request)
-    for index, target in enumerate(request.targets):
-        if index == 0:
-            config.num_compute_capabilities = len(request.targets)
-        capability = module.ComputeCapability.__members__[target.upper()]
-        if not config.set_compute_capability(capability, index):
-            raise BadInput(f"{library.title} does not take the target {target} here", hint="leave it out of --target")
-    profile = builder.create_optimization_profile()
-    size = (request.height, request.width, 3)
-    batch = request.batch
-    profile.set_shape(INPUT_NAME, (batch.minimum, *size), (batch.optimum, *size), (batch.maximum, *size))
-    if config.add_optimization_profile(profile) < 0:
-        raise BuildFailed(f"{library.title} refuses the batch sizes {_spelled(batch)}", hint="try --batch 1:8:32")
-    return config
-
-
-def _allow_precision(library: TensorRt, builder: Any, config: Any, request: BuildRequest) -> None:
-    for name in _TYPE_FLAGS[request.precision]:
-        # Without fast arithmetic of its own the GPU would silently compute in another precision.
-        if not getattr(builder, f"platform_has_fast_{name.lower()}"):
-            raise BuildFailed(
-                f"this GPU has no fast {name}, so {library.title} would not keep to {request.precision.value}",
-                hint="build --precision fp32" if name == "FP16" else "build --precision fp16",
-            )
-        config.set_flag(getattr(library.module.BuilderFlag, name))
 
 
 def _new_monitor(library: TensorRt, step: Callable[[float], bool]) -> Any:
@@ -195,45 +192,3 @@ def _new_monitor(library: TensorRt, step: Callable[[float], bool]) -> Any:
             phases.finish(name)
 
     return Monitor()
-
-
-class Phases:
-    """Nested phases of a build as one fraction that never falls. The builder's threads may all report."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._open: dict[str, tuple[str | None, int, int]] = {}
-        self._best = 0.0
-
-    def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase begins."""
-        with self._lock:
-            self._open[name] = (parent if parent != name else None, max(steps, 1), 0)
-
-    def advance(self, name: str, done: int) -> None:
-        """`done` steps of a phase are over."""
-        with self._lock:
-            if name in self._open:
-                parent, steps, _ = self._open[name]
-                self._open[name] = (parent, steps, min(done, steps))
-
-    def finish(self, name: str) -> None:
-        """A phase is over; the last one that ends completes the build."""
-        with self._lock:
-            self._open.pop(name, None)
-            if not self._open:
-                self._best = 1.0
-
-    @property
-    def fraction(self) -> float:
-        """How much of the build is done, 0 to 1: a phase counts as one step of its parent."""
-        with self._lock:
-            roots = [name for name, (parent, _, _) in self._open.items() if parent not in self._open]
-            if roots:
-                self._best = max(self._best, self._of(roots[0]))
-            return self._best
-
-    def _of(self, name: str) -> float:
-        _, steps, done = self._open[name]
-        inside = max((self._of(child) for child, (parent, _, _) in self._open.items() if parent == name), default=0.0)
-        return min((done + inside) / steps, 1.0)

@@ -10,7 +10,8 @@ from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import Workspace, engine_file_name
-from trtpoets.device.engine import EngineConfig, current_engine, engine_from_onnx, flavour_available
+from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available
+from trtpoets.device.engine_config import EngineConfig
 from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
 
 if TYPE_CHECKING:

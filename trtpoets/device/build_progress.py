@@ -1,0 +1,47 @@
+"""How far a build is, from the nested phases that a builder reports."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Phases:
+    """Nested phases of a build as one fraction that never falls. The builder's threads may all report."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._open: dict[str, tuple[str | None, int, int]] = {}
+        self._best = 0.0
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        """A phase begins."""
+        with self._lock:
+            self._open[name] = (parent if parent != name else None, max(steps, 1), 0)
+
+    def advance(self, name: str, done: int) -> None:
+        """`done` steps of a phase are over."""
+        with self._lock:
+            if name in self._open:
+                parent, steps, _ = self._open[name]
+                self._open[name] = (parent, steps, min(done, steps))
+
+    def finish(self, name: str) -> None:
+        """A phase is over; the last one that ends completes the build."""
+        with self._lock:
+            self._open.pop(name, None)
+            if not self._open:
+                self._best = 1.0
+
+    @property
+    def fraction(self) -> float:
+        """How much of the build is done, 0 to 1: a phase counts as one step of its parent."""
+        with self._lock:
+            roots = [name for name, (parent, _, _) in self._open.items() if parent not in self._open]
+            if roots:
+                self._best = max(self._best, self._of(roots[0]))
+            return self._best
+
+    def _of(self, name: str) -> float:
+        _, steps, done = self._open[name]
+        inside = max((self._of(child) for child, (parent, _, _) in self._open.items() if parent == name), default=0.0)
+        return min((done + inside) / steps, 1.0)

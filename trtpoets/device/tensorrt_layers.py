@@ -1,0 +1,34 @@
+"""A finished engine asked by TensorRT's own inspector: in which arithmetic its layers run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trtpoets.core.spec import LayerReport
+from trtpoets.device.layers import report_from_inspector, untold
+from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_messages import NO_DRIVER
+
+
+def inspect_engine(library: TensorRt, plan: Any, request: BuildRequest, logger: Any) -> LayerReport:
+    """The layers of an engine that was just built here, from its serialised form `plan`.
+
+    That takes loading it, which takes a GPU: an engine of TensorRT-RTX that is built without one says why its layers
+    are not known. Raises nothing of TensorRT's: an engine is good without its report.
+    """
+    try:
+        runtime = library.module.Runtime(logger)
+    except TypeError as error:
+        if NO_DRIVER not in str(error):
+            raise
+        return untold("an engine's layers are told by a GPU that can run it, and CUDA does not start here")
+    if request.version_compatible:
+        runtime.engine_host_code_allowed = True  # it carries a runtime of its own
+    if request.dla_core is not None:
+        runtime.DLA_core = request.dla_core
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        return untold("an engine's layers are told by a GPU that can run it, and none is here")
+    inspector = engine.create_engine_inspector()
+    return report_from_inspector(inspector.get_engine_information(library.module.LayerInformationFormat.JSON))
