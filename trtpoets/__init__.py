@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.build import build
     from trtpoets.pipeline.cache import cache, prune_cache
     from trtpoets.pipeline.convert import export, quantize
+    from trtpoets.pipeline.inspect import inspect
     from trtpoets.pipeline.judge import bench, evaluate
     from trtpoets.pipeline.label import label
     from trtpoets.pipeline.pretrained import models, pretrained
@@ -36,6 +37,7 @@ _HOMES = {
     "doctor": "trtpoets.device.doctor",
     "evaluate": "trtpoets.pipeline.judge",
     "export": "trtpoets.pipeline.convert",
+    "inspect": "trtpoets.pipeline.inspect",
     "label": "trtpoets.pipeline.label",
     "models": "trtpoets.pipeline.pretrained",
     "pretrained": "trtpoets.pipeline.pretrained",
@@ -55,6 +57,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "inspect",
     "label",
     "models",
     "pretrained",

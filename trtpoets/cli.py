@@ -328,6 +328,17 @@ def cache(
 
 
 @app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An engine, ONNX file, card, model.json or calibration cache.")],
+    as_json: given.Json = False,
+) -> None:
+    """Say what a file holds; needs no GPU and no TensorRT."""
+    from trtpoets.pipeline.inspect import inspect as work
+
+    show_result("inspection", work(file), as_json)
+
+
+@app.command()
 def doctor(as_json: given.Json = False) -> None:
     """Say what this machine can do, and how to mend the rest."""
     from trtpoets.device.doctor import doctor as work

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
 from trtpoets.ship.gate import gate_limits, gate_rows
+from trtpoets.ship.inspected import inspection_parts
 from trtpoets.ship.report import judged, report_from_documents
 from trtpoets.ship.words import interval, many, milliseconds, percent, seconds, shown, size, targets
 
@@ -272,4 +273,5 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "models": lambda backbones: [models_table(backbones)],
     "cache": _cache,
     "doctor": _doctor,
+    "inspection": lambda found: [table(columns, rows, title) for title, columns, rows in inspection_parts(found)],
 }

@@ -1,0 +1,141 @@
+"""What `inspect` found, in rows for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.ship.words import many, percent, seconds, shown, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Part = tuple[str, "Sequence[str]", list[tuple[Any, ...]]]
+"""A table: its title, its columns, its rows."""
+
+_LISTED = 20
+"""Rows of a kind that may be thousands: operators, tensors, labels."""
+
+_CAPTION = {"engine": "an engine", "onnx": "an ONNX file", "card": "a card", "model": "a model.json"}
+
+
+def inspection_parts(found: Any) -> list[Part]:
+    """The tables of an Inspection."""
+    title = f"{shown(found.path)}: {_CAPTION.get(found.kind, 'a calibration cache')}, {found.bytes:,} bytes"
+    rows, *more = _PARTS[found.kind](found.facts)
+    return [(title, ["", ""], [*rows[2], ("sha256", found.sha256)]), *more]
+
+
+def _engine(facts: Any) -> list[Part]:
+    header, card = facts.header, facts.card
+    rows: list[tuple[Any, ...]] = [
+        ("built by", f"{'TensorRT-RTX' if header.flavour.value == 'rtx' else 'TensorRT'} {header.version}"),
+        ("size", "as its header says" if header.whole else "not told by its header"),
+        ("runs on", targets(list(header.targets)) or "not told by its header"),
+        ("card", "vouches for it" if card else f"{facts.unvouched}: not to be trusted, unless you know who built it"),
+    ]
+    if card:
+        on = f" on {card.gpu} (compute capability {card.compute_capability})" if card.gpu else ""
+        batch = card.batch
+        rows += [
+            ("network", f"{card.spec.name}: {card.spec.backbone}, {many(len(card.spec.labels), 'label')}"),
+            ("precision", card.precision.value),
+            ("for", f"{targets(list(card.targets)) or 'an unknown GPU'}, {card.platform}"),
+            ("batch", f"{batch.minimum} to {batch.maximum}, tuned for {batch.optimum}"),
+            ("built", f"in {seconds(card.build_seconds)}{on}"),
+            ("made from ONNX", card.onnx_sha256),
+            ("photos", f"{_photos(card.spec)}, rule {card.preprocess_hash[:12]}"),
+        ]
+    return [("", [], rows)]
+
+
+def _onnx(facts: Any) -> list[Part]:
+    rows: list[tuple[Any, ...]] = [
+        ("written by", f"{shown(facts.producer) or 'unknown'}, format {facts.ir_version}"),
+        ("operator sets", ", ".join(f"{shown(name)} {version}" for name, version in facts.opsets.items())),
+        *(("takes", _tensor(each)) for each in facts.inputs),
+        *(("gives", _tensor(each)) for each in facts.outputs),
+        ("parameters", f"{facts.parameters:,}"),
+        ("multiply-adds", f"{facts.multiply_adds:,} a photo{_unknown(facts.sizes_unknown)}"),
+        ("Q/DQ", f"{facts.quantizers:,} and {facts.dequantizers:,}"),
+    ]
+    if facts.spec:
+        rows += [
+            ("network", f"{shown(facts.spec.name)}: {facts.spec.backbone}, {many(len(facts.spec.labels), 'label')}"),
+            ("precision", facts.precision or "not told"),
+            ("photos", f"{_photos(facts.spec)}, rule {facts.spec.preprocess.hash[:12]}"),
+        ]
+    else:
+        rows.append(("of trtpoets", "no: it does not say how its photos are prepared"))
+    work = [
+        (name, each.layers, f"{each.multiply_adds:,}", _share(each.multiply_adds, facts.multiply_adds))
+        for name, each in facts.work.items()
+    ]
+    operators = _first(list(facts.operators.items()), len(facts.operators))
+    return [
+        ("", [], rows),
+        ("Convolutions and matrix products", ["precision", "layers>", "multiply-adds>", "share>"], work),
+        ("Operators", ["operator", "nodes>"], [(shown(name), count) for name, count in operators]),
+    ]
+
+
+def _card(facts: Any) -> list[Part]:
+    rows: list[tuple[Any, ...]] = [(shown(name), state) for name, state in facts.files.items()]
+    told = [
+        (shown(name), shown(value)) for name, value in facts.details.items() if isinstance(value, str | int | float)
+    ]
+    parts: list[Part] = [("", [], [*(("vouches for", f"{name}: {state}") for name, state in rows), ("key", facts.key)])]
+    return [*parts, ("What it says", ["", ""], _first(told, len(told)))] if told else parts
+
+
+def _model(facts: Any) -> list[Part]:
+    labels = ", ".join(shown(label) for label in facts.labels[:_LISTED])
+    more = f" and {len(facts.labels) - _LISTED:,} more" if len(facts.labels) > _LISTED else ""
+    rows: list[tuple[Any, ...]] = [
+        ("network", f"{shown(facts.name)}: {facts.backbone}"),
+        ("labels", labels + more),
+        ("photos", f"{_photos(facts)}, rule {facts.preprocess.hash[:12]}"),
+        ("weights", facts.weights_id),
+    ]
+    return [("", [], rows)]
+
+
+def _calibration_cache(facts: Any) -> list[Part]:
+    steps = [(shown(name), f"{step:.6g}", f"{127 * step:.6g}") for name, step in facts.scales.items()]
+    rows: list[tuple[Any, ...]] = [
+        ("for", f"TensorRT {facts.tensorrt}"),
+        ("algorithm", facts.algorithm),
+        ("tensors", f"{len(steps):,}"),
+    ]
+    return [("", [], rows), ("Tensors", ["tensor", "step>", "saturates at>"], _first(steps, len(steps)))]
+
+
+def _photos(spec: Any) -> str:
+    rule = spec.preprocess
+    return f"{rule.height}×{rule.width}, {rule.resize.value}"
+
+
+def _tensor(tensor: Any) -> str:
+    return f"{shown(tensor.name)}: {tensor.dtype} ({', '.join('?' if n is None else shown(n) for n in tensor.shape)})"
+
+
+def _share(part: int, whole: int) -> str:
+    return percent(part / whole if whole else None)
+
+
+def _unknown(count: int) -> str:
+    return f"; {many(count, 'product')} of unknown size not counted" if count else ""
+
+
+def _first(rows: list[tuple[Any, ...]], count: int) -> list[tuple[Any, ...]]:
+    if count <= _LISTED:
+        return rows
+    return [*rows[:_LISTED], (f"… and {count - _LISTED:,} more", *[""] * (len(rows[0]) - 1))]
+
+
+_PARTS: dict[str, Callable[[Any], list[Part]]] = {
+    "engine": _engine,
+    "onnx": _onnx,
+    "card": _card,
+    "model": _model,
+    "calibration-cache": _calibration_cache,
+}
