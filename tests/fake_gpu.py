@@ -1,17 +1,21 @@
-"""A GPU that isn't there: libcuda, pycuda and TensorRT's runtime, strict about the documented rules.
+"""A GPU that isn't there: libcuda and pycuda, strict about the documented rules (`fake_runtime.py` has TensorRT).
 
-A rule that is broken (a copy from pageable memory, a call in a thread without the context, a launch of a graph whose
-shape has changed, memory freed after its context) fails the test at once. Networks are computed by `FakeRunner`.
+Work that is queued is done when the stream is waited for, not before. A rule that is broken (a copy from pageable
+memory or from memory that has changed meanwhile, a call in a thread without the context, a graph launched after it was
+freed, memory freed while work is queued or after its context) raises at once and is kept in `broken`, since what is
+raised in a destructor goes unseen. The context stacks behave as pycuda 2026.1's do: one entry at most of a thread's
+driver stack is pycuda's, a release pushes the context and leaves it there, and releases nothing in another thread.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,9 +23,9 @@ import pytest
 
 from trtpoets.core.spec import ModelSpec
 from trtpoets.device import libcuda
-from trtpoets.device.runners.fake import FakeRunner
 
-VERSION = "10.3.0"
+TICK = 0.25
+"""Milliseconds that one piece of work takes, on the fake GPU's clock."""
 
 
 class CudaError(Exception):
@@ -38,7 +42,31 @@ class Allocation(bytearray):
     gpu: FakeGpu
 
     def free(self) -> None:
+        self.gpu.idle("pinned memory is freed")
         self.gpu.release(self, "pinned")
+
+
+class Primary:
+    """One life of the primary context: from the first hold on it to the last."""
+
+    alive = True
+
+
+class Stacks:
+    """One thread's contexts: the driver's stack, and what pycuda believes."""
+
+    def __init__(self) -> None:
+        self.driver: list[object] = []
+        self.pycuda: list[object] = []
+
+
+class Queue:
+    """One stream: what waits to be done, and what is being captured."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.waiting: list[Callable[[], None]] = []
+        self.captured: list[Callable[[], None]] | None = None
 
 
 class FakeGpu:
@@ -48,54 +76,100 @@ class FakeGpu:
         self.spec = spec
         self.batch = batch
         self.journal: list[str] = []
+        self.broken: list[str] = []
         self.alive: list[object] = []
         self.memory: dict[int, np.ndarray] = {}
-        self.capturing: list[Callable[[], None]] | None = None
+        self.queues: dict[int, Queue] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
-        self.fail_capture = self.fail_execute = self.fail_memory = False
+        self.clock = 0.0
+        self.holds = 0
+        self.primary = Primary()
+        self.threads: dict[int, Stacks] = {}
+        self.fail_capture = self.fail_execute = self.fail_memory = self.fail_shape = False
         self.cache_out = b"compiled kernels"
         self.cache_in: bytes | None = None
         self.cache_accepted = self.cache_taken = True
-        self._threads = threading.local()
+        self._numbers = itertools.count(1)
+
+    def number(self) -> int:
+        """A number that nothing else has: an address or a handle, far from 32 bits."""
+        return next(self._numbers) << 36
+
+    def rule(self, kept: bool, what: str) -> None:
+        if not kept:
+            self.broken.append(what)
+            raise AssertionError(what)
 
     @property
-    def stack(self) -> list[object]:
-        if not hasattr(self._threads, "stack"):
-            self._threads.stack = []
-        stack: list[object] = self._threads.stack
-        return stack
+    def stacks(self) -> Stacks:
+        return self.threads.setdefault(threading.get_ident(), Stacks())
 
     def current(self, call: str) -> None:
-        assert self.stack, f"{call} without a current context in this thread"
+        top = self.stacks.driver[-1:]
+        self.rule(top == [self.primary] and self.primary.alive, f"{call} without the primary context in this thread")
         self.journal.append(call)
 
     def hold(self, thing: object, what: str) -> None:
         self.current(f"new {what}")
+        self.rule(not self.capturing, f"new {what} while this thread captures a graph")
         self.alive.append(thing)
 
     def release(self, thing: object, what: str) -> None:
         self.current(f"free {what}")
         position = next((i for i, each in enumerate(self.alive) if each is thing), None)
-        assert position is not None, f"{what} is freed twice"
-        del self.alive[position]
+        self.rule(position is not None, f"{what} is freed twice")
+        del self.alive[position]  # type: ignore[arg-type]
 
-    def submit(self, what: str, work: Callable[[], None]) -> None:
-        """Queue work on the one stream: recorded while capturing, else done."""
+    def idle(self, what: str) -> None:
+        self.rule(not any(queue.waiting for queue in self.queues.values()), f"{what} while work is queued")
+
+    @property
+    def capturing(self) -> bool:
+        return any(queue.captured is not None for queue in self.queues.values())
+
+    def submit(self, stream: int, what: str, work: Callable[[], None], ticks: int = 1) -> None:
+        """Queue work on a stream, or record it while the stream is captured."""
         self.current(what)
-        if self.capturing is not None:
-            self.capturing.append(work)
-        else:
+        self.rule(stream in self.queues, f"{what} on stream {stream}, which is not one of ours")
+
+        def timed() -> None:
+            self.clock += ticks * TICK
             work()
+
+        queue = self.queues[stream]
+        (queue.waiting if queue.captured is None else queue.captured).append(timed)
+
+    def finish(self, stream: int) -> None:
+        """Do what waits on a stream."""
+        self.current("synchronize")
+        queue = self.queues[stream]
+        self.rule(queue.captured is None, "waiting for a stream that is being captured")
+        while queue.waiting:
+            queue.waiting.pop(0)()
+
+    def retain(self) -> None:
+        if not self.holds:
+            self.primary = Primary()
+        self.holds += 1
+
+    def let_go(self) -> None:
+        self.rule(self.holds > 0, "the primary context is released more often than it was retained")
+        self.holds -= 1
+        if not self.holds:
+            self.primary.alive = False
+            self.rule(not self.alive, f"the primary context is destroyed before {len(self.alive)} things on it")
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *, rtx: bool = False) -> None:
         """Put the fakes where `import pycuda.driver`, `import tensorrt` and libcuda are looked for."""
+        from tests.fake_runtime import fake_tensorrt
+
         driver_module = _pycuda(self)
         package = ModuleType("pycuda")
         package.driver = driver_module  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver_module)
         name = "tensorrt_rtx" if rtx else "tensorrt"
-        monkeypatch.setitem(sys.modules, name, _tensorrt(self, name, rtx))
+        monkeypatch.setitem(sys.modules, name, fake_tensorrt(self, name, rtx=rtx))
         monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(self))
 
 
@@ -138,109 +212,168 @@ class FakeDriver:
         value._obj.value = {75: 8, 76: 6}[which]
         return 0
 
-    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:
-        self.gpu.current("begin capture")
-        assert mode == 1, "other threads would spoil a capture that is not thread-local"
-        assert self.gpu.capturing is None
-        self.gpu.capturing = []
+    def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:
+        self.gpu.let_go()
+        self.gpu.journal.append("release")
         return 0
 
-    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:
+        self.gpu.rule(bool(self.gpu.stacks.driver), "a context is popped off an empty stack")
+        self.gpu.stacks.driver.pop()
+        return 0
+
+    def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:
+        self.gpu.current("begin capture")
+        self.gpu.rule(mode == 1, "other threads would spoil a capture that is not thread-local")
+        queue = self._queue(stream)
+        self.gpu.rule(queue.captured is None, "a capture is begun within a capture")
+        queue.captured = []
+        return 0
+
+    def cuStreamEndCapture(self, stream: ctypes.c_void_p, graph: Any) -> int:
         self.gpu.current("end capture")
-        recorded, self.gpu.capturing = self.gpu.capturing, None
-        assert recorded is not None
+        queue = self._queue(stream)
+        recorded, queue.captured = queue.captured, None
+        self.gpu.rule(recorded is not None, "a capture is ended that was not begun")
         if self.gpu.fail_capture:
             return 900
-        graph._obj.value = 1000 + len(self.gpu.journal)
-        self.gpu.graphs[graph._obj.value] = recorded
-        self.gpu.alive.append(graph._obj.value)
+        graph._obj.value = self._keep(recorded)
         return 0
 
     def _instantiate(self, executable: Any, graph: ctypes.c_void_p, *flags: Any) -> int:
         self.gpu.current("instantiate")
-        assert graph.value is not None
-        executable._obj.value = graph.value + 1_000_000
-        self.gpu.graphs[executable._obj.value] = self.gpu.graphs[graph.value]
-        self.gpu.alive.append(executable._obj.value)
+        executable._obj.value = self._keep(self.gpu.graphs[self._known(graph)])
         return 0
 
     def cuGraphDestroy(self, graph: ctypes.c_void_p) -> int:
-        self.gpu.current("destroy graph")
-        assert graph.value is not None
-        self.gpu.alive.remove(graph.value)
-        del self.gpu.graphs[graph.value]
-        return 0
+        return self._destroy(graph, "graph")
 
     def cuGraphExecDestroy(self, executable: ctypes.c_void_p) -> int:
-        self.gpu.current("destroy executable")
-        assert executable.value is not None
-        self.gpu.alive.remove(executable.value)
-        del self.gpu.graphs[executable.value]
+        self.gpu.idle("a graph is freed")
+        return self._destroy(executable, "executable")
+
+    def cuGraphLaunch(self, executable: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:
+        work = self.gpu.graphs[self._known(executable)]
+        self.gpu.submit(self._queue(stream).handle, "launch", lambda: [each() for each in work] and None, ticks=0)
         return 0
 
-    def cuGraphLaunch(self, executable: ctypes.c_void_p, stream: Any) -> int:
-        assert executable.value in self.gpu.alive, "a freed graph is launched"
-        work = self.gpu.graphs[executable.value]
-        self.gpu.submit("launch", lambda: [each() for each in work] and None)
+    def _keep(self, work: Any) -> int:
+        handle = self.gpu.number()
+        self.gpu.graphs[handle] = work
+        self.gpu.alive.append(handle)
+        return handle
+
+    def _known(self, handle: ctypes.c_void_p) -> int:
+        self.gpu.rule(handle.value in self.gpu.graphs, "a freed graph is used")
+        assert handle.value is not None
+        return handle.value
+
+    def _destroy(self, handle: ctypes.c_void_p, what: str) -> int:
+        known = self._known(handle)
+        self.gpu.current(f"destroy {what}")
+        self.gpu.alive.remove(known)
+        del self.gpu.graphs[known]
         return 0
+
+    def _queue(self, stream: ctypes.c_void_p) -> Queue:
+        self.gpu.rule(stream.value in self.gpu.queues, "a stream that is not one of ours")
+        assert stream.value is not None
+        return self.gpu.queues[stream.value]
 
 
 def _pycuda(gpu: FakeGpu) -> Any:
     module: Any = ModuleType("pycuda.driver")
 
     class Context:
+        def __init__(self) -> None:
+            self.valid = True
+            self.life = gpu.primary
+            self.thread = threading.get_ident()
+
         def push(self) -> None:
-            gpu.stack.append(self)
+            stacks = gpu.stacks
+            if stacks.pycuda:
+                stacks.driver.pop()
+            stacks.driver.append(self.life)
+            stacks.pycuda.append(self)
             gpu.journal.append("push")
 
         @staticmethod
         def pop() -> None:
-            gpu.current("pop")
-            gpu.stack.pop()
+            stacks = gpu.stacks
+            if not stacks.pycuda:
+                raise CudaError("context::pop failed: invalid device context - cannot pop non-current context")
+            stacks.driver.pop()
+            stacks.pycuda.pop()
+            if stacks.pycuda:
+                top: Any = stacks.pycuda[-1]
+                stacks.driver.append(top.life)
+            gpu.journal.append("pop")
 
         def detach(self) -> None:
-            assert self not in gpu.stack, "the context is released while it is current"
-            assert not gpu.alive, f"the context is released before {gpu.alive}"
+            gpu.rule(self.valid, "a context is released twice")
+            gpu.rule(self not in gpu.stacks.pycuda, "a context is released while it is current")
+            self.valid = False
             gpu.journal.append("detach")
+            if self.thread == threading.get_ident():
+                gpu.stacks.driver.append(self.life)
+                gpu.let_go()
 
     class Stream:
-        handle = 77
-
         def __init__(self, flags: int) -> None:
-            assert flags == 1, "a blocking stream waits for the default stream"
-            gpu.current("new stream")
+            gpu.rule(flags == 1, "a blocking stream waits for the default stream")
+            gpu.hold(self.__dict__, "stream")  # not the stream itself, which must be able to go
+            self.handle = gpu.number()
+            gpu.queues[self.handle] = Queue(self.handle)
 
         def synchronize(self) -> None:
-            assert gpu.capturing is None, "waiting for a stream that is being captured"
-            gpu.current("synchronize")
+            gpu.finish(self.handle)
+
+        def __del__(self) -> None:
+            if hasattr(self, "handle"):
+                gpu.rule(not gpu.queues[self.handle].waiting, "a stream is freed while work is queued")
+                del gpu.queues[self.handle]
+                gpu.release(self.__dict__, "stream")
 
     class Device:
         def __init__(self, index: int) -> None:
-            assert index == 0
+            gpu.rule(index == 0, "there is one GPU")
 
         def retain_primary_context(self) -> Context:
             gpu.journal.append("retain")
+            gpu.retain()
             return Context()
 
     class Memory:
         def __init__(self, size: int) -> None:
-            self.address = 4096 * (len(gpu.memory) + 1)
-            gpu.memory[self.address] = np.full(size, 255, np.uint8)
             gpu.hold(self, "memory")
+            self.address = gpu.number()
+            gpu.memory[self.address] = np.full(size, 255, np.uint8)
 
         def __int__(self) -> int:
             return self.address
 
         def free(self) -> None:
+            gpu.idle("memory is freed")
             gpu.release(self, "memory")
             del gpu.memory[self.address]
 
     class Event:
+        def __init__(self) -> None:
+            gpu.hold(self.__dict__, "event")
+            self.at: float | None = None
+
         def record(self, stream: Stream) -> None:
-            gpu.submit("event", lambda: None)
+            self.at = None
+            gpu.submit(stream.handle, "event", lambda: setattr(self, "at", gpu.clock), ticks=0)
 
         def time_since(self, other: Event) -> float:
-            return 0.25
+            if self.at is None or other.at is None:
+                raise CudaError("cuEventElapsedTime failed: device not ready")
+            return self.at - other.at
+
+        def __del__(self) -> None:
+            gpu.release(self.__dict__, "event")
 
     def pagelocked_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         if gpu.fail_memory:
@@ -254,16 +387,35 @@ def _pycuda(gpu: FakeGpu) -> Any:
         base: Any = array
         while isinstance(base, np.ndarray):
             base = base.base
-        assert any(base is each for each in gpu.alive), "a copy from or to memory that is not page-locked"
+        gpu.rule(any(base is each for each in gpu.alive), "a copy from or to memory that is not page-locked")
+        gpu.rule(array.flags.c_contiguous, "a copy of memory that is not in one piece")
         return array.reshape(-1).view(np.uint8)
+
+    def on_device(address: int, size: int) -> np.ndarray:
+        gpu.rule(address in gpu.memory, "a copy from or to memory of the GPU that is not there")
+        gpu.rule(size <= gpu.memory[address].size, "a copy beyond the end of the GPU's memory")
+        return gpu.memory[address][:size]
 
     def to_device(address: int, source: np.ndarray, stream: Stream) -> None:
         content = pinned_bytes(source)
-        gpu.submit("upload", lambda: gpu.memory[address].__setitem__(slice(content.size), content))
+        before = content.copy()
+        on_device(address, content.size)
+
+        def copy() -> None:
+            gpu.rule(np.array_equal(content, before), "memory has changed while it was being copied")
+            on_device(address, content.size)[:] = pinned_bytes(source)
+
+        gpu.submit(stream.handle, "upload", copy)
 
     def to_host(target: np.ndarray, address: int, stream: Stream) -> None:
         content = pinned_bytes(target)
-        gpu.submit("download", lambda: content.__setitem__(slice(None), gpu.memory[address][: content.size]))
+        on_device(address, content.size)
+        content[:] = 255  # not a number as float32: nobody may read it before the stream is waited for
+
+        def copy() -> None:
+            pinned_bytes(target)[:] = on_device(address, content.size)
+
+        gpu.submit(stream.handle, "download", copy)
 
     module.init = lambda: gpu.journal.append("init")
     module.get_version = lambda: (12, 6, 0)
@@ -274,118 +426,15 @@ def _pycuda(gpu: FakeGpu) -> Any:
     return module
 
 
-def _tensorrt(gpu: FakeGpu, name: str, rtx: bool) -> Any:
-    module: Any = ModuleType(name)
-    module.__version__ = VERSION
-
-    class Logger:
-        INTERNAL_ERROR, ERROR, WARNING = range(3)
-
-    class Context:
-        def __init__(self, config: Any = None) -> None:
-            self.addresses: dict[str, int] = {}
-            self.size = 0
-            self.warm = False
-            self.token = object()
-            gpu.hold(self.token, "context")
-
-        def set_tensor_address(self, tensor: str, address: int) -> bool:
-            self.addresses[tensor] = address
-            return address in gpu.memory
-
-        def set_input_shape(self, tensor: str, shape: tuple[int, ...]) -> bool:
-            gpu.current(f"shape {shape[0]}")
-            self.warm = False
-            self.size = shape[0]
-            return gpu.batch[0] <= shape[0] <= gpu.batch[2]
-
-        def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
-            return (self.size, len(gpu.spec.labels))
-
-        def execute_async_v3(self, stream: int) -> bool:
-            assert stream == 77, "not the session's stream"
-            assert set(self.addresses) == {"photos", "scores"} and self.size, "run before it is set up"
-            assert gpu.capturing is None or self.warm, "captured before this shape has run once"
-            assert not (rtx and gpu.capturing is not None), "TensorRT-RTX captures by itself"
-            if gpu.fail_execute:
-                return False
-            size = self.size
-            gpu.submit("execute", lambda: self.compute(size))
-            self.warm = True
-            return True
-
-        def compute(self, size: int) -> None:
-            assert size == self.size, "a graph is launched for a shape that has changed"
-            preprocess = gpu.spec.preprocess
-            shape = (size, preprocess.height, preprocess.width, 3)
-            photos = gpu.memory[self.addresses["photos"]][: int(np.prod(shape))].reshape(shape)
-            with FakeRunner(gpu.spec) as runner:
-                scores = runner.infer(photos)
-            gpu.memory[self.addresses["scores"]][: scores.nbytes] = scores.reshape(-1).view(np.uint8)
-
-        def __del__(self) -> None:
-            gpu.release(self.token, "context")
-
-    class Engine:
-        num_io_tensors = 2
-
-        def __init__(self) -> None:
-            self.token = object()
-            gpu.hold(self.token, "engine")
-
-        def get_tensor_name(self, index: int) -> str:
-            return ("photos", "scores")[index]
-
-        def get_tensor_dtype(self, tensor: str) -> str:
-            return {"photos": "DataType.UINT8", "scores": "DataType.FLOAT"}[tensor]
-
-        def get_tensor_profile_shape(self, tensor: str, profile: int) -> list[tuple[int, ...]]:
-            return [(size, 16, 16, 3) for size in gpu.batch]
-
-        def create_execution_context(self, config: Any = None) -> Context:
-            assert (config is not None) == rtx
-            return Context(config)
-
-        def create_runtime_config(self) -> Any:
-            assert rtx
-            config = SimpleNamespace(cuda_graph_strategy=None, set_runtime_cache=lambda cache: gpu.cache_taken)
-            config.create_runtime_cache = lambda: SimpleNamespace(serialize=lambda: gpu.cache_out, deserialize=read)
-            return config
-
-        def __del__(self) -> None:
-            gpu.release(self.token, "engine")
-
-    def read(content: bytes) -> bool:
-        gpu.cache_in = bytes(content)
-        return gpu.cache_accepted
-
-    class Runtime:
-        def __init__(self, logger: Logger) -> None:
-            self.logger: Any = logger
-            gpu.current("new runtime")
-
-        def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
-            if not plan.startswith(b"plan"):
-                self.logger.log(
-                    Logger.ERROR,
-                    "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion "
-                    "magicTag == kPLAN_MAGIC_TAG failed. In verifyHeader at /_src/runtime/api/coreReadArchive.cpp:31)",
-                )
-                return None
-            return Engine()
-
-    module.ILogger, module.Runtime = Logger, Runtime
-    module.NetworkDefinitionCreationFlag = SimpleNamespace(__members__={"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1})
-    if rtx:
-        module.IRuntimeCache = object
-        module.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
-    return module
-
-
 @contextmanager
-def nothing_left(gpu: FakeGpu) -> Any:
-    """Everything on the GPU is freed, in any case, when the block is left."""
+def nothing_left(gpu: FakeGpu) -> Iterator[None]:
+    """Everything on the GPU is freed, in any case, when the block is left, and no rule was broken on the way."""
+    holds = gpu.holds
     try:
         yield
     finally:
-        assert gpu.alive == [] and gpu.stack == [] and gpu.memory == {}, gpu.journal
+        assert gpu.broken == []
+        assert not gpu.alive and gpu.memory == {} and gpu.queues == {} and gpu.graphs == {}, gpu.journal[-40:]
+        assert gpu.holds == holds, "the primary context was not released"
+        assert not any(stacks.pycuda for stacks in gpu.threads.values())
+        assert not any(isinstance(each, Primary) for stacks in gpu.threads.values() for each in stacks.driver)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import builtins
 import ctypes
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.fake_gpu import CudaError, FakeDriver, FakeGpu, nothing_left
+from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
 from tests.tiny import tiny_spec
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.device import libcuda
@@ -38,30 +38,31 @@ def test_pycuda_is_in_one_file_and_never_initialises_itself() -> None:
 
 def test_the_primary_context_is_taken_and_given_back_in_order(gpu: FakeGpu) -> None:
     with CudaSession() as session:
-        session.pinned((2, 3), np.float32)
-        session.device_memory(24)
-        assert gpu.journal == ["init", "retain", "push", "new stream", "new pinned", "new memory"]
+        assert gpu.journal == ["init", "retain", "push", "new stream", "pop"]
+        with session.current():
+            session.pinned((2, 3), np.float32)
+            session.device_memory(24)
         gpu.journal.clear()
-    assert gpu.journal == ["free memory", "free pinned", "pop", "detach"]
+    assert gpu.journal == ["push", "free memory", "free pinned", "free stream", "pop", "detach"]
 
 
 def test_copies_go_there_and_back(gpu: FakeGpu) -> None:
-    with CudaSession() as session:
+    with CudaSession() as session, session.current():
         there, back = session.pinned((2, 3), np.float32), session.pinned((2, 3), np.float32)
         there[:] = [[1, 2, 3], [4, 5, 6]]
         address = session.device_memory(there.nbytes)
+        first, second = session.event(), session.event()
         session.upload(address, there)
+        session.mark(first)
         session.download(back, address)
+        session.mark(second)
         session.synchronize()
         assert back.tolist() == there.tolist()
-        first, second = session.event(), session.event()
-        session.mark(first)
-        session.mark(second)
-        assert session.milliseconds(first, second) == 0.25
+        assert session.milliseconds(first, second) == TICK
 
 
 def test_everything_is_freed_when_the_body_raises(gpu: FakeGpu) -> None:
-    with pytest.raises(ZeroDivisionError), CudaSession() as session:
+    with pytest.raises(ZeroDivisionError), CudaSession() as session, session.current():
         session.pinned((4,), np.uint8)
         session.device_memory(4)
         raise ZeroDivisionError
@@ -77,19 +78,62 @@ def test_everything_is_freed_when_entering_fails(gpu: FakeGpu, monkeypatch: pyte
         pass
 
 
-def test_other_threads_borrow_the_context(gpu: FakeGpu) -> None:
-    seen: list[Any] = []
+def in_a_thread(work: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def test_the_context_stays_with_no_thread(gpu: FakeGpu) -> None:
+    def work() -> list[object]:
+        with session.current():
+            session.synchronize()
+        return list(gpu.stacks.driver)
+
     with CudaSession() as session:
+        assert gpu.stacks.driver == [] and in_a_thread(work) == []
 
-        def work() -> None:
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_sessions_overlap_in_any_order(gpu: FakeGpu, first_to_leave: int) -> None:
+    """pycuda's own context stack would refuse to leave the outer session first."""
+    sessions = [CudaSession(), CudaSession()]
+    for each in sessions:
+        each.__enter__()
+        with each.current():
+            each.device_memory(4)
+    for each in (sessions[first_to_leave], sessions[1 - first_to_leave]):
+        with each.current():
+            each.synchronize()
+        each.__exit__(None, None, None)
+    assert gpu.stacks.driver == []
+
+
+def test_a_session_may_end_in_another_thread(gpu: FakeGpu) -> None:
+    session = CudaSession()
+    session.__enter__()
+    with session.current():
+        session.device_memory(4)
+    in_a_thread(lambda: session.__exit__(None, None, None))
+    assert gpu.journal[-2:] == ["detach", "release"]
+
+
+def test_tensorflow_keeps_its_context(gpu: FakeGpu) -> None:
+    """It holds the primary context, current in this thread, before, while and after we use it."""
+    gpu.retain()
+    theirs, gpu.stacks.driver[:] = gpu.primary, [gpu.primary]
+    for _ in range(3):
+        with CudaSession() as session:
             with session.current():
-                session.synchronize()
-            seen.append(list(gpu.stack))
+                session.device_memory(4)
+            assert gpu.stacks.driver == [theirs]
+        assert gpu.stacks.driver == [theirs] and theirs.alive and gpu.holds == 1
+    gpu.stacks.driver.clear()
+    gpu.let_go()
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-    assert seen == [[]], "the context must not stay with the thread"
+
+def test_a_session_that_is_not_entered(gpu: FakeGpu) -> None:
+    with pytest.raises(RunFailed, match="the GPU was used before it was taken"):
+        CudaSession().current()
 
 
 def test_errors_of_cuda_become_ours(gpu: FakeGpu) -> None:
@@ -103,7 +147,7 @@ def test_a_capture_that_raises_is_ended(gpu: FakeGpu) -> None:
     def enqueue() -> None:
         raise ZeroDivisionError
 
-    with CudaSession() as session:
+    with CudaSession() as session, session.current():
         with pytest.raises(ZeroDivisionError):
             session.capture(enqueue)
         assert gpu.journal[-3:] == ["begin capture", "end capture", "destroy graph"]
@@ -113,11 +157,12 @@ def test_a_capture_that_raises_is_ended(gpu: FakeGpu) -> None:
 def test_old_drivers_have_the_old_name(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(gpu, old=True))
     ran: list[int] = []
-    with CudaSession() as session:
-        graph = session.capture(lambda: gpu.submit("work", lambda: ran.append(1)))
+    with CudaSession() as session, session.current():
+        graph = session.capture(lambda: gpu.submit(session.stream, "work", lambda: ran.append(1)))
         assert graph is not None and ran == []
         graph.launch(session.stream)
         graph.launch(session.stream)
+        session.synchronize()
         graph.close()
     assert ran == [1, 1]
 
@@ -196,27 +241,3 @@ def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.message == (
         "TensorRT engines run through pycuda, and it does not import here: libcuda.so.1: cannot open shared object file"
     )
-
-
-@pytest.mark.gpu
-def test_a_real_gpu_copies_and_replays() -> None:
-    pytest.importorskip("pycuda")
-    with CudaSession() as session:
-        assert session.gpu().compute_capability >= (5, 0)
-        there, back = session.pinned((1 << 16,), np.uint8), session.pinned((1 << 16,), np.uint8)
-        address = session.device_memory(there.nbytes)
-
-        def copies() -> None:
-            session.upload(address, there)
-            session.download(back, address)
-
-        copies()
-        session.synchronize()
-        graph = session.capture(copies)
-        assert graph is not None
-        for value in (3, 5):
-            there[:] = value
-            graph.launch(session.stream)
-            session.synchronize()
-            assert (back == value).all()
-        graph.close()

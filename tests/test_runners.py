@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fake_gpu import VERSION, FakeGpu, nothing_left
+from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
+from tests.fake_runtime import VERSION
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.spec import BatchRange, Classifier, Engine, EngineCard, Flavour, ModelSpec, Precision
@@ -21,7 +24,7 @@ from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.engine import EngineConfig, engine_from_onnx, flavour_available, load_engine
 from trtpoets.device.engine_card import platform_name
 from trtpoets.device.runners import open_runner
-from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.device.runners.trt import TensorRtRunner
 
@@ -262,9 +265,8 @@ def expected_scores(photos: np.ndarray) -> np.ndarray:
 
 
 def calls(gpu: FakeGpu) -> list[str]:
-    """What was done since the last look, without memory and contexts."""
-    wanted = ("shape", "upload", "execute", "launch", "download", "synchronize", "begin", "end", "instantiate")
-    found = [call for call in gpu.journal if call.startswith((*wanted, "destroy"))]
+    """What was called since the last look, beside making the context current."""
+    found = [call for call in gpu.journal if call not in ("push", "pop")]
     gpu.journal.clear()
     return found
 
@@ -277,16 +279,56 @@ def test_a_graph_is_captured_at_the_second_batch_of_a_size(gpu: FakeGpu, tmp_pat
         assert calls(gpu) == ["shape 4", "upload", "execute", "download", "synchronize"]
         assert np.allclose(runner.infer(photos), expected_scores(photos))
         capture = ["begin capture", "execute", "end capture", "instantiate", "destroy graph"]
-        # The fake notes work when it is queued, so the captured enqueue shows as "execute" though nothing runs.
+        # The fake notes work when it is queued: the captured enqueue shows as "execute", though nothing runs.
         assert calls(gpu) == [*capture, "upload", "launch", "download", "synchronize"]
         other = tiny_photos(4, seed=9)
         assert np.allclose(runner.infer(other), expected_scores(other)), "a graph must work on the new photos"
         assert calls(gpu) == ["upload", "launch", "download", "synchronize"]
         runner.infer(photos[:2])
         assert calls(gpu) == ["destroy executable", "shape 2", "upload", "execute", "download", "synchronize"]
-        runner.infer(photos)
-        runner.infer(photos)
-        assert calls(gpu).count("begin capture") == 1
+
+
+@pytest.mark.parametrize("count", [20, 9, 33])
+def test_sizes_that_alternate_are_not_captured_again_and_again(gpu: FakeGpu, tmp_path: Path, count: int) -> None:
+    photos = tiny_photos(count)
+    with open_runner(paper_engine(tmp_path)) as runner:
+        for _ in range(70):
+            assert np.allclose(runner.infer(photos), expected_scores(photos))
+        calls(gpu)
+        for _ in range(20):
+            runner.infer(photos)
+        captures = calls(gpu).count("begin capture")
+        assert captures == 0 if count < 33 else captures <= 1, "three replays don't pay for making a graph"
+        for _ in range(100):
+            runner.infer(photos[:8])
+        assert calls(gpu).count("begin capture") == 1, "a size that stays is captured in the end"
+
+
+def test_a_graph_that_pays_is_made_at_once(gpu: FakeGpu, tmp_path: Path) -> None:
+    with open_runner(paper_engine(tmp_path)) as runner:
+        for count in (1, 2, 4, 8) * 3:
+            calls(gpu)
+            for _ in range(6):
+                runner.infer(tiny_photos(count))
+            found = calls(gpu)
+            assert (found.count("execute"), found.count("begin capture"), found.count("launch")) == (2, 1, 5)
+
+
+def test_a_runner_without_graphs(gpu: FakeGpu, tmp_path: Path) -> None:
+    with TensorRtRunner(paper_engine(tmp_path), graphs=False) as runner:
+        for _ in range(4):
+            _, timing = runner.infer_timed(tiny_photos(2))
+            assert timing.graph is False
+    assert "begin capture" not in gpu.journal
+
+
+def test_nothing_is_allocated_and_little_is_called_for_a_batch(gpu: FakeGpu, tmp_path: Path) -> None:
+    with open_runner(paper_engine(tmp_path)) as runner:
+        runner.infer(tiny_photos(4))
+        runner.infer(tiny_photos(4))
+        gpu.journal.clear()
+        runner.infer(tiny_photos(4))
+        assert gpu.journal == ["push", "upload", "launch", "download", "synchronize", "pop"]
 
 
 def test_a_failed_capture_is_told_once_and_the_runner_goes_on(
@@ -310,7 +352,8 @@ def test_large_batches_go_in_pieces(gpu: FakeGpu, tmp_path: Path, count: int, si
         assert np.allclose(runner.infer(photos), expected_scores(photos))
         assert gpu.journal.count("upload") == len(sizes)
         shapes = [call for call in gpu.journal if call.startswith("shape")]
-        assert shapes == [f"shape {size}" for i, size in enumerate(sizes) if not i or size != sizes[i - 1]]
+        changes = [size for before, size in zip([8, *sizes], sizes, strict=False) if size != before]
+        assert shapes == [f"shape {size}" for size in changes], "a new runner is set up for its largest batch"
 
 
 def test_small_batches_are_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +369,7 @@ def test_rtx_captures_by_itself_and_keeps_its_kernels(tmp_path: Path, monkeypatc
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch, rtx=True)
     engine = paper_engine(tmp_path, Flavour.RTX)
-    cache = engine.path.with_name(engine.path.name + ".runtime-cache")
+    cache = engine.path.with_name(f"{engine.path.name}.{VERSION}-sm86-paper-gpu.runtime-cache")
     with nothing_left(gpu):
         with open_runner(engine) as runner:
             for _ in range(3):
@@ -346,22 +389,95 @@ def test_a_strange_runtime_cache_is_told(
     gpu.install(monkeypatch, rtx=True)
     gpu.cache_accepted = gpu.cache_taken = False
     engine = paper_engine(tmp_path, Flavour.RTX)
-    engine.path.with_name(engine.path.name + ".runtime-cache").write_bytes(b"of another GPU")
+    engine.path.with_name(f"{engine.path.name}.{VERSION}-sm86-paper-gpu.runtime-cache").write_bytes(b"damaged")
     with nothing_left(gpu), caplog.at_level(logging.WARNING), open_runner(engine) as runner:
         runner.infer(tiny_photos(1))
     assert "the runtime cache is from another GPU or library" in caplog.text
     assert "kernels are compiled at every start" in caplog.text
 
 
+def test_kernels_are_kept_apart_by_library_and_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch, rtx=True)
+    engine = paper_engine(tmp_path, Flavour.RTX)
+    with nothing_left(gpu):
+        with open_runner(engine):
+            pass
+        gpu.cache_out = b"of the other GPU"
+        monkeypatch.setattr(FakeDriver, "cuDeviceGetName", lambda self, name, *_: setattr(name, "value", b"RTX (TM) 1"))
+        with open_runner(engine):
+            assert gpu.cache_in is None
+    kept = {file.name: file.read_bytes() for file in engine.path.parent.glob("*.runtime-cache")}
+    assert kept == {
+        f"{engine.path.name}.{VERSION}-sm86-paper-gpu.runtime-cache": b"compiled kernels",
+        f"{engine.path.name}.{VERSION}-sm86-rtx-tm-1.runtime-cache": b"of the other GPU",
+    }
+
+
+def test_kernels_that_cannot_be_kept_or_read_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch, rtx=True)
+    engine = paper_engine(tmp_path, Flavour.RTX)
+    engine.path.with_name(f"{engine.path.name}.{VERSION}-sm86-paper-gpu.runtime-cache").mkdir()
+    with nothing_left(gpu), caplog.at_level(logging.WARNING), open_runner(engine) as runner:
+        runner.infer(tiny_photos(1))
+    assert "the kernels compiled before can't be read, so they are compiled again" in caplog.text
+    assert "the kernels compiled for this engine could not be kept for next time" in caplog.text
+
+
 def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
     photos = tiny_photos(20)
     runner = open_runner(paper_engine(tmp_path))
-    assert isinstance(runner, TensorRtRunner)
+    assert isinstance(runner, TimedRunner)
     with runner:
         scores, timing = runner.infer_timed(photos)
-    assert np.allclose(scores, expected_scores(photos))
-    assert (timing.h2d_ms, timing.compute_ms, timing.d2h_ms) == (0.75, 0.75, 0.75), "three pieces of 0.25 ms each"
-    assert 0 < timing.enqueue_ms < 1000
+        assert np.allclose(scores, expected_scores(photos))
+        assert (timing.h2d_ms, timing.compute_ms, timing.d2h_ms) == (3 * TICK, 3 * TICK, 3 * TICK), "three pieces"
+        assert timing.device_ms == 9 * TICK and timing.graph is False
+        assert 0 < timing.enqueue_ms < 1000
+    with runner:
+        for graph in (False, True, True):
+            scores, timing = runner.infer_timed(photos[:2])
+            assert timing.graph is graph and timing.compute_ms == TICK
+            assert np.allclose(scores, expected_scores(photos[:2]))
+
+
+def test_two_engines_at_once(gpu: FakeGpu, tmp_path: Path) -> None:
+    """Both on one GPU, used in turn and from threads, left in the order in which they were entered."""
+    first, second = (open_runner(paper_engine(tmp_path / name)) for name in "ab")
+    photos = tiny_photos(5)
+    first.__enter__()
+    with second:
+        for _ in range(3):
+            assert np.allclose(first.infer(photos), expected_scores(photos))
+            assert np.allclose(second.infer(photos[:2]), expected_scores(photos[:2]))
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(runner.infer, photos[:3]) for _ in range(8) for runner in (first, second)]
+            assert all(np.allclose(job.result(), expected_scores(photos[:3])) for job in jobs)
+        first.__exit__(None, None, None)
+        assert np.allclose(second.infer(photos), expected_scores(photos))
+
+
+def test_leaving_waits_for_a_thread_that_is_asking(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, leave = threading.Event(), threading.Event()
+    real = gpu.finish
+
+    def slow(stream: int) -> None:
+        asked.set()
+        leave.wait(5)
+        real(stream)
+
+    with ThreadPoolExecutor(1) as pool:
+        with open_runner(paper_engine(tmp_path)) as runner:
+            monkeypatch.setattr(gpu, "finish", slow)
+            job = pool.submit(runner.infer, tiny_photos(2))
+            assert asked.wait(5)
+            threading.Timer(0.05, leave.set).start()
+        assert job.result().shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -440,6 +556,42 @@ def test_an_enqueue_that_fails(gpu: FakeGpu, tmp_path: Path) -> None:
             runner.infer(tiny_photos(2))
         gpu.fail_execute = False
         assert runner.infer(tiny_photos(2)).shape == (2, 3)
+
+
+def test_a_shape_that_is_refused_is_set_again(gpu: FakeGpu, tmp_path: Path) -> None:
+    photos = tiny_photos(4)
+    with open_runner(paper_engine(tmp_path)) as runner:
+        runner.infer(photos)
+        gpu.fail_shape = True
+        with pytest.raises(RunFailed, match=r"refuses photos of shape \(2, 16, 16, 3\)"):
+            runner.infer(photos[:2])
+        gpu.fail_shape = False
+        gpu.journal.clear()
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+        assert "shape 4" in gpu.journal, "nobody knows what the refused call has left"
+
+
+@pytest.mark.parametrize("call", ["memcpy_htod_async", "memcpy_dtoh_async", "Stream.synchronize"])
+def test_everything_is_freed_when_the_gpu_breaks(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    """What broke first is told, whatever fails afterwards because of it."""
+
+    def broken(*args: Any) -> None:
+        del args  # the stream among them would outlive its context in this frame, which pycuda's C++ does not have
+        for queue in gpu.queues.values():
+            queue.waiting.clear()
+        raise CudaError("an illegal memory access was encountered")
+
+    module = sys.modules["pycuda.driver"]
+    with pytest.raises(RunFailed) as caught, open_runner(paper_engine(tmp_path)) as runner:
+        runner.infer(tiny_photos(2))
+        runner.infer(tiny_photos(2))
+        owner = module.Stream if "." in call else module  # type: ignore[attr-defined]
+        monkeypatch.setattr(owner, call.rpartition(".")[2], broken)
+        runner.infer(tiny_photos(2))
+    assert caught.value.message == "the GPU failed: an illegal memory access was encountered"
+    assert runner.name == "tensorrt-fp16" and "may not all be free" not in caplog.text
 
 
 def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:

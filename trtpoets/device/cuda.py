@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import numpy as np
 
@@ -26,63 +26,61 @@ _NON_BLOCKING = 1
 class CudaSession:
     """Enter to take the GPU, leave to free everything, in the right order and whatever was raised inside.
 
-    Memory, events and graphs belong to the session and are freed with it. Enter and leave in one thread; other threads
-    work inside `current()`.
+    The primary context is current only inside `current()`, in whichever thread asks: between two uses the thread is as
+    TensorFlow or anyone else left it, and sessions may overlap in any order. Memory and events are made and used inside
+    `current()`, and are freed with the session; graphs are their maker's to close, before.
     """
 
     def __init__(self, device: int = 0) -> None:
         self._index = device
-        self._stack = ExitStack()
+        self._held = ExitStack()
         self._thread = 0
         self._cuda: Any = None
         self._context: Any = None
         self._stream: Any = None
         self._driver: Any = None
+        self._events: list[Any] = []
+        self._current: _Current | None = None
 
     def __enter__(self) -> CudaSession:
-        """Retain and push the primary context, open a stream. Raises RunFailed or MissingDependency."""
+        """Retain the primary context, open a stream. Raises RunFailed or MissingDependency."""
         self._driver = libcuda.load_driver()
         self._cuda = load_pycuda()
-        with self._errors(), ExitStack() as stack:
+        self._thread = threading.get_ident()
+        try:
             self._cuda.init()
             self._context = self._cuda.Device(self._index).retain_primary_context()
-            stack.callback(self._release)
-            self._context.push()
-            stack.callback(self._context.pop)
-            self._stream = self._cuda.Stream(flags=_NON_BLOCKING)
-            stack.callback(self._drop_stream)
-            self._stack = stack.pop_all()
-        self._thread = threading.get_ident()
+        except self._cuda.Error as error:
+            raise _told(self._cuda, error) from error
+        self._current = _Current(self._cuda, self._context)
+        try:
+            with self._current:
+                self._stream = self._cuda.Stream(flags=_NON_BLOCKING)
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """The session's context is the calling thread's while inside. What CUDA raises comes out as RunFailed."""
-        elsewhere = threading.get_ident() != self._thread
-        with self._errors():
-            if elsewhere:
-                self._context.push()
-            try:
-                yield
-            finally:
-                if elsewhere:
-                    self._cuda.Context.pop()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
         try:
-            yield
-        except self._cuda.MemoryError as error:
+            with self.current():
+                try:
+                    self._held.close()
+                finally:
+                    self._events.clear()
+                    self._stream = None
+        finally:
+            self._release()
+
+    def current(self) -> _Current:
+        """The session's context is the calling thread's while inside. What CUDA raises comes out as RunFailed."""
+        if self._current is None:
             raise RunFailed(
-                f"the GPU's memory is full: {error}", hint="end other programs on it, or build with a smaller --batch"
-            ) from error
-        except self._cuda.Error as error:
-            raise RunFailed(f"the GPU failed: {error}", hint="check it with nvidia-smi") from error
+                "the GPU was used before it was taken", hint="use it as: with CudaSession() as session: ..."
+            )
+        return self._current
 
     @property
     def stream(self) -> int:
@@ -97,13 +95,13 @@ class CudaSession:
         """Page-locked host memory, which the GPU copies from and to without a detour. Freed with the session."""
         array: np.ndarray = self._cuda.pagelocked_empty(shape, dtype)
         allocation: Any = array.base
-        self._stack.callback(allocation.free)
+        self._held.callback(allocation.free)
         return array
 
     def device_memory(self, size: int) -> int:
         """`size` bytes on the GPU: their address. Freed with the session."""
         memory = self._cuda.mem_alloc(size)
-        self._stack.callback(memory.free)
+        self._held.callback(memory.free)
         return int(memory)
 
     def upload(self, address: int, source: np.ndarray) -> None:
@@ -125,18 +123,18 @@ class CudaSession:
         except self._cuda.Error as error:
             log.debug("the stream was broken when it was left: %s", error)
 
-    def event(self) -> Any:
-        """A mark in the stream: `mark(event)`, then `milliseconds(first, second)`."""
-        return self._cuda.Event()
+    def event(self) -> int:
+        """A mark in the stream, by its number: `mark(event)`, then `milliseconds(first, second)`. Freed with the session."""
+        self._events.append(self._cuda.Event())
+        return len(self._events) - 1
 
-    def mark(self, event: Any) -> None:
+    def mark(self, event: int) -> None:
         """Queue an event."""
-        event.record(self._stream)
+        self._events[event].record(self._stream)
 
-    @staticmethod
-    def milliseconds(first: Any, second: Any) -> float:
+    def milliseconds(self, first: int, second: int) -> float:
         """The time on the GPU between two events that are over."""
-        return float(second.time_since(first))
+        return float(self._events[second].time_since(self._events[first]))
 
     def capture(self, enqueue: Callable[[], None]) -> libcuda.Graph | None:
         """What `enqueue` queues on the stream, as a graph; None, with a warning, when it can't be captured.
@@ -149,12 +147,51 @@ class CudaSession:
             log.warning("running without a CUDA graph: %s", error.message)
             return None
 
-    def _drop_stream(self) -> None:
-        self._stream = None
-
     def _release(self) -> None:
-        self._context.detach()
-        self._context = None
+        context, self._context, self._current = self._context, None, None
+        context.detach()
+        # pycuda (2026.1 and before) pushes a context to release it and leaves it on the thread's stack, and in another
+        # thread than the one that took it, it releases nothing.
+        if threading.get_ident() == self._thread:
+            libcuda.pop_context(self._driver)
+        else:
+            libcuda.release_primary_context(self._driver, self._index)
+
+
+class _Current:
+    """A context that is current while inside. One object serves every use and every thread: entered for each batch."""
+
+    __slots__ = ("_cuda", "_pop", "_push")
+
+    def __init__(self, cuda: Any, context: Any) -> None:
+        self._cuda = cuda
+        self._push = context.push
+        self._pop = cuda.Context.pop
+
+    def __enter__(self) -> None:
+        try:
+            self._push()
+        except self._cuda.Error as error:
+            raise _told(self._cuda, error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._pop()
+        except self._cuda.Error as failed:
+            error = error or failed
+        if error is not None and isinstance(error, self._cuda.Error):
+            raise _told(self._cuda, error) from error
+
+
+def _told(cuda: Any, error: BaseException) -> RunFailed:
+    """What CUDA raised, in our words."""
+    if isinstance(error, cuda.MemoryError):
+        return RunFailed(
+            f"the GPU's memory is full: {error}", hint="end other programs on it, or build with a smaller --batch"
+        )
+    return RunFailed(f"the GPU failed: {error}", hint="check it with nvidia-smi")
 
 
 def load_pycuda() -> Any:

@@ -108,6 +108,19 @@ def check(driver: Any, code: int, call: str) -> None:
         raise RunFailed(f"{call} failed: {error_name(driver, code)}", hint="check the GPU with nvidia-smi")
 
 
+def pop_context(driver: Any) -> None:
+    """Take the topmost context off the calling thread's stack."""
+    popped = ctypes.c_void_p()
+    check(driver, driver.cuCtxPopCurrent_v2(ctypes.byref(popped)), "cuCtxPopCurrent")
+
+
+def release_primary_context(driver: Any, index: int) -> None:
+    """Give back one hold on the primary context of a GPU."""
+    device = ctypes.c_int()
+    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    check(driver, driver.cuDevicePrimaryCtxRelease_v2(device), "cuDevicePrimaryCtxRelease")
+
+
 class Graph:
     """One captured CUDA graph, ready to launch on a stream. `close` frees it.
 

@@ -19,10 +19,10 @@ class TensorRtSession:
     """A deserialised engine and its execution context. `close` frees both, while the CUDA context is still current.
 
     TensorRT-RTX compiles kernels when it runs: `cache` is what `runtime_cache` gave for this engine before, and saves
-    that time. It also captures CUDA graphs by itself (`captures_itself`).
+    that time. It also captures CUDA graphs by itself (`captures_itself`), unless `graphs` is false.
     """
 
-    def __init__(self, library: TensorRt, plan: bytes, cache: bytes | None = None) -> None:
+    def __init__(self, library: TensorRt, plan: bytes, cache: bytes | None = None, *, graphs: bool = True) -> None:
         self._messages = Messages()
         self._logger = new_logger(library, self._messages)
         self._library = library
@@ -30,6 +30,7 @@ class TensorRtSession:
         self._engine: Any = None
         self._context: Any = None
         self._cache: Any = None
+        self._graphs = graphs
         self.captures_itself = False
         try:
             self._load(plan, cache)
@@ -108,8 +109,9 @@ class TensorRtSession:
             log.warning("the runtime cache is from another GPU or library: its kernels are compiled again")
         if not config.set_runtime_cache(self._cache):
             log.warning("the runtime cache is not taken: kernels are compiled at every start")
-        config.cuda_graph_strategy = self._library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        self.captures_itself = True
+        if self._graphs:
+            config.cuda_graph_strategy = self._library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self.captures_itself = True
         return self._engine.create_execution_context(config)
 
     def _check_tensors(self) -> None:

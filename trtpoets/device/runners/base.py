@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +35,34 @@ class Runner(Protocol):
         The scores are on the host when it returns, and the array is the caller's own.
         Raises BadInput when the photos don't fit the model, RunFailed when the runner is not entered or breaks.
         """
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of one `infer_timed` went, in milliseconds; of a batch that went in pieces, their sum.
+
+    The copies and the computing are on the GPU's clock (CUDA events around each), queueing the computing is on the
+    host's. `graph` says whether a CUDA graph was replayed; None where the library decides (TensorRT-RTX).
+    """
+
+    h2d_ms: float
+    compute_ms: float
+    d2h_ms: float
+    enqueue_ms: float
+    graph: bool | None
+
+    @property
+    def device_ms(self) -> float:
+        """Copies and computing together: the "latency" of trtexec with data transfers."""
+        return self.h2d_ms + self.compute_ms + self.d2h_ms
+
+
+@runtime_checkable
+class TimedRunner(Runner, Protocol):
+    """A runner whose device has a clock of its own."""
+
+    def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
+        """`infer`, and where the time went. Recording it costs a few microseconds more than `infer`."""
 
 
 def check_photos(photos: np.ndarray, spec: ModelSpec) -> None:

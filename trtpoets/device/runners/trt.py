@@ -4,51 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Callable
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, StorageFailed
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import atomic_file
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Engine, EngineCard
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.engine_card import build_command, check_fits
-from trtpoets.device.libcuda import Graph
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.libcuda import Gpu, Graph
+from trtpoets.device.runners.base import Timing, check_photos, check_scores, not_entered
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_session import TensorRtSession
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one batch: copies and computing on the GPU's clock, queueing on the host's."""
+_PAYS = 4
+"""A graph that was replayed fewer times than this cost more than it saved: making one takes a few plain enqueues."""
 
-    h2d_ms: float
-    compute_ms: float
-    d2h_ms: float
-    enqueue_ms: float
+_PATIENCE = 64
+"""The most plain runs of one size before it is captured, however often sizes have changed too soon."""
 
 
 class TensorRtRunner:
     """Runs an engine. Batches above the engine's largest go in pieces, those below its smallest are filled up.
 
-    The second batch of one size in a row is captured as a CUDA graph, and later ones replay it. A change of size frees
-    the graph: what it has baked in is no longer true.
+    The second batch of one size in a row is captured as a CUDA graph, and later ones replay it; a change of size frees
+    the graph, since what it has baked in is no longer true. Where sizes change so often that graphs don't pay, more
+    batches of one size are awaited. `graphs=False` never captures. Threads take turns; leave in the thread that entered.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, graphs: bool = True) -> None:
         self.name = f"{engine.card.flavour.value}-{engine.card.precision.value}"
         self.spec = engine.card.spec
         self._path = engine.path
         self._card = engine.card
+        self._graphs = graphs
         self._lock = threading.Lock()
         self._room: _Room | None = None
         self._stack = ExitStack()
@@ -63,160 +62,211 @@ class TensorRtRunner:
         with ExitStack() as stack:
             cuda = stack.enter_context(CudaSession())
             check_fits(self._card, library, cuda.gpu(), self._path)
-            self._room = stack.enter_context(_Room(cuda, library, plan, self._card, self._path))
+            room = stack.enter_context(_Room(cuda, library, plan, self._card, self._path, self._graphs))
             self._stack = stack.pop_all()
+        self._room = room
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._room = None
-        self._stack.__exit__(kind, error, trace)
+        with self._lock:
+            self._room = None
+            try:
+                self._stack.__exit__(kind, error, trace)
+            except RunFailed as failed:
+                if error is None:
+                    raise
+                # What broke inside is the one to tell.
+                log.warning("the GPU's memory may not all be free: %s", failed.message)
 
     def infer(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
-        return self._infer(photos, [])
+        return self._infer(photos, None)
 
     def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
         """`infer`, and where the time went, summed over the pieces of the batch."""
-        timings: list[Timing] = []
-        scores = self._infer(photos, timings, timed=True)
+        pieces: list[Timing] = []
+        scores = self._infer(photos, pieces)
         return scores, Timing(
-            sum(t.h2d_ms for t in timings),
-            sum(t.compute_ms for t in timings),
-            sum(t.d2h_ms for t in timings),
-            sum(t.enqueue_ms for t in timings),
+            sum(piece.h2d_ms for piece in pieces),
+            sum(piece.compute_ms for piece in pieces),
+            sum(piece.d2h_ms for piece in pieces),
+            sum(piece.enqueue_ms for piece in pieces),
+            pieces[0].graph if len({piece.graph for piece in pieces}) == 1 else False,
         )
 
-    def _infer(self, photos: np.ndarray, timings: list[Timing], timed: bool = False) -> np.ndarray:
-        room = self._room
-        if room is None:
-            raise not_entered(self.name)
-        check_photos(photos, self.spec)
-        scores = np.empty((len(photos), len(self.spec.labels)), np.float32)
-        with self._lock, room.cuda.current():
-            for start in range(0, len(photos), room.largest):
-                piece = photos[start : start + room.largest]
-                timing = room.run(piece, scores[start : start + len(piece)], timed)
-                if timing is not None:
-                    timings.append(timing)
-        return check_scores(scores, len(photos), self.spec, self.name)
+    def _infer(self, photos: np.ndarray, timings: list[Timing] | None) -> np.ndarray:
+        with self._lock:
+            room = self._room
+            if room is None:
+                raise not_entered(self.name)
+            check_photos(photos, self.spec)
+            count = len(photos)
+            scores = np.empty((count, len(self.spec.labels)), np.float32)
+            with room.cuda.current():
+                try:
+                    for start in range(0, count, room.largest):
+                        end = min(start + room.largest, count)
+                        room.run(photos[start:end], scores[start:end], timings)
+                except BaseException:
+                    room.cuda.drain()  # what is queued reads our memory, which the next batch overwrites
+                    raise
+        return check_scores(scores, count, self.spec, self.name)
 
 
 class _Room:
     """What an entered runner holds: the engine, memory for its largest batch, and the graph of the last size."""
 
-    def __init__(self, cuda: CudaSession, library: TensorRt, plan: bytes, card: EngineCard, path: Path) -> None:
+    def __init__(
+        self, cuda: CudaSession, library: TensorRt, plan: bytes, card: EngineCard, path: Path, graphs: bool
+    ) -> None:
         self.cuda = cuda
+        self._library = library
+        self._plan = plan
         self._card = card
-        self._path = path
-        self._cache_file = path.with_name(path.name + ".runtime-cache")
-        cache = self._cache_file.read_bytes() if self._cache_file.is_file() else None
-        self._cached = hashlib.sha256(cache or b"").digest()
-        self._session = TensorRtSession(library, plan, cache)
+        self._cache = _RuntimeCache(path, library, cuda.gpu())
+        self._graphs = graphs
+        self._events: list[int] = []
         self._graph: Graph | None = None
-        self._size = 0
-        self._runs = 0
-        self._capturing = not self._session.captures_itself
+        self._size = self._runs = self._captured_at = 0
+        self._patience = 1
 
     def __enter__(self) -> _Room:
-        try:
-            with self.cuda.current():
+        with self.cuda.current():
+            self._session = TensorRtSession(self._library, self._plan, self._cache.read(), graphs=self._graphs)
+            try:
                 self._allocate()
-        except BaseException:
-            self._session.close()
-            raise
+            except BaseException:
+                self._session.close()
+                raise
+        self._plan = b""  # TensorRT has its own copy
         return self
 
     def _allocate(self) -> None:
-        batch, preprocess = self._session.batch, self._card.spec.preprocess
+        session, cuda = self._session, self.cuda
+        batch, preprocess = session.batch, self._card.spec.preprocess
         if batch != self._card.batch:
             raise BadArtefact(f"the engine takes {batch}, its card says {self._card.batch}", hint="build it again")
         self.smallest, self.largest = batch.minimum, batch.maximum
         self._photo_shape = (preprocess.height, preprocess.width, 3)
-        classes = len(self._card.spec.labels)
-        cuda = self.cuda
+        self._capturing = self._graphs and not session.captures_itself
         self._photos = cuda.pinned((self.largest, *self._photo_shape), np.uint8)
         self._photos[:] = 0
-        self._scores = cuda.pinned((self.largest, classes), np.float32)
+        self._scores = cuda.pinned((self.largest, len(self._card.spec.labels)), np.float32)
         self._photos_address = cuda.device_memory(self._photos.nbytes)
         self._scores_address = cuda.device_memory(self._scores.nbytes)
-        self._session.bind(INPUT_NAME, self._photos_address)
-        self._session.bind(OUTPUT_NAME, self._scores_address)
         self._events = [cuda.event() for _ in range(4)]
+        self._stream = cuda.stream
+        self._resize(self.largest)
+        session.bind(INPUT_NAME, self._photos_address)
+        session.bind(OUTPUT_NAME, self._scores_address)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cuda.drain()
-        self._drop_graph()
-        try:
-            if kind is None:
-                self._save_cache()
-        finally:
-            self._events = []
-            self._session.close()
+        with self.cuda.current():
+            self.cuda.drain()
+            try:
+                self._drop_graph()
+                if kind is None:
+                    self._cache.write(self._session.runtime_cache())
+            finally:
+                self._session.close()
 
-    def run(self, photos: np.ndarray, scores: np.ndarray, timed: bool) -> Timing | None:
-        """Run one piece that fits: photos (n, H, W, 3) into scores (n, C). Returns once the scores are there."""
+    def run(self, photos: np.ndarray, scores: np.ndarray, timings: list[Timing] | None) -> None:
+        """Run one piece that fits: photos (n, H, W, 3) into scores (n, C). Returns once the scores are there.
+
+        One copy to the GPU, one back, nothing allocated. Where `timings` is a list, the events' times are added to it.
+        """
         count = len(photos)
         size = max(count, self.smallest)
-        self._set_size(size)
+        if size != self._size:
+            self._resize(size)
+        elif self._capturing and self._graph is None and self._runs >= self._patience:
+            self._capture()
         # Rows beyond `count` hold old photos; their scores are not looked at.
         self._photos[:count] = photos
-        events = self._events if timed else []
-        self._mark(events, 0)
-        self.cuda.upload(self._photos_address, self._photos[:size])
-        self._mark(events, 1)
+        cuda, timed = self.cuda, timings is not None
+        if timed:
+            cuda.mark(self._events[0])
+        cuda.upload(self._photos_address, self._sent)
+        if timed:
+            cuda.mark(self._events[1])
         begun = time.perf_counter()
-        self._enqueue()
-        enqueue_ms = 1000 * (time.perf_counter() - begun)
-        self._mark(events, 2)
-        self.cuda.download(self._scores[:size], self._scores_address)
-        self._mark(events, 3)
-        self.cuda.synchronize()
+        self._enqueue(self._stream)
+        enqueued = time.perf_counter()
+        if timed:
+            cuda.mark(self._events[2])
+        cuda.download(self._received, self._scores_address)
+        if timed:
+            cuda.mark(self._events[3])
+        cuda.synchronize()
         scores[:] = self._scores[:count]
         self._runs += 1
-        if not timed:
-            return None
-        h2d, compute, d2h = (self.cuda.milliseconds(events[i], events[i + 1]) for i in range(3))
-        return Timing(h2d, compute, d2h, enqueue_ms)
+        if timings is not None:
+            timings.append(self._timing(1000 * (enqueued - begun)))
 
-    def _set_size(self, size: int) -> None:
-        if size == self._size:
-            if self._runs == 1 and self._capturing:
-                # This size has run once, so TensorRT has done its set-up and the capture holds only the work.
-                self._graph = self.cuda.capture(lambda: self._session.enqueue(self.cuda.stream))
-                self._capturing = self._graph is not None
-            return
+    def _timing(self, enqueue_ms: float) -> Timing:
+        h2d, compute, d2h = (self.cuda.milliseconds(self._events[i], self._events[i + 1]) for i in range(3))
+        graph = None if self._session.captures_itself else self._graph is not None
+        return Timing(h2d, compute, d2h, enqueue_ms, graph)
+
+    def _resize(self, size: int) -> None:
         self._drop_graph()
+        self._size = 0  # whatever fails now, the shape has to be set again
         self._session.set_shape((size, *self._photo_shape), (size, len(self._card.spec.labels)))
+        self._sent, self._received = self._photos[:size], self._scores[:size]
+        self._enqueue: Callable[[int], None] = self._session.enqueue
         self._size, self._runs = size, 0
 
-    def _enqueue(self) -> None:
-        if self._graph is not None:
-            self._graph.launch(self.cuda.stream)
-        else:
-            self._session.enqueue(self.cuda.stream)
-
-    def _mark(self, events: list[Any], index: int) -> None:
-        if events:
-            self.cuda.mark(events[index])
+    def _capture(self) -> None:
+        """Capture the enqueue. This size has run before, so TensorRT has done its set-up and only the work is left."""
+        self._graph = self.cuda.capture(lambda: self._session.enqueue(self._stream))
+        if self._graph is None:
+            self._capturing = False
+            return
+        self._enqueue = self._graph.launch
+        self._captured_at = self._runs
 
     def _drop_graph(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
+        if self._graph is None:
+            return
+        self._graph.close()
+        self._graph = None
+        paid = self._runs - self._captured_at >= _PAYS
+        self._patience = 1 if paid else min(2 * self._patience, _PATIENCE)
 
-    def _save_cache(self) -> None:
-        cache = self._session.runtime_cache()
-        if cache is None or hashlib.sha256(cache).digest() == self._cached:
+
+class _RuntimeCache:
+    """The kernels that TensorRT-RTX compiled when it ran, in a file beside the engine: one a library and GPU."""
+
+    def __init__(self, engine: Path, library: TensorRt, gpu: Gpu) -> None:
+        device = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
+        self._file = engine.with_name(f"{engine.name}.{library.version}-{gpu.target}-{device}.runtime-cache")
+        self._sha256 = b""
+
+    def read(self) -> bytes | None:
+        """What was kept last time; None when there is nothing, or nothing readable."""
+        try:
+            content = self._file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("the kernels compiled before can't be read, so they are compiled again: %s", error)
+            return None
+        self._sha256 = hashlib.sha256(content).digest()
+        return content
+
+    def write(self, content: bytes | None) -> None:
+        """Keep `content` for next time, unless nothing has changed or the library compiles nothing (None)."""
+        if content is None or hashlib.sha256(content).digest() == self._sha256:
             return
         try:
-            with atomic_file(self._cache_file) as part:
-                part.write_bytes(cache)
+            with atomic_file(self._file) as part:
+                part.write_bytes(content)
         except (StorageFailed, OSError) as error:
-            log.warning("the kernels compiled for %s could not be kept for next time: %s", self._path.name, error)
+            log.warning("the kernels compiled for this engine could not be kept for next time: %s", error)
 
 
 def _read_plan(path: Path, card: EngineCard) -> bytes:
