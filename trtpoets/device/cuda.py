@@ -124,7 +124,7 @@ class CudaSession:
             log.debug("the stream was broken when it was left: %s", error)
 
     def event(self) -> int:
-        """A mark in the stream, by its number: `mark(event)`, then `milliseconds(first, second)`. Freed with the session."""
+        """A mark in the stream, by its number: `mark(event)`, then `milliseconds(first, second)`."""
         self._events.append(self._cuda.Event())
         return len(self._events) - 1
 

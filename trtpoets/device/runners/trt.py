@@ -39,7 +39,7 @@ class TensorRtRunner:
 
     The second batch of one size in a row is captured as a CUDA graph, and later ones replay it; a change of size frees
     the graph, since what it has baked in is no longer true. Where sizes change so often that graphs don't pay, more
-    batches of one size are awaited. `graphs=False` never captures. Threads take turns; leave in the thread that entered.
+    batches of one size are awaited. `graphs=False` never captures. Threads take turns.
     """
 
     def __init__(self, engine: Engine, *, graphs: bool = True) -> None:
