@@ -143,7 +143,7 @@ def test_commands_and_public_functions_are_twins() -> None:
 
     commands = {info.callback.__name__ for info in app.registered_commands if info.callback}
     assert commands == set(COMMANDS)
-    assert set(trtpoets.__all__) == commands | {"TrtPoetsError", "prune_cache"}
+    assert set(trtpoets.__all__) == commands | {"TrtPoetsError", "plan_build", "prune_cache"}
     for name in trtpoets.__all__:
         assert callable(getattr(trtpoets, name)), name
         assert getattr(trtpoets, name).__doc__, name

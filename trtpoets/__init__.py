@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.device.doctor import doctor
-    from trtpoets.pipeline.build import build
+    from trtpoets.pipeline.build import build, plan_build
     from trtpoets.pipeline.cache import cache, prune_cache
     from trtpoets.pipeline.convert import export, quantize
     from trtpoets.pipeline.inspect import inspect
@@ -40,6 +40,7 @@ _HOMES = {
     "inspect": "trtpoets.pipeline.inspect",
     "label": "trtpoets.pipeline.label",
     "models": "trtpoets.pipeline.pretrained",
+    "plan_build": "trtpoets.pipeline.build",
     "pretrained": "trtpoets.pipeline.pretrained",
     "prune_cache": "trtpoets.pipeline.cache",
     "quantize": "trtpoets.pipeline.convert",
@@ -60,6 +61,7 @@ __all__ = [
     "inspect",
     "label",
     "models",
+    "plan_build",
     "pretrained",
     "prune_cache",
     "quantize",

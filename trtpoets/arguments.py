@@ -86,6 +86,17 @@ GateRunners = Annotated[
     list[str] | None, typer.Option("--runner", help="What the gate judges (repeatable; default FP16 and INT8).")
 ]
 WorkspaceMib = Annotated[int, typer.Option(help="Memory that TensorRT may use while building, in MiB.")]
+OptimizationLevel = Annotated[
+    int | None, typer.Option(min=0, max=5, help="0 builds quickly, 5 for speed; default: TensorRT's own.")
+]
+VersionCompatible = Annotated[
+    bool, typer.Option("--version-compatible", help="Later versions of TensorRT shall run it too (8.6 on).")
+]
+HardwareCompatible = Annotated[
+    bool, typer.Option("--hardware-compatible", help="Any GPU from Ampere on shall run it (TensorRT 8.6 on).")
+]
+Dla = Annotated[int | None, typer.Option("--dla", help="A Jetson's DLA core; what it lacks runs on the GPU.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and whether it can here.")]
 Timeout = Annotated[float | None, typer.Option(help="Give up after so many seconds.")]
 Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]

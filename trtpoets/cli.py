@@ -218,28 +218,42 @@ def build(
     targets: given.Targets = None,
     batch: given.Batch = "1:8:32",
     workspace: given.WorkspaceMib = 1024,
+    optimization_level: given.OptimizationLevel = None,
+    version_compatible: given.VersionCompatible = False,
+    hardware_compatible: given.HardwareCompatible = False,
+    dla: given.Dla = None,
     timeout: given.Timeout = None,
+    dry_run: given.DryRun = False,
     engines: given.Engines = ENGINES,
     force: given.Force = False,
     as_json: given.Json = False,
 ) -> None:
     """Build TensorRT engines from the ONNX files."""
+    from trtpoets.device.build_plan import require_possible
     from trtpoets.pipeline.build import build as work
+    from trtpoets.pipeline.build import plan_build
     from trtpoets.pipeline.options import batch_range
 
+    options: dict[str, Any] = {
+        "precisions": tuple(precisions or Precision),
+        "flavour": flavour.flavour,
+        "targets": tuple(targets or ()),
+        "batch": batch_range(batch),
+        "workspace_mib": workspace,
+        "optimization_level": optimization_level,
+        "version_compatible": version_compatible,
+        "hardware_compatible": hardware_compatible,
+        "dla_core": dla,
+        "timeout_seconds": timeout,
+        "engines": engines,
+    }
+    if dry_run:
+        plans = plan_build(model, **options)
+        show_result("plans", plans, as_json)
+        require_possible(plans)
+        return
     with showing() as progress:
-        built = work(
-            model,
-            precisions=tuple(precisions or Precision),
-            flavour=flavour.flavour,
-            targets=targets or [],
-            batch=batch_range(batch),
-            workspace_mib=workspace,
-            timeout_seconds=timeout,
-            engines=engines,
-            force=force,
-            progress=progress,
-        )
+        built = work(model, **options, force=force, progress=progress)
     show_result("engines", built, as_json)
 
 

@@ -61,6 +61,11 @@ def metadata_of(model: Any) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def opset_of(model: Any) -> int:
+    """The version of the standard operators that a ModelProto is written in."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
 def read_onnx(path: Path) -> OnnxModel:
     """Check an ONNX file that trtpoets wrote, and read what it says about itself.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import MissingDependency
-from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import Workspace, engine_file_name
-from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available
+from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
+from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
 from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
 
@@ -26,6 +28,10 @@ def build(
     targets: Sequence[str] = (),
     batch: BatchRange | None = None,
     workspace_mib: int = EngineConfig.workspace_mib,
+    optimization_level: int | None = None,
+    version_compatible: bool = False,
+    hardware_compatible: bool = False,
+    dla_core: int | None = None,
     timeout_seconds: float | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
@@ -34,39 +40,74 @@ def build(
     """Build engines of `model`: a name under `engines`, or an ONNX file that trtpoets wrote.
 
     `flavour` None means every flavour that can build here. An engine that is up to date is left as it is, unless
-    `force`. Raises MissingDependency when no flavour can build, BuildFailed with what TensorRT said.
+    `force`. What the options mean is at `EngineConfig`. Raises MissingDependency when no flavour can build, BadInput
+    before anything is built for what some flavour or GPU can't do, BuildFailed with what TensorRT said.
     """
-    flavours = (flavour,) if flavour else flavours_here()
-    configs = [
-        EngineConfig(
-            flavour=each,
-            targets=tuple(targets),
-            batch=batch or BatchRange(),
-            workspace_mib=workspace_mib,
-            timeout_seconds=timeout_seconds,
-        )
-        for each in flavours
-    ]
-    if model.lower().endswith(".onnx"):
-        onnx = read_onnx(Path(model))
-        return tuple(
-            _build(
-                onnx,
-                config,
-                onnx.path.with_name(engine_file_name(onnx.path.stem, config.flavour, targets)),
-                force,
-                progress,
-            )
-            for config in configs
-        )
-    space = Workspace(Path(engines), model)
-    with writing(space):
+    configs = _configs(
+        flavour,
+        targets=tuple(targets),
+        batch=batch or BatchRange(),
+        workspace_mib=workspace_mib,
+        optimization_level=optimization_level,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        dla_core=dla_core,
+        timeout_seconds=timeout_seconds,
+    )
+    with nullcontext() if _is_file(model) else writing(Workspace(Path(engines), model)):
+        jobs = _jobs(model, precisions, configs, engines)
+        for onnx, config, _ in jobs:
+            require_buildable(onnx, config)
+        return tuple(_build(*job, force, progress) for job in jobs)
+
+
+def plan_build(
+    model: str,
+    *,
+    precisions: Sequence[Precision] = tuple(Precision),
+    flavour: Flavour | None = None,
+    engines: Path | str = ENGINES,
+    **options: Any,
+) -> tuple[BuildPlan, ...]:
+    """What `build` would do with the same words, and whether it can here; nothing is written.
+
+    `options` are those of `build`. Each library is started once, to ask what it finds on this machine. What the machine
+    lacks is told in the plans; raised is what ONNX files lack (MissingArtefact, BadArtefact).
+    """
+    configs = _configs(flavour, **options)
+    machines = {config.flavour: machine_here(config.flavour) for config in configs}
+    return tuple(
+        plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
+        for onnx, config, out in _jobs(model, precisions, configs, engines)
+    )
+
+
+def _configs(flavour: Flavour | None, **options: Any) -> list[EngineConfig]:
+    return [EngineConfig(flavour=each, **options) for each in ((flavour,) if flavour else flavours_here())]
+
+
+def _is_file(model: str) -> bool:
+    return model.lower().endswith(".onnx")
+
+
+def _jobs(
+    model: str, precisions: Sequence[Precision], configs: Sequence[EngineConfig], engines: Path | str
+) -> list[tuple[OnnxModel, EngineConfig, Path]]:
+    """Each ONNX file with each configuration, and where its engine goes."""
+    if _is_file(model):
+        models = [read_onnx(Path(model))]
+    else:
+        space = Workspace(Path(engines), model)
         models = [onnx_in(space, precision) for precision in precisions]
-        return tuple(
-            _build(onnx, config, space.engine(onnx.precision, config.flavour, config.targets), force, progress)
-            for config in configs
-            for onnx in models
+    return [
+        (
+            onnx,
+            config,
+            onnx.path.with_name(engine_file_name(onnx.path.stem, config.flavour, config.chosen_targets)),
         )
+        for config in configs
+        for onnx in models
+    ]
 
 
 def flavours_here() -> tuple[Flavour, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
+from trtpoets.ship.builds import layer_lines, plan_text
 from trtpoets.ship.gate import gate_limits, gate_rows
 from trtpoets.ship.inspected import inspection_parts
 from trtpoets.ship.report import judged, report_from_documents
@@ -212,7 +213,7 @@ def _card(card: Mapping[str, Any]) -> tuple[Any, ...]:
     return name, card["precision"], places, size(card["bytes"]), seconds(card["seconds"])
 
 
-def _engines(engines: Iterable[Engine]) -> list[Any]:
+def _engines(engines: Sequence[Engine]) -> list[Any]:
     rows = [
         (
             engine.path,
@@ -223,7 +224,7 @@ def _engines(engines: Iterable[Engine]) -> list[Any]:
         )
         for engine in engines
     ]
-    return [_engine_rows(rows)]
+    return [_engine_rows(rows), *layer_lines(engines)]
 
 
 def _engine_rows(rows: Iterable[Sequence[Any]]) -> Any:
@@ -269,6 +270,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "classifier": _classifier,
     "onnx": _onnx,
     "engines": _engines,
+    "plans": lambda plans: [plan_text(plan) for plan in plans],
     "answers": _answers,
     "models": lambda backbones: [models_table(backbones)],
     "cache": _cache,

@@ -1,0 +1,73 @@
+"""Builds on the terminal: what would be built, and in which arithmetic the layers of what was built run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.ship.words import joined, many, percent, shown, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def plan_text(plan: Any) -> str:
+    """A BuildPlan in a few lines, for people."""
+    if plan.problems:
+        verdict = "can't be built here"
+    else:
+        verdict = "is there, and up to date" if plan.current else "can be built here"
+    lines = [f"{shown(plan.engine)}: {verdict}"]
+    lines += [f"  from    {shown(plan.onnx)}, operator set {plan.opset}"]
+    lines += [f"  by      {plan.library or plan.flavour.value + ', which is not here'}{_device(plan)}"]
+    lines += [f"  photos  {_shapes(plan.shapes)}"]
+    lines += [f"  told    {_told(plan)}"]
+    if plan.timing_cache is not None:
+        lines.append(f"  timings {shown(plan.timing_cache)}{'' if plan.timing_cache.is_file() else ', to be written'}")
+    lines += [f"  note    {shown(note)}" for note in plan.notes]
+    for problem in plan.problems:
+        lines += [
+            f"  but     {shown(problem.message)}",
+            *([f"  try     {shown(problem.hint)}"] if problem.hint else []),
+        ]
+    return "\n".join(lines)
+
+
+def layer_lines(engines: Iterable[Any]) -> list[str]:
+    """One line for each engine whose layers are known, and one for each reason why others are not."""
+    known, reasons = [], {}
+    for engine in engines:
+        layers = engine.card.layers
+        if layers is None:
+            continue
+        if layers.counts:
+            known.append(f"{engine.path.name}: {layers_text(layers.counts, layers.shares)}")
+        else:
+            reasons[layers.why_not] = f"Layer by layer: {layers.why_not}"
+    return [*known, *reasons.values()]
+
+
+def layers_text(counts: Mapping[str, int], shares: Mapping[str, float]) -> str:
+    """As "61 layers: 52 in INT8 (85.2 %) and 9 in FP16 (14.8 %)"."""
+    each = [f"{count} in {kind.upper()} ({percent(shares[kind])})" for kind, count in counts.items()]
+    return f"{many(sum(counts.values()), 'layer')}: {joined(each)}"
+
+
+def _device(plan: Any) -> str:
+    places = targets(list(plan.targets))
+    device = f" for {places}" if places else ""
+    if plan.gpu:
+        device += f", on {plan.gpu}"
+    return device + (f", DLA core {plan.dla_core}" if plan.dla_core is not None else "")
+
+
+def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
+    least, usual, most = (shape[0] for shape in shapes)
+    size = "×".join(map(str, next(iter(shapes))[1:]))
+    return f"{size}, {least} to {most} at a time, tuned for {usual}" if least != most else f"{size}, {most} at a time"
+
+
+def _told(plan: Any) -> str:
+    words = [*plan.network, *plan.flags, f"workspace {plan.workspace_mib:,} MiB"]
+    if plan.optimization_level is not None:
+        words.append(f"level {plan.optimization_level}")
+    return ", ".join(words)
