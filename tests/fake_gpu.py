@@ -123,6 +123,12 @@ class FakeGpu:
     def idle(self, what: str) -> None:
         self.rule(not any(queue.waiting for queue in self.queues.values()), f"{what} while work is queued")
 
+    def at(self, address: int, size: int) -> np.ndarray:
+        """Memory of the GPU, as bytes."""
+        self.rule(address in self.memory, "memory of the GPU that is not there")
+        self.rule(size <= self.memory[address].size, "beyond the end of the GPU's memory")
+        return self.memory[address][:size]
+
     @property
     def capturing(self) -> bool:
         return any(queue.captured is not None for queue in self.queues.values())
@@ -391,29 +397,24 @@ def _pycuda(gpu: FakeGpu) -> Any:
         gpu.rule(array.flags.c_contiguous, "a copy of memory that is not in one piece")
         return array.reshape(-1).view(np.uint8)
 
-    def on_device(address: int, size: int) -> np.ndarray:
-        gpu.rule(address in gpu.memory, "a copy from or to memory of the GPU that is not there")
-        gpu.rule(size <= gpu.memory[address].size, "a copy beyond the end of the GPU's memory")
-        return gpu.memory[address][:size]
-
     def to_device(address: int, source: np.ndarray, stream: Stream) -> None:
         content = pinned_bytes(source)
         before = content.copy()
-        on_device(address, content.size)
+        gpu.at(address, content.size)
 
         def copy() -> None:
             gpu.rule(np.array_equal(content, before), "memory has changed while it was being copied")
-            on_device(address, content.size)[:] = pinned_bytes(source)
+            gpu.at(address, content.size)[:] = pinned_bytes(source)
 
         gpu.submit(stream.handle, "upload", copy)
 
     def to_host(target: np.ndarray, address: int, stream: Stream) -> None:
         content = pinned_bytes(target)
-        on_device(address, content.size)
+        gpu.at(address, content.size)
         content[:] = 255  # not a number as float32: nobody may read it before the stream is waited for
 
         def copy() -> None:
-            pinned_bytes(target)[:] = on_device(address, content.size)
+            pinned_bytes(target)[:] = gpu.at(address, content.size)
 
         gpu.submit(stream.handle, "download", copy)
 

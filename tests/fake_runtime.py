@@ -82,7 +82,7 @@ class Context(Owned):
         self.gpu.current(f"address of {tensor}")
         self.gpu.idle("an address is set")
         self.gpu.rule(self.size > 0, "an address is set before the shape")
-        self.gpu.rule(address in self.gpu.memory, f"{tensor} at an address where nothing is")
+        self.gpu.at(address, 1)
         self.version += 1
         self.addresses[tensor] = address
         return True
@@ -94,8 +94,15 @@ class Context(Owned):
         gpu.rule(not (self.rtx and gpu.capturing), "TensorRT-RTX captures by itself")
         if gpu.fail_execute:
             return False
-        size, version = self.size, self.version
-        gpu.submit(stream, "execute", lambda: self.compute(size, version))
+        me, size, version = weakref.ref(self), self.size, self.version
+
+        def work() -> None:
+            context = me()
+            gpu.rule(context is not None, "the context is gone before its work is done")
+            assert context is not None
+            context.compute(size, version)
+
+        gpu.submit(stream, "execute", work)
         self.warm = True
         return True
 
@@ -103,11 +110,10 @@ class Context(Owned):
         gpu, preprocess = self.gpu, self.gpu.spec.preprocess
         gpu.rule(version == self.version, "a graph is launched for a context that has changed")
         shape = (size, preprocess.height, preprocess.width, 3)
-        gpu.rule(set(self.addresses.values()) <= set(gpu.memory), "the memory of a tensor is gone")
-        photos = gpu.memory[self.addresses["photos"]][: int(np.prod(shape))].reshape(shape)
+        photos = gpu.at(self.addresses["photos"], int(np.prod(shape))).reshape(shape)
         with FakeRunner(gpu.spec) as runner:
             scores = runner.infer(photos)
-        gpu.memory[self.addresses["scores"]][: scores.nbytes] = scores.reshape(-1).view(np.uint8)
+        gpu.at(self.addresses["scores"], scores.nbytes)[:] = scores.reshape(-1).view(np.uint8)
 
 
 class Engine(Owned):

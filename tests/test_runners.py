@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import pytest
 
 from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
 from tests.fake_runtime import VERSION
+from tests.paper_engine import expected_scores, paper_engine
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
-from trtpoets.core.spec import BatchRange, Classifier, Engine, EngineCard, Flavour, ModelSpec, Precision
-from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.engine import EngineConfig, engine_from_onnx, flavour_available, load_engine
+from trtpoets.core.spec import BatchRange, Classifier, Engine, Flavour, ModelSpec, Precision
+from trtpoets.device.engine import EngineConfig, engine_from_onnx, flavour_available
 from trtpoets.device.engine_card import platform_name
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.base import Runner, TimedRunner
@@ -29,38 +29,6 @@ from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.device.runners.trt import TensorRtRunner
 
 KINDS = ["fake", "tensorflow", "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"]
-
-
-def paper_engine(
-    folder: Path, flavour: Flavour = Flavour.TENSORRT, batch: tuple[int, int, int] = (1, 4, 8), **changes: Any
-) -> Engine:
-    """An engine file with a sealed card, for the fake GPU."""
-    path = folder / "tiny" / f"fp16.{flavour.value}.engine"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"plan of a paper network")
-    spec = tiny_spec()
-    card = EngineCard(
-        flavour=flavour,
-        precision=Precision.FP16,
-        tensorrt_version=VERSION,
-        cuda_version="12.6",
-        driver_version=None,
-        gpu="Paper GPU",
-        compute_capability="8.6",
-        targets=("sm80+",) if flavour is Flavour.RTX else ("sm86",),
-        platform=platform_name(),
-        batch=BatchRange(*batch),
-        workspace_mib=1024,
-        onnx_sha256="0" * 64,
-        calibration_hash=None,
-        preprocess_hash=spec.preprocess.hash,
-        engine_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        engine_bytes=path.stat().st_size,
-        build_seconds=0.1,
-        spec=spec,
-    )
-    seal_card(card_of(path), key="k", files=[path], details=asdict(replace(card, **changes)))
-    return load_engine(path)
 
 
 @pytest.fixture(scope="session")
@@ -257,11 +225,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     found.install(monkeypatch)
     with nothing_left(found):
         yield found
-
-
-def expected_scores(photos: np.ndarray) -> np.ndarray:
-    with FakeRunner(tiny_spec()) as runner:
-        return runner.infer(photos)
 
 
 def calls(gpu: FakeGpu) -> list[str]:

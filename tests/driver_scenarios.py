@@ -1,0 +1,203 @@
+"""What `test_driver.py` runs in a child process, over the libcuda of `fake_libcuda.c`.
+
+    LD_LIBRARY_PATH=FOLDER python -m tests.driver_scenarios SCENARIO
+
+Ends with code 0 and nothing on stderr when everything went as it should and nothing is left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fake_gpu import FakeGpu
+from tests.fake_runtime import fake_tensorrt
+from tests.paper_engine import expected_scores, paper_engine
+from tests.tiny import tiny_photos, tiny_spec
+from trtpoets.core.errors import RunFailed
+from trtpoets.device import libcuda
+from trtpoets.device.cuda import CudaSession
+from trtpoets.device.runners.trt import TensorRtRunner
+
+_CALL = ctypes.CFUNCTYPE(None)
+
+
+class DriverGpu(FakeGpu):
+    """TensorRT's side of the fake GPU, with its work on the streams of the library in C."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_spec())
+        self.kept: list[Any] = []
+
+    def current(self, call: str) -> None:
+        self.rule(DRIVER.fake_depth() == 1, f"{call} without a context in this thread")
+
+    def idle(self, what: str) -> None:
+        """The library in C refuses to free what is in use."""
+
+    def at(self, address: int, size: int) -> np.ndarray:
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def submit(self, stream: int, what: str, work: Callable[[], None], ticks: int = 1) -> None:
+        self.kept.append(_CALL(work))
+        self.rule(DRIVER.fake_call(ctypes.c_void_p(stream), self.kept[-1]) == 0, f"{what} is refused")
+
+
+def the_gpu_describes_itself() -> None:
+    (gpu,) = libcuda.gpus()
+    assert gpu == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30), gpu
+    assert libcuda.cuda_version() == "13.0"
+
+
+def copies_and_graphs() -> None:
+    with CudaSession() as session:
+        assert DRIVER.fake_depth() == 0, "between uses the thread is as it was"
+        with session.current():
+            there, back = (session.pinned((2, 3), np.float32) for _ in range(2))
+            there[:] = [[1, 2, 3], [4, 5, 6]]
+            address = session.device_memory(there.nbytes)
+            marks = [session.event() for _ in range(3)]
+
+            def copies() -> None:
+                session.upload(address, there)
+                session.download(back, address)
+
+            session.mark(marks[0])
+            session.upload(address, there)
+            session.mark(marks[1])
+            session.download(back, address)
+            session.mark(marks[2])
+            assert np.isnan(back).all()
+            session.synchronize()
+            assert np.array_equal(there, back)
+            assert [session.milliseconds(marks[0], mark) for mark in marks[1:]] == [0.25, 0.5]
+            graph = session.capture(copies)
+            assert graph is not None
+            for value in (7, 8):
+                there[:] = value
+                graph.launch(session.stream)
+                session.synchronize()
+                assert (back == value).all()
+            graph.close()
+
+
+def sessions_come_and_go() -> None:
+    for _ in range(50):
+        with CudaSession() as session, session.current():
+            session.device_memory(4)
+            session.pinned((4,), np.uint8)
+        assert (DRIVER.fake_depth(), DRIVER.fake_holds(), DRIVER.fake_objects()) == (0, 0, 0)
+
+
+def sessions_overlap() -> None:
+    for order in ((0, 1), (1, 0)):
+        sessions = [CudaSession(), CudaSession()]
+        for each in sessions:
+            each.__enter__()
+            with each.current():
+                each.device_memory(4)
+        for number in order:
+            with sessions[number].current():
+                sessions[number].synchronize()
+            sessions[number].__exit__(None, None, None)
+
+
+def someone_else_holds_the_context() -> None:
+    theirs, found = ctypes.c_void_p(), ctypes.c_void_p()
+    DRIVER.cuDevicePrimaryCtxRetain(ctypes.byref(theirs), 0)
+    DRIVER.cuCtxPushCurrent_v2(theirs)
+    sessions_overlap()
+    assert (DRIVER.fake_depth(), DRIVER.fake_holds()) == (1, 1)
+    DRIVER.cuCtxPopCurrent_v2(ctypes.byref(found))
+    assert found.value == theirs.value
+    DRIVER.cuDevicePrimaryCtxRelease_v2(0)
+
+
+def other_threads() -> None:
+    def in_a_thread(work: Callable[[], Any]) -> None:
+        def whole() -> None:
+            work()
+            depths.append(DRIVER.fake_depth())
+
+        thread = threading.Thread(target=whole)
+        thread.start()
+        thread.join()
+
+    def use() -> None:
+        with session.current():
+            session.upload(address, there)
+            session.synchronize()
+
+    depths: list[int] = []
+    session = CudaSession()
+    session.__enter__()
+    with session.current():
+        there, address = session.pinned((4,), np.uint8), session.device_memory(4)
+    in_a_thread(use)
+    in_a_thread(lambda: session.__exit__(None, None, None))
+    assert depths == [0, 0]
+
+
+def errors() -> None:
+    with CudaSession() as session:
+        for call, text in (
+            (lambda: session.device_memory(1 << 40), "the GPU's memory is full: cuMemAlloc failed"),
+            (lambda: session.upload(session.device_memory(4), np.zeros(4, np.uint8)), "the GPU failed: cuMemcpyHtoD"),
+        ):
+            with pytest.raises(RunFailed, match=text), session.current():
+                call()
+    assert DRIVER.fake_violation() == b"a copy of pageable memory"
+    try:
+        with CudaSession() as session, session.current():
+            session.device_memory(4)
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+
+
+def engines() -> None:
+    gpu = DriverGpu()
+    sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        runners = [TensorRtRunner(paper_engine(Path(folder) / name)) for name in "ab"]
+        for runner in runners:
+            stack.enter_context(runner)
+        for count in (1, 1, 1, 8, 8, 20, 3):
+            photos = tiny_photos(count, seed=count)
+            for runner in runners:
+                assert np.allclose(runner.infer(photos), expected_scores(photos)), count
+        photos = tiny_photos(1)
+        before = DRIVER.fake_objects()
+        for _ in range(1000):
+            runners[0].infer(photos)
+        assert DRIVER.fake_objects() == before + 1, "one graph, and nothing else, is new after 1,000 batches"
+        scores, timing = runners[0].infer_timed(photos)
+        assert np.allclose(scores, expected_scores(photos))
+        assert (timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.graph) == (0.25, 0.25, 0.25, True)
+    assert gpu.broken == []
+
+
+SCENARIOS = [
+    the_gpu_describes_itself,
+    *(copies_and_graphs, sessions_come_and_go, sessions_overlap, someone_else_holds_the_context, other_threads),
+    *(errors, engines),
+]
+
+
+if __name__ == "__main__":
+    DRIVER = ctypes.CDLL("libcuda.so.1")
+    DRIVER.fake_violation.restype = ctypes.c_char_p
+    (scenario,) = [each for each in SCENARIOS if each.__name__ == sys.argv[1]]
+    scenario()
+    if scenario is not errors:
+        assert not DRIVER.fake_violation(), DRIVER.fake_violation()
+    assert (DRIVER.fake_depth(), DRIVER.fake_holds(), DRIVER.fake_objects()) == (0, 0, 0)

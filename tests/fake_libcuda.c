@@ -1,0 +1,276 @@
+/* A libcuda.so.1 for the real pycuda and for ctypes on a machine without a GPU: what the harness calls, and no more.
+ *
+ * Device memory is host memory. Work is done when its stream is waited for, not before. The context stack is the
+ * driver's: a thread has its own, a release of the primary context pops nothing, and a context that was destroyed is
+ * never valid again. What breaks a rule gets CUDA's error code and is counted; the first is kept (`fake_violation`).
+ */
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600,
+       CONTEXT_IS_DESTROYED = 709, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
+enum kind { DEVICE = 1, PINNED, STREAM, EVENT, GRAPH, EXECUTABLE };
+enum work { TO_DEVICE, TO_HOST, RECORD, CALL };
+
+typedef struct { int alive; } context;
+typedef struct { enum work what; char *to; const char *from; size_t size; struct object *event; void (*call)(void); } job;
+typedef struct { job *jobs; size_t count, room; } list;
+typedef struct object {
+  enum kind kind; context *owner; char *memory; size_t size; list waiting, captured; int capturing; double at;
+  struct object *next;
+} object;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static context *primary;
+static int holds, violations;
+static long calls;
+static double now;
+static object *objects;
+static char first[256];
+static __thread context *stack[64];
+static __thread int depth;
+
+static int wrong(int code, const char *what) {
+  if (!violations++) snprintf(first, sizeof first, "%s", what);
+  return code;
+}
+static int current(const char *call) {
+  char text[200];
+  calls++;
+  if (depth && stack[depth - 1]->alive) return OK;
+  snprintf(text, sizeof text, "%s with %s", call, depth ? "a context that was destroyed" : "no context in this thread");
+  return wrong(depth ? CONTEXT_IS_DESTROYED : INVALID_CONTEXT, text);
+}
+#define CURRENT(call) do { int code_ = current(call); if (code_) return code_; } while (0)
+
+static object *make(enum kind kind, size_t size) {
+  object *made = calloc(1, sizeof *made);
+  made->kind = kind, made->owner = stack[depth - 1], made->size = size;
+  if (size) memset(made->memory = malloc(size), 255, size);
+  pthread_mutex_lock(&lock);
+  made->next = objects, objects = made;
+  pthread_mutex_unlock(&lock);
+  return made;
+}
+static object *known(const void *handle, enum kind kind) {
+  for (object *each = objects; each; each = each->next)
+    if (each == handle && each->kind == kind) return each;
+  return NULL;
+}
+static object *holding(const char *address, size_t size, enum kind kind) {
+  for (object *each = objects; each; each = each->next)
+    if (each->kind == kind && address >= each->memory && address + size <= each->memory + each->size) return each;
+  return NULL;
+}
+static int busy(void) {
+  for (object *each = objects; each; each = each->next)
+    if (each->kind == STREAM && each->waiting.count) return 1;
+  return 0;
+}
+static int capturing(void) {
+  for (object *each = objects; each; each = each->next)
+    if (each->kind == STREAM && each->capturing) return 1;
+  return 0;
+}
+static int drop(object *gone, const char *what) {
+  CURRENT(what);
+  if (!gone) return wrong(INVALID_HANDLE, what);
+  if (busy()) return wrong(INVALID_VALUE, what);
+  pthread_mutex_lock(&lock);
+  for (object **each = &objects; *each; each = &(*each)->next)
+    if (*each == gone) { *each = gone->next; break; }
+  pthread_mutex_unlock(&lock);
+  if (gone->memory) memset(gone->memory, 254, gone->size), free(gone->memory);
+  free(gone->waiting.jobs), free(gone->captured.jobs), free(gone);
+  return OK;
+}
+static void add(list *to, job one) {
+  if (to->count == to->room) to->jobs = realloc(to->jobs, (to->room = 2 * to->room + 4) * sizeof one);
+  to->jobs[to->count++] = one;
+}
+static int submit(void *stream, job one) {
+  object *queue = known(stream, STREAM);
+  if (!queue) return wrong(INVALID_HANDLE, "work on a stream that is not there, or on the default one");
+  add(queue->capturing ? &queue->captured : &queue->waiting, one);
+  return OK;
+}
+static int copy_is_right(const job *one) {
+  int up = one->what == TO_DEVICE;
+  if (!holding(up ? one->from : one->to, one->size, PINNED)) return wrong(INVALID_VALUE, "a copy of pageable memory");
+  if (!holding(up ? one->to : one->from, one->size, DEVICE)) return wrong(INVALID_VALUE, "a copy beyond the GPU's memory");
+  return OK;
+}
+static int finish(object *queue) {
+  for (size_t i = 0; i < queue->waiting.count; i++) {
+    job one = queue->waiting.jobs[i];
+    if (one.what == RECORD) { one.event->at = now; continue; }
+    now += 0.25;
+    if (one.what == CALL) { one.call(); continue; }
+    int code = copy_is_right(&one);
+    if (code) return code;
+    memcpy(one.to, one.from, one.size);
+  }
+  queue->waiting.count = 0;
+  return OK;
+}
+
+/* What tests ask. */
+const char *fake_violation(void) { return first; }
+int fake_depth(void) { return depth; }
+int fake_holds(void) { return holds; }
+long fake_calls(void) { return calls; }
+int fake_objects(void) { int n = 0; for (object *each = objects; each; each = each->next) n++; return n; }
+int fake_call(void *stream, void (*call)(void)) {
+  CURRENT("a kernel");
+  job one = {CALL}; one.call = call;
+  return submit(stream, one);
+}
+
+int cuInit(unsigned flags) { (void)flags; return OK; }
+int cuDriverGetVersion(int *version) { *version = 13000; return OK; }
+int cuGetErrorName(int code, const char **text) {
+  *text = code == CAPTURE_UNSUPPORTED ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : code == INVALID_CONTEXT
+        ? "CUDA_ERROR_INVALID_CONTEXT" : "CUDA_ERROR_OF_ANOTHER_KIND";
+  return OK;
+}
+int cuGetErrorString(int code, const char **text) { return cuGetErrorName(code, text); }
+int cuDeviceGetCount(int *count) { *count = 1; return OK; }
+int cuDeviceGet(int *device, int index) { *device = index; return index ? INVALID_VALUE : OK; }
+int cuDeviceGetName(char *name, int length, int device) { (void)device; snprintf(name, length, "Paper GPU"); return OK; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }
+int cuDeviceGetAttribute(int *value, int which, int device) {
+  (void)device;
+  *value = which == 75 ? 8 : which == 76 ? 6 : 0;
+  return OK;
+}
+
+int cuDevicePrimaryCtxRetain(context **found, int device) {
+  (void)device;
+  if (!holds++) (primary = calloc(1, sizeof *primary))->alive = 1; /* never freed: a stale one must be told apart */
+  *found = primary;
+  return OK;
+}
+int cuDevicePrimaryCtxRelease_v2(int device) {
+  (void)device;
+  if (!holds) return wrong(INVALID_CONTEXT, "the primary context is released more often than it was retained");
+  if (--holds) return OK;
+  if (objects) wrong(OK, "the primary context is destroyed before what is on it");
+  primary->alive = 0;
+  return OK;
+}
+int cuCtxPushCurrent_v2(context *one) {
+  calls++;
+  if (!one->alive) return wrong(CONTEXT_IS_DESTROYED, "a context that was destroyed is pushed");
+  stack[depth++] = one;
+  return OK;
+}
+int cuCtxPopCurrent_v2(context **popped) {
+  calls++;
+  if (!depth) return wrong(INVALID_CONTEXT, "a context is popped off an empty stack");
+  *popped = stack[--depth];
+  return OK;
+}
+
+int cuMemAlloc_v2(char **address, size_t size) {
+  CURRENT("cuMemAlloc");
+  if (capturing()) return wrong(CAPTURE_UNSUPPORTED, "memory is asked for during a capture");
+  if (size >> 33) return OUT_OF_MEMORY;
+  *address = make(DEVICE, size)->memory;
+  return OK;
+}
+int cuMemFree_v2(char *address) { return drop(holding(address, 1, DEVICE), "cuMemFree"); }
+int cuMemHostAlloc(void **address, size_t size, unsigned flags) {
+  (void)flags;
+  CURRENT("cuMemHostAlloc");
+  *address = make(PINNED, size)->memory;
+  return OK;
+}
+int cuMemFreeHost(void *address) { return drop(holding(address, 1, PINNED), "cuMemFreeHost"); }
+int cuMemcpyHtoDAsync_v2(char *to, const void *from, size_t size, void *stream) {
+  job one = {TO_DEVICE, to, from, size, NULL, NULL};
+  CURRENT("cuMemcpyHtoDAsync");
+  int code = copy_is_right(&one);
+  return code ? code : submit(stream, one);
+}
+int cuMemcpyDtoHAsync_v2(void *to, const char *from, size_t size, void *stream) {
+  job one = {TO_HOST, to, from, size, NULL, NULL};
+  CURRENT("cuMemcpyDtoHAsync");
+  int code = copy_is_right(&one);
+  if (!code) memset(to, 255, size); /* nobody may read it before the stream is waited for */
+  return code ? code : submit(stream, one);
+}
+
+int cuStreamCreate(object **stream, unsigned flags) {
+  CURRENT("cuStreamCreate");
+  if (flags != 1) return wrong(INVALID_VALUE, "a stream that waits for the default one");
+  *stream = make(STREAM, 0);
+  return OK;
+}
+int cuStreamDestroy_v2(object *stream) { return drop(known(stream, STREAM), "cuStreamDestroy"); }
+int cuStreamSynchronize(object *stream) {
+  CURRENT("cuStreamSynchronize");
+  if (!known(stream, STREAM)) return wrong(INVALID_HANDLE, "waiting for a stream that is not there");
+  if (stream->capturing) return wrong(CAPTURE_UNSUPPORTED, "waiting for a stream that is captured");
+  return finish(stream);
+}
+int cuStreamBeginCapture_v2(object *stream, int mode) {
+  CURRENT("cuStreamBeginCapture");
+  if (!known(stream, STREAM) || stream->capturing) return wrong(INVALID_HANDLE, "cuStreamBeginCapture");
+  if (mode != 1) return wrong(INVALID_VALUE, "a capture that other threads spoil");
+  stream->capturing = 1, stream->captured.count = 0;
+  return OK;
+}
+int cuStreamEndCapture(object *stream, object **graph) {
+  CURRENT("cuStreamEndCapture");
+  if (!known(stream, STREAM) || !stream->capturing) return wrong(INVALID_HANDLE, "cuStreamEndCapture");
+  stream->capturing = 0;
+  *graph = make(GRAPH, 0);
+  for (size_t i = 0; i < stream->captured.count; i++) add(&(*graph)->captured, stream->captured.jobs[i]);
+  return OK;
+}
+int cuGraphInstantiateWithFlags(object **executable, object *graph, unsigned long long flags) {
+  CURRENT("cuGraphInstantiate");
+  if (!known(graph, GRAPH) || flags) return wrong(INVALID_HANDLE, "cuGraphInstantiate");
+  *executable = make(EXECUTABLE, 0);
+  for (size_t i = 0; i < graph->captured.count; i++) add(&(*executable)->captured, graph->captured.jobs[i]);
+  return OK;
+}
+int cuGraphDestroy(object *graph) { return drop(known(graph, GRAPH), "cuGraphDestroy"); }
+int cuGraphExecDestroy(object *executable) { return drop(known(executable, EXECUTABLE), "cuGraphExecDestroy"); }
+int cuGraphLaunch(object *executable, object *stream) {
+  CURRENT("cuGraphLaunch");
+  if (!known(executable, EXECUTABLE)) return wrong(INVALID_HANDLE, "a graph that is not there is launched");
+  for (size_t i = 0; i < executable->captured.count; i++) {
+    int code = submit(stream, executable->captured.jobs[i]);
+    if (code) return code;
+  }
+  return OK;
+}
+
+int cuEventCreate(object **event, unsigned flags) {
+  CURRENT("cuEventCreate");
+  if (flags) return wrong(INVALID_VALUE, "an event that takes no time, or blocks");
+  *event = make(EVENT, 0);
+  (*event)->at = -1;
+  return OK;
+}
+int cuEventDestroy_v2(object *event) { return drop(known(event, EVENT), "cuEventDestroy"); }
+int cuEventRecord(object *event, void *stream) {
+  job one = {RECORD, NULL, NULL, 0, event, NULL};
+  CURRENT("cuEventRecord");
+  if (!known(event, EVENT)) return wrong(INVALID_HANDLE, "cuEventRecord");
+  event->at = -1;
+  return submit(stream, one);
+}
+int cuEventElapsedTime(float *milliseconds, object *begun, object *ended) {
+  if (!known(begun, EVENT) || !known(ended, EVENT)) return wrong(INVALID_HANDLE, "cuEventElapsedTime");
+  if (begun->at < 0 || ended->at < 0) return NOT_READY;
+  *milliseconds = (float)(ended->at - begun->at);
+  return OK;
+}
+int cuEventElapsedTime_v2(float *milliseconds, object *begun, object *ended) {
+  return cuEventElapsedTime(milliseconds, begun, ended);
+}
