@@ -25,6 +25,18 @@ def fidelity(decibels: float, agreement: float) -> dict[str, Any]:
     }
 
 
+def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any]:
+    """The histogram of what a layer reads, half of it zeros."""
+    return {
+        "layer": layer,
+        "db": decibels,
+        "tensor": f"{layer} in",
+        "limit": limit,
+        "top": top,
+        "shares": [0.5, 0.375, 0.1, 0.02, 0.005, 0.0, 0.0, 1e-6],
+    }
+
+
 def full() -> dict[str, Any]:
     """Documents of a run whose quantisation noted everything."""
     found = documents()
@@ -35,6 +47,10 @@ def full() -> dict[str, Any]:
         "steps": [{"layer": "node 0"}, {"layer": "node 1"}],
         "head": {"kept": False, "why": "it answers less often like FP32"},
         "recommended": {"precision": "int8", "why": "on 128 validation photos it agrees"},
+        "histograms": [
+            seen("node 1", 22.25, limit=1.5, top=6.0),
+            seen("block", 30.5, limit=8.0, top=4.0),
+        ],
         "layers_db": {"stem": 200.0, "node 0": 41.0, "block": 30.5, "node 1": 22.25, "top": 23.4},
     }
     found["quantisation"]["int8"]["calibration"]["trials"] = {
@@ -87,11 +103,31 @@ def test_the_plot_can_be_read_without_seeing() -> None:
     report = report_from_documents(full())
     section = int8_section(report)
     assert section is not None
-    ((picture, alt, caption),) = section["plots"]
+    picture, alt, caption = section["plots"][0]
     assert alt.endswith("of 4 layers, in the network's order: lowest 22.2 dB at node 1, 23.4 dB at the end")
     assert "Hollow" in caption
     assert "currentColor" in picture
     assert not re.search(r"#[0-9a-f]{6}", picture)
+
+
+def test_the_histograms_can_be_read_without_seeing() -> None:
+    section = int8_section(report_from_documents(full()))
+    assert section is not None
+    picture, alt, caption = section["plots"][1]
+    assert alt == (
+        "Magnitudes that 2 layers read on the calibration photos: node 1 (22.2 dB) reads up to 6, cut at 1.5; "
+        "block (30.5 dB) reads up to 4, none of it cut"
+    )
+    assert "what lies beyond is cut to it" in caption
+    assert ">node 1<" in picture
+    assert picture.count("var(--second)") == 1, "only one of the two is cut"
+    assert picture.count("var(--accent)") == 2
+    assert not re.search(r"#[0-9a-f]{6}", picture)
+
+
+def test_a_range_that_is_cut_at_once_and_one_bin_alone() -> None:
+    picture = plots.histograms_plot([("all of it is cut", 1e-9, 1.0, [0.5, 0.5]), ("one value", 2.0, 2.0, [1.0, 0.0])])
+    assert [picture.count("var(--second)"), picture.count("var(--accent)")] == [1, 1]
 
 
 def test_hollow_dots_are_the_layers_in_float() -> None:
@@ -102,7 +138,9 @@ def test_hollow_dots_are_the_layers_in_float() -> None:
     assert [dots([False] * 3), dots([True, False, True]), dots([True] * 3)] == [0, 2, 3]
 
 
-@pytest.mark.parametrize("word", ["plain", "corrected", "final", "layers_db", "calibration", "head", "recommended"])
+@pytest.mark.parametrize(
+    "word", ["plain", "corrected", "final", "layers_db", "histograms", "calibration", "head", "recommended"]
+)
 def test_what_was_not_noted_is_left_out(word: str) -> None:
     found = full()
     del found["quantisation"]["int8"][word]
@@ -113,6 +151,7 @@ def test_what_was_not_noted_is_left_out(word: str) -> None:
         "corrected": "biases corrected",
         "final": "and 2 layers left",
         "layers_db": "Hollow",
+        "histograms": "what lies beyond is cut",
         "calibration": "by the method",
         "head": "A last layer",
         "recommended": "To ship",
@@ -151,6 +190,7 @@ def test_names_of_layers_and_classes_are_text() -> None:
     notes = found["quantisation"]["int8"]
     notes["in_float"] = dict.fromkeys(HOSTILE, "<b>why</b>")
     notes["layers_db"] = {name: float(i) for i, name in enumerate(HOSTILE)}
+    notes["histograms"] = [seen(name, 9.0, 1.0, 2.0) for name in HOSTILE]
     notes["calibration"]["per_class"] = dict.fromkeys(HOSTILE, 2)
     page = page_from_report(report_from_documents(found))
     page.encode("utf-8")

@@ -110,8 +110,6 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "Each runner ran in a process of its own",
         "2.50×",
         "2 mistakes in 30 photos",
-        "Answers that changed on the way",
-        "Of 30 photos, these runners answer otherwise than TensorFlow: onnxruntime-int8 3.",
         "Its surest mistakes",
         "Right answers",
         "trained for 400 steps in 2.5 s; step 200",
@@ -124,6 +122,9 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product",
         "9 layers stayed in float",
         "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy",
+        "Answers that INT8 changed",
+        "onnxruntime-int8 answers 3 of 30 test photos otherwise than TensorFlow in FP32: 3 right answers lost, 0 won.",
+        "FP32: ant 87 % INT8: bee 87 % is ant",
         "9 layers in float, and why",
         "node 5: why",
         "fp16.rtx.engine",
@@ -136,6 +137,19 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
     for part in parts:
         assert part in text[place:], part
         place = text.index(part, place)
+
+
+def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
+    found = documents(photos=list(photos.values()))
+    narrow = found["evaluation"]["evaluations"][-1]
+    found["evaluation"]["evaluations"].append({**narrow, "runner": "rtx-int8"})
+    text = read(found, photos).text.replace("\u00a0", " ")
+    assert "rtx-int8 answers 3 of 30 test photos otherwise than TensorFlow in FP32" in text
+    assert "Of 30 photos, these runners answer otherwise than TensorFlow: onnxruntime-int8 3." in text
+    del found["quantisation"]["int8"]
+    text = read(found, photos).text.replace("\u00a0", " ")
+    assert "Answers that INT8 changed" not in text
+    assert "otherwise than TensorFlow: onnxruntime-int8 3 and rtx-int8 3." in text
 
 
 def test_pictures_show_photos_of_this_run_only(photos: dict[str, Photo], tmp_path: Path) -> None:
@@ -249,6 +263,7 @@ def test_plots_take_the_pages_colours() -> None:
         plots.accuracy_plot([("tensorflow", 0.9, 0.8, 0.95)]),
         plots.speed_plot([("a", 1, 10.0), ("a", 8, 20.0), ("b", 1, 12.0), ("b", 32, 50.0)]),
         plots.tradeoff_plot([("tensorflow", 9.0, 0.9, 0.8, 0.95), ("x", 3.0, 0.9, 0.8, 0.95)]),
+        plots.histograms_plot([("a layer", 0.5, 1.0, [0.5, 0.4, 0.1, 0.0]), ("x" * 99, 2.0, 1.0, [1.0, 0.0])]),
         plots.curves_plot("accuracy", [0, 10], {"train": [0.1, 0.9], "validation": [0.1, 0.8]}, 10),
     ]
     for picture in pictures:

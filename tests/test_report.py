@@ -12,6 +12,7 @@ import pytest
 
 from tests.report_documents import LABELS, documents, measurement
 from trtpoets.core.spec import BatchRange, Classifier, OnnxModel, Precision
+from trtpoets.pipeline.label import Answer
 from trtpoets.ship import words
 from trtpoets.ship.report import report_from_documents
 from trtpoets.ship.tables import print_json, print_table
@@ -250,6 +251,17 @@ def test_the_models_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         row = next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
         assert row[-1] == ("download" if backbone.needs_download else "embedded")
         assert row[4] == str(backbone.feature_width)
+
+
+def test_a_long_path_above_a_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    photo = Path("/") / "a folder" / ("x" * 90) / "photo 1.jpg"
+    answer = Answer(photo, "tensorflow", ("ant", "bee"), (0.75, 0.25))
+    print_table("answers", [answer, answer])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{photo}  (tensorflow)"
+    assert lines.count(lines[0]) == 2
+    assert lines[lines.index(lines[0], 1) - 1] == ""
+    assert max(len(line) for line in lines if line != lines[0]) <= 80
 
 
 def test_an_engine_without_targets_names_its_gpu(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from trtpoets.core.spec import Preprocess, Resize
 from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from trtpoets.core.spec import Photo
 
@@ -52,17 +52,28 @@ class _Pictures:
         return uri
 
 
-def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> list[dict[str, Any]]:
-    """Sections of tiles for the page: answers that changed, sure mistakes, right answers of every class."""
+@dataclass(frozen=True)
+class Galleries:
+    """Sections of tiles for the page: what INT8 changed, None where nothing, and all others in order."""
+
+    int8: Mapping[str, Any] | None
+    others: Sequence[Mapping[str, Any]]
+
+
+def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> Galleries:
+    """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers."""
     pictures = _Pictures(photos, _BUDGET)
     samples = report["samples"]
-    changed = [(runner, change) for runner, changes in samples["changed"].items() for change in changes]
+    changed = {runner: changes for runner, changes in samples["changed"].items() if changes}
+    narrow = _int8_runner(changed) if report["quantisation"].get("int8") else ""
+    int8 = _changed_by_int8(report, narrow, changed.pop(narrow), pictures) if narrow else None
+    every = [(runner, change) for runner, changes in changed.items() for change in changes]
     mistakes, right = samples["mistakes"], samples["right"]
     found = [
         {
             "title": "Answers that changed on the way",
-            "note": _changes(report),
-            "tiles": [_changed(runner, change, pictures) for runner, change in changed[:_TILES]],
+            "note": _changes(report, changed),
+            "tiles": [_changed(runner, change, pictures) for runner, change in every[:_TILES]],
         },
         {
             "title": "Its surest mistakes",
@@ -75,13 +86,50 @@ def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]
             "tiles": [_answered(answer, pictures) for answer in right[:_TILES]],
         },
     ]
-    return [each for each in found if each["tiles"]]
+    return Galleries(int8, [each for each in found if each["tiles"]])
 
 
-def _changes(report: Mapping[str, Any]) -> str:
+def _int8_runner(changed: Iterable[str]) -> str:
+    """The INT8 runner whose changes are shown: TensorRT's where it ran, as that is what ships."""
+    runners = [runner for runner in changed if runner.endswith("-int8")]
+    return next((runner for runner in runners if not runner.startswith("onnxruntime")), next(iter(runners), ""))
+
+
+def _changed_by_int8(
+    report: Mapping[str, Any], runner: str, changes: Sequence[Mapping[str, Any]], pictures: _Pictures
+) -> dict[str, Any]:
+    compared, photos = report["comparison"][runner], report["test_photos"]
+    lost, won = compared["only_reference"], compared["only_runner"]
+    shown_of_all = f" The first {_TILES} are shown." if len(changes) > _TILES else ""
+    return {
+        "title": "Answers that INT8 changed",
+        "note": f"{runner} answers {photos - compared['agreed']:,} of {many(photos, 'test photo')} otherwise than "
+        f"TensorFlow in FP32: {many(lost, 'right answer')} lost, {won:,} won.{shown_of_all}",
+        "tiles": [_beside(change, pictures) for change in changes[:_TILES]],
+    }
+
+
+def _beside(change: Mapping[str, Any], pictures: _Pictures) -> dict[str, Any]:
+    """A tile with FP32's answer and INT8's, each with its score."""
+    label, before, after = (shown(change[word]) for word in ("label", "reference", "predicted"))
+    after_said = {
+        "said": f"INT8: {after} {percent(change['score'], 0)}",
+        "right": change["label"] == change["predicted"],
+    }
+    return {
+        "picture": pictures.uri(change["path"]),
+        "alt": f"a photo of {label}, which FP32 calls {before} and INT8 calls {after}",
+        "right": change["label"] == change["reference"],
+        "said": f"FP32: {before} {percent(change['reference_score'], 0)}",
+        "also": after_said,
+        "lines": _lines([f"is {label}"], change["path"], pictures),
+    }
+
+
+def _changes(report: Mapping[str, Any], runners: Iterable[str]) -> str:
     photos = report["test_photos"]
-    counts = {runner: photos - compared["agreed"] for runner, compared in report["comparison"].items()}
-    told = joined([f"{runner} {count:,}" for runner, count in counts.items() if count])
+    counts = {runner: photos - report["comparison"][runner]["agreed"] for runner in runners}
+    told = joined([f"{runner} {count:,}" for runner, count in counts.items()])
     return f"Of {many(photos, 'photo')}, these runners answer otherwise than TensorFlow: {told}."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.ship.plots import layers_plot
+from trtpoets.ship.plots import histograms_plot, layers_plot
 from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def int8_section(report: Mapping[str, Any]) -> Section | None:
         "columns": [("", ""), ("features, dB", "number"), ("scores, dB", "number"), ("agreement", "number")],
         "caption": _caption(notes),
         "rows": rows if len(rows) > 1 else [],
-        "plots": _plots(notes),
+        "plots": [*_plots(notes), *_histograms(notes)],
         "lists": _in_float(notes),
     }
 
@@ -127,6 +127,26 @@ def _plots(notes: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     )
     caption = "Higher is nearer to FP32; noise of earlier layers is in it. Hollow: layers left in float."
     return [(layers_plot(list(layers.values()), [name in floats for name in layers]), alt, caption)]
+
+
+def _histograms(notes: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What the INT8 layers farthest from FP32 read, and where that is cut."""
+    worst = notes.get("histograms") or []
+    if not worst:
+        return []
+    told = [
+        f"{shown(each['layer'])} ({_db(each['db'])}) reads up to {each['top']:.3g}"
+        + (f", cut at {each['limit']:.3g}" if each["limit"] < each["top"] else ", none of it cut")
+        for each in worst
+    ]
+    rows = [(shown(each["layer"]), each["limit"], each["top"], each["shares"]) for each in worst]
+    alt = f"Magnitudes that {many(len(worst), 'layer')} read on the calibration photos: {'; '.join(told)}"
+    caption = (
+        "What the INT8 layers with the most noise read, the noisiest first: the share of values by magnitude, on the "
+        "calibration photos. "
+        "Dashed: the largest that INT8 holds; what lies beyond is cut to it."
+    )
+    return [(histograms_plot(rows), alt, caption)]
 
 
 def _in_float(notes: Mapping[str, Any]) -> list[Section]:

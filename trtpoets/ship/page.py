@@ -42,6 +42,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
     templates = files("trtpoets.ship") / "templates"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((templates / "page.html").read_text(encoding="utf-8"))
+    galleries = galleries_from_report(report, photos or {})
     text = template.render(
         css=(templates / "page.css").read_text(encoding="utf-8"),
         title=shown(report["name"]) or "A classifier",
@@ -52,11 +53,12 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         gate=gate_section(report),
         speed=speed_section(report),
         errors=mistakes_section(report),
-        galleries=galleries_from_report(report, photos or {}),
+        galleries=galleries.others,
         training=training_section(report),
         dataset=dataset_section(report),
         precisions=_precisions(report),
         int8=int8_section(report),
+        changed=galleries.int8,
         engines=engines_section(report),
         skipped=[(each["what"], each["why"]) for each in report["skipped"]],
         absent=[(each["what"], each["why"]) for each in report["absent"]],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,52 @@ def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
         axes.set_title("signal to quantisation noise, dB")
 
     return _svg("layers", 2.6, draw)
+
+
+def histograms_plot(rows: Sequence[tuple[str, float, float, Sequence[float]]]) -> str:
+    """Small histograms of magnitudes, two beside each other: (name, limit, top, shares in equal bins over 0..top).
+
+    Shares are on one logarithmic scale for all; what lies beyond the limit, and so is cut, has the second colour.
+    """
+    lines = (len(rows) + 1) // 2
+    least = min((share for *_, shares in rows for share in shares if share > 0), default=1.0)
+    floor = 10.0 ** (math.floor(math.log10(least)) - 0.3)
+
+    def draw(figure: Any) -> None:
+        grid = figure.subplots(lines, 2, sharey=True, squeeze=False)
+        for axes, (name, limit, top, shares) in zip(grid.flat, rows, strict=False):
+            edges = [top * number / len(shares) for number in range(len(shares) + 1)]
+            heights = [max(share, floor) for share in shares]
+            held = sum(_middle(*each) <= limit for each in itertools.pairwise(edges))
+            for begin, end, colour in ((0, held, _ACCENT), (held, len(shares), _SECOND)):
+                if begin < end:
+                    part = edges[begin : end + 1]
+                    axes.stairs(heights[begin:end], part, baseline=floor, fill=True, color=colour)
+            axes.axvline(limit, color=_INK, linewidth=0.9, linestyle=(0, (3, 2)))
+            axes.set_xlim(0, 1.04 * max(top, limit))
+            axes.set_xticks([0, top], ["0", f"{top:.3g}"], fontsize=9)
+            axes.set_title(_short(name), fontsize=9, pad=3, parse_math=False)
+            axes.set_yscale("log")
+            axes.set_ylim(floor, 2)
+            axes.minorticks_off()
+            ticks = [10.0**power for power in range(0, math.floor(math.log10(floor)), -2)]
+            axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks], fontsize=8.5)
+            axes.grid(axis="y")
+            axes.tick_params(length=0)
+        for axes in grid.flat[len(rows) :]:
+            axes.set_visible(False)
+
+    return _svg("ranges", 0.4 + 1.15 * lines, draw)
+
+
+def _middle(low: float, high: float) -> float:
+    return (low + high) / 2
+
+
+def _short(name: str, most: int = 26) -> str:
+    """A name that fits above a small plot, in letters that every font has. Its ends tell more than its middle."""
+    name = name.encode("ascii", "replace").decode()
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[len(name) - most // 2 :]}"
 
 
 def _svg(name: str, height: float, draw: Callable[[Any], None]) -> str:

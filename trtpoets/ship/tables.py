@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,14 @@ def print_table(what: str, value: Any) -> None:
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     # A pipe has no width, and a wide terminal is no reason to tear a table apart.
     console.width = min(console.width, _COLUMNS) if console.is_terminal else _COLUMNS
-    for part in _KINDS[what](value):
-        console.print(part)
+    for number, part in enumerate(_KINDS[what](value)):
+        if isinstance(part, Table):
+            if part.title:
+                # A line of its own, however long: a path that is torn apart can't be copied.
+                console.print(("\n" if number else "") + part.title, style="bold", soft_wrap=True)
+            console.print(part.grid)
+        else:
+            console.print(part)
 
 
 def _plain(value: Any) -> Any:
@@ -53,20 +59,20 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Any:
-    """A rich table. Columns whose name ends in `>` are numbers, on the right; cells are never markup."""
-    from rich import box
-    from rich.table import Table
+@dataclass(frozen=True)
+class Table:
+    """A rich table, and the line above it."""
+
+    title: str
+    grid: Any
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
+    """Rows as a table. Columns whose name ends in `>` are numbers, on the right; cells are never markup."""
+    from rich import box, table
     from rich.text import Text
 
-    made = Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        title=f"\n{title}" if title else None,
-        title_justify="left",
-        title_style="bold",
-    )
+    made = table.Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
         number = name.endswith(">")
         made.add_column(
@@ -74,10 +80,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
         )
     for row in rows:
         made.add_row(*(Text(shown(cell)) for cell in row))
-    return made
+    return Table(title, made)
 
 
-def accuracy_table(report: Mapping[str, Any]) -> Any:
+def accuracy_table(report: Mapping[str, Any]) -> Table:
     """Accuracy and agreement of every runner, with their 95 % intervals."""
     unknown = (None, None)
     rows = [
@@ -94,7 +100,7 @@ def accuracy_table(report: Mapping[str, Any]) -> Any:
     return table(["runner", "accuracy>", "95 %>", "agreement>", "95 %>"], rows, title)
 
 
-def speed_table(report: Mapping[str, Any]) -> Any:
+def speed_table(report: Mapping[str, Any]) -> Table:
     """Latency and throughput of every runner at every batch size."""
     rows = [
         (
@@ -110,7 +116,7 @@ def speed_table(report: Mapping[str, Any]) -> Any:
     return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
 
 
-def models_table(backbones: Iterable[Any]) -> Any:
+def models_table(backbones: Iterable[Any]) -> Table:
     """The pretrained networks: what they cost, and what they reach on ImageNet."""
     rows = [
         (
@@ -158,7 +164,7 @@ def _gate(details: Mapping[str, Any]) -> list[Any]:
     return parts
 
 
-def _changed(runner: str, photos: int, comparison: Mapping[str, Any]) -> Any:
+def _changed(runner: str, photos: int, comparison: Mapping[str, Any]) -> Table:
     rows: _Rows = [
         (
             "/".join(PurePath(change["path"]).parts[-2:]),
@@ -227,7 +233,7 @@ def _engines(engines: Sequence[Engine]) -> list[Any]:
     return [_engine_rows(rows), *layer_lines(engines)]
 
 
-def _engine_rows(rows: Iterable[Sequence[Any]]) -> Any:
+def _engine_rows(rows: Iterable[Sequence[Any]]) -> Table:
     return table(["engine", "precision", "for", "size>", "built in>"], rows, "Engines")
 
 
