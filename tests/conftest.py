@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,3 +45,26 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of 40 photos."""
     return photo_folder(tmp_path_factory.mktemp("photos") / "photos", {"ant": 40, "bée 🐝": 40, "cow's": 40})
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`child(behaviour)`: from now on "tensorrt" is a builder of Python, here and in the child process."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    from trtpoets.device import libcuda
+
+    monkeypatch.setattr(libcuda, "gpus", lambda: (libcuda.Gpu("Paper GPU", (8, 6), 8 << 30),))
+    monkeypatch.setattr(libcuda, "cuda_version", lambda: "12.6")
+    pid_file = tmp_path / "pid"
+
+    def choose(behaviour: str, version: str = "10.3", **more: Any) -> Path:
+        (folder / "tensorrt.py").write_text(
+            f"import tests.fake_builder as fake\nglobals().update(fake.namespace({version!r}, {behaviour!r}, "
+            f"{str(pid_file)!r}, **{more!r}))\n"
+        )
+        return pid_file
+
+    yield choose
+    sys.modules.pop("tensorrt", None)

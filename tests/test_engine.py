@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_builder import fake_library
 from tests.fake_builder import log as told
-from tests.fake_builder import namespace
 from tests.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.core.errors import (
     BadArtefact,
@@ -44,7 +44,6 @@ from trtpoets.device.engine import (
 from trtpoets.device.engine_config import EngineConfig
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.plan_header import rtx_targets
-from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_build import build_engine
 from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_messages import Messages
@@ -338,27 +337,6 @@ def test_headers_that_are_not_known_say_nothing(built: Engine, tmp_path: Path) -
 # What happens to the child
 
 
-@pytest.fixture
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`child(behaviour)`: from now on "tensorrt" is a builder of Python, here and in the child process."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(libcuda, "gpus", lambda: (Gpu("Paper GPU", (8, 6), 8 << 30),))
-    monkeypatch.setattr(libcuda, "cuda_version", lambda: "12.6")
-    pid_file = tmp_path / "pid"
-
-    def choose(behaviour: str, version: str = "10.3") -> Path:
-        (folder / "tensorrt.py").write_text(
-            f"import tests.fake_builder as fake\nglobals().update(fake.namespace({version!r}, {behaviour!r}, "
-            f"{str(pid_file)!r}))\n"
-        )
-        return pid_file
-
-    yield choose
-    sys.modules.pop("tensorrt", None)
-
-
 def alive(pid_file: Path) -> bool:
     try:
         os.kill(int(pid_file.read_text()), 0)
@@ -566,12 +544,6 @@ def test_the_current_folder_does_not_reach_the_child(
 # The builder of each kind of TensorRT, in this process
 
 
-def library(version: str, behaviour: str = "ok", fast: bool = True) -> TensorRt:
-    module = type(sys)("tensorrt")
-    module.__dict__.update(namespace(version, behaviour, fast=fast))
-    return TensorRt(Flavour.TENSORRT, module, version)
-
-
 def request(precision: Precision, level: int | None = None) -> BuildRequest:
     return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, level)
 
@@ -595,7 +567,7 @@ def test_each_version_is_told_in_its_own_words(
         steps.append(fraction)
         return True
 
-    built = build_engine(library(version), b"onnx", request(precision), step, Messages())
+    built = build_engine(fake_library(version), b"onnx", request(precision), step, Messages())
     assert built.engine == b"engine of a fake"
     assert told["network"] == network and told.get("flags") == flags
     assert told["workspace"] == 1 << 28
@@ -605,7 +577,7 @@ def test_each_version_is_told_in_its_own_words(
 
 def test_a_gpu_without_the_arithmetic_is_refused() -> None:
     with pytest.raises(BuildFailed) as caught:
-        build_engine(library("8.6", fast=False), b"onnx", request(Precision.INT8), lambda _: True, Messages())
+        build_engine(fake_library("8.6", fast=False), b"onnx", request(Precision.INT8), lambda _: True, Messages())
     assert caught.value.message == "this GPU has no fast INT8, so TensorRT 8.6 would not keep to int8"
     assert caught.value.hint == "build --precision fp16"
 
