@@ -1,7 +1,8 @@
 """TensorRT's builder as a module of Python, for what can't be had here: old versions, crashes, slowness.
 
 `namespace(...)` gives the module's names. Behaviours of the build: "ok", "slow" (listens to the monitor), "deaf" (does
-not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT logs.
+not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT logs; before
+it: "no driver", "segfault at start".
 """
 
 from __future__ import annotations
@@ -147,6 +148,8 @@ def namespace(
         def __init__(self, logger: Any) -> None:
             if behaviour == "no driver":
                 raise TypeError("pybind11::init(): factory function returned nullptr")
+            if behaviour == "segfault at start":
+                ctypes.string_at(0)
             self.logger = logger
 
         def create_network(self, flags: int) -> Network:

@@ -79,9 +79,7 @@ def why_not(capability: Capability, precision: Precision) -> str:
             f"compute capability {number} has no INT8 arithmetic: dp4a begins at 6.1 (6.2 lacks it), "
             "tensor cores for INT8 at 7.2"
         )
-    return (
-        f"compute capability {number} computes FP16 no faster than FP32, or not at all (5.3, 6.0, 6.2, and 7.0 on do)"
-    )
+    return f"compute capability {number} is no faster in FP16 than in FP32 (5.3, 6.0, 6.2, and 7.0 on are)"
 
 
 def fastest(capability: Capability) -> Precision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.ship.words import joined, many, percent, shown, targets
@@ -10,26 +11,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+_COLUMNS = 80
+
+
 def plan_text(plan: Any) -> str:
     """A BuildPlan in a few lines, for people."""
     if plan.problems:
         verdict = "can't be built here"
     else:
         verdict = "is there, and up to date" if plan.current else "can be built here"
-    lines = [f"{shown(plan.engine)}: {verdict}"]
-    lines += [f"  from    {shown(plan.onnx)}, operator set {plan.opset}"]
-    lines += [f"  by      {plan.library or plan.flavour.value + ', which is not here'}{_device(plan)}"]
-    lines += [f"  photos  {_shapes(plan.shapes)}"]
-    lines += [f"  told    {_told(plan)}"]
-    if plan.timing_cache is not None:
-        lines.append(f"  timings {shown(plan.timing_cache)}{'' if plan.timing_cache.is_file() else ', to be written'}")
-    lines += [f"  note    {shown(note)}" for note in plan.notes]
-    for problem in plan.problems:
-        lines += [
-            f"  but     {shown(problem.message)}",
-            *([f"  try     {shown(problem.hint)}"] if problem.hint else []),
-        ]
-    return "\n".join(lines)
+    cached = plan.timing_cache is not None and plan.timing_cache.is_file()
+    lines = [
+        ("from", f"{plan.onnx}, operator set {plan.opset}"),
+        ("by", f"{plan.library or plan.flavour.value + ', which is not here'}{_device(plan)}"),
+        ("photos", _shapes(plan.shapes)),
+        ("told", _told(plan)),
+        *([("timings", f"{plan.timing_cache}{'' if cached else ', to be written'}")] if plan.timing_cache else []),
+        *(("note", note) for note in plan.notes),
+        *(line for each in plan.problems for line in (("but", each.message), ("try", each.hint))),
+    ]
+    return "\n".join([f"{shown(plan.engine)}: {verdict}", *(_line(word, text) for word, text in lines)])
+
+
+def _line(word: str, text: str) -> str:
+    """One fact, wrapped under itself. Paths are never torn."""
+    return textwrap.fill(
+        shown(text),
+        _COLUMNS,
+        initial_indent=f"  {word:<8}",
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def layer_lines(engines: Iterable[Any]) -> list[str]:
