@@ -41,14 +41,14 @@ class DriverGpu(FakeGpu):
     def current(self, call: str) -> None:
         self.rule(DRIVER.fake_depth() == 1, f"{call} without a context in this thread")
 
-    def idle(self, what: str) -> None:
+    def idle(self, what: str, number: int) -> None:
         """The library in C refuses to free what is in use."""
 
     def at(self, address: int, size: int) -> np.ndarray:
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
-    def submit(self, stream: int, what: str, work: Callable[[], None], ticks: int = 1) -> None:
-        self.kept.append(_CALL(work))
+    def submit(self, stream: int, what: str, do: Callable[[], None], *needs: int, ticks: int = 1) -> None:
+        self.kept.append(_CALL(do))
         self.rule(DRIVER.fake_call(ctypes.c_void_p(stream), self.kept[-1]) == 0, f"{what} is refused")
 
 

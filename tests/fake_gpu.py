@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ class Allocation(bytearray):
     gpu: FakeGpu
 
     def free(self) -> None:
-        self.gpu.idle("pinned memory is freed")
+        self.gpu.idle("pinned memory is freed", id(self))
         self.gpu.release(self, "pinned")
 
 
@@ -60,13 +60,20 @@ class Stacks:
         self.pycuda: list[object] = []
 
 
+class Work(NamedTuple):
+    """Something queued, and by number what may not be freed or changed before it is done."""
+
+    do: Callable[[], None]
+    needs: frozenset[int]
+
+
 class Queue:
     """One stream: what waits to be done, and what is being captured."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
-        self.waiting: list[Callable[[], None]] = []
-        self.captured: list[Callable[[], None]] | None = None
+        self.waiting: list[Work] = []
+        self.captured: list[Work] | None = None
 
 
 class FakeGpu:
@@ -80,7 +87,7 @@ class FakeGpu:
         self.alive: list[object] = []
         self.memory: dict[int, np.ndarray] = {}
         self.queues: dict[int, Queue] = {}
-        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.graphs: dict[int, list[Work]] = {}
         self.clock = 0.0
         self.holds = 0
         self.primary = Primary()
@@ -120,8 +127,10 @@ class FakeGpu:
         self.rule(position is not None, f"{what} is freed twice")
         del self.alive[position]  # type: ignore[arg-type]
 
-    def idle(self, what: str) -> None:
-        self.rule(not any(queue.waiting for queue in self.queues.values()), f"{what} while work is queued")
+    def idle(self, what: str, number: int) -> None:
+        """Nothing that is queued needs the thing of this number."""
+        waiting = [work for queue in list(self.queues.values()) for work in list(queue.waiting)]
+        self.rule(not any(number in work.needs for work in waiting), f"{what} while work is queued that needs it")
 
     def at(self, address: int, size: int) -> np.ndarray:
         """Memory of the GPU, as bytes."""
@@ -133,17 +142,17 @@ class FakeGpu:
     def capturing(self) -> bool:
         return any(queue.captured is not None for queue in self.queues.values())
 
-    def submit(self, stream: int, what: str, work: Callable[[], None], ticks: int = 1) -> None:
+    def submit(self, stream: int, what: str, do: Callable[[], None], *needs: int, ticks: int = 1) -> None:
         """Queue work on a stream, or record it while the stream is captured."""
         self.current(what)
         self.rule(stream in self.queues, f"{what} on stream {stream}, which is not one of ours")
 
         def timed() -> None:
             self.clock += ticks * TICK
-            work()
+            do()
 
         queue = self.queues[stream]
-        (queue.waiting if queue.captured is None else queue.captured).append(timed)
+        (queue.waiting if queue.captured is None else queue.captured).append(Work(timed, frozenset(needs)))
 
     def finish(self, stream: int) -> None:
         """Do what waits on a stream."""
@@ -151,7 +160,8 @@ class FakeGpu:
         queue = self.queues[stream]
         self.rule(queue.captured is None, "waiting for a stream that is being captured")
         while queue.waiting:
-            queue.waiting.pop(0)()
+            queue.waiting[0].do()
+            del queue.waiting[0]
 
     def retain(self) -> None:
         if not self.holds:
@@ -255,12 +265,19 @@ class FakeDriver:
         return self._destroy(graph, "graph")
 
     def cuGraphExecDestroy(self, executable: ctypes.c_void_p) -> int:
-        self.gpu.idle("a graph is freed")
+        self.gpu.idle("a graph is freed", executable.value or 0)
         return self._destroy(executable, "executable")
 
     def cuGraphLaunch(self, executable: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:
-        work = self.gpu.graphs[self._known(executable)]
-        self.gpu.submit(self._queue(stream).handle, "launch", lambda: [each() for each in work] and None, ticks=0)
+        known = self._known(executable)
+        work = self.gpu.graphs[known]
+        needs = frozenset().union(*(each.needs for each in work))
+
+        def replay() -> None:
+            for each in work:
+                each.do()
+
+        self.gpu.submit(self._queue(stream).handle, "launch", replay, known, *needs, ticks=0)
         return 0
 
     def _keep(self, work: Any) -> int:
@@ -360,7 +377,7 @@ def _pycuda(gpu: FakeGpu) -> Any:
             return self.address
 
         def free(self) -> None:
-            gpu.idle("memory is freed")
+            gpu.idle("memory is freed", self.address)
             gpu.release(self, "memory")
             del gpu.memory[self.address]
 
@@ -371,7 +388,7 @@ def _pycuda(gpu: FakeGpu) -> Any:
 
         def record(self, stream: Stream) -> None:
             self.at = None
-            gpu.submit(stream.handle, "event", lambda: setattr(self, "at", gpu.clock), ticks=0)
+            gpu.submit(stream.handle, "event", lambda: setattr(self, "at", gpu.clock), id(self), ticks=0)
 
         def time_since(self, other: Event) -> float:
             if self.at is None or other.at is None:
@@ -389,10 +406,14 @@ def _pycuda(gpu: FakeGpu) -> Any:
         gpu.hold(allocation, "pinned")
         return np.ndarray(shape, dtype, buffer=allocation)
 
-    def pinned_bytes(array: np.ndarray) -> np.ndarray:
+    def owner(array: np.ndarray) -> Any:
         base: Any = array
         while isinstance(base, np.ndarray):
             base = base.base
+        return base
+
+    def pinned_bytes(array: np.ndarray) -> np.ndarray:
+        base = owner(array)
         gpu.rule(any(base is each for each in gpu.alive), "a copy from or to memory that is not page-locked")
         gpu.rule(array.flags.c_contiguous, "a copy of memory that is not in one piece")
         return array.reshape(-1).view(np.uint8)
@@ -406,7 +427,7 @@ def _pycuda(gpu: FakeGpu) -> Any:
             gpu.rule(np.array_equal(content, before), "memory has changed while it was being copied")
             gpu.at(address, content.size)[:] = pinned_bytes(source)
 
-        gpu.submit(stream.handle, "upload", copy)
+        gpu.submit(stream.handle, "upload", copy, id(owner(source)), address)
 
     def to_host(target: np.ndarray, address: int, stream: Stream) -> None:
         content = pinned_bytes(target)
@@ -416,7 +437,7 @@ def _pycuda(gpu: FakeGpu) -> Any:
         def copy() -> None:
             pinned_bytes(target)[:] = gpu.at(address, content.size)
 
-        gpu.submit(stream.handle, "download", copy)
+        gpu.submit(stream.handle, "download", copy, id(owner(target)), address)
 
     module.init = lambda: gpu.journal.append("init")
     module.get_version = lambda: (12, 6, 0)

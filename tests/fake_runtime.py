@@ -31,7 +31,7 @@ class Owned:
 
     def __del__(self) -> None:
         gpu = self.gpu
-        gpu.idle(f"the {self.what} is freed")
+        gpu.idle(f"the {self.what} is freed", id(self.__dict__))
         gpu.rule(not self.children, f"the {self.what} is freed before what was made from it")
         if self.owner:
             owner = self.owner()
@@ -64,7 +64,7 @@ class Context(Owned):
     def set_input_shape(self, tensor: str, shape: tuple[int, ...]) -> bool:
         gpu = self.gpu
         gpu.current(f"shape {shape[0]}")
-        gpu.idle("a shape is set")
+        gpu.idle("a shape is set", id(self.__dict__))
         gpu.rule(tensor == "photos", f"{tensor} is no input")
         gpu.rule(tuple(shape[1:]) == (16, 16, 3), f"photos of shape {shape}")
         if gpu.fail_shape or not gpu.batch[0] <= shape[0] <= gpu.batch[2]:
@@ -80,7 +80,7 @@ class Context(Owned):
 
     def set_tensor_address(self, tensor: str, address: int) -> bool:
         self.gpu.current(f"address of {tensor}")
-        self.gpu.idle("an address is set")
+        self.gpu.idle("an address is set", id(self.__dict__))
         self.gpu.rule(self.size > 0, "an address is set before the shape")
         self.gpu.at(address, 1)
         self.version += 1
@@ -102,7 +102,7 @@ class Context(Owned):
             assert context is not None
             context.compute(size, version)
 
-        gpu.submit(stream, "execute", work)
+        gpu.submit(stream, "execute", work, id(self.__dict__), *self.addresses.values())
         self.warm = True
         return True
 

@@ -518,7 +518,11 @@ def test_an_enqueue_that_fails(gpu: FakeGpu, tmp_path: Path) -> None:
         with pytest.raises(RunFailed, match=r"TensorRT 10\.3\.0 can't run the engine: it gave no reason"):
             runner.infer(tiny_photos(2))
         gpu.fail_execute = False
-        assert runner.infer(tiny_photos(2)).shape == (2, 3)
+        other = tiny_photos(2, seed=5)
+        assert np.allclose(runner.infer(other), expected_scores(other)), "the copy of before must not see these photos"
+        gpu.fail_execute = True
+        with ThreadPoolExecutor(1) as pool, pytest.raises(RunFailed):
+            pool.submit(runner.infer, tiny_photos(2)).result()
 
 
 def test_a_shape_that_is_refused_is_set_again(gpu: FakeGpu, tmp_path: Path) -> None:

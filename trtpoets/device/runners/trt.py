@@ -166,7 +166,6 @@ class _Room:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self.cuda.current():
-            self.cuda.drain()
             try:
                 self._drop_graph()
                 if kind is None:
