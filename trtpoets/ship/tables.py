@@ -34,6 +34,7 @@ def print_json(value: Any) -> None:
 def print_table(what: str, value: Any) -> None:
     """Write the result of a command on stdout, for people. `what` names the kind of result, as the program does."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     # A pipe has no width, and a wide terminal is no reason to tear a table apart.
@@ -45,7 +46,7 @@ def print_table(what: str, value: Any) -> None:
                 console.print(("\n" if number else "") + part.title, style="bold", soft_wrap=True)
             console.print(part.grid)
         else:
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def _plain(value: Any) -> Any:
@@ -261,11 +262,17 @@ def _cache(stores: Sequence[Any]) -> list[Any]:
     return [table(["bottlenecks of", "folder", "photos>", "width>", "size>"], rows, str(stores[0].path.parent))]
 
 
-def _doctor(findings: Iterable[Any]) -> list[Any]:
-    findings = list(findings)
-    rows = [(each.what, each.state.value, each.found) for each in findings]
-    hints = [shown(f"{each.what}: {each.hint}") for each in findings if each.hint]
-    return [table(["", "", "found"], rows), *hints]
+def _doctor(diagnosis: Any) -> list[Any]:
+    from rich.text import Text
+
+    tables = [
+        table(["", "", "found"], [(each.what, each.state.value, each.found) for each in findings], title)
+        for title, findings in (("", diagnosis.parts), ("What works here", diagnosis.works))
+    ]
+    hints = {each.hint: each.what for each in reversed((*diagnosis.parts, *diagnosis.works)) if each.hint}
+    # As Text they are not broken into lines: commands are there to be copied.
+    lines = [Text(shown(f"  {what}: {hint}")) for hint, what in reversed(hints.items())]
+    return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
 
 
 _KINDS: dict[str, Callable[[Any], list[Any]]] = {

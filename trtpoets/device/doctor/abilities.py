@@ -1,0 +1,116 @@
+"""What works on a machine, in which precisions, and what would make the rest work."""
+
+from __future__ import annotations
+
+from typing import Iterable, Mapping
+
+from trtpoets.core.spec import Flavour, Precision
+from trtpoets.device.capability import arithmetic_of, least_capability, opset_ceiling
+from trtpoets.device.doctor import remedies
+from trtpoets.device.doctor.findings import Finding, State
+from trtpoets.device.doctor.software import Software
+from trtpoets.device.doctor.system import System
+from trtpoets.device.jetpack import has_dla
+from trtpoets.device.libcuda import Gpu
+
+_PACKAGES = {
+    "TensorFlow": ("tensorflow", "tensorflow-cpu"),
+    "tf2onnx": ("tf2onnx",),
+    "ONNX": ("onnx",),
+    "ONNX Runtime": ("onnxruntime", "onnxruntime-gpu"),
+}
+
+
+def works_of(system: System, software: Software, parts: Iterable[Finding]) -> tuple[Finding, ...]:
+    """What can be done on the machine. `parts` lend their hints."""
+    hints = {part.what: part.hint for part in parts}
+    return (
+        _retrains(system, software),
+        _builds(system, software, hints),
+        _builds_rtx(software),
+        _runs(system, software, hints),
+        _scores(system, software),
+    )
+
+
+def _retrains(system: System, software: Software) -> Finding:
+    what, serves = "retrain, export, quantize", "trtpoets run"
+    lacking = [name for name, packages in _PACKAGES.items() if not set(packages) & software.packages.keys()]
+    if system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN:
+        found = f"not with Python {system.python.version}: on a PC, with 3.10 or later"
+        return Finding(what, State.IDLE, found, serves)
+    if lacking and system.jetson:
+        return Finding(what, State.IDLE, "on a PC: bring the ONNX files here, and build", serves)
+    if lacking:
+        return Finding(what, State.MISSING, f"no {', '.join(lacking)}", serves, "pip install 'trtpoets[train]'")
+    return Finding(what, State.READY, "on the GPU" if software.tensorflow_gpus else "on the CPU", serves)
+
+
+def _builds(system: System, software: Software, hints: Mapping[str, str]) -> Finding:
+    what, serves = "build TensorRT engines", "trtpoets build"
+    lacking = ["NVIDIA GPU"] * (not software.gpus) + ["TensorRT"] * (not remedies.usable_tensorrt(software))
+    if lacking:
+        return _lacks(what, serves, system, software, lacking, hints)
+    version, gpu = software.tensorrt.version, software.gpus[0]
+    least = least_capability(Flavour.TENSORRT, version)
+    if least and gpu.compute_capability < least:
+        number, oldest = ("{}.{}".format(*each) for each in (gpu.compute_capability, least))
+        found = f"TensorRT {version} begins at compute capability {oldest}, this GPU has {number}"
+        return Finding(what, State.MISSING, found, serves, "use an older TensorRT, or a newer GPU")
+    ceiling = opset_ceiling(Flavour.TENSORRT, version)
+    upto = f"; ONNX operator sets up to {ceiling}" if ceiling else ""
+    return Finding(what, State.READY, f"{_precisions(gpu)}{upto}{_accelerator(system)}", serves)
+
+
+def _lacks(
+    what: str, serves: str, system: System, software: Software, lacking: list[str], hints: Mapping[str, str]
+) -> Finding:
+    """What needs a GPU: MISSING, with the first line that helps, where there is one to be had; else not to be done."""
+    found = f"needs {' and '.join('an ' + name if name == 'NVIDIA GPU' else name for name in lacking)}"
+    hint = next((hints[name] for name in lacking if hints.get(name)), "")
+    if hint and (software.gpus or system.jetson or system.nvidia_card):
+        return Finding(what, State.MISSING, found, serves, hint)
+    return Finding(what, State.IDLE, found, serves)
+
+
+def _precisions(gpu: Gpu) -> str:
+    able = arithmetic_of(gpu.compute_capability)
+    none = [each.value for each in Precision if not able.has(each)]
+    return ", ".join(each.value for each in able.precisions) + (f"; no gain from {', '.join(none)}" if none else "")
+
+
+def _accelerator(system: System) -> str:
+    jetson = system.jetson
+    if jetson is None or jetson.chip is None or jetson.jetpack is None:
+        return ""
+    return "; DLA" if jetson.jetpack.dla and has_dla(jetson.chip, jetson.model) else "; no DLA"
+
+
+def _builds_rtx(software: Software) -> Finding:
+    what, serves = "build RTX engines", "trtpoets build --flavour rtx"
+    if not software.rtx.version:
+        return Finding(what, State.IDLE, "needs TensorRT-RTX", serves)
+    able = ", ".join(each.value for each in Precision)
+    return Finding(what, State.READY, f"{able}; without a GPU, and not for Jetsons or Hopper", serves)
+
+
+def _runs(system: System, software: Software, hints: Mapping[str, str]) -> Finding:
+    what, serves = "run engines", "trtpoets label, evaluate, bench"
+    if not software.gpus:
+        return _lacks(what, serves, system, software, ["NVIDIA GPU"], hints)
+    gpu = software.gpus[0]
+    flavours = ["TensorRT"] * remedies.usable_tensorrt(software)
+    if gpu.target in software.rtx.targets and not remedies.mixed_cuda(software, "tensorrt-rtx"):
+        flavours.append("TensorRT-RTX")
+    lacking = ["TensorRT"] * (not flavours) + ["pycuda"] * (not software.pycuda.version)
+    if lacking:
+        return _lacks(what, serves, system, software, lacking, hints)
+    return Finding(what, State.READY, f"{' and '.join(flavours)}, on {gpu.name}", serves)
+
+
+def _scores(system: System, software: Software) -> Finding:
+    what, serves = "run ONNX files on the CPU", "trtpoets label, evaluate, bench"
+    if software.providers:
+        return Finding(what, State.READY, ", ".join(each.value for each in Precision), serves)
+    hint = "" if system.jetson else "pip install onnxruntime"
+    return Finding(what, State.MISSING if hint else State.IDLE, "needs ONNX Runtime", serves, hint)

@@ -1,0 +1,121 @@
+"""The exact lines that mend a machine, for the doctor."""
+
+from __future__ import annotations
+
+from trtpoets.device.capability import version_of
+from trtpoets.device.doctor.software import Software
+from trtpoets.device.doctor.system import Jetson, System
+
+OLDEST_TENSORRT = (8, 5)
+"""Since then TensorRT names the tensors of an engine, as trtpoets uses them."""
+
+OLDEST_PYTHON_TO_TRAIN = (3, 10)
+
+_HEADERS = "sudo apt install -y build-essential python3-dev"
+_SHARE = "python3 -m venv --system-site-packages .venv"
+
+
+def usable_tensorrt(software: Software) -> bool:
+    """Whether TensorRT loads, is new enough, and fits the driver."""
+    version = software.tensorrt.version
+    return bool(version) and version_of(version) >= OLDEST_TENSORRT and mixed_cuda(software, "tensorrt") is None
+
+
+def old_jetpack(jetson: Jetson | None) -> str:
+    """For a JetPack whose TensorRT is older than 8.5."""
+    if jetson is None:
+        return "install TensorRT 8.5 or later"
+    if jetson.chip and jetson.chip.compute_capability < (7, 2):
+        return "trtexec --onnx=fp16.onnx --fp16 --saveEngine=fp16.engine (export with --opset 13; no INT8 there)"
+    return "flash JetPack 5.1 or later (TensorRT 8.5.2); until then: trtexec --onnx=fp16.onnx --fp16"
+
+
+def no_gpu(system: System, software: Software) -> str:
+    """Where no GPU can be used; empty where there is none to be had."""
+    if system.jetson:
+        return "in a container: start it with --runtime nvidia; on the board itself: sudo apt install -y nvidia-jetpack"
+    if system.nvidia_card:
+        return "sudo ubuntu-drivers install && sudo reboot"
+    if software.driver:
+        return software.gpu_hint
+    return "where the host has a GPU: start the container with --gpus all" if system.container else ""
+
+
+def mixed_cuda(software: Software, package: str) -> tuple[str, str] | None:
+    """What is wrong between a TensorRT from PyPI and the driver, and the line that mends it; None when all is well.
+
+    The wheels of CUDA 12 and of CUDA 13 put the same modules in the same place, so only one may be there. Those of CUDA
+    13 need a driver for it; those of CUDA 12 run on later drivers too.
+    """
+    here = [name for name in software.packages if name.startswith(f"{package}-cu")]
+    majors = sorted({name[len(package) + 3 :].split("-")[0] for name in here})
+    driver = _cuda_major(software)
+    if not majors or (len(majors) == 1 and (not driver or int(majors[0]) <= driver)):
+        return None
+    if len(majors) > 1:
+        found = f"wheels for CUDA {' and '.join(majors)} are both installed, and overwrite each other"
+    else:
+        found = f"{here[0]} needs a driver for CUDA {majors[0]}; this one serves {software.driver_cuda}"
+    wanted = "13" if driver is None or driver >= 13 else "12"
+    rest = [name for name in (package,) if name in software.packages]
+    return found, f"pip uninstall -y {' '.join([*rest, *sorted(here)])} && pip install {package}-cu{wanted}"
+
+
+def _cuda_major(software: Software) -> int | None:
+    return int(software.driver_cuda.split(".")[0]) if software.driver_cuda else None
+
+
+def tensorrt(system: System, software: Software) -> str:
+    """Where TensorRT does not import."""
+    if system.jetson:
+        return _jetson_tensorrt(system, system.jetson)
+    broken = [name for name in software.packages if name.startswith("tensorrt") and "rtx" not in name]
+    if broken:
+        return f"pip install --force-reinstall {' '.join(sorted(broken))}"
+    major = _cuda_major(software)
+    if major is not None and major < 12:
+        return "update the driver to one for CUDA 12 or later: sudo ubuntu-drivers install && sudo reboot"
+    return f"pip install tensorrt-cu{'12' if major == 12 else '13'}"
+
+
+def _jetson_tensorrt(system: System, jetson: Jetson) -> str:
+    python, pack = system.python, jetson.jetpack
+    if pack and not pack.runs_trtpoets:
+        return old_jetpack(jetson)
+    if system.system_tensorrt is None:
+        return "sudo apt update && sudo apt install -y nvidia-jetpack python3-libnvinfer"
+    if pack and ".".join(map(str, python.minor)) != pack.python:
+        return f"TensorRT is for the system's Python {pack.python}: /usr/bin/{_SHARE}"
+    if python.in_venv and not python.sees_system:
+        config = f"{python.prefix}/pyvenv.cfg"
+        return f"sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' {config}"
+    return "sudo apt install -y --reinstall python3-libnvinfer libnvinfer-bin"
+
+
+def foreign_tensorrt(system: System, software: Software) -> str:
+    """For a TensorRT on a Jetson that is not its JetPack's; empty where that may be."""
+    pack = system.jetson.jetpack if system.jetson else None
+    wheels = sorted(name for name in software.packages if name.startswith("tensorrt-cu"))
+    return f"pip uninstall -y {' '.join(wheels)}" if wheels and pack and not pack.by_pip else ""
+
+
+def pycuda(system: System, software: Software) -> str:
+    """Where pycuda does not import: it is built here, by CUDA's compiler."""
+    again = " --force-reinstall --no-cache-dir" if "pycuda" in software.packages else ""
+    install = f"pip install{again} pycuda"
+    if system.nvcc:
+        return f"{_HEADERS} && PATH={system.nvcc}:$PATH {install}"
+    if system.jetson:
+        return f"{_HEADERS} nvidia-jetpack && PATH=/usr/local/cuda/bin:$PATH {install}"
+    return f"{_HEADERS} nvidia-cuda-toolkit && {install}"
+
+
+def tensorflow(software: Software, version: str) -> tuple[str, str]:
+    """What there is to say about TensorFlow and the GPU, and what mends it."""
+    if not software.gpus:
+        return f"{version}, on the CPU", ""
+    if "tensorflow-cpu" in software.packages:
+        return f"{version}, built for CPUs", "pip uninstall -y tensorflow-cpu && pip install 'tensorflow[and-cuda]'"
+    if software.tensorflow_gpus:
+        return f"{version}, sees the GPU", ""
+    return f"{version}, does not see the GPU", "pip install 'tensorflow[and-cuda]'"

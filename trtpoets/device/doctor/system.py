@@ -1,0 +1,177 @@
+"""What a machine is, read from its files: system, CPU, Jetson, NVIDIA hardware. `root` may be a copy of another's."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping
+
+from trtpoets.core.images import usable_cores
+from trtpoets.device.jetpack import Chip, JetPack, chip_of, jetpack_of, l4t_release
+
+_NVIDIA_ON_PCI = "0x10de"
+
+
+@dataclass(frozen=True)
+class PythonFacts:
+    """The Python that runs: `prefix` is its folder, `in_venv` whether that is a virtual environment.
+
+    `sees_system` says whether the system's packages can be imported.
+    """
+
+    version: str
+    prefix: str
+    in_venv: bool
+    sees_system: bool
+
+    @property
+    def minor(self) -> tuple[int, int]:
+        """(3, 11) of "3.11.4"."""
+        major, minor = self.version.split(".")[:2]
+        return int(major), int(minor)
+
+
+@dataclass(frozen=True)
+class Jetson:
+    """A Jetson board. What the table does not have, or is not told, is None; `l4t` is then empty.
+
+    `full_power` is the number of the mode that takes all power: what `nvpmodel -m` wants.
+    """
+
+    model: str
+    chip: Chip | None
+    l4t: str
+    jetpack: JetPack | None
+    power_mode: str | None
+    full_power: int | None
+
+
+@dataclass(frozen=True)
+class System:
+    """A machine as its files tell. `memory_gib` is 0 where it is not told; `governor` that of the CPU.
+
+    `toolkit` is the CUDA toolkit's version, `nvcc` the folder of its compiler. `nvidia_card` says whether an NVIDIA
+    device is on the PCI bus; `system_tensorrt` is the folder of the TensorRT that the system's own Python has.
+    """
+
+    python: PythonFacts
+    name: str
+    architecture: str
+    cpu: str
+    cores: int
+    memory_gib: float
+    governor: str | None
+    container: bool
+    nvidia_card: bool
+    toolkit: str | None
+    nvcc: str | None
+    system_tensorrt: str | None
+    jetson: Jetson | None
+
+
+def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> System:
+    """Look at the files below `root`. Raises nothing: what can't be read is not told."""
+    toolkit, nvcc = _toolkit(root)
+    return System(
+        python=python_here(),
+        name=_system_name(root),
+        architecture=platform.machine(),
+        cpu=_cpu(root),
+        cores=usable_cores(),
+        memory_gib=_memory(root),
+        governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        container=any((root / name).exists() for name in (".dockerenv", "run/.containerenv")),
+        nvidia_card=_nvidia_card(root),
+        toolkit=toolkit,
+        nvcc=nvcc,
+        system_tensorrt=_system_tensorrt(root),
+        jetson=_jetson(root, environment),
+    )
+
+
+def python_here() -> PythonFacts:
+    """The Python that runs this."""
+    in_venv = sys.prefix != sys.base_prefix
+    settings = _read(Path(sys.prefix) / "pyvenv.cfg").lower()
+    shared = re.search(r"^include-system-site-packages\s*=\s*true", settings, re.MULTILINE) is not None
+    return PythonFacts(platform.python_version(), sys.prefix, in_venv, shared or not in_venv)
+
+
+def _read(path: Path) -> str:
+    """A small system file without the NUL and newline at its end; empty where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _system_name(root: Path) -> str:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release"), re.MULTILINE)
+    return found.group(1) if found else platform.system()
+
+
+def _cpu(root: Path) -> str:
+    text = _read(root / "proc/cpuinfo")
+    # x86 says "model name", some ARM kernels "Model" or "Hardware"; where none does, the architecture has to do.
+    for key in ("model name", "Model", "Hardware"):
+        found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory(root: Path) -> float:
+    found = re.search(r"^MemTotal:\s*(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
+    return int(found.group(1)) / 2**20 if found else 0.0
+
+
+def _nvidia_card(root: Path) -> bool:
+    return any(_read(vendor) == _NVIDIA_ON_PCI for vendor in root.glob("sys/bus/pci/devices/*/vendor"))
+
+
+def _toolkit(root: Path) -> tuple[str | None, str | None]:
+    """The version of the CUDA toolkit in its usual place, and the folder of its compiler."""
+    home = root / "usr/local/cuda"
+    folder = "/usr/local/cuda/bin" if (home / "bin/nvcc").exists() else None
+    try:
+        told = json.loads(_read(home / "version.json"))
+        return str(told["cuda"]["version"]), folder
+    except (ValueError, KeyError, TypeError):
+        return None, folder
+
+
+def _system_tensorrt(root: Path) -> str | None:
+    found = sorted(root.glob("usr/lib/python3*/dist-packages/tensorrt/__init__.py"))
+    return "/" + str(found[-1].parent.relative_to(root)) if found else None
+
+
+def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
+    release = l4t_release(_read(root / "etc/nv_tegra_release"))
+    if release is None:  # containers for Jetsons have no such file, and say it here
+        told = re.match(r"r?(\d+)\.(\d+)(?:\.(\d+))?", environment.get("L4T_VERSION", "").lower())
+        release = tuple(int(number) for number in told.groups(default="0")) if told else None
+    chip = chip_of(_read(root / "proc/device-tree/compatible"))
+    if release is None and chip is None:
+        return None
+    mode, full = _power(root)
+    return Jetson(
+        model=_read(root / "proc/device-tree/model") or "an unknown Jetson",
+        chip=chip,
+        l4t=".".join(map(str, release)) if release else "",
+        jetpack=jetpack_of(release) if release else None,
+        power_mode=mode,
+        full_power=full,
+    )
+
+
+def _power(root: Path) -> tuple[str | None, int | None]:
+    """The name of the power mode that is on, and the number of the one without a limit (MAXN, or MAXN_SUPER)."""
+    names = dict(re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _read(root / "etc/nvpmodel.conf")))
+    found = re.search(r"pmode:0*(\d+)", _read(root / "var/lib/nvpmodel/status"))
+    full = max((int(number) for number, name in names.items() if name.startswith("MAXN")), default=None)
+    return (names.get(found.group(1), f"mode {found.group(1)}") if found else None), full
