@@ -16,11 +16,10 @@ from PIL import Image
 
 from tests.photos import make_photo
 from trtpoets.core import images
-from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact
+from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import (
     bytes_to_array,
     check_photo,
-    check_preprocess,
     photo_batches,
     photo_to_array,
     read_photo,
@@ -281,9 +280,3 @@ def test_batches_stop_at_the_first_bad_photo(tmp_path: Path) -> None:
 def test_a_batch_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a batch of 0 photos"):
         next(photo_batches(photos_on_disk(tmp_path, 1), SMALL, 0))
-
-
-def test_an_artefact_for_other_photos_is_refused() -> None:
-    check_preprocess("the engine", SMALL, SMALL.hash)
-    with pytest.raises(MissingArtefact, match=rf"the engine was made .* 0123, the model asks for {SMALL.hash[:12]}"):
-        check_preprocess("the engine", SMALL, "0123")

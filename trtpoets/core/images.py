@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Iterator, Sequence
 
 import numpy as np
 
-from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact
+from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.spec import Preprocess, Resize
 from trtpoets.core.threads import map_ahead
 
@@ -178,12 +178,3 @@ def _box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float,
     kept_width, kept_height = unit * preprocess.width, unit * preprocess.height
     left, top = (width - kept_width) / 2, (height - kept_height) / 2
     return left, top, left + kept_width, top + kept_height
-
-
-def check_preprocess(stage: str, expected: Preprocess, found: str) -> None:
-    """Raise MissingArtefact when an artefact was made for photos prepared in another way than `expected`."""
-    if expected.hash != found:
-        raise MissingArtefact(
-            f"{stage} was made for photos prepared by rule {found[:12]}, the model asks for {expected.hash[:12]}",
-            hint="make it again from this model, with --force",
-        )
