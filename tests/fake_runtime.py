@@ -57,6 +57,8 @@ class Context(Owned):
         gpu.rule(not engine.children, "a second context for the one profile")
         super().__init__(gpu, "context", engine)
         self.rtx = rtx
+        preprocess = gpu.spec.preprocess
+        self.photo = (preprocess.height, preprocess.width, 3)
         self.addresses: dict[str, int] = {}
         self.size = self.version = 0
         self.warm = False
@@ -66,7 +68,7 @@ class Context(Owned):
         gpu.current(f"shape {shape[0]}")
         gpu.idle("a shape is set", id(self.__dict__))
         gpu.rule(tensor == "photos", f"{tensor} is no input")
-        gpu.rule(tuple(shape[1:]) == (16, 16, 3), f"photos of shape {shape}")
+        gpu.rule(tuple(shape[1:]) == self.photo, f"photos of shape {shape}")
         if gpu.fail_shape or not gpu.batch[0] <= shape[0] <= gpu.batch[2]:
             return False
         self.warm = False
@@ -107,9 +109,9 @@ class Context(Owned):
         return True
 
     def compute(self, size: int, version: int) -> None:
-        gpu, preprocess = self.gpu, self.gpu.spec.preprocess
+        gpu = self.gpu
         gpu.rule(version == self.version, "a graph is launched for a context that has changed")
-        shape = (size, preprocess.height, preprocess.width, 3)
+        shape = (size, *self.photo)
         photos = gpu.at(self.addresses["photos"], int(np.prod(shape))).reshape(shape)
         with FakeRunner(gpu.spec) as runner:
             scores = runner.infer(photos)
@@ -133,7 +135,8 @@ class Engine(Owned):
 
     def get_tensor_profile_shape(self, tensor: str, profile: int) -> list[tuple[int, ...]]:
         self.gpu.rule(profile == 0, "there is one profile")
-        return [(size, 16, 16, 3) for size in self.gpu.batch]
+        preprocess = self.gpu.spec.preprocess
+        return [(size, preprocess.height, preprocess.width, 3) for size in self.gpu.batch]
 
     def create_execution_context(self, config: Any = None) -> Context:
         self.gpu.rule((config is not None) == self.rtx, "a runtime configuration is TensorRT-RTX's")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.fake_runtime import VERSION
-from tests.tiny import tiny_spec
+from tests.tiny import SIDE, tiny_spec
 from trtpoets.core.spec import BatchRange, Engine, EngineCard, Flavour, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.engine import load_engine
@@ -19,13 +19,17 @@ from trtpoets.device.runners.fake import FakeRunner
 
 
 def paper_engine(
-    folder: Path, flavour: Flavour = Flavour.TENSORRT, batch: tuple[int, int, int] = (1, 4, 8), **changes: Any
+    folder: Path,
+    flavour: Flavour = Flavour.TENSORRT,
+    batch: tuple[int, int, int] = (1, 4, 8),
+    side: int = SIDE,
+    **changes: Any,
 ) -> Engine:
     """An engine file with a sealed card, for the fake GPU."""
     path = folder / "tiny" / f"fp16.{flavour.value}.engine"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"plan of a paper network")
-    spec = tiny_spec()
+    spec = tiny_spec(side)
     card = EngineCard(
         flavour=flavour,
         precision=Precision.FP16,

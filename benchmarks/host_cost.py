@@ -1,0 +1,122 @@
+"""What the host adds to one batch of one photo, beyond queueing it, copying it and waiting for it.
+
+    python benchmarks/host_cost.py
+
+An engine of paper runs on the tests' fake GPU, with everything that the fake does and checks taken out: what is left of
+`infer` is what the harness itself costs, around four calls that do nothing. The same four calls alone, in turn with it,
+are taken off. Of what remains, copying the photo into page-locked memory is shown apart. Needs no GPU; prints
+microseconds. The calls of the real pycuda and TensorRT, which do less in Python than the fake, are not in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.fake_gpu import FakeDriver
+from tests.fake_runtime import Context
+from tests.paper_engine import paper_engine
+from tests.tiny import tiny_spec
+from trtpoets.device.runners.trt import TensorRtRunner
+
+ROUNDS = 20
+CALLS = 500
+LIMIT = 30
+
+
+def nothing(*_: Any) -> None:
+    """A call that only returns."""
+
+
+def succeed(*_: Any) -> int:
+    """A driver call that only returns."""
+    return 0
+
+
+def silence(patch: pytest.MonkeyPatch) -> Any:
+    """Take the work out of the fake's calls; return its `pycuda.driver`."""
+    module = sys.modules["pycuda.driver"]
+    for name in ("memcpy_htod_async", "memcpy_dtoh_async"):
+        patch.setattr(module, name, nothing)
+    for name in ("push", "pop"):
+        patch.setattr(module.Context, name, nothing)
+    patch.setattr(module.Stream, "synchronize", nothing)
+    patch.setattr(FakeDriver, "cuGraphLaunch", succeed)
+    patch.setattr(Context, "execute_async_v3", lambda self, stream: True)
+    return module
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """The median of `CALLS` calls, in microseconds."""
+    times = []
+    for _ in range(CALLS):
+        begun = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - begun)
+    return statistics.median(times) / 1000
+
+
+def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
+    """Median microseconds of whole infers, of their four calls alone, and of the copy into page-locked memory."""
+    gpu = IdleGpu(tiny_spec(side))
+    photos = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        gpu.install(patch)
+        module = silence(patch)
+        with TensorRtRunner(paper_engine(folder, side=side), graphs=graphs) as runner:
+            for _ in range(3):
+                runner.infer(photos)
+            room: Any = runner._room
+            assert (room._graph is not None) == graphs
+            stream, driver = room.cuda._stream, room.cuda._driver
+            context, handle = room._session._context, ctypes.c_void_p(room._stream)
+            executable = room._graph._executable if graphs else None
+
+            def calls() -> None:
+                module.memcpy_htod_async(room._photos_address, room._sent, stream)
+                if graphs:
+                    driver.cuGraphLaunch(executable, handle)
+                else:
+                    context.execute_async_v3(room._stream)
+                module.memcpy_dtoh_async(room._received, room._scores_address, stream)
+                stream.synchronize()
+
+            def stage() -> None:
+                room._photos[:1] = photos
+
+            rounds = [(timed(lambda: runner.infer(photos)), timed(calls), timed(stage)) for _ in range(ROUNDS)]
+    infer, bare, copy = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return {"infer": infer, "calls": bare, "host": infer - bare, "of it copying": copy}
+
+
+def main() -> int:
+    """Print one line a case; 1 when the host costs more than `LIMIT`."""
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        print(
+            f"{'photo':>6}{'graph':>7}{'infer':>8}{'calls':>8}{'host':>8}{'of it copying':>15}   (µs, at most {LIMIT})"
+        )
+        for side in (16, 128, 224, 299):
+            for graphs in (True, False):
+                found = measure(side, graphs, Path(folder) / f"{side}")
+                worst = max(worst, found["host"])
+                numbers = (
+                    f"{found['infer']:8.1f}{found['calls']:8.1f}{found['host']:8.1f}{found['of it copying']:15.1f}"
+                )
+                print(f"{side:6}{'yes' if graphs else 'no':>7}{numbers}")
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
