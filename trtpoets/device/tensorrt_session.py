@@ -19,10 +19,21 @@ class TensorRtSession:
     """A deserialised engine and its execution context. `close` frees both, while the CUDA context is still current.
 
     TensorRT-RTX compiles kernels when it runs: `cache` is what `runtime_cache` gave for this engine before, and saves
-    that time. It also captures CUDA graphs by itself (`captures_itself`), unless `graphs` is false.
+    that time. It also captures CUDA graphs by itself (`captures_itself`), unless `graphs` is false. A `host_code`
+    engine, one that is version-compatible, brings a runtime of its own, which is run. `dla_core` is where the engine
+    runs; None for the GPU.
     """
 
-    def __init__(self, library: TensorRt, plan: bytes, cache: bytes | None = None, *, graphs: bool = True) -> None:
+    def __init__(
+        self,
+        library: TensorRt,
+        plan: bytes,
+        cache: bytes | None = None,
+        *,
+        graphs: bool = True,
+        host_code: bool = False,
+        dla_core: int | None = None,
+    ) -> None:
         self._messages = Messages()
         self._logger = new_logger(library, self._messages)
         self._library = library
@@ -33,12 +44,12 @@ class TensorRtSession:
         self._graphs = graphs
         self.captures_itself = False
         try:
-            self._load(plan, cache)
+            self._load(plan, cache, host_code, dla_core)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, plan: bytes, cache: bytes | None) -> None:
+    def _load(self, plan: bytes, cache: bytes | None, host_code: bool, dla_core: int | None) -> None:
         library = self._library
         try:
             self._runtime = library.module.Runtime(self._logger)
@@ -48,6 +59,10 @@ class TensorRtSession:
             raise RunFailed(
                 f"{library.title} can't run here: no usable CUDA driver ({self._reason()})", hint="check nvidia-smi"
             ) from error
+        if host_code:
+            self._runtime.engine_host_code_allowed = True
+        if dla_core is not None:
+            self._runtime.DLA_core = dla_core
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise RunFailed(

@@ -134,7 +134,14 @@ class _Room:
 
     def __enter__(self) -> _Room:
         with self.cuda.current():
-            self._session = TensorRtSession(self._library, self._plan, self._cache.read(), graphs=self._graphs)
+            self._session = TensorRtSession(
+                self._library,
+                self._plan,
+                self._cache.read(),
+                graphs=self._graphs,
+                host_code=self._card.version_compatible,
+                dla_core=self._card.dla_core,
+            )
             try:
                 self._allocate()
             except BaseException:
