@@ -98,6 +98,7 @@ def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
                 room._photos[:1] = photos
 
             rounds = [(timed(lambda: runner.infer(photos)), timed(calls), timed(stage)) for _ in range(ROUNDS)]
+            del stream  # before the session that it belongs to is left
     infer, bare, copy = (statistics.median(column) for column in zip(*rounds, strict=True))
     return {"infer": infer, "calls": bare, "host": infer - bare, "of it copying": copy}
 
