@@ -81,11 +81,11 @@ def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
                 runner.infer(photos)
             room: Any = runner._room
             assert (room._graph is not None) == graphs
-            stream, driver = room.cuda._stream, room.cuda._driver
-            handle = ctypes.c_void_p(room._stream)
+            driver, handle = room.cuda._driver, ctypes.c_void_p(room._stream)
             executable = room._graph._executable if graphs else None
 
             def calls() -> None:
+                stream = room.cuda._stream
                 module.memcpy_htod_async(room._photos_address, room._sent, stream)
                 if graphs:
                     driver.cuGraphLaunch(executable, handle)
@@ -98,7 +98,6 @@ def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
                 room._photos[:1] = photos
 
             rounds = [(timed(lambda: runner.infer(photos)), timed(calls), timed(stage)) for _ in range(ROUNDS)]
-            del stream  # before the session that it belongs to is left
     infer, bare, copy = (statistics.median(column) for column in zip(*rounds, strict=True))
     return {"infer": infer, "calls": bare, "host": infer - bare, "of it copying": copy}
 
