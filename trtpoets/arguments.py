@@ -101,6 +101,7 @@ Timeout = Annotated[float | None, typer.Option(help="Give up after so many secon
 Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
 Top = Annotated[int, typer.Option(min=1, help="How many labels a photo.")]
 OlderThan = Annotated[float, typer.Option(min=0, help="With --prune: only those unused for so many days.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete stores of bottlenecks.")]

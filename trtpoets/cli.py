@@ -308,16 +308,17 @@ def report(name: given.Name, engines: given.Engines = ENGINES, as_json: given.Js
 
 @app.command()
 def label(
-    name: given.Name,
+    model: Annotated[str, typer.Argument(help="The name of a run, or an engine file.")],
     photos: Annotated[list[Path], typer.Argument(help="Photo files.")],
     top: given.Top = 5,
+    trust: given.Trust = False,
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
     """Say what photos show, through the best runner here."""
     from trtpoets.pipeline.label import label as work
 
-    show_result("answers", work(name, photos, top=top, engines=engines), as_json)
+    show_result("answers", work(model, photos, top=top, trust=trust, engines=engines), as_json)
 
 
 @app.command()

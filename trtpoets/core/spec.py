@@ -248,7 +248,12 @@ class EngineCard:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serialised engine; its card lies beside it as `<path>.json`."""
+    """A serialised engine; its card lies beside it as `<path>.json`.
+
+    An engine that is not `vouched` for was built elsewhere, and is trusted by the user: its card was made up from what
+    the file tells, and does not know the batch sizes.
+    """
 
     path: Path
     card: EngineCard
+    vouched: bool = True

@@ -17,6 +17,9 @@ from trtpoets.core.spec import Flavour
 MAGIC = {b"vtrt": Flavour.RTX, b"ftrt": Flavour.TENSORRT}
 """How an engine begins."""
 
+SUFFIXES = (".engine", ".plan", ".trt")
+"""How files of engines are called."""
+
 _HEADER = 64
 _TARGETS = {1: "sm75", 2: "sm80", 4: "sm86", 8: "sm89", 16: "sm120", 32: "sm121"}
 _LATER = 64

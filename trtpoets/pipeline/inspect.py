@@ -13,7 +13,7 @@ from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.spec import EngineCard, ModelSpec
 from trtpoets.core.workspace import card_of, read_card, vouches_for
 from trtpoets.device.engine_card import card_from_details
-from trtpoets.device.plan_header import MAGIC, PlanHeader, read_plan_header
+from trtpoets.device.plan_header import MAGIC, SUFFIXES, PlanHeader, read_plan_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ def inspect(file: Path | str) -> Inspection:
 def _kind(path: Path, start: bytes) -> str:
     if not start:
         raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
-    if start[:4] in MAGIC or path.suffix in (".engine", ".plan", ".trt"):
+    if start[:4] in MAGIC or path.suffix in SUFFIXES:
         return "engine"
     if start.startswith(b"TRT-"):
         return "calibration-cache"

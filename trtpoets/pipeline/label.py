@@ -13,12 +13,14 @@ from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, R
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace
+from trtpoets.device.foreign_engine import engine_from_file
+from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.recommend import recommended_precision
 from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from trtpoets.core.spec import Classifier, Engine, OnnxModel
     from trtpoets.device.runners.base import Runner
@@ -35,20 +37,29 @@ class Answer:
 
 
 def label(
-    name: str, photos: Sequence[Path | str], *, top: int = 5, engines: Path | str = ENGINES
+    model: str, photos: Sequence[Path | str], *, top: int = 5, trust: bool = False, engines: Path | str = ENGINES
 ) -> tuple[Answer, ...]:
-    """Label photo files. The runner is the first that works here: engines, then ONNX, then TensorFlow.
+    """Label photo files through `model`: a name under `engines`, or an engine file.
 
-    Raises BadPhoto for a file that can't be decoded, before any answer is given.
+    The runner of a name is the first that works here: engines, then ONNX, then TensorFlow. An engine file that no card
+    vouches for is loaded only with `trust`: engines are executable code.
+
+    Raises BadPhoto for a file that can't be decoded, before any answer is given; for an engine file what
+    `engine_from_file` raises, and RunFailed where it can't run.
     """
     if not photos:
-        raise BadInput("no photo to label", hint=f"trtpoets label {name} PHOTO...")
-    space = Workspace(Path(engines), name)
-    spec = classifier_in(space).spec
+        raise BadInput("no photo to label", hint=f"trtpoets label {model} PHOTO...")
+    enter: Callable[[ExitStack], Runner]
+    if Path(model).suffix in SUFFIXES:
+        engine = engine_from_file(Path(model), trust=trust)
+        spec, enter = engine.card.spec, lambda stack: stack.enter_context(open_runner(engine))
+    else:
+        space = Workspace(Path(engines), model)
+        spec, enter = classifier_in(space).spec, lambda stack: _best_runner(space, stack)
     paths = [Path(photo) for photo in photos]
     batch = [photo_to_array(photo, spec.preprocess) for photo in paths]
     with ExitStack() as stack:
-        runner = _best_runner(space, stack)
+        runner = enter(stack)
         scores = np.concatenate([runner.infer(one[None]) for one in batch])
     return tuple(_answer(photo, runner.name, row, spec.labels, top) for photo, row in zip(paths, scores, strict=True))
 

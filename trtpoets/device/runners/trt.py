@@ -45,8 +45,7 @@ class TensorRtRunner:
     def __init__(self, engine: Engine, *, graphs: bool = True) -> None:
         self.name = f"{engine.card.flavour.value}-{engine.card.precision.value}"
         self.spec = engine.card.spec
-        self._path = engine.path
-        self._card = engine.card
+        self._engine = engine
         self._graphs = graphs
         self._lock = threading.Lock()
         self._room: _Room | None = None
@@ -57,12 +56,13 @@ class TensorRtRunner:
 
         Raises MissingDependency, MissingArtefact, BadArtefact, or RunFailed where the engine can't run.
         """
-        library = load_tensorrt(self._card.flavour)
-        plan = _read_plan(self._path, self._card)
+        path, card = self._engine.path, self._engine.card
+        library = load_tensorrt(card.flavour)
+        plan = _read_plan(path, card)
         with ExitStack() as stack:
             cuda = stack.enter_context(CudaSession())
-            check_fits(self._card, library, cuda.gpu(), self._path)
-            room = stack.enter_context(_Room(cuda, library, plan, self._card, self._path, self._graphs))
+            check_fits(card, library, cuda.gpu(), path)
+            room = stack.enter_context(_Room(cuda, library, plan, self._engine, self._graphs))
             self._stack = stack.pop_all()
         self._room = room
         return self
@@ -118,14 +118,12 @@ class TensorRtRunner:
 class _Room:
     """What an entered runner holds: the engine, memory for its largest batch, and the graph of the last size."""
 
-    def __init__(
-        self, cuda: CudaSession, library: TensorRt, plan: bytes, card: EngineCard, path: Path, graphs: bool
-    ) -> None:
+    def __init__(self, cuda: CudaSession, library: TensorRt, plan: bytes, engine: Engine, graphs: bool) -> None:
         self.cuda = cuda
         self._library = library
         self._plan = plan
-        self._card = card
-        self._cache = _RuntimeCache(path, library, cuda.gpu())
+        self._card, self._vouched = engine.card, engine.vouched
+        self._cache = _RuntimeCache(engine.path, library, cuda.gpu())
         self._graphs = graphs
         self._events: list[int] = []
         self._graph: Graph | None = None
@@ -153,7 +151,7 @@ class _Room:
     def _allocate(self) -> None:
         session, cuda = self._session, self.cuda
         batch, preprocess = session.batch, self._card.spec.preprocess
-        if batch != self._card.batch:
+        if self._vouched and batch != self._card.batch:
             raise BadArtefact(f"the engine takes {batch}, its card says {self._card.batch}", hint="build it again")
         self.smallest, self.largest = batch.minimum, batch.maximum
         self._photo_shape = (preprocess.height, preprocess.width, 3)
