@@ -64,7 +64,7 @@ def warn_of_lacking_classes(counts: Mapping[str, int], available: Mapping[str, i
 
 
 def refuse_unknown_operators(path: Path) -> None:
-    """Raise ConversionFailed that names what ONNX Runtime can't run: ranges are measured with it."""
+    """Raise ConversionFailed that names what ONNX Runtime can't run: narrower numbers are measured with it."""
     try:
         open_session(path)
     except BadArtefact as error:
@@ -72,8 +72,8 @@ def refuse_unknown_operators(path: Path) -> None:
         if not named:
             raise
         raise ConversionFailed(
-            f"ONNX Runtime can't run {', '.join(named)} of {path}, and INT8's ranges are measured with it",
-            hint="replace that operator; an engine in FP32 needs no ranges: trtpoets build NAME --precision fp32",
+            f"ONNX Runtime can't run {', '.join(named)} of {path}, and narrower precisions are measured with it",
+            hint="replace that operator; an engine in FP32 needs no measuring: trtpoets build NAME --precision fp32",
         ) from error
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.calibration_checks import refuse_unknown_operators
 from trtpoets.convert.fp16 import lacks_fp16, with_fp16
 from trtpoets.convert.graph import GraphView
 from trtpoets.convert.naming import finished
@@ -74,6 +75,7 @@ def fp16_from_onnx(
     if not photos:
         raise BadInput("there are no photos to check the range of FP16 on", hint="add photos to the training split")
     proto = check_onnx(model.path)
+    refuse_unknown_operators(model.path)
     view = GraphView(proto)
     paths = [photo.path for photo in photos[:_SCANNED]]
     total = len(paths) + min(len(paths), _COMPARED)
