@@ -20,6 +20,7 @@ from trtpoets.core.files import read_json
 from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import libcuda
+from trtpoets.device.build_child import memory_to_use
 from trtpoets.device.build_plan import machine_here, plan_from_onnx
 from trtpoets.device.capability import arithmetic_of, fastest, least_capability, opset_ceiling, why_not
 from trtpoets.device.engine import engine_from_onnx, engine_key, load_engine
@@ -342,6 +343,14 @@ def test_timings_that_tensorrt_refuses(child: Any, model: OnnxModel) -> None:
     assert messages.warnings == ["the timing cache does not fit this device and library: kernels are timed anew"] * 2
 
 
+def test_a_lean_runtime_that_is_not_installed(child: Any, model: OnnxModel) -> None:
+    child("refuse: Error Code 1: Internal Error (Unable to load library: libnvinfer_lean.so.10)")
+    with pytest.raises(BuildFailed) as caught:
+        engine_from_onnx(model, replace(TENSORRT, version_compatible=True), model.path.with_suffix(".engine"))
+    assert caught.value.message.endswith("engine: Unable to load library: libnvinfer_lean.so.10")
+    assert caught.value.hint.startswith("install TensorRT's lean runtime (libnvinfer-lean), or leave")
+
+
 def test_tensorrt_rtx_times_nothing(rtx: None, model: OnnxModel) -> None:
     engine_from_onnx(model, RTX, model.path.with_name("fp32.rtx.engine"))
     assert not list(model.path.parent.glob("*timing*"))
@@ -511,6 +520,22 @@ def test_the_child_takes_no_more_memory_than_is_free(
         engine_from_onnx(model, RTX, model.path.with_suffix(".engine"))
     assert "memory" in caught.value.message or "bad_alloc" in caught.value.message
     assert "free some memory" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "mib"), [("max", 0, 3000), ("2147483648", 1 << 30, 1024), ("1", 5, 0), (str(1 << 40), 0, 3000)]
+)
+def test_memory_to_use(tmp_path: Path, limit: str, used: int, mib: int) -> None:
+    """A container's limit, where there is one, counts too."""
+    meminfo = tmp_path / "proc" / "meminfo"
+    meminfo.parent.mkdir()
+    meminfo.write_text("MemTotal: 9999999 kB\nMemAvailable: 2048000 kB\nSwapFree: 1024000 kB\nHugePages_Free: 0\n")
+    assert memory_to_use(tmp_path) == 3000 << 20
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    assert memory_to_use(tmp_path) == mib << 20
 
 
 def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:

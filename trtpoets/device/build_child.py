@@ -205,7 +205,14 @@ def _line(task: str, answers: int, flavour: Flavour, **rest: Any) -> str:
     return json.dumps(order) + "\n"
 
 
-def memory_to_use() -> int:
-    """How many bytes of this machine's memory are free for a build, swap included."""
-    values = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
-    return (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10
+def memory_to_use(root: Path = Path("/")) -> int:
+    """How many bytes of this machine's memory are free for a build, swap included; in a container, of its share.
+
+    `root` is where the system's files are. 0 swap and no limit are common; memory that is only cached counts as free.
+    """
+    values = dict(re.findall(r"^(\w+):\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE))
+    free = (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10
+    limit, used = (root / "sys/fs/cgroup" / name for name in ("memory.max", "memory.current"))
+    if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
+        free = min(free, max(int(limit.read_text()) - int(used.read_text()), 0))
+    return free

@@ -19,7 +19,14 @@ from trtpoets.device.tensorrt_config import (
     weakly_typed,
 )
 from trtpoets.device.tensorrt_layers import inspect_engine
-from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger, plain
+from trtpoets.device.tensorrt_messages import (
+    NO_DRIVER,
+    Messages,
+    new_logger,
+    new_recorder,
+    parser_fix,
+    parser_sentence,
+)
 
 OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate", "resource temporarily unavailable")
 """How libraries say that there is no memory, for a thread's stack in the last case."""
@@ -60,6 +67,7 @@ def build_engine(
     builder = _new_builder(library, logger, messages)
     network = builder.create_network(_flag_bits(library, request))
     _parse(library, network, onnx, logger, messages)
+    builder.error_recorder = new_recorder(library, messages)
     _check_network(network, request)
     config = new_config(library, builder, request)
     timings = new_timing_cache(config, timing_cache, messages) if has_timing_cache(library) else None
@@ -114,6 +122,8 @@ def _hint(reason: str, request: BuildRequest) -> str:
         return f"give it more room: --workspace {4 * (request.workspace_bytes >> 20)}"
     if any(word in low for word in OUT_OF_MEMORY):
         return "free some memory, or build with a smaller --batch"
+    if request.version_compatible and "lean" in low:
+        return "install TensorRT's lean runtime (libnvinfer-lean), or leave --version-compatible out"
     if "turing" in low or "sm75" in low:
         return "leave sm75 out of --target, or build --precision fp16 for it"
     if "could not find any implementation" in low and request.precision is Precision.INT8:
@@ -130,20 +140,9 @@ def _parse(library: TensorRt, network: Any, onnx: bytes, logger: Any, messages: 
     parser = library.module.OnnxParser(network, logger)
     if parser.parse(onnx):
         return
-    found = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
-    raise BuildFailed(
-        f"{library.title} can't read the network: {found[0] if found else messages.sentence() or 'it gave no reason'}",
-        hint="export it again with the default operators: trtpoets export NAME --force",
-    )
-
-
-def _parser_error(error: Any) -> str:
-    text = plain(error.desc())
-    operator = error.node_operator() if hasattr(error, "node_operator") else ""
-    if not operator:
-        return text
-    name = error.node_name()
-    return f"node {name!r} ({operator}): {text}" if name else f"a {operator} node: {text}"
+    found = [parser_sentence(parser.get_error(index), onnx) for index in range(parser.num_errors)]
+    reason = found[0] if found else messages.sentence() or "it gave no reason"
+    raise BuildFailed(f"{library.title} can't read the network: {reason}", hint=parser_fix(reason))
 
 
 def _check_network(network: Any, request: BuildRequest) -> None:
