@@ -89,6 +89,9 @@ def namespace(
     class Monitor:
         pass
 
+    class Recorder:
+        pass
+
     class TimingCache:
         def __init__(self, content: bytes) -> None:
             self.content = content
@@ -208,6 +211,7 @@ def namespace(
         "LayerInformationFormat": SimpleNamespace(JSON="json"),
         "DeviceType": SimpleNamespace(DLA="DLA", GPU="GPU"),
         "ILogger": Logger,
+        "IErrorRecorder": Recorder,
         "Builder": Builder,
         "IBuilderConfig": Config,
         "OnnxParser": Parser,

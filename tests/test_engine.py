@@ -390,8 +390,8 @@ def test_tensorrt_takes_no_targets(child: Any, model: OnnxModel, out: Path) -> N
         ),
         (
             "refuse: [tactic.cpp::get::12] Error Code 2: OutOfMemory (Requested size was 99 bytes.)",
-            "Requested size was 99 bytes",
-            "report this",
+            "engine: out of memory: Requested size was 99 bytes",
+            "free some memory",
         ),
         ("refuse: Error Code 1: Cuda Runtime (out of memory)", "engine: out of memory", "free some memory"),
     ],

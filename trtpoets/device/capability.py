@@ -27,7 +27,7 @@ _SLOW_FP16 = ((5, 0), (5, 2), (6, 1))
 
 _WITHOUT_DP4A = ((6, 2),)
 
-_OPSETS = (((10, 13), 24), ((10, 9), 22), ((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
+_OPSETS = (((11, 5), 25), ((10, 13), 24), ((10, 9), 22), ((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
 """Since which TensorRT its parser reads which operator set: nothing in its interface tells."""
 
 _LEAST = (((10, 0), (7, 0)), ((8, 0), (5, 0)))

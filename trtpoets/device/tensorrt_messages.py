@@ -17,11 +17,17 @@ _NOISE = (
 
 
 class Messages:
-    """What TensorRT has logged: errors and warnings, without the noise that hides them."""
+    """What TensorRT has said: errors and warnings, without the noise that hides them."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self.recorders: list[Any] = []
+
+    def error(self, text: str) -> None:
+        """Keep an error, unless it is known noise."""
+        if not any(noise in text for noise in _NOISE):
+            self.errors.append(text)
 
     def sentence(self) -> str:
         """The first error in one sentence; empty when there was none."""
@@ -41,14 +47,59 @@ def new_logger(library: TensorRt, messages: Messages) -> Any:
 
         def log(self, severity: Any, text: str) -> None:
             """Keep errors and warnings."""
-            if any(noise in text for noise in _NOISE):
-                return
             if severity in errors:
-                messages.errors.append(text)
+                messages.error(text)
             elif severity == base.WARNING:
                 messages.warnings.append(text)
 
     return Logger()
+
+
+def new_recorder(library: TensorRt, messages: Messages) -> Any:
+    """A TensorRT error recorder that keeps errors in `messages`: objects that have one log no errors any more.
+
+    TensorRT holds no reference of its own, so `messages` does: keep it until everything is freed that has the recorder
+    or was made by what has it. Give a recorder to a builder only once its network is parsed: TensorRT-RTX 1.7 crashes
+    when it frees a network that a parser filled while the builder had one.
+    """
+    base = library.module.IErrorRecorder
+
+    class Recorder(base):  # type: ignore[misc, valid-type]
+        """Called by TensorRT from its own threads."""
+
+        def __init__(self) -> None:
+            base.__init__(self)
+            self._found: list[tuple[Any, str]] = []
+
+        def report_error(self, code: Any, text: str) -> bool:
+            """Keep an error; the work that met it need not stop for the recorder's sake."""
+            self._found.append((code, text))
+            messages.error(text)
+            return True
+
+        def num_errors(self) -> int:
+            """How many there are since `clear`."""
+            return len(self._found)
+
+        def get_error_code(self, index: int) -> Any:
+            """An error's ErrorCodeTRT."""
+            return self._found[index][0]
+
+        def get_error_desc(self, index: int) -> str:
+            """An error's text."""
+            return self._found[index][1]
+
+        def has_overflowed(self) -> bool:
+            """Whether errors were dropped for want of room: never."""
+            return False
+
+        def clear(self) -> None:
+            """Forget the errors; `messages` keeps them."""
+            self._found.clear()
+
+    recorder = Recorder()
+    messages.recorders.append(recorder)
+    return recorder
 
 
 _ENVELOPE = re.compile(r"Error Code \d+: (?P<kind>[^(]*)\((?P<text>.*)\)\s*$", re.DOTALL)
@@ -60,10 +111,49 @@ def plain(text: str) -> str:
     """A message of TensorRT without its source positions and wrapping: one line.
 
     Example: "IBuilder::build: Error Code 1: Myelin ([pass.cpp:337: check] Cannot compile 'fc'. In f at /a/b.cpp:20)"
-    becomes "Cannot compile 'fc'".
+    becomes "Cannot compile 'fc'". That memory ran out is said in the wrapping alone, and stays.
     """
     found = _ENVELOPE.search(text)
     if found:
         text = _PLACE.sub("", found.group("text"))
+        if "outofmemory" in found.group("kind").replace(" ", "").lower():
+            text = f"out of memory: {text}"
     text = _BRACKET.sub("", text)
     return " ".join(text.split()).strip(" .;")
+
+
+def parser_sentence(error: Any, content: bytes) -> str:
+    """A ParserError on the ONNX file `content` in one sentence, with the node and the operator at fault.
+
+    TensorRT 8 tells the node's number only, so the file is asked for the rest.
+    """
+    text = plain(error.desc())
+    if hasattr(error, "node_operator"):
+        name, operator = error.node_name(), error.node_operator()
+    else:
+        name, operator = _node_of(content, error.node())
+    if not operator:
+        return text
+    return f"node {name!r} ({operator}): {text}" if name else f"a {operator} node: {text}"
+
+
+_FIXES = (
+    (("plugin", "importer", "unsupported"), "this TensorRT lacks the operator; {again}"),
+    (("opset",), "write an older operator set: trtpoets export NAME --opset 17 --force"),
+    (("symmetric", "zero point", "zero-point", "scale coefficients"), "quantise again: trtpoets quantize NAME --force"),
+)
+
+
+def parser_fix(sentence: str) -> str:
+    """The next command after a parser's error."""
+    again = "export it again with the default operators: trtpoets export NAME --force"
+    low = sentence.lower()
+    return next((fix for words, fix in _FIXES if any(word in low for word in words)), "{again}").format(again=again)
+
+
+def _node_of(content: bytes, index: int) -> tuple[str, str]:
+    """Name and operator of a node of an ONNX file by its number; empty where there is no such node."""
+    import onnx  # the file was checked with it before any parser saw it
+
+    nodes = onnx.load_from_string(content).graph.node
+    return (nodes[index].name, nodes[index].op_type) if 0 <= index < len(nodes) else ("", "")
