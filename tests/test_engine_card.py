@@ -1,0 +1,235 @@
+"""What an engine's card says is checked before the engine is loaded; what no card vouches for needs trust."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trtpoets
+from tests.fake_gpu import FakeGpu
+from tests.paper_engine import expected_scores, paper_engine
+from tests.photos import make_photo
+from tests.tiny import tiny_photos, tiny_spec
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
+from trtpoets.core.spec import Engine, Flavour
+from trtpoets.core.workspace import card_of, seal_card
+from trtpoets.device.engine import load_engine
+from trtpoets.device.engine_card import check_fits, runs_on
+from trtpoets.device.foreign_engine import engine_from_file
+from trtpoets.device.libcuda import Gpu
+from trtpoets.device.runners import open_runner
+from trtpoets.device.tensorrt_api import TensorRt
+
+
+def fits(engine: Engine, gpu: Gpu, version: str = "10.3.0", flavour: Flavour = Flavour.TENSORRT) -> None:
+    check_fits(engine.card, TensorRt(flavour, None, version), gpu, engine.path)
+
+
+PAPER = Gpu("Paper GPU", (8, 6), 8 << 30)
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "same_only", "compatible"),
+    [
+        ("10.3.0", "10.3.0", True, True),
+        ("10.3.0", "10.3.0.26", True, True),  # a header has four numbers, some libraries tell three
+        ("10.3.0.26", "10.3.0", True, True),
+        ("10.3.0.26", "10.3.0.30", False, True),
+        ("10.3.0", "10.13.3", False, True),
+        ("10.13.3", "10.3.0", False, False),
+        ("8.6.1", "10.3.0", False, True),
+        ("8.5.2", "8.6.1", False, False),
+        ("8.5.2", "10.3.0", False, False),
+        ("8.6.1", "8.6.2", False, True),
+        ("10.16.2", "11.0.0", False, True),
+        ("11.0.0", "11.4.1", False, True),
+        ("11.0.0", "10.16.2", False, False),
+        ("8.6.1", "11.0.0", False, False),
+        ("11.4.1", "12.0.0", False, False),
+        ("10", "10", False, False),
+        ("", "10.3.0", False, False),
+    ],
+)
+def test_which_versions_run_an_engine(tmp_path: Path, built: str, here: str, same_only: bool, compatible: bool) -> None:
+    card = replace(paper_engine(tmp_path).card, tensorrt_version=built)
+    assert runs_on(card, here) is same_only
+    assert runs_on(replace(card, version_compatible=True), here) is compatible
+    assert runs_on(replace(card, flavour=Flavour.RTX, version_compatible=True), here) is same_only
+
+
+def test_the_flavour_counts(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.3\.0, and TensorRT-RTX 10\.3\.0 is here"):
+        fits(paper_engine(tmp_path), PAPER, flavour=Flavour.RTX)
+
+
+@pytest.mark.parametrize(
+    ("targets", "capability", "good"),
+    [
+        (("sm86",), (8, 6), True),
+        (("sm86",), (8, 9), False),
+        (("sm80+",), (12, 0), True),
+        (("sm80+",), (7, 5), False),
+        (("sm110",), (11, 0), True),
+        (("sm101",), (11, 0), True),  # Thor, before and after CUDA 13 renamed it
+        (("sm110",), (10, 1), True),
+        (("sm100",), (10, 1), False),
+    ],
+)
+def test_which_gpus_run_an_engine(
+    tmp_path: Path, targets: tuple[str, ...], capability: tuple[int, int], good: bool
+) -> None:
+    engine, gpu = paper_engine(tmp_path, targets=targets), replace(PAPER, compute_capability=capability)
+    if good:
+        fits(engine, gpu)
+        return
+    with pytest.raises(RunFailed) as caught:
+        fits(engine, gpu)
+    assert f"was built for {targets[0]}, and this Paper GPU is {gpu.target}" in caught.value.message
+    assert caught.value.hint == "build it again on this machine: trtpoets build tiny --force"
+
+
+def test_another_model_of_the_same_capability_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = paper_engine(tmp_path)
+    fits(engine, PAPER)
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        fits(engine, replace(PAPER, name="Cardboard GPU"))
+    assert "was tuned for Paper GPU, and this is Cardboard GPU" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("targets", ["smxx+"]),
+        ("targets", [86]),
+        ("targets", 5),
+        ("tensorrt_version", 10),
+        ("platform", None),
+        ("engine_sha256", 1),
+        ("batch", [1, 2, 3]),
+        ("spec", "x"),
+        ("nonsense", 1),
+    ],
+)
+def test_a_sealed_card_of_nonsense(tmp_path: Path, field: str, value: Any) -> None:
+    engine = paper_engine(tmp_path)
+    details = {**asdict(engine.card), field: value}
+    seal_card(card_of(engine.path), key="k", files=[engine.path], details=details)
+    with pytest.raises(BadArtefact, match="is a card of another version of trtpoets"):
+        load_engine(engine.path)
+
+
+@pytest.mark.parametrize("version_compatible", [False, True])
+def test_only_version_compatible_engines_may_bring_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version_compatible: bool
+) -> None:
+    FakeGpu(tiny_spec()).install(monkeypatch)
+    allowed = record_runtime(monkeypatch)
+    with open_runner(paper_engine(tmp_path, version_compatible=version_compatible)):
+        assert allowed == [(version_compatible, None)]
+
+
+def test_the_core_of_a_dla_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeGpu(tiny_spec()).install(monkeypatch)
+    allowed = record_runtime(monkeypatch)
+    with open_runner(paper_engine(tmp_path, dla_core=1)):
+        assert allowed == [(False, 1)]
+
+
+def record_runtime(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int | None]]:
+    """What the runtime was told when it came to load an engine."""
+    runtime = sys.modules["tensorrt"].Runtime
+    load = runtime.deserialize_cuda_engine
+    told: list[tuple[bool, int | None]] = []
+
+    def loading(self: Any, plan: bytes) -> Any:
+        told.append((getattr(self, "engine_host_code_allowed", False), getattr(self, "DLA_core", None)))
+        return load(self, b"plan of a paper network")
+
+    monkeypatch.setattr(runtime, "deserialize_cuda_engine", loading)
+    return told
+
+
+# Engines of others
+
+
+def foreign(folder: Path, name: str = "fp16.mine.plan", version: tuple[int, ...] = (10, 3, 0, 26)) -> Path:
+    """A plan of TensorRT as its header tells, with nothing in it, and the model.json that it needs."""
+    path = folder / name
+    path.write_bytes(struct.pack("<4sIQQ4B", b"ftrt", 0, 0, 0, *version).ljust(200, b"\0"))
+    (folder / "model.json").write_text(tiny_spec().to_json())
+    return path
+
+
+def a_photo(folder: Path) -> Path:
+    make_photo(0, 0).save(folder / "a.png")
+    return folder / "a.png"
+
+
+def test_an_engine_without_a_card_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch)
+    path = foreign(tmp_path)
+    photo = a_photo(tmp_path)
+    with pytest.raises(BadArtefact) as caught:
+        trtpoets.label(str(path), [photo])
+    assert caught.value.message == (
+        f"engines are executable code, and no card vouches for {path}: {card_of(path)} is not there"
+    )
+    assert caught.value.hint == (f"see what it is: trtpoets inspect {path}; if you know who built it, add --trust")
+    assert "new engine" not in gpu.journal
+
+
+def test_a_trusted_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeGpu(tiny_spec()).install(monkeypatch)
+    record_runtime(monkeypatch)
+    path = foreign(tmp_path)
+    engine = engine_from_file(path, trust=True)
+    assert (engine.vouched, engine.card.tensorrt_version, engine.card.targets) == (False, "10.3.0.26", ("sm86",))
+    photos = tiny_photos(3)
+    with open_runner(engine) as runner:
+        assert runner.name == "tensorrt-fp16"
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+    photo = a_photo(tmp_path)
+    (answer,) = trtpoets.label(str(path), [photo], trust=True)
+    assert set(answer.labels) == {"ant", "bee", "cow"}
+
+
+def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch)
+    engine = engine_from_file(foreign(tmp_path, version=(10, 7, 0, 23)), trust=True)
+    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, and TensorRT 10\.3\.0 is here"):
+        open_runner(engine).__enter__()
+    assert "new engine" not in gpu.journal
+
+
+def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
+    engine = paper_engine(tmp_path)
+    assert engine_from_file(engine.path) == engine and engine.vouched
+    engine.path.write_bytes(b"something else")
+    with pytest.raises(BadArtefact, match=r"is not the engine that its card vouches for: .* changed or damaged"):
+        engine_from_file(engine.path)
+
+
+def test_what_a_trusted_engine_must_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeGpu(tiny_spec()).install(monkeypatch)
+    with pytest.raises(MissingArtefact, match="is not there"):
+        engine_from_file(tmp_path / "none.plan", trust=True)
+    with pytest.raises(BadInput, match="does not begin with its precision") as named:
+        engine_from_file(foreign(tmp_path, "mine.plan"), trust=True)
+    assert named.value.hint == "rename it, for example: fp16.mine.plan"
+    path = foreign(tmp_path)
+    (tmp_path / "model.json").unlink()
+    with pytest.raises(MissingArtefact, match="does not say what its scores mean"):
+        engine_from_file(path, trust=True)
+    path.write_bytes(b"ptrt of 8.5, perhaps")
+    with pytest.raises(BadArtefact, match=r"is not an engine of TensorRT 8\.6 or later"):
+        engine_from_file(path, trust=True)
