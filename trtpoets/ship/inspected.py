@@ -20,9 +20,9 @@ _CAPTION = {"engine": "an engine", "onnx": "an ONNX file", "card": "a card", "mo
 
 def inspection_parts(found: Any) -> list[Part]:
     """The tables of an Inspection."""
-    title = f"{shown(found.path)}: {_CAPTION.get(found.kind, 'a calibration cache')}, {found.bytes:,} bytes"
     rows, *more = _PARTS[found.kind](found.facts)
-    return [(title, ["", ""], [*rows[2], ("sha256", found.sha256)]), *more]
+    what = f"{_CAPTION.get(found.kind, 'a calibration cache')}, {found.bytes:,} bytes"
+    return [("", ["", ""], [("file", shown(found.path)), ("is", what), *rows[2], ("sha256", found.sha256)]), *more]
 
 
 def _engine(facts: Any) -> list[Part]:
@@ -42,10 +42,16 @@ def _engine(facts: Any) -> list[Part]:
             ("for", f"{targets(list(card.targets)) or 'an unknown GPU'}, {card.platform}"),
             ("batch", f"{batch.minimum} to {batch.maximum}, tuned for {batch.optimum}"),
             ("built", f"in {seconds(card.build_seconds)}{on}"),
+            *([("layers", _layers(card.layers))] if card.layers else []),
             ("made from ONNX", card.onnx_sha256),
             ("photos", f"{_photos(card.spec)}, rule {card.preprocess_hash[:12]}"),
         ]
     return [("", [], rows)]
+
+
+def _layers(report: Any) -> str:
+    told = ", ".join(f"{count} {name} ({percent(report.shares[name])})" for name, count in report.counts.items())
+    return told or f"not told: {report.why_not}"
 
 
 def _onnx(facts: Any) -> list[Part]:
