@@ -19,6 +19,7 @@ from trtpoets.convert.calibration import (
     calibration_photos,
     ranges_from_photos,
 )
+from trtpoets.convert.calibration_checks import Witness
 from trtpoets.convert.observe import histograms
 from trtpoets.convert.thresholds import BINS, entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, ConversionFailed
@@ -79,6 +80,47 @@ def test_too_few_photos_are_used_with_a_warning(caplog: pytest.LogCaptureFixture
     assert len(calibration_photos(made_up({"a": 5}), CalibrationConfig(photos=8))) == 5
     assert "calibrating with 5 photos" in caplog.text
     assert "3 more photos would do" in caplog.text
+
+
+def test_classes_that_calibration_does_not_see_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    calibration_photos(made_up({"a": 9, "b": 5, "c": 5}), CalibrationConfig(photos=3))
+    assert caplog.text == ""
+    calibration_photos(made_up({"a": 9, "b": 5, "c": 5}), CalibrationConfig(photos=2))
+    assert "calibrating with 2 photos of 3 classes: 'c' has none, for one; with --photos 3 each has one" in caplog.text
+    caplog.clear()
+    calibration_photos(made_up({"a": 9}) + made_up({"b": 5}, Split.TEST), CalibrationConfig(photos=4))
+    assert "all calibration photos are of one class, 'a': ranges may be too narrow for any other" in caplog.text
+
+
+def noise(levels: float, count: int, seed: int = 0) -> np.ndarray:
+    """Grey photos uint8 (count, 32, 32, 3) whose pixels deviate from their mean by about so many levels."""
+    pixels = np.random.default_rng(seed).normal(128, levels, (count, 32, 32, 3))
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def witnessed(*batches: np.ndarray, answers: int = 2) -> None:
+    witness = Witness(("a", "b", "c"))
+    for batch in batches:
+        witness.see(batch, np.eye(3, dtype=np.float32)[np.arange(len(batch)) % answers])
+    witness.conclude(3)
+
+
+def test_one_colour_is_told_from_little_contrast(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(BadInput, match=r"the calibration photos \(5\) are all the same plain colour, #808080"):
+        witnessed(noise(0.5, 3), noise(0.5, 2))
+    witnessed(noise(1.5, 8))
+    assert "8 of 8 calibration photos are one plain colour each" in caplog.text
+    caplog.clear()
+    witnessed(noise(0.5, 4), noise(3.0, 4))
+    witnessed(noise(3.0, 8))
+    assert caplog.text == "", "half of them show something"
+
+
+def test_one_answer_to_all_photos_says_something_when_they_are_many(caplog: pytest.LogCaptureFixture) -> None:
+    witnessed(noise(20, 15), answers=1)
+    assert caplog.text == ""
+    witnessed(noise(20, 15), noise(20, 1), answers=1)
+    assert "the network answers 'a' to all 16 calibration photos, of 3 classes" in caplog.text
 
 
 def test_a_photo_that_is_also_in_the_test_split_is_refused() -> None:

@@ -21,9 +21,12 @@ from trtpoets.core.spec import Photo
 
 _log = logging.getLogger(__name__)
 
+PLAIN = 1.0
+"""All photos together are one colour when their pixels lie nearer to the mean, in levels of 255 (standard deviation):
+there is nothing in them but what JPEG adds."""
+
 FLAT = 2.0
-"""Pixels that lie nearer to their mean, in levels of 255 (standard deviation), are one colour: JPEG alone moves some by
-a level."""
+"""The same for one photo. Dark or foggy ones may come near, so it is only said."""
 
 _MOST_FLAT = 0.5
 """When more than this share of the photos is one colour each, that is said."""
@@ -100,7 +103,7 @@ class Witness:
         seen = np.concatenate(self.sums)
         count = len(seen)
         mean, square = seen.mean(axis=0)
-        if _deviation(mean, square) < FLAT:
+        if _deviation(mean, square) < PLAIN:
             colour = "#" + "".join(f"{round(value):02x}" for value in mean)
             raise BadInput(
                 f"the calibration photos ({count}) are all the same plain colour, {colour}: ranges from them would fit "
