@@ -8,6 +8,7 @@ Ends with code 0 and nothing on stderr when everything went as it should and not
 from __future__ import annotations
 
 import ctypes
+import json
 import sys
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from tests.fake_runtime import fake_tensorrt
 from tests.paper_engine import expected_scores, paper_engine
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
+from trtpoets.core.spec import Flavour, OnnxModel, Precision
 from trtpoets.device import libcuda
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.runners.trt import TensorRtRunner
@@ -186,10 +188,32 @@ def engines() -> None:
     assert gpu.broken == []
 
 
+def the_gpu_script() -> None:
+    """Every line of `benchmarks/gpu.py` that a first run on a GPU needs, but for building."""
+    from benchmarks import gpu as script
+
+    spec = tiny_spec()
+    gpu = DriverGpu()
+    gpu.batch = (1, 8, 16)
+    sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
+    model = OnnxModel(Path("none.onnx"), Precision.FP16, spec)
+    script.INFERS, script.CYCLES, script.WARM_SECONDS = 50, 10, 0.01
+    script.engine_from_onnx = lambda model, config, out: paper_engine(out.parent, batch=(1, 8, 16))
+    script.reference = lambda model, photos: expected_scores(photos)
+    with tempfile.TemporaryDirectory() as folder:
+        found = script.measure(model, Flavour.TENSORRT, Path(folder))
+    known = {"flavour": "tensorrt", "network": "tiny", "precision": "fp16"}
+    assert "Paper GPU" in found["gpu"] and len(script.line({**known, **json.loads(json.dumps(found))})) > 100
+    assert found["worst_difference"] < 1e-6 and found["same_answers"] == 1
+    assert found["infers_leak_bytes"] == found["cycles_leak_bytes"] == 0
+    assert found["with_graph"]["graph"] is True and found["without_graph"]["graph"] is False
+    assert found["with_graph"]["device_p50"] == 0.75
+
+
 SCENARIOS = [
     the_gpu_describes_itself,
     *(copies_and_graphs, sessions_come_and_go, sessions_overlap, someone_else_holds_the_context, other_threads),
-    *(errors, engines),
+    *(errors, engines, the_gpu_script),
 ]
 
 
