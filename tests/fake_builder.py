@@ -212,6 +212,7 @@ def namespace(
         "DeviceType": SimpleNamespace(DLA="DLA", GPU="GPU"),
         "ILogger": Logger,
         "IErrorRecorder": Recorder,
+        "IExecutionContext": SimpleNamespace(set_tensor_address=None),
         "Builder": Builder,
         "IBuilderConfig": Config,
         "OnnxParser": Parser,

@@ -186,7 +186,7 @@ def fake_tensorrt(gpu: FakeGpu, name: str, *, rtx: bool) -> Any:
 
     module: Any = ModuleType(name)
     module.__version__ = VERSION
-    module.ILogger, module.Runtime = Logger, Runtime
+    module.ILogger, module.Runtime, module.IExecutionContext = Logger, Runtime, Context
     module.NetworkDefinitionCreationFlag = SimpleNamespace(__members__={"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1})
     if rtx:
         module.IRuntimeCache = object

@@ -1,139 +1,32 @@
-"""The adapter's words exist in every version of the real bindings, and what libraries say is made readable."""
+"""What libraries say is made readable, and libraries that can't be used are refused with the reason."""
 
 from __future__ import annotations
 
-import ast
-import json
 import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.tiny import tiny_graph
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Flavour
-from trtpoets.device.tensorrt_api import PROBED, REQUIRED, TensorRt, load_tensorrt
-from trtpoets.device.tensorrt_messages import Messages, new_logger, plain
-
-ROOT = Path(__file__).parent.parent
-API = ROOT.parent / "shared" / "tensorrt_api"
-FILES = sorted(API.glob("api_*.json"))
-PARTS = ("api", "messages", "config", "build", "layers", "session")
-ADAPTER = [ROOT / "trtpoets" / "device" / f"tensorrt_{part}.py" for part in PARTS]
-
-OUR_WORDS = {
-    *("batch", "build_engine", "engine", "enqueue", "flavour", "logger", "message", "module", "precision", "reset"),
-    *("runtime", "step", "title", "version", "workspace"),
-}
-"""Names of ours that some class of TensorRT happens to have too."""
+from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt, numpy_type
+from trtpoets.device.tensorrt_messages import (
+    Messages,
+    new_logger,
+    new_recorder,
+    parser_fix,
+    parser_sentence,
+    plain,
+)
 
 TURING = (
     "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check_turing_op_compatibility] Cannot "
     "compile operation 'head' for Turing (SM75): FP32 GEMM is not supported. In compileGraph at "
     "/_src/optimizer/myelin/codeGenerator.cpp:2012)"
 )
-
-
-@cache
-def members(path: Path) -> dict[str, set[str]]:
-    """The members of every class of one version, by class."""
-    return {name: set(entry["members"]) for name, entry in json.loads(path.read_text()).items()}
-
-
-def version_of(path: Path) -> str:
-    return path.stem[len("api_") :]
-
-
-@cache
-def touched() -> frozenset[str]:
-    """Every attribute and every name in quotes that the adapter uses."""
-    found = set()
-    for path in ADAPTER:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute):
-                found.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                found.add(node.value)
-            elif isinstance(node, ast.FunctionDef):
-                found.add(node.name)
-    return frozenset(found)
-
-
-needs_api = pytest.mark.skipif(not FILES, reason="the members of the real bindings are in ../shared, which is not here")
-
-
-@needs_api
-@pytest.mark.parametrize("path", FILES, ids=version_of)
-def test_what_is_required_is_everywhere(path: Path) -> None:
-    known = members(path)
-    missing = [
-        f"{cls}.{name}" for cls, names in REQUIRED.items() for name in names if name not in known.get(cls, set())
-    ]
-    assert not missing
-
-
-@needs_api
-@pytest.mark.parametrize(("cls", "name"), [(cls, name) for cls, names in PROBED.items() for name in names])
-def test_what_is_probed_is_somewhere(cls: str, name: str) -> None:
-    assert any(name in members(path).get(cls, set()) for path in FILES), "no version has it: a slip of the pen"
-
-
-@needs_api
-def test_only_what_differs_is_probed() -> None:
-    """8.5, which has neither levels nor compatibility, is not among the bindings that can be had."""
-    everywhere = {
-        f"{cls}.{name}"
-        for cls, names in PROBED.items()
-        for name in names
-        if all(name in members(path).get(cls, set()) for path in FILES)
-    }
-    assert everywhere == {
-        "BuilderFlag.VERSION_COMPATIBLE",
-        "HardwareCompatibilityLevel.AMPERE_PLUS",
-        "IBuilderConfig.builder_optimization_level",
-        "IBuilderConfig.hardware_compatibility_level",
-        "Runtime.engine_host_code_allowed",
-    }
-
-
-@needs_api
-def test_the_lists_are_what_the_code_touches() -> None:
-    """Both ways: no name of TensorRT in the adapter that is not listed, nothing listed that is not used."""
-    listed = {name for table in (REQUIRED, PROBED) for names in table.values() for name in names}
-    of_tensorrt = {name for path in FILES for names in members(path).values() for name in names}
-    python = {name for kind in (str, dict, list, bytes, BaseException) for name in dir(kind)} | {"value", "start"}
-    unlisted = (touched() & of_tensorrt) - listed - python - OUR_WORDS
-    unlisted = {name for name in unlisted if not name.startswith("__")}
-    assert not unlisted
-    assert not listed - touched() - {"platform_has_fast_fp16", "platform_has_fast_int8"}  # put together from flags
-
-
-@needs_api
-def test_flag_names_make_the_probes() -> None:
-    """platform_has_fast_<flag> exists for each flag, in each version that has the flags."""
-    for path in FILES:
-        for flag in ("FP16", "INT8"):
-            if flag in members(path)["BuilderFlag"] and "STRONGLY_TYPED" not in members(path).get(
-                "NetworkDefinitionCreationFlag", set()
-            ):
-                assert f"platform_has_fast_{flag.lower()}" in members(path)["Builder"]
-
-
-@needs_api
-@pytest.mark.parametrize("path", FILES, ids=version_of)
-def test_probes_see_what_each_version_has(path: Path) -> None:
-    """The properties of `TensorRt` on a module with exactly that version's names."""
-    module = ModuleType("tensorrt")
-    for cls, names in members(path).items():
-        setattr(module, cls, SimpleNamespace(**dict.fromkeys(names), __members__=dict.fromkeys(names, 0)))
-    library = TensorRt(Flavour.TENSORRT, module, version_of(path))
-    is_eight, is_rtx = version_of(path).startswith("8."), "rtx" in version_of(path)
-    assert library.strongly_typed is not is_eight
-    assert library.has_monitor is not is_eight
-    assert library.has_optimization_level
-    assert set(library.targets) == ({"sm75", "sm80", "sm86", "sm89", "sm120", "sm121"} if is_rtx else set())
 
 
 @pytest.mark.parametrize(
@@ -145,6 +38,7 @@ def test_probes_see_what_each_version_has(path: Path) -> None:
             "photos: dynamic input lacks dimensions",
         ),
         ("10: Could not find any implementation\n for node {a}.", "10: Could not find any implementation for node {a}"),
+        ("[a.cpp::b::1] Error Code 2: OutOfMemory (9 bytes.)", "out of memory: 9 bytes"),
         ('creator && "Plugin not found"', 'creator && "Plugin not found"'),
         ("Invalid box [3, 4] (of 5)", "Invalid box [3, 4] (of 5)"),
         ("", ""),
@@ -203,3 +97,72 @@ def test_a_library_without_its_native_part(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     with pytest.raises(MissingDependency, match=r"does not load here: libnvinfer\.so\.10: cannot open"):
         load_tensorrt(Flavour.TENSORRT)
+
+
+def test_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JetPack 5.0.2's TensorRT 8.4 has contexts without tensors by name."""
+    old = SimpleNamespace(__version__="8.4.1", IExecutionContext=SimpleNamespace(execute_async_v2=None))
+    monkeypatch.setitem(sys.modules, "tensorrt", old)
+    with pytest.raises(MissingDependency) as caught:
+        load_tensorrt(Flavour.TENSORRT)
+    assert caught.value.message.startswith("TensorRT 8.4.1 is too old: ")
+    assert "JetPack 5.1 or later" in caught.value.hint
+
+
+def test_both_flavours_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    here = SimpleNamespace(__version__="10.3.0", IExecutionContext=SimpleNamespace(set_tensor_address=None))
+    monkeypatch.setitem(sys.modules, "tensorrt", here)
+    first, second = load_tensorrt(Flavour.TENSORRT), load_tensorrt(Flavour.RTX)
+    assert first.module is here and second.module is sys.modules["tensorrt_rtx"]
+    assert (first.title, load_tensorrt(Flavour.TENSORRT)) == ("TensorRT 10.3.0", first)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("DataType.UINT8", "uint8"), ("DataType.INT64", "int64"), ("DataType.HALF", "float16"), ("DataType.BF16", "bf16")],
+)
+def test_types_in_the_words_of_numpy(kind: str, name: str) -> None:
+    assert numpy_type(kind) == name
+
+
+def parser_error(node: int, desc: str, **more: str) -> Any:
+    told = {name: (lambda value=value: value) for name, value in more.items()}
+    return SimpleNamespace(desc=lambda: desc, node=lambda: node, **told)
+
+
+def test_parser_errors_name_the_node_in_every_era() -> None:
+    content = tiny_graph().SerializeToString()
+    new = parser_error(4, "no.", node_name="conv", node_operator="Conv")
+    assert parser_sentence(new, content) == parser_sentence(parser_error(4, "no."), content) == "node 'conv' (Conv): no"
+    assert parser_sentence(parser_error(0, "no"), content) == "a Cast node: no"
+    for number in (-1, 99):
+        assert parser_sentence(parser_error(number, "bad graph"), content) == "bad graph"
+    assert parser_sentence(parser_error(0, "no", node_name="", node_operator=""), content) == "no"
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ('creator && "Plugin not found"', "lacks the operator; export it again with the default operators"),
+        ("No importer registered for op: Frobnicate", "lacks the operator"),
+        ("ctx->getOpsetVersion() < 18 opset", "trtpoets export NAME --opset 17 --force"),
+        ("TRT only supports symmetric quantization", "trtpoets quantize NAME --force"),
+        ("Scale coefficients must all be positive", "trtpoets quantize NAME --force"),
+        ("something else", "export it again with the default operators: trtpoets export NAME --force"),
+    ],
+)
+def test_parser_errors_have_a_fix(said: str, fix: str) -> None:
+    assert fix in parser_fix(said) and "{" not in parser_fix(said)
+
+
+def test_the_real_recorder_is_heard() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    library, messages = load_tensorrt(Flavour.RTX), Messages()
+    logger = new_logger(library, messages)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    builder.error_recorder = new_recorder(library, messages)
+    assert builder.build_serialized_network(network, builder.create_builder_config()) is None
+    assert messages.sentence() == "Network must have at least one output"
+    assert len(messages.recorders[0]._found) >= 1, "the recorder heard it, not the logger"

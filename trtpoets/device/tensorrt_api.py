@@ -1,15 +1,16 @@
 """One adapter over TensorRT 8.5, 8.6, 10.x, 11.x and TensorRT-RTX: which library, and what it can do.
 
 What a library can do is probed, never read off its version; enum members are looked up by name, since their numbers
-differ between versions. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's,
-`tensorrt_messages.py` what libraries say.
+differ between versions. `tests/test_bindings.py` proves on the real Python bindings that every name that is used is
+there. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's, `tensorrt_messages.py` what
+libraries say.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs
@@ -17,73 +18,16 @@ from trtpoets.core.spec import Flavour
 
 _MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
 
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "Builder": (
-        "create_network",
-        "create_builder_config",
-        "create_optimization_profile",
-        "is_network_supported",
-        "build_serialized_network",
-        "num_DLA_cores",
-    ),
-    "IBuilderConfig": (
-        "set_memory_pool_limit",
-        "add_optimization_profile",
-        "set_flag",
-        "profiling_verbosity",
-        "create_timing_cache",
-        "set_timing_cache",
-        "default_device_type",
-        "DLA_core",
-    ),
-    "BuilderFlag": ("GPU_FALLBACK",),
-    "ITimingCache": ("serialize",),
-    "ProfilingVerbosity": ("DETAILED",),
-    "DeviceType": ("DLA",),
-    "INetworkDefinition": ("num_inputs", "num_outputs", "get_input", "get_output"),
-    "IOptimizationProfile": ("set_shape",),
-    "ITensor": ("name", "shape"),
-    "OnnxParser": ("parse", "num_errors", "get_error"),
-    "ParserError": ("desc",),
-    "MemoryPoolType": ("WORKSPACE",),
-    "DataType": ("UINT8", "FLOAT"),
-    "ILogger": ("log", "INTERNAL_ERROR", "ERROR", "WARNING"),
-    "Runtime": ("deserialize_cuda_engine", "DLA_core"),
-    "EngineInspector": ("get_engine_information",),
-    "LayerInformationFormat": ("JSON",),
-    "ICudaEngine": (
-        "create_engine_inspector",
-        "num_io_tensors",
-        "get_tensor_name",
-        "get_tensor_dtype",
-        "get_tensor_profile_shape",
-        "create_execution_context",
-    ),
-    "IExecutionContext": ("set_input_shape", "get_tensor_shape", "set_tensor_address", "execute_async_v3"),
+_NUMPY = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "UINT8": "uint8",
+    "BOOL": "bool",
 }
-"""What is used of every library, whatever its version."""
-
-PROBED: Mapping[str, tuple[str, ...]] = {
-    "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-    "BuilderFlag": ("FP16", "INT8", "VERSION_COMPATIBLE"),
-    "HardwareCompatibilityLevel": ("AMPERE_PLUS",),
-    "Builder": ("platform_has_fast_fp16", "platform_has_fast_int8"),
-    "IBuilderConfig": (
-        "builder_optimization_level",
-        "hardware_compatibility_level",
-        "progress_monitor",
-        "num_compute_capabilities",
-        "set_compute_capability",
-    ),
-    "Runtime": ("engine_host_code_allowed",),
-    "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
-    "ParserError": ("node_name", "node_operator"),
-    "ICudaEngine": ("create_runtime_config",),
-    "IRuntimeConfig": ("cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache"),
-    "IRuntimeCache": ("serialize", "deserialize"),
-    "CudaGraphStrategy": ("WHOLE_GRAPH_CAPTURE",),
-}
-"""What is used only of libraries that have it."""
+"""TensorRT's data types in numpy's words: its own table breaks with numpy 1.24 up to 8.5.2, and lacks INT64 in 8.6."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +67,7 @@ class TensorRt:
 
 
 def load_tensorrt(flavour: Flavour) -> TensorRt:
-    """Import a TensorRT library. Raises MissingDependency with its reason and how to install it."""
+    """Import a TensorRT library. Raises MissingDependency with its reason, where it is not there or is too old."""
     name = _MODULES[flavour]
     try:
         with needs(flavour.value, reason=f"building or running {flavour.value} engines"):
@@ -133,4 +77,16 @@ def load_tensorrt(flavour: Flavour) -> TensorRt:
             f"building or running {flavour.value} engines needs {name}, and it does not load here: {error}",
             hint=f"pip install 'trtpoets[{flavour.value}]'",
         ) from error
-    return TensorRt(flavour, module, str(module.__version__))
+    library = TensorRt(flavour, module, str(module.__version__))
+    if not hasattr(getattr(module, "IExecutionContext", None), "set_tensor_address"):
+        raise MissingDependency(
+            f"{library.title} is too old: it can't be told by name where tensors lie, as 8.5 and later can",
+            hint="install TensorRT 8.5 or later; on a Jetson that is JetPack 5.1 or later",
+        )
+    return library
+
+
+def numpy_type(kind: Any) -> str:
+    """A TensorRT DataType as numpy calls it: "uint8" of UINT8, "int64" of INT64; types that numpy lacks as "bf16"."""
+    name = str(kind).rpartition(".")[2]
+    return _NUMPY.get(name, name.lower())

@@ -7,12 +7,12 @@ from typing import Any
 
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
-from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.tensorrt_api import TensorRt, numpy_type
 from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {INPUT_NAME: "UINT8", OUTPUT_NAME: "FLOAT"}
+_DTYPES = {INPUT_NAME: "uint8", OUTPUT_NAME: "float32"}
 
 
 class TensorRtSession:
@@ -132,7 +132,7 @@ class TensorRtSession:
     def _check_tensors(self) -> None:
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        found = {name: str(engine.get_tensor_dtype(name)).rpartition(".")[2] for name in names}
+        found = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
         if found != _DTYPES:
             raise BadArtefact(f"the engine has the tensors {found}, not {_DTYPES}", hint="build it again")
 
