@@ -108,6 +108,25 @@ def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "tensorrt" in found.tensorrt.problem and "pycuda" in found.pycuda.problem
 
 
+@pytest.mark.parametrize(
+    ("answer", "gpus"),
+    [("print('hello'); n = 2", 2), ("n = 0", 0), ("raise ImportError('libcudart')", None), ("n = 'many'", None)],
+)
+def test_tensorflow_is_asked_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gpus: int | None
+) -> None:
+    module = f"""
+from types import SimpleNamespace
+{answer}
+config = SimpleNamespace(list_physical_devices=lambda kind: range(n) if kind == "GPU" else None)
+"""
+    write(tmp_path, {"tensorflow.py": module})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    FakeGpu(tiny_spec()).install(monkeypatch)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.21.0")
+    assert software_here().tensorflow_gpus == gpus
+
+
 # Jetsons
 
 
@@ -183,7 +202,8 @@ def test_a_venv_without_the_systems_packages(tmp_path: Path) -> None:
     blind = system(root, "3.10.12", sees_system=False)
     found = checked(diagnose(blind, with_gpu((8, 7), "", "12.6")))
     line = "sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' /home/me/.venv/pyvenv.cfg"
-    assert (found["TensorRT"].state, found["TensorRT"].found) == (State.MISSING, "not installed")
+    assert found["TensorRT"].state is State.MISSING
+    assert found["TensorRT"].found == "/usr/lib/python3.10/dist-packages/tensorrt is not seen by this Python"
     assert found["TensorRT"].hint == found["build TensorRT engines"].hint == found["run engines"].hint == line
 
     config = write(tmp_path, {"pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n"}) / "pyvenv.cfg"
@@ -376,6 +396,7 @@ def test_a_server_without_tensorrt(
         ({"tensorflow": "2.21.0"}, "TensorFlow", "does not see the GPU", "pip install 'tensorflow[and-cuda]'"),
         ({"tensorflow": "2.21.0", "tensorflow-cpu": "2.21.0"}, "TensorFlow", "overwrite each other", "pip uninstall"),
         ({"onnxruntime": "1", "onnxruntime-gpu": "1"}, "ONNX Runtime", "overwrite each other", "pip uninstall -y onnx"),
+        ({"onnxruntime": "1.24.0"}, "ONNX Runtime", "does not import", "pip install --force-reinstall onnxruntime"),
         ({}, "tf2onnx", "not installed", "pip install 'trtpoets[train]'"),
     ],
 )

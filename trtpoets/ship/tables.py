@@ -269,9 +269,12 @@ def _doctor(diagnosis: Any) -> list[Any]:
         table(["", "", "found"], [(each.what, each.state.value, each.found) for each in findings], title)
         for title, findings in (("", diagnosis.parts), ("What works here", diagnosis.works))
     ]
-    hints = {each.hint: each.what for each in reversed((*diagnosis.parts, *diagnosis.works)) if each.hint}
+    hints: dict[str, str] = {}
+    for each in (*diagnosis.parts, *diagnosis.works):
+        if each.hint:
+            hints.setdefault(each.hint, each.what)
     # As Text they are not broken into lines: commands are there to be copied.
-    lines = [Text(shown(f"  {what}: {hint}")) for hint, what in reversed(hints.items())]
+    lines = [Text(shown(f"  {what}: {hint}")) for hint, what in hints.items()]
     return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
 
 

@@ -17,6 +17,8 @@ _TRAINING: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 """What training needs: its name, the packages that bring it, what it is for."""
 
+_NOT_INSTALLED = "not installed"
+
 
 def parts_of(system: System, software: Software) -> tuple[Finding, ...]:
     """What the machine has, in the order in which one thing needs the other."""
@@ -92,7 +94,10 @@ def _tensorrt(system: System, software: Software) -> Finding:
     if not library.version:
         if not software.gpus and not system.jetson:
             return Finding("TensorRT", State.IDLE, "of no use without an NVIDIA GPU", serves)
-        return Finding("TensorRT", State.MISSING, _why(library.problem), serves, remedies.tensorrt(system, software))
+        found = _why(library.problem)
+        if found == _NOT_INSTALLED and system.system_tensorrt:
+            found = f"{system.system_tensorrt} is not seen by this Python"
+        return Finding("TensorRT", State.MISSING, found, serves, remedies.tensorrt(system, software))
     if not remedies.usable_tensorrt(software):
         found = f"{library.version}, and trtpoets needs 8.5 or later"
         return Finding("TensorRT", State.MISSING, found, serves, remedies.old_jetpack(system.jetson))
@@ -106,7 +111,7 @@ def _tensorrt(system: System, software: Software) -> Finding:
 
 def _why(problem: str) -> str:
     """A reason for the table: an import error in few words."""
-    return "not installed" if problem.startswith("No module named") else problem
+    return _NOT_INSTALLED if problem.startswith("No module named") else problem
 
 
 def _rtx(system: System, software: Software) -> Finding:
@@ -131,22 +136,31 @@ def _pycuda(system: System, software: Software) -> Finding:
 
 
 def _training(system: System, software: Software) -> list[Finding]:
+    """What training needs. Where nobody trains, on a Jetson or with an old Python, what is not there is not missed."""
+    elsewhere = system.jetson is not None or system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN
     found = []
     for what, names, serves in _TRAINING:
-        here = [software.packages[name] for name in names if name in software.packages]
-        if not here:
-            elsewhere = system.jetson is not None or system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN
-            hint = "" if elsewhere else "pip install 'trtpoets[train]'"
-            reason = "retrain on a PC, and bring the ONNX files" if elsewhere else "not installed"
-            found.append(Finding(what, State.MISSING if hint else State.IDLE, reason, serves, hint))
-            continue
-        text, hint = here[0], ""
-        if len(here) > 1:
-            hint = f"pip uninstall -y {' '.join(names)} && pip install {names[0]}"
-            text = f"{names[0]} and {names[1]} are both installed, and overwrite each other"
+        here = [name for name in names if name in software.packages]
+        if here:
+            text, hint = _package(what, here, software)
+            found.append(Finding(what, State.DOUBTFUL if hint else State.READY, text, serves, hint))
+        elif not elsewhere:
+            found.append(Finding(what, State.MISSING, _NOT_INSTALLED, serves, "pip install 'trtpoets[train]'"))
         elif what == "TensorFlow":
-            text, hint = remedies.tensorflow(software, text)
-        elif what == "ONNX Runtime":
-            text = f"{text}; {', '.join(name.replace('ExecutionProvider', '') for name in software.providers)}"
-        found.append(Finding(what, State.DOUBTFUL if hint else State.READY, text, serves, hint))
+            found.append(Finding(what, State.IDLE, "retrain on a PC, and bring the ONNX files", serves))
     return found
+
+
+def _package(what: str, here: list[str], software: Software) -> tuple[str, str]:
+    """What there is to say about the packages of `what` that are here, and what mends it."""
+    version = software.packages[here[0]]
+    if len(here) > 1:
+        found = f"{here[0]} and {here[1]} are both installed, and overwrite each other"
+        return found, f"pip uninstall -y {' '.join(here)} && pip install {here[0]}"
+    if what == "TensorFlow":
+        return remedies.tensorflow(software, version)
+    if what == "ONNX Runtime" and not software.providers:
+        return f"{version}, and it does not import", f"pip install --force-reinstall {here[0]}"
+    if what == "ONNX Runtime":
+        return f"{version}; {', '.join(name.replace('ExecutionProvider', '') for name in software.providers)}", ""
+    return version, ""
