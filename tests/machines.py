@@ -1,4 +1,4 @@
-"""Machines made up from recorded facts: the files that a Jetson or a server has, and what loads on it."""
+"""Machines made up from documented facts: the files that a Jetson or a server has, and what loads on it."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machines import jetson_files, write
 from trtpoets.judge import conditions as module
 from trtpoets.judge.conditions import conditions
 
@@ -31,17 +32,12 @@ def test_nothing_heavy_is_imported() -> None:
     assert not {"tensorflow", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "PIL"} & set(loaded)
 
 
-def test_a_jetson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    proc = tmp_path / "proc"
-    (proc / "device-tree").mkdir(parents=True)
-    (proc / "device-tree" / "model").write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
-    (proc / "cpuinfo").write_text("processor\t: 0\nBogoMIPS\t: 62.50\nCPU implementer\t: 0x41\n")
-    release = tmp_path / "nv_tegra_release"
-    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n")
-    monkeypatch.setattr(module, "_PROC", proc)
-    monkeypatch.setattr(module, "_JETSON_RELEASE", release)
-    got = conditions()
-    assert got["jetson"] == {"model": "NVIDIA Jetson Orin Nano Developer Kit", "l4t": "36.4.3"}
+def test_a_jetson(tmp_path: Path) -> None:
+    board = ("NVIDIA Jetson Orin Nano Developer Kit", "tegra234")
+    files = jetson_files("36 4.3", *board, "3.10", mode="pmode:0001")
+    del files["proc/meminfo"]
+    got = conditions(write(tmp_path, files))
+    assert got["jetson"] == {"model": board[0], "l4t": "36.4.3", "jetpack": "6.2", "power_mode": "25W"}
     assert got["memory_mib"] is None
     assert got["nvidia_driver"] is None
 
@@ -53,11 +49,9 @@ def test_a_jetson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder@U16)",
     ],
 )
-def test_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
-    (tmp_path / "driver" / "nvidia").mkdir(parents=True)
-    (tmp_path / "driver" / "nvidia" / "version").write_text(f"{line}\nGCC version:  gcc version 12.3.0\n")
-    monkeypatch.setattr(module, "_PROC", tmp_path)
-    assert conditions()["nvidia_driver"] == "550.54.15"
+def test_a_driver(tmp_path: Path, line: str) -> None:
+    root = write(tmp_path, {"proc/driver/nvidia/version": f"{line}\nGCC version:  gcc version 12.3.0\n"})
+    assert conditions(root)["nvidia_driver"] == "550.54.15"
 
 
 def fake_smi(folder: Path, text: str, code: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""What the doctor finds, here and on machines made up from recorded facts."""
+"""What the doctor finds, here and on machines made up from documented facts."""
 
 from __future__ import annotations
 

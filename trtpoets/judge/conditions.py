@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trtpoets.core.images import usable_cores
+from trtpoets.device.doctor.system import System, read_text, system_at
 
 PACKAGES = (
     "trtpoets",
@@ -34,55 +34,37 @@ PACKAGES = (
 )
 """Packages whose versions decide a result."""
 
-_PROC = Path("/proc")
-_SYS = Path("/sys")
-_JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
-
-def conditions() -> dict[str, Any]:
+def conditions(root: Path = Path("/")) -> dict[str, Any]:
     """The machine as it is now, as JSON. What can't be known here is None, or absent from `versions`.
 
-    Memory is in MiB; `load` is the average number of busy processes over the last 1, 5 and 15 minutes.
+    Memory is in MiB; `load` is the average number of busy processes over the last 1, 5 and 15 minutes. The system's
+    files are read below `root`.
     """
+    system = system_at(root)
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": _cpu_model(),
-        "cores": usable_cores(),
+        "cpu": system.cpu,
+        "cores": system.cores,
         "cores_of_machine": os.cpu_count(),
-        "governor": _text(_SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "memory_mib": _memory_mib("MemTotal"),
-        "memory_free_mib": _memory_mib("MemAvailable"),
+        "governor": system.governor,
+        "memory_mib": _memory_mib(root, "MemTotal"),
+        "memory_free_mib": _memory_mib(root, "MemAvailable"),
         "load": [round(value, 2) for value in os.getloadavg()],
-        "os": _os_name(),
+        "os": system.name,
         "kernel": platform.release(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+        "machine": system.architecture,
+        "python": system.python.version,
         "versions": _versions(),
-        "nvidia_driver": _driver(),
+        "nvidia_driver": _driver(root),
         "gpus": _gpus(),
-        "jetson": _jetson(),
+        "jetson": _jetson(system),
     }
 
 
-def _cpu_model() -> str | None:
-    text = _text(_PROC / "cpuinfo") or ""
-    # x86 says "model name", some ARM kernels "Model" or "Hardware"; where none does, the architecture has to do.
-    for key in ("model name", "Model", "Hardware"):
-        found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
-        if found:
-            return found.group(1).strip()
-    return platform.processor() or None
-
-
-def _memory_mib(key: str) -> int | None:
-    found = re.search(rf"^{key}:\s*(\d+) kB$", _text(_PROC / "meminfo") or "", re.MULTILINE)
+def _memory_mib(root: Path, key: str) -> int | None:
+    found = re.search(rf"^{key}:\s*(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
     return int(found.group(1)) >> 10 if found else None
-
-
-def _os_name() -> str:
-    text = _text(Path("/etc/os-release")) or ""
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', text, re.MULTILINE)
-    return found.group(1) if found else platform.system()
 
 
 def _versions() -> dict[str, str]:
@@ -99,8 +81,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _driver() -> str | None:
-    text = _text(_PROC / "driver/nvidia/version") or ""
+def _driver(root: Path) -> str | None:
+    text = read_text(root / "proc/driver/nvidia/version")
     found = re.search(r"(?:Kernel Module\D*?|x86_64\s+|aarch64\s+)(\d+\.\d+(?:\.\d+)?)", text)
     return found.group(1) if found else None
 
@@ -125,22 +107,14 @@ def _gpus() -> list[dict[str, str]]:
     return [dict(zip(fields, row)) for row in rows if len(row) == len(fields)]
 
 
-def _jetson() -> dict[str, str] | None:
-    """A Jetson's model and its L4T release; None elsewhere."""
-    release = _text(_JETSON_RELEASE)
-    model = _text(_PROC / "device-tree/model")
-    if release is None and not (model and "jetson" in model.lower()):
+def _jetson(system: System) -> dict[str, str | None] | None:
+    """A Jetson's model, its L4T release, JetPack and power mode; None elsewhere."""
+    board = system.jetson
+    if board is None:
         return None
-    found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", release or "")
     return {
-        "model": model or "unknown",
-        "l4t": f"{found.group(1)}.{found.group(2)}" if found else "unknown",
+        "model": board.model,
+        "l4t": board.l4t or "unknown",
+        "jetpack": board.jetpack.version if board.jetpack else None,
+        "power_mode": board.power_mode,
     }
-
-
-def _text(path: Path) -> str | None:
-    """A small system file without the NUL and newline at its end; None where it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return None

@@ -84,7 +84,7 @@ def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.enviro
         cpu=_cpu(root),
         cores=usable_cores(),
         memory_gib=_memory(root),
-        governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         container=any((root / name).exists() for name in (".dockerenv", "run/.containerenv")),
         nvidia_card=_nvidia_card(root),
         toolkit=toolkit,
@@ -97,12 +97,12 @@ def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.enviro
 def python_here() -> PythonFacts:
     """The Python that runs this."""
     in_venv = sys.prefix != sys.base_prefix
-    settings = _read(Path(sys.prefix) / "pyvenv.cfg").lower()
+    settings = read_text(Path(sys.prefix) / "pyvenv.cfg").lower()
     shared = re.search(r"^include-system-site-packages\s*=\s*true", settings, re.MULTILINE) is not None
     return PythonFacts(platform.python_version(), sys.prefix, in_venv, shared or not in_venv)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """A small system file without the NUL and newline at its end; empty where it can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
@@ -111,12 +111,12 @@ def _read(path: Path) -> str:
 
 
 def _system_name(root: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release"), re.MULTILINE)
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(root / "etc/os-release"), re.MULTILINE)
     return found.group(1) if found else platform.system()
 
 
 def _cpu(root: Path) -> str:
-    text = _read(root / "proc/cpuinfo")
+    text = read_text(root / "proc/cpuinfo")
     # x86 says "model name", some ARM kernels "Model" or "Hardware"; where none does, the architecture has to do.
     for key in ("model name", "Model", "Hardware"):
         found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
@@ -126,12 +126,12 @@ def _cpu(root: Path) -> str:
 
 
 def _memory(root: Path) -> float:
-    found = re.search(r"^MemTotal:\s*(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
+    found = re.search(r"^MemTotal:\s*(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
     return int(found.group(1)) / 2**20 if found else 0.0
 
 
 def _nvidia_card(root: Path) -> bool:
-    return any(_read(vendor) == _NVIDIA_ON_PCI for vendor in root.glob("sys/bus/pci/devices/*/vendor"))
+    return any(read_text(vendor) == _NVIDIA_ON_PCI for vendor in root.glob("sys/bus/pci/devices/*/vendor"))
 
 
 def _toolkit(root: Path) -> tuple[str | None, str | None]:
@@ -139,7 +139,7 @@ def _toolkit(root: Path) -> tuple[str | None, str | None]:
     home = root / "usr/local/cuda"
     folder = "/usr/local/cuda/bin" if (home / "bin/nvcc").exists() else None
     try:
-        told = json.loads(_read(home / "version.json"))
+        told = json.loads(read_text(home / "version.json"))
         return str(told["cuda"]["version"]), folder
     except (ValueError, KeyError, TypeError):
         return None, folder
@@ -151,16 +151,16 @@ def _system_tensorrt(root: Path) -> str | None:
 
 
 def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
-    release = l4t_release(_read(root / "etc/nv_tegra_release"))
+    release = l4t_release(read_text(root / "etc/nv_tegra_release"))
     if release is None:  # containers for Jetsons have no such file, and say it here
         told = re.match(r"r?(\d+)\.(\d+)(?:\.(\d+))?", environment.get("L4T_VERSION", "").lower())
         release = tuple(int(number) for number in told.groups(default="0")) if told else None
-    chip = chip_of(_read(root / "proc/device-tree/compatible"))
+    chip = chip_of(read_text(root / "proc/device-tree/compatible"))
     if release is None and chip is None:
         return None
     mode, full = _power(root)
     return Jetson(
-        model=_read(root / "proc/device-tree/model") or "an unknown Jetson",
+        model=read_text(root / "proc/device-tree/model") or "an unknown Jetson",
         chip=chip,
         l4t=".".join(map(str, release)) if release else "",
         jetpack=jetpack_of(release) if release else None,
@@ -171,7 +171,7 @@ def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
 
 def _power(root: Path) -> tuple[str | None, int | None]:
     """The name of the power mode that is on, and the number of the one without a limit (MAXN, or MAXN_SUPER)."""
-    names = dict(re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _read(root / "etc/nvpmodel.conf")))
-    found = re.search(r"pmode:0*(\d+)", _read(root / "var/lib/nvpmodel/status"))
+    names = dict(re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", read_text(root / "etc/nvpmodel.conf")))
+    found = re.search(r"pmode:0*(\d+)", read_text(root / "var/lib/nvpmodel/status"))
     full = max((int(number) for number, name in names.items() if name.startswith("MAXN")), default=None)
     return (names.get(found.group(1), f"mode {found.group(1)}") if found else None), full
