@@ -2,7 +2,7 @@
  *
  * Device memory is host memory. Work is done when its stream is waited for, not before. The context stack is the
  * driver's: a thread has its own, a release of the primary context pops nothing, and a context that was destroyed is
- * never valid again. What breaks a rule gets CUDA's error code and is counted; the first is kept (`fake_violation`).
+ * never valid again. Two kernels are known by name, those of `test_gpu.py`. What breaks a rule gets CUDA's error code and is counted; the first is kept (`fake_violation`).
  */
 #include <pthread.h>
 #include <stdint.h>
@@ -12,8 +12,8 @@
 
 enum { OK, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600,
        CONTEXT_IS_DESTROYED = 709, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
-enum kind { DEVICE = 1, PINNED, STREAM, EVENT, GRAPH, EXECUTABLE };
-enum work { TO_DEVICE, TO_HOST, RECORD, CALL };
+enum kind { DEVICE = 1, PINNED, STREAM, EVENT, GRAPH, EXECUTABLE, MODULE };
+enum work { TO_DEVICE, TO_HOST, RECORD, CALL, AFFINE, SPIN };
 
 typedef struct { int alive; } context;
 typedef struct { enum work what; char *to; const char *from; size_t size; struct object *event; void (*call)(void); } job;
@@ -107,7 +107,14 @@ static int finish(object *queue) {
   for (size_t i = 0; i < queue->waiting.count; i++) {
     job one = queue->waiting.jobs[i];
     if (one.what == RECORD) { one.event->at = now; continue; }
+    if (one.what == SPIN) { now += one.size / 1e6; continue; }
     now += 0.25;
+    if (one.what == AFFINE) {
+      if (!holding(one.to, 4 * one.size, DEVICE) || !holding(one.from, 4 * one.size, DEVICE))
+        return wrong(INVALID_VALUE, "a kernel beyond the GPU's memory");
+      for (size_t j = 0; j < one.size; j++) ((float *)one.to)[j] = 2 * ((const float *)one.from)[j] + 1;
+      continue;
+    }
     if (one.what == CALL) { one.call(); continue; }
     int code = copy_is_right(&one);
     if (code) return code;
@@ -161,6 +168,12 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
   primary->alive = 0;
   return OK;
 }
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+  (void)device;
+  *flags = 0, *active = holds > 0;
+  return OK;
+}
+int cuCtxGetCurrent(context **found) { *found = depth ? stack[depth - 1] : NULL; return OK; }
 int cuCtxPushCurrent_v2(context *one) {
   calls++;
   if (!one->alive) return wrong(CONTEXT_IS_DESTROYED, "a context that was destroyed is pushed");
@@ -255,6 +268,39 @@ int cuGraphLaunch(object *executable, object *stream) {
     if (code) return code;
   }
   return OK;
+}
+
+int cuModuleLoadDataEx(object **module, const void *image, unsigned count, int *options, void **values) {
+  (void)count, (void)options, (void)values;
+  CURRENT("cuModuleLoadData");
+  if (!strstr(image, ".visible .entry")) return wrong(INVALID_VALUE, "PTX without a kernel");
+  *module = make(MODULE, 0);
+  return OK;
+}
+int cuModuleLoadData(object **module, const void *image) { return cuModuleLoadDataEx(module, image, 0, NULL, NULL); }
+int cuModuleUnload(object *module) { return drop(known(module, MODULE), "cuModuleUnload"); }
+int cuModuleGetFunction(char **function, object *module, const char *name) {
+  static char names[2][8] = {"affine", "spin"};
+  if (!known(module, MODULE)) return wrong(INVALID_HANDLE, "cuModuleGetFunction");
+  for (int i = 0; i < 2; i++) if (!strcmp(name, names[i])) { *function = names[i]; return OK; }
+  return INVALID_VALUE;
+}
+int cuFuncSetBlockShape(void *function, int x, int y, int z) { return !function || x * y * z < 1; }
+int cuLaunchKernel(const char *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *stream, void **parameters, void **extra) {
+  (void)gy, (void)gz, (void)by, (void)bz, (void)shared;
+  job one = {SPIN, NULL, NULL, 0, NULL, NULL};
+  CURRENT("cuLaunchKernel");
+  if (parameters || !extra || extra[0] != (void *)1) return wrong(INVALID_VALUE, "cuLaunchKernel without a buffer");
+  const char *buffer = extra[1];
+  if (!strcmp(function, "affine")) {
+    unsigned count;
+    one.what = AFFINE;
+    memcpy(&one.to, buffer, 8), memcpy(&one.from, buffer + 8, 8), memcpy(&count, buffer + 16, 4);
+    if ((size_t)gx * bx < count) return wrong(INVALID_VALUE, "a grid that is too small");
+    one.size = count;
+  } else memcpy(&one.size, buffer, 8);
+  return submit(stream, one);
 }
 
 int cuEventCreate(object **event, unsigned flags) {

@@ -43,7 +43,7 @@ def test_the_primary_context_is_taken_and_given_back_in_order(gpu: FakeGpu) -> N
             session.pinned((2, 3), np.float32)
             session.device_memory(24)
         gpu.journal.clear()
-    assert gpu.journal == ["push", "free memory", "free pinned", "free stream", "pop", "detach"]
+    assert gpu.journal == ["push", "synchronize", "free memory", "free pinned", "free stream", "pop", "detach"]
 
 
 def test_copies_go_there_and_back(gpu: FakeGpu) -> None:

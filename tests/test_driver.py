@@ -48,12 +48,9 @@ def libcuda_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("scenario", [each.__name__ for each in SCENARIOS])
-def test_over_a_libcuda_in_c(scenario: str, libcuda_folder: Path) -> None:
-    if scenario != "the_gpu_describes_itself" and pycuda_driver() is None:
-        pytest.skip("needs pycuda")
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.driver_scenarios", scenario],
+def run(libcuda_folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
         env={**os.environ, "LD_LIBRARY_PATH": str(libcuda_folder)},
         cwd=HERE.parent,
         capture_output=True,
@@ -61,4 +58,22 @@ def test_over_a_libcuda_in_c(scenario: str, libcuda_folder: Path) -> None:
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("scenario", [each.__name__ for each in SCENARIOS])
+def test_over_a_libcuda_in_c(scenario: str, libcuda_folder: Path) -> None:
+    if scenario != "the_gpu_describes_itself" and pycuda_driver() is None:
+        pytest.skip("needs pycuda")
+    result = run(libcuda_folder, "tests.driver_scenarios", scenario)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_tests_for_a_gpu(libcuda_folder: Path) -> None:
+    """So that what fails on a first GPU is not the test. Engines can't run here; TensorFlow would look for a GPU."""
+    if pycuda_driver() is None:
+        pytest.skip("needs pycuda")
+    result = run(
+        libcuda_folder, "pytest", "tests/test_gpu.py", "-m", "gpu", "-k", "not engine and not tensorflow", "-q", "-rA"
+    )
+    assert result.returncode == 0, result.stdout
+    assert "skipped" not in result.stdout and result.stdout.count("PASSED") == 10, result.stdout

@@ -67,6 +67,7 @@ class CudaSession:
         try:
             with self.current():
                 try:
+                    self.drain()
                     self._held.close()
                 finally:
                     self._events.clear()
