@@ -93,6 +93,7 @@ class FakeGpu:
         self.primary = Primary()
         self.threads: dict[int, Stacks] = {}
         self.fail_capture = self.fail_execute = self.fail_memory = self.fail_shape = False
+        self.fail_captured_execute = False
         self.cache_out = b"compiled kernels"
         self.cache_in: bytes | None = None
         self.cache_accepted = self.cache_taken = True

@@ -94,7 +94,7 @@ class Context(Owned):
         gpu.rule(set(self.addresses) == {"photos", "scores"} and self.size > 0, "run before it is set up")
         gpu.rule(not gpu.capturing or self.warm, "captured before this shape has run once")
         gpu.rule(not (self.rtx and gpu.capturing), "TensorRT-RTX captures by itself")
-        if gpu.fail_execute:
+        if gpu.fail_execute or (gpu.capturing and gpu.fail_captured_execute):
             return False
         me, size, version = weakref.ref(self), self.size, self.version
 
