@@ -29,7 +29,8 @@ from trtpoets.core.errors import MissingDependency, TrtPoetsError
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.device.cuda import CudaSession, load_pycuda
-from trtpoets.device.engine import EngineConfig, engine_from_onnx, flavour_available
+from trtpoets.device.engine import engine_from_onnx, flavour_available
+from trtpoets.device.engine_config import EngineConfig
 from trtpoets.device.libcuda import gpus
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.trt import TensorRtRunner

@@ -30,7 +30,7 @@ from tests.paper_engine import paper_engine
 from tests.tiny import tiny_spec
 from trtpoets.device.runners.trt import TensorRtRunner
 
-ROUNDS = 20
+ROUNDS = 10
 CALLS = 500
 LIMIT = 30
 

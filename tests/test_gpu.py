@@ -324,7 +324,8 @@ def test_tensorflow_first_then_an_engine(tmp_path: Path, session: CudaSession) -
 def test_two_engines_at_once(tmp_path: Path, session: CudaSession) -> None:
     """Two runners in one process, in turn and from threads, left in the order in which they were entered."""
     from benchmarks.gpu import BATCH, photos_for
-    from trtpoets.device.engine import EngineConfig, engine_from_onnx
+    from trtpoets.device.engine import engine_from_onnx
+    from trtpoets.device.engine_config import EngineConfig
 
     flavour = next((each for each in Flavour if flavour_available(each) is None), None)
     if flavour is None:

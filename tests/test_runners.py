@@ -586,3 +586,11 @@ def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:
             pass
     else:
         pytest.skip("there is a GPU here")
+
+
+def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
+    """`benchmarks/host_cost.py` has the numbers; the quietest of a few rounds, since others use this machine too."""
+    from benchmarks import host_cost
+
+    found = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
+    assert min(each["host"] for each in found) <= host_cost.LIMIT
