@@ -239,6 +239,13 @@ def test_a_tensorrt_from_pypi_on_a_jetson(tmp_path: Path) -> None:
     assert upgraded["TensorRT"].state is State.READY, "by apt it may be newer"
 
 
+def test_a_tensorrt_from_pypi_on_jetpack_7(tmp_path: Path) -> None:
+    root = write(tmp_path, jetson_files("38 4.0", *THOR, "3.12"))
+    wheels = with_gpu((11, 0), "10.16.1", "13.0", packages={"tensorrt-cu13": "10.16.1"})
+    found = checked(diagnose(system(root, "3.12.3"), wheels))
+    assert (found["TensorRT"].state, found["TensorRT"].found) == (State.READY, "10.16.1; JetPack 7.1 brings 10.13.3")
+
+
 def test_a_jetson_that_saves_power(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0000"))
     found = checked(diagnose(system(root), with_gpu((8, 7), "10.3.0", "12.6")))
@@ -369,6 +376,7 @@ def test_rtx_wheels_that_the_driver_is_too_old_for(tmp_path: Path) -> None:
     found = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
     assert found["TensorRT-RTX"].hint == "pip uninstall -y tensorrt-rtx-cu13 && pip install tensorrt-rtx-cu12"
     assert found["build RTX engines"].state is State.READY and found["run engines"].state is State.MISSING
+    assert found["TensorRT"].hint == "pip install tensorrt-cu12"
 
 
 @pytest.mark.parametrize(
