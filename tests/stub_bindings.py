@@ -1,0 +1,342 @@
+"""The real Python bindings of TensorRT on a machine without TensorRT: imported over libraries that hold nothing.
+
+NVIDIA publishes the bindings of each version as a wheel of a megabyte. They import where the native libraries that they
+are linked to can be loaded; a few symbols are enough, all of which give NULL here, as TensorRT's own do where CUDA does
+not start. `described(version)` runs this module in a child process, which tells what its bindings hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+PACKAGES = {
+    "8.6": "tensorrt-bindings==8.6.1",
+    "10.3": "tensorrt-cu12-bindings==10.3.0",
+    "10.7": "tensorrt-cu12-bindings==10.7.0",
+    "10.13": "tensorrt-cu12-bindings==10.13.3.9",
+    "10.16": "tensorrt-cu12-bindings==10.16.1.11",
+    "11.0": "tensorrt-cu13-bindings==11.0.0.114",
+    "11.4": "tensorrt-cu13-bindings==11.4.0.106",
+}
+"""Which package has the bindings of which version. 8.5's were never published; TensorRT-RTX is installed whole."""
+
+VERSIONS = (*PACKAGES, "rtx")
+
+SINCE_8_6 = {
+    "BuilderFlag": {"FP8", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"},
+    "DataType": {"FP8"},
+    "HardwareCompatibilityLevel": None,
+    "IBuilderConfig": {
+        *("builder_optimization_level", "max_aux_streams", "hardware_compatibility_level", "plugins_to_serialize"),
+    },
+    "ICudaEngine": {"num_aux_streams", "hardware_compatibility_level"},
+    "IExecutionContext": {"set_aux_streams"},
+    "OnnxParser": {"flags", "set_flag", "clear_flag", "get_flag", "get_used_vc_plugin_libraries"},
+    "Runtime": {"engine_host_code_allowed", "load_runtime", "temporary_directory", "tempfile_control_flags"},
+}
+"""What 8.5 lacks of 8.6, class by class, after the sources of its bindings (python/src at 8.5.3); None: all of it."""
+
+LISTED = (
+    *("Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "DataType", "DeviceType", "EngineInspector"),
+    *("ErrorCodeTRT", "HardwareCompatibilityLevel", "IBuilderConfig", "ICudaEngine", "IErrorRecorder"),
+    *("IExecutionContext", "IHostMemory", "ILogger", "INetworkDefinition", "IOptimizationProfile", "IProgressMonitor"),
+    *("IRuntimeCache", "IRuntimeConfig", "ITensor", "ITimingCache", "LayerInformationFormat", "MemoryPoolType"),
+    *("NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "ProfilingVerbosity", "Runtime"),
+)
+"""The classes whose members `bindings.json` lists, for the fakes."""
+
+TABLE = ROOT / "tests" / "bindings.json"
+"""{class: {"versions that have them": [members]}}, made by `python -m tests.stub_bindings` and checked by a test."""
+
+_FUNCTIONS = (
+    *("createInferBuilder_INTERNAL", "createInferRuntime_INTERNAL", "createInferRefitter_INTERNAL"),
+    *("createNvOnnxParser_INTERNAL", "createNvOnnxParserRefitter_INTERNAL", "getNvOnnxParserVersion"),
+    *("initLibNvInferPlugins", "getPluginRegistry", "getBuilderPluginRegistry"),
+    # The parsers of Caffe and UFF, which 8.6 still links, by their C++ names.
+    *("_ZN11nvuffparser15createUffParserEv", "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi"),
+    *("_ZN14nvcaffeparser117createCaffeParserEv", "_ZN14nvcaffeparser123shutdownProtobufLibraryEv"),
+)
+
+_LIBRARIES = ("nvinfer", "nvonnxparser", "nvinfer_plugin", "nvparsers")
+
+_SECONDS = 120.0
+
+
+@functools.cache
+def described(version: str) -> dict[str, Any]:
+    """What the bindings of a version hold and do: see `describe`. Skips the test where they can't be had."""
+    if version == "rtx":
+        pytest.importorskip("tensorrt_rtx")
+        name, environment = "tensorrt_rtx", dict(os.environ)
+    else:
+        folder = _bindings(version)
+        paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        name = "tensorrt_bindings"
+        environment = {**os.environ, "PYTHONPATH": paths, "LD_LIBRARY_PATH": str(_stubs(version.partition(".")[0]))}
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.stub_bindings", name],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr[-2000:]
+    found: dict[str, Any] = json.loads(child.stdout)
+    return found
+
+
+def classes_of(version: str) -> dict[str, Any]:
+    """The classes of a version, 8.5 included."""
+    if version != "8.5":
+        found: dict[str, Any] = described(version)["classes"]
+        return found
+    classes = json.loads(json.dumps(described("8.6")["classes"]))
+    for name, later in SINCE_8_6.items():
+        if later is None:
+            del classes[name]
+            continue
+        for part in ("members", "enum"):
+            if part in classes[name]:
+                classes[name][part] = [member for member in classes[name][part] if member not in later]
+        for part in ("methods", "properties"):
+            classes[name][part] = {key: value for key, value in classes[name][part].items() if key not in later}
+    return classes
+
+
+def listing_of(version: str) -> dict[str, set[str]]:
+    """The members of the listed classes of a version; of an enum, its values."""
+    classes = classes_of(version)
+    return {name: set(classes[name].get("enum", classes[name]["members"])) for name in LISTED if name in classes}
+
+
+@functools.cache
+def committed_listings() -> dict[str, dict[str, set[str]]]:
+    """`bindings.json` by version: what `listing_of` gives, on any machine."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for name, groups in json.loads(TABLE.read_text()).items():
+        for versions, members in groups.items():
+            for version in versions.split():
+                found.setdefault(version, {}).setdefault(name, set()).update(members)
+    return found
+
+
+def _write_table() -> None:
+    listings = {version: listing_of(version) for version in ("8.5", *VERSIONS)}
+    table: dict[str, dict[str, list[str]]] = {}
+    for name in LISTED:
+        for member in sorted(set().union(*(listing.get(name, set()) for listing in listings.values()))):
+            versions = " ".join(version for version in listings if member in listings[version].get(name, set()))
+            table.setdefault(name, {}).setdefault(versions, []).append(member)
+    TABLE.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def _cache() -> Path:
+    root = os.environ.get("TRTPOETS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(root, "trtpoets-tests", f"bindings-{sys.implementation.cache_tag}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _bindings(version: str) -> Path:
+    """The folder with the unpacked wheel of a version, downloaded once."""
+    folder = _cache() / version
+    if not folder.is_dir():
+        wheels = _cache() / f"{version}.{os.getpid()}.part"
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        try:
+            got = subprocess.run(
+                [*command, "--dest", str(wheels), PACKAGES[version]],
+                capture_output=True, text=True, timeout=_SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"{PACKAGES[version]} did not come within {_SECONDS:.0f} seconds")
+        if got.returncode:
+            reason = (got.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+            pytest.skip(f"{PACKAGES[version]} can't be had for this Python, or from here: {reason}")
+        (wheel,) = wheels.glob("*.whl")
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(wheels)
+        wheel.unlink()
+        try:
+            wheels.rename(folder)
+        except OSError:  # another run was faster
+            assert folder.is_dir()
+    return folder
+
+
+@functools.cache
+def _stubs(major: str) -> Path:
+    """A folder with libraries that hold nothing, under the names that the bindings of a major version ask for."""
+    folder = _cache() / f"stubs-{major}"
+    if not (folder / "whole").is_file():
+        folder.mkdir(exist_ok=True)
+        source = folder / "stub.c"
+        source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in _FUNCTIONS))
+        for name in _LIBRARIES:
+            command = ["cc", "-shared", "-fPIC", "-w", "-o", str(folder / f"lib{name}.so.{major}"), str(source)]
+            try:
+                made = subprocess.run(command, capture_output=True, text=True, check=False)
+            except FileNotFoundError:
+                pytest.skip("the libraries under the bindings take a C compiler to make: cc is not here")
+            assert made.returncode == 0, made.stderr
+        (folder / "whole").touch()
+    return folder
+
+
+# In the child process
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What the bindings `name` hold.
+
+    "classes": by name, "members", "methods" as overloads of {"parameters": [[name, type, has a default]], "returns"},
+    and "properties" as {"type", "settable"}. "probes": what the adapter's own probes answer. "failures": what the
+    adapter says where the library does not start.
+    """
+    from trtpoets.core.spec import Flavour
+    from trtpoets.device.tensorrt_api import TensorRt
+
+    module = importlib.import_module(name)
+    flavour = Flavour.RTX if name == "tensorrt_rtx" else Flavour.TENSORRT
+    library = TensorRt(flavour, module, str(module.__version__))
+    return {
+        "version": library.version,
+        "classes": {key: _class(value) for key, value in vars(module).items() if isinstance(value, type)},
+        "probes": probes(library),
+        "failures": {} if flavour is Flavour.RTX else failures(library),
+        "subclasses": subclasses(library),
+    }
+
+
+def probes(library: Any) -> dict[str, Any]:
+    """What the adapter asks of a library before it uses what not every library has."""
+    from trtpoets.device import tensorrt_config as config
+
+    return {
+        "strongly_typed": library.strongly_typed,
+        "weakly_typed": config.weakly_typed(library),
+        "weakly_typed_for_dla": config.weakly_typed(library, dla=True),
+        "has_monitor": library.has_monitor,
+        "has_optimization_level": library.has_optimization_level,
+        "has_version_compatible": config.has_version_compatible(library),
+        "has_hardware_compatible": config.has_hardware_compatible(library),
+        "has_timing_cache": config.has_timing_cache(library),
+        "targets": library.targets,
+        "IRuntimeCache": hasattr(library.module, "IRuntimeCache"),
+    }
+
+
+def failures(library: Any) -> dict[str, str]:
+    """What building, running and looking say over a library that does not start."""
+    from trtpoets.core.errors import TrtPoetsError
+    from trtpoets.core.spec import BatchRange, Precision
+    from trtpoets.device.tensorrt_build import build_engine, machine_of
+    from trtpoets.device.tensorrt_config import BuildRequest
+    from trtpoets.device.tensorrt_messages import Messages
+    from trtpoets.device.tensorrt_session import TensorRtSession
+
+    request = BuildRequest(Precision.FP16, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, None)
+    attempts = {
+        "build": lambda: build_engine(library, b"onnx", request, lambda _: True, Messages()),
+        "look": lambda: machine_of(library, Messages()),
+        "run": lambda: TensorRtSession(library, b"plan"),
+    }
+    said = {}
+    for what, attempt in attempts.items():
+        try:
+            attempt()
+        except TrtPoetsError as error:
+            said[what] = f"{type(error).__name__}: {error.message} ({error.hint})"
+    return said
+
+
+def subclasses(library: Any) -> dict[str, Any]:
+    """What our classes that derive from TensorRT's do, over the real ones."""
+    from trtpoets.device.tensorrt_build import _new_monitor
+    from trtpoets.device.tensorrt_messages import Messages, new_logger, new_recorder
+
+    messages, module = Messages(), library.module
+    logger = new_logger(library, messages)
+    logger.log(module.ILogger.ERROR, "an error")
+    logger.log(module.ILogger.WARNING, "a warning")
+    logger.log(module.ILogger.INFO, "a word")
+    recorder = new_recorder(library, messages)
+    taken = recorder.report_error(module.ErrorCodeTRT.FAILED_ALLOCATION, "no room")
+    found = {
+        "errors": messages.errors,
+        "warnings": messages.warnings,
+        "recorded": [taken, recorder.num_errors(), recorder.get_error_desc(0), recorder.has_overflowed()],
+        "code": recorder.get_error_code(0) == module.ErrorCodeTRT.FAILED_ALLOCATION,
+    }
+    recorder.clear()
+    found["cleared"] = recorder.num_errors()
+    if library.has_monitor:
+        told: list[float] = []
+        monitor = _new_monitor(library, lambda done: told.append(done) is None)
+        monitor.phase_start("build", None, 2)
+        found["goes_on"] = monitor.step_complete("build", 0)
+        monitor.phase_finish("build")
+        found["told"] = told
+    return found
+
+
+_SIGNATURE = re.compile(r"^(?:\d+\. )?\w+\((?P<parameters>.*)\) -> (?P<returns>.+)$", re.MULTILINE)
+_PARAMETER = re.compile(r"(\w+)(?:: ([^=]*?))?(?: = (.*))?")
+
+
+def _class(value: type) -> dict[str, Any]:
+    members = sorted(name for name in dir(value) if not name.startswith("_"))
+    found: dict[str, Any] = {"members": members, "methods": {}, "properties": {}}
+    if hasattr(value, "__members__"):
+        found["enum"] = sorted(value.__members__)
+    for name in ("__init__", *members):
+        member = getattr(value, name, None)
+        if isinstance(member, property):
+            returns = re.search(r"-> (.+)", member.fget.__doc__ or "") if member.fget else None
+            kind = _short(returns.group(1)) if returns else ""
+            found["properties"][name] = {"type": kind, "settable": member.fset is not None}
+        elif callable(member) and _SIGNATURE.search(member.__doc__ or ""):
+            found["methods"][name] = [
+                {"parameters": _parameters(match["parameters"]), "returns": _short(match["returns"])}
+                for match in _SIGNATURE.finditer(member.__doc__ or "")
+                if not match["parameters"].startswith("*args")
+            ]
+    return found
+
+
+def _parameters(text: str) -> list[list[Any]]:
+    """ "self: a.B, flags: int = 0" -> [["flags", "int", True]]."""
+    parts, depth, start = [], 0, 0
+    for index, character in enumerate(text + ","):
+        depth += (character in "[(<{") - (character in "])>}")
+        if character == "," and not depth:
+            parts.append(text[start:index].strip())
+            start = index + 1
+    found = []
+    for part in parts:
+        match = _PARAMETER.fullmatch(part)
+        if match and match[1] != "self":
+            found.append([match[1], _short(match[2] or ""), match[3] is not None])
+    return found
+
+
+def _short(kind: str) -> str:
+    """ "tensorrt_bindings.tensorrt.Builder" -> "Builder"."""
+    return kind if "[" in kind else re.split(r"[.:]", kind.strip())[-1]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(describe(sys.argv[1])))  # noqa: T201
+    else:
+        _write_table()
