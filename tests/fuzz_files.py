@@ -12,6 +12,7 @@ import random
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,23 @@ def _long(rng: random.Random, model: Any) -> None:
         model.graph.node.append(helper.make_node("Relu", [f"long{number}" if number else "r"], [f"long{number + 1}"]))
 
 
+def _functions(rng: random.Random, model: Any) -> None:
+    """Functions of the file's own: one, a ring of them, or each calling the next twice."""
+    from onnx import helper
+
+    operators = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    count, calls, ring = rng.choice(((1, 1, False), (2, 1, True), (1, 1, True), (25, 2, False), (40, 1, False)))
+    for number in range(count):
+        last = number == count - 1
+        callee, domain = ("F0" if ring else "Relu", "own" if ring else "") if last else (f"F{number + 1}", "own")
+        ends = ["a", *(f"t{call}" for call in range(calls - 1)), "b"]
+        body = [helper.make_node(callee, [a], [b], domain=domain) for a, b in pairwise(ends)]
+        model.functions.append(helper.make_function("own", f"F{number}", ["a"], ["b"], body, operators))
+    node = _node(rng, model)
+    node.op_type, node.domain = "F0", "own"
+    model.opset_import.append(helper.make_opsetid("own", 1))
+
+
 def _values(rng: random.Random, model: Any) -> None:
     """Weights and scales that no training gives."""
     import numpy as np
@@ -361,7 +379,7 @@ _STRUCTURE: tuple[Callable[[random.Random, Any], None], ...] = (
     *(_drop_output, _drop_input, _more_inputs, _rewire, _rewire, _other_operator, _other_operator, _other_domain),
     *(_shuffle, _double, _remove, _attribute, _attribute, _attribute, _tensor_shape, _tensor_shape, _tensor_type),
     *(_tensor_data, _tensor_data, _outside_data, _drop_tensor, _end_shape, _end_shape, _end_name, _no_ends, _more_ends),
-    *(_operator_set, _format, _metadata, _nest, _swell, _long),
+    *(_operator_set, _format, _metadata, _nest, _swell, _long, _functions),
     *([_values] * 10 + [_insert] * 14 + [_nudge] * 6),  # most often what the checker lets pass
 )
 

@@ -1,10 +1,14 @@
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from tests.small_networks import residual_network, saved, spec
+from tests.tiny import tiny_graph
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY, check_onnx, metadata_of, open_session, read_onnx
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision
@@ -81,3 +85,33 @@ def test_a_session_from_a_file_and_from_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, second)
     with pytest.raises(BadArtefact, match="ONNX Runtime can't open the graph"):
         open_session(b"not a graph")
+
+
+@pytest.mark.parametrize(
+    ("count", "calls", "text"),
+    [
+        (25, 2, "its functions, written out, have more than 1,000,000 nodes"),
+        (40, 1, "its functions call each other more than 30 deep"),
+    ],
+)
+def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int, calls: int, text: str) -> None:
+    """The checker writes functions out: 2 ** 25 times, if it were asked."""
+    graph = tiny_graph()
+    operators = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for number in range(count):
+        ends = ["a", *(f"t{call}" for call in range(calls - 1)), "b"]
+        callee = {"op_type": f"F{number + 1}", "domain": "own"} if number < count - 1 else {"op_type": "Relu"}
+        body = [helper.make_node(inputs=[a], outputs=[b], **callee) for a, b in pairwise(ends)]
+        graph.functions.append(helper.make_function("own", f"F{number}", ["a"], ["b"], body, operators))
+    relu = next(node for node in graph.graph.node if node.op_type == "Relu")
+    relu.op_type, relu.domain = "F0", "own"
+    graph.opset_import.append(helper.make_opsetid("own", 1))
+    onnx.save(graph, str(tmp_path / "x.onnx"))
+    with pytest.raises(BadArtefact, match=re.escape(f"is not a valid ONNX file: {text}")):
+        check_onnx(tmp_path / "x.onnx")
+    del graph.functions[1:]
+    graph.functions[0].node[0].op_type, graph.functions[0].node[0].domain = "Relu", ""
+    del graph.functions[0].node[1:]
+    graph.functions[0].node[0].output[0] = "b"
+    onnx.save(graph, str(tmp_path / "x.onnx"))
+    assert len(check_onnx(tmp_path / "x.onnx").functions) == 1, "one that ends is taken"

@@ -24,6 +24,9 @@ CALIBRATION_KEY = "trtpoets.calibration"
 LABELS_KEY = "labels"
 """Metadata of an ONNX file for other tools: the labels, one a line."""
 
+_DEEPEST, _LARGEST = 30, 1_000_000
+"""How deep functions may call each other, and how many nodes a graph may have when they are written out."""
+
 
 def check_onnx(path: Path) -> Any:
     """Load and fully check an ONNX file; returns the ModelProto. Raises MissingArtefact or BadArtefact.
@@ -36,6 +39,7 @@ def check_onnx(path: Path) -> Any:
         raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
     try:
         model = onnx.load(str(path))
+        _check_size(model)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -47,6 +51,31 @@ def check_onnx(path: Path) -> Any:
     if not inputs or not model.graph.output:
         raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again")
     return model
+
+
+def _check_size(model: Any) -> None:
+    """Raise ValueError for functions that call functions until the graph, written out, would never end.
+
+    The checker writes them out, so a file of a few kilobytes could keep it busy for years.
+    """
+    bodies = {(each.domain, each.name): each for each in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size_of(nodes: Any, depth: int) -> int:
+        if depth > _DEEPEST:
+            raise ValueError(f"its functions call each other more than {_DEEPEST} deep")
+        total = 0
+        for node in nodes:
+            called = (node.domain, node.op_type)
+            if called in bodies and called not in sizes:
+                sizes[called] = size_of(bodies[called].node, depth + 1)
+            total += sizes.get(called, 1)
+            for attribute in node.attribute:
+                total += sum(size_of(graph.node, depth) for graph in (attribute.g, *attribute.graphs))
+        return total
+
+    if size_of(model.graph.node, 0) > _LARGEST:
+        raise ValueError(f"its functions, written out, have more than {_LARGEST:,} nodes")
 
 
 def write_onnx(model: Any, out: Path) -> None:
