@@ -199,6 +199,18 @@ def test_onnx_of_others(tmp_path: Path) -> None:
     assert facts.spec is None and facts.precision is None
 
 
+def test_a_product_with_a_vector(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["out"])],
+        "vector",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(np.zeros(4, np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), str(tmp_path / "x.onnx"))
+    assert facts_of_onnx(tmp_path / "x.onnx").multiply_adds == 4
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

@@ -126,5 +126,6 @@ def multiply_adds(view: GraphView, node: Any) -> int:
             return 0
         spread = int(np.prod([size or 1 for size in source[1:]], dtype=np.int64))
         return spread * int(np.prod(weight[1:], dtype=np.int64))  # type: ignore[arg-type]
-    depth = weight[1] if node.op_type == "Gemm" and attribute(node, "transB", 0) else weight[-2]
+    last = len(weight) == 1 or (node.op_type == "Gemm" and attribute(node, "transB", 0))
+    depth = weight[-1] if last else weight[-2]
     return positions * int(depth or 0)
