@@ -153,3 +153,18 @@ def test_a_batch_that_is_no_range(text: str) -> None:
 
     with pytest.raises(BadInput, match="is not least:best:most"):
         batch_range(text)
+
+
+def test_what_cant_be_counted_is_shown_in_percent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trtpoets import terminal
+    from trtpoets.core.progress import PARTS
+
+    monkeypatch.setattr(terminal, "_TELL_EVERY", -1.0)
+    with terminal.showing() as progress:
+        for task, total in (("build x", PARTS), ("photos", 40)):
+            progress(task, total // 4, total)
+            progress(task, total, total)
+    lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40"]

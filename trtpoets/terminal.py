@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import Interrupted
+from trtpoets.core.progress import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ def _bars() -> Iterator[Progress]:
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
                 tasks[task] = bars.add_task(task, total=total, rate="")
             entry = bars.tasks[tasks[task]]
-            speed = entry.finished_speed or entry.speed
+            speed = None if total == PARTS else entry.finished_speed or entry.speed
             bars.update(tasks[task], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield show
@@ -84,11 +85,12 @@ def _lines() -> Progress:
         if done >= total:
             took = now - began.pop(task)
             told.pop(task, None)
-            rate = f", {done / took:,.0f}/s" if took > 1 else ""
-            sys.stderr.write(f"{task}: {done:,} in {took:.1f} s{rate}\n")
+            rate = f", {done / took:,.0f}/s" if took > 1 and total != PARTS else ""
+            what = "done" if total == PARTS else f"{done:,}"
+            sys.stderr.write(f"{task}: {what} in {took:.1f} s{rate}\n")
         elif now - told.get(task, since) > _TELL_EVERY:
             told[task] = now
-            sys.stderr.write(f"{task}: {done:,} of {total:,}\n")
+            sys.stderr.write(f"{task}: {done / total:.0%}\n" if total == PARTS else f"{task}: {done:,} of {total:,}\n")
         sys.stderr.flush()
 
     return show

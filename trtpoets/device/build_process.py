@@ -16,7 +16,7 @@ from typing import IO, Any, Callable, Iterator, Mapping
 
 from trtpoets.core import errors
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
-from trtpoets.core.progress import Progress
+from trtpoets.core.progress import PARTS, Progress
 from trtpoets.device.tensorrt_build import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,6 @@ _STALL_SECONDS = 120.0
 _LOOK_SECONDS = 2.0
 """How often a silent child is looked at."""
 
-_PARTS = 1000
-"""Progress is told in this many parts of the whole build."""
-
 
 def run_build(
     order: Callable[[int], str], *, what: str, timeout_seconds: float | None, progress: Progress
@@ -42,7 +39,7 @@ def run_build(
     `what` names the build in errors and progress. Raises what the child raised; BuildFailed when it crashed, hangs, or
     took longer than `timeout_seconds`. On KeyboardInterrupt the child is cancelled before the interrupt goes on.
     """
-    progress(what, 0, _PARTS)
+    progress(what, 0, PARTS)
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as noise, open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor, not a path
         try:
@@ -144,9 +141,9 @@ def _follow(answers: Iterator[Mapping[str, Any]], what: str, progress: Progress)
     """Pass progress on until there is a result; None when the child ended without one."""
     for answer in answers:
         if "progress" in answer:
-            progress(what, min(int(answer["progress"] * _PARTS), _PARTS - 1), _PARTS)
+            progress(what, min(int(answer["progress"] * PARTS), PARTS - 1), PARTS)
         elif "done" in answer:
-            progress(what, _PARTS, _PARTS)
+            progress(what, PARTS, PARTS)
             for warning in answer["done"]["warnings"]:
                 log.debug("%s: %s", what, warning)
             result: Mapping[str, Any] = answer["done"]
