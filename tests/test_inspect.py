@@ -249,6 +249,7 @@ def test_a_card(tmp_path: Path) -> None:
         ("{}", "is JSON, and neither a card nor a model.json"),
         ('{"seal": 1}', "is not a card of trtpoets"),
         ('{"seal": 1, "key": NaN, "files": {}, "details": {}}', "NaN is no number of JSON"),
+        ('{"seal": 1, "key": 1e999, "files": {}, "details": {}}', "1e999 is no number of JSON"),
         ('{"a":' * 100_000, "is not JSON"),
         ('{"preprocess_hash": 1}', "is not a model.json of trtpoets"),
     ],

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -104,7 +105,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file. Raises MissingArtefact, or BadArtefact when it is not JSON."""
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise MissingArtefact(
             f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
@@ -113,8 +114,11 @@ def read_json(path: Path) -> Any:
         raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
 
 
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def sha256_of_file(path: Path) -> str:
