@@ -7,6 +7,7 @@ read from its source (`touches.py`). 8.5 was never published as a wheel: it is 8
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.stub_bindings import LISTED, VERSIONS, classes_of, committed_listings, described, listing_of
-from tests.touches import MODULE, Touch, findings_in, parsed
+from tests.touches import MODULE, Findings, Touch, findings_in, parsed
 from trtpoets.device.tensorrt_messages import NO_DRIVER
 
 DEVICE = Path(__file__).parent.parent / "trtpoets" / "device"
@@ -77,6 +78,16 @@ def allowed(name: str, probes: dict[str, Any]) -> bool:
     return any(name in names and not probes[probe] for probe, names in GUARDED.items())
 
 
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    return parsed(FILES)
+
+
+@functools.cache
+def findings(version: str) -> Findings:
+    return findings_in(trees(), classes_of(version))
+
+
 def missing(touches: set[Touch], version: str) -> list[str]:
     classes, probes = classes_of(version), probes_of(version)
     return sorted(
@@ -90,14 +101,14 @@ def missing(touches: set[Touch], version: str) -> list[str]:
 
 @pytest.mark.parametrize("version", EVERY)
 def test_what_is_touched_is_there(version: str) -> None:
-    found = findings_in(parsed(FILES), classes_of(version))
+    found = findings(version)
     assert len(found.touches) > 90, "the reader of our code has lost its way"
     assert not missing(found.touches, version)
 
 
 @pytest.mark.parametrize("version", EVERY)
 def test_calls_fit_the_signatures(version: str) -> None:
-    found = findings_in(parsed(FILES), classes_of(version)).misfits
+    found = findings(version).misfits
     probes = probes_of(version)
     behind_probes = {name for name, probe in GUARDED_CALLS.items() if not probes[probe]}
     assert not {text for text in found if not any(f" {name} does not take" in text for name in behind_probes)}
@@ -123,13 +134,12 @@ def test_every_probe_is_needed() -> None:
 
 def test_no_attribute_escapes_the_reader() -> None:
     """An attribute with a name of TensorRT's whose owner the reader does not know would go unchecked."""
-    trees = parsed(FILES)
     classes = [classes_of(version) for version in EVERY]
     members = {member for each in classes for name in LISTED if name in each for member in each[name]["members"]}
-    resolved = set().union(*(findings_in(trees, each).resolved for each in classes))
+    resolved = set().union(*(findings(version).resolved for version in EVERY))
     escaped = {
         ast.unparse(node)
-        for tree in trees.values()
+        for tree in trees().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in members and id(node) not in resolved
     }
@@ -155,8 +165,8 @@ MISTAKES = [
 def test_the_reader_finds_mistakes(right: str, wrong: str, told: str) -> None:
     sources = {path.name: path.read_text() for path in FILES}
     assert sum(right in text for text in sources.values()) == 1, "the example of a mistake is out of date"
-    trees = {name: ast.parse(text.replace(right, wrong)) for name, text in sources.items()}
-    found = findings_in(trees, classes_of("10.3"))
+    changed = {name: ast.parse(text.replace(right, wrong)) for name, text in sources.items()}
+    found = findings_in(changed, classes_of("10.3"))
     assert told in "\n".join([*missing(found.touches, "10.3"), *found.misfits])
 
 
