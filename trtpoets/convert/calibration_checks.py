@@ -34,6 +34,9 @@ _MOST_FLAT = 0.5
 _TELLING = 16
 """With fewer photos, chance alone may give all of them the same answer."""
 
+_NAMED = 3
+"""So many tensors are named in a warning."""
+
 SMALLEST = 2.0**-24
 """A tensor that stays below this is all zeros to INT8: no step is smaller (`qdq.SMALLEST_SCALE`)."""
 
@@ -127,13 +130,16 @@ class Witness:
 
 def silenced(seen: Mapping[str, tuple[float, float]], photos: int) -> dict[str, tuple[float, float]]:
     """The ranges, with those that INT8 can't step as 0 to 0, which leaves what reads them in float; it is said."""
-    found = dict(seen)
-    for name, (low, high) in seen.items():
-        if max(-low, high) < SMALLEST:
-            what = "0" if low == high == 0.0 else f"at most {max(-low, high):.1e}, less than any step of INT8,"
-            _log.warning("%s is %s on all %d calibration photos: what reads it stays in float", name, what, photos)
-            found[name] = (0.0, 0.0)
-    return found
+    largest = {name: max(abs(low), abs(high)) for name, (low, high) in seen.items()}
+    quiet = [name for name, top in largest.items() if top < SMALLEST]
+    if quiet:
+        named = ", ".join(f"{name} (at most {largest[name]:.1g})" for name in quiet[:_NAMED])
+        more = f" and {len(quiet) - _NAMED} more" if len(quiet) > _NAMED else ""
+        _log.warning(
+            "on all %d calibration photos %s%s stay below the smallest step of INT8: what reads them stays in float",
+            *(photos, named, more),
+        )
+    return {name: (0.0, 0.0) if name in quiet else span for name, span in seen.items()}
 
 
 def _sha256(path: Path) -> str:
