@@ -1,10 +1,11 @@
-"""What building in a child process costs, and what engines weigh.
+"""What building in a child process costs, what engines weigh, and how long every target takes.
 
-    python benchmarks/engines.py [FOLDER]
+    python benchmarks/engines.py [FOLDER ...]
 
-Builds FOLDER/{fp32,fp16,int8}.onnx (of a run: engines/NAME) with TensorRT-RTX, each `REPEATS` times in turn with the
-same build in this process, and prints the medians and their ratio in one run. Without FOLDER a small network made on
-the fly stands in. Needs no GPU.
+Builds FOLDER/{fp32,fp16,int8}.onnx (of runs: engines/NAME) with TensorRT-RTX, each `REPEATS` times in turn with the
+same build in this process, and prints the medians and their ratio in one run. Then each file is built once for all
+targets of TensorRT-RTX, in one engine for Ampere and later and one for Turing, where the precision allows it, beside
+the goal for two networks. Without FOLDER a small network made on the fly stands in. Needs no GPU.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.spec import Flavour, OnnxModel, Precision
 from trtpoets.device.engine import current_engine, engine_from_onnx
@@ -27,16 +29,18 @@ from trtpoets.device.tensorrt_messages import Messages
 
 REPEATS = 5
 CONFIG = EngineConfig(Flavour.RTX)
+TURING = "sm75"
+GOAL_SECONDS = 15
 
 
-def networks(folder: Path | None, scratch: Path) -> list[OnnxModel]:
+def networks(folders: list[Path], scratch: Path) -> list[OnnxModel]:
     """The ONNX files to build."""
-    if folder is None:
+    if not folders:
         sys.path.insert(0, str(Path(__file__).parent.parent))
         from tests.tiny import tiny_onnx
 
-        return [tiny_onnx(scratch / f"{precision.value}.onnx", precision) for precision in Precision]
-    return [read_onnx(folder / f"{precision.value}.onnx") for precision in Precision]
+        return [tiny_onnx(scratch / "tiny" / f"{precision.value}.onnx", precision) for precision in Precision]
+    return [read_onnx(folder / f"{precision.value}.onnx") for folder in folders for precision in Precision]
 
 
 def in_this_process(model: OnnxModel) -> float:
@@ -56,28 +60,58 @@ def in_this_process(model: OnnxModel) -> float:
     return time.perf_counter() - begun
 
 
+def beside_the_bare_build(models: list[OnnxModel], scratch: Path) -> None:
+    """Print one line an ONNX file."""
+    print(f"{load_tensorrt(CONFIG.flavour).title}, medians of {REPEATS}")
+    print(f"{'':26}{'whole s':>9}{'build s':>9}{'here s':>9}{'ratio':>7}{'up to date s':>14}{'engine MB':>11}")
+    for number, model in enumerate(models):
+        whole, inside, bare = [], [], []
+        out = scratch / f"{number}.engine"
+        for _ in range(REPEATS):
+            begun = time.perf_counter()
+            engine = engine_from_onnx(model, CONFIG, out)
+            whole.append(time.perf_counter() - begun)
+            inside.append(engine.card.build_seconds)
+            bare.append(in_this_process(model))
+        begun = time.perf_counter()
+        assert current_engine(model, CONFIG, out) == engine
+        found = time.perf_counter() - begun
+        a, b, c = (statistics.median(values) for values in (whole, inside, bare))
+        size = engine.card.engine_bytes / 1e6
+        print(f"{name_of(model)}{a:9.2f}{b:9.2f}{c:9.2f}{a / c:7.1f}{found:14.4f}{size:11.2f}")
+
+
+def for_every_target(models: list[OnnxModel], scratch: Path) -> None:
+    """Print one line an ONNX file, and the whole time beside the goal."""
+    every = load_tensorrt(CONFIG.flavour).targets
+    print(f"\nevery target{'':14}{'s':>9}{'engine MB':>11}")
+    together = 0.0
+    for number, model in enumerate(models):
+        for targets in (tuple(target for target in every if target != TURING), (TURING,)):
+            begun = time.perf_counter()
+            try:
+                engine = engine_from_onnx(model, replace(CONFIG, targets=targets), scratch / f"{number}.{targets[0]}")
+            except BuildFailed as error:
+                print(f"{name_of(model)}{'-':>9}{'-':>11}  {' '.join(targets)}: {error.message.rpartition(': ')[2]}")
+                continue
+            took = time.perf_counter() - begun
+            together += took
+            print(f"{name_of(model)}{took:9.2f}{engine.card.engine_bytes / 1e6:11.2f}  {' '.join(targets)}")
+    print(f"together {together:.1f} s; the goal for two networks in three precisions: {GOAL_SECONDS} s")
+
+
+def name_of(model: OnnxModel) -> str:
+    """Twenty-six characters of it."""
+    return f"{model.path.resolve().parent.name[:20]:21}{model.precision.value:5}"
+
+
 def main() -> None:
-    """Print one line a precision."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    """Print both tables."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        print(f"{load_tensorrt(CONFIG.flavour).title}, medians of {REPEATS}")
-        print(f"{'':6}{'whole s':>9}{'build s':>9}{'here s':>9}{'ratio':>7}{'up to date s':>14}{'engine MB':>11}")
-        for model in networks(folder, scratch):
-            whole, inside, bare = [], [], []
-            out = scratch / f"{model.precision.value}.engine"
-            for _ in range(REPEATS):
-                begun = time.perf_counter()
-                engine = engine_from_onnx(model, CONFIG, out)
-                whole.append(time.perf_counter() - begun)
-                inside.append(engine.card.build_seconds)
-                bare.append(in_this_process(model))
-            begun = time.perf_counter()
-            assert current_engine(model, CONFIG, out) == engine
-            found = time.perf_counter() - begun
-            a, b, c = (statistics.median(values) for values in (whole, inside, bare))
-            size = engine.card.engine_bytes / 1e6
-            print(f"{model.precision.value:6}{a:9.2f}{b:9.2f}{c:9.2f}{a / c:7.1f}{found:14.4f}{size:11.2f}")
+        models = networks([Path(each) for each in sys.argv[1:]], scratch)
+        beside_the_bare_build(models, scratch)
+        for_every_target(models, scratch)
 
 
 if __name__ == "__main__":
