@@ -116,6 +116,12 @@ def test_another_model_of_the_same_capability_is_warned_about(tmp_path: Path, ca
         ("batch", [1, 2, 3]),
         ("spec", "x"),
         ("nonsense", 1),
+        ("build_seconds", "soon"),
+        ("gpu", 5),
+        ("version_compatible", "yes"),
+        ("dla_core", "one"),
+        ("layers", {"layers": {}, "counts": {"int8": 1}, "shares": {}}),
+        ("layers", {"layers": {}, "counts": {"int8": "1"}, "shares": {"int8": 1.0}}),
     ],
 )
 def test_a_sealed_card_of_nonsense(tmp_path: Path, field: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -25,6 +26,9 @@ from trtpoets.device.tensorrt_api import TensorRt
 log = logging.getLogger(__name__)
 
 _TARGET = re.compile(r"sm\d{2,3}\+?")
+
+_PLAIN: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+"""What JSON gives for a field of this type."""
 
 _LATER_MAJOR = {8: (9, 10), 9: (10,), 10: (11,)}
 """Which later major versions run a version-compatible engine: 8 on 10 and 10 on 11, but not 8 on 11."""
@@ -56,7 +60,7 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
                 ),
             }
         )
-        _check_text(card)
+        _check_values(card)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadArtefact(
             f"{card_of(path)} is a card of another version of trtpoets: {type(error).__name__}: {error}",
@@ -71,14 +75,30 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
     return card
 
 
-def _check_text(card: EngineCard) -> None:
-    """Raise ValueError unless what later checks take apart is text of the right form."""
-    texts = (card.tensorrt_version, card.platform, card.engine_sha256, card.onnx_sha256, card.preprocess_hash)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("a version, platform or hash that is no text")
+def _check_values(card: EngineCard) -> None:
+    """Raise ValueError unless every value is of the kind that its field says: a seal is no proof of that."""
+    for owner in (card, card.batch, card.spec):
+        for each in fields(owner):
+            first, *others = str(each.type).split(" | ")
+            value = getattr(owner, each.name)
+            if first in _PLAIN and not isinstance(value, _PLAIN[first]) and not (value is None and "None" in others):
+                raise ValueError(f"{each.name} is {value!r}")
+    if not all(isinstance(label, str) for label in card.spec.labels):
+        raise ValueError("a label that is no text")
     for target in card.targets:
         if not (isinstance(target, str) and _TARGET.fullmatch(target)):
             raise ValueError(f"the target {target!r}")
+    if card.layers and not _is_report(card.layers):
+        raise ValueError("layers that don't add up")
+
+
+def _is_report(layers: LayerReport) -> bool:
+    tables = (layers.layers, layers.counts, layers.shares)
+    return (
+        all(isinstance(table, dict) for table in tables)
+        and layers.counts.keys() == layers.shares.keys()
+        and all(isinstance(number, (int, float)) for number in (*layers.counts.values(), *layers.shares.values()))
+    )
 
 
 def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> None:
