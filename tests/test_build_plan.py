@@ -516,10 +516,30 @@ def test_the_child_takes_no_more_memory_than_is_free(
     rtx: None, model: OnnxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trtpoets.device.build_child.memory_to_use", lambda: 200 << 20)
+    monkeypatch.setattr("trtpoets.device.build_child._RESERVED", 0)
     with pytest.raises(BuildFailed) as caught:
         engine_from_onnx(model, RTX, model.path.with_suffix(".engine"))
     assert "memory" in caught.value.message or "bad_alloc" in caught.value.message
     assert "free some memory" in caught.value.hint
+
+
+def test_the_child_is_the_first_to_go(child: Any, model: OnnxModel) -> None:
+    """Its limits while it builds, as the system sees them."""
+    pid_file = child("slow")
+    found: list[str] = []
+
+    def look(task: str, done: int, total: int) -> None:
+        if done and not found:
+            process = Path("/proc") / pid_file.read_text()
+            found.append((process / "oom_score_adj").read_text().strip())
+            (limit,) = (line for line in (process / "limits").read_text().splitlines() if "Max data size" in line)
+            found.append(limit.split()[3])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine_from_onnx(model, TENSORRT, model.path.with_suffix(".engine"), progress=look)
+    assert found[0] == "1000"
+    assert 0 < int(found[1]) < 2 * (memory_to_use() + (512 << 20))
 
 
 @pytest.mark.parametrize(

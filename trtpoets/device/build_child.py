@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping
@@ -31,6 +32,9 @@ from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_messages import Messages
+
+_RESERVED = 512 << 20
+"""Bytes that count as written to before they are: stacks of threads, 8 MiB each."""
 
 _TICK_SECONDS = 0.05
 """Progress is told at most this often: a builder may take thousands of steps a second."""
@@ -91,13 +95,16 @@ def _end_with_parent() -> None:
 def _limit_memory(size: int) -> None:
     """Let this process write to `size` bytes at most: a hostile file shall not push the whole machine into a corner.
 
-    RLIMIT_DATA counts what is private and writable. Address space (RLIMIT_AS) would be the wrong measure: CUDA reserves
-    far more of it than there is memory.
+    Should memory run out all the same, the system is asked to end this process before any other. RLIMIT_DATA counts
+    what is private and writable. Address space (RLIMIT_AS) would be the wrong measure: CUDA reserves far more of it
+    than there is memory.
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:
         size = min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _look(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
@@ -201,7 +208,13 @@ def order_to_look(flavour: Flavour, answers: int) -> str:
 
 
 def _line(task: str, answers: int, flavour: Flavour, **rest: Any) -> str:
-    order = {"task": task, "answers": answers, "flavour": flavour.value, "memory_bytes": memory_to_use(), **rest}
+    order = {
+        "task": task,
+        "answers": answers,
+        "flavour": flavour.value,
+        "memory_bytes": memory_to_use() + _RESERVED,
+        **rest,
+    }
     return json.dumps(order) + "\n"
 
 
