@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -188,6 +189,21 @@ def engines() -> None:
     assert gpu.broken == []
 
 
+def a_gpu_that_breaks() -> None:
+    """After an illegal access every call fails until the process ends: what broke is told, and no more."""
+    gpu = DriverGpu()
+    sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
+    with tempfile.TemporaryDirectory() as folder:
+        runner = TensorRtRunner(paper_engine(Path(folder)))
+        with pytest.raises(RunFailed) as caught, runner:
+            runner.infer(tiny_photos(2))
+            DRIVER.fake_break(700)
+            runner.infer(tiny_photos(2))
+        assert caught.value.message.startswith("the GPU failed: "), caught.value.message
+        assert "cuCtxPushCurrent" in caught.value.message
+    os._exit(0)  # nothing can be freed any more, as on a GPU; pycuda warns of that
+
+
 def the_gpu_script() -> None:
     """Every line of `benchmarks/gpu.py` that a first run on a GPU needs, but for building."""
     from benchmarks import gpu as script
@@ -213,7 +229,7 @@ def the_gpu_script() -> None:
 SCENARIOS = [
     the_gpu_describes_itself,
     *(copies_and_graphs, sessions_come_and_go, sessions_overlap, someone_else_holds_the_context, other_threads),
-    *(errors, engines, the_gpu_script),
+    *(errors, engines, a_gpu_that_breaks, the_gpu_script),
 ]
 
 

@@ -25,7 +25,7 @@ typedef struct object {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static context *primary;
-static int holds, violations;
+static int holds, violations, broken;
 static long calls;
 static double now;
 static object *objects;
@@ -40,6 +40,7 @@ static int wrong(int code, const char *what) {
 static int current(const char *call) {
   char text[200];
   calls++;
+  if (broken) return broken;
   if (depth && stack[depth - 1]->alive) return OK;
   snprintf(text, sizeof text, "%s with %s", call, depth ? "a context that was destroyed" : "no context in this thread");
   return wrong(depth ? CONTEXT_IS_DESTROYED : INVALID_CONTEXT, text);
@@ -125,6 +126,7 @@ static int finish(object *queue) {
 }
 
 /* What tests ask. */
+void fake_break(int code) { broken = code; }
 const char *fake_violation(void) { return first; }
 int fake_depth(void) { return depth; }
 int fake_holds(void) { return holds; }
@@ -176,6 +178,7 @@ int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
 int cuCtxGetCurrent(context **found) { *found = depth ? stack[depth - 1] : NULL; return OK; }
 int cuCtxPushCurrent_v2(context *one) {
   calls++;
+  if (broken) return broken;
   if (!one->alive) return wrong(CONTEXT_IS_DESTROYED, "a context that was destroyed is pushed");
   stack[depth++] = one;
   return OK;

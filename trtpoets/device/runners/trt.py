@@ -170,13 +170,16 @@ class _Room:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self.cuda.current():
-            try:
-                self._drop_graph()
-                if kind is None:
-                    self._cache.write(self._session.runtime_cache())
-            finally:
-                self._session.close()
+        try:
+            with self.cuda.current():
+                try:
+                    self._drop_graph()
+                    if kind is None:
+                        self._cache.write(self._session.runtime_cache())
+                finally:
+                    self._session.close()
+        finally:
+            self._session.close()  # where the GPU is so broken that its context can't be made current
 
     def run(self, photos: np.ndarray, scores: np.ndarray, timings: list[Timing] | None) -> None:
         """Run one piece that fits: photos (n, H, W, 3) into scores (n, C). Returns once the scores are there.
