@@ -1,8 +1,15 @@
 """TensorRT's builder as a module of Python, for what can't be had here: old versions, crashes, slowness.
 
-`namespace(...)` gives the module's names. Behaviours of the build: "ok", "slow" (listens to the monitor), "deaf" (does
-not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT logs; before
-it: "no driver", "segfault at start".
+`namespace(...)` gives the module's names, with exactly the members of that version (`fake_bindings.py`), and fails the
+test where a documented rule is broken. Behaviours of the build: "ok", "slow" (listens to the monitor), "deaf" (does
+not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT says; before
+it: "no driver", "segfault at start", "unknown operator".
+
+Rules: arguments have the type that is asked for, and what derives from TensorRT's classes is initialised; a network is
+created with bits that are flags; ONNX files are parsed once, into an empty network with an explicit batch; networks,
+configurations and parsers belong to a builder that lives; profiles are given their shapes before they are added, rising
+ones; precision is told by flags where networks are weakly typed and nowhere else; a recorder outlives its builder, and
+comes after the parser on TensorRT-RTX, which crashes otherwise.
 """
 
 from __future__ import annotations
@@ -12,48 +19,23 @@ import os
 import signal
 import sys
 import time
-from enum import IntEnum
+import weakref
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from tests.fake_bindings import bound, enumeration, instance_of, present, rule
 from trtpoets.core.spec import Flavour
 from trtpoets.device.tensorrt_api import TensorRt
 
+VERSIONS = ("8.5", "8.6", "10.3", "10.7", "10.13", "10.16", "11.0", "11.4", "rtx")
 
-class _Flags(IntEnum):
-    EXPLICIT_BATCH = 0
+_ENUMERATIONS = (
+    *("BuilderFlag", "ComputeCapability", "DataType", "DeviceType", "ErrorCodeTRT", "HardwareCompatibilityLevel"),
+    *("LayerInformationFormat", "MemoryPoolType", "ProfilingVerbosity"),
+)
 
-
-class _StrongFlags(IntEnum):
-    EXPLICIT_BATCH = 0
-    STRONGLY_TYPED = 1
-
-
-class _OnlyStrong(IntEnum):
-    STRONGLY_TYPED = 0
-
-
-class _OldBuilderFlag(IntEnum):
-    FP16 = 0
-    INT8 = 1
-    GPU_FALLBACK = 3
-
-
-class _BuilderFlag(IntEnum):
-    FP16 = 0
-    INT8 = 1
-    GPU_FALLBACK = 3
-    VERSION_COMPATIBLE = 20
-
-
-class _TypedBuilderFlag(IntEnum):
-    GPU_FALLBACK = 1
-    VERSION_COMPATIBLE = 10
-
-
-FLAGS = {"8.5": _Flags, "8.6": _Flags, "10.3": _StrongFlags, "11.0": _OnlyStrong}
-BUILDER_FLAGS = {"8.5": _OldBuilderFlag, "8.6": _BuilderFlag, "10.3": _BuilderFlag, "11.0": _TypedBuilderFlag}
+LEAST_WORKSPACE = 8 << 20
 
 TIMINGS = b"timings of a fake"
 
@@ -72,161 +54,347 @@ log: dict[str, Any] = {}
 
 def fake_library(version: str, behaviour: str = "ok", fast: bool = True, cores: int = 0) -> TensorRt:
     """The adapter over a module of `namespace`, in this process."""
+    flavour = Flavour.RTX if version == "rtx" else Flavour.TENSORRT
     module = ModuleType("tensorrt")
     module.__dict__.update(namespace(version, behaviour, fast=fast, cores=cores))
-    return TensorRt(Flavour.TENSORRT, module, version)
+    return TensorRt(flavour, module, version)
 
 
 def namespace(
     version: str, behaviour: str = "ok", pid_file: str = "", fast: bool = True, cores: int = 0
 ) -> dict[str, Any]:
+    """The names of the module of a version."""
+    rtx, names = version == "rtx", present(dict.fromkeys(_ENUMERATIONS), version)
+    enums = SimpleNamespace(**{name: enumeration(name, version) for name in names})
+    network_flags = enumeration("NetworkDefinitionCreationFlag", version, _network_numbers(version))
+
     class Logger:
-        INTERNAL_ERROR, ERROR, WARNING = range(3)
+        _ready = False
+        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+        def __init__(self) -> None:
+            self._ready = True
 
         def log(self, severity: int, text: str) -> None:
             raise NotImplementedError
 
-    class Monitor:
-        pass
-
     class Recorder:
-        pass
+        _ready = False
+
+        def __init__(self) -> None:
+            self._ready = True
+
+    class Monitor:
+        _ready = False
+
+        def __init__(self) -> None:
+            self._ready = True
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            raise NotImplementedError
+
+        def step_complete(self, name: str, index: int) -> bool:
+            raise NotImplementedError
+
+        def phase_finish(self, name: str) -> None:
+            raise NotImplementedError
+
+    logger_class, recorder_class = bound("ILogger", version, Logger), bound("IErrorRecorder", version, Recorder)
+    monitor_class = None if version.startswith("8.") else bound("IProgressMonitor", version, Monitor)
 
     class TimingCache:
         def __init__(self, content: bytes) -> None:
-            self.content = content
+            self._content = content
 
         def serialize(self) -> bytes:
-            return (self.content or TIMINGS) + b" measured"
+            return (self._content or TIMINGS) + b" measured"
 
-    class Config:
-        progress_monitor: Any = None
-        default_device_type = "GPU"
-        DLA_core = -1
-        profiling_verbosity = "names"
-        if version != "8.5":
-            builder_optimization_level = 3
-            hardware_compatibility_level = "none"
-
-        def set_memory_pool_limit(self, pool: str, size: int) -> None:
-            log["workspace"] = size
-
-        def set_flag(self, flag: IntEnum) -> None:
-            assert isinstance(flag, BUILDER_FLAGS[version])
-            strong = "STRONGLY_TYPED" in FLAGS[version].__members__ and log["network"] & (
-                1 << FLAGS[version]["STRONGLY_TYPED"]
-            )
-            assert not (strong and flag.name in ("FP16", "INT8")), "strongly typed builders take no precision flags"
-            log.setdefault("flags", []).append(flag.name)
-
-        def create_timing_cache(self, content: bytes) -> TimingCache | None:
-            return TimingCache(content) if content.startswith(TIMINGS) or not content else None
-
-        def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
-            assert not ignore_mismatch, "timings of another device are worse than none"
-            log["timings"] = cache.content
-            return b"Another GPU" not in cache.content
-
-        def add_optimization_profile(self, profile: Any) -> int:
-            return 0
+    timing_class = bound("ITimingCache", version, TimingCache)
 
     class Profile:
-        def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
-            log["shapes"] = (name, *shapes)
+        def __init__(self, builder: Any) -> None:
+            self._builder, self._shapes = weakref.ref(builder), {}
+
+        def set_shape(self, tensor: str, least: Any, usual: Any, most: Any) -> None:
+            log["shapes"] = (tensor, least, usual, most)
+            self._shapes[tensor] = (least, usual, most)
+
+        def _rises(self) -> bool:
+            return bool(self._shapes) and all(a <= b <= c for a, b, c in self._shapes.values())
+
+    profile_class = bound("IOptimizationProfile", version, Profile)
+
+    class Config:
+        DLA_core = -1
+        profiling_verbosity = enums.ProfilingVerbosity.LAYER_NAMES_ONLY
+        default_device_type = enums.DeviceType.GPU
+        builder_optimization_level = hardware_compatibility_level = progress_monitor = None
+        num_compute_capabilities = 0
+
+        def __init__(self, builder: Any) -> None:
+            self._builder = weakref.ref(builder)
+            self._flags, self._profiles, self._capabilities = [], [], {}
+
+        def set_memory_pool_limit(self, pool: Any, size: int) -> None:
+            instance_of(enums.MemoryPoolType, pool, "set_memory_pool_limit")
+            log[pool.name.lower()] = size
+
+        def set_flag(self, flag: Any) -> None:
+            instance_of(enums.BuilderFlag, flag, "set_flag")
+            log.setdefault("flags", []).append(flag.name)
+            self._flags.append(flag.name)
+
+        def create_timing_cache(self, content: bytes) -> Any:
+            return timing_class(content) if content.startswith(TIMINGS) or not content else None
+
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            instance_of(timing_class, cache, "set_timing_cache")
+            rule(not ignore_mismatch, "timings of another device are worse than none")
+            log["timings"] = cache._content
+            return b"Another GPU" not in cache._content
+
+        def set_compute_capability(self, capability: Any, index: int) -> bool:
+            instance_of(enums.ComputeCapability, capability, "set_compute_capability")
+            rule(index < self.num_compute_capabilities, "how many capabilities there are is set first")
+            self._capabilities[index] = capability.name
+            log["targets"] = tuple(self._capabilities.values())
+            return capability.name not in ("NONE", *self._capabilities)
+
+        def add_optimization_profile(self, profile: Any) -> int:
+            instance_of(profile_class, profile, "add_optimization_profile")
+            rule(profile._builder() is self._builder() is not None, "a profile of another builder, or of a dead one")
+            if not profile._rises():
+                return -1
+            self._profiles.append(profile)
+            return len(self._profiles) - 1
+
+    config_class = bound("IBuilderConfig", version, Config)
 
     class Network:
-        num_inputs = num_outputs = 1
+        def __init__(self, builder: Any, flags: int) -> None:
+            self._builder, self._flags, self._content = weakref.ref(builder), flags, None
+
+        def _flag(self, name: str) -> bool:
+            member = network_flags.__members__.get(name)
+            return member is not None and bool(self._flags & 1 << int(member))
+
+        @property
+        def num_inputs(self) -> int:
+            return int(bool(self._content))
+
+        num_outputs = num_inputs
 
         def get_input(self, index: int) -> Any:
-            return SimpleNamespace(name="photos", shape=(-1, 16, 16, 3))
+            return SimpleNamespace(name="photos", shape=(-1, 16, 16, 3)) if index < self.num_inputs else None
 
         def get_output(self, index: int) -> Any:
-            return SimpleNamespace(name="scores", shape=(-1, 3))
+            return SimpleNamespace(name="scores", shape=(-1, 3)) if index < self.num_inputs else None
+
+    network_class = bound("INetworkDefinition", version, Network)
 
     class Builder:
         num_DLA_cores = cores  # noqa: N815 - TensorRT's name
-        if version != "11.0":
-            platform_has_fast_fp16 = platform_has_fast_int8 = fast
+        platform_has_fast_fp16 = platform_has_fast_int8 = fast
 
         def __init__(self, logger: Any) -> None:
+            instance_of(logger_class, logger, "Builder")
             if behaviour == "no driver":
                 raise TypeError("pybind11::init(): factory function returned nullptr")
             if behaviour == "segfault at start":
                 ctypes.string_at(0)
-            self.logger = logger
+            self._logger, self._recorder, self._recorded_early = logger, None, False
 
-        def create_network(self, flags: int) -> Network:
+        def _set_recorder(self, recorder: Any) -> None:
+            instance_of(recorder_class, recorder, "error_recorder")
+            self._recorder = weakref.ref(recorder)
+
+        error_recorder = property(lambda self: self._recorder and self._recorder(), _set_recorder)
+
+        def _say(self, text: str) -> None:
+            if self._recorder is None:
+                self._logger.log(self._logger.ERROR, text)
+                return
+            recorder = self._recorder()
+            rule(recorder is not None, "a recorder is freed before its builder")
+            recorder.report_error(enums.ErrorCodeTRT.UNSPECIFIED_ERROR, text)
+
+        def __del__(self) -> None:
+            if getattr(self, "_recorder", None) is not None and self._recorder() is None:
+                log["broken"] = "a recorder is freed before its builder"
+
+        def create_network(self, flags: int) -> Any:
+            rule(type(flags) is int, "flags are bits of an int")
+            rule(not flags & ~sum(1 << int(each) for each in network_flags), "bits that no flag has")
             log.clear()
             log["network"] = flags
-            return Network()
+            return network_class(self, flags)
 
-        def create_builder_config(self) -> Config:
-            return Config()
+        def create_builder_config(self) -> Any:
+            return config_class(self)
 
-        def create_optimization_profile(self) -> Profile:
-            return Profile()
+        def create_optimization_profile(self) -> Any:
+            return profile_class(self)
 
-        def is_network_supported(self, network: Network, config: Config) -> bool:
-            return True
+        def is_network_supported(self, network: Any, config: Any) -> bool:
+            return self._accepts(network, config)
 
-        def build_serialized_network(self, network: Network, config: Config) -> bytes | None:
-            log["verbosity"], log["hardware"] = (
-                config.profiling_verbosity,
-                vars(config).get("hardware_compatibility_level"),
-            )
-            log["dla"] = (config.default_device_type, config.DLA_core)
-            log["level"] = vars(config).get("builder_optimization_level")
+        def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+            if not self._accepts(network, config):
+                return None
+            log["verbosity"] = _spoken(config.profiling_verbosity)
+            log["hardware"] = _spoken(getattr(config, "hardware_compatibility_level", None))
+            log["dla"] = (config.default_device_type.name, config.DLA_core)
+            log["level"] = getattr(config, "builder_optimization_level", None)
             if pid_file:
                 Path(pid_file).write_text(str(os.getpid()))
-            return _build(behaviour, self.logger, config.progress_monitor)
+            monitor = getattr(config, "progress_monitor", None)
+            if monitor is not None:
+                instance_of(monitor_class, monitor, "progress_monitor")
+            return _build(behaviour, self._say, monitor)
+
+        def _accepts(self, network: Any, config: Any) -> bool:
+            instance_of(network_class, network, "network")
+            instance_of(config_class, config, "config")
+            rule(network._builder() is self is config._builder(), "a network or configuration of another builder")
+            problem = _problem(network, config, log.get("workspace"), cores, rtx)
+            if problem:
+                self._say(f"IBuilder::isNetworkSupported: Error Code 4: API Usage Error ({problem}. In f at /a.cpp:1)")
+            return not problem
 
     class Parser:
-        num_errors = 0
+        def __init__(self, network: Any, logger: Any) -> None:
+            instance_of(network_class, network, "OnnxParser")
+            instance_of(logger_class, logger, "OnnxParser")
+            self._network, self._errors = network, []
 
-        def __init__(self, network: Network, logger: Any) -> None:
-            pass
+        @property
+        def num_errors(self) -> int:
+            return len(self._errors)
+
+        def get_error(self, index: int) -> Any:
+            return self._errors[index] if index < len(self._errors) else None
 
         def parse(self, content: bytes) -> bool:
-            return True
+            network = self._network
+            builder = network._builder()
+            rule(builder is not None, "a network outlives its builder")
+            rule(not (rtx and builder._recorder), "TensorRT-RTX crashes when a builder with a recorder parses")
+            explicit = "EXPLICIT_BATCH" not in network_flags.__members__ or network._flag("EXPLICIT_BATCH")
+            problem = (
+                "A model was previously parsed!"
+                if network._content is not None
+                else "This version of the ONNX parser only supports networks with an explicit batch dimension"
+                if not explicit
+                else 'creator && "Plugin not found, are the plugin name, version, and namespace correct?"'
+                if behaviour == "unknown operator"
+                else ""
+            )
+            network._content = content
+            if problem:
+                self._errors.append(error_class(problem))
+            return not problem
+
+    class ParserError:
+        def __init__(self, text: str) -> None:
+            self._text = text
+
+        def desc(self) -> str:
+            return self._text
+
+        def node(self) -> int:
+            return 4
+
+        def node_name(self) -> str:
+            return "conv"
+
+        def node_operator(self) -> str:
+            return "Conv"
+
+    error_class = bound("ParserError", version, ParserError)
+
+    class Inspector:
+        def get_engine_information(self, form: Any) -> str:
+            instance_of(enums.LayerInformationFormat, form, "get_engine_information")
+            return LAYERS if form is enums.LayerInformationFormat.JSON else ""
+
+    class Engine:
+        def create_engine_inspector(self) -> Any:
+            return bound("EngineInspector", version, Inspector)()
 
     class Runtime:
         engine_host_code_allowed = False
         DLA_core = -1
 
         def __init__(self, logger: Any) -> None:
-            pass
+            instance_of(logger_class, logger, "Runtime")
+            self._logger = logger
 
         def deserialize_cuda_engine(self, plan: bytes) -> Any:
             compatible = "VERSION_COMPATIBLE" in log.get("flags", [])
-            if self.engine_host_code_allowed != compatible or self.DLA_core != log["dla"][1]:
+            allowed = getattr(self, "engine_host_code_allowed", False)
+            if rtx:  # its engines are built where no GPU can load them
+                self._logger.log(self._logger.ERROR, "Cuda Runtime (cudaError 35: CUDA driver version is insufficient)")
+            if rtx or allowed != compatible or self.DLA_core != log["dla"][1]:
                 return None
-            inspector = SimpleNamespace(get_engine_information=lambda form: LAYERS if form == "json" else "")
-            return SimpleNamespace(create_engine_inspector=lambda: inspector)
+            return bound("ICudaEngine", version, Engine)()
 
-    names = {
-        "__version__": version,
-        "Runtime": Runtime,
-        "BuilderFlag": BUILDER_FLAGS[version],
-        "ProfilingVerbosity": SimpleNamespace(DETAILED="detailed"),
-        "LayerInformationFormat": SimpleNamespace(JSON="json"),
-        "DeviceType": SimpleNamespace(DLA="DLA", GPU="GPU"),
-        "ILogger": Logger,
-        "IErrorRecorder": Recorder,
-        "IExecutionContext": SimpleNamespace(set_tensor_address=None),
-        "Builder": Builder,
-        "IBuilderConfig": Config,
-        "OnnxParser": Parser,
-        "NetworkDefinitionCreationFlag": FLAGS[version],
-        "MemoryPoolType": SimpleNamespace(WORKSPACE="workspace"),
+    classes = {
+        "ILogger": logger_class,
+        "IErrorRecorder": recorder_class,
+        "IProgressMonitor": monitor_class,
+        "ITimingCache": timing_class,
+        "IOptimizationProfile": profile_class,
+        "IBuilderConfig": config_class,
+        "INetworkDefinition": network_class,
+        "ParserError": error_class,
+        "NetworkDefinitionCreationFlag": network_flags,
+        "Builder": bound("Builder", version, Builder),
+        "OnnxParser": bound("OnnxParser", version, Parser),
+        "Runtime": bound("Runtime", version, Runtime),
+        "IExecutionContext": bound("IExecutionContext", version, object),
+        **vars(enums),
     }
-    if version != "8.5":
-        names["HardwareCompatibilityLevel"] = SimpleNamespace(AMPERE_PLUS="ampere plus")
-    if not version.startswith("8."):
-        names["IProgressMonitor"] = Monitor
-    return names
+    return {"__version__": version, **present(classes, version)}
 
 
-def _build(behaviour: str, logger: Any, monitor: Any) -> bytes | None:
+def _network_numbers(version: str) -> dict[str, int]:
+    typed = 0 if version.startswith("11") or version == "rtx" else 1
+    return {"EXPLICIT_BATCH": 0, "EXPLICIT_PRECISION": 1, "STRONGLY_TYPED": typed} | {
+        "PREFER_JIT_PYTHON_PLUGINS": typed + 1,
+        "PREFER_AOT_PYTHON_PLUGINS": typed + 2,
+    }
+
+
+def _spoken(member: Any) -> str | None:
+    return None if member is None else str(member.name.replace("_", " ").lower())
+
+
+def _problem(network: Any, config: Any, workspace: int | None, cores: int, rtx: bool) -> str:
+    """Why a build of this network with this configuration gives nothing; empty when it gives an engine."""
+    flags = set(config._flags)
+    strong = rtx or network._flag("STRONGLY_TYPED")
+    rule(not (strong and flags & {"FP16", "INT8"}), "strongly typed networks take no precision flags")
+    if not network.num_outputs:
+        return "Network must have at least one output"
+    if not config._profiles:
+        return "Network has dynamic or shape inputs, but no optimization profile has been defined"
+    if b"QuantizeLinear" in network._content and not strong and "INT8" not in flags:
+        return "Int8 precision has not been set to ON, and the network has QuantizeLinear nodes"
+    if workspace is not None and workspace < LEAST_WORKSPACE:
+        return "Tactic Selection: no tactics to implement the operation within workspace limit"
+    if len(config._capabilities) != getattr(config, "num_compute_capabilities", 0):
+        return "bad optional access"
+    if rtx and "VERSION_COMPATIBLE" in flags:
+        return "Unable to load library: libnvinfer_lean.so.1: cannot open shared object file"
+    if config.default_device_type.name == "DLA":
+        if not 0 <= config.DLA_core < cores:
+            return f"DLA core {config.DLA_core} is not there"
+        if "GPU_FALLBACK" not in flags:
+            return "softmax cannot run on DLA, and GPU fallback is not enabled"
+    return ""
+
+
+def _build(behaviour: str, say: Any, monitor: Any) -> bytes | None:
     if behaviour == "segfault":
         ctypes.string_at(0)
     if behaviour == "killed":
@@ -246,15 +414,15 @@ def _build(behaviour: str, logger: Any, monitor: Any) -> bytes | None:
             os.write(1, b"native noise\n" * 500)
             sys.stderr.write("more noise\n")
     if behaviour.startswith("refuse: "):
-        logger.log(logger.ERROR, behaviour[len("refuse: ") :])
+        say(behaviour[len("refuse: ") :])
         return None
     steps = 1000 if behaviour == "slow" else 5
     if monitor is not None:
         monitor.phase_start("Building engine", None, steps)
         for step in range(steps):
             time.sleep(0.05 if behaviour == "slow" else 0)
-            if not monitor.step_complete("Building engine", step):
-                logger.log(logger.ERROR, "IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled ()")
+            if monitor.step_complete("Building engine", step) is not True:
+                say("IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled ()")
                 return None
         monitor.phase_finish("Building engine")
     return b"engine of a fake"

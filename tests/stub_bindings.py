@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_bindings import TABLE
+
 ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
@@ -57,9 +59,6 @@ LISTED = (
     *("NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "ProfilingVerbosity", "Runtime"),
 )
 """The classes whose members `bindings.json` lists, for the fakes."""
-
-TABLE = ROOT / "tests" / "bindings.json"
-"""{class: {"versions that have them": [members]}}, made by `python -m tests.stub_bindings` and checked by a test."""
 
 _FUNCTIONS = (
     *("createInferBuilder_INTERNAL", "createInferRuntime_INTERNAL", "createInferRefitter_INTERNAL"),
@@ -117,17 +116,6 @@ def listing_of(version: str) -> dict[str, set[str]]:
     """The members of the listed classes of a version; of an enum, its values."""
     classes = classes_of(version)
     return {name: set(classes[name].get("enum", classes[name]["members"])) for name in LISTED if name in classes}
-
-
-@functools.cache
-def committed_listings() -> dict[str, dict[str, set[str]]]:
-    """`bindings.json` by version: what `listing_of` gives, on any machine."""
-    found: dict[str, dict[str, set[str]]] = {}
-    for name, groups in json.loads(TABLE.read_text()).items():
-        for versions, members in groups.items():
-            for version in versions.split():
-                found.setdefault(version, {}).setdefault(name, set()).update(members)
-    return found
 
 
 def _write_table() -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stub_bindings import LISTED, VERSIONS, classes_of, committed_listings, described, listing_of
+from tests.fake_bindings import committed_listings
+from tests.fake_builder import fake_library
+from tests.stub_bindings import LISTED, VERSIONS, classes_of, described, listing_of
 from tests.touches import MODULE, Findings, Touch, findings_in, parsed
 from trtpoets.device.tensorrt_messages import NO_DRIVER
 
@@ -200,3 +203,20 @@ def test_our_classes_work_over_the_real_ones(version: str) -> None:
 @pytest.mark.parametrize("version", EVERY)
 def test_the_listing_that_fakes_keep_to_is_true(version: str) -> None:
     assert committed_listings()[version] == listing_of(version), "make it again: python -m tests.stub_bindings"
+
+
+@pytest.mark.parametrize("version", EVERY)
+def test_fakes_take_what_the_real_ones_take(version: str) -> None:
+    """Methods of the fake builder have as many parameters as some overload of the real ones."""
+    classes, module = classes_of(version), fake_library(version).module
+    wrong = []
+    for name, fake in vars(module).items():
+        for method, overloads in classes.get(name, {}).get("methods", {}).items():
+            member = vars(fake).get(method)
+            if inspect.isfunction(member):
+                taken = len(inspect.signature(member).parameters) - 1
+                least = min(sum(not has_default for *_, has_default in each["parameters"]) for each in overloads)
+                most = max(len(each["parameters"]) for each in overloads)
+                if not least <= taken <= most:
+                    wrong.append(f"{name}.{method} takes {taken}, not {least} to {most}")
+    assert not wrong

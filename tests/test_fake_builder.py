@@ -1,0 +1,185 @@
+"""The whole of a build in every era of TensorRT, against a fake that keeps to its rules; and that it does."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.fake_bindings import committed_listings
+from tests.fake_builder import VERSIONS, fake_library
+from tests.fake_builder import log as told
+from tests.tiny import tiny_graph
+from trtpoets.core.errors import BuildFailed
+from trtpoets.core.spec import BatchRange, Precision
+from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.tensorrt_build import build_engine, machine_of
+from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_messages import Messages, new_logger, new_recorder
+
+
+def request(precision: Precision, workspace: int = 1 << 28, **more: Any) -> BuildRequest:
+    return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), workspace, None, **more)
+
+
+def refused(version: str, content: bytes, asked: BuildRequest, behaviour: str = "ok") -> BuildFailed:
+    with pytest.raises(BuildFailed) as caught:
+        build_engine(fake_library(version, behaviour), content, asked, lambda _: True, Messages())
+    return caught.value
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_precision_in_every_era(version: str, precision: Precision) -> None:
+    steps: list[float] = []
+    messages = Messages()
+    content = tiny_graph(precision).SerializeToString()
+    built = build_engine(
+        fake_library(version), content, request(precision), lambda done: steps.append(done) is None, messages
+    )
+    assert built.engine == b"engine of a fake" and messages.errors == []
+    eight = version.startswith("8.")
+    flags = {Precision.FP32: None, Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[precision]
+    assert told.get("flags") == (flags if eight else None)
+    assert told["network"] == (0b11 if version.startswith("10.") else 0b1)
+    assert bool(steps) is not eight, "8.x can't be watched"
+    assert bool(built.layers.layers) is (version != "rtx")
+    del built
+    gc.collect()
+    assert "broken" not in told
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_operator_that_nobody_has(version: str) -> None:
+    """8.x tells the node's number only."""
+    error = refused(version, tiny_graph().SerializeToString(), request(Precision.FP32), "unknown operator")
+    assert error.message.endswith(
+        "can't read the network: node 'conv' (Conv): "
+        'creator && "Plugin not found, are the plugin name, version, and namespace correct?"'
+    )
+    assert error.hint.startswith("this TensorRT lacks the operator; export it again")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_reason_comes_through_the_recorder(version: str) -> None:
+    error = refused(version, b"onnx", request(Precision.FP32, workspace=1 << 20))
+    assert error.message.endswith(
+        "fp32 engine: Tactic Selection: no tactics to implement the operation within workspace limit"
+    )
+    assert error.hint == "give it more room: --workspace 4"
+
+
+def test_an_int8_network_is_told_of_to_a_weakly_typed_builder() -> None:
+    """A fake that took INT8 networks without their flag would prove nothing."""
+    content = tiny_graph(Precision.INT8).SerializeToString()
+    assert "Int8 precision has not been set" in refused("8.6", content, request(Precision.FP32)).message
+
+
+def test_an_empty_file_is_no_network() -> None:
+    """Parsers take it, as a network without inputs."""
+    with pytest.raises(Exception, match=r"the network takes \[\] and gives \[\]"):
+        build_engine(fake_library("10.3"), b"", request(Precision.FP32), lambda _: True, Messages())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_machine_has(version: str) -> None:
+    found = machine_of(fake_library(version, cores=2), Messages())
+    fast = True if version.startswith("8.") else None
+    assert (found.dla_cores, found.fast_fp16, found.fast_int8) == (2, fast, fast)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fakes_have_exactly_the_members_of_their_version(version: str) -> None:
+    module, listings = fake_library(version).module, committed_listings()
+    everything = {name for listing in listings.values() for name in listing}
+    for name in everything:
+        fake = getattr(module, name, None)
+        if fake is None:
+            continue
+        assert name in listings[version], f"{version} has no {name}"
+        every_member = {member for listing in listings.values() for member in listing.get(name, ())}
+        assert {member for member in every_member if hasattr(fake, member)} == listings[version][name], name
+
+
+class Bench:
+    """A builder with all that belongs to it, up to the point where a rule can be broken."""
+
+    def __init__(self, version: str, library: TensorRt | None = None) -> None:
+        self.library = library or fake_library(version)
+        self.module = self.library.module
+        self.messages = Messages()
+        self.logger = new_logger(self.library, self.messages)
+        self.builder = self.module.Builder(self.logger)
+        self.network = self.builder.create_network(1 if version != "10.3" else 3)
+        self.config = self.builder.create_builder_config()
+        self.profile = self.builder.create_optimization_profile()
+
+    def parse(self) -> bool:
+        return bool(self.module.OnnxParser(self.network, self.logger).parse(b"onnx"))
+
+    def of_another(self) -> None:
+        self.builder.build_serialized_network(self.network, Bench("10.3", self.library).config)
+
+    def strong_with_flags(self) -> None:
+        self.parse()
+        self.config.set_flag(self.module.BuilderFlag.FP16)
+        self.builder.is_network_supported(self.network, self.config)
+
+    def recorder_dies(self) -> None:
+        self.parse()
+        self.builder.error_recorder = new_recorder(self.library, Messages())
+        gc.collect()
+        self.builder.is_network_supported(self.network, self.config)
+
+    def recorder_first(self) -> None:
+        self.builder.error_recorder = new_recorder(self.library, self.messages)
+        self.parse()
+
+    def uninitialised(self) -> None:
+        kind = type("Logger", (self.module.ILogger,), {"__init__": lambda self: None})
+        self.module.Builder(kind())
+
+
+BROKEN: list[tuple[str, Callable[[Bench], Any], type[Exception], str]] = [
+    ("10.3", lambda on: on.builder.create_network(1 << 7), AssertionError, "bits that no flag has"),
+    ("10.3", Bench.of_another, AssertionError, "a network or configuration of another builder"),
+    ("10.3", Bench.strong_with_flags, AssertionError, "take no precision flags"),
+    ("10.3", Bench.recorder_dies, AssertionError, "a recorder is freed before its builder"),
+    ("rtx", Bench.recorder_first, AssertionError, "crashes when a builder with a recorder parses"),
+    ("10.3", Bench.uninitialised, TypeError, "must be called when overriding __init__"),
+    ("10.3", lambda on: on.config.set_memory_pool_limit(0, 1 << 30), TypeError, "int is no MemoryPoolType"),
+    ("10.3", lambda on: on.config.set_flag(0), TypeError, "int is no BuilderFlag"),
+    ("8.5", lambda on: setattr(on.config, "builder_optimization_level", 3), AttributeError, "no attribute"),
+    ("8.6", lambda on: setattr(on.config, "progress_monitor", None), AttributeError, "no attribute"),
+    ("11.0", lambda on: on.module.BuilderFlag.FP16, AttributeError, "FP16"),
+    ("11.0", lambda on: on.builder.platform_has_fast_fp16, AttributeError, "platform_has_fast_fp16"),
+    ("10.3", lambda on: on.config.set_compute_capability, AttributeError, "set_compute_capability"),
+    ("10.3", lambda on: on.config.reset(), AssertionError, "IBuilderConfig.reset is used"),
+    ("10.3", lambda on: setattr(on.config, "set_flag", 1), AssertionError, "is a method"),
+    ("10.3", lambda on: on.module.OnnxParser(on.builder, on.logger), TypeError, "Builder is no INetworkDefinition"),
+    ("10.3", lambda on: on.profile.set_shape("photos", (1,), (1,)), TypeError, "missing 1 required"),
+]
+
+
+@pytest.mark.parametrize(("version", "breaks", "kind", "text"), BROKEN, ids=[text for *_, text in BROKEN])
+def test_broken_rules_are_told(version: str, breaks: Callable[[Bench], Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        breaks(Bench(version))
+
+
+def test_what_is_refused_without_an_exception() -> None:
+    on = Bench("10.3")
+    assert on.config.add_optimization_profile(on.profile) == -1, "no shapes"
+    on.profile.set_shape("photos", (4, 16, 16, 3), (2, 16, 16, 3), (8, 16, 16, 3))
+    assert on.config.add_optimization_profile(on.profile) == -1, "they don't rise"
+    assert on.parse() and not on.parse(), "a network is parsed into once"
+    assert not on.builder.is_network_supported(on.network, on.config)
+    assert on.builder.build_serialized_network(on.network, on.config) is None, "no profile"
+    assert on.messages.sentence() == (
+        "Network has dynamic or shape inputs, but no optimization profile has been defined"
+    )
+    old = Bench("8.6")
+    old.network = old.builder.create_network(0)
+    assert not old.parse(), "8.x needs an explicit batch"
