@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
 from tests.fake_runtime import VERSION
@@ -432,6 +435,31 @@ def test_two_engines_at_once(gpu: FakeGpu, tmp_path: Path) -> None:
             assert all(np.allclose(job.result(), expected_scores(photos[:3])) for job in jobs)
         first.__exit__(None, None, None)
         assert np.allclose(second.infer(photos), expected_scores(photos))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["infer", "timed", "thread", "no run", "no shape"]), st.integers(1, 20))),
+    smallest=st.sampled_from([1, 3]),
+)
+def test_any_order_of_sizes_threads_and_failures(steps: list[tuple[str, int]], smallest: int) -> None:
+    gpu = FakeGpu(tiny_spec(), batch=(smallest, 4, 8))
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        gpu.install(patch)
+        runner = TensorRtRunner(paper_engine(Path(folder), batch=gpu.batch))
+        with nothing_left(gpu), runner, ThreadPoolExecutor(1) as pool:
+            for number, (step, count) in enumerate(steps):
+                photos = tiny_photos(count, seed=number)
+                gpu.fail_execute, gpu.fail_shape = step == "no run", step == "no shape"
+                try:
+                    if step == "thread":
+                        scores = pool.submit(runner.infer, photos).result()
+                    else:
+                        scores = runner.infer_timed(photos)[0] if step == "timed" else runner.infer(photos)
+                except RunFailed:
+                    assert step.startswith("no ")
+                else:
+                    assert np.allclose(scores, expected_scores(photos))
 
 
 def test_leaving_waits_for_a_thread_that_is_asking(
