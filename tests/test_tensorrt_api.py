@@ -22,6 +22,8 @@ from trtpoets.device.tensorrt_messages import (
     plain,
 )
 
+OUT_OF_MEMORY = "out of memory: no further information"
+
 TURING = (
     "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check_turing_op_compatibility] Cannot "
     "compile operation 'head' for Turing (SM75): FP32 GEMM is not supported. In compileGraph at "
@@ -39,6 +41,11 @@ TURING = (
         ),
         ("10: Could not find any implementation\n for node {a}.", "10: Could not find any implementation for node {a}"),
         ("[a.cpp::b::1] Error Code 2: OutOfMemory (9 bytes.)", "out of memory: 9 bytes"),
+        ("2: [memory.cpp::resize::145] Error Code 2: Out of Memory (no further information)", OUT_OF_MEMORY),
+        (
+            "10: [optimizer.cpp::cost::3728] Error Code 10: Internal Error (Could not find any implementation for a.)",
+            "Could not find any implementation for a",
+        ),
         ('creator && "Plugin not found"', 'creator && "Plugin not found"'),
         ("Invalid box [3, 4] (of 5)", "Invalid box [3, 4] (of 5)"),
         ("", ""),
