@@ -21,7 +21,7 @@ from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import libcuda
 from trtpoets.device.build_child import memory_to_use
-from trtpoets.device.build_plan import machine_here, plan_from_onnx
+from trtpoets.device.build_plan import machine_here, plan_from_onnx, require_possible
 from trtpoets.device.capability import arithmetic_of, fastest, least_capability, opset_ceiling, why_not
 from trtpoets.device.engine import engine_from_onnx, engine_key, load_engine
 from trtpoets.device.engine_config import EngineConfig, problems, request_of
@@ -507,6 +507,30 @@ def test_nothing_is_built_when_one_engine_cant_be(rtx: None, tmp_path: Path) -> 
     with pytest.raises(BadInput, match="has no target sm99"):
         build(str(model.path), flavour=Flavour.RTX, targets=["sm99"])
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+def test_nothing_is_built_when_the_last_of_them_cant_be(
+    child: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trtpoets import build, plan_build
+
+    child("ok", "8.6")
+    monkeypatch.setattr(libcuda, "gpus", lambda: (TX2,))
+    folder = tmp_path / "engines" / "tiny"
+    for precision in Precision:
+        model = tiny_onnx(folder / f"{precision.value}.onnx", precision)
+        seal_card(card_of(model.path), key="k", files=[model.path], details={})
+    words: dict[str, Any] = {"flavour": Flavour.TENSORRT, "engines": tmp_path / "engines"}
+    with pytest.raises(BadInput, match="int8 does not pay on this NVIDIA Tegra X2"):
+        build("tiny", **words)
+    assert not list(folder.glob("*.engine"))
+    plans = plan_build("tiny", **words)
+    assert [bool(plan.problems) for plan in plans] == [False, False, True]
+    assert [plan.opset for plan in plans] == [17, 17, 17]
+    with pytest.raises(BuildFailed, match="1 of 3 engines can't be built here: int8 does not pay"):
+        require_possible(plans)
+    engines = build("tiny", precisions=[Precision.FP32, Precision.FP16], **words)
+    assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]
 
 
 # The child's memory
