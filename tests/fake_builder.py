@@ -216,6 +216,7 @@ def namespace(
                 return
             recorder = self._recorder()
             rule(recorder is not None, "a recorder is freed before its builder")
+            rule(recorder.get_num_errors() >= 0, "the bindings count errors by get_num_errors")
             recorder.report_error(enums.ErrorCodeTRT.UNSPECIFIED_ERROR, text)
 
         def __del__(self) -> None:

@@ -38,6 +38,7 @@ PACKAGES = {
 VERSIONS = (*PACKAGES, "rtx")
 
 SINCE_8_6 = {
+    "Builder": {"get_plugin_registry"},
     "BuilderFlag": {"FP8", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"},
     "DataType": {"FP8"},
     "HardwareCompatibilityLevel": None,
@@ -46,10 +47,18 @@ SINCE_8_6 = {
     },
     "ICudaEngine": {"num_aux_streams", "hardware_compatibility_level"},
     "IExecutionContext": {"set_aux_streams"},
+    "MemoryPoolType": {"TACTIC_DRAM"},
     "OnnxParser": {"flags", "set_flag", "clear_flag", "get_flag", "get_used_vc_plugin_libraries"},
-    "Runtime": {"engine_host_code_allowed", "load_runtime", "temporary_directory", "tempfile_control_flags"},
+    "Runtime": {
+        "get_plugin_registry",
+        "engine_host_code_allowed",
+        "load_runtime",
+        "temporary_directory",
+        "tempfile_control_flags",
+    },
 }
-"""What 8.5 lacks of 8.6, class by class, after the sources of its bindings (python/src at 8.5.3); None: all of it."""
+"""What 8.5 lacks of 8.6, class by class, after the published sources of its bindings (pyCore.cpp, pyOnnx.cpp; INT8 and
+tensors not compared); None: all of it."""
 
 LISTED = (
     *("Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "DataType", "DeviceType", "EngineInspector"),
@@ -249,31 +258,30 @@ def failures(library: Any) -> dict[str, str]:
 
 
 def subclasses(library: Any) -> dict[str, Any]:
-    """What our classes that derive from TensorRT's do, over the real ones."""
+    """What our classes that derive from TensorRT's do when they are called through the real ones, as TensorRT does."""
     from trtpoets.device.tensorrt_build import _new_monitor
     from trtpoets.device.tensorrt_messages import Messages, new_logger, new_recorder
 
     messages, module = Messages(), library.module
     logger = new_logger(library, messages)
-    logger.log(module.ILogger.ERROR, "an error")
-    logger.log(module.ILogger.WARNING, "a warning")
-    logger.log(module.ILogger.INFO, "a word")
-    recorder = new_recorder(library, messages)
-    taken = recorder.report_error(module.ErrorCodeTRT.FAILED_ALLOCATION, "no room")
+    for severity, text in (("ERROR", "an error"), ("WARNING", "a warning"), ("INFO", "a word")):
+        module.ILogger.log(logger, getattr(module.ILogger, severity), text)
+    recorder, base = new_recorder(library, messages), module.IErrorRecorder
+    taken = base.report_error(recorder, module.ErrorCodeTRT.FAILED_ALLOCATION, "no room")
     found = {
         "errors": messages.errors,
         "warnings": messages.warnings,
-        "recorded": [taken, recorder.num_errors(), recorder.get_error_desc(0), recorder.has_overflowed()],
-        "code": recorder.get_error_code(0) == module.ErrorCodeTRT.FAILED_ALLOCATION,
+        "recorded": [taken, base.num_errors(recorder), base.get_error_desc(recorder, 0), base.has_overflowed(recorder)],
+        "code": base.get_error_code(recorder, 0) == module.ErrorCodeTRT.FAILED_ALLOCATION,
     }
-    recorder.clear()
-    found["cleared"] = recorder.num_errors()
+    base.clear(recorder)
+    found["cleared"] = base.num_errors(recorder)
     if library.has_monitor:
         told: list[float] = []
         monitor = _new_monitor(library, lambda done: told.append(done) is None)
-        monitor.phase_start("build", None, 2)
-        found["goes_on"] = monitor.step_complete("build", 0)
-        monitor.phase_finish("build")
+        module.IProgressMonitor.phase_start(monitor, "build", "", 2)
+        found["goes_on"] = module.IProgressMonitor.step_complete(monitor, "build", 0)
+        module.IProgressMonitor.phase_finish(monitor, "build")
         found["told"] = told
     return found
 

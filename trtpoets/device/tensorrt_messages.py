@@ -58,9 +58,9 @@ def new_logger(library: TensorRt, messages: Messages) -> Any:
 def new_recorder(library: TensorRt, messages: Messages) -> Any:
     """A TensorRT error recorder that keeps errors in `messages`: objects that have one log no errors any more.
 
-    TensorRT holds no reference of its own, so `messages` does: keep it until everything is freed that has the recorder
-    or was made by what has it. Give a recorder to a builder only once its network is parsed: TensorRT-RTX 1.7 crashes
-    when it frees a network that a parser filled while the builder had one.
+    TensorRT itself counts on the recorder to outlive what has it and what that made, so `messages` keeps it. Give one to
+    a builder only once its network is parsed: TensorRT-RTX 1.7 crashes when it frees a network that a parser filled
+    while the builder had a recorder.
     """
     base = library.module.IErrorRecorder
 
@@ -80,6 +80,8 @@ def new_recorder(library: TensorRt, messages: Messages) -> Any:
         def num_errors(self) -> int:
             """How many there are since `clear`."""
             return len(self._found)
+
+        get_num_errors = num_errors  # the name that the bindings of 8.5 to 11.4 look for when TensorRT itself asks
 
         def get_error_code(self, index: int) -> Any:
             """An error's ErrorCodeTRT."""
