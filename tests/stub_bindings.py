@@ -57,8 +57,8 @@ SINCE_8_6 = {
         "tempfile_control_flags",
     },
 }
-"""What 8.5 lacks of 8.6, class by class, after the published sources of its bindings (pyCore.cpp, pyOnnx.cpp; INT8 and
-tensors not compared); None: all of it."""
+"""What 8.5 lacks of 8.6, class by class, after the published sources of its bindings (pyCore.cpp, pyOnnx.cpp; not those of
+networks and tensors, of which little is used); None: all of it."""
 
 LISTED = (
     *("Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "DataType", "DeviceType", "EngineInspector"),

@@ -58,9 +58,9 @@ def new_logger(library: TensorRt, messages: Messages) -> Any:
 def new_recorder(library: TensorRt, messages: Messages) -> Any:
     """A TensorRT error recorder that keeps errors in `messages`: objects that have one log no errors any more.
 
-    TensorRT itself counts on the recorder to outlive what has it and what that made, so `messages` keeps it. Give one to
-    a builder only once its network is parsed: TensorRT-RTX 1.7 crashes when it frees a network that a parser filled
-    while the builder had a recorder.
+    TensorRT counts on the recorder to outlive what has it and what that made, so `messages` keeps it. Give one to a
+    builder only once its network is parsed: TensorRT-RTX 1.7 crashes when it frees a network that a parser filled while
+    the builder had a recorder.
     """
     base = library.module.IErrorRecorder
 
