@@ -19,8 +19,8 @@ from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import refitted_head
-from trtpoets.pipeline.recommend import recommendation, recommended_precision
 from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 

@@ -15,7 +15,9 @@ from trtpoets.convert.calibration import (
     calibration_photos,
     ranges_from_photos,
 )
-from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
+from trtpoets.convert.comparer import Comparer
+from trtpoets.convert.int8 import best_ranges, int8_from_onnx
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
 from trtpoets.convert.precision import fp16_from_onnx
@@ -29,7 +31,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
-from trtpoets.pipeline.recommend import advice
+from trtpoets.pipeline.int8_advice import advice
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,

@@ -16,7 +16,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
-from trtpoets.pipeline.recommend import recommended_precision
+from trtpoets.pipeline.int8_advice import recommended_precision
 from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
 
 if TYPE_CHECKING:
