@@ -7,14 +7,19 @@ not start. `described(version)` runs this module in a child process, which tells
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +62,8 @@ SINCE_8_6 = {
         "tempfile_control_flags",
     },
 }
-"""What 8.5 lacks of 8.6, class by class, after the published sources of its bindings (pyCore.cpp, pyOnnx.cpp; not those of
-networks and tensors, of which little is used); None: all of it."""
+"""What 8.5 lacks of 8.6, class by class, after the published sources of its bindings; None: all of it. Networks and
+tensors, of which little is used, are not compared."""
 
 LISTED = (
     *("Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "DataType", "DeviceType", "EngineInspector"),
@@ -82,25 +87,46 @@ _LIBRARIES = ("nvinfer", "nvonnxparser", "nvinfer_plugin", "nvparsers")
 
 _SECONDS = 120.0
 
+_CACHE = os.environ.get("TRTPOETS_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+"""As it is when tests are collected: each run of the tests has a TRTPOETS_CACHE of its own later."""
 
-@functools.cache
+
+class _Absent(Exception):
+    """Why the bindings of a version can't be had here."""
+
+
 def described(version: str) -> dict[str, Any]:
     """What the bindings of a version hold and do: see `describe`. Skips the test where they can't be had."""
-    if version == "rtx":
-        pytest.importorskip("tensorrt_rtx")
-        name, environment = "tensorrt_rtx", dict(os.environ)
-    else:
-        folder = _bindings(version)
-        paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-        name = "tensorrt_bindings"
-        environment = {**os.environ, "PYTHONPATH": paths, "LD_LIBRARY_PATH": str(_stubs(version.partition(".")[0]))}
+    found = _described(version)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@functools.cache
+def _described(version: str) -> dict[str, Any] | str:
+    """The description, or why there is none: that is looked into once."""
+    try:
+        name, environment = _place(version)
+    except _Absent as absent:
+        return str(absent)
     child = subprocess.run(
         [sys.executable, "-m", "tests.stub_bindings", name],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False,
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=_SECONDS, check=False,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr[-2000:]
     found: dict[str, Any] = json.loads(child.stdout)
     return found
+
+
+def _place(version: str) -> tuple[str, dict[str, str]]:
+    """The name of the module of a version, and the environment in which it imports."""
+    if version == "rtx":
+        if importlib.util.find_spec("tensorrt_rtx") is None:
+            raise _Absent("tensorrt_rtx is not installed")
+        return "tensorrt_rtx", {}
+    paths = os.pathsep.join([str(_bindings(version)), os.environ.get("PYTHONPATH", "")])
+    return "tensorrt_bindings", {"PYTHONPATH": paths, "LD_LIBRARY_PATH": str(_stubs(version.partition(".")[0]))}
 
 
 def classes_of(version: str) -> dict[str, Any]:
@@ -138,55 +164,63 @@ def _write_table() -> None:
 
 
 def _cache() -> Path:
-    root = os.environ.get("TRTPOETS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(root, "trtpoets-tests", f"bindings-{sys.implementation.cache_tag}")
+    folder = Path(_CACHE, "trtpoets-tests", f"bindings-{sys.implementation.cache_tag}")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _bindings(version: str) -> Path:
     """The folder with the unpacked wheel of a version, downloaded once."""
-    folder = _cache() / version
-    if not folder.is_dir():
-        wheels = _cache() / f"{version}.{os.getpid()}.part"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        try:
-            got = subprocess.run(
-                [*command, "--dest", str(wheels), PACKAGES[version]],
-                capture_output=True, text=True, timeout=_SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"{PACKAGES[version]} did not come within {_SECONDS:.0f} seconds")
-        if got.returncode:
-            reason = (got.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-            pytest.skip(f"{PACKAGES[version]} can't be had for this Python, or from here: {reason}")
-        (wheel,) = wheels.glob("*.whl")
+
+    def fill(folder: Path) -> None:
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1", "--timeout=15", f"--dest={folder}"]
+        done = _run([sys.executable, "-m", "pip", "download", *options, PACKAGES[version]])
+        if done:
+            raise _Absent(f"{PACKAGES[version]} can't be had for this Python, or from here: {done}")
+        (wheel,) = folder.glob("*.whl")
         with zipfile.ZipFile(wheel) as packed:
-            packed.extractall(wheels)
+            packed.extractall(folder)
         wheel.unlink()
-        try:
-            wheels.rename(folder)
-        except OSError:  # another run was faster
-            assert folder.is_dir()
-    return folder
+
+    return _made_once(version, fill)
 
 
 @functools.cache
 def _stubs(major: str) -> Path:
     """A folder with libraries that hold nothing, under the names that the bindings of a major version ask for."""
-    folder = _cache() / f"stubs-{major}"
-    if not (folder / "whole").is_file():
-        folder.mkdir(exist_ok=True)
+
+    def fill(folder: Path) -> None:
         source = folder / "stub.c"
         source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in _FUNCTIONS))
         for name in _LIBRARIES:
-            command = ["cc", "-shared", "-fPIC", "-w", "-o", str(folder / f"lib{name}.so.{major}"), str(source)]
-            try:
-                made = subprocess.run(command, capture_output=True, text=True, check=False)
-            except FileNotFoundError:
-                pytest.skip("the libraries under the bindings take a C compiler to make: cc is not here")
-            assert made.returncode == 0, made.stderr
-        (folder / "whole").touch()
+            library = folder / f"lib{name}.so.{major}"
+            done = _run(["cc", "-shared", "-fPIC", "-w", "-o", str(library), str(source)])
+            if done:
+                raise _Absent(f"the libraries under the bindings can't be compiled here: {done}")
+
+    return _made_once(f"stubs-{major}", fill)
+
+
+def _run(command: list[str]) -> str:
+    """Run a program; returns what it complains about, empty when it did its work."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip().splitlines() or ["it gave no reason"])[-1] if done.returncode else ""
+
+
+def _made_once(name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder of the cache, filled by whoever comes first, whole or not at all."""
+    folder = _cache() / name
+    if not folder.is_dir():
+        part = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=_cache()))
+        try:
+            fill(part)
+            with contextlib.suppress(OSError):  # another run was faster
+                part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
