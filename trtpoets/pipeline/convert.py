@@ -15,9 +15,7 @@ from trtpoets.convert.calibration import (
     calibration_photos,
     ranges_from_photos,
 )
-from trtpoets.convert.comparer import Comparer
-from trtpoets.convert.int8 import best_ranges, int8_from_onnx
-from trtpoets.convert.int8_config import Int8Config
+from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
 from trtpoets.convert.precision import fp16_from_onnx
