@@ -68,7 +68,8 @@ def bound(name: str, version: str, body: type) -> type:
             if key not in listed:
                 raise AttributeError(f"{name!r} object has no attribute {key!r}")
             rule(key not in missing, f"{name}.{key} is set, and the fake does not know it")
-            rule(not callable(faked[key]), f"{name}.{key} is a method")
+            if callable(faked[key]):
+                raise AttributeError(f"{name!r} object attribute {key!r} is read-only")
         object.__setattr__(self, key, value)
 
     return type(name, (), {**missing, **faked, "__setattr__": set_attribute})

@@ -9,7 +9,8 @@ Rules: arguments have the type that is asked for, and what derives from TensorRT
 created with bits that are flags; ONNX files are parsed once, into an empty network with an explicit batch; networks,
 configurations and parsers belong to a builder that lives; profiles are given their shapes before they are added, rising
 ones; precision is told by flags where networks are weakly typed and nowhere else; a recorder outlives its builder, and
-comes after the parser on TensorRT-RTX, which crashes otherwise.
+comes after the parser on TensorRT-RTX, which crashes otherwise. `test_fake_builder.py` compares with the real
+TensorRT-RTX.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def namespace(
             self._shapes[tensor] = (least, usual, most)
 
         def _rises(self) -> bool:
-            return bool(self._shapes) and all(a <= b <= c for a, b, c in self._shapes.values())
+            return all(a <= b <= c for a, b, c in self._shapes.values())
 
     profile_class = bound("IOptimizationProfile", version, Profile)
 
@@ -129,11 +130,17 @@ def namespace(
         profiling_verbosity = enums.ProfilingVerbosity.LAYER_NAMES_ONLY
         default_device_type = enums.DeviceType.GPU
         builder_optimization_level = hardware_compatibility_level = progress_monitor = None
-        num_compute_capabilities = 0
 
         def __init__(self, builder: Any) -> None:
             self._builder = weakref.ref(builder)
-            self._flags, self._profiles, self._capabilities = [], [], {}
+            self._flags, self._profiles, self._capabilities, self._count = [], [], {}, 0
+
+        def _set_count(self, count: int) -> None:
+            if count < 0:
+                raise ValueError("num_compute_capabilities")
+            self._count = count
+
+        num_compute_capabilities = property(lambda self: self._count, _set_count)
 
         def set_memory_pool_limit(self, pool: Any, size: int) -> None:
             instance_of(enums.MemoryPoolType, pool, "set_memory_pool_limit")
@@ -155,7 +162,7 @@ def namespace(
 
         def set_compute_capability(self, capability: Any, index: int) -> bool:
             instance_of(enums.ComputeCapability, capability, "set_compute_capability")
-            rule(index < self.num_compute_capabilities, "how many capabilities there are is set first")
+            rule(index < self._count, "how many capabilities there are is set first")
             self._capabilities[index] = capability.name
             log["targets"] = tuple(self._capabilities.values())
             return capability.name not in ("NONE", *self._capabilities)
@@ -193,8 +200,8 @@ def namespace(
     network_class = bound("INetworkDefinition", version, Network)
 
     class Builder:
-        num_DLA_cores = cores  # noqa: N815 - TensorRT's name
-        platform_has_fast_fp16 = platform_has_fast_int8 = fast
+        num_DLA_cores = property(lambda self: cores)  # noqa: N815 - TensorRT's name
+        platform_has_fast_fp16 = platform_has_fast_int8 = property(lambda self: fast)
 
         def __init__(self, logger: Any) -> None:
             instance_of(logger_class, logger, "Builder")
@@ -237,10 +244,15 @@ def namespace(
             return profile_class(self)
 
         def is_network_supported(self, network: Any, config: Any) -> bool:
-            return self._accepts(network, config)
+            instance_of(network_class, network, "network")
+            instance_of(config_class, config, "config")
+            return not self._refused(network, config, _problem(network, config))
 
         def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
-            if not self._accepts(network, config):
+            instance_of(network_class, network, "network")
+            instance_of(config_class, config, "config")
+            problem = _problem(network, config) or _late_problem(network, config, log.get("workspace"), cores, rtx)
+            if self._refused(network, config, problem):
                 return None
             log["verbosity"] = _spoken(config.profiling_verbosity)
             log["hardware"] = _spoken(getattr(config, "hardware_compatibility_level", None))
@@ -253,14 +265,11 @@ def namespace(
                 instance_of(monitor_class, monitor, "progress_monitor")
             return _build(behaviour, self._say, monitor)
 
-        def _accepts(self, network: Any, config: Any) -> bool:
-            instance_of(network_class, network, "network")
-            instance_of(config_class, config, "config")
+        def _refused(self, network: Any, config: Any, problem: str) -> bool:
             rule(network._builder() is self is config._builder(), "a network or configuration of another builder")
-            problem = _problem(network, config, log.get("workspace"), cores, rtx)
             if problem:
                 self._say(f"IBuilder::isNetworkSupported: Error Code 4: API Usage Error ({problem}. In f at /a.cpp:1)")
-            return not problem
+            return bool(problem)
 
     class Parser:
         def __init__(self, network: Any, logger: Any) -> None:
@@ -370,20 +379,27 @@ def _spoken(member: Any) -> str | None:
     return None if member is None else str(member.name.replace("_", " ").lower())
 
 
-def _problem(network: Any, config: Any, workspace: int | None, cores: int, rtx: bool) -> str:
-    """Why a build of this network with this configuration gives nothing; empty when it gives an engine."""
-    flags = set(config._flags)
-    strong = rtx or network._flag("STRONGLY_TYPED")
-    rule(not (strong and flags & {"FP16", "INT8"}), "strongly typed networks take no precision flags")
+def _problem(network: Any, config: Any) -> str:
+    """Why a network is not supported with a configuration; empty when it is."""
     if not network.num_outputs:
         return "Network must have at least one output"
     if not config._profiles:
         return "Network has dynamic or shape inputs, but no optimization profile has been defined"
+    if any(not profile._shapes for profile in config._profiles):
+        return "photos: dynamic input is missing dimensions in profile 0"
+    return ""
+
+
+def _late_problem(network: Any, config: Any, workspace: int | None, cores: int, rtx: bool) -> str:
+    """Why the build of a network that is supported gives nothing; empty when it gives an engine."""
+    flags = set(config._flags)
+    strong = rtx or network._flag("STRONGLY_TYPED")
+    rule(not (strong and flags & {"FP16", "INT8"}), "strongly typed networks take no precision flags")
     if b"QuantizeLinear" in network._content and not strong and "INT8" not in flags:
         return "Int8 precision has not been set to ON, and the network has QuantizeLinear nodes"
     if workspace is not None and workspace < LEAST_WORKSPACE:
         return "Tactic Selection: no tactics to implement the operation within workspace limit"
-    if len(config._capabilities) != getattr(config, "num_compute_capabilities", 0):
+    if len(config._capabilities) != config._count:
         return "bad optional access"
     if rtx and "VERSION_COMPATIBLE" in flags:
         return "Unable to load library: libnvinfer_lean.so.1: cannot open shared object file"
