@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.pretrained import models, pretrained
     from trtpoets.pipeline.retrain import retrain
     from trtpoets.pipeline.run import demo, run
-    from trtpoets.pipeline.ship import report
+    from trtpoets.pipeline.ship import recommend, report
 
 _HOMES = {
     "TrtPoetsError": "trtpoets.core.errors",
@@ -44,6 +44,7 @@ _HOMES = {
     "pretrained": "trtpoets.pipeline.pretrained",
     "prune_cache": "trtpoets.pipeline.cache",
     "quantize": "trtpoets.pipeline.convert",
+    "recommend": "trtpoets.pipeline.ship",
     "report": "trtpoets.pipeline.ship",
     "retrain": "trtpoets.pipeline.retrain",
     "run": "trtpoets.pipeline.run",
@@ -65,6 +66,7 @@ __all__ = [
     "pretrained",
     "prune_cache",
     "quantize",
+    "recommend",
     "report",
     "retrain",
     "run",

@@ -66,7 +66,7 @@ CalibrationCache = Annotated[Path | None, typer.Option(help="Also write INT8 ran
 CacheVersion = Annotated[str, typer.Option("--tensorrt", help="Who reads that file: TensorRT 8 to 10.")]
 Method = Annotated[
     str | None,
-    typer.Option(help="Of ranges: auto, minmax, entropy, percentile, mse, or features; default auto: the best."),
+    typer.Option(help="Of ranges: auto (the best of all), minmax, entropy, percentile, mse, features or equalised."),
 ]
 Int8Share = Annotated[float, typer.Option(min=0, max=1, help="Least share of multiply-adds that stays INT8.")]
 RefitHead = Annotated[bool, typer.Option("--refit-head", help="Fit the last layer to INT8; kept where it helps.")]
@@ -85,6 +85,11 @@ MinAgreement = Annotated[
 GateRunners = Annotated[
     list[str] | None, typer.Option("--runner", help="What the gate judges (repeatable; default FP16 and INT8).")
 ]
+DropLimit = Annotated[
+    float | None, typer.Option("--max-drop", help="Points of accuracy that may be lost; default 0.5.")
+]
+LatencyLimit = Annotated[float | None, typer.Option("--max-p99", help="Most ms that 99 of 100 inferences may take.")]
+BatchLimit = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default all measured.")]
 WorkspaceMib = Annotated[int, typer.Option(help="Memory that TensorRT may use while building, in MiB.")]
 OptimizationLevel = Annotated[
     int | None, typer.Option(min=0, max=5, help="0 builds quickly, 5 for speed; default: TensorRT's own.")

@@ -299,6 +299,24 @@ def bench(
 
 
 @app.command()
+def recommend(
+    name: given.Name,
+    max_drop: given.DropLimit = None,
+    max_p99: given.LatencyLimit = None,
+    batches: given.BatchLimit = None,
+    engines: given.Engines = ENGINES,
+    as_json: given.Json = False,
+) -> None:
+    """Pick what to ship from what was measured; exit 3 if nothing fits."""
+    from trtpoets.pipeline.ship import recommend as work
+    from trtpoets.pipeline.ship import require_fit
+
+    found = work(name, max_drop=max_drop, max_p99=max_p99, batches=batches or (), engines=engines)
+    show_result("recommendation", found, as_json)
+    require_fit(name, found)
+
+
+@app.command()
 def report(name: given.Name, engines: given.Engines = ENGINES, as_json: given.Json = False) -> None:
     """Write report.json and report.html of what was measured."""
     from trtpoets.pipeline.ship import report as work

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
+from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, Split, hash_of
@@ -68,8 +68,8 @@ def evaluate(
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
-        photos = _test_photos(space)
-        key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos]])
+        photos = test_photos(space)
+        key = evaluation_key(space, artefacts, photos)
         known = None if force else open_card(space.evaluation, key)
         details = known if known is not None else _evaluated(artefacts, photos, progress)
         if gate is not None:
@@ -123,8 +123,8 @@ def bench(
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
-        photos = _test_photos(space)
-        key = hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos], vars(config)])
+        photos = test_photos(space)
+        key = benchmark_key(space, artefacts, photos, config)
         known = None if force else open_card(space.benchmark, key)
         if known is not None:
             return known
@@ -150,7 +150,43 @@ def identities(space: Workspace, artefacts: Sequence[Artefact]) -> list[str]:
     ]
 
 
-def _test_photos(space: Workspace) -> tuple[Photo, ...]:
+def evaluation_key(space: Workspace, artefacts: Sequence[Artefact], photos: Sequence[Photo]) -> str:
+    """What an evaluation was made from: the key of its card."""
+    return hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos]])
+
+
+def benchmark_key(space: Workspace, artefacts: Sequence[Artefact], photos: Sequence[Photo], config: BenchConfig) -> str:
+    """What a benchmark was made from: the key of its card."""
+    return hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos], vars(config)])
+
+
+def require_current(space: Workspace) -> None:
+    """Raise MissingArtefact unless everything that is there now was evaluated and benched as it is now."""
+    artefacts, photos = artefacts_in(space), test_photos(space)
+    keys = {
+        "evaluated": (space.evaluation, evaluation_key(space, artefacts, photos), "evaluate"),
+        "benched": (space.benchmark, _current_benchmark_key(space, artefacts, photos), "bench"),
+    }
+    for done, (card, key, command) in keys.items():
+        if key is None or open_card(card, key) is None:
+            stale = f"{card.name} is of other files than those that are there now"
+            raise MissingArtefact(
+                stale if card.is_file() else f"{space.name} was not {done} yet", hint=f"trtpoets {command} {space.name}"
+            )
+
+
+def _current_benchmark_key(space: Workspace, artefacts: Sequence[Artefact], photos: Sequence[Photo]) -> str | None:
+    """The key that the benchmark that is there would have now; None where there is none."""
+    found = open_card(space.benchmark)
+    if found is None:
+        return None
+    known = {word: value for word, value in found["config"].items() if word in BenchConfig.__dataclass_fields__}
+    config = BenchConfig(**{**known, "batches": tuple(known["batches"])})
+    return benchmark_key(space, artefacts, photos, config)
+
+
+def test_photos(space: Workspace) -> tuple[Photo, ...]:
+    """The photos that everything is judged on. Raises BadInput where the run has none."""
     if not has_dataset(space):
         raise BadInput(
             f"{space.name} has no photos to be judged on",

@@ -10,6 +10,7 @@ from trtpoets.core.files import write_json, write_text
 from trtpoets.core.spec import Flavour, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.engine import flavour_available
+from trtpoets.pipeline.judge import require_current
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
@@ -19,10 +20,11 @@ from trtpoets.pipeline.stages import (
     writing,
 )
 from trtpoets.ship.page import page_from_report
+from trtpoets.ship.recommended import Limits, recommendation_from_report, require_recommended
 from trtpoets.ship.report import report_from_documents
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def report(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
@@ -34,6 +36,31 @@ def report(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
         write_json(space.report, value)
         write_text(space.page, page_from_report(value, _sample_photos(space)))
     return value
+
+
+def recommend(
+    name: str,
+    *,
+    max_drop: float | None = None,
+    max_p99: float | None = None,
+    batches: Sequence[int] = (),
+    engines: Path | str = ENGINES,
+) -> Mapping[str, Any]:
+    """Which runner, precision and batch size to ship, of what was evaluated and benched in engines/<name>/.
+
+    `max_drop` is in percentage points of accuracy, `max_p99` in ms, `batches` are the sizes to choose from. Returns
+    what `recommendation_from_report` gives; where nothing fits its "chosen" is None, and `require_fit` raises. Raises
+    MissingArtefact where a measurement is missing, or of other files than those that are there now.
+    """
+    limits = Limits(max_drop, max_p99, tuple(batches))
+    space = Workspace(Path(engines), name)
+    require_current(space)
+    return recommendation_from_report(report_from_documents(_documents(space)), limits)
+
+
+def require_fit(name: str, found: Mapping[str, Any]) -> None:
+    """Raise GateFailed when what `recommend` returned has nothing that fits, MissingArtefact when it can't tell."""
+    require_recommended(found, name)
 
 
 def _documents(space: Workspace) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""What to ship, from what was measured: limits held, ties broken, doubts told, and what to do when nothing fits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report_documents import documents, measurement
+from trtpoets import cli
+from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
+from trtpoets.ship.recommended import Limits, recommendation_from_report, require_recommended
+from trtpoets.ship.report import report_from_documents
+
+
+def measured(*rows: dict[str, Any]) -> dict[str, Any]:
+    """A report whose benchmark has these rows. INT8 loses 3 of 30 photos, FP16 none."""
+    found = documents()
+    found["benchmark"]["measurements"] = list(rows)
+    return report_from_documents(found)
+
+
+TENSORFLOW = measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0)
+FP16 = measurement("onnxruntime-fp16", 1, 4.0, 2.5, p99_ms=4.6)
+FP16_8 = measurement("onnxruntime-fp16", 8, 25.0, 2.0, p99_ms=28.0)
+INT8 = measurement("onnxruntime-int8", 1, 2.0, 5.0, p99_ms=2.4)
+
+
+def test_the_most_photos_within_the_limits() -> None:
+    report = measured(TENSORFLOW, FP16, FP16_8, INT8)
+    found = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
+    assert (found["chosen"]["runner"], found["chosen"]["batch"], found["chosen"]["file"]) == (
+        "onnxruntime-fp16",
+        1,
+        "fp16.onnx",
+    )
+    assert found["chosen"]["precision"] == "fp16"
+    assert found["sentence"] == (
+        "Ship fp16.onnx through onnxruntime, one photo at a time: 4.00 ms (median, p99 4.60) and 250 photos/s, 2.5 "
+        "times as fast as TensorFlow, with no accuracy lost on 30 photos; it takes 765 to prove that a loss is at most "
+        "0.5 points."
+    )
+    assert recommendation_from_report(report)["chosen"]["batch"] == 8
+    assert recommendation_from_report(report, Limits(batches=(1,)))["chosen"]["batch"] == 1
+    loose = recommendation_from_report(report, Limits(max_drop=10))
+    assert loose["chosen"]["runner"] == "onnxruntime-int8"
+    assert "for 10.0 points of accuracy lost (" in loose["sentence"]
+    require_recommended(loose)
+    assert json.loads(json.dumps(loose, allow_nan=False)) == loose
+
+
+def test_rates_that_noise_explains_are_alike() -> None:
+    slower = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
+    report = measured(slower, measurement("onnxruntime-fp16", 8, 31.2, 2.0))  # 2.5 % more photos/s
+    assert recommendation_from_report(report)["chosen"]["batch"] == 1
+    report = measured(slower, measurement("onnxruntime-fp16", 8, 30.0, 2.0))  # 6 % more
+    assert recommendation_from_report(report)["chosen"]["batch"] == 8
+
+
+def test_tensorflow_stays_when_nothing_beats_it() -> None:
+    found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
+    assert found["chosen"]["file"] == "classifier"
+    assert "nothing else that ran here keeps within the limits and is faster" in found["sentence"]
+
+
+def test_an_engine_is_named_by_its_file() -> None:
+    found = documents()
+    found["evaluation"]["evaluations"][1]["runner"] = "rtx-fp16"
+    found["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
+    chosen = recommendation_from_report(report_from_documents(found))["chosen"]
+    assert chosen["file"] == "fp16.rtx.engine"
+
+
+def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
+    found = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
+    assert found["chosen"] is None
+    assert found["sentence"] == ""
+    with pytest.raises(GateFailed) as caught:
+        require_recommended(found, "my flowers")
+    assert caught.value.exit_code == 3
+    assert caught.value.message == (
+        "nothing fits; onnxruntime-fp16 at batch 1 comes nearest: its p99 is 4.60 ms, 3 are allowed"
+    )
+    assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.6"
+    loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.6))
+    assert loosened["chosen"]["runner"] == "onnxruntime-fp16"
+
+
+def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
+    few = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
+    found = recommendation_from_report(measured(TENSORFLOW, few), Limits(max_p99=5))
+    with pytest.raises(MissingArtefact) as caught:
+        require_recommended(found, "x")
+    assert "200 inferences can't support a p99 (662 could)" in caught.value.message
+    assert caught.value.hint == "trtpoets bench x --batch 1 --seconds 4"
+    # What its p90 rules out needs no p99.
+    found = recommendation_from_report(measured(few), Limits(max_p99=4.1))
+    with pytest.raises(GateFailed, match=r"its p90 is 4\.40 ms, 4\.1 are allowed"):
+        require_recommended(found, "x")
+
+
+def test_a_number_that_is_not_valid_is_no_reason() -> None:
+    report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
+    assert recommendation_from_report(report)["chosen"]["runner"] == "tensorflow"
+    found = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
+    with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy"):
+        require_recommended(found)
+
+
+def test_quantize_is_listened_to() -> None:
+    found = documents()
+    found["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
+    narrow = found["evaluation"]["evaluations"][-1]["comparison"]
+    narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
+    assert recommendation_from_report(report_from_documents(found))["chosen"]["precision"] == "int8"
+    check = {"what": "drop", "measured": 0.02, "photos": 100}
+    advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": {"runners": [{"checks": [check]}]}}
+    found["quantisation"]["int8"]["recommended"] = advice
+    report = report_from_documents(found)
+    assert recommendation_from_report(report)["chosen"]["precision"] == "fp16"
+    strict = recommendation_from_report(report, Limits(max_drop=1))
+    assert strict["chosen"]["precision"] == "fp16"
+    assert strict["rejected"][0]["lacks"][0]["text"] == (
+        "it loses 2 points on 100 validation photos, 1 points are allowed"
+    )
+    assert recommendation_from_report(report, Limits(max_drop=3))["chosen"]["precision"] == "int8"
+
+
+def test_nothing_measured() -> None:
+    with pytest.raises(MissingArtefact, match="nothing was both evaluated and benched at batch 3") as caught:
+        require_recommended(recommendation_from_report(measured(FP16), Limits(batches=(3,))), "x")
+    assert caught.value.hint == "trtpoets evaluate x && trtpoets bench x --batch 3"
+
+
+@pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": 100}, {"max_p99": 0}, {"max_p99": float("inf")}])
+def test_limits_that_are_none(limits: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="--max-"):
+        Limits(**limits)  # type: ignore[arg-type]
+
+
+def test_the_command_exits_3_and_prints_json_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    report = measured(TENSORFLOW, FP16)
+    monkeypatch.setattr("trtpoets.pipeline.ship.require_current", lambda space: None)
+    monkeypatch.setattr("trtpoets.pipeline.ship._documents", lambda space: {})
+    monkeypatch.setattr("trtpoets.pipeline.ship.report_from_documents", lambda documents: report)
+
+    def run(*options: str) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["trtpoets", "recommend", "x", "--engines", str(tmp_path), *options])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code
+
+    assert run("--max-p99", "1", "--json") == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chosen"] is None
+    assert err.startswith("Error: nothing fits; onnxruntime-fp16 at batch 1 comes nearest")
+    assert not run("--max-p99", "5")
+    assert "Ship fp16.onnx through onnxruntime" in capsys.readouterr().out

@@ -1,0 +1,291 @@
+"""A report -> what to ship: the runner, precision and batch size that keep within limits and do most with that.
+
+Every runner that was evaluated and benched validly is a candidate at each of its batch sizes. Of those that keep
+within the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do
+are alike; then the smallest loss decides, and then the smallest batch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
+from trtpoets.judge.gate import photos_for_share
+from trtpoets.judge.statistics import least_count
+from trtpoets.ship.verdict import BASELINE
+from trtpoets.ship.words import joined, many, milliseconds, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_ALIKE = 0.03
+"""Rates that differ by less than this share are alike: what two runs of a benchmark on a quiet machine agree within."""
+
+_DROP = 0.5
+"""Points of accuracy that may be lost where no limit is given."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must be kept; None does not look. `max_drop` is in percentage points, `max_p99` in ms.
+
+    Without `max_drop` half a point may be lost, and INT8 is left out where `quantize` advises against it. `batches`
+    are the sizes to choose from; none given means all that were measured.
+    """
+
+    max_drop: float | None = None
+    max_p99: float | None = None
+    batches: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_drop is not None and not 0 <= self.max_drop < 100:
+            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5")
+        if self.max_p99 is not None and not 0 < self.max_p99 < math.inf:
+            raise BadInput(f"--max-p99 {self.max_p99:g} is no time in ms", hint="--max-p99 5")
+
+    @property
+    def drop(self) -> float:
+        """The loss that is allowed, as a share."""
+        return (_DROP if self.max_drop is None else self.max_drop) / 100
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why a candidate does not fit: `excess` is by how much of the limit; `unknown` where it was not measured."""
+
+    what: str
+    text: str
+    excess: float = 0.0
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A runner at a batch size, with what was measured. Times in ms, shares 0..1; `file` is what would be shipped.
+
+    `drop` is the accuracy lost beside TensorFlow on `photos` test photos, with its 95 % interval; below 0 it is a win.
+    """
+
+    runner: str
+    precision: str
+    file: str
+    batch: int
+    p50_ms: float | None
+    p99_ms: float | None
+    photos_per_s: float
+    speedup: float | None
+    drop: float | None
+    drop_low: float | None
+    drop_high: float | None
+    photos: int
+    lacks: tuple[Lack, ...] = field(default=())
+
+
+def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None = None) -> dict[str, Any]:
+    """Which of what was measured to ship, as JSON: {"limits", "chosen", "sentence", "rejected", "photos_needed"}.
+
+    `chosen` is a Candidate, or None when nothing fits; `rejected` has those that lack something, the nearest first.
+    `photos_needed` is how many test photos could prove the loss allowed; `sentence` says so where they are fewer.
+    """
+    limits = limits or Limits()
+    found = list(_candidates(report, limits))
+    fitting = [each for each in found if not each.lacks]
+    rejected = sorted((each for each in found if each.lacks), key=_distance)
+    chosen = _best(fitting) if fitting else None
+    needed = photos_for_share(limits.drop)
+    value: dict[str, Any] = {
+        "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
+        "chosen": chosen and asdict(chosen),
+        "sentence": _sentence(chosen, limits, needed) if chosen else "",
+        "rejected": [asdict(each) for each in rejected],
+        "photos_needed": needed,
+    }
+    return dict(json.loads(json.dumps(value)))
+
+
+def require_recommended(found: Mapping[str, Any], name: str = "NAME") -> None:
+    """Raise GateFailed when nothing fits: which came nearest, what it lacks, and limits that it would keep.
+
+    Raises MissingArtefact instead when something may fit, but too few inferences were timed for its p99.
+    """
+    if found["chosen"]:
+        return
+    if not found["rejected"]:
+        raise MissingArtefact(
+            "nothing was both evaluated and benched" + _at(found["limits"]["batches"]),
+            hint=f"trtpoets evaluate {name} && trtpoets bench {name}{_options(found['limits']['batches'])}",
+        )
+    untold = [each for each in found["rejected"] if all(lack["unknown"] for lack in each["lacks"])]
+    if untold:
+        told = "; ".join(dict.fromkeys(f"{_named(each)}: {_texts(each)}" for each in untold[:3]))
+        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_bench_longer(untold, name))
+    nearest = found["rejected"][0]
+    raise GateFailed(
+        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}", hint=_kept_limits(found, nearest, name)
+    )
+
+
+def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate]:
+    files = {f"{card['flavour']}-{card['precision']}": shown(card.get("file") or "") for card in report["engines"]}
+    for row in report["benchmarks"]:
+        runner, batch = row["runner"], row["batch"]
+        compared = report["comparison"].get(runner)
+        if (limits.batches and batch not in limits.batches) or (compared is None and runner != BASELINE):
+            continue
+        if runner == BASELINE and BASELINE not in report["intervals"]:
+            continue
+        precision = runner.rpartition("-")[2] if compared else "fp32"
+        drop, low, high = (0.0, 0.0, 0.0) if compared is None else _drop(compared)
+        yield Candidate(
+            runner=runner,
+            precision=precision,
+            file=files.get(runner) or ("classifier" if runner == BASELINE else f"{precision}.onnx"),
+            batch=batch,
+            p50_ms=row["p50_ms"],
+            p99_ms=row["p99_ms"],
+            photos_per_s=row["photos_per_s"],
+            speedup=row.get("speedup"),
+            drop=drop,
+            drop_low=low,
+            drop_high=high,
+            photos=report["test_photos"],
+            lacks=tuple(_lacks(row, drop, precision, report, limits)),
+        )
+
+
+def _drop(compared: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    if compared["accuracy_change"] is None:
+        return None, None, None
+    change, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
+    return change, low, high
+
+
+def _lacks(
+    row: Mapping[str, Any], drop: float | None, precision: str, report: Mapping[str, Any], limits: Limits
+) -> Iterable[Lack]:
+    if not row["valid"]:
+        yield Lack("valid", f"its measurement is not valid: {row['reason']}", unknown=True)
+    if drop is None:
+        yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
+    elif _beyond(drop, limits.drop):
+        yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
+    if precision == "int8":
+        yield from _advice(report, limits)
+    if limits.max_p99 is not None:
+        yield from _late(row, limits.max_p99)
+
+
+def _advice(report: Mapping[str, Any], limits: Limits) -> Iterable[Lack]:
+    """What quantize found on the validation photos, which is as good a witness as the test photos."""
+    found = (report["quantisation"].get("int8") or {}).get("recommended") or {}
+    if limits.max_drop is None:
+        if found.get("precision") not in (None, "int8"):
+            yield Lack("advice", f"quantize advises against it: {found['why']}", 1.0)
+        return
+    for check in [check for each in (found.get("gate") or {}).get("runners", []) for check in each["checks"]]:
+        if check["what"] == "drop" and check["measured"] is not None and _beyond(check["measured"], limits.drop):
+            text = f"it loses {_points(check['measured'])} on {many(check['photos'], 'validation photo')}"
+            yield Lack("drop", f"{text}, {_points(limits.drop)} are allowed", _excess(check["measured"], limits.drop))
+
+
+def _late(row: Mapping[str, Any], limit: float) -> Iterable[Lack]:
+    known = [(percent, row.get(f"p{percent}_ms")) for percent in (99, 95, 90, 50)]
+    late = next(((percent, value) for percent, value in known if value is not None and value > limit), None)
+    if late is not None:
+        percent, value = late
+        text = f"its p{percent} is {milliseconds(value)} ms, {limit:g} are allowed"
+        yield Lack("p99", text, value / limit - 1)
+    elif row["p99_ms"] is None:
+        text = f"{many(row['count'], 'inference')} can't support a p99 ({least_count(99):,} could)"
+        yield Lack("p99", text, unknown=True)
+
+
+def _beyond(drop: float, limit: float) -> bool:
+    # Shares are quotients of whole numbers: exactly the limit is allowed, whatever the last bit says.
+    return drop > limit and not math.isclose(drop, limit, rel_tol=1e-9)
+
+
+def _excess(drop: float, limit: float) -> float:
+    """How far beyond the limit, in limits; none is taken as the usual one, so that a limit of 0 can be compared."""
+    return (drop - limit) / (limit or _DROP / 100)
+
+
+def _distance(candidate: Candidate) -> tuple[bool, float, float]:
+    """How far from fitting: what was measured comes before what was not."""
+    lacks = candidate.lacks
+    return any(each.unknown for each in lacks), sum(each.excess for each in lacks), -candidate.photos_per_s
+
+
+def _best(fitting: Sequence[Candidate]) -> Candidate:
+    top = max(each.photos_per_s for each in fitting)
+    alike = [each for each in fitting if each.photos_per_s >= (1 - _ALIKE) * top]
+    return min(alike, key=lambda each: (max(each.drop or 0.0, 0.0), each.batch, -each.photos_per_s))
+
+
+def _sentence(chosen: Candidate, limits: Limits, needed: int) -> str:
+    p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
+    speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
+    file = f"{chosen.file} through {chosen.runner.rpartition('-')[0]}" if chosen.runner != BASELINE else "TensorFlow"
+    told = f"Ship {file}, {_batch(chosen.batch)}: {speed}"
+    if chosen.runner == BASELINE:
+        return f"{told}; nothing else that ran here keeps within the limits and is faster."
+    if chosen.speedup is not None:
+        told += f", {chosen.speedup:.1f} times as fast as TensorFlow"
+    drop, low, high = (100 * (value or 0.0) for value in (chosen.drop, chosen.drop_low, chosen.drop_high))
+    moved = (
+        f"for {drop:.1f} points of accuracy lost ({low:.1f} to {high:.1f})"
+        if round(drop, 1) > 0
+        else f"with {-drop:.1f} points of accuracy won ({-high:.1f} to {-low:.1f})"
+        if round(drop, 1) < 0
+        else "with no accuracy lost"
+    )
+    doubt = f"; it takes {needed:,} to prove that a loss is at most {_points(limits.drop)}"
+    return f"{told}, {moved} on {many(chosen.photos, 'photo')}{doubt if chosen.photos < needed else ''}."
+
+
+def _batch(batch: int) -> str:
+    return "one photo at a time" if batch == 1 else f"{batch} photos at a time"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.3g} points"
+
+
+def _named(candidate: Mapping[str, Any]) -> str:
+    return f"{candidate['runner']} at batch {candidate['batch']}"
+
+
+def _texts(candidate: Mapping[str, Any]) -> str:
+    return joined([lack["text"] for lack in candidate["lacks"]])
+
+
+def _at(batches: Sequence[int]) -> str:
+    return f" at batch {joined([str(batch) for batch in batches])}" if batches else ""
+
+
+def _options(batches: Iterable[int]) -> str:
+    return "".join(f" --batch {batch}" for batch in batches)
+
+
+def _bench_longer(untold: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The benchmark that would tell: long enough for a p99 of the slowest."""
+    batches = sorted({each["batch"] for each in untold})
+    slowest = max(1000 * each["batch"] / max(each["photos_per_s"], 1e-9) for each in untold)
+    longer = math.ceil(1.2 * least_count(99) * slowest / 1000)
+    return f"trtpoets bench {shlex.quote(name)}{_options(batches)} --seconds {longer}"
+
+
+def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], name: str) -> str:
+    """The limits that the nearest would keep; where its p99 is not known, the benchmark that would tell it."""
+    drop = max(nearest["drop"] or 0.0, found["limits"]["max_drop"] / 100)
+    words = [f"--max-drop {math.ceil(1000 * drop) / 10:g}"]
+    late, most = nearest["p99_ms"], found["limits"]["max_p99"]
+    if most is not None and late is None:
+        return _bench_longer([nearest], name)
+    if most is not None:
+        words.append(f"--max-p99 {math.ceil(10 * max(late, most)) / 10:g}")
+    return f"trtpoets recommend {shlex.quote(name)} {' '.join(words)}"
