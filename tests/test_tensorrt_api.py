@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import tiny_graph
-from trtpoets.core.errors import MissingDependency
+from tests.tiny import tiny_graph, tiny_onnx
+from trtpoets.core.errors import MissingDependency, RunFailed, TrtPoetsError
 from trtpoets.core.spec import Flavour
+from trtpoets.device import libcuda
+from trtpoets.device.engine import EngineConfig, engine_from_onnx
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt, numpy_type
 from trtpoets.device.tensorrt_messages import (
     Messages,
@@ -21,6 +23,7 @@ from trtpoets.device.tensorrt_messages import (
     parser_sentence,
     plain,
 )
+from trtpoets.device.tensorrt_session import TensorRtSession
 
 OUT_OF_MEMORY = "out of memory: no further information"
 
@@ -69,7 +72,7 @@ def test_noise_is_left_out() -> None:
     logger.log(Logger.INTERNAL_ERROR, "Thread context has not been set! Using global log stream.")
     logger.log(Logger.ERROR, "Error Code 1: Cuda Runtime (In f at /a.cpp:2 (cudaError 35: driver version))")
     logger.log(Logger.INFO, "by the way")
-    assert messages.sentence() == "" and messages.errors == []
+    assert messages.errors == [] and messages.sentence() == "CUDA does not start: no usable driver"
     logger.log(Logger.WARNING, "scales are converted")
     logger.log(Logger.ERROR, "Error Code 4: API Usage Error (first. In f at /a.cpp:2)")
     logger.log(Logger.ERROR, "second")
@@ -173,3 +176,18 @@ def test_the_real_recorder_is_heard() -> None:
     assert builder.build_serialized_network(network, builder.create_builder_config()) is None
     assert messages.sentence() == "Network must have at least one output"
     assert len(messages.recorders[0]._found) >= 1, "the recorder heard it, not the logger"
+
+
+def test_the_real_runtime_without_a_gpu(tmp_path: Path) -> None:
+    """A damaged engine is told of as such; a good one fails for want of CUDA, where there is none."""
+    pytest.importorskip("tensorrt_rtx")
+    library = load_tensorrt(Flavour.RTX)
+    with pytest.raises(RunFailed) as caught:
+        TensorRtSession(library, b"no engine at all" * 8)
+    assert caught.value.message.startswith(f"{library.title} can't load the engine: Serialization assertion")
+    try:
+        libcuda.load_driver()
+    except TrtPoetsError:
+        plan = engine_from_onnx(tiny_onnx(tmp_path / "x.onnx"), EngineConfig(Flavour.RTX), tmp_path / "x.engine").path
+        with pytest.raises(RunFailed, match=r"can't load the engine: CUDA does not start: no usable driver$"):
+            TensorRtSession(library, plan.read_bytes())

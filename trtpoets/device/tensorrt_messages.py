@@ -10,10 +10,10 @@ from trtpoets.device.tensorrt_api import TensorRt
 NO_DRIVER = "factory function returned nullptr"
 """What TensorRT's constructors raise (as TypeError) when CUDA does not start."""
 
-_NOISE = (
-    "cudaError 35",  # each error on a machine without a GPU is followed by this one
-    "Thread context has not been set",
-)
+_NO_CUDA = "cudaError 35"
+"""Each error on a machine without a GPU is followed by one with this: the reason only where there is no other."""
+
+_NOISE = ("Thread context has not been set",)
 
 
 class Messages:
@@ -23,15 +23,19 @@ class Messages:
         self.errors: list[str] = []
         self.warnings: list[str] = []
         self.recorders: list[Any] = []
+        self._no_cuda = False
 
     def error(self, text: str) -> None:
         """Keep an error, unless it is known noise."""
-        if not any(noise in text for noise in _NOISE):
+        if _NO_CUDA in text:
+            self._no_cuda = True
+        elif not any(noise in text for noise in _NOISE):
             self.errors.append(text)
 
     def sentence(self) -> str:
         """The first error in one sentence; empty when there was none."""
-        return next((text for text in map(plain, self.errors) if text), "")
+        first = next((text for text in map(plain, self.errors) if text), "")
+        return first or ("CUDA does not start: no usable driver" if self._no_cuda else "")
 
 
 def new_logger(library: TensorRt, messages: Messages) -> Any:
