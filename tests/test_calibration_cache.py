@@ -98,7 +98,7 @@ def test_a_version_without_caches_is_refused(version: str, why: str) -> None:
 def test_steps_are_those_of_the_int8_file(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
     cache = cache_from_ranges(model, ranges, tmp_path / "a" / "cache.txt", "8.5.2")
     proto = onnx.load(model.path)
-    magnitude = {name: max(-low, high) / 127 for name, (low, high) in ranges.tensors.items()}
+    magnitude = {name: max(-low, high) for name, (low, high) in ranges.tensors.items()}
     paired = steps_in_pairs(with_pairs(proto, placement_from_onnx(proto), magnitude))
     assert cache.scales == pytest.approx(paired, rel=1e-6)
     for name, (low, high) in ranges.tensors.items():

@@ -11,6 +11,7 @@ from tests.photos import photo_folder
 from tests.small_networks import Network, photos_in, residual_network, saved
 from trtpoets.convert.bias_correction import corrections, layer_fidelity, reference_from_onnx, with_biases
 from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.comparer import Comparer
 from trtpoets.convert.fidelity import (
     HIGHEST_DB,
     answers_from_onnx,
@@ -19,7 +20,8 @@ from trtpoets.convert.fidelity import (
     sqnr_db,
 )
 from trtpoets.convert.graph import GraphView
-from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
+from trtpoets.convert.int8 import best_ranges, int8_from_onnx
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.int8_graph import Int8Maker
 from trtpoets.convert.observe import with_outputs
 from trtpoets.convert.pieces import Live, Sessions, pieces_of
@@ -157,11 +159,11 @@ def test_refined_ranges_ignore_a_value_that_no_feature_sees(photos: list[Photo],
     model = saved(proto, tmp_path / "fp32.onnx")
     candidates = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))
     assert [ranges.method.value for ranges in candidates] == ["minmax", "entropy", "percentile", "mse"]
-    refined = refined_ranges(model, candidates, photos)
+    (refined,) = refined_ranges(model, candidates, photos)
     assert refined.method is Method.FEATURES
     assert candidates[0].tensors["expand_relu:0"][1] > 50
     assert refined.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]
-    best, trials = best_ranges(model, [candidates[0], refined], photos, photos)
+    best, trials = best_ranges(Comparer(model, photos, photos), [candidates[0], refined])
     assert best is refined
     assert trials["features"].features_db > trials["minmax"].features_db
 
@@ -191,24 +193,29 @@ def test_the_search_finds_the_planted_layer_and_no_other(photos: list[Photo], tm
     ranges = minmax(model, photos)
     config = Int8Config(int8_share=0.5, target_db=25.0, target_agreement=0.0)
     seen: list[tuple[str, int, int]] = []
-    _, notes = int8_from_onnx(model, ranges, photos, tmp_path / "int8.onnx", config, lambda *step: seen.append(step))
+    _, notes = int8_from_onnx(
+        Comparer(model, photos, (), config), ranges, tmp_path / "int8.onnx", lambda *step: seen.append(step)
+    )
     assert [step.layer for step in notes.steps][:1] == ["bad"]
     assert notes.in_float["bad"].startswith("in float it brings ")
     assert notes.final.features_db > notes.plain.features_db + 5
     assert notes.share == notes.steps[-1].share >= 0.5
     assert ("sensitivity", 1, 4) in seen
-    _, none = int8_from_onnx(model, ranges, photos, tmp_path / "none.onnx", Int8Config(max_float_layers=0))
+    alone = Int8Config(max_float_layers=0)
+    _, none = int8_from_onnx(Comparer(model, photos, (), alone), ranges, tmp_path / "none.onnx")
     assert (none.steps, set(none.in_float)) == ((), {"head"})
     whole = Int8Config(int8_share=none.share - 1e-6, target_db=25.0)
-    _, bound = int8_from_onnx(model, ranges, photos, tmp_path / "bound.onnx", whole)
+    _, bound = int8_from_onnx(Comparer(model, photos, (), whole), ranges, tmp_path / "bound.onnx")
     assert bound.steps == (), "no layer is so small"
 
 
 def test_a_network_that_is_near_enough_is_not_searched(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
     config = Int8Config(target_db=5.0, target_agreement=0.0)
-    _, notes = int8_from_onnx(model, minmax(model, photos), photos, tmp_path / "int8.onnx", config)
+    comparer = Comparer(model, photos, (), config)
+    _, notes = int8_from_onnx(comparer, minmax(model, photos), tmp_path / "int8.onnx")
     assert notes.steps == ()
-    assert notes.final.features_db == max(notes.plain.features_db, notes.corrected.features_db)
+    stages = (notes.plain, notes.corrected, notes.together)
+    assert notes.final.features_db == max(stage.features_db for stage in stages)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +226,6 @@ def test_configs_that_make_no_sense(wrong: dict[str, float]) -> None:
         Int8Config(**wrong)  # type: ignore[arg-type]
 
 
-def test_int8_needs_photos(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+def test_int8_needs_photos(model: OnnxModel) -> None:
     with pytest.raises(BadInput, match="no photos to correct INT8 with"):
-        int8_from_onnx(model, minmax(model, photos), [], tmp_path / "int8.onnx")
+        Comparer(model, [], [])

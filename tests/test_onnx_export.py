@@ -11,7 +11,9 @@ import pytest
 from tests.photos import photo_folder
 from tests.small_networks import photos_in
 from trtpoets.convert.calibration import CalibrationConfig, Method, ranges_from_photos
-from trtpoets.convert.int8 import Int8Config, int8_from_onnx
+from trtpoets.convert.comparer import Comparer
+from trtpoets.convert.int8 import int8_from_onnx
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier, onnx_from_network
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
@@ -221,6 +223,6 @@ def test_published_topologies_export_quantise_and_build(name: str, tmp_path: Pat
     half, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
     (ranges,) = ranges_from_photos(model, photos, CalibrationConfig(photos=8, method=Method.PERCENTILE))
     config = Int8Config(max_float_layers=0)
-    eighth, notes = int8_from_onnx(model, ranges, photos, tmp_path / "int8.onnx", config)
+    eighth, notes = int8_from_onnx(Comparer(model, photos, (), config), ranges, tmp_path / "int8.onnx")
     assert notes.share > 0.95
     assert all(rtx_builds(made.path) for made in (model, half, eighth))

@@ -9,7 +9,9 @@ from onnx import TensorProto, numpy_helper
 from tests.photos import photo_folder
 from tests.small_networks import LABELS, Network, photos_in, residual_network, saved
 from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
-from trtpoets.convert.int8 import Int8Config, Int8Notes, int8_from_onnx
+from trtpoets.convert.comparer import Comparer
+from trtpoets.convert.int8 import Int8Notes, int8_from_onnx
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.convert.qdq import SMALLEST_SCALE, channel_scales
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
@@ -36,7 +38,7 @@ def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
 
 
 def int8(model: OnnxModel, ranges: Ranges, photos: list[Photo], out: Path) -> tuple[OnnxModel, Int8Notes]:
-    return int8_from_onnx(model, ranges, photos, out, Int8Config(max_float_layers=0))
+    return int8_from_onnx(Comparer(model, photos, (), Int8Config(max_float_layers=0)), ranges, out)
 
 
 def batch_of(model: OnnxModel, photos: list[Photo]) -> np.ndarray:

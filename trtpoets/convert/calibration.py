@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from fractions import Fraction
 from typing import Any
@@ -46,11 +46,12 @@ class Method(str, Enum):
     PERCENTILE = "percentile"
     MSE = "mse"
     FEATURES = "features"
+    EQUALISED = "equalised"
     AUTO = "auto"
 
     @property
     def by_values(self) -> tuple[Method, ...]:
-        """The methods it begins with, that look at a tensor's values alone: AUTO and FEATURES with all of them."""
+        """The methods it begins with, that look at a tensor's values alone; those that do more, with all of them."""
         values = (Method.MINMAX, Method.ENTROPY, Method.PERCENTILE, Method.MSE)
         return (self,) if self in values else values
 
@@ -79,8 +80,18 @@ class CalibrationConfig:
 
 
 @dataclass(frozen=True)
+class Equalised:
+    """A tensor whose channels are scaled by `factors`, one each, and the largest magnitude to step then."""
+
+    limit: float
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Ranges:
-    """What each tensor spans, lowest and highest, and what that was measured on.
+    """What each tensor of an FP32 file spans, lowest and highest, and what that was measured on.
+
+    INT8 does better by some tensors with scaled channels: those are in `equalised` too (equalise.py).
 
     `photos` are sha256 of the photo files, `per_class` their number by label, `onnx_sha256` the file that was observed.
     `histograms` are for people to see, by tensor; MINMAX needs none and measures none.
@@ -91,6 +102,7 @@ class Ranges:
     photos: tuple[str, ...]
     per_class: Mapping[str, int]
     onnx_sha256: str
+    equalised: Mapping[str, Equalised] = field(default_factory=dict)
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
 
     @property
@@ -110,6 +122,7 @@ class Ranges:
             "photos": list(self.photos),
             "per_class": dict(self.per_class),
             "onnx_sha256": self.onnx_sha256,
+            "equalised": {name: asdict(each) for name, each in self.equalised.items()},
         }
 
     @staticmethod
@@ -122,6 +135,10 @@ class Ranges:
                 photos=tuple(str(sha256) for sha256 in value["photos"]),
                 per_class={str(label): int(count) for label, count in value["per_class"].items()},
                 onnx_sha256=str(value["onnx_sha256"]),
+                equalised={
+                    str(name): Equalised(float(each["limit"]), tuple(map(float, each["factors"])))
+                    for name, each in value["equalised"].items()
+                },
                 histograms={str(name): Histogram.from_dict(seen) for name, seen in value.get("histograms", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -213,7 +230,7 @@ def ranges_from_photos(
             name: (max(low, -limits[name]), min(high, limits[name])) if name in limits else (low, high)
             for name, (low, high) in seen.items()
         }
-        found.append(Ranges(method, tensors, hashes, per_class, sha256, kept))
+        found.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
     return tuple(found)
 
 

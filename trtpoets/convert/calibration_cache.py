@@ -18,9 +18,9 @@ import numpy as np
 
 from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.graph import GraphView
-from trtpoets.convert.int8_graph import scales_of
+from trtpoets.convert.int8_graph import magnitudes_of
 from trtpoets.convert.placement import Placement, placement_from_onnx
-from trtpoets.convert.qdq import LEVELS, scale_of
+from trtpoets.convert.qdq import scale_of
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file, write_text
 from trtpoets.core.onnx_file import check_onnx
@@ -145,14 +145,14 @@ def cache_from_text(text: str, path: Path | str = "the text") -> CalibrationCach
 
 
 def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
-    """As in int8.onnx; tensors that were 0 on every photo have none."""
+    """As int8.onnx has them where it scales no channels; tensors that were 0 on every photo have none."""
     for name in placement.tensors:
         if not all(map(math.isfinite, ranges.tensors.get(name, (math.nan,)))):
             raise BadArtefact(f"the ranges lack {name}", hint="calibrate again: trtpoets quantize NAME --force")
     return {
-        name: float(np.float32(scale_of(scale * LEVELS)))
-        for name, scale in scales_of(placement, ranges).items()
-        if scale > 0
+        name: float(np.float32(scale_of(magnitude)))
+        for name, magnitude in magnitudes_of(placement, ranges.tensors).items()
+        if magnitude > 0
     }
 
 

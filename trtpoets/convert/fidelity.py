@@ -47,8 +47,8 @@ class Fidelity:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Larger is nearer: agreement first, then distance."""
-        return self.agreement, -self.distance
+        """Larger is nearer. Scores' distance first: every photo has a say in it, and in agreement only a few."""
+        return -self.distance, self.agreement
 
 
 def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:

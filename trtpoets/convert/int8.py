@@ -15,51 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.bias_correction import corrections, layer_fidelity, reference_from_onnx, with_biases
+from trtpoets.convert.bias_correction import layer_fidelity, with_biases
 from trtpoets.convert.calibration import Ranges
-from trtpoets.convert.fidelity import Fidelity, answers_from_onnx, fidelity_from_answers
+from trtpoets.convert.comparer import Comparer
+from trtpoets.convert.fidelity import Fidelity
 from trtpoets.convert.graph import CONVOLUTIONS
 from trtpoets.convert.int8_graph import Int8Maker
 from trtpoets.convert.naming import finished
 from trtpoets.convert.onnx_export import metadata_of_spec
-from trtpoets.convert.pieces import Sessions
 from trtpoets.convert.placement import Placement
 from trtpoets.convert.precision import expect_fp32
 from trtpoets.convert.sensitivity import Limits, Search, Step
-from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.files import sha256_of_file
-from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
+from trtpoets.core.onnx_file import CALIBRATION_KEY, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import OnnxModel, Photo, Precision
-
-
-@dataclass(frozen=True)
-class Int8Config:
-    """How INT8 is made better. Shares and agreement are 0..1.
-
-    Biases are corrected on `correction_photos` training photos. When the features miss `target_db`, or the answers
-    `target_agreement`, on `judged_photos` validation photos, the worst layers stay in float: as few as meet both, no
-    more than `max_float_layers` (None: any number), and so that `int8_share` of all multiply-adds stays INT8. They are
-    found on the first `search_photos` of the validation photos.
-    """
-
-    correct_bias: bool = True
-    correction_photos: int = 16
-    judged_photos: int = 128
-    search_photos: int = 8
-    target_db: float = 26.0
-    target_agreement: float = 0.99
-    int8_share: float = 0.95
-    max_float_layers: int | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.correction_photos, self.judged_photos, self.search_photos) < 1:
-            raise BadInput("INT8 is corrected and judged on at least 1 photo each", hint="leave the defaults")
-        if not (0 <= self.int8_share <= 1 and 0 <= self.target_agreement <= 1):
-            raise BadInput(f"a share of {self.int8_share:g} is not 0 to 1", hint="0.95 is usual")
-        if self.max_float_layers is not None and self.max_float_layers < 0:
-            raise BadInput(f"{self.max_float_layers} layers in float", hint="give 0 for none")
+from trtpoets.core.spec import OnnxModel, Precision
 
 
 @dataclass(frozen=True)
@@ -67,9 +36,10 @@ class Int8Notes:
     """What became of a network in INT8. `in_float` tells for each convolution and matrix product left in float why.
 
     `share` is the share 0..1 of all multiply-adds (`multiply_adds`, for one photo) that run in INT8. Fidelity is held
-    against FP32 on the validation photos: `plain` with pairs alone, `corrected` with biases corrected too (kept when
-    better), `final` as written. `steps` are the layers that the search left in float; `layers_db` is each layer's own
-    signal to noise.
+    against FP32 on the validation photos: `plain` with pairs alone, `corrected` with biases corrected too, `together`
+    with weights rounded together as well (each kept when better), `final` as written. `equalised` is the number of
+    tensors with scaled channels, `rounded` that of the layers whose weights were rounded together. `steps` are the
+    layers that the search left in float; `layers_db` is each layer's own signal to noise.
     """
 
     convolutions: int
@@ -80,155 +50,137 @@ class Int8Notes:
     multiply_adds: int
     share: float
     in_float: Mapping[str, str]
+    equalised: int
+    rounded: int
     plain: Fidelity
     corrected: Fidelity
+    together: Fidelity
     final: Fidelity
     steps: tuple[Step, ...]
     layers_db: Mapping[str, float]
 
 
-class _Bench:
-    """FP32 and its photos, ready to hold any INT8 form of it against."""
-
-    def __init__(
-        self, proto: Any, model: OnnxModel, photos: Sequence[Photo], judged: Sequence[Photo], config: Int8Config
-    ) -> None:
-        self.preprocess = model.spec.preprocess
-        self.config = config
-        self.sessions = Sessions()
-        mixed = sorted(judged or photos, key=lambda photo: photo.sha256)[: config.judged_photos]
-        self.paths = [photo.path for photo in mixed]
-        self.few = self._decoded([photo.path for photo in photos[: config.correction_photos]])
-        self.searched = self._decoded(self.paths[: config.search_photos])
-        self.reference = reference_from_onnx(proto, self.searched)
-        self.answers = answers_from_onnx(proto, self.reference.feature_name, self.paths, self.preprocess)
-
-    def _decoded(self, paths: Sequence[Path]) -> np.ndarray:
-        return next(photo_batches(paths, self.preprocess, len(paths)))
-
-    def shifts(self, maker: Int8Maker, quantised: Any, placement: Placement) -> dict[str, np.ndarray]:
-        """How far each bias has to move; nothing when biases shall not be corrected."""
-        if not self.config.correct_bias:
-            return {}
-        exact = maker.with_exact_weights(placement)
-        return corrections(quantised, exact, self.reference, self.few, self.sessions)
-
-    def judge(self, quantised: Any) -> Fidelity:
-        """How near a graph is to FP32."""
-        other = answers_from_onnx(quantised, self.reference.feature_name, self.paths, self.preprocess)
-        return fidelity_from_answers(self.answers, other)
-
-
 def best_ranges(
-    model: OnnxModel,
-    candidates: Sequence[Ranges],
-    photos: Sequence[Photo],
-    validation: Sequence[Photo],
-    config: Int8Config | None = None,
-    progress: Progress = silent,
+    comparer: Comparer, candidates: Sequence[Ranges], progress: Progress = silent
 ) -> tuple[Ranges, dict[str, Fidelity]]:
-    """The ranges whose INT8 network, biases corrected, answers most like FP32 on validation photos; and all trials.
+    """The ranges whose INT8 network, biases corrected, answers most like FP32 on the judging photos; and all trials.
 
-    Agreement decides, then the distance of the scores. `photos` are those of the calibration; without `validation`
-    they serve for both. Raises as `int8_from_onnx` does.
+    Agreement decides, then the distance of the scores. Raises as `int8_from_onnx` does.
     """
-    proto = _checked(model, candidates)
-    bench = _Bench(proto, model, photos, validation, config or Int8Config())
     trials = {}
     for number, ranges in enumerate(candidates):
         progress("methods", number, len(candidates))
-        maker = Int8Maker(proto, ranges)
-        quantised, placement = maker.make()
-        best = with_biases(quantised, bench.shifts(maker, quantised, placement))
-        trials[ranges.method.value] = bench.judge(best)
+        maker = comparer.maker(ranges)
+        form, placement = maker.make()
+        shifts = comparer.shifts(maker, form, placement) if comparer.config.correct_bias else {}
+        trials[ranges.method.value] = comparer.fidelity(with_biases(form, shifts))
     progress("methods", len(candidates), len(candidates))
     return max(candidates, key=lambda ranges: trials[ranges.method.value].rank), trials
 
 
 def int8_from_onnx(
-    model: OnnxModel,
-    ranges: Ranges,
-    photos: Sequence[Photo],
-    out: Path,
-    config: Int8Config | None = None,
-    progress: Progress = silent,
-    validation: Sequence[Photo] = (),
+    comparer: Comparer, ranges: Ranges, out: Path, progress: Progress = silent
 ) -> tuple[OnnxModel, Int8Notes]:
-    """Write the INT8 file of an FP32 one: Q/DQ pairs with the steps that `ranges` give, and biases corrected.
+    """Write the INT8 file of an FP32 one: Q/DQ pairs with the steps that `ranges` give, made as good as can be.
 
-    `photos` are those of the calibration, mixed; without `validation` they also judge. Raises BadInput without photos,
-    BadArtefact when the ranges are another file's or not finite, BadPhoto, ConversionFailed, StorageFailed.
+    Raises BadArtefact when the ranges are another file's or not finite, BadPhoto, ConversionFailed, StorageFailed.
     """
-    config = config or Int8Config()
-    proto = _checked(model, [ranges])
-    if not photos:
-        raise BadInput("there are no photos to correct INT8 with", hint="trtpoets quantize NAME --precision fp16")
-    maker = Int8Maker(proto, ranges)
-    quantised, placement = maker.make()
-    bench = _Bench(proto, model, photos, validation, config)
-    plain = bench.judge(quantised)
-    shifts = bench.shifts(maker, quantised, placement)
-    best = with_biases(quantised, shifts)
-    corrected = final = bench.judge(best) if shifts else plain
-    if corrected.features_db < plain.features_db:
-        # On few photos, or where ranges cut much, a shift can miss: then biases stay as they are.
-        bench.config = replace(config, correct_bias=False)
-        best, shifts, final = quantised, {}, plain
-    steps: list[Step] = []
+    expect_fp32(comparer.model)
+    config, spec = comparer.config, comparer.model.spec
+    maker = comparer.maker(ranges)
+    form = start = _corrected(comparer, maker, progress)
 
     def tried(keep: Mapping[str, str]) -> Fidelity:
-        nonlocal best, placement
-        form, placement = maker.make(keep)
-        best = with_biases(form, bench.shifts(maker, form, placement))
-        return bench.judge(best)
+        nonlocal form
+        if start.shifts:
+            form = _moved(comparer, maker, keep)
+        else:
+            proto, placement = maker.make(keep)
+            form = replace(start, proto=proto, placement=placement, fidelity=comparer.fidelity(proto))
+        return form.fidelity
 
     limits = Limits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
-    for step in Search(maker, bench.reference, bench.searched, shifts).steps(final, limits, tried, progress):
-        steps.append(step)
-        final = step.fidelity
-    metadata = {**metadata_of_spec(model.spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
-    write_onnx(finished(best.graph, maker.view.opset, metadata), out)
-    layers = layer_fidelity(proto, best, bench.searched, bench.sessions)
-    reasons = {**placement.in_float, **{step.layer: step.why for step in steps}}
-    notes = _notes(maker, replace(placement, in_float=reasons), (plain, corrected, final), tuple(steps), layers)
-    return OnnxModel(out, Precision.INT8, model.spec), notes
+    search = Search(maker, comparer.reference, comparer.searched, start.shifts)
+    steps = tuple(search.steps(start.fidelity, limits, tried, progress))
+    metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
+    write_onnx(finished(form.proto.graph, maker.view.opset, metadata), out)
+    layers = layer_fidelity(maker.model, form.proto, comparer.searched, comparer.sessions)
+    return OnnxModel(out, Precision.INT8, spec), _notes(
+        maker, ranges, replace(form, stages=start.stages), steps, layers
+    )
 
 
-def _checked(model: OnnxModel, candidates: Sequence[Ranges]) -> Any:
-    expect_fp32(model)
-    sha256 = sha256_of_file(model.path)
-    if any(ranges.onnx_sha256 != sha256 for ranges in candidates):
-        raise BadArtefact(
-            f"the ranges were measured on another network than {model.path}",
-            hint="calibrate again: trtpoets quantize NAME --force",
-        )
-    return check_onnx(model.path)
+@dataclass(frozen=True)
+class _Form:
+    """An INT8 form of the whole network, how far its biases were moved (nowhere: nothing), and how near it is.
+
+    `stages` are how near it came with pairs alone, biases corrected, weights rounded: kept or not.
+    """
+
+    proto: Any
+    placement: Placement
+    shifts: Mapping[str, np.ndarray]
+    fidelity: Fidelity
+    stages: tuple[Fidelity, Fidelity, Fidelity]
+
+
+def _corrected(comparer: Comparer, maker: Int8Maker, progress: Progress) -> _Form:
+    """Biases corrected, then weights rounded together: each kept if the features gain by it.
+
+    On few photos, or where ranges cut much, either can miss. Rounding without correction would move the means.
+    """
+    form, placement = maker.make()
+    plain = comparer.fidelity(form)
+    untouched = _Form(form, placement, {}, plain, (plain, plain, plain))
+    if not comparer.config.correct_bias:
+        return untouched
+    moved = _moved(comparer, maker)
+    corrected = moved.fidelity
+    if corrected.features_db < plain.features_db:
+        return replace(untouched, stages=(plain, corrected, corrected))
+    if not comparer.config.round_weights:
+        return replace(moved, stages=(plain, corrected, corrected))
+    maker.rounded = comparer.rounded(form, placement, progress)
+    rounded = _moved(comparer, maker)
+    stages = (plain, corrected, rounded.fidelity)
+    if rounded.fidelity.features_db < corrected.features_db:
+        maker.rounded = {}
+        return replace(moved, stages=stages)
+    return replace(rounded, stages=stages)
+
+
+def _moved(comparer: Comparer, maker: Int8Maker, keep: Mapping[str, str] | None = None) -> _Form:
+    """What the maker makes now, biases corrected."""
+    form, placement = maker.make(keep)
+    shifts = comparer.shifts(maker, form, placement)
+    moved = with_biases(form, shifts)
+    fidelity = comparer.fidelity(moved)
+    return _Form(moved, placement, shifts, fidelity, (fidelity, fidelity, fidelity))
 
 
 def _notes(
-    maker: Int8Maker,
-    placement: Placement,
-    fidelity: tuple[Fidelity, Fidelity, Fidelity],
-    steps: tuple[Step, ...],
-    layers_db: Mapping[str, float],
+    maker: Int8Maker, ranges: Ranges, form: _Form, steps: tuple[Step, ...], layers_db: Mapping[str, float]
 ) -> Int8Notes:
-    quantised = {weight.node for weight in placement.weights}
+    quantised = {weight.node for weight in form.placement.weights}
     weighted = maker.view.weighted()
     convolutions = [node.name for node in weighted if node.op_type in CONVOLUTIONS]
     products = [node.name for node in weighted if node.op_type not in CONVOLUTIONS]
-    plain, corrected, final = fidelity
+    plain, corrected, rounded = form.stages
     return Int8Notes(
         convolutions=len(convolutions),
         convolutions_int8=len(quantised.intersection(convolutions)),
         products=len(products),
         products_int8=len(quantised.intersection(products)),
-        pairs=len(placement.tensors) + len(placement.weights),
+        pairs=len(form.placement.tensors) + len(form.placement.weights),
         multiply_adds=maker.total,
-        share=maker.share(placement),
-        in_float=dict(placement.in_float),
+        share=maker.share(form.placement),
+        in_float={**form.placement.in_float, **{step.layer: step.why for step in steps}},
+        equalised=len(ranges.equalised),
+        rounded=len(maker.rounded),
         plain=plain,
         corrected=corrected,
-        final=final,
+        together=rounded,
+        final=form.fidelity,
         steps=steps,
         layers_db=dict(layers_db),
     )

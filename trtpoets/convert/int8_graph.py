@@ -1,4 +1,4 @@
-"""The INT8 form of a graph for given ranges, some layers left in float, and how much of its work is INT8 then."""
+"""The INT8 forms of a graph for given ranges: some layers left in float, and how much of its work is INT8 then."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.calibration import Ranges
+from trtpoets.convert.equalise import equalised
 from trtpoets.convert.graph import GraphView, multiply_adds
 from trtpoets.convert.placement import Placement, placement_from_onnx
-from trtpoets.convert.qdq import LEVELS, with_pairs
+from trtpoets.convert.qdq import with_pairs
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
 
 class Int8Maker:
     """Makes the INT8 forms of one FP32 ModelProto with one set of ranges.
 
-    Raises BadArtefact when the ranges lack a tensor or are not finite.
+    `model` is its FP32 form, channels scaled as the ranges say. `rounded` are weights to put in place of its own
+    where they become INT8; none at first. Raises BadArtefact when the ranges lack a tensor or are not finite.
     """
 
     def __init__(self, model: Any, ranges: Ranges) -> None:
-        self.model = model
-        self.ranges = ranges
-        self.view = GraphView(model)
-        self.rigid = _without_range(self.view, placement_from_onnx(model), ranges)
+        factors = {name: np.array(each.factors, np.float32) for name, each in ranges.equalised.items()}
+        self.model = equalised(model, factors) if factors else model
+        self.rounded: Mapping[str, np.ndarray] = {}
+        self.view = GraphView(self.model)
+        self.rigid = _without_range(self.view, placement_from_onnx(self.model), ranges)
+        limits = {name: (-each.limit, each.limit) for name, each in ranges.equalised.items()}
+        self._tensors = {**ranges.tensors, **limits}
         self.work = {node.name: multiply_adds(self.view, node) for node in self.view.weighted()}
         self.total = sum(self.work.values())
 
@@ -40,11 +45,12 @@ class Int8Maker:
                 "not one convolution can become INT8: " + "; ".join(f"{n}: {w}" for n, w in placement.in_float.items()),
                 hint="use fp16",
             )
-        return with_pairs(self.model, placement, scales_of(placement, self.ranges)), placement
+        magnitudes = magnitudes_of(placement, self._tensors)
+        return with_pairs(self.model, placement, magnitudes, self.rounded), placement
 
     def with_exact_weights(self, placement: Placement) -> Any:
         """The graph with the pairs of the data, but not those of the weights."""
-        return with_pairs(self.model, replace(placement, weights=()), scales_of(placement, self.ranges))
+        return with_pairs(self.model, replace(placement, weights=()), magnitudes_of(placement, self._tensors))
 
     def share(self, placement: Placement) -> float:
         """The share 0..1 of all multiply-adds that run in INT8."""
@@ -68,10 +74,10 @@ def _without_range(view: GraphView, placement: Placement, ranges: Ranges) -> dic
     return kept
 
 
-def scales_of(placement: Placement, ranges: Ranges) -> dict[str, float]:
-    """The step of each tensor; tensors that a Concat joins get the widest of theirs."""
-    magnitude = {name: max(-ranges.tensors[name][0], ranges.tensors[name][1]) for name in placement.tensors}
+def magnitudes_of(placement: Placement, tensors: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """The largest magnitude of each tensor of a placement; those that a Concat joins get the largest of theirs."""
+    magnitude = {name: max(-tensors[name][0], tensors[name][1]) for name in placement.tensors}
     for group in placement.same_scale:
         widest = max(magnitude[name] for name in group if name in magnitude)
         magnitude.update((name, widest) for name in group if name in magnitude)
-    return {name: value / LEVELS for name, value in magnitude.items()}
+    return magnitude

@@ -58,6 +58,27 @@ def spans(
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
 
 
+def peaks(
+    model: Any, tensors: Sequence[str], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+) -> dict[str, np.ndarray]:
+    """The largest magnitude of each channel of tensors (N, C, H, W) over all photos: float32 (C,) a tensor."""
+    from onnx import TensorProto, helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    for number, tensor in enumerate(tensors):
+        size, peak = f"Size.{number}", f"Peak.{number}"
+        copy.graph.node.append(helper.make_node("Abs", [tensor], [size], name=size))
+        copy.graph.node.append(helper.make_node("GlobalMaxPool", [size], [peak], name=peak))
+        copy.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
+    highest: list[np.ndarray] = []
+    session = open_session(copy.SerializeToString())
+    for _, (_, *maps) in _answers(session, paths, preprocess, batch_size, told):
+        found = [each.max(axis=(0, 2, 3)) for each in maps]
+        highest = [np.maximum(old, new) for old, new in zip(highest, found, strict=True)] if highest else found
+    return dict(zip(tensors, highest, strict=True))
+
+
 def histograms(
     model: Any, tops: Mapping[str, float], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
 ) -> dict[str, np.ndarray]:

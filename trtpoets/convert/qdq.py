@@ -17,13 +17,20 @@ SMALLEST_SCALE = 2.0**-24
 """Scales are no smaller: this is the smallest number above zero in FP16, and TensorRT refuses a scale of zero."""
 
 
-def with_pairs(model: Any, placement: Placement, scales: Mapping[str, float]) -> Any:
+def with_pairs(
+    model: Any, placement: Placement, magnitudes: Mapping[str, float], rounded: Mapping[str, np.ndarray] | None = None
+) -> Any:
     """A copy of a ModelProto with a Q/DQ pair at each place, INT8, symmetric.
 
-    `scales` gives the step of each computed tensor of the placement. Weights stay FP32 constants with a pair of their
-    own and a step per output channel: the one form that TensorRT 8.x reads as well as 10, 11 and RTX. All readers of
-    a tensor that are quantised share its pair. Biases stay FP32: TensorRT rejects INT32 ones.
+    `magnitudes` gives the largest of each computed tensor of the placement that INT8 shall hold. `rounded` are weights,
+    by name, that are whole steps already: their steps are still those of the weights in the model.
+
+    Weights stay FP32 constants with a pair of their own and a step per output channel: the one form that TensorRT 8.x
+    reads as well as 10, 11 and RTX. All readers of a tensor that are quantised share its pair. Biases stay FP32:
+    TensorRT rejects INT32 ones.
     """
+    from onnx import numpy_helper
+
     view = GraphView(model)
     copy = type(model)()
     copy.CopyFrom(model)
@@ -32,7 +39,7 @@ def with_pairs(model: Any, placement: Placement, scales: Mapping[str, float]) ->
     paired: dict[str, str] = {}
     for use in placement.inputs:
         if use.tensor not in paired:
-            step = np.array(scale_of(scales[use.tensor] * LEVELS), np.float32)
+            step = np.array(scale_of(magnitudes[use.tensor]), np.float32)
             paired[use.tensor] = _add_pair(copy, before.setdefault(use.node, []), use.tensor, step, None)
         nodes[use.node].input[use.index] = paired[use.tensor]
     for weight in placement.weights:
@@ -42,6 +49,9 @@ def with_pairs(model: Any, placement: Placement, scales: Mapping[str, float]) ->
                 copy, before.setdefault(weight.node, []), weight.tensor, step, weight.axis
             )
         nodes[weight.node].input[1] = paired[weight.tensor]
+    for constant in copy.graph.initializer:
+        if constant.name in paired and rounded and constant.name in rounded:
+            constant.CopyFrom(numpy_helper.from_array(rounded[constant.name], constant.name))
     fresh = type(copy.graph)()
     fresh.node.extend(new for node in copy.graph.node for new in (*before.get(node.name, ()), node))
     del copy.graph.node[:]

@@ -3,18 +3,22 @@
 A few huge values deep in a network often change nothing in its features; a range that spans them wastes the steps of
 all others. No rule on a histogram can know that. Nahshan et al., "Loss Aware Post-training Quantization" (2019) choose
 steps by the loss of the whole network; here the features' signal to noise stands for it, as it needs no labels, and one
-tensor is quantised at a time, so that what lies before it runs once.
+tensor is quantised at a time, so that what lies before it runs once. The same tells which tensors gain by scaling their
+channels (equalise.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trtpoets.convert.calibration import Method, Ranges
+from trtpoets.convert.calibration import Equalised, Method, Ranges
+from trtpoets.convert.equalise import factors_of, pairs_of
 from trtpoets.convert.fidelity import features_of, sqnr_db
 from trtpoets.convert.graph import GraphView
+from trtpoets.convert.observe import peaks
 from trtpoets.convert.pieces import Live, Piece, Sessions, pieces_of
 from trtpoets.convert.placement import placement_from_onnx
 from trtpoets.convert.qdq import LEVELS, scale_of
@@ -26,17 +30,32 @@ from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo
 PHOTOS = 8
 """So many photos give 8 times the features' number of errors to judge a threshold by."""
 
+_PEAK_PHOTOS = 16
+"""Channels' peaks on fewer other photos say too little of what is to come: then no channel is scaled."""
+
 _STRIDE = 0.8
 _STEPS = 4
 """From the best threshold known, narrower ones are tried, each 0.8 of the last, while the features gain."""
 
+_LEAST_GAIN_DB = 0.2
+"""What scaling a tensor's channels must bring: less may be chance, and each factor is a change to the network."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The largest magnitude of a tensor to step, and the features' dB then."""
+
+    limit: float
+    db: float
+
 
 def refined_ranges(
     model: OnnxModel, candidates: Sequence[Ranges], photos: Sequence[Photo], progress: Progress = silent
-) -> Ranges:
-    """Of each tensor's ranges in `candidates`, and narrower ones, the one that harms the features least.
+) -> tuple[Ranges, ...]:
+    """Of each tensor's ranges in `candidates`, and narrower ones, that which harms the features least: FEATURES.
 
-    Measured on the first 8 of `photos`. Raises BadPhoto.
+    And EQUALISED where some tensors gain by scaled channels: the same ranges, and those tensors' factors. Harm is
+    measured on the first 8 of `photos`, the channels' peaks on the others. Raises BadPhoto.
     """
     proto = check_onnx(model.path)
     view = GraphView(proto)
@@ -46,20 +65,45 @@ def refined_ranges(
     features = features_of(view)
     paths = [photo.path for photo in photos[:PHOTOS]]
     pieces = pieces_of(proto, order, (features,))
+    factors = _factors(model, names, photos[PHOTOS:])
     measure = _Measure(pieces, features, next(photo_batches(paths, model.spec.preprocess, len(paths))))
     tensors = dict(candidates[0].tensors)
+    equalised = {}
     live: Live = {INPUT_NAME: measure.photos}
     for number, piece in enumerate(pieces[:-1]):
         measure.sessions.advance(piece, live)
         progress("ranges", number + 1, len(order))
         tops = {_magnitude(ranges.tensors[piece.tensor]) for ranges in candidates if piece.tensor in ranges.tensors}
-        if piece.tensor in names and min(tops) > 0:
-            limit = measure.best(number, live, sorted(tops))
-            # The candidates hold cut ranges; the widest of them tells the sides.
-            low, high = max((ranges.tensors[piece.tensor] for ranges in candidates), key=_magnitude)
-            tensors[piece.tensor] = (max(low, -limit), min(high, limit))
-    first = candidates[0]
-    return Ranges(Method.FEATURES, tensors, first.photos, first.per_class, first.onnx_sha256)
+        if piece.tensor not in names or min(tops) <= 0:
+            continue
+        plain = measure.best(number, live, sorted(tops))
+        # The candidates hold cut ranges; the widest of them tells the sides.
+        low, high = max((ranges.tensors[piece.tensor] for ranges in candidates), key=_magnitude)
+        tensors[piece.tensor] = (max(low, -plain.limit), min(high, plain.limit))
+        if piece.tensor in factors:
+            top, scales = factors[piece.tensor]
+            scaled = measure.best(number, live, [top], scales)
+            if scaled.db >= plain.db + _LEAST_GAIN_DB:
+                equalised[piece.tensor] = Equalised(scaled.limit, tuple(scales.tolist()))
+    found = replace(candidates[0], method=Method.FEATURES, tensors=tensors)
+    return (found, replace(found, method=Method.EQUALISED, equalised=equalised)) if equalised else (found,)
+
+
+def _factors(model: OnnxModel, names: Sequence[str], photos: Sequence[Photo]) -> dict[str, tuple[float, np.ndarray]]:
+    """For each tensor whose channels can be scaled, by how much, and the largest magnitude then."""
+    proto = check_onnx(model.path)
+    view = GraphView(proto)
+    pairs = pairs_of(view, names)
+    if len(photos) < _PEAK_PHOTOS or not pairs:
+        return {}
+    paths = [photo.path for photo in photos]
+    seen = peaks(proto, [pair.tensor for pair in pairs], paths, model.spec.preprocess, 16, lambda done: None)
+    found = {}
+    for pair in pairs:
+        scales = factors_of(view, pair, seen[pair.tensor])
+        if scales is not None:
+            found[pair.tensor] = float((seen[pair.tensor] * scales).max()), scales
+    return found
 
 
 class _Measure:
@@ -72,22 +116,23 @@ class _Measure:
         self.sessions = Sessions()
         self.exact = self._finish(0, {INPUT_NAME: photos})
 
-    def best(self, number: int, live: Live, tops: Sequence[float]) -> float:
-        """The threshold for the tensor that piece `number` has just made."""
-        found = {top: self._db(number, live, top) for top in tops}
-        best = max(tops, key=found.__getitem__)
+    def best(self, number: int, live: Live, tops: Sequence[float], factors: np.ndarray | None = None) -> _Choice:
+        """The threshold for the tensor that piece `number` has just made, its channels scaled or not."""
+        choices = [_Choice(top, self._db(number, live, top, factors)) for top in tops]
+        best = max(choices, key=lambda choice: choice.db)
         for _ in range(_STEPS):
-            narrower = best * _STRIDE
-            found[narrower] = self._db(number, live, narrower)
-            if found[narrower] <= found[best]:
+            narrower = best.limit * _STRIDE
+            choice = _Choice(narrower, self._db(number, live, narrower, factors))
+            if choice.db <= best.db:
                 break
-            best = narrower
+            best = choice
         return best
 
-    def _db(self, number: int, live: Live, top: float) -> float:
+    def _db(self, number: int, live: Live, top: float, factors: np.ndarray | None) -> float:
         own = dict(live)
         tensor, step = self.pieces[number].tensor, np.float32(scale_of(top))
-        own[tensor] = np.clip(np.rint(own[tensor] / step), -LEVELS, LEVELS) * step
+        steps = step if factors is None else (step / factors).reshape(1, -1, 1, 1)
+        own[tensor] = np.clip(np.rint(own[tensor] / steps), -LEVELS, LEVELS) * steps
         return sqnr_db(self.exact, self._finish(number + 1, own))
 
     def _finish(self, number: int, live: Live) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,9 @@ from trtpoets.convert.calibration import (
     calibration_photos,
     ranges_from_photos,
 )
-from trtpoets.convert.int8 import Int8Config, best_ranges, int8_from_onnx
+from trtpoets.convert.comparer import Comparer
+from trtpoets.convert.int8 import best_ranges, int8_from_onnx
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
 from trtpoets.convert.precision import fp16_from_onnx
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from trtpoets.convert.fidelity import Fidelity
 
-_VERSION = 2
+_VERSION = 3
 """Raise it when the same classifier may give another ONNX file."""
 
 _PARITY_PHOTOS = 64
@@ -151,14 +153,17 @@ def _int8(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
+    comparer = Comparer(fp32, *photos, config)
     known = None if force else open_card(space.ranges, ranges_key)
     if known is None:
-        chosen, trials = _ranges(fp32, photos, calibration, config, progress)
+        chosen, trials = _ranges(comparer, photos[0], calibration, progress)
         known = {**chosen.to_dict(), "trials": {name: asdict(fidelity) for name, fidelity in trials.items()}}
         seal_card(space.ranges, key=ranges_key, files=[], details=known)
     ranges = Ranges.from_dict(known)
-    model, notes = int8_from_onnx(fp32, ranges, photos[0], out, config, progress, photos[1])
-    worst = worst_layers(check_onnx(out), ranges.histograms, notes.layers_db)
+    model, notes = int8_from_onnx(comparer, ranges, out, progress)
+    # Tensors with scaled channels are not cut where their histogram was taken.
+    drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
+    worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
     measured = {
         "asked": calibration.method.value,
         "per_class": dict(ranges.per_class),
@@ -179,20 +184,17 @@ def _int8(
 
 
 def _ranges(
-    fp32: OnnxModel,
-    photos: tuple[Sequence[Photo], Sequence[Photo]],
-    calibration: CalibrationConfig,
-    config: Int8Config,
-    progress: Progress,
+    comparer: Comparer, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """The ranges of the method asked for; with AUTO the best of all methods, and how each did on validation photos."""
-    found = ranges_from_photos(fp32, photos[0], calibration, progress)
-    if calibration.method not in (Method.AUTO, Method.FEATURES):
+    found = ranges_from_photos(comparer.model, photos, calibration, progress)
+    if calibration.method in calibration.method.by_values:
         return found[0], {}
-    refined = replace(refined_ranges(fp32, found, photos[0], progress), histograms=found[0].histograms)
-    if calibration.method is Method.FEATURES:
-        return refined, {}
-    return best_ranges(fp32, (*found, refined), photos[0], photos[1], config, progress)
+    refined = refined_ranges(comparer.model, found, photos, progress)
+    if calibration.method is Method.AUTO:
+        return best_ranges(comparer, (*found, *refined), progress)
+    # Where no tensor gains by scaled channels, there are only ranges by features.
+    return refined[0] if calibration.method is Method.FEATURES else refined[-1], {}
 
 
 def _parity(classifier: Classifier, model: OnnxModel, space: Workspace) -> Parity:

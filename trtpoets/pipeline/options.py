@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration import CalibrationConfig, Method
-from trtpoets.convert.int8 import Int8Config
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import BatchRange, Flavour, Resize
 from trtpoets.judge.benchmark import BenchConfig

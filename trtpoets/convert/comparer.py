@@ -1,0 +1,90 @@
+"""An FP32 network and its photos, for many INT8 forms of it to be corrected by and held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtpoets.convert.bias_correction import Reference, corrections, reference_from_onnx
+from trtpoets.convert.calibration import Ranges
+from trtpoets.convert.fidelity import Answers, Fidelity, answers_from_onnx, fidelity_from_answers
+from trtpoets.convert.int8_config import Int8Config
+from trtpoets.convert.int8_graph import Int8Maker
+from trtpoets.convert.pieces import Sessions
+from trtpoets.convert.placement import Placement
+from trtpoets.convert.rounding import rounded_weights
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import OnnxModel, Photo
+
+
+class Comparer:
+    """An FP32 file, the photos of its calibration, mixed, and `validation` photos to judge by; without any, the former.
+
+    What FP32 makes of the photos is computed once, when it is first asked for. Raises BadInput without photos, and
+    BadArtefact when the file is none.
+    """
+
+    def __init__(
+        self, model: OnnxModel, photos: Sequence[Photo], validation: Sequence[Photo], config: Int8Config | None = None
+    ) -> None:
+        if not photos:
+            raise BadInput("there are no photos to correct INT8 with", hint="trtpoets quantize NAME --precision fp16")
+        self.model = model
+        self.config = config or Int8Config()
+        self.proto = check_onnx(model.path)
+        self.sessions = Sessions()
+        self._sha256 = sha256_of_file(model.path)
+        self._photos = [photo.path for photo in photos]
+        judged = sorted(validation or photos, key=lambda photo: photo.sha256)[: self.config.judged_photos]
+        self._judged = [photo.path for photo in judged]
+
+    def maker(self, ranges: Ranges) -> Int8Maker:
+        """What makes INT8 forms with some ranges. Raises BadArtefact when they are another file's, or not finite."""
+        if ranges.onnx_sha256 != self._sha256:
+            raise BadArtefact(
+                f"the ranges were measured on another network than {self.model.path}",
+                hint="calibrate again: trtpoets quantize NAME --force",
+            )
+        return Int8Maker(self.proto, ranges)
+
+    @cached_property
+    def searched(self) -> np.ndarray:
+        """The judging photos that a search over layers runs on: uint8 (N, H, W, 3)."""
+        return self._decoded(self._judged[: self.config.search_photos])
+
+    @cached_property
+    def reference(self) -> Reference:
+        """FP32 on `searched`."""
+        return reference_from_onnx(self.proto, self.searched)
+
+    def fidelity(self, form: Any) -> Fidelity:
+        """How near an INT8 ModelProto is to FP32."""
+        other = answers_from_onnx(form, self.reference.feature_name, self._judged, self.model.spec.preprocess)
+        return fidelity_from_answers(self._answers, other)
+
+    def shifts(self, maker: Int8Maker, form: Any, placement: Placement) -> dict[str, np.ndarray]:
+        """How far each bias of an INT8 form has to move: `corrections` on the photos for that."""
+        return corrections(form, maker.with_exact_weights(placement), self.reference, self._few, self.sessions)
+
+    def rounded(self, form: Any, placement: Placement, progress: Progress = silent) -> dict[str, np.ndarray]:
+        """The weights of an INT8 form: `rounded_weights` on the photos for that."""
+        return rounded_weights(form, placement, self._decoded(self._photos[: self.config.rounding_photos]), progress)
+
+    @cached_property
+    def _few(self) -> np.ndarray:
+        return self._decoded(self._photos[: self.config.correction_photos])
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return answers_from_onnx(self.proto, self.reference.feature_name, self._judged, self.model.spec.preprocess)
+
+    def _decoded(self, paths: Sequence[Path]) -> np.ndarray:
+        return next(photo_batches(paths, self.model.spec.preprocess, len(paths)))
