@@ -150,6 +150,18 @@ def test_no_attribute_escapes_the_reader() -> None:
     assert not {text for text in escaped if not re.fullmatch(OURS, text)}
 
 
+def test_nothing_else_touches_tensorrt() -> None:
+    """Only the files that are read here reach into a library's module."""
+    elsewhere = [
+        f"{path.name}:{node.lineno}"
+        for path in DEVICE.parent.rglob("*.py")
+        if path not in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("library.module")
+    ]
+    assert not elsewhere
+
+
 MISTAKES = [
     ("builder.create_network(", "builder.create_net(", "Builder.create_net"),
     ("parser.parse(onnx)", "parser.parse_from_path(onnx)", "OnnxParser.parse_from_path"),
