@@ -65,8 +65,8 @@ def right_scores(photos: np.ndarray) -> np.ndarray:
     return np.asarray(scores / scores.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def opener(behaviours: dict[str, str]) -> Callable[[Any, int], Scripted]:
-    def open_scripted(artefact: Any, threads: int) -> Scripted:
+def opener(behaviours: dict[str, str]) -> Callable[..., Scripted]:
+    def open_scripted(artefact: Any, threads: int, way: Any) -> Scripted:
         key = artefact.precision.value if isinstance(artefact, OnnxModel) else "classifier"
         return Scripted(artefact, behaviours.get(key, "good"))
 

@@ -19,11 +19,13 @@ from tests.photos import photo_folder
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge import benchmark
 from trtpoets.judge.bench_child import artefact_from_description, description_from_artefact
 from trtpoets.judge.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
-from trtpoets.judge.measure import measurement_from_runner
+from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.meter import Meter, Round, Warmup
 
 # The machine that runs the tests may be busy: that is tested apart.
 QUICK = BenchConfig(
@@ -57,42 +59,55 @@ class Clock:
 
 
 def measure(config: BenchConfig = QUICK, count: int = 6, batch: int = 1, runner: Any = None, **given: Any) -> Any:
+    """What the rounds of one runner say, without a process: the measurement and the answers."""
     truth = given.pop("truth", [0] * count)
     with runner or FakeRunner(tiny_spec()) as entered:
-        return measurement_from_runner(entered, tiny_photos(count), truth, batch, config, 1.5, **given)
+        meter = Meter(entered, tiny_photos(count), batch, **given)
+        warmup = meter.warm_up(config.warmup_seconds, config.max_seconds)
+        share = config.rounds
+        rounds = [
+            meter.round(config.min_seconds / share, -(-config.min_count // share), config.max_seconds / share)
+            for _ in range(share)
+        ]
+    watched = Watched(entered.name, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
+    return measurement_from_rounds(warmup, rounds, watched, truth, config), tuple(meter.answers)
+
+
+ONE_ROUND = replace(QUICK, rounds=1)
 
 
 def test_percentiles_count_and_rate_by_a_known_clock() -> None:
-    # The first inference, three to warm up, then 2 ms each with one outlier in the 64.
-    clock = Clock(90_000_000, *[50_000_000] * 3, *[2_000_000] * 63, 20_000_000)
-    got, _ = measure(clock=clock, batch=4)
+    # The first inference, six to warm up, two to settle, then 2 ms each with one outlier in the 64.
+    clock = Clock(90_000_000, *[50_000_000] * 8, *[2_000_000] * 63, 20_000_000)
+    got, _ = measure(ONE_ROUND, clock=clock, batch=4)
     assert (got.runner, got.batch, got.count, got.load_seconds, got.first_ms) == ("fake", 4, 64, 1.5, 90.0)
-    assert (got.p50_ms, got.p90_ms, got.p99_ms) == (2.0, 2.0, None)
+    assert got.warmup_seconds == pytest.approx(0.39)
+    assert (got.p50_ms, got.p90_ms, got.p95_ms, got.p99_ms, got.p99_bound_ms) == (2.0, 2.0, None, None, None)
     assert got.seconds == pytest.approx(0.146)
     assert got.mean_ms == pytest.approx(146 / 64)
     assert got.photos_per_s == pytest.approx(64 * 4 / 0.146)
     assert got.cv == pytest.approx(np.std([2.0] * 63 + [20.0]) / (146 / 64))
+    assert (got.round_p50_ms, got.quantiles_ms[0], got.quantiles_ms[-1]) == ([2.0], 2.0, 20.0)
     assert (got.valid, got.reason, got.speedup) == (True, "", None)
-    assert got.peak_memory_mib is not None
-    assert 10 < got.peak_memory_mib < 100_000
+    assert (got.device, got.end_to_end, got.peak_memory_mib) == (None, None, 100.0)
 
 
 def test_p99_needs_662_inferences() -> None:
-    got, _ = measure(replace(QUICK, min_count=662), clock=Clock(1_000_000))
-    assert (got.count, got.p99_ms) == (662, 1.0)
+    got, _ = measure(replace(ONE_ROUND, min_count=662), clock=Clock(1_000_000))
+    assert (got.count, got.p95_ms, got.p99_ms, got.p99_bound_ms) == (662, 1.0, 1.0, 1.0)
 
 
 def test_it_times_for_the_seconds_and_the_count_that_are_asked_for() -> None:
     got, _ = measure(replace(QUICK, min_seconds=0.5), clock=Clock(5_000_000))
     assert got.count == 100
     got, _ = measure(replace(QUICK, min_count=70), clock=Clock(5_000_000))
-    assert got.count == 70
+    assert (got.count, len(got.round_p50_ms)) == (70, 10)
 
 
 @pytest.mark.parametrize(
     ("config", "clock", "reason"),
     [
-        (QUICK, Clock(1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, -5), "the clock stood still or went back"),
+        (QUICK, Clock(*[1_000_000] * 20, -5), "the clock stood still or went back"),
         (QUICK, Clock(0), "the clock stood still or went backwards"),
         (replace(QUICK, min_count=20), Clock(1_000_000), "20 inferences can't support a 90th percentile; 64 do"),
     ],
@@ -104,21 +119,67 @@ def test_timings_that_must_not_be_used(config: BenchConfig, clock: Clock, reason
 
 
 def test_too_slow_to_count() -> None:
-    runner = FakeRunner(tiny_spec(), delay_seconds=0.05)
-    got, _ = measure(replace(QUICK, max_seconds=0.4), runner=runner)
-    assert 1 <= got.count < 10
+    runner = FakeRunner(tiny_spec(), delay_seconds=0.03)
+    got, _ = measure(replace(ONE_ROUND, max_seconds=0.3), runner=runner)
+    assert 1 <= got.count <= 10
     assert got.p90_ms is None
-    assert got.reason == f"only {got.count} of 64 inferences in 0.4 s: too slow, or too busy"
+    assert got.reason == f"only {got.count} of 64 inferences in 0.3 s: too slow, or too busy"
 
 
-def test_others_on_our_cores_make_it_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trtpoets.judge.measure.Bystanders.share", lambda self: 0.5)
-    config = replace(QUICK, max_others=0.25)
-    got, _ = measure(config)
-    assert (got.valid, got.others) == (False, 0.5)
-    assert got.reason == "other processes used 50% of the cores meanwhile: measure again on a quieter machine"
-    monkeypatch.setattr("trtpoets.judge.measure.Bystanders.share", lambda self: 0.2)
-    assert measure(config)[0].valid
+def test_it_warms_up_until_it_is_steady() -> None:
+    falling = [int(100_000_000 * 0.8**n) for n in range(20)]
+    got, _ = measure(replace(ONE_ROUND, warmup_seconds=0.001), clock=Clock(*falling, 1_000_000))
+    assert (got.valid, got.p50_ms) == (True, 1.0)
+    assert got.warmup_seconds > sum(falling) / 1e9
+
+    class Ever(Clock):
+        """Each inference takes a tenth longer than the last."""
+
+        def __call__(self) -> int:
+            self.looks += 1
+            return int(1000 * 1.1**self.looks)
+
+    warmup = Meter(FakeRunner(tiny_spec()).__enter__(), tiny_photos(2), 1, clock=Ever()).warm_up(0.0, 0.02)
+    assert not warmup.stable
+    unsteady = measurement_of([Round([1_000_000] * 64)], warmup)
+    assert unsteady.reason.startswith("not steady after ")
+
+
+WARM = Warmup(1.0, 4, 0.1, True)
+
+
+def measurement_of(rounds: list[Round], warmup: Warmup = WARM, **config: Any) -> Measurement:
+    watched = Watched("fake", 1, 1.5, (), "", 100.0)
+    return measurement_from_rounds(warmup, rounds, watched, (), replace(QUICK, **config))
+
+
+@pytest.mark.parametrize(("taken", "others", "valid"), [(0.5, 0.5, False), (0.1, 0.1, True), (-0.01, 0.0, True)])
+def test_others_on_our_cores_make_it_invalid(taken: float, others: float, valid: bool) -> None:
+    rounds = [Round([1_000_000] * 64, watched_seconds=1.0, taken_seconds=each) for each in (taken, taken)]
+    got = measurement_of(rounds, max_others=0.25)
+    assert (got.valid, got.others) == (valid, others)
+    if not valid:
+        assert got.reason == "other processes used 50% of the cores meanwhile: measure again on a quieter machine"
+
+
+@pytest.mark.parametrize("rounds", [[Round([1_000_000] * 64, watched_seconds=0.4, taken_seconds=0.4)], [Round([1])]])
+def test_what_others_used_is_not_always_known(rounds: list[Round]) -> None:
+    assert measurement_of(rounds).others is None
+
+
+def test_three_clocks(photos: list[Photo]) -> None:
+    class OnDevice(FakeRunner):
+        """Its device says that it took 1 + 2 + 0.5 ms."""
+
+        def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
+            return self.infer(photos), Timing(1.0, 2.0, 0.5, 0.1, True)
+
+    config = replace(QUICK, min_seconds=0.2)
+    got, _ = measure(config, count=15, batch=4, runner=OnDevice(tiny_spec()), paths=[photo.path for photo in photos])
+    assert (got.device.p50_ms, got.device.h2d_ms, got.device.compute_ms, got.device.d2h_ms) == (3.5, 1.0, 2.0, 0.5)
+    assert (got.device.enqueue_ms, got.device.graph) == (0.1, True)
+    assert got.end_to_end.count >= 20
+    assert got.end_to_end.p50_ms > got.p50_ms
 
 
 def test_every_answer_is_looked_at() -> None:
@@ -165,6 +226,7 @@ def test_answers_of_the_timed_run_are_scored() -> None:
         ({"batches": (1, 1)}, "batch sizes [1, 1]"),
         ({"min_count": 0}, "at least 0 inferences"),
         ({"threads": -1}, "on -1 threads"),
+        ({"rounds": 0}, "in 0 rounds"),
         ({"min_seconds": -1.0}, "timing for -1.0 to"),
         ({"max_seconds": 200.0}, "to 200.0 s with a limit of 120.0 s"),
     ],
@@ -197,8 +259,10 @@ def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert base.p50_ms is not None
     assert base.p50_ms >= 20
     assert (fast.valid, fast.accuracy) == (True, 1.0)
-    assert fast.p50_ms is not None
-    assert fast.speedup == pytest.approx(base.p50_ms / fast.p50_ms)
+    assert len(base.round_p50_ms) == len(fast.round_p50_ms) == 10
+    ratios = [slow / quick for slow, quick in zip(base.round_p50_ms, fast.round_p50_ms, strict=True)]
+    assert fast.speedup == pytest.approx(np.median(ratios), rel=0.01)
+    assert fast.speedup_low < fast.speedup < fast.speedup_high
     assert (wrong.valid, wrong.speedup) == (False, None)
     assert wrong.reason == "wrong: 0% of the timed photos right, tensorflow 100%"
     assert got.photos == 15
@@ -299,4 +363,4 @@ def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
     # Each has a process of its own: ONNX Runtime's does not carry TensorFlow.
     assert onnx.peak_memory_mib < 0.7 * tensorflow.peak_memory_mib
     assert onnx.load_seconds < tensorflow.load_seconds
-    assert seen == [("benchmark", 0, 2), ("benchmark", 1, 2), ("benchmark", 2, 2)]
+    assert seen == [("benchmark", done, 22) for done in (*range(23),)]

@@ -25,12 +25,16 @@ from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.spec import Classifier, Engine, Flavour, ModelSpec, Precision
 from trtpoets.device.engine_card import platform_name
-from trtpoets.device.runners import open_runner
+from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.device.runners.trt import TensorRtRunner
 
-KINDS = ["fake", "tensorflow", "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"]
+KINDS = [
+    *("fake", "tensorflow", "tensorflow-xla", "keras-predict", "onnxruntime-fp32", "onnxruntime-fp16"),
+    *("onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"),
+]
+WAYS = {"tensorflow": Way.PLAIN, "tensorflow-xla": Way.XLA, "keras-predict": Way.KERAS}
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +52,9 @@ def make(
     kind, _, precision = name.partition("-")
     if kind == "fake":
         yield lambda: FakeRunner(tiny_spec())
-    elif kind == "tensorflow":
+    elif name in WAYS:
         found = request.getfixturevalue("classifier")
-        yield lambda: open_runner(found)
+        yield lambda: open_runner(found, way=WAYS[name])
     elif kind == "onnxruntime":
         pytest.importorskip("onnxruntime")
         model = tiny_onnx(tmp_path / "tiny.onnx", Precision(precision))

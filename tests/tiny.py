@@ -92,7 +92,7 @@ def tiny_onnx(path: Path, precision: Precision = Precision.FP32, batch: str | in
 
 
 def tiny_classifier(folder: Path) -> Classifier:
-    """The same network as a SavedModel with the signature "serve", made with Keras."""
+    """The same network as a SavedModel with the signature "serve", and as a Keras file."""
     from trtpoets.core.optional import tensorflow
 
     tf = tensorflow()
@@ -106,5 +106,7 @@ def tiny_classifier(folder: Path) -> Classifier:
     model.get_layer("head").set_weights([head])
     signature = [tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="photos")]
     serve = tf.function(lambda photos: {"scores": model(photos)}, input_signature=signature)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "classifier.keras")
     tf.saved_model.save(model, str(folder / "saved_model"), signatures={"serve": serve})
     return Classifier(folder, tiny_spec())

@@ -105,6 +105,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be built
 Timeout = Annotated[float | None, typer.Option(help="Give up after so many seconds.")]
 Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
+Xla = Annotated[bool, typer.Option("--xla", help="Also TensorFlow compiled by XLA.")]
+Keras = Annotated[bool, typer.Option("--keras", help="Also Keras' predict, as people call it.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
 Top = Annotated[int, typer.Option(min=1, help="How many labels a photo.")]

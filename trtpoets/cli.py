@@ -286,6 +286,8 @@ def bench(
     batches: given.Batches = None,
     seconds: given.Seconds = 2.0,
     threads: given.Threads = 0,
+    xla: given.Xla = False,
+    keras: given.Keras = False,
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
@@ -293,8 +295,9 @@ def bench(
     from trtpoets.pipeline.judge import bench as work
     from trtpoets.pipeline.options import bench_config
 
+    config = bench_config(batches, seconds, threads, xla=xla, keras=keras)
     with showing() as progress:
-        benchmark = work(name, bench_config(batches, seconds, threads), engines=engines, progress=progress)
+        benchmark = work(name, config, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)
 
 

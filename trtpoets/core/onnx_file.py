@@ -116,10 +116,13 @@ def read_onnx(path: Path) -> OnnxModel:
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
 
-def open_session(model: Path | bytes, threads: int = 0, *, one_of_many: bool = False) -> Any:
-    """An onnxruntime.InferenceSession on the CPU. `threads` is for one operator; 0 leaves it to ONNX Runtime.
+def open_session(
+    model: Path | bytes, threads: int = 0, *, one_of_many: bool = False, provider: str = "CPUExecutionProvider"
+) -> Any:
+    """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.
 
-    A session that is `one_of_many` gives memory and cores back between its runs.
+    A session that is `one_of_many` gives memory and cores back between its runs. What a `provider` other than the CPU
+    does not take, the CPU does.
 
     Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
     """
@@ -132,8 +135,9 @@ def open_session(model: Path | bytes, threads: int = 0, *, one_of_many: bool = F
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
+    providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=providers)
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

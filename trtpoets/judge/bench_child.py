@@ -1,8 +1,10 @@
-"""The process in which one runner is measured: a request on stdin, one JSON line on stdout for each thing it learnt.
+"""The process in which one runner is measured. Requests on stdin and replies on stdout, one JSON line each.
 
-    python -m trtpoets.judge.bench_child < request.json
+    python -m trtpoets.judge.bench_child
 
-Lines: {"loaded": seconds}, {"measurement": {...}, "answers": [...]}, {"failure": text, "batch": n or null}.
+The first request says what to load; it is answered with {"loaded": seconds}. Then, in any order, as often as asked:
+{"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
+{"finish": batch} -> {"finished": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends with stdin.
 """
 
 from __future__ import annotations
@@ -11,20 +13,22 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import IO, Any, Callable, Mapping
 
 import numpy as np
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
-from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, label_indices
-from trtpoets.device.runners import Runnable, open_runner
+from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision
+from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
-from trtpoets.judge.measure import BenchConfig, measurement_from_runner
+from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.meter import Meter
 
-Opener = Callable[[Runnable, int], Runner]
+Opener = Callable[..., Runner]
 
 
 def description_from_artefact(artefact: Runnable) -> dict[str, str]:
@@ -56,60 +60,92 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
     return load_engine(path)
 
 
-def main(opener: Opener | None = None) -> None:
-    """Serve one request. `opener` makes the runner; tests hand in their own."""
-    request = json.loads(sys.stdin.read())
+def main(opener: Opener = open_runner) -> None:
+    """Serve requests until there are no more. `opener` makes the runner; tests hand in their own."""
+    with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
+        Path("/proc/self/oom_score_adj").write_text("1000")
     # Native libraries write to stdout as they like: what they write there goes to stderr, our lines have it alone.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as lines:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)
 
         def tell(**value: Any) -> None:
-            lines.write(json.dumps(value) + "\n")
-            lines.flush()
+            replies.write(json.dumps(value) + "\n")
+            replies.flush()
 
         try:
-            _serve(request, opener, tell)
+            _serve(sys.stdin, opener, tell)
+        except BrokenPipeError:
+            return  # who asked is gone
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this runner's rows and no more
-            tell(failure=_words(error), batch=None)
+            tell(failure=words(error))
 
 
-def _serve(request: Mapping[str, Any], opener: Opener | None, tell: Callable[..., None]) -> None:
+def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None:
+    request = json.loads(requests.readline())
     config = BenchConfig(**{**request["config"], "batches": tuple(request["config"]["batches"])})
     if config.threads:
         # Before any library counts the cores. A library that ignores its thread option can't get more than the others.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
-    runner = (opener or open_runner)(artefact_from_description(request["artefact"]), config.threads)
-    photos, truth = _photos(request, runner.spec)
+    runner = opener(artefact_from_description(request["artefact"]), config.threads, Way(request["way"]))
+    paths = [Path(path) for path in request["photos"]]
+    photos = np.concatenate(list(photo_batches(paths, runner.spec.preprocess, 16)))
     _forget_peak()
     began = time.perf_counter()
     with runner:
-        load_seconds = time.perf_counter() - began
-        tell(loaded=load_seconds)
-        for batch in config.batches:
+        tell(loaded=time.perf_counter() - began)
+        meters: dict[int, Meter] = {}
+        for line in requests:
             try:
-                measured, answers = measurement_from_runner(runner, photos, truth, batch, config, load_seconds)
+                tell(**_reply(json.loads(line), runner, photos, paths, meters, config))
+            except BrokenPipeError:
+                raise
             except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
-                tell(failure=_words(error), batch=batch)
-            else:
-                tell(measurement=asdict(measured), answers=answers)
+                tell(failure=words(error))
 
 
-def _photos(request: Mapping[str, Any], spec: ModelSpec) -> tuple[np.ndarray, list[int]]:
-    """The decoded photos uint8 (P, H, W, 3), and the index of each one's label (-1: none of the classifier's)."""
-    paths = [Path(path) for path in request["photos"]]
-    truth = label_indices(request["labels"], spec.labels)
-    return np.concatenate(list(photo_batches(paths, spec.preprocess, 16))), truth
+def _reply(
+    asked: Mapping[str, Any],
+    runner: Runner,
+    photos: np.ndarray,
+    paths: list[Path],
+    meters: dict[int, Meter],
+    config: BenchConfig,
+) -> dict[str, Any]:
+    if "warm_up" in asked:
+        meter = meters[asked["warm_up"]] = Meter(runner, photos, asked["warm_up"], paths)
+        return {"warmup": asdict(meter.warm_up(config.warmup_seconds, config.max_seconds))}
+    if "round" in asked:
+        return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+    meter = meters.pop(asked["finish"])
+    finished = {
+        "answers": [int(answer) for answer in meter.answers],
+        "fault": meter.fault,
+        "peak_memory_mib": peak_memory_mib(),
+    }
+    return {"finished": finished}
 
 
 def _forget_peak() -> None:
     """Begin the peak memory anew: decoding the photos is not the runner's doing."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that this process ever held, MiB, as Linux tells; None elsewhere.
+
+    getrusage would count what the parent held when it started this process.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
     except OSError:
-        return
+        return None
+    lines = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0][1]) / 1024 if lines else None
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """What went wrong, in one line."""
     if isinstance(error, TrtPoetsError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
     return f"{type(error).__name__}: {error}"

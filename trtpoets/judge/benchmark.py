@@ -1,34 +1,28 @@
-"""Runnables + photos -> Benchmark: each runner measured in a process of its own, beside TensorFlow.
+"""Runnables + photos -> Benchmark: each runner in a process of its own, all measured in turn, beside TensorFlow.
 
-A runner that crashes, hangs or raises costs its own rows, with the reason; never the others'.
+The rounds go round all runners, forwards and backwards, so that a machine that drifts hurts all alike; ratios are
+formed round by round (Kalibera and Jones, 2013, on why a ratio needs an interval). A runner that crashes, hangs or
+raises costs its own rows, with the reason; never the others'.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import IO, Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-import trtpoets
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, ModelSpec, Photo, label_indices
-from trtpoets.device.runners import Runnable, open_runner
-from trtpoets.judge.bench_child import description_from_artefact
+from trtpoets.device.runners import Runnable, Way
+from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.children import python_module
 from trtpoets.judge.conditions import conditions
-from trtpoets.judge.measure import BenchConfig, Measurement
-from trtpoets.judge.statistics import mcnemar_exact
+from trtpoets.judge.contender import Contender, Failure
+from trtpoets.judge.measure import Measurement
+from trtpoets.judge.statistics import mcnemar_exact, ratio_of_rounds
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
 
@@ -37,7 +31,7 @@ BASELINE = "tensorflow"
 
 DEFAULT = BenchConfig()
 
-_CHILD = (sys.executable, "-m", "trtpoets.judge.bench_child")
+_CHILD = python_module("trtpoets.judge.bench_child")
 
 _WORST_DROP = 0.05
 """A runner that is surely this much less often right than the baseline, in the timed run itself, is wrong, not fast."""
@@ -47,33 +41,22 @@ _SURE = 0.01
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A runner that could not be measured, at one batch size or (None) at any, and why."""
-
-    runner: str
-    batch: int | None
-    why: str
-
-
-@dataclass(frozen=True)
 class Benchmark:
-    """All runners on the same photos, batch sizes and threads, with the conditions before the first of them."""
+    """All runners on the same photos, batch sizes and threads, with the conditions before the first of them.
+
+    `incomplete` says where it was interrupted; empty when it was not.
+    """
 
     measurements: tuple[Measurement, ...]
     failures: tuple[Failure, ...]
     config: BenchConfig
     photos: int
     conditions: Mapping[str, Any]
+    incomplete: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: benchmark.json."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Row:
-    measurement: Measurement
-    answers: tuple[int, ...]
 
 
 def benchmark_from_artefacts(
@@ -81,10 +64,12 @@ def benchmark_from_artefacts(
     photos: Sequence[Photo],
     config: BenchConfig = DEFAULT,
     progress: Progress = silent,
+    ways: Mapping[int, Sequence[Way]] | None = None,
 ) -> Benchmark:
-    """Measure each artefact's runner. Photos are taken evenly from all that are given.
+    """Measure each artefact's runner, or each of its `ways` (by its place). Photos are taken evenly from all given.
 
-    Raises BadInput where there is no photo or no artefact. What a runner does wrong is in the result, not raised.
+    Raises BadInput where there is no photo or no artefact. What a runner does wrong is in the result, not raised; nor
+    is Ctrl-C: what was measured until then is in the result too.
     """
     if not photos:
         raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10")
@@ -92,125 +77,86 @@ def benchmark_from_artefacts(
         raise BadInput("there is nothing to measure", hint="make a classifier first: trtpoets run PHOTOS --name NAME")
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
-    rows: list[_Row] = []
-    failures: list[Failure] = []
-    for number, artefact in enumerate(artefacts):
-        progress("benchmark", number, len(artefacts))
-        more, failed = _measure(artefact, chosen, config)
-        rows += more
-        failures += failed
-    progress("benchmark", len(artefacts), len(artefacts))
-    truth = np.array(label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels))
-    return Benchmark(tuple(_judged(row, rows, truth) for row in rows), tuple(failures), config, len(chosen), before)
+    contenders = [
+        Contender(artefact, way, config)
+        for place, artefact in enumerate(artefacts)
+        for way in (ways or {}).get(place, (Way.PLAIN,))
+    ]
+    incomplete = _measure(contenders, chosen, config, progress)
+    truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
+    rows = [_judged(each, contenders, batch, truth) for each in contenders for batch in config.batches]
+    return Benchmark(
+        tuple(row for row in rows if row is not None),
+        tuple(failure for each in contenders for failure in each.failures),
+        config,
+        len(chosen),
+        before,
+        incomplete,
+    )
 
 
 def _spec(artefact: Runnable) -> ModelSpec:
     return artefact.card.spec if isinstance(artefact, Engine) else artefact.spec
 
 
-def _measure(artefact: Runnable, photos: Sequence[Photo], config: BenchConfig) -> tuple[list[_Row], list[Failure]]:
-    """Start the child for one artefact, and gather what it tells until it ends, or is silent for too long."""
-    name = open_runner(artefact).name
-    request = {
-        "artefact": description_from_artefact(artefact),
-        "photos": [str(photo.path.resolve()) for photo in photos],
-        "labels": [photo.label for photo in photos],
-        "config": asdict(config),
-    }
-    rows: list[_Row] = []
-    failures: list[Failure] = []
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            _CHILD,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(config.threads),
-            cwd=Path(trtpoets.__file__).parent.parent,
-            start_new_session=True,
-        )
+def _measure(contenders: Sequence[Contender], photos: Sequence[Photo], config: BenchConfig, progress: Progress) -> str:
+    """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
+    steps = len(contenders) + len(config.batches) * config.rounds
+    done, where = 0, "before the first round"
+    with ExitStack() as stack:
+        for each in contenders:
+            stack.callback(each.end)
         try:
-            for line in _lines(child, json.dumps(request).encode(), config.timeout_seconds):
-                if "measurement" in line:
-                    rows.append(_Row(Measurement(**line["measurement"]), tuple(line["answers"])))
-                elif "failure" in line:
-                    failures.append(Failure(name, line["batch"], line["failure"]))
-            if child.wait(timeout=config.timeout_seconds):
-                failures.append(Failure(name, None, _death(child.returncode, errors)))
-        except subprocess.TimeoutExpired:
-            done = f"after {len(rows)} of {len(config.batches)} batch sizes" if rows else "before it answered once"
-            failures.append(Failure(name, None, f"hung: nothing for {config.timeout_seconds:g} s, {done}"))
-        finally:
-            _end(child)
-    return rows, failures
+            for each in contenders:
+                progress("benchmark", done, steps)
+                each.load(_CHILD, photos)
+                done += 1
+            for batch in config.batches:
+                for each in contenders:
+                    each.warm_up(batch)
+                for number in range(config.rounds):
+                    where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
+                    progress("benchmark", done, steps)
+                    for each in contenders if number % 2 == 0 else reversed(contenders):
+                        each.round(batch, number)
+                    done += 1
+                for each in contenders:
+                    each.finish(batch)
+            progress("benchmark", done, steps)
+        except KeyboardInterrupt:
+            for each in contenders:
+                for batch, heat in list(each.heats.items()):
+                    if heat.finished is None:
+                        each.finish(batch, hurry=True)
+            return where
+    return ""
 
 
-def _environment(threads: int) -> dict[str, str]:
-    if not threads:
-        return dict(os.environ)
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return {**os.environ, **{name: str(threads) for name in names}}
-
-
-def _lines(child: subprocess.Popen[bytes], request: bytes, timeout: float) -> Any:
-    """Yield the child's lines as they come. Raises TimeoutExpired when none comes for `timeout` seconds."""
-    arrived: queue.Queue[bytes | None] = queue.Queue()
-
-    def converse() -> None:
-        assert child.stdin is not None and child.stdout is not None
-        with suppress(BrokenPipeError), child.stdin as stdin:  # it may die before it read all: its code says how
-            stdin.write(request)
-        with child.stdout as stdout:
-            for line in stdout:
-                arrived.put(line)
-        arrived.put(None)
-
-    threading.Thread(target=converse, daemon=True, name="bench-child").start()
-    while True:
-        try:
-            line = arrived.get(timeout=timeout)
-        except queue.Empty:
-            raise subprocess.TimeoutExpired(_CHILD, timeout) from None
-        if line is None:
-            return
-        yield json.loads(line)
-
-
-def _death(code: int, errors: IO[bytes]) -> str:
-    """How the child died, with the last line that it wrote to stderr."""
-    if code < 0:
-        try:
-            how = f"died of {signal.Signals(-code).name}"
-        except ValueError:
-            how = f"died of signal {-code}"
-        if -code == signal.SIGKILL:
-            how += ", most likely because memory ran out"
-    else:
-        how = f"ended with code {code}"
-    errors.seek(0)
-    said = [line.strip() for line in errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return f"{how}; its last words: {said[-1][:300]}" if said else how
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Nothing of it is left, whatever happened; it leads a session of its own, so its children go with it."""
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-def _judged(row: _Row, rows: Sequence[_Row], truth: np.ndarray) -> Measurement:
-    """The row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong."""
-    measured = row.measurement
-    base = next((r for r in rows if r.measurement.runner == BASELINE and r.measurement.batch == measured.batch), None)
-    if base is None:
+def _judged(
+    contender: Contender, contenders: Sequence[Contender], batch: int, truth: Sequence[int]
+) -> Measurement | None:
+    """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong."""
+    measured = contender.measurement(batch, truth)
+    base = next((each for each in contenders if each.name == BASELINE), None)
+    base_measured = base.measurement(batch, truth) if base else None
+    if measured is None or base is None or base_measured is None:
         return measured
-    wrong = _wrong(np.array(row.answers), np.array(base.answers), truth) if measured.valid else ""
+    heat, base_heat = contender.heats[batch], base.heats[batch]
+    assert heat.finished is not None
+    assert base_heat.finished is not None
+    answers, base_answers = np.array(heat.finished["answers"]), np.array(base_heat.finished["answers"])
+    wrong = _wrong(answers, base_answers, np.asarray(truth)) if measured.valid else ""
     if wrong:
         measured = replace(measured, valid=False, reason=wrong)
-    if not (measured.valid and base.measurement.valid and measured.p50_ms and base.measurement.p50_ms):
+    both = sorted(heat.rounds.keys() & base_heat.rounds.keys())
+    if not (measured.valid and base_measured.valid and both):
         return measured
-    return replace(measured, speedup=base.measurement.p50_ms / measured.p50_ms)
+    if contender is base:
+        return replace(measured, speedup=1.0, speedup_low=1.0, speedup_high=1.0)
+    first, second = ([float(np.median(each.rounds[number].spans)) for number in both] for each in (base_heat, heat))
+    ratio, interval = ratio_of_rounds(first, second)
+    low, high = interval or (None, None)
+    return replace(measured, speedup=ratio, speedup_low=low, speedup_high=high)
 
 
 def _wrong(answers: np.ndarray, baseline: np.ndarray, truth: np.ndarray) -> str:

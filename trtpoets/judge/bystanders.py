@@ -9,24 +9,23 @@ from pathlib import Path
 
 _STAT = Path("/proc/stat")
 
-_LEAST_SECONDS = 0.5
-"""The kernel counts in hundredths of a second: a shorter watch says nothing."""
-
 
 class Bystanders:
     """Watches from its making on: the cores that this process may use, less what the process used itself."""
 
     def __init__(self) -> None:
         self._cores = sorted(os.sched_getaffinity(0))
-        self._began, self._busy, self._own = time.monotonic(), self._busy_seconds(), time.process_time()
+        self._busy, self._own = self._busy_seconds(), time.process_time()
 
-    def share(self) -> float | None:
-        """The share 0..1 of our cores' time that went to others; None where it can't be known, or too early to say."""
-        seconds, busy = time.monotonic() - self._began, self._busy_seconds()
-        if busy is None or self._busy is None or seconds < _LEAST_SECONDS:
+    def taken(self) -> float | None:
+        """The seconds that others took of each of our cores so far, on average; None where that can't be known.
+
+        The kernel counts in hundredths of a second, so it is a little wrong either way, below nothing too: add up many.
+        """
+        busy = self._busy_seconds()
+        if busy is None or self._busy is None:
             return None
-        others = busy - self._busy - (time.process_time() - self._own)
-        return min(max(others / (seconds * len(self._cores)), 0.0), 1.0)
+        return (busy - self._busy - (time.process_time() - self._own)) / len(self._cores)
 
     def _busy_seconds(self) -> float | None:
         """Seconds that our cores worked for anyone since the machine started, time that a hypervisor took included."""

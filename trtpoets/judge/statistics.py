@@ -111,6 +111,54 @@ def supported_percentile(ordered: Sequence[float] | np.ndarray, percent: float) 
     return percentile(ordered, percent) if len(ordered) >= least_count(percent) else None
 
 
+def percentile_bound(ordered: Sequence[float] | np.ndarray, percent: float) -> float | None:
+    """What a percentile does not exceed, with PERCENTILE_CONFIDENCE; None where there are too few observations to say.
+
+    MLPerf's early-stopping estimate: the t-th largest of n sorted values, where t is the most for which at most t of n
+    beyond the percentile would be less likely than 1 - confidence (MLPerf inference rules, early stopping, as its
+    LoadGen computes it).
+    """
+    beyond = _most_beyond(len(ordered), percent)
+    return float(ordered[len(ordered) - beyond]) if beyond else None
+
+
+@lru_cache(maxsize=256)
+def _most_beyond(n: int, percent: float) -> int:
+    share = 1 - percent / 100
+    likely, beyond = 0.0, 0
+    for k in range(n + 1):
+        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        likely += math.exp(ways + k * math.log(share) + (n - k) * math.log1p(-share))
+        if likely > 1 - PERCENTILE_CONFIDENCE:
+            break
+        beyond = k
+    return beyond
+
+
+def ratio_of_rounds(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    confidence: float = CONFIDENCE,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, Interval | None]:
+    """The median over rounds of first / second, and where another run of as many rounds would find it.
+
+    Both are (R,) above 0, round by round, so what slows a whole round down cancels out. The interval is of the
+    difference of two such runs: both medians are redrawn (Efron, 1979). None for fewer than five rounds. Raises
+    BadInput when the rounds don't pair up, or there are none.
+    """
+    if len(first) != len(second) or not len(first):
+        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give one of each per round")
+    logs = np.log(np.asarray(first, np.float64) / np.asarray(second, np.float64))
+    n, middle = len(logs), float(np.median(logs))
+    if n < 5:
+        return math.exp(middle), None
+    redrawn = np.median(logs[np.random.default_rng(seed).integers(0, n, (2, draws, n))], axis=2)
+    half = float(np.quantile(np.abs(redrawn[0] - redrawn[1]), confidence)) * math.sqrt(n / (n - 1))
+    return math.exp(middle), Interval(math.exp(middle - half), math.exp(middle + half))
+
+
 def coefficient_of_variation(values: np.ndarray) -> float:
     """Standard deviation over mean; 0 for fewer than two values."""
     mean = float(np.mean(values)) if len(values) else 0.0

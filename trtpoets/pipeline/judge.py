@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, RunFailed
+from trtpoets.core.errors import BadInput, Interrupted, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, Split, hash_of
 from trtpoets.core.workspace import Workspace, open_card, seal_card
-from trtpoets.device.runners import open_runner
+from trtpoets.device.runners import Way, open_runner
+from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
@@ -118,6 +119,7 @@ def bench(
     """Measure every runner on the test photos, each in a process of its own, TensorFlow as the baseline.
 
     Returns the details of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
+    Raises Interrupted on Ctrl-C, after writing what was measured until then, marked incomplete.
     """
     config = config or BenchConfig()
     space = Workspace(Path(engines), name)
@@ -126,15 +128,34 @@ def bench(
         photos = test_photos(space)
         key = benchmark_key(space, artefacts, photos, config)
         known = None if force else open_card(space.benchmark, key)
-        if known is not None:
+        if known is not None and not known.get("incomplete"):
             return known
         able, skipped = _able(artefacts)
+        measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config))
         details = {
-            **benchmark_from_artefacts(able, photos, config, progress).to_dict(),
+            **measured.to_dict(),
+            "artefacts": dict(zip(map(_name, artefacts), identities(space, artefacts), strict=True)),
             "skipped": [vars(each) for each in dict.fromkeys(skipped)],
         }
         seal_card(space.benchmark, key=key, files=[], details=details)
+    if measured.incomplete:
+        raise Interrupted(
+            f"interrupted {measured.incomplete}; what was measured until then is in {space.benchmark}",
+            hint=f"measure again: trtpoets bench {name}",
+        )
     return details
+
+
+def _ways(artefacts: Sequence[Artefact], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
+    """The ways to run each artefact, by its place: the plain one, those asked for, and what drives a GPU here."""
+    classifier = [Way.PLAIN, *([Way.XLA] if config.xla else []), *([Way.KERAS] if config.keras else [])]
+    onnx = [Way.PLAIN, *(Way(provider) for provider in gpu_providers())]
+    found = {Classifier: classifier, OnnxModel: onnx, Engine: [Way.PLAIN]}
+    return {place: tuple(found[type(artefact)]) for place, artefact in enumerate(artefacts)}
+
+
+def _name(artefact: Artefact) -> str:
+    return (artefact.folder if isinstance(artefact, Classifier) else artefact.path).name
 
 
 def artefacts_in(space: Workspace) -> tuple[Artefact, ...]:

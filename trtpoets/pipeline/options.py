@@ -65,9 +65,21 @@ def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
     return Int8Config(int8_share=share, max_float_layers=max_float_layers)
 
 
-def bench_config(batches: Sequence[int] | None, seconds: float, threads: int) -> BenchConfig:
+def bench_config(
+    batches: Sequence[int] | None, seconds: float, threads: int, *, xla: bool = False, keras: bool = False
+) -> BenchConfig:
     """The configuration of `bench`."""
-    return BenchConfig(batches=tuple(batches or BenchConfig.batches), min_seconds=seconds, threads=threads)
+    chosen = tuple(batches or BenchConfig.batches)
+    longest = max(BenchConfig.max_seconds, 2 * seconds)
+    return BenchConfig(
+        batches=chosen,
+        min_seconds=seconds,
+        max_seconds=longest,
+        timeout_seconds=max(BenchConfig.timeout_seconds, 2 * longest),
+        threads=threads,
+        xla=xla,
+        keras=keras,
+    )
 
 
 def gate_config(

@@ -1,11 +1,13 @@
-"""TensorFlow, ONNX Runtime, TensorRT and TensorRT-RTX behind one protocol."""
+"""TensorFlow, Keras, ONNX Runtime, TensorRT and TensorRT-RTX behind one protocol."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Union
 
 from trtpoets.core.spec import Classifier, Engine, OnnxModel
 from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.keras import KerasRunner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner
 from trtpoets.device.runners.tf import TensorFlowRunner
 from trtpoets.device.runners.trt import TensorRtRunner
@@ -14,10 +16,32 @@ Runnable = Union[Classifier, OnnxModel, Engine]
 """What a runner can be opened for."""
 
 
-def open_runner(artefact: Runnable, threads: int = 0) -> Runner:
-    """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU."""
-    if isinstance(artefact, Classifier):
-        return TensorFlowRunner(artefact, threads)
-    if isinstance(artefact, OnnxModel):
-        return OnnxRuntimeRunner(artefact, threads)
-    return TensorRtRunner(artefact)
+class Way(Enum):
+    """Another way to run the same artefact, to compare it with."""
+
+    PLAIN = "plain"
+    """The one that we ship: TensorFlow's graph, ONNX Runtime on the CPU, the engine."""
+    XLA = "xla"
+    """A classifier through TensorFlow, compiled by XLA."""
+    KERAS = "keras"
+    """A classifier through Keras' `predict`."""
+    CUDA = "cuda"
+    """An ONNX file through ONNX Runtime on the GPU."""
+    TENSORRT = "tensorrt"
+    """An ONNX file through the TensorRT that ONNX Runtime drives."""
+
+
+def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN) -> Runner:
+    """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
+
+    A `way` that is not one of the artefact's kind is a ValueError.
+    """
+    if isinstance(artefact, Classifier) and way is Way.KERAS:
+        return KerasRunner(artefact, threads)
+    if isinstance(artefact, Classifier) and way in (Way.PLAIN, Way.XLA):
+        return TensorFlowRunner(artefact, threads, xla=way is Way.XLA)
+    if isinstance(artefact, OnnxModel) and way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
+        return OnnxRuntimeRunner(artefact, threads, provider="cpu" if way is Way.PLAIN else way.value)
+    if isinstance(artefact, Engine) and way is Way.PLAIN:
+        return TensorRtRunner(artefact)
+    raise ValueError(f"{type(artefact).__name__} can't be run by {way.value}")

@@ -1,4 +1,4 @@
-"""ONNX files on the CPU, through ONNX Runtime."""
+"""ONNX files through ONNX Runtime: on the CPU, or by a provider that uses the GPU."""
 
 from __future__ import annotations
 
@@ -12,20 +12,35 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+"""ONNX Runtime's words for where it can run."""
+
 
 class OnnxRuntimeRunner:
     """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime."""
 
-    def __init__(self, model: OnnxModel, threads: int = 0) -> None:
-        self.name = f"onnxruntime-{model.precision.value}"
+    def __init__(self, model: OnnxModel, threads: int = 0, *, provider: str = "cpu") -> None:
+        where = "" if provider == "cpu" else f"{provider}-"
+        self.name = f"onnxruntime-{where}{model.precision.value}"
+        self._provider = PROVIDERS[provider]
         self.spec = model.spec
         self._path = model.path
         self._threads = threads
         self._session: Any = None
 
     def __enter__(self) -> OnnxRuntimeRunner:
-        """Open the file. Raises MissingDependency, or BadArtefact when ONNX Runtime refuses it."""
-        self._session = open_session(self._path, self._threads)
+        """Open the file. Raises MissingDependency, BadArtefact when ONNX Runtime refuses it, or RunFailed.
+
+        The last where the provider does not work here: ONNX Runtime would go on without it, and without a word.
+        """
+        session = open_session(self._path, self._threads, provider=self._provider)
+        found = session.get_providers()[0]
+        if found != self._provider:
+            raise RunFailed(
+                f"{self.name} would run by {found}: {self._provider} does not load here",
+                hint="pip install onnxruntime-gpu, with the CUDA and cuDNN that it names",
+            )
+        self._session = session
         return self
 
     def __exit__(
@@ -44,3 +59,13 @@ class OnnxRuntimeRunner:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunFailed(f"{self.name} can't run {self._path}: {reason}", hint="export it again") from error
         return check_scores(scores, len(photos), self.spec, self.name)
+
+
+def gpu_providers() -> list[str]:
+    """Which of PROVIDERS the installed ONNX Runtime has, beside the CPU; none where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    there = onnxruntime.get_available_providers()
+    return [word for word, provider in PROVIDERS.items() if word != "cpu" and provider in there]

@@ -1,4 +1,4 @@
-"""The classifier as it was trained, through TensorFlow: the baseline."""
+"""The classifier as it was trained, through TensorFlow: the baseline, and compiled by XLA."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ _SIGNATURE = "serve"
 
 
 class TensorFlowRunner:
-    """Runs the SavedModel of a classifier. `threads` is how many one operator may use; 0 leaves it to TensorFlow."""
+    """Runs the SavedModel of a classifier. `threads` is how many one operator may use; 0 leaves it to TensorFlow.
 
-    name = "tensorflow"
+    With `xla` the graph is compiled by XLA, once for each batch size.
+    """
 
-    def __init__(self, classifier: Classifier, threads: int = 0) -> None:
+    def __init__(self, classifier: Classifier, threads: int = 0, *, xla: bool = False) -> None:
+        self.name = "tensorflow-xla" if xla else "tensorflow"
         self.spec = classifier.spec
         self._path = classifier.saved_model
         self._threads = threads
+        self._xla = xla
         self._tf: Any = None
         self._model: Any = None
         self._serve: Any = None
@@ -38,10 +41,12 @@ class TensorFlowRunner:
                 f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME"
             )
         tf = tensorflow()
-        self._limit_threads(tf)
+        limit_threads(tf, self._threads)
         try:
             model = tf.saved_model.load(str(self._path))
             serve = model.signatures[_SIGNATURE]
+            if self._xla:
+                serve = tf.function(serve, jit_compile=True)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BadArtefact(
@@ -70,11 +75,13 @@ class TensorFlowRunner:
         # numpy() may share TensorFlow's memory.
         return check_scores(np.array(answer.numpy()), len(photos), self.spec, self.name)
 
-    def _limit_threads(self, tf: Any) -> None:
-        if not self._threads:
-            return
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(self._threads)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-        except RuntimeError:
-            log.warning("TensorFlow has run in this process already: it keeps its number of threads")
+
+def limit_threads(tf: Any, threads: int) -> None:
+    """Let TensorFlow use so many threads for one operator, and one operator at a time; 0 leaves it to TensorFlow."""
+    if not threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        log.warning("TensorFlow has run in this process already: it keeps its number of threads")

@@ -1,0 +1,61 @@
+"""The classifier through Keras' `predict`, as people call it: the other baseline."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.optional import tensorflow
+from trtpoets.core.spec import Classifier
+from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.tf import limit_threads
+
+_FILE = "classifier.keras"
+
+
+class KerasRunner:
+    """Loads the Keras file of a classifier, and calls `predict` for each batch."""
+
+    name = "keras-predict"
+
+    def __init__(self, classifier: Classifier, threads: int = 0) -> None:
+        self.spec = classifier.spec
+        self._path = classifier.folder / _FILE
+        self._threads = threads
+        self._model: Any = None
+
+    def __enter__(self) -> KerasRunner:
+        """Load the model. Raises MissingDependency, MissingArtefact or BadArtefact."""
+        if not self._path.is_file():
+            raise MissingArtefact(f"{self._path} is not there", hint="train it: trtpoets retrain PHOTOS --name NAME")
+        tf = tensorflow()
+        limit_threads(tf, self._threads)
+        try:
+            self._model = tf.keras.models.load_model(str(self._path), compile=False)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BadArtefact(
+                f"Keras can't load {self._path}: {reason}",
+                hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._model = None
+
+    def infer(self, photos: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
+        if self._model is None:
+            raise not_entered(self.name)
+        check_photos(photos, self.spec)
+        try:
+            scores = self._model.predict(photos, batch_size=len(photos), verbose=0)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunFailed(f"Keras can't run {self._path}: {reason}", hint="train it again") from error
+        return check_scores(np.array(scores), len(photos), self.spec, self.name)

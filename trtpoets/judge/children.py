@@ -1,0 +1,136 @@
+"""A child process that is asked and answers, a JSON line each way; that may crash, or hang, and is then ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Mapping, Sequence
+
+import trtpoets
+
+
+class ChildFailed(Exception):
+    """What went wrong with a child, in words. `alive` is whether it can be asked again."""
+
+    def __init__(self, why: str, *, alive: bool) -> None:
+        super().__init__(why)
+        self.why = why
+        self.alive = alive
+
+
+class Child:
+    """A Python module running in a process of its own; nothing of it is left when the `with` ends."""
+
+    def __init__(self, command: Sequence[str], threads: int = 0) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._replies: queue.Queue[bytes | None] = queue.Queue()
+        self._owed = 0
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(threads),
+            cwd=Path(trtpoets.__file__).parent.parent,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._listen, daemon=True, name="bench-child").start()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """Send a request and wait for its reply. Raises ChildFailed when it fails, dies, or is silent too long."""
+        line = json.dumps(request).encode() + b"\n"
+        # A long request fills the pipe, and a child that hangs never empties it.
+        writer = threading.Thread(target=self._write, args=(line,), daemon=True, name="bench-child-request")
+        writer.start()
+        self._owed += 1
+        reply: bytes | None = b""
+        while self._owed and reply is not None:  # who was interrupted left a reply that nobody waits for
+            try:
+                reply = self._replies.get(timeout=timeout)
+            except queue.Empty:
+                self.end()
+                raise ChildFailed(f"hung: nothing for {timeout:g} s", alive=False) from None
+            self._owed -= 1
+        if reply is None:
+            raise ChildFailed(self._death(timeout), alive=False)
+        answer: dict[str, Any] = json.loads(reply)
+        if "failure" in answer:
+            raise ChildFailed(answer["failure"], alive=True)
+        return answer
+
+    def end(self) -> None:
+        """Nothing of it is left, whatever happened; it leads a session of its own, so its children go with it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stdin is not None
+        with suppress(OSError):  # of a request that it never read
+            self._process.stdin.close()
+        self._errors.close()
+
+    def _write(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError, ValueError):  # it died before it read all: its code says how
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stdout:
+            for line in stdout:
+                self._replies.put(line)
+        self._replies.put(None)
+
+    def _death(self, timeout: float) -> str:
+        """How the child died, with the last line that it wrote to stderr."""
+        try:
+            code = self._process.wait(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return f"hung: nothing for {timeout:g} s, after it closed its output"
+        if code < 0:
+            try:
+                how = f"died of {signal.Signals(-code).name}"
+            except ValueError:
+                how = f"died of signal {-code}"
+            if -code == signal.SIGKILL:
+                how += ", most likely because memory ran out"
+        else:
+            how = f"ended with code {code}"
+        self._errors.seek(0)
+        text = self._errors.read().decode("utf-8", "replace")
+        said = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"{how}; its last words: {said[-1][:300]}" if said else how
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """The command that runs a module of ours with this Python."""
+    return (sys.executable, "-m", name)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    if not threads:
+        return dict(os.environ)
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return {**os.environ, **{name: str(threads) for name in names}}

@@ -1,0 +1,137 @@
+"""One runner in a benchmark: its process, what it was measured to do, and what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Sequence
+
+from trtpoets.core.spec import Photo
+from trtpoets.device.runners import Runnable, Way, open_runner
+from trtpoets.judge.bench_child import description_from_artefact
+from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.children import Child, ChildFailed
+from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.meter import Round, Warmup
+
+_PATIENCE = 5.0
+"""Seconds for a runner to hand in what it has, after an interruption."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A runner that could not be measured, at one batch size or (None) at any, and why."""
+
+    runner: str
+    batch: int | None
+    why: str
+
+
+@dataclass
+class Heat:
+    """A batch size of one runner while it is measured: rounds by their number, as another may have missed one."""
+
+    warmup: Warmup
+    rounds: dict[int, Round] = field(default_factory=dict)
+    finished: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it was watched."""
+        return sum(each.watched_seconds for each in self.rounds.values())
+
+
+class Contender:
+    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised."""
+
+    def __init__(self, artefact: Runnable, way: Way, config: BenchConfig) -> None:
+        self.name = open_runner(artefact, way=way).name
+        self.heats: dict[int, Heat] = {}
+        self.failures: list[Failure] = []
+        self._artefact, self._way, self._config = artefact, way, config
+        self._child: Child | None = None
+        self._load_seconds = 0.0
+
+    def load(self, command: Sequence[str], photos: Sequence[Photo]) -> None:
+        """Start its process and load it there."""
+        self._child = Child(command, self._config.threads)
+        request = {
+            "artefact": description_from_artefact(self._artefact),
+            "way": self._way.value,
+            "photos": [str(photo.path.resolve()) for photo in photos],
+            "config": asdict(self._config),
+        }
+        reply = self._ask(request, None)
+        if reply is None:
+            self.end()
+        else:
+            self._load_seconds = reply["loaded"]
+
+    def warm_up(self, batch: int) -> None:
+        """Get ready for a batch size."""
+        reply = self._ask({"warm_up": batch}, batch)
+        if reply is not None:
+            self.heats[batch] = Heat(Warmup(**reply["warmup"]))
+
+    def round(self, batch: int, number: int) -> None:
+        """Measure one round, unless it can't, or has had all the time there is for this batch size."""
+        config, heat = self._config, self.heats.get(batch)
+        if heat is None or heat.seconds >= config.max_seconds:
+            return
+        request = {
+            "round": batch,
+            "seconds": config.min_seconds / config.rounds,
+            "count": -(-config.min_count // config.rounds),
+            "limit": config.max_seconds / config.rounds,
+        }
+        reply = self._ask(request, batch)
+        if reply is not None:
+            heat.rounds[number] = Round(**reply["round"])
+
+    def finish(self, batch: int, *, hurry: bool = False) -> None:
+        """Take in the answers of the timed rounds."""
+        heat = self.heats.get(batch)
+        if heat is None:
+            return
+        reply = self._ask({"finish": batch}, batch, _PATIENCE if hurry else None) if heat.rounds else None
+        if reply is None:
+            self.heats.pop(batch, None)
+        else:
+            heat.finished = reply["finished"]
+
+    def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
+        """What was measured at a batch size, if it was finished."""
+        heat = self.heats.get(batch)
+        if heat is None or heat.finished is None:
+            return None
+        watched = Watched(self.name, batch, self._load_seconds, **heat.finished)
+        return measurement_from_rounds(heat.warmup, list(heat.rounds.values()), watched, truth, self._config)
+
+    def end(self) -> None:
+        """Nothing of its process is left."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _ask(self, request: dict[str, Any], batch: int | None, timeout: float | None = None) -> dict[str, Any] | None:
+        """Its reply; None when it has none to give any more, which `failures` tells."""
+        if self._child is None:
+            return None
+        try:
+            return self._child.ask(request, timeout or self._config.timeout_seconds)
+        except ChildFailed as failed:
+            if failed.alive:
+                self.failures.append(Failure(self.name, batch, failed.why))
+            else:
+                self.failures.append(Failure(self.name, None, failed.why + self._so_far(failed.why)))
+                self.end()
+        if batch is not None:
+            self.heats.pop(batch, None)
+        return None
+
+    def _so_far(self, why: str) -> str:
+        if not why.startswith("hung"):
+            return ""
+        done = sum(heat.finished is not None for heat in self.heats.values())
+        if done:
+            return f", after {done} of {len(self._config.batches)} batch sizes"
+        return ", before it answered once"

@@ -1,0 +1,211 @@
+"""One entered runner at one batch size, timed in rounds: what happens inside the process that is measured.
+
+Three clocks, never mixed:
+
+- inference: photos in memory -> scores on the host, by the host's clock. Comparable with the host latency of `trtexec`;
+- device: copies in, computing, copies out, by the GPU's own clock (CUDA events), where there is one. Their sum is what
+  `trtexec` before TensorRT 11 calls latency; from 11 on its default is the computing alone;
+- end to end: photo files -> decoded, resized, batched -> scores.
+
+Neither the looking at answers nor the reading of counters is inside any of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+import numpy as np
+
+from trtpoets.core.images import photo_batches
+from trtpoets.device.runners.base import Runner, TimedRunner
+from trtpoets.judge.bystanders import Bystanders
+
+Clock = Callable[[], int]
+
+_WARMUP_COUNT = 3
+"""Even where one inference is longer than the warm-up: allocation and lazy compilation take more than one."""
+
+_STABLE = 0.05
+"""Warm: the medians of two windows in a row differ by at most this share."""
+
+_SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.2
+"""Inferences before each round, as another process had the caches; and seconds after which it is enough."""
+
+_SIDE_SHARE = 0.25
+"""Of a round's seconds, for each of the other clocks: they show where time goes, the inference clock compares."""
+
+_SIDE_COUNT = 2
+"""At least, so that ten rounds support a median."""
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """How the first inferences went. `first_ms` is the very first; `stable` whether the last windows agreed."""
+
+    first_ms: float
+    count: int
+    seconds: float
+    stable: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round saw. Spans are nanoseconds, each of one batch.
+
+    `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
+    says whether those replayed a CUDA graph. `watched_seconds` is how long the inferences took with everything around
+    them; `taken_seconds` what other processes took of that, of each of our cores, None where that can't be known.
+    """
+
+    spans: list[int]
+    device: list[tuple[float, float, float, float]] = field(default_factory=list)
+    graph: bool | None = None
+    end_to_end: list[int] = field(default_factory=list)
+    watched_seconds: float = 0.0
+    taken_seconds: float | None = None
+
+
+class Meter:
+    """Times an entered runner on `photos` uint8 (P, H, W, 3), over and over, in batches.
+
+    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. `answers` are those of
+    the timed rounds: label indices, -1 for a photo not come to yet; `fault` is the first answer that was none.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        photos: np.ndarray,
+        batch: int,
+        paths: Sequence[Path] = (),
+        clock: Clock = time.perf_counter_ns,
+    ) -> None:
+        rows = math.ceil(len(photos) / batch) * batch
+        self._laid = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
+        self._runner = runner
+        self._paths = paths
+        self._batch = batch
+        self._clock = clock
+        self._batches = rows // batch
+        self._next = 0
+        self._expected = (batch, len(runner.spec.labels))
+        self.answers = np.full(len(photos), -1, dtype=np.int64)
+        self.fault = ""
+
+    def warm_up(self, seconds: float, limit: float) -> Warmup:
+        """The first inference, then more for `seconds` and until they are stable, but no longer than `limit`."""
+        with _no_collection():
+            first = self._infer()
+            spans = self._repeat(self._infer, seconds, _WARMUP_COUNT, limit)
+            began = time.monotonic()
+            while not _stable(spans) and time.monotonic() - began < limit:
+                spans += self._repeat(self._infer, seconds / 2, _WARMUP_COUNT, limit)
+        self.answers[:] = -1
+        self._next = 0
+        return Warmup(first / 1e6, 1 + len(spans), (first + sum(spans)) / 1e9, _stable(spans))
+
+    def round(self, seconds: float, count: int, limit: float) -> Round:
+        """Time for `seconds` of inference and `count` inferences, whichever is later, at most `limit` seconds."""
+        with _no_collection():
+            self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
+            bystanders = Bystanders()
+            began = time.monotonic()
+            spans = self._repeat(self._infer, seconds, count, limit)
+            watched = time.monotonic() - began
+            taken = bystanders.taken()
+            device, graph = self._device(_SIDE_SHARE * seconds)
+            end_to_end = self._end_to_end(_SIDE_SHARE * seconds)
+        return Round(spans, device, graph, end_to_end, watched, taken)
+
+    def _infer(self) -> int:
+        first = self._next * self._batch
+        given = self._laid[first : first + self._batch]
+        clock = self._clock
+        before = clock()
+        scores = self._runner.infer(given)
+        after = clock()
+        self._look(scores, first)
+        self._next = (self._next + 1) % self._batches
+        return after - before
+
+    def _look(self, scores: np.ndarray, first: int) -> None:
+        if scores.shape != self._expected or scores.dtype != np.float32:
+            self.fault = self.fault or f"gave {scores.dtype} {scores.shape} instead of float32 {self._expected}"
+        elif not np.isfinite(scores).all():
+            self.fault = self.fault or "gave a score that is not a number"
+        else:
+            best = scores.argmax(axis=1)
+            if first + self._batch <= len(self.answers):
+                self.answers[first : first + self._batch] = best
+            else:
+                self.answers[np.arange(first, first + self._batch) % len(self.answers)] = best
+
+    def _repeat(self, infer: Callable[[], int], seconds: float, count: int, limit: float) -> list[int]:
+        """The spans (ns) until both `seconds` of them and `count` are reached, or `limit` seconds passed."""
+        spans: list[int] = []
+        wanted, total = int(seconds * 1e9), 0
+        deadline = time.monotonic() + limit
+        while (total < wanted or len(spans) < count) and time.monotonic() < deadline:
+            spans.append(infer())
+            total += max(spans[-1], 0)  # a clock that goes backwards ends too
+        return spans
+
+    def _device(self, seconds: float) -> tuple[list[tuple[float, float, float, float]], bool | None]:
+        runner = self._runner
+        if not isinstance(runner, TimedRunner):
+            return [], None
+        rows: list[tuple[float, float, float, float]] = []
+        graph = None
+        deadline = time.monotonic() + seconds
+        while len(rows) < _SIDE_COUNT or time.monotonic() < deadline:
+            first = (len(rows) % self._batches) * self._batch
+            _, timing = runner.infer_timed(self._laid[first : first + self._batch])
+            rows.append((timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.enqueue_ms))
+            graph = timing.graph
+        return rows, graph
+
+    def _end_to_end(self, seconds: float) -> list[int]:
+        """From the files, as `label` does it: decoding on all our cores where a batch has several photos."""
+        if not self._paths:
+            return []
+        spans: list[int] = []
+        deadline = time.monotonic() + seconds
+        preprocess = self._runner.spec.preprocess
+        while len(spans) < _SIDE_COUNT or time.monotonic() < deadline:
+            first = (self._next * self._batch) % len(self._paths)
+            paths = [self._paths[(first + i) % len(self._paths)] for i in range(self._batch)]
+            before = self._clock()
+            (photos,) = photo_batches(paths, preprocess, self._batch)
+            scores = self._runner.infer(photos)
+            spans.append(self._clock() - before)
+            self._look(scores, self._next * self._batch)
+            self._next = (self._next + 1) % self._batches
+        return spans
+
+
+def _stable(spans: Sequence[int]) -> bool:
+    """Whether the last quarter of the spans is as the quarter before it, by their medians."""
+    size = max(len(spans) // 4, _WARMUP_COUNT)
+    if len(spans) < 2 * size:
+        return False
+    last, before = float(np.median(spans[-size:])), float(np.median(spans[-2 * size : -size]))
+    return abs(last - before) <= _STABLE * max(abs(last), abs(before))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector out of the timing, as timeit does."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
