@@ -17,7 +17,7 @@ from tests.photos import photo_folder
 from tests.report_documents import LABELS, documents, measurement
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Photo, Split
-from trtpoets.ship import gallery, plots
+from trtpoets.ship import gallery, plots, speed_plots
 from trtpoets.ship.page import page_from_report
 from trtpoets.ship.report import report_from_documents
 
@@ -89,7 +89,7 @@ def test_it_can_be_read_without_seeing(photos: dict[str, Photo]) -> None:
     assert pictures
     assert all(image["alt"] for image in pictures)
     figures = reader.all("figure")
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert all(figure["role"] == "img" and figure["aria-label"] for figure in figures)
     labels = " ".join(str(figure["aria-label"]) for figure in figures)
     assert "tensorflow 93.3" in labels
@@ -104,7 +104,11 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
     text = read(documents(photos=list(photos.values())), photos).text.replace("\u00a0", " ")
     parts = [
         "Tells ant, bee and cow apart, with efficientnet_lite0 underneath.",
-        "The classifier is right on 93.3 % of 30 held-out photos",
+        "Gained Fastest here, one photo at a time: onnxruntime-fp16",
+        "Lost FP16 gives the same answer",
+        "Ship Of what ran on this machine, ship fp16.onnx through onnxruntime",
+        "Accuracy The classifier is right on 93.3 % of 30 held-out photos",
+        "Nothing measured here beats the filled: onnxruntime-fp16.",
         "Measured on 30 photos",
         "78.7–98.2 %",
         "Each runner ran in a process of its own",
@@ -137,6 +141,38 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
     for part in parts:
         assert part in text[place:], part
         place = text.index(part, place)
+
+
+def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> None:
+    found = documents()
+    text = read(found).text
+    assert "Three clocks" not in text
+    assert "round by round" not in text
+    rows = found["benchmark"]["measurements"]
+    rows[1] |= {
+        "speedup_low": 2.4,
+        "speedup_high": 2.6,
+        "p99_ms": 4.9,
+        "quantiles_ms": [3.5 + 0.1 * i for i in range(21)],
+        "end_to_end": {"count": 64, "p50_ms": 7.25, "p90_ms": 8.0, "p99_ms": None},
+        "device": {"p50_ms": 1.5, "h2d_ms": 0.25, "compute_ms": 1.125, "d2h_ms": 0.125, "enqueue_ms": 0.0625},
+    }
+    reader = read(found)
+    assert "2.50× 2.40–2.60" in reader.text
+    assert "round by round" in reader.text
+    assert "Three clocks" in reader.text
+    assert "onnxruntime-fp16 1 0.06 0.25 1.12 0.12 1.50 4.00 7.25" in reader.text
+    labels = " ".join(str(figure["aria-label"]) for figure in reader.all("figure")).replace("\u00a0", " ")
+    assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
+
+
+def test_many_batch_sizes_are_a_click_away() -> None:
+    found = documents()
+    rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in ("a", "b", "c", "d")]
+    found["benchmark"]["measurements"] = rows
+    reader = read(found)
+    assert "The other batch sizes" in reader.text
+    assert "photos in a batch" in reader.text
 
 
 def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
@@ -258,11 +294,22 @@ def test_the_same_report_gives_the_same_page(photos: dict[str, Photo]) -> None:
     assert page_from_report(report, photos) == page_from_report(report, photos)
 
 
+POINTS = [
+    speed_plots.Point("tensorflow", 9.0, 8.0, 10.0, 0.9, 0.8, 0.95),
+    speed_plots.Point("x", 3.0, 2.5, 3.5, 0.88, 0.8, 0.95),
+    speed_plots.Point("y", 4.0, 3.5, 70.0, 0.87, 0.8, 0.95),
+]
+
+
 def test_plots_take_the_pages_colours() -> None:
     pictures = [
         plots.accuracy_plot([("tensorflow", 0.9, 0.8, 0.95)]),
-        plots.speed_plot([("a", 1, 10.0), ("a", 8, 20.0), ("b", 1, 12.0), ("b", 32, 50.0)]),
-        plots.tradeoff_plot([("tensorflow", 9.0, 0.9, 0.8, 0.95), ("x", 3.0, 0.9, 0.8, 0.95)]),
+        speed_plots.throughput_plot([("a", 1, 10.0), ("a", 8, 20.0), ("b", 1, 12.0), ("b", 32, 50.0)]),
+        speed_plots.throughput_plot([("a", 1, 10.0), ("tensorflow", 8, 20.0), ("b", 2, 12.0), ("b", 32, 50.0)]),
+        speed_plots.tradeoff_plot(POINTS),
+        speed_plots.latency_plot(
+            [("tensorflow", {0: 1, 5: 2, 25: 3, 50: 4, 75: 5, 90: 6, 95: 7, 100: 9}), ("b", {50: 1, 99: 2})]
+        ),
         plots.histograms_plot([("a layer", 0.5, 1.0, [0.5, 0.4, 0.1, 0.0]), ("x" * 99, 2.0, 1.0, [1.0, 0.0])]),
         plots.curves_plot("accuracy", [0, 10], {"train": [0.1, 0.9], "validation": [0.1, 0.8]}, 10),
     ]
@@ -303,6 +350,12 @@ def test_colours_can_be_told_apart(mode: int) -> None:
     for tone in ("accent", "bad"):
         deepest = share * colours[tone] + (1 - share) * colours["card"]
         assert contrast(colours["ink"], deepest) >= 4.5, tone
+
+
+def test_nothing_beats_those_on_the_front() -> None:
+    assert [each.name for each in speed_plots.pareto(POINTS)] == ["x", "tensorflow"]
+    twin = POINTS[1]._replace(name="twin", median=3.5)
+    assert "twin" not in [each.name for each in speed_plots.pareto([*POINTS, twin])]
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])

@@ -16,10 +16,10 @@ from trtpoets.ship.sections import (
     accuracy_section,
     dataset_section,
     engines_section,
-    speed_section,
     training_section,
 )
-from trtpoets.ship.verdict import BASELINE, FLAVOURS, fastest, narrow_runners
+from trtpoets.ship.speed import speed_section, tradeoff
+from trtpoets.ship.verdict import BASELINE, fastest, narrow_runners, verdict_groups
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown, tiny
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         title=shown(report["name"]) or "A classifier",
         subtitle=_subtitle(report),
         tiles=_tiles(report),
-        verdict=[each["text"] for each in report["verdict"]],
+        verdict=verdict_groups(report),
+        tradeoff=tradeoff(report),
         accuracy=accuracy_section(report),
         gate=gate_section(report),
         speed=speed_section(report),
@@ -93,11 +94,6 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
     if best is not None and best.get("speedup") and best["runner"] != BASELINE:
         note = f"{best['runner']}, {milliseconds(best['p50_ms'])} ms at batch {best['batch']}"
         tiles.append({"what": "Faster than TensorFlow", "value": f"{best['speedup']:.1f}×", "note": note})
-    if report["engines"]:
-        flavours = joined(sorted({FLAVOURS[card["flavour"]] for card in report["engines"]}))
-        precisions = joined([card["precision"].upper() for card in report["engines"]])
-        note = f"{flavours}: {precisions}"
-        tiles.append({"what": "Engines built", "value": str(len(report["engines"])), "note": note})
     return tiles
 
 

@@ -100,7 +100,7 @@ def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None 
     value: dict[str, Any] = {
         "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
         "chosen": chosen and asdict(chosen),
-        "sentence": _sentence(chosen, limits, needed) if chosen else "",
+        "sentence": _sentence(chosen, limits, needed, _idle(report)) if chosen else "",
         "rejected": [asdict(each) for each in rejected],
         "photos_needed": needed,
     }
@@ -226,11 +226,16 @@ def _best(fitting: Sequence[Candidate]) -> Candidate:
     return min(alike, key=lambda each: (max(each.drop or 0.0, 0.0), each.batch, -each.photos_per_s))
 
 
-def _sentence(chosen: Candidate, limits: Limits, needed: int) -> str:
+def _idle(report: Mapping[str, Any]) -> bool:
+    """Whether there are engines that could not be run here, and might be the better choice elsewhere."""
+    return any(f"{card['flavour']}-{card['precision']}" not in report["agreement"] for card in report["engines"])
+
+
+def _sentence(chosen: Candidate, limits: Limits, needed: int, idle: bool) -> str:
     p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
     speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
     file = f"{chosen.file} through {chosen.runner.rpartition('-')[0]}" if chosen.runner != BASELINE else "TensorFlow"
-    told = f"Ship {file}, {_batch(chosen.batch)}: {speed}"
+    told = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"
     if chosen.runner == BASELINE:
         return f"{told}; nothing else that ran here keeps within the limits and is faster."
     if chosen.speedup is not None:

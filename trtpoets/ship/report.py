@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.spec import Split
 from trtpoets.judge.conditions import conditions
+from trtpoets.ship.recommended import Limits, recommendation_from_report
 from trtpoets.ship.verdict import verdict_from_report
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "command": found.get("command"),
     }
     report["skipped"] += [{"what": _measuring(failure), "why": failure["why"]} for failure in report["failures"]]
-    report["verdict"] = verdict_from_report(report)
+    # One by one is how photos come at the edge; `recommend` looks at every batch size.
+    least = min((row["batch"] for row in report["benchmarks"]), default=1)
+    report["recommendation"] = recommendation_from_report(report, Limits(batches=(least,)))
+    ship = report["recommendation"]["sentence"]
+    report["verdict"] = [*([{"about": "ship", "text": ship}] if ship else []), *verdict_from_report(report)]
     return report
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.spec import Split
-from trtpoets.ship.plots import accuracy_plot, curves_plot, speed_plot, tradeoff_plot
-from trtpoets.ship.words import interval, many, milliseconds, percent, points, seconds, shown, size, targets
+from trtpoets.ship.plots import accuracy_plot, curves_plot
+from trtpoets.ship.words import interval, many, percent, points, seconds, shown, size, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,73 +63,8 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
             ("change, points", _NUMBER),
         ],
         "rows": rows,
-        "plots": plots + _tradeoff(report),
-    }
-
-
-def _tradeoff(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    single = [
-        row for row in report["benchmarks"] if row["valid"] and row["p50_ms"] and row["runner"] in report["accuracy"]
-    ]
-    batch = min((row["batch"] for row in single), default=0)
-    rows = [
-        (
-            row["runner"],
-            row["p50_ms"],
-            report["accuracy"][row["runner"]],
-            *report["intervals"][row["runner"]]["accuracy"],
-        )
-        for row in single
-        if row["batch"] == batch
-    ]
-    if len(rows) < 2:
-        return []
-    alt = "Accuracy against latency: " + ", ".join(f"{r[0]} {milliseconds(r[1])} ms and {percent(r[2])}" for r in rows)
-    return [(tradeoff_plot(rows), alt, f"Up and left is better. Batch {batch}.")]
-
-
-def speed_section(report: Mapping[str, Any]) -> Section | None:
-    """Every measured runner at every batch size, and what could not be measured."""
-    measured = report["benchmarks"]
-    if not measured:
-        return None
-    rows = []
-    for row in sorted(measured, key=lambda each: each["batch"]):
-        ratio = "–" if row.get("speedup") is None else f"{row['speedup']:.2f}×"
-        times = [milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)]
-        cells = [row["runner"], row["batch"], *times, f"{row['photos_per_s']:,.0f}", ratio, _memory(row)]
-        rows.append({"cells": cells, "mark": "" if row["valid"] else "bad"})
-    notes = [
-        f"Not valid: {row['runner']} at batch {row['batch']}, {row['reason']}." for row in measured if not row["valid"]
-    ]
-    if any(row["p99_ms"] is None for row in measured):
-        notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
-    good = [(row["runner"], row["batch"], row["photos_per_s"]) for row in measured if row["valid"]]
-    plots = []
-    if good:
-        alt = "Photos per second: " + ", ".join(f"{name} {rate:.0f} at batch {batch}" for name, batch, rate in good)
-        plots.append((speed_plot(good), alt, ""))
-    return {
-        "note": "From photos in memory to scores on the host; decoding is not in it. Each runner ran in a process "
-        "of its own, on the same photos. The last but one column compares medians with TensorFlow's, batch by batch.",
-        "columns": [
-            ("runner", _TEXT),
-            ("batch", _NUMBER),
-            ("p50, ms", _NUMBER),
-            ("p90, ms", _NUMBER),
-            ("p99, ms", _NUMBER),
-            ("photos/s", _NUMBER),
-            ("× TensorFlow", _NUMBER),
-            ("peak memory", _NUMBER),
-        ],
-        "rows": rows,
-        "notes": notes,
         "plots": plots,
     }
-
-
-def _memory(row: Mapping[str, Any]) -> str:
-    return "–" if row["peak_memory_mib"] is None else f"{row['peak_memory_mib']:,.0f} MiB"
 
 
 def training_section(report: Mapping[str, Any]) -> Section | None:

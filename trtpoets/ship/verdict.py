@@ -19,6 +19,17 @@ FLAVOURS = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
 _ENGINES = tuple(FLAVOURS)
 
+_TITLES = {
+    "speed": "Gained",
+    "precision": "Lost",
+    "ship": "Ship",
+    "recommended": "INT8",
+    "gate": "The gate",
+    "accuracy": "Accuracy",
+    "engines": "Engines",
+}
+"""What a group of sentences is about, in the page's order."""
+
 _LIKELY = 0.05
 """A p-value below this is called more than chance."""
 
@@ -26,13 +37,23 @@ _LIKELY = 0.05
 def verdict_from_report(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Sentences in order of importance: [{"about": ..., "text": ...}].
 
-    `about` is accuracy, precision, gate, recommended, speed or engines.
+    `about` is accuracy, precision, gate, recommended, speed or engines; the report puts one about "ship" before them.
     """
     said = [("accuracy", _accuracy(report))]
     said += [("precision", _precision(report, runner)) for runner in narrow_runners(report)]
     said += [("gate", gate_sentence(report.get("gate"))), ("recommended", _recommended(report))]
     said += [("speed", _speed(report)), ("engines", _engines(report))]
     return [{"about": about, "text": text} for about, text in said if text]
+
+
+def verdict_groups(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """The report's verdict as the page has it: what was gained, what was lost, what to ship, then the rest."""
+    groups = []
+    for about, title in _TITLES.items():
+        texts = [each["text"] for each in report["verdict"] if each["about"] == about]
+        if texts:
+            groups.append((title, texts))
+    return groups
 
 
 def narrow_runners(report: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,159 @@
+"""A report -> how fast every runner is, by which clock, and how sure that is: rows, sentences and pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.ship.sections import Section, Value
+from trtpoets.ship.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
+from trtpoets.ship.words import joined, milliseconds, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_NUMBER, _TEXT = "number", ""
+
+_ROWS = 16
+"""A table of more rows is cut after the smallest batch size; the others are a click away."""
+
+Picture = tuple[str, str, str]
+"""An SVG, what it says for those who don't see it, and what stands beneath it."""
+
+
+def speed_section(report: Mapping[str, Any]) -> Section | None:
+    """Every measured runner at every batch size, and what could not be measured."""
+    measured = sorted(report["benchmarks"], key=lambda each: int(each["batch"]))
+    if not measured:
+        return None
+    rows = []
+    for row in measured:
+        times = [milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)]
+        cells = [row["runner"], row["batch"], *times, f"{row['photos_per_s']:,.0f}", _ratio(row), _memory(row)]
+        rows.append({"cells": cells, "mark": "" if row["valid"] else "bad"})
+    notes = [
+        f"Not valid: {row['runner']} at batch {row['batch']}, {row['reason']}." for row in measured if not row["valid"]
+    ]
+    if any(row["p99_ms"] is None for row in measured):
+        notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
+    if any(row.get("speedup_low") is not None for row in measured):
+        notes.append(
+            "Ratios are formed round by round, with TensorFlow's rounds in between; beneath is what another run on "
+            "this machine would find, with 95 % confidence."
+        )
+    good = [row for row in measured if row["valid"]]
+    # Many batch sizes are told by the plot; the smallest is enough to read.
+    first = len(rows) if len(rows) <= _ROWS else sum(row["batch"] == measured[0]["batch"] for row in measured)
+    return {
+        "note": "By the inference clock: from photos in memory to scores on the host; decoding is not in it. Each "
+        "runner ran in a process of its own, on the same photos. The last but one column compares with TensorFlow.",
+        "columns": [
+            ("runner", _TEXT),
+            ("batch", _NUMBER),
+            ("p50, ms", _NUMBER),
+            ("p90, ms", _NUMBER),
+            ("p99, ms", _NUMBER),
+            ("photos/s", _NUMBER),
+            ("× TensorFlow", _NUMBER),
+            ("peak memory", _NUMBER),
+        ],
+        "rows": rows[:first],
+        "more": rows[first:],
+        "notes": notes,
+        "plots": [*_spreads(good), *_throughput(good)],
+        "clocks": _clocks(good),
+    }
+
+
+def _ratio(row: Mapping[str, Any]) -> str | Value:
+    if row.get("speedup") is None:
+        return "–"
+    ratio = f"{row['speedup']:.2f}×"
+    if row.get("speedup_low") is None or row["speedup_low"] == row["speedup_high"]:
+        return ratio
+    return Value(ratio, f"{row['speedup_low']:.2f}–{row['speedup_high']:.2f}")
+
+
+def _memory(row: Mapping[str, Any]) -> str:
+    return "–" if row["peak_memory_mib"] is None else f"{row['peak_memory_mib']:,.0f} MiB"
+
+
+def percentiles(row: Mapping[str, Any]) -> dict[float, float]:
+    """Percentile -> ms of one measurement, as far as its count supports them; older benchmarks have but a few."""
+    listed = row.get("quantiles_ms") or []
+    known = {100 * place / (len(listed) - 1): value for place, value in enumerate(listed)} if len(listed) > 1 else {}
+    known |= {float(p): row[f"p{p}_ms"] for p in (50, 90, 95, 99) if row.get(f"p{p}_ms") is not None}
+    return known
+
+
+def _spreads(good: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    """How latencies spread at the smallest batch size."""
+    batch = min((row["batch"] for row in good), default=0)
+    rows = [(row["runner"], percentiles(row)) for row in good if row["batch"] == batch]
+    rows = [(name, known) for name, known in rows if 50 in known and len(known) > 1]
+    if not rows:
+        return []
+    told = ", ".join(
+        f"{name} median {milliseconds(known[50])} ms"
+        + "".join(f", p{p} {milliseconds(known[p])}" for p in (90, 99) if p in known)
+        for name, known in rows
+    )
+    whole = any(0 in known for _, known in rows)
+    bands = "Bands hold half and nine tenths of the inferences, the thin line all of them. " if whole else ""
+    return [
+        (latency_plot(rows), f"Latencies at batch {batch}: {told}", f"{bands}The dot is the median. Batch {batch}.")
+    ]
+
+
+def _throughput(good: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    rows = [(row["runner"], row["batch"], row["photos_per_s"]) for row in good]
+    if not rows:
+        return []
+    alt = "Photos per second: " + ", ".join(f"{name} {rate:.0f} at batch {batch}" for name, batch, rate in rows)
+    return [(throughput_plot(rows), alt, "")]
+
+
+def _clocks(good: Sequence[Mapping[str, Any]]) -> Section | None:
+    """The three clocks beside each other, where more than the inference clock ran."""
+    rows: list[Section] = []
+    for row in good:
+        device, whole = row.get("device") or {}, row.get("end_to_end") or {}
+        if device or whole:
+            parts = [milliseconds(device.get(f"{part}_ms")) for part in ("enqueue", "h2d", "compute", "d2h", "p50")]
+            ends = [milliseconds(row["p50_ms"]), milliseconds(whole.get("p50_ms"))]
+            rows.append({"cells": [row["runner"], row["batch"], *parts, *ends]})
+    if not rows:
+        return None
+    names = ("enqueue", "copy in", "compute", "copy out", "device", "inference", "end to end")
+    return {
+        "note": "Device is the GPU's own clock, from the first copy to the last; inference is the clock of the table "
+        "above; end to end begins with the photo file. trtexec before version 11 reports copies and computing together "
+        "as latency, and replays no CUDA graph; from 11 on it leaves the copies out and replays one: compare compute.",
+        "columns": [("runner", _TEXT), ("batch", _NUMBER), *((f"{name}, ms", _NUMBER) for name in names)],
+        "rows": rows,
+    }
+
+
+def tradeoff(report: Mapping[str, Any]) -> list[Picture]:
+    """Accuracy against latency at the smallest batch size, where there are two runners or more to compare."""
+    known = [
+        row for row in report["benchmarks"] if row["valid"] and row["p50_ms"] and row["runner"] in report["accuracy"]
+    ]
+    batch = min((row["batch"] for row in known), default=0)
+    points = [_point(row, report) for row in known if row["batch"] == batch]
+    if len(points) < 2:
+        return []
+    front = joined([each.name for each in pareto(points)])
+    alt = "Accuracy against latency: " + ", ".join(
+        f"{each.name} {milliseconds(each.median)} ms and {percent(each.accuracy)}" for each in points
+    )
+    caption = (
+        f"Up and left is better; bars are intervals. Nothing measured here beats the filled: {front}. Batch {batch}."
+    )
+    return [(tradeoff_plot(points), f"{alt}. Unbeaten: {front}", caption)]
+
+
+def _point(row: Mapping[str, Any], report: Mapping[str, Any]) -> Point:
+    spread = percentiles(row)
+    quick, slow = spread.get(5.0, row["p50_ms"]), spread.get(95.0, spread.get(90.0, row["p50_ms"]))
+    accuracy = report["accuracy"][row["runner"]]
+    return Point(row["runner"], row["p50_ms"], quick, slow, accuracy, *report["intervals"][row["runner"]]["accuracy"])
