@@ -19,6 +19,8 @@ from trtpoets.core.spec import Classifier, OnnxModel
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench_child import main
 
+_NUMBERS = np.linspace(0, 1, 2000)
+
 
 class Scripted(FakeRunner):
     """Says what is right to photos of `tests.photos` at first sight of their colours, unless told otherwise."""
@@ -46,6 +48,9 @@ class Scripted(FakeRunner):
             special[self.behaviour](photos)
         if self.behaviour == "not at 4" and len(photos) == 4:
             raise ValueError("batch 4 is too much")
+        if self.behaviour.startswith("work "):  # so many times the same computation
+            for _ in range(int(self.behaviour.split()[1])):
+                np.sin(_NUMBERS)
         if self.behaviour == "slow":
             time.sleep(0.02)
         scores = right_scores(photos)

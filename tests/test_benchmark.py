@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,14 @@ from tests.bench_runners import right_scores
 from tests.photos import photo_folder
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, MissingArtefact
+from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge import benchmark
 from trtpoets.judge.bench_child import artefact_from_description, description_from_artefact
 from trtpoets.judge.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
+from trtpoets.judge.children import Child
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Meter, Round, Warmup
 
@@ -36,6 +42,7 @@ QUICK = BenchConfig(
     max_seconds=20,
     timeout_seconds=25,
     max_others=1.0,
+    rounds=10,
 )
 
 
@@ -174,7 +181,7 @@ def test_three_clocks(photos: list[Photo]) -> None:
         def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
             return self.infer(photos), Timing(1.0, 2.0, 0.5, 0.1, True)
 
-    config = replace(QUICK, min_seconds=0.2)
+    config = replace(QUICK, min_seconds=0.2, rounds=20)
     got, _ = measure(config, count=15, batch=4, runner=OnDevice(tiny_spec()), paths=[photo.path for photo in photos])
     assert (got.device.p50_ms, got.device.h2d_ms, got.device.compute_ms, got.device.d2h_ms) == (3.5, 1.0, 2.0, 0.5)
     assert (got.device.enqueue_ms, got.device.graph) == (0.1, True)
@@ -239,13 +246,19 @@ def test_configurations_that_make_no_sense(change: dict[str, Any], message: str)
 
 
 def scripted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], config: BenchConfig = QUICK, **behave: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    photos: list[Photo],
+    config: BenchConfig = QUICK,
+    progress: Progress = silent,
+    **behave: str,
 ) -> Benchmark:
     """A benchmark of TensorFlow and the precisions in `behave`, whose children run scripted runners."""
     child = (sys.executable, "-m", "tests.bench_runners", json.dumps(behave))
     monkeypatch.setattr(benchmark, "_CHILD", child)
     models = [OnnxModel(tmp_path / f"{p}.onnx", Precision(p), tiny_spec()) for p in behave if p != "classifier"]
-    return benchmark_from_artefacts([Classifier(tmp_path / "classifier", tiny_spec()), *models], photos, config)
+    artefacts = [Classifier(tmp_path / "classifier", tiny_spec()), *models]
+    return benchmark_from_artefacts(artefacts, photos, config, progress)
 
 
 def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
@@ -309,8 +322,39 @@ def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path:
     got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang")
     assert time.monotonic() - before < 25
     assert [f.why for f in got.failures] == ["hung: nothing for 3 s, before it answered once"]
+    assert children() == []
+
+
+def children() -> list[str]:
+    """The benchmark's processes that still run."""
     running = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True).stdout
-    assert not [line for line in running.splitlines() if line.split()[0] == str(os.getpid()) and "bench_runn" in line]
+    return [line for line in running.splitlines() if line.split()[0] == str(os.getpid()) and "bench_runn" in line]
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    def press(task: str, done: int, total: int) -> None:
+        if done == 2 + 10 + 7:
+            raise KeyboardInterrupt
+
+    config = replace(QUICK, min_count=100)
+    got = scripted(monkeypatch, tmp_path, photos, config, progress=press, fp16="good")
+    assert got.incomplete == "at batch 4, in round 8 of 10"
+    assert [(row.batch, row.valid, len(row.round_p50_ms)) for row in got.measurements] == [
+        (1, True, 10),
+        (4, False, 7),
+    ] * 2
+    assert got.measurements[1].reason.startswith("only 70 of 100 inferences")
+    assert got.failures == ()
+    assert children() == []
+
+
+def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
+    code = "import json, sys, time\nfor line in sys.stdin:\n time.sleep(.3); print(line.strip(), flush=True)"
+    with Child((sys.executable, "-c", code)) as child:
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            child.ask({"first": 1}, 5)
+        assert child.ask({"second": 2}, 5) == {"second": 2}
 
 
 def test_threads_pin_every_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
@@ -364,3 +408,68 @@ def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
     assert onnx.peak_memory_mib < 0.7 * tensorflow.peak_memory_mib
     assert onnx.load_seconds < tensorflow.load_seconds
     assert seen == [("benchmark", done, 22) for done in (*range(23),)]
+
+
+# What the benchmark must reach
+
+
+def worked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], **behave: str) -> Benchmark:
+    """A benchmark of real work at the defaults, but for shorter."""
+    config = BenchConfig(batches=(1,), min_seconds=1.0, photos=8)
+    return scripted(monkeypatch, tmp_path, photos, config, **behave)
+
+
+@pytest.mark.slow
+def test_two_runs_agree_and_a_runner_slower_by_5_percent_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    ratios, told = [], []
+    for _ in range(21):
+        began = time.monotonic()
+        got = worked(monkeypatch, tmp_path, photos, classifier="work 300", fp16="work 100", fp32="work 315")
+        assert time.monotonic() - began < 60
+        base, fast, slower = got.measurements
+        if not all(row.valid for row in got.measurements):
+            pytest.skip(f"this machine is busy: {base.reason or fast.reason or slower.reason}")
+        ratios.append((fast.speedup, fast.speedup_low, fast.speedup_high))
+        told.append(slower.speedup_high < 1)
+    assert sum(told) >= 20
+    pairs = list(pairwise(ratios))
+    assert sum(low <= other <= high for (_, low, high), (other, _, _) in pairs) >= 18
+    assert sum(abs(first[0] / second[0] - 1) <= 0.03 for first, second in pairs) >= 18
+
+
+@pytest.mark.slow
+def test_a_loaded_core_is_never_a_confident_wrong_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        got = worked(monkeypatch, tmp_path, photos, classifier="work 300", fp16="work 100")
+    finally:
+        beside.kill()
+        beside.wait()
+    fast = got.measurements[1]
+    assert not fast.valid or fast.speedup_low <= 3.0 <= fast.speedup_high
+
+
+def test_the_harness_adds_little() -> None:
+    spec = tiny_spec()
+    answer = np.array([[0.2, 0.3, 0.5]], np.float32)
+
+    class Instant(FakeRunner):
+        """Costs nothing itself."""
+
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            return answer
+
+    meter = Meter(Instant(spec).__enter__(), tiny_photos(4), 1)
+    meter.warm_up(0.01, 1.0)
+    best = min(took / 2000 for took in (_seconds(lambda: meter.round(0.0, 2000, 5.0)) for _ in range(5)))
+    assert best < 20e-6
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

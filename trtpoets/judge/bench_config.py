@@ -27,7 +27,7 @@ class BenchConfig:
     min_count: int = 64
     max_seconds: float = 20.0
     warmup_seconds: float = 0.5
-    rounds: int = 10
+    rounds: int = 20
     threads: int = 0
     timeout_seconds: float = 120.0
     photos: int = 128

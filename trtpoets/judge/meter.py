@@ -40,8 +40,8 @@ _SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.2
 _SIDE_SHARE = 0.25
 """Of a round's seconds, for each of the other clocks: they show where time goes, the inference clock compares."""
 
-_SIDE_COUNT = 2
-"""At least, so that ten rounds support a median."""
+_SIDE_COUNT = 1
+"""At least: the rounds together then support a median."""
 
 
 @dataclass(frozen=True)
