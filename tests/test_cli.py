@@ -168,3 +168,28 @@ def test_what_cant_be_counted_is_shown_in_percent(
             progress(task, total, total)
     lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40"]
+
+
+def test_the_page_is_opened_or_the_reader_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from trtpoets.core.errors import MissingDependency
+    from trtpoets.terminal import open_page
+
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or len(asked) == 1)
+    open_page(tmp_path / "a report.html")
+    assert asked == [f"{tmp_path.as_uri()}/a%20report.html"]
+    with pytest.raises(MissingDependency, match="no browser can be started here"):
+        open_page(tmp_path / "a report.html")
+
+
+def test_markdown_goes_to_stdout_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    def work(name: str, engines: Path) -> dict[str, Any]:
+        (engines / name).mkdir()
+        (engines / name / "report.md").write_bytes("# n\u00e4me\n".encode())
+        return {}
+
+    monkeypatch.setattr("trtpoets.pipeline.ship.report", work)
+    assert call_main(monkeypatch, "report", "x", "--markdown", "--engines", str(tmp_path)) == 0
+    assert capfdbinary.readouterr().out == "# n\u00e4me\n".encode()

@@ -109,6 +109,8 @@ Xla = Annotated[bool, typer.Option("--xla", help="Also TensorFlow compiled by XL
 Keras = Annotated[bool, typer.Option("--keras", help="Also Keras' predict, as people call it.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request.")]
 Top = Annotated[int, typer.Option(min=1, help="How many labels a photo.")]
 OlderThan = Annotated[float, typer.Option(min=0, help="With --prune: only those unused for so many days.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete stores of bottlenecks.")]

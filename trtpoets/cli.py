@@ -11,7 +11,7 @@ import typer
 from trtpoets import arguments as given
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
-from trtpoets.terminal import show_error, show_result, showing
+from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
 
 app = typer.Typer(
     name="trtpoets",
@@ -320,11 +320,24 @@ def recommend(
 
 
 @app.command()
-def report(name: given.Name, engines: given.Engines = ENGINES, as_json: given.Json = False) -> None:
-    """Write report.json and report.html of what was measured."""
+def report(
+    name: given.Name,
+    open_it: given.OpenPage = False,
+    markdown: given.Markdown = False,
+    engines: given.Engines = ENGINES,
+    as_json: given.Json = False,
+) -> None:
+    """Write report.json, report.html and report.md of what was measured."""
     from trtpoets.pipeline.ship import report as work
 
-    show_result("report", work(name, engines=engines), as_json, page=engines / name / "report.html")
+    value = work(name, engines=engines)
+    page = engines / name / "report.html"
+    if markdown:
+        show_file(page.with_suffix(".md"))
+    else:
+        show_result("report", value, as_json, page=page)
+    if open_it:
+        open_page(page)
 
 
 @app.command()

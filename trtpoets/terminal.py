@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import Interrupted
+from trtpoets.core.errors import Interrupted, MissingDependency
 from trtpoets.core.progress import PARTS
 
 if TYPE_CHECKING:
@@ -138,6 +138,21 @@ def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) 
     print_table(what, value)
     if page is not None:
         sys.stdout.write(f"\nThe whole report: {page}\n")
+
+
+def show_file(path: Path) -> None:
+    """Print a text file as it is, in UTF-8 whatever the locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(path.read_bytes())
+    sys.stdout.flush()
+
+
+def open_page(page: Path) -> None:
+    """Show a page in the user's browser. Raises MissingDependency where there is none."""
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise MissingDependency("no browser can be started here", hint=f"open it elsewhere: {page}")
 
 
 def show_error(error: TrtPoetsError) -> None:

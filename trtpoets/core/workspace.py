@@ -85,6 +85,11 @@ class Workspace:
         return self.folder / "report.html"
 
     @property
+    def markdown(self) -> Path:
+        """The page's words and tables, for a pull request."""
+        return self.folder / "report.md"
+
+    @property
     def logs(self) -> Path:
         """TensorBoard's event files: one folder a run, never deleted."""
         return self.folder / "logs"

@@ -19,6 +19,7 @@ from trtpoets.pipeline.stages import (
     has_dataset,
     writing,
 )
+from trtpoets.ship.markdown import markdown_from_report
 from trtpoets.ship.page import page_from_report
 from trtpoets.ship.recommended import Limits, recommendation_from_report, require_recommended
 from trtpoets.ship.report import report_from_documents
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
 
 def report(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
-    """Write engines/<name>/report.json and report.html from what the stages left; returns the former."""
+    """Write engines/<name>/report.json, report.html and report.md from what the stages left; returns the first."""
     space = Workspace(Path(engines), name)
     with writing(space):
         documents = _documents(space)
         value = report_from_documents(documents)
         write_json(space.report, value)
         write_text(space.page, page_from_report(value, _sample_photos(space)))
+        write_text(space.markdown, markdown_from_report(value))
     return value
 
 

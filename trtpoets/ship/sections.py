@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.spec import Split
 from trtpoets.ship.plots import accuracy_plot, curves_plot
-from trtpoets.ship.words import interval, many, percent, points, seconds, shown, size, targets
+from trtpoets.ship.words import interval, joined, many, percent, points, seconds, shown, size, targets, tiny
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +18,10 @@ _NUMBER, _TEXT = "number", ""
 _UNKNOWN = (None, None)
 
 Section = dict[str, Any]
+
+
+_NODES = 6
+"""Nodes of a network that are named in a sentence."""
 
 
 class Value(NamedTuple):
@@ -172,3 +176,32 @@ def engines_section(report: Mapping[str, Any]) -> Section | None:
 
 def _engine_name(card: Mapping[str, Any]) -> str:
     return shown(card.get("file") or f"{card['flavour']}-{card['precision']}")
+
+
+def precisions_section(report: Mapping[str, Any]) -> list[str]:
+    """What export and FP16 did to the network, in sentences."""
+    parity, notes = report["parity"], report["quantisation"]
+    told = []
+    if parity:
+        photos = f" on {many(parity['photos'], 'photo')}" if parity.get("photos") else ""
+        told.append(
+            f"The exported ONNX graph gives TensorFlow's scores, with a difference of at most "
+            f"{tiny(parity['max_abs'])}{photos}."
+        )
+    if notes.get("fp16"):
+        fp16 = notes["fp16"]
+        kept = _kept(fp16["kept_fp32"], "stayed FP32", "every node could be narrowed")
+        told.append(
+            f"FP16: scores differ from FP32's by at most {tiny(fp16['max_abs'])} on "
+            f"{many(fp16['compared'], 'calibration photo')}; {kept}."
+        )
+    return told
+
+
+def _kept(nodes: Mapping[str, str], what: str, none: str) -> str:
+    """Which nodes stayed wider, with the reason of each; the first few where there are many."""
+    if not nodes:
+        return none
+    first = [shown(f"{name} ({why})") for name, why in list(nodes.items())[:_NODES]]
+    more = [many(len(nodes) - _NODES, "other")] if len(nodes) > _NODES else []
+    return f"{joined(first + more)} {what}"

@@ -99,9 +99,8 @@ def _spreads(good: Sequence[Mapping[str, Any]]) -> list[Picture]:
     )
     whole = any(0 in known for _, known in rows)
     bands = "Bands hold half and nine tenths of the inferences, the thin line all of them. " if whole else ""
-    return [
-        (latency_plot(rows), f"Latencies at batch {batch}: {told}", f"{bands}The dot is the median. Batch {batch}.")
-    ]
+    caption = f"{bands}The dot is the median, the short tick p90, the tall one p99. Batch {batch}."
+    return [(latency_plot(rows), f"Latencies at batch {batch}: {told}", caption)]
 
 
 def _throughput(good: Sequence[Mapping[str, Any]]) -> list[Picture]:
@@ -115,7 +114,8 @@ def _throughput(good: Sequence[Mapping[str, Any]]) -> list[Picture]:
 def _clocks(good: Sequence[Mapping[str, Any]]) -> Section | None:
     """The three clocks beside each other, where more than the inference clock ran."""
     rows: list[Section] = []
-    for row in good:
+    batch = min((row["batch"] for row in good), default=0)
+    for row in good if len(good) <= _ROWS else [row for row in good if row["batch"] == batch]:
         device, whole = row.get("device") or {}, row.get("end_to_end") or {}
         if device or whole:
             parts = [milliseconds(device.get(f"{part}_ms")) for part in ("enqueue", "h2d", "compute", "d2h", "p50")]
@@ -124,11 +124,14 @@ def _clocks(good: Sequence[Mapping[str, Any]]) -> Section | None:
     if not rows:
         return None
     names = ("enqueue", "copy in", "compute", "copy out", "device", "inference", "end to end")
+    # Without a GPU there is no device clock, and its columns would be dashes.
+    told = [place for place in range(len(names)) if any(row["cells"][2 + place] != "–" for row in rows)]
+    rows = [{"cells": [*row["cells"][:2], *(row["cells"][2 + place] for place in told)]} for row in rows]
     return {
         "note": "Device is the GPU's own clock, from the first copy to the last; inference is the clock of the table "
         "above; end to end begins with the photo file. trtexec before version 11 reports copies and computing together "
         "as latency, and replays no CUDA graph; from 11 on it leaves the copies out and replays one: compare compute.",
-        "columns": [("runner", _TEXT), ("batch", _NUMBER), *((f"{name}, ms", _NUMBER) for name in names)],
+        "columns": [("runner", _TEXT), ("batch", _NUMBER), *((f"{names[place]}, ms", _NUMBER) for place in told)],
         "rows": rows,
     }
 
