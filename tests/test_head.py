@@ -146,12 +146,31 @@ def test_curves_go_to_tensorboard_and_to_json(tmp_path: Path) -> None:
             assert curve == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
 
 
+def test_the_graph_and_a_few_histograms_stand_beside_the_curves(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    head, _ = trained(logs=tmp_path)
+    (run,) = tmp_path.iterdir()
+    assert run.name.endswith(f"_adam-{QUICK.learning_rate:g}")
+    events = EventAccumulator(str(run / "train"))
+    events.Reload()
+    nodes = [node.name for function in events.Graph().library.function for node in function.node_def]
+    for scope in ("while/bottlenecks/", "while/labels/", "while/head/", "while/loss/"):
+        assert any(name.startswith(scope) for name in nodes), scope
+    for name in ("head/weights", "head/bias", "validation/top_score"):
+        found = events.Tensors(name)
+        assert 2 <= len(found) <= 11
+        assert found[-1].step == QUICK.steps
+    buckets = tensorflow().make_ndarray(events.Tensors("head/weights")[-1].tensor_proto)  # (left, right, count)
+    assert buckets[:, 2].sum() == head.weights.size
+
+
 def test_runs_never_share_a_folder(tmp_path: Path) -> None:
     for _ in range(3):
         trained(replace(QUICK, steps=1), tmp_path)
     runs = sorted(path.name for path in tmp_path.iterdir())
     assert len(runs) == 3
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d)?", name) for name in runs)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_adam-[\d.]+(-\d)?", name) for name in runs)
     assert all(len(list(path.glob("*/events*"))) == 2 for path in tmp_path.iterdir())
 
 

@@ -75,7 +75,7 @@ def test_names_are_text_and_nothing_else() -> None:
     ("text", "shown"),
     [
         ("- a", "&#45; a"),
-        ("## a", "&#35;# a"),
+        ("## a", "&#35;&#8203;# a"),
         ("1. a", "&#49;. a"),
         ("1.5 a", "1.5 a"),
         ("a\n\n# b", "a # b"),

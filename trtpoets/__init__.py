@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.retrain import retrain
     from trtpoets.pipeline.run import demo, run
     from trtpoets.pipeline.ship import recommend, report
+    from trtpoets.pipeline.tensorboard import tensorboard
 
 _HOMES = {
     "TrtPoetsError": "trtpoets.core.errors",
@@ -48,6 +49,7 @@ _HOMES = {
     "report": "trtpoets.pipeline.ship",
     "retrain": "trtpoets.pipeline.retrain",
     "run": "trtpoets.pipeline.run",
+    "tensorboard": "trtpoets.pipeline.tensorboard",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "report",
     "retrain",
     "run",
+    "tensorboard",
 ]
 
 

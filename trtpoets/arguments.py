@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trtpoets.core.spec import Flavour, Precision, Resize
+from trtpoets.judge.scenario import Scenario
 
 
 class FlavourChoice(str, Enum):
@@ -34,6 +35,8 @@ def _show_version(wanted: bool) -> None:
 
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")]
 Name = Annotated[str, typer.Argument(help="The name of a run: a folder under engines/.")]
+AnyName = Annotated[str | None, typer.Argument(help="The name of a run; all under engines/ without one.")]
+Port = Annotated[int | None, typer.Option(help="Where it answers; default 6006 or the next that is free.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
 Photos = Annotated[Path, typer.Argument(help="A folder of folders of photos; a folder's name is its label.")]
 Engines = Annotated[Path, typer.Option("--engines", help="Where runs are kept.")]
@@ -107,6 +110,12 @@ Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repea
 Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
 Xla = Annotated[bool, typer.Option("--xla", help="Also TensorFlow compiled by XLA.")]
 Keras = Annotated[bool, typer.Option("--keras", help="Also Keras' predict, as people call it.")]
+ScenarioOption = Annotated[
+    Scenario | None,
+    typer.Option("--scenario", help="MLPerf's: single-stream, multi-stream, offline, or server.", show_choices=False),
+]
+TargetQps = Annotated[float, typer.Option("--target-qps", min=0, help="Photos a second that a server is asked for.")]
+LoadGen = Annotated[bool, typer.Option("--loadgen", help="Let MLPerf's LoadGen judge too; its logs are kept.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]

@@ -11,7 +11,7 @@ import typer
 from trtpoets import arguments as given
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
-from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
+from trtpoets.terminal import open_page, show_error, show_file, show_result, showing, wait_for_interrupt
 
 app = typer.Typer(
     name="trtpoets",
@@ -288,6 +288,9 @@ def bench(
     threads: given.Threads = 0,
     xla: given.Xla = False,
     keras: given.Keras = False,
+    scenario: given.ScenarioOption = None,
+    target_qps: given.TargetQps = 0.0,
+    loadgen: given.LoadGen = False,
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
@@ -295,7 +298,8 @@ def bench(
     from trtpoets.pipeline.judge import bench as work
     from trtpoets.pipeline.options import bench_config
 
-    config = bench_config(batches, seconds, threads, xla=xla, keras=keras)
+    more = {"xla": xla, "keras": keras, "target_qps": target_qps, "loadgen": loadgen}
+    config = bench_config(batches, seconds, threads, scenario=scenario, **more)
     with showing() as progress:
         benchmark = work(name, config, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)
@@ -338,6 +342,20 @@ def report(
         show_result("report", value, as_json, page=page)
     if open_it:
         open_page(page)
+
+
+@app.command()
+def tensorboard(
+    name: given.AnyName = None,
+    port: given.Port = None,
+    engines: given.Engines = ENGINES,
+    as_json: given.Json = False,
+) -> None:
+    """Show the trainings of a run, or of all, until Ctrl-C."""
+    from trtpoets.pipeline.tensorboard import tensorboard as work
+
+    show_result("board", work(name, port=port, engines=engines), as_json)
+    wait_for_interrupt()
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,15 @@ def show_file(path: Path) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(path.read_bytes())
     sys.stdout.flush()
+
+
+def wait_for_interrupt() -> None:
+    """Wait for Ctrl-C, which is how a server is ended: no failure."""
+    sys.stdout.flush()
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
 
 
 def open_page(page: Path) -> None:

@@ -282,6 +282,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "report": _report,
     "evaluation": _evaluation,
     "benchmark": _benchmark,
+    "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
     "recommendation": lambda found: [found["sentence"]] if found["sentence"] else [],
     "training": _training,
     "classifier": _classifier,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _WATCHED = 2000
 """At most so many training photos are scored at each evaluation, and so many at a time: a curve needs no more."""
 
+_HISTOGRAMS = 10
+"""About so many times in a training the event files get histograms."""
+
 
 class Optimizer(str, Enum):
     """How steps follow from gradients: plain descent with momentum 0.9, or Adam (Kingma & Ba, 2015)."""
@@ -129,8 +132,9 @@ def head_from_bottlenecks(
     splits = {"train": (train[watched], train_labels[watched]), "validation": (validation, validation_labels)}
     shuffle = _Shuffle(random, len(train))
     course = _Course()
+    drawn_every = config.eval_interval * math.ceil(config.steps / config.eval_interval / _HISTOGRAMS)
     step = 0
-    with curve_writer(logs) as write:
+    with curve_writer(logs, f"{config.optimizer.value}-{config.learning_rate:g}", loop.graph) as write:
         while step < config.steps and not course.waited(config.early_stop):
             more = min(config.eval_interval, config.steps - step)
             loop.run(shuffle.take(more, config.batch_size))
@@ -138,9 +142,18 @@ def head_from_bottlenecks(
             head = Head(*loop.parameters())
             values = {name: _accuracy_and_cross_entropy(head, *split) for name, split in splits.items()}
             course.add(step, head, values)
-            write(step, values)
+            drawn = step % drawn_every == 0 or step == config.steps
+            write(step, values, _histograms(head, validation) if logs and drawn else {})
             progress("head", step, config.steps)
     return course.result(config, time.perf_counter() - start)
+
+
+def _histograms(head: Head, validation: np.ndarray) -> dict[str, np.ndarray]:
+    """What TensorBoard shows the spread of: the parameters, and how sure the head is of its answers."""
+    sure = np.concatenate(
+        [head_scores(head, validation[at : at + _WATCHED]).max(axis=1) for at in range(0, len(validation), _WATCHED)]
+    )
+    return {"head/weights": head.weights, "head/bias": head.bias, "validation/top_score": sure}
 
 
 class _Shuffle:

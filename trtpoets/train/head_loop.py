@@ -50,13 +50,17 @@ class Loop:
         classes = len(class_weights)
 
         def step(rows: Any, x_all: Any, y_all: Any) -> None:
-            x = (tf.gather(x_all, rows) - mean) * scale
-            y = tf.gather(y_all, rows)
-            target = tf.one_hot(y, classes) * (1 - label_smoothing) + label_smoothing / classes
+            with tf.name_scope("bottlenecks"):
+                x = (tf.gather(x_all, rows) - mean) * scale
+            with tf.name_scope("labels"):
+                y = tf.gather(y_all, rows)
+                target = tf.one_hot(y, classes) * (1 - label_smoothing) + label_smoothing / classes
             with tf.GradientTape() as tape:
-                logits = x @ self._weights.value + self._bias.value
-                losses = tf.nn.softmax_cross_entropy_with_logits(target, logits) * tf.gather(weight_of, y)
-                loss = tf.reduce_mean(losses) + l2 * tf.reduce_sum(tf.square(self._weights.value))
+                with tf.name_scope("head"):
+                    logits = x @ self._weights.value + self._bias.value
+                with tf.name_scope("loss"):
+                    losses = tf.nn.softmax_cross_entropy_with_logits(target, logits) * tf.gather(weight_of, y)
+                    loss = tf.reduce_mean(losses) + l2 * tf.reduce_sum(tf.square(self._weights.value))
             rule.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
 
         def steps(order: Any, x_all: Any, y_all: Any) -> None:
@@ -72,6 +76,12 @@ class Loop:
             ],
         )
         self._steps: Callable[[Any], None] = lambda order: compiled(order, x_all, y_all)
+        self._compiled = compiled
+
+    @property
+    def graph(self) -> Any:
+        """What TensorFlow runs, for TensorBoard to draw."""
+        return self._compiled.get_concrete_function().graph
 
     def run(self, order: np.ndarray) -> None:
         """Take a step for each row of `order`, int32 (steps, batch): the photos of its batch."""
