@@ -288,9 +288,6 @@ def bench(
     threads: given.Threads = 0,
     xla: given.Xla = False,
     keras: given.Keras = False,
-    scenario: given.ScenarioOption = None,
-    target_qps: given.TargetQps = 0.0,
-    loadgen: given.LoadGen = False,
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
@@ -298,8 +295,7 @@ def bench(
     from trtpoets.pipeline.judge import bench as work
     from trtpoets.pipeline.options import bench_config
 
-    more = {"xla": xla, "keras": keras, "target_qps": target_qps, "loadgen": loadgen}
-    config = bench_config(batches, seconds, threads, scenario=scenario, **more)
+    config = bench_config(batches, seconds, threads, xla=xla, keras=keras)
     with showing() as progress:
         benchmark = work(name, config, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)
