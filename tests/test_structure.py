@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "ship": {"core", "judge"},
     "pipeline": {"core", "train", "convert", "device", "judge", "ship"},
     "terminal": {"core", "ship"},
-    "arguments": {"core"},
+    "arguments": {"core", "judge"},
     "cli": {"arguments", "core", "terminal", "pipeline", "device"},
     "__main__": {"cli"},
     "__init__": {"core", "device", "pipeline"},
@@ -30,7 +30,7 @@ DEVICE_RUNTIME = ("core", "device", "judge")
 
 HEAVY = [
     *("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "PIL"),
-    *("matplotlib", "safetensors", "rich", "elpv_dataset", "sympy", "tensorboard"),
+    *("matplotlib", "safetensors", "rich", "elpv_dataset", "sympy", "tensorboard", "mlperf_loadgen", "pynvml"),
 ]
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))

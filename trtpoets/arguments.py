@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trtpoets.core.spec import Flavour, Precision, Resize
+from trtpoets.judge.scenario import Scenario
 
 
 class FlavourChoice(str, Enum):
@@ -109,6 +110,19 @@ Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repea
 Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
 Xla = Annotated[bool, typer.Option("--xla", help="Also TensorFlow compiled by XLA.")]
 Keras = Annotated[bool, typer.Option("--keras", help="Also Keras' predict, as people call it.")]
+ScenarioOption = Annotated[
+    Scenario | None,
+    typer.Option("--scenario", help="MLPerf's: single-stream, multi-stream, offline, or server.", show_choices=False),
+]
+TargetQps = Annotated[float, typer.Option("--target-qps", min=0, help="Photos a second that a server is asked for.")]
+LoadGen = Annotated[bool, typer.Option("--loadgen", help="Let MLPerf's LoadGen judge too; its logs are kept.")]
+Compare = Annotated[Path | None, typer.Option("--compare", help="An older benchmark.json: what changed since.")]
+FailBelow = Annotated[
+    float | None, typer.Option("--fail-below", help="A gate: the fastest, in times TensorFlow. Exit 3 if it fails.")
+]
+MaxP99 = Annotated[
+    float | None, typer.Option("--max-p99", min=0, help="A gate, or a server's bound, in ms. Exit 3 if it fails.")
+]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]

@@ -288,17 +288,26 @@ def bench(
     threads: given.Threads = 0,
     xla: given.Xla = False,
     keras: given.Keras = False,
+    scenario: given.ScenarioOption = None,
+    target_qps: given.TargetQps = 0.0,
+    loadgen: given.LoadGen = False,
+    compare: given.Compare = None,
+    fail_below: given.FailBelow = None,
+    max_p99: given.MaxP99 = None,
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
     """Measure every runner's speed beside TensorFlow's."""
     from trtpoets.pipeline.judge import bench as work
+    from trtpoets.pipeline.judge import require_speed
     from trtpoets.pipeline.options import bench_config
 
-    config = bench_config(batches, seconds, threads, xla=xla, keras=keras)
+    more = {"xla": xla, "keras": keras, "target_qps": target_qps, "loadgen": loadgen}
+    config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **more)
     with showing() as progress:
-        benchmark = work(name, config, engines=engines, progress=progress)
+        benchmark = work(name, config, compare=compare, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)
+    require_speed(name, benchmark, fail_below, max_p99)
 
 
 @app.command()

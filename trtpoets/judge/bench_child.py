@@ -4,7 +4,9 @@
 
 The first request says what to load; it is answered with {"loaded": seconds}. Then, in any order, as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
-{"finish": batch} -> {"finished": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends with stdin.
+{"finish": batch} -> {"finished": {...}}; {"serve": true} -> {"served": {...}}; {"loadgen": scenario, "batch": n,
+"median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends
+with stdin.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.meter import Meter
+from trtpoets.judge.scenario import Scenario, serve
 
 Opener = Callable[..., Runner]
 
@@ -116,6 +120,11 @@ def _reply(
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, config.max_seconds))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+    if "serve" in asked:
+        return {"served": serve(runner, photos, config)}
+    if "loadgen" in asked:
+        scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
+        return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
     meter = meters.pop(asked["finish"])
     finished = {
         "answers": [int(answer) for answer in meter.answers],

@@ -20,6 +20,9 @@ class BenchConfig:
     processes use more than the share `max_others` of our cores, the numbers are as much about them: not valid.
 
     `xla` and `keras` add TensorFlow compiled by XLA, and Keras' `predict` as people call it.
+
+    `scenario` is one of MLPerf's ("" for none; judge/scenario.py), where a server is asked for `target_qps` photos a
+    second and may take `max_p99_ms` (0: as long as it likes). With `loadgen`, MLPerf's LoadGen judges it too.
     """
 
     batches: tuple[int, ...] = (1, 8)
@@ -34,6 +37,10 @@ class BenchConfig:
     max_others: float = 0.25
     xla: bool = False
     keras: bool = False
+    scenario: str = ""
+    target_qps: float = 0.0
+    max_p99_ms: float = 0.0
+    loadgen: bool = False
 
     def __post_init__(self) -> None:
         if not self.batches or min(self.batches) < 1 or len(set(self.batches)) != len(self.batches):
@@ -43,6 +50,10 @@ class BenchConfig:
                 f"at least {self.min_count} inferences of {self.photos} photos on {self.threads} threads, "
                 f"in {self.rounds} rounds",
                 hint="give at least one inference, one photo and one round, and 0 threads or more",
+            )
+        if min(self.target_qps, self.max_p99_ms) < 0:
+            raise BadInput(
+                f"{self.target_qps:g} photos a second within {self.max_p99_ms:g} ms", hint="give numbers above 0"
             )
         if min(self.min_seconds, self.warmup_seconds) < 0 or not 0 < self.max_seconds <= self.timeout_seconds:
             raise BadInput(

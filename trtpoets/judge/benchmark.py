@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from trtpoets.judge.children import python_module
 from trtpoets.judge.conditions import conditions
 from trtpoets.judge.contender import Contender, Failure
 from trtpoets.judge.measure import Measurement
+from trtpoets.judge.scenario import Outcome, Scenario
 from trtpoets.judge.statistics import mcnemar_exact, ratio_of_rounds
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
@@ -44,7 +46,8 @@ _SURE = 0.01
 class Benchmark:
     """All runners on the same photos, batch sizes and threads, with the conditions before the first of them.
 
-    `incomplete` says where it was interrupted; empty when it was not.
+    `incomplete` says where it was interrupted; empty when it was not. `outcomes` are those of the scenario, if one was
+    asked for.
     """
 
     measurements: tuple[Measurement, ...]
@@ -53,6 +56,7 @@ class Benchmark:
     photos: int
     conditions: Mapping[str, Any]
     incomplete: str = ""
+    outcomes: tuple[Outcome, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: benchmark.json."""
@@ -65,8 +69,11 @@ def benchmark_from_artefacts(
     config: BenchConfig = DEFAULT,
     progress: Progress = silent,
     ways: Mapping[int, Sequence[Way]] | None = None,
+    logs: Path = Path("loadgen"),
 ) -> Benchmark:
     """Measure each artefact's runner, or each of its `ways` (by its place). Photos are taken evenly from all given.
+
+    LoadGen's logs, where it is asked, are kept in a folder a runner below `logs`.
 
     Raises BadInput where there is no photo or no artefact. What a runner does wrong is in the result, not raised; nor
     is Ctrl-C: what was measured until then is in the result too.
@@ -82,8 +89,14 @@ def benchmark_from_artefacts(
         for place, artefact in enumerate(artefacts)
         for way in (ways or {}).get(place, (Way.PLAIN,))
     ]
-    incomplete = _measure(contenders, chosen, config, progress)
     truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
+    outcomes: list[Outcome] = []
+    with ExitStack() as stack:
+        for each in contenders:
+            stack.callback(each.end)
+        incomplete = _measure(contenders, chosen, config, progress)
+        if config.scenario and not incomplete:
+            incomplete = _run_scenario(contenders, truth, config, logs, outcomes)
     rows = [_judged(each, contenders, batch, truth) for each in contenders for batch in config.batches]
     return Benchmark(
         tuple(row for row in rows if row is not None),
@@ -92,6 +105,7 @@ def benchmark_from_artefacts(
         len(chosen),
         before,
         incomplete,
+        tuple(outcomes),
     )
 
 
@@ -103,32 +117,47 @@ def _measure(contenders: Sequence[Contender], photos: Sequence[Photo], config: B
     """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
     steps = len(contenders) + len(config.batches) * config.rounds
     done, where = 0, "before the first round"
-    with ExitStack() as stack:
+    try:
         for each in contenders:
-            stack.callback(each.end)
-        try:
-            for each in contenders:
-                progress("benchmark", done, steps)
-                each.load(_CHILD, photos)
-                done += 1
-            for batch in config.batches:
-                for each in contenders:
-                    each.warm_up(batch)
-                for number in range(config.rounds):
-                    where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
-                    progress("benchmark", done, steps)
-                    for each in contenders if number % 2 == 0 else reversed(contenders):
-                        each.round(batch, number)
-                    done += 1
-                for each in contenders:
-                    each.finish(batch)
             progress("benchmark", done, steps)
-        except KeyboardInterrupt:
+            each.load(_CHILD, photos)
+            done += 1
+        for batch in config.batches:
             for each in contenders:
-                for batch, heat in list(each.heats.items()):
-                    if heat.finished is None:
-                        each.finish(batch, hurry=True)
-            return where
+                each.warm_up(batch)
+            for number in range(config.rounds):
+                where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
+                progress("benchmark", done, steps)
+                for each in contenders if number % 2 == 0 else reversed(contenders):
+                    each.round(batch, number)
+                done += 1
+            for each in contenders:
+                each.finish(batch)
+        progress("benchmark", done, steps)
+    except KeyboardInterrupt:
+        for each in contenders:
+            for batch, heat in list(each.heats.items()):
+                if heat.finished is None:
+                    each.finish(batch, hurry=True)
+        return where
+    return ""
+
+
+def _run_scenario(
+    contenders: Sequence[Contender], truth: Sequence[int], config: BenchConfig, logs: Path, outcomes: list[Outcome]
+) -> str:
+    """Add each runner's outcome to `outcomes`. Returns where it was interrupted, if it was."""
+    where = ""
+    try:
+        for each in contenders:
+            where = f"in the {config.scenario} scenario of {each.name}"
+            outcome = each.outcome(Scenario(config.scenario), truth)
+            if outcome is not None:
+                outcomes.append(outcome)
+                if config.loadgen:
+                    outcomes[-1] = each.judged_by_loadgen(outcome, truth, logs)
+    except KeyboardInterrupt:
+        return where
     return ""
 
 

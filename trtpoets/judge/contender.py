@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Sequence
 
 from trtpoets.core.spec import Photo
@@ -12,6 +13,7 @@ from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.children import Child, ChildFailed
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round, Warmup
+from trtpoets.judge.scenario import Outcome, Scenario, outcome_from_rows, outcome_from_served, with_loadgen
 
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
@@ -105,6 +107,28 @@ class Contender:
             return None
         watched = Watched(self.name, batch, self._load_seconds, **heat.finished)
         return measurement_from_rounds(heat.warmup, list(heat.rounds.values()), watched, truth, self._config)
+
+    def outcome(self, scenario: Scenario, truth: Sequence[int]) -> Outcome | None:
+        """What a scenario says of it, if it can be asked."""
+        if scenario is Scenario.SERVER:
+            reply = self._ask({"serve": True}, None)
+            return outcome_from_served(self.name, reply["served"], self._config) if reply else None
+        rows = [row for row in (self.measurement(batch, truth) for batch in self._config.batches) if row is not None]
+        return outcome_from_rows(scenario, rows) if rows else None
+
+    def judged_by_loadgen(self, outcome: Outcome, truth: Sequence[int], logs: Path) -> Outcome:
+        """The outcome with LoadGen's judgement; as it was where LoadGen can't judge, which `failures` tells."""
+        measured = self.measurement(outcome.batch, truth)
+        if measured is None:
+            return outcome
+        request = {
+            "loadgen": outcome.scenario,
+            "batch": outcome.batch,
+            "median_ms": measured.mean_ms if measured.p50_ms is None else measured.p50_ms,
+            "out": str((logs / f"{self.name}-{outcome.scenario}").resolve()),
+        }
+        reply = self._ask(request, None)
+        return with_loadgen(outcome, reply["judged"]) if reply else outcome
 
     def end(self) -> None:
         """Nothing of its process is left."""

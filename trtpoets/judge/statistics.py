@@ -159,6 +159,29 @@ def ratio_of_rounds(
     return math.exp(middle), Interval(math.exp(middle - half), math.exp(middle + half))
 
 
+def ratio_of_runs(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    confidence: float = CONFIDENCE,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, Interval | None]:
+    """median(first) / median(second) of the rounds of two runs, and its interval; None for fewer than five rounds.
+
+    The rounds don't pair up: what slowed one run down is in it. Raises BadInput when one of them has none.
+    """
+    if not len(first) or not len(second):
+        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give some of each")
+    rng = np.random.default_rng(seed)
+    runs = [np.log(np.asarray(each, np.float64)) for each in (first, second)]
+    middle = float(np.median(runs[0]) - np.median(runs[1]))
+    if min(len(first), len(second)) < 5:
+        return math.exp(middle), None
+    redrawn = [np.median(each[rng.integers(0, len(each), (draws, len(each)))], axis=1) for each in runs]
+    low, high = np.quantile(redrawn[0] - redrawn[1], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return math.exp(middle), Interval(math.exp(low), math.exp(high))
+
+
 def coefficient_of_variation(values: np.ndarray) -> float:
     """Standard deviation over mean; 0 for fewer than two values."""
     mean = float(np.mean(values)) if len(values) else 0.0

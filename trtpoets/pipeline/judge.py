@@ -16,8 +16,10 @@ from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
+from trtpoets.judge.compare import compared, read_benchmark
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
+from trtpoets.judge.speed_gate import require_speed
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from trtpoets.device.runners.base import Runner
+
+__all__ = ["bench", "evaluate", "require_gate", "require_speed"]
 
 _VERSION = 1
 """Raise it when the same artefacts may give another evaluation or benchmark."""
@@ -112,6 +116,7 @@ def bench(
     name: str,
     config: BenchConfig | None = None,
     *,
+    compare: Path | str | None = None,
     engines: Path | str = ENGINES,
     force: bool = True,
     progress: Progress = silent,
@@ -119,9 +124,11 @@ def bench(
     """Measure every runner on the test photos, each in a process of its own, TensorFlow as the baseline.
 
     Returns the details of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
+    With `compare`, an older benchmark.json, what changed since is in it, under "compared".
     Raises Interrupted on Ctrl-C, after writing what was measured until then, marked incomplete.
     """
     config = config or BenchConfig()
+    before = read_benchmark(Path(compare)) if compare is not None else None
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
@@ -129,14 +136,18 @@ def bench(
         key = benchmark_key(space, artefacts, photos, config)
         known = None if force else open_card(space.benchmark, key)
         if known is not None and not known.get("incomplete"):
-            return known
+            return known if before is None else {**known, "compared": compared(before, known)}
         able, skipped = _able(artefacts)
-        measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config))
+        measured = benchmark_from_artefacts(
+            able, photos, config, progress, _ways(able, config), space.folder / "loadgen"
+        )
         details = {
             **measured.to_dict(),
             "artefacts": dict(zip(map(_name, artefacts), identities(space, artefacts), strict=True)),
             "skipped": [vars(each) for each in dict.fromkeys(skipped)],
         }
+        if before is not None:
+            details["compared"] = compared(before, details)
         seal_card(space.benchmark, key=key, files=[], details=details)
     if measured.incomplete:
         raise Interrupted(

@@ -10,6 +10,8 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import BatchRange, Flavour, Resize
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.judge.gate import GateConfig
+from trtpoets.judge.scenario import Scenario, config_for
+from trtpoets.judge.statistics import least_count
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
@@ -66,20 +68,34 @@ def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
 
 
 def bench_config(
-    batches: Sequence[int] | None, seconds: float, threads: int, *, xla: bool = False, keras: bool = False
+    batches: Sequence[int] | None,
+    seconds: float,
+    threads: int,
+    *,
+    scenario: Scenario | None = None,
+    max_p99: float | None = None,
+    **more: Any,
 ) -> BenchConfig:
-    """The configuration of `bench`."""
+    """The configuration of `bench`. LoadGen without a scenario judges the single stream. Raises BadInput."""
+    if more.get("loadgen") and scenario is None:
+        scenario = Scenario.SINGLE_STREAM
+    if more.get("target_qps") and scenario is not Scenario.SERVER:
+        raise BadInput(f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server")
     chosen = tuple(batches or BenchConfig.batches)
     longest = max(BenchConfig.max_seconds, 2 * seconds)
-    return BenchConfig(
+    config = BenchConfig(
         batches=chosen,
         min_seconds=seconds,
+        # A 99th percentile needs its count.
+        min_count=BenchConfig.min_count if max_p99 is None else least_count(99),
         max_seconds=longest,
         timeout_seconds=max(BenchConfig.timeout_seconds, 2 * longest),
         threads=threads,
-        xla=xla,
-        keras=keras,
+        scenario=scenario.value if scenario else "",
+        max_p99_ms=max_p99 or 0.0,
+        **more,
     )
+    return config_for(scenario, config) if scenario else config
 
 
 def gate_config(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
+from trtpoets.ship.benched import benched_parts
 from trtpoets.ship.builds import layer_lines, plan_text
 from trtpoets.ship.gate import gate_limits, gate_rows
 from trtpoets.ship.inspected import inspection_parts
@@ -182,7 +183,8 @@ def _changed(runner: str, photos: int, comparison: Mapping[str, Any]) -> Table:
 
 def _benchmark(details: Mapping[str, Any]) -> list[Any]:
     report = report_from_documents({"benchmark": details, "skipped": details.get("skipped", [])})
-    return [speed_table(report), *_invalid(report["benchmarks"]), *_skipped(report["skipped"])]
+    more = (table(columns, rows, title) for title, columns, rows in benched_parts(details))
+    return [speed_table(report), *_invalid(report["benchmarks"]), *more, *_skipped(report["skipped"])]
 
 
 def _invalid(rows: Iterable[Mapping[str, Any]]) -> list[str]:

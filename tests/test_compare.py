@@ -1,0 +1,137 @@
+"""What changed between two benchmarks, and gates on one: by made-up rounds whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.test_benchmark import QUICK, WARM
+from trtpoets.core.errors import BadArtefact, GateFailed, MissingArtefact
+from trtpoets.judge.benchmark import Benchmark
+from trtpoets.judge.compare import compared, read_benchmark
+from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.meter import Round
+from trtpoets.judge.speed_gate import require_speed
+from trtpoets.judge.statistics import ratio_of_rounds
+from trtpoets.ship.benched import benched_parts
+
+
+def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement, list[float]]:
+    rng = np.random.default_rng(seed)
+    made = [
+        Round([int(1e6 * milliseconds * each) for each in np.exp(rng.normal(0, 0.01) + rng.normal(0, 0.02, count))])
+        for _ in range(20)
+    ]
+    row = measurement_from_rounds(WARM, made, Watched("tensorflow", 1, 1.0, (), "", 100.0), (), QUICK)
+    return row, row.round_p50_ms
+
+
+def benchmark(seed: int, fast_ms: float, *, baseline: bool = True, **other: Any) -> dict[str, Any]:
+    base, base_rounds = rounds(20.0, seed)
+    fast, fast_rounds = rounds(fast_ms, seed + 1000)
+    ratio, interval = ratio_of_rounds(base_rounds, fast_rounds)
+    assert interval is not None
+    rows = [replace(base, speedup=1.0, speedup_low=1.0, speedup_high=1.0)] if baseline else []
+    rated = {"speedup": ratio, "speedup_low": interval.low, "speedup_high": interval.high} if baseline else {}
+    rows.append(replace(fast, runner="onnxruntime-fp32", **{**rated, **other}))
+    details = Benchmark(tuple(rows), (), replace(QUICK, batches=(1,)), 15, {"cpu": "one", "versions": {"numpy": "2"}})
+    return {**json.loads(json.dumps(details.to_dict())), "artefacts": {"fp32.onnx": "ab"}}
+
+
+@pytest.mark.parametrize("baseline", [True, False], ids=["beside TensorFlow", "alone"])
+def test_what_is_more_than_noise_is_told_and_nothing_else(baseline: bool) -> None:
+    verdicts = {"same": 0, "slower": 0, "faster": 0}
+    for seed in range(20):
+        before = benchmark(seed, 5.0, baseline=baseline)
+        for now, expected in ((5.0, "same"), (5.25, "slower"), (4.75, "faster")):
+            change = compared(before, benchmark(seed + 100, now, baseline=baseline))["changes"][-1]
+            assert change["by"] == ("speedup" if baseline else "p50_ms")
+            assert 0 < change["noise"] < 0.04
+            verdicts[expected] += change["verdict"] == expected
+    assert min(verdicts.values()) >= 18, verdicts
+
+
+def test_what_else_is_different() -> None:
+    before, now = benchmark(1, 5.0), benchmark(2, 5.0)
+    now["conditions"] = {"cpu": "two", "versions": {"numpy": "2", "onnxruntime": "1.32"}, "time": "later"}
+    now["artefacts"] = {"fp32.onnx": "cd"}
+    now["config"]["threads"] = 1
+    now["measurements"].pop()
+    found = compared(before, now)
+    assert [each["what"] for each in found["conditions"]] == ["cpu", "threads", "onnxruntime", "content of fp32.onnx"]
+    assert found["missing"] == ["onnxruntime-fp32 at batch 1"]
+    assert compared(before, before)["conditions"] == []
+
+
+def test_what_can_not_be_compared_is_unknown() -> None:
+    before = benchmark(1, 5.0)
+    assert compared(before, benchmark(2, 5.0, valid=False))["changes"][1]["verdict"] == "unknown"
+    for row in before["measurements"]:  # as written before there were rounds
+        for word in ("round_p50_ms", "speedup_low", "speedup_high", "device", "end_to_end"):
+            del row[word]
+    assert [each["verdict"] for each in compared(before, benchmark(2, 5.0))["changes"]] == ["unknown"] * 2
+    assert list(benched_parts(before)) == []
+
+
+def test_reading_a_benchmark(tmp_path: Path) -> None:
+    details = benchmark(1, 5.0)
+    (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
+    (tmp_path / "printed.json").write_text(json.dumps(details))
+    assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json") == details
+    for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}'):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(BadArtefact, match="is no benchmark"):
+            read_benchmark(tmp_path / "other.json")
+    with pytest.raises(MissingArtefact):
+        read_benchmark(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("found", "limits", "message"),
+    [
+        (
+            benchmark(1, 5.0),
+            {"fail_below": 4.5},
+            "onnxruntime-fp32, the fastest at batch 1, is 3.99 times as fast",
+        ),
+        (benchmark(1, 5.0), {"max_p99": 5.1}, "the 99th percentile of onnxruntime-fp32, the best at batch 1, may be"),
+        (benchmark(1, 5.0, p99_bound_ms=None, valid=True), {"max_p99": 1.0}, "of tensorflow, the best at batch 1"),
+        (benchmark(1, 5.0, baseline=False), {"fail_below": 2.0}, "no runner has a ratio to TensorFlow at batch 1"),
+        (benchmark(1, 5.0, baseline=False, valid=False), {"max_p99": 9.0}, "nothing was measured validly at batch 1"),
+        (benchmark(1, 5.0, baseline=False, p99_bound_ms=None), {"max_p99": 9.0}, "too few inferences at batch 1"),
+    ],
+)
+def test_gates_that_fail(found: dict[str, Any], limits: dict[str, float], message: str) -> None:
+    with pytest.raises(GateFailed) as caught:
+        require_speed("flowers", found, **limits)
+    assert message in caught.value.message
+    assert caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
+    found = benchmark(1, 5.0)
+    with caplog.at_level(logging.WARNING):
+        require_speed("flowers", found, 3.5, 6.0)
+        require_speed("flowers", benchmark(1, 5.0, valid=False))
+    assert caplog.text == ""
+    edge = found["measurements"][1]["speedup"] * 0.9999
+    with caplog.at_level(logging.WARNING):
+        require_speed("flowers", found, edge)
+    assert "on the edge: onnxruntime-fp32 is" in caplog.text
+
+
+def test_tables_of_what_changed() -> None:
+    details = benchmark(1, 5.0)
+    details["compared"] = compared(benchmark(2, 6.0), {**details, "conditions": {"cpu": "two"}})
+    titles = [title for title, _, _ in benched_parts(details)]
+    assert titles == ["What changed, and whether it is more than noise", "What else is different"]
+    (_, _, rows), _ = benched_parts(details)
+    assert rows[1][-1] == "faster"
+    assert all(len(row) == 8 for row in rows)

@@ -1,0 +1,211 @@
+"""MLPerf's scenarios with a clock of our own, and LoadGen itself, with runners that do well and that break."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.test_benchmark import QUICK, WARM, photos, scripted
+from tests.tiny import tiny_photos, tiny_spec
+from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.spec import Photo
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.loadgen import loadgen_judges
+from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.meter import Round
+from trtpoets.judge.scenario import (
+    Outcome,
+    Scenario,
+    config_for,
+    outcome_from_rows,
+    outcome_from_served,
+    serve,
+    with_loadgen,
+)
+
+__all__ = ["photos"]  # a fixture
+
+SERVER = replace(QUICK, scenario="server", target_qps=100.0, batches=(4,))
+
+
+def row(batch: int, milliseconds: float, count: int = 700) -> Measurement:
+    watched = Watched("fake", batch, 1.5, (), "", 100.0)
+    return measurement_from_rounds(WARM, [Round([int(milliseconds * 1e6)] * count)], watched, (), QUICK)
+
+
+def test_what_each_scenario_measures() -> None:
+    assert config_for(Scenario.SINGLE_STREAM, QUICK).batches == (1,)
+    multi = config_for(Scenario.MULTI_STREAM, QUICK)
+    assert (multi.batches, multi.min_count) == ((8,), 662)
+    assert config_for(Scenario.OFFLINE, QUICK).batches == (1, 4)
+    assert config_for(Scenario.OFFLINE, replace(QUICK, batches=(1, 8))).batches == (1, 2, 4, 8, 16, 32)
+    assert config_for(Scenario.SERVER, SERVER) == SERVER
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"), [(0.0, "a server without a rate of arrivals"), (1.0, "a 99th percentile takes 662 s")]
+)
+def test_a_server_needs_a_rate(rate: float, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        config_for(Scenario.SERVER, replace(SERVER, target_qps=rate))
+    assert caught.value.hint
+
+
+def test_outcomes() -> None:
+    assert outcome_from_rows(Scenario.SINGLE_STREAM, [row(1, 2.0)]) == Outcome(
+        "single-stream", "fake", 1, "p90_ms", 2.0, True, ""
+    )
+    few = outcome_from_rows(Scenario.MULTI_STREAM, [row(8, 2.0, count=100)])
+    assert (few.metric, few.value, few.valid, few.reason) == ("p99_ms", None, False, "too few queries for p99_ms")
+    best = outcome_from_rows(Scenario.OFFLINE, [row(1, 2.0), row(8, 4.0), row(16, 9.0)])
+    assert (best.batch, best.metric, best.value) == (8, "photos_per_s", pytest.approx(2000))
+
+
+class Time:
+    """Passes only while it is slept through, or worked through."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, 1e-5)
+
+
+def served(work_seconds: float, config: Any = SERVER) -> dict[str, Any]:
+    time = Time()
+
+    class Working(FakeRunner):
+        """Takes its time by the clock of the test, whatever the batch."""
+
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            time.now += work_seconds
+            return super().infer(photos)
+
+    with Working(tiny_spec()) as runner:
+        return serve(runner, tiny_photos(6), config, time.clock, time.sleep)
+
+
+def test_a_server_that_is_quick_enough() -> None:
+    found = served(0.001)
+    assert found["offered"] == len(found["latencies_ms"]) == 662
+    assert min(found["latencies_ms"]) >= 1.0
+    outcome = outcome_from_served("fake", found, replace(SERVER, max_p99_ms=20.0))
+    assert (outcome.valid, outcome.batch, outcome.metric) == (True, 4, "p99_ms")
+    assert outcome.value is not None
+    assert 1.0 < outcome.value < 5.0
+    late = outcome_from_served("fake", found, replace(SERVER, max_p99_ms=1.0))
+    assert (late.valid, late.reason[:25]) == (False, "the 99th percentile may b")
+
+
+def test_a_server_waits_in_line() -> None:
+    # A service of 8 ms, one photo at a time, 100 of them a second at random: a queue that is 80 % busy. By theory
+    # (M/D/1) the mean wait is 0.8 / (2 * 0.2) services, 16 ms, beside the 8 ms of the service itself.
+    config = replace(SERVER, batches=(1,), min_seconds=200.0)
+    found = served(0.008, config)
+    assert np.mean(found["latencies_ms"]) == pytest.approx(24, rel=0.15)
+
+
+def test_a_server_that_cant_keep_up() -> None:
+    found = served(0.05, replace(SERVER, batches=(1,)))
+    outcome = outcome_from_served("fake", found, SERVER)
+    assert outcome.reason == "can't keep up: answers 20 of 100 photos a second"
+
+
+@pytest.mark.parametrize(
+    ("value", "clock", "why"),
+    [
+        (2.05, 2.05, ""),
+        (3.0, 2.9, "LoadGen's p90_ms is 3, ours 2: the machine was another then, as our own clock saw 2.9 during"),
+        (3.0, 2.1, "LoadGen's p90_ms is 3, ours 2: its own overhead, as our own clock saw 2.1 for the same queries"),
+    ],
+)
+def test_why_loadgen_differs(value: float, clock: float, why: str) -> None:
+    outcome = with_loadgen(
+        outcome_from_rows(Scenario.SINGLE_STREAM, [row(1, 2.0)]), {"value": value, "clock_value": clock}
+    )
+    assert outcome.loadgen is not None
+    assert outcome.loadgen["why"].startswith(why)
+    assert bool(outcome.loadgen["why"]) == bool(why)
+
+
+@pytest.mark.parametrize("scenario", list(Scenario), ids=lambda each: each.value)
+def test_loadgen_itself(tmp_path: Path, scenario: Scenario) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    delay = 0.0005
+    config = replace(QUICK, min_seconds=0.2, target_qps=500.0, max_p99_ms=100.0)
+    batch = 8 if scenario is not Scenario.SINGLE_STREAM else 1
+    with FakeRunner(tiny_spec(), delay_seconds=delay) as runner:
+        found = loadgen_judges(runner, tiny_photos(16), scenario, batch, 1000 * delay, config, tmp_path / "logs")
+    assert (tmp_path / "logs" / "mlperf_log_summary.txt").is_file()
+    assert found["logs"] == str(tmp_path / "logs")
+    if scenario is Scenario.OFFLINE:
+        assert found["value"] < 8 / delay
+    else:
+        assert found["value"] > 1000 * delay
+        assert found["queries"] >= 64
+    assert (found["clock_value"] is None) == (scenario is Scenario.SERVER)
+
+
+@pytest.mark.parametrize("scenario", [Scenario.SINGLE_STREAM, Scenario.SERVER], ids=lambda each: each.value)
+def test_a_runner_that_breaks_under_loadgen(tmp_path: Path, scenario: Scenario) -> None:
+    pytest.importorskip("mlperf_loadgen")
+
+    class Breaks(FakeRunner):
+        """After a while."""
+
+        calls = 0
+
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            if self.calls > 10:
+                raise KeyError("scores")
+            return super().infer(photos)
+
+    config = replace(QUICK, min_seconds=0.05, target_qps=2000.0)
+    with Breaks(tiny_spec()) as runner, pytest.raises(RunFailed, match="fake failed under LoadGen: 'scores'"):
+        loadgen_judges(runner, tiny_photos(4), scenario, 1, 0.05, config, tmp_path)
+
+
+def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    monkeypatch.chdir(tmp_path)
+    config = replace(QUICK, batches=(1,), min_seconds=0.2, scenario="single-stream", loadgen=True)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="work 100", int8="crash")
+    assert [(each.runner, each.metric, each.valid) for each in got.outcomes] == [
+        ("tensorflow", "p90_ms", True),
+        ("onnxruntime-fp16", "p90_ms", True),
+    ]
+    for each in got.outcomes:
+        assert each.loadgen is not None
+        assert each.loadgen["valid"]
+        # The same inferences by both clocks, LoadGen's around ours; its rank of a percentile may be one below.
+        assert each.loadgen["value"] > 0.9 * each.loadgen["clock_value"]
+        assert (Path(each.loadgen["logs"]) / "mlperf_log_detail.txt").is_file()
+    assert [failure.why for failure in got.failures] == ["died of SIGSEGV"]
+
+
+def test_a_benchmark_of_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    config = replace(SERVER, target_qps=1500.0, batches=(16,))
+    got = scripted(monkeypatch, tmp_path, photos, config, classifier="slow", fp16="good")
+    slow, fast = got.outcomes
+    assert (slow.runner, slow.valid) == ("tensorflow", False)  # 20 ms for at most 16: 800 photos a second
+    assert slow.reason.startswith("can't keep up: answers ")
+    assert fast.value is not None
+
+
+def test_without_loadgen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from trtpoets.core.errors import MissingDependency
+
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    with pytest.raises(MissingDependency) as caught, FakeRunner(tiny_spec()) as runner:
+        loadgen_judges(runner, tiny_photos(2), Scenario.OFFLINE, 1, 1.0, QUICK, tmp_path)
+    assert caught.value.hint == "pip install 'trtpoets[loadgen]'"

@@ -1,0 +1,160 @@
+"""MLPerf's four ways to ask for work, scaled down to one command: what each measures, and what it says of a runner.
+
+- single-stream: one photo at a time; the 90th percentile of its latency;
+- multi-stream: eight photos at a time; the 99th percentile of the query's latency;
+- offline: all photos at once; photos a second at the best batch size;
+- server: photos arrive at random (Poisson), a target rate on average; the 99th percentile from arrival to answer.
+
+(MLPerf inference rules, scenarios.)
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput
+from trtpoets.device.runners.base import Runner
+from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.measure import Measurement
+from trtpoets.judge.statistics import least_count, percentile_bound, supported_percentile
+
+_SPIN_SECONDS = 0.0005
+"""Before an arrival is due, wait awake: sleeping is not so precise."""
+
+_KEPT_UP = 0.95
+"""Of the time until a server's last answer, this share at least is until the last arrival; or it lags ever more."""
+
+MULTI_STREAM = 8
+"""Photos a query in the multi-stream scenario, MLPerf's number."""
+
+
+class Scenario(Enum):
+    """How photos come."""
+
+    SINGLE_STREAM = "single-stream"
+    MULTI_STREAM = "multi-stream"
+    OFFLINE = "offline"
+    SERVER = "server"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scenario says of one runner: `value` in the unit that `metric` names, None where there is none.
+
+    `batch` is the batch size that it was reached with. `loadgen` is LoadGen's own judgement, if it was asked.
+    """
+
+    scenario: str
+    runner: str
+    batch: int
+    metric: str
+    value: float | None
+    valid: bool
+    reason: str
+    loadgen: Mapping[str, Any] | None = None
+
+
+def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
+    """The configuration that measures what a scenario needs. Batch sizes that were chosen stay for offline and server.
+
+    Raises BadInput for a server without a target rate, or with one too low for a 99th percentile in its time.
+    """
+    if scenario is Scenario.SINGLE_STREAM:
+        return replace(config, batches=(1,))
+    if scenario is Scenario.MULTI_STREAM:
+        return replace(config, batches=(MULTI_STREAM,), min_count=max(config.min_count, least_count(99)))
+    if scenario is Scenario.OFFLINE:
+        chosen = config.batches != BenchConfig.batches
+        return replace(config, batches=config.batches if chosen else (1, 2, 4, 8, 16, 32))
+    if config.target_qps <= 0:
+        raise BadInput("a server without a rate of arrivals", hint="photos a second: --target-qps 50")
+    if least_count(99) / config.target_qps > config.timeout_seconds / 2:
+        raise BadInput(
+            f"at {config.target_qps:g} photos a second a 99th percentile takes "
+            f"{least_count(99) / config.target_qps:.0f} s, more than half of the limit of {config.timeout_seconds:g} s",
+            hint=f"give a rate of at least {2 * least_count(99) / config.timeout_seconds:.0f}, or a longer --seconds",
+        )
+    return config
+
+
+def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcome:
+    """The outcome of a runner's measurements at each batch size, in all scenarios but the server's."""
+    if scenario is Scenario.OFFLINE:
+        best = max(rows, key=lambda row: (row.valid, row.photos_per_s))
+        return Outcome(
+            scenario.value, best.runner, best.batch, "photos_per_s", best.photos_per_s, best.valid, best.reason
+        )
+    (row,) = rows
+    metric = "p90_ms" if scenario is Scenario.SINGLE_STREAM else "p99_ms"
+    value = getattr(row, metric)
+    reason = row.reason or ("" if value is not None else f"too few queries for {metric}")
+    return Outcome(scenario.value, row.runner, row.batch, metric, value, not reason, reason)
+
+
+def serve(
+    runner: Runner,
+    photos: np.ndarray,
+    config: BenchConfig,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
+
+    Latencies are counted from when a photo was due, so that a runner that is late can't hide it. Returns
+    {"latencies_ms", "offered": arrivals, "arrived_seconds": until the last of them, "seconds": until the last answer}.
+    """
+    most = max(config.batches)
+    count = max(least_count(99), int(config.target_qps * config.min_seconds))
+    due = np.cumsum(np.random.default_rng(0).exponential(1 / config.target_qps, count))
+    for size in range(1, most + 1):
+        runner.infer(np.resize(photos, (size, *photos.shape[1:])))
+    latencies: list[float] = []
+    began, limit = clock(), config.timeout_seconds * 0.8
+    while len(latencies) < count:
+        now, done = clock() - began, len(latencies)
+        waiting = int(np.searchsorted(due, now, side="right")) - done
+        if not waiting:
+            sleep(max(float(due[done]) - now - _SPIN_SECONDS, 0.0))
+            continue
+        if now > limit:
+            break
+        size = min(waiting, most)
+        runner.infer(photos[np.arange(done, done + size) % len(photos)])
+        latencies += [1000 * float(each) for each in (clock() - began) - due[done : done + size]]
+    return {
+        "latencies_ms": latencies,
+        "offered": count,
+        "arrived_seconds": float(due[-1]),
+        "seconds": clock() - began,
+    }
+
+
+def outcome_from_served(name: str, served: Mapping[str, Any], config: BenchConfig) -> Outcome:
+    """Whether a runner can serve the target rate: it keeps up, with a 99th percentile within `max_p99_ms` if set."""
+    ordered = np.sort(served["latencies_ms"])
+    p99, bound = supported_percentile(ordered, 99), percentile_bound(ordered, 99)
+    rate = len(ordered) / served["seconds"]
+    reason = ""
+    if len(ordered) < served["offered"] or served["arrived_seconds"] < _KEPT_UP * served["seconds"]:
+        reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
+    elif config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
+        reason = f"the 99th percentile may be {bound:.3g} ms, more than {config.max_p99_ms:g}"
+    return Outcome(Scenario.SERVER.value, name, max(config.batches), "p99_ms", p99, not reason, reason)
+
+
+def with_loadgen(outcome: Outcome, found: Mapping[str, Any]) -> Outcome:
+    """The outcome with LoadGen's judgement beside it, and why they differ, where they do by more than 5 %."""
+    ours, theirs, clock = outcome.value, found.get("value"), found.get("clock_value")
+    why = ""
+    if ours and theirs and abs(theirs / ours - 1) > 0.05:
+        why = f"LoadGen's {outcome.metric} is {theirs:.3g}, ours {ours:.3g}: "
+        if clock and abs(clock / ours - 1) > abs(theirs / clock - 1):
+            why += f"the machine was another then, as our own clock saw {clock:.3g} during LoadGen's run"
+        else:
+            why += f"its own overhead, as our own clock saw {clock:.3g} for the same queries"
+    return replace(outcome, loadgen={**found, "why": why})

@@ -1,0 +1,75 @@
+"""A gate on a benchmark: fast enough beside TensorFlow, or within so many milliseconds; for CI."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Mapping
+
+from trtpoets.core.errors import GateFailed
+
+log = logging.getLogger(__name__)
+
+_BASELINE = "tensorflow"
+
+
+def require_speed(
+    name: str, benchmark: Mapping[str, Any], fail_below: float | None = None, max_p99: float | None = None
+) -> None:
+    """Raise GateFailed unless, at every batch size that was measured, some valid runner is fast enough.
+
+    That is: at least `fail_below` times as fast as TensorFlow, and a 99th percentile of at most `max_p99` milliseconds
+    with 99 % confidence. What is on the edge (the limit is within the ratio's interval) is a warning. Numbers that are
+    not valid pass no gate.
+    """
+    if fail_below is None and max_p99 is None:
+        return
+    for batch in benchmark["config"]["batches"]:
+        rows = [row for row in benchmark["measurements"] if row["batch"] == batch and row["valid"]]
+        if not rows:
+            raise GateFailed(
+                f"nothing was measured validly at batch {batch}",
+                hint=f"see why, and measure on a quieter machine: trtpoets bench {name}",
+            )
+        if fail_below is not None:
+            _require_ratio(rows, batch, fail_below)
+        if max_p99 is not None:
+            _require_p99(rows, batch, max_p99)
+
+
+def _require_ratio(rows: list[Mapping[str, Any]], batch: int, limit: float) -> None:
+    rated = [row for row in rows if row.get("speedup") is not None and row["runner"] != _BASELINE]
+    best = max(rated, key=lambda row: float(row["speedup"]), default=None)
+    if best is None:
+        raise GateFailed(
+            f"no runner has a ratio to TensorFlow at batch {batch}", hint="see what was not valid, or left out, above"
+        )
+    if best["speedup"] < limit:
+        raise GateFailed(
+            f"{best['runner']}, the fastest at batch {batch}, is {best['speedup']:.2f} times as fast as TensorFlow, "
+            f"not {limit:g}",
+            hint="compare with a run that passed: trtpoets bench NAME --compare OLD.json",
+        )
+    low = best.get("speedup_low")
+    if low is not None and low < limit:
+        log.warning(
+            "on the edge: %s is %.2f times as fast as TensorFlow, but another run may find %.2f",
+            best["runner"],
+            best["speedup"],
+            low,
+        )
+
+
+def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float) -> None:
+    told = [row for row in rows if row.get("p99_bound_ms") is not None]
+    best = min(told, key=lambda row: float(row["p99_bound_ms"]), default=None)
+    if best is None:
+        raise GateFailed(
+            f"too few inferences at batch {batch} to claim a 99th percentile",
+            hint="measure for longer: --seconds 20",
+        )
+    if best["p99_bound_ms"] > limit:
+        raise GateFailed(
+            f"the 99th percentile of {best['runner']}, the best at batch {batch}, may be "
+            f"{best['p99_bound_ms']:.3g} ms, more than {limit:g}",
+            hint="a smaller --batch, a narrower precision, or a quieter machine",
+        )

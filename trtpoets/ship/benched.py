@@ -1,0 +1,74 @@
+"""What a benchmark says beside its speeds, as tables: the three clocks, a scenario's outcomes, what changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.ship.words import milliseconds, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Part = tuple[str, list[str], list["Sequence[Any]"]]
+"""A table: title, columns (those that end in ">" are numbers), rows."""
+
+
+def benched_parts(details: Mapping[str, Any]) -> Iterator[Part]:
+    """The tables that there is something for."""
+    timed = [row for row in details["measurements"] if row.get("end_to_end") or row.get("device")]
+    if timed:
+        yield _clocks(timed)
+    if details.get("outcomes"):
+        yield _outcomes(details["outcomes"])
+    if details.get("compared"):
+        yield from _compared(details["compared"])
+
+
+def _clocks(measured: list[Mapping[str, Any]]) -> Part:
+    rows: list[Sequence[Any]] = []
+    for row in sorted(measured, key=lambda each: int(each["batch"])):
+        device, whole = row.get("device") or {}, row.get("end_to_end") or {}
+        parts = [device.get(f"{part}_ms") for part in ("h2d", "compute", "d2h", "enqueue")]
+        medians = [row["p50_ms"], whole.get("p50_ms"), *parts]
+        rows.append((row["runner"], row["batch"], *(milliseconds(each) for each in medians)))
+    columns = ["runner", "batch>", "infer>", "from file>", "copy in>", "compute>", "copy out>", "queue>"]
+    title = "Three clocks, ms (medians): inference; from the file; the GPU's own"
+    if not any(row.get("device") for row in measured):
+        return title.replace("Three", "Two").replace("; the GPU's own", ""), columns[:4], [row[:4] for row in rows]
+    return title, columns, rows
+
+
+def _outcomes(outcomes: list[Mapping[str, Any]]) -> Part:
+    rows: list[Sequence[Any]] = []
+    for each in outcomes:
+        judged = each.get("loadgen") or {}
+        theirs = "" if not judged else f"{_value(judged.get('value'))} {'VALID' if judged.get('valid') else 'INVALID'}"
+        why = each["reason"] or judged.get("why") or ""
+        verdict = "VALID" if each["valid"] else "INVALID"
+        rows.append((each["runner"], each["batch"], _value(each["value"]), verdict, theirs, why))
+    first = outcomes[0]
+    what = {"p90_ms": "90th percentile, ms", "p99_ms": "99th percentile, ms", "photos_per_s": "photos/s"}
+    title = f"MLPerf's {first['scenario']} scenario: {what[first['metric']]}"
+    return title, ["runner", "batch>", "ours>", "", "LoadGen>", "why"], rows
+
+
+def _value(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _compared(compared: Mapping[str, Any]) -> Iterator[Part]:
+    rows: list[Sequence[Any]] = []
+    for each in compared["changes"]:
+        values = [_value(each[word]) for word in ("before", "now")]
+        shares = ["–" if each[word] is None else f"{each[word]:+.1%}" for word in ("change", "noise")]
+        by = {"speedup": "× TF", "p50_ms": "p50 ms"}.get(each["by"], "")
+        noise = shares[1].replace("+", "±")
+        rows.append((each["runner"], each["batch"], by, *values, shares[0], noise, each["verdict"]))
+    columns = ["runner", "batch>", "by", "before>", "now>", "change>", "noise>", ""]
+    yield "What changed, and whether it is more than noise", columns, rows
+    if compared["conditions"]:
+        different: list[Sequence[Any]] = [
+            (each["what"], *(shown(str(each[word]))[:40] for word in ("before", "now")))
+            for each in compared["conditions"]
+        ]
+        yield "What else is different", ["", "before", "now"], different
