@@ -110,7 +110,7 @@ def test_correction_takes_back_what_rounding_the_weights_shifts(
     proto = onnx.load(model.path)
     maker = Int8Maker(proto, minmax(model, photos))
     quantised, placement = maker.make()
-    exact = maker.with_exact_weights(placement)
+    exact = maker.without_steps(placement)
     reference = reference_from_onnx(proto, batch)
     shifts = corrections(quantised, exact, reference, batch, Sessions())
     assert set(shifts) == set(ENDS) - {"head"}, "the head's weights are not rounded"
@@ -118,7 +118,7 @@ def test_correction_takes_back_what_rounding_the_weights_shifts(
     assert max(np.abs(shift).max() for shift in shifts.values()) > 1e-3
     # Held against the unmoved biases once more, on the same INT8 inputs, every mean is where it belongs.
     left = corrections(corrected, exact, reference, batch, Sessions())
-    assert max(np.abs(shift).max() for shift in left.values()) < 1e-5
+    assert max(np.abs(shift).max() for shift in left.values()) < 1e-4
 
 
 def test_a_convolution_without_bias_gets_one(photos: list[Photo], batch: np.ndarray) -> None:

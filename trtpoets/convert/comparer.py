@@ -72,7 +72,7 @@ class Comparer:
 
     def shifts(self, maker: Int8Maker, form: Any, placement: Placement) -> dict[str, np.ndarray]:
         """How far each bias of an INT8 form has to move: `corrections` on the photos for that."""
-        return corrections(form, maker.with_exact_weights(placement), self.reference, self._few, self.sessions)
+        return corrections(form, maker.without_steps(placement), self.reference, self._few, self.sessions)
 
     def rounded(self, form: Any, placement: Placement, progress: Progress = silent) -> dict[str, np.ndarray]:
         """The weights of an INT8 form: `rounded_weights` on the photos for that."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.equalise import equalised
 from trtpoets.convert.graph import GraphView, multiply_adds
 from trtpoets.convert.placement import Placement, placement_from_onnx
-from trtpoets.convert.qdq import with_pairs
+from trtpoets.convert.qdq import with_cuts, with_pairs
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
 
@@ -48,9 +47,9 @@ class Int8Maker:
         magnitudes = magnitudes_of(placement, self._tensors)
         return with_pairs(self.model, placement, magnitudes, self.rounded), placement
 
-    def with_exact_weights(self, placement: Placement) -> Any:
-        """The graph with the pairs of the data, but not those of the weights."""
-        return with_pairs(self.model, replace(placement, weights=()), magnitudes_of(placement, self._tensors))
+    def without_steps(self, placement: Placement) -> Any:
+        """The graph that cuts data where INT8 does, and steps nothing."""
+        return with_cuts(self.model, placement, magnitudes_of(placement, self._tensors))
 
     def share(self, placement: Placement) -> float:
         """The share 0..1 of all multiply-adds that run in INT8."""

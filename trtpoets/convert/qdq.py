@@ -52,11 +52,45 @@ def with_pairs(
     for constant in copy.graph.initializer:
         if constant.name in paired and rounded and constant.name in rounded:
             constant.CopyFrom(numpy_helper.from_array(rounded[constant.name], constant.name))
-    fresh = type(copy.graph)()
-    fresh.node.extend(new for node in copy.graph.node for new in (*before.get(node.name, ()), node))
-    del copy.graph.node[:]
-    copy.graph.node.extend(fresh.node)
+    _insert(copy, before)
     return copy
+
+
+def with_cuts(model: Any, placement: Placement, magnitudes: Mapping[str, float]) -> Any:
+    """A copy of a ModelProto that cuts data where `with_pairs` does, and steps neither data nor weights.
+
+    What is cut has the name that it has there behind its pair, so that pieces of the two can be exchanged.
+    """
+    from onnx import helper, numpy_helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    nodes = {node.name: node for node in copy.graph.node}
+    before: dict[str, list[Any]] = {}
+    cut: dict[str, str] = {}
+    for use in placement.inputs:
+        if use.tensor not in cut:
+            name = cut[use.tensor] = f"{_stem(use.tensor)}/DequantizeLinear:0"
+            top = LEVELS * scale_of(magnitudes[use.tensor])
+            ends = [numpy_helper.from_array(np.float32(sign * top), f"{name}{sign}") for sign in (-1, 1)]
+            copy.graph.initializer.extend(ends)
+            clip = helper.make_node("Clip", [use.tensor, *(end.name for end in ends)], [name], name=name)
+            before.setdefault(use.node, []).append(clip)
+        nodes[use.node].input[use.index] = cut[use.tensor]
+    _insert(copy, before)
+    return copy
+
+
+def _insert(model: Any, before: Mapping[str, list[Any]]) -> None:
+    """Put new nodes in front of those that they are listed by."""
+    fresh = type(model.graph)()
+    fresh.node.extend(new for node in model.graph.node for new in (*before.get(node.name, ()), node))
+    del model.graph.node[:]
+    model.graph.node.extend(fresh.node)
+
+
+def _stem(tensor: str) -> str:
+    return tensor[:-2] if tensor.endswith(":0") else tensor
 
 
 def scale_of(magnitude: float) -> float:
@@ -75,7 +109,7 @@ def _add_pair(model: Any, nodes: list[Any], tensor: str, step: np.ndarray, axis:
     """Append Q and DQ of `tensor` to `nodes`, their constants to the model; returns what DQ gives."""
     from onnx import helper, numpy_helper
 
-    stem = tensor[:-2] if tensor.endswith(":0") else tensor
+    stem = _stem(tensor)
     scale, zero = f"{stem}.scale", f"{stem}.zero_point"
     model.graph.initializer.append(numpy_helper.from_array(step, scale))
     # TensorRT up to 8.5 wants zero points to be there, every TensorRT wants them to be zero.

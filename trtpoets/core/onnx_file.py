@@ -116,6 +116,10 @@ def read_onnx(path: Path) -> OnnxModel:
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
 
+_UNWANTED = ["WeightBiasQuantization"]
+"""It rounds weights and biases that were left in float on purpose, as TensorRT does not."""
+
+
 def open_session(
     model: Path | bytes, threads: int = 0, *, one_of_many: bool = False, provider: str = "CPUExecutionProvider"
 ) -> Any:
@@ -137,7 +141,7 @@ def open_session(
     source = model if isinstance(model, bytes) else str(model)
     providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
     try:
-        return onnxruntime.InferenceSession(source, options, providers=providers)
+        return onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=_UNWANTED)
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
