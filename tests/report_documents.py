@@ -140,3 +140,27 @@ def documents(
         ],
         "skipped": [{"what": "running fp16.rtx.engine", "why": "no NVIDIA driver here"}],
     }
+
+
+def train_benchmark() -> dict[str, Any]:
+    """As `bench --train` leaves it: three learning rates, one of which went astray."""
+    curves = {
+        "steps": [50, 100],
+        "validation_accuracy": [0.7, 0.8],
+        "validation_cross_entropy": [0.6, 0.5],
+    }
+    head = {"device": "cpu", "optimizer": "adam", "seconds": 2.0, "best_step": 100, "validation_accuracy": 0.8}
+    return {
+        "config": {},
+        "bottlenecks": [
+            {"device": "cpu", "by": "onnxruntime", "photos": 64, "photos_per_s": 200.4, "low": 190.0, "high": 210.0},
+            {"device": "gpu", "by": "tensorflow", "photos": 64, "photos_per_s": 2000.0, "low": 1900.0, "high": 2100.0},
+        ],
+        "heads": [
+            {**head, "learning_rate": 0.001, "validation_cross_entropy": 0.5, "curves": curves},
+            {**head, "learning_rate": 0.01, "validation_cross_entropy": 0.51, "curves": curves},
+            {"device": "cpu", "optimizer": "adam", "learning_rate": 1000.0, "failed": "went astray"},
+        ],
+        "skipped": [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
+        "conditions": {},
+    }

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.photos import photo_folder
-from tests.report_documents import LABELS, documents, measurement
+from tests.report_documents import LABELS, documents, measurement, train_benchmark
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Photo, Split
 from trtpoets.ship import gallery, plots, speed_plots
@@ -166,6 +166,21 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
 
 
+def test_learning_rates_beside_each_other() -> None:
+    found = documents()
+    assert "Learning rates" not in read(found).text
+    found["train_benchmark"] = train_benchmark()
+    reader = read(found)
+    text = reader.text.replace("\u00a0", " ")
+    assert "measured with 64 photos: 200 on the CPU (190 to 210) and 2,000 on the GPU (1,900 to 2,100)." in text
+    assert "0.001 has the lowest cross-entropy on the validation photos, 0.500; 0.01 comes within 5 %." in text
+    assert "0.001 cpu 100 80.0 % 0.500 2.0 s" in text
+    assert "1000 cpu – – went astray –" in text
+    assert "training on a GPU TensorFlow sees no GPU here" in text
+    labels = [str(figure["aria-label"]) for figure in reader.all("figure")]
+    assert "validation cross-entropy by learning rate; at the end 0.001 0.500, 0.01 0.500" in labels
+
+
 def test_many_batch_sizes_are_a_click_away() -> None:
     found = documents()
     rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in ("a", "b", "c", "d")]
@@ -311,6 +326,7 @@ def test_plots_take_the_pages_colours() -> None:
             [("tensorflow", {0: 1, 5: 2, 25: 3, 50: 4, 75: 5, 90: 6, 95: 7, 100: 9}), ("b", {50: 1, 99: 2})]
         ),
         plots.histograms_plot([("a layer", 0.5, 1.0, [0.5, 0.4, 0.1, 0.0]), ("x" * 99, 2.0, 1.0, [1.0, 0.0])]),
+        plots.rates_plot("accuracy", {f"{rate}": ([50, 100], [0.5, 0.6]) for rate in range(5)}),
         plots.curves_plot("accuracy", [0, 10], {"train": [0.1, 0.9], "validation": [0.1, 0.8]}, 10),
     ]
     for picture in pictures:

@@ -294,6 +294,9 @@ def bench(
     compare: given.Compare = None,
     fail_below: given.FailBelow = None,
     max_p99: given.MaxP99 = None,
+    train: given.BenchTrain = False,
+    learning_rates: given.LearningRates = None,
+    weights: given.Weights = None,
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
@@ -302,6 +305,14 @@ def bench(
     from trtpoets.pipeline.judge import require_speed
     from trtpoets.pipeline.options import bench_config
 
+    if train:
+        from trtpoets.pipeline.bench_train import bench_train, train_bench_config
+
+        rates = train_bench_config(learning_rates)
+        with showing() as progress:
+            found = bench_train(name, rates, weights=weights, engines=engines, progress=progress)
+        show_result("train benchmark", found, as_json)
+        return
     more = {"xla": xla, "keras": keras, "target_qps": target_qps, "loadgen": loadgen}
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **more)
     with showing() as progress:

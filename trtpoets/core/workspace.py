@@ -75,6 +75,11 @@ class Workspace:
         return self.folder / "benchmark.json"
 
     @property
+    def train_benchmark(self) -> Path:
+        """How fast bottlenecks and head are trained, and what the learning rates come to."""
+        return self.folder / "train-benchmark.json"
+
+    @property
     def report(self) -> Path:
         """Everything above, for scripts."""
         return self.folder / "report.json"

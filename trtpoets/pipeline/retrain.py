@@ -95,7 +95,7 @@ def _classifier_from_dataset(
     network = network_from_backbone(backbone, config.weights)
     extractor = extractor_from_network(network, config.device)
     features = bottlenecks_from_photos(dataset.photos, extractor, cache_root() / "bottlenecks", progress=progress)
-    head, training = _head_from_features(dataset, features, config.head, space, progress)
+    head, training = head_from_features(dataset, features, config.head, space.logs, progress)
     test = _rows(dataset.photos, Split.TEST)
     answers = head_scores(head, features[test]).argmax(axis=1)
     accuracy = float(np.mean(answers == _label_indices(dataset)[test]))
@@ -105,9 +105,14 @@ def _classifier_from_dataset(
     return classifier, {**training.to_dict(), "test_accuracy": accuracy, "test_photos": len(test)}
 
 
-def _head_from_features(
-    dataset: Dataset, features: np.ndarray, config: HeadConfig, space: Workspace, progress: Progress
+def head_from_features(
+    dataset: Dataset,
+    features: np.ndarray,
+    config: HeadConfig,
+    logs: Path | None = None,
+    progress: Progress = silent,
 ) -> tuple[Head, Training]:
+    """Train a head on the features (N, D) of all of a dataset's photos, in their order, by their splits and labels."""
     labels = _label_indices(dataset)
     train_rows, validation = (_rows(dataset.photos, split) for split in (Split.TRAIN, Split.VALIDATION))
     return head_from_bottlenecks(
@@ -117,7 +122,7 @@ def _head_from_features(
         labels[validation],
         len(dataset.labels),
         config,
-        logs=space.logs,
+        logs=logs,
         progress=progress,
     )
 

@@ -76,6 +76,7 @@ def _documents(space: Workspace) -> dict[str, Any]:
         "spec": asdict(classifier_in(space).spec),
         "dataset": open_card(space.dataset),
         "training": open_card(space.training),
+        "train_benchmark": open_card(space.train_benchmark),
         "parity": fp32 and fp32.get("parity"),
         "quantisation": {
             p.value: {**card["notes"], "calibration": card.get("calibration")}

@@ -14,9 +14,9 @@ from trtpoets.ship.sections import (
     dataset_section,
     engines_section,
     precisions_section,
-    training_section,
 )
 from trtpoets.ship.speed import speed_section
+from trtpoets.ship.training import train_benchmark_section, training_section
 from trtpoets.ship.verdict import verdict_groups
 from trtpoets.ship.words import shown
 
@@ -41,6 +41,7 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
         parts += _section("Three clocks", speed["clocks"], level=3)
     parts += _mistakes(report)
     parts += _section("Training", training_section(report))
+    parts += _section("Learning rates", train_benchmark_section(report), level=3)
     parts += _section("Photos", dataset_section(report))
     told = precisions_section(report)
     parts += ["## From TensorFlow to narrower numbers", *(escaped(each) for each in told)] if told else []

@@ -17,9 +17,9 @@ from trtpoets.ship.sections import (
     dataset_section,
     engines_section,
     precisions_section,
-    training_section,
 )
 from trtpoets.ship.speed import speed_section, tradeoff
+from trtpoets.ship.training import train_benchmark_section, training_section
 from trtpoets.ship.verdict import BASELINE, fastest, narrow_runners, verdict_groups
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown
 
@@ -53,6 +53,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         errors=mistakes_section(report),
         galleries=galleries.others,
         training=training_section(report),
+        rates=train_benchmark_section(report),
         dataset=dataset_section(report),
         precisions=precisions_section(report),
         int8=int8_section(report),

@@ -49,6 +49,25 @@ def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[f
     return svg(f"curves-{word}", 2.9, draw)
 
 
+def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Curves of several learning rates in one picture: learning rate -> (steps, values). Dashes tell them apart too."""
+    dashes = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
+    styles = zip(itertools.cycle((ACCENT, SECOND, INK)), itertools.cycle(dashes))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for (name, (steps, values)), (colour, dash) in zip(lines.items(), styles, strict=False):
+            axes.plot(steps, values, color=colour, linestyle=dash, label=name)
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_xlim(0, max(steps[-1] for steps, _ in lines.values()))
+        axes.set_xlabel("training step")
+        axes.set_title(word)
+        figure.legend(loc="outside lower left", ncols=min(len(lines), 4), fontsize=9)
+
+    return svg(f"rates-{word.replace(' ', '-')}", 2.9, draw)
+
+
 def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
     """A line over the layers in their order, dB at each; `hollow` marks dots to be drawn empty."""
 

@@ -36,8 +36,9 @@ _STAGES = {
 def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Join the documents of the stages, each as its `to_dict` gives it; any may be missing, and is then in `absent`.
 
-    Takes spec, dataset, training, parity, quantisation, evaluation, benchmark, engines, skipped, conditions, command.
-    Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner; times are in the unit of their name.
+    Takes spec, dataset, training, train_benchmark, parity, quantisation, evaluation, benchmark, engines, skipped,
+    conditions, command. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner; times are in
+    the unit of their name.
     """
     found = json.loads(json.dumps(dict(documents), default=str))
     spec = found.get("spec") or {}
@@ -51,6 +52,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "spec": spec,
         "dataset": _dataset(found.get("dataset")),
         "training": _training(found.get("training")),
+        "train_benchmark": found.get("train_benchmark"),
         "parity": found.get("parity"),
         "quantisation": found.get("quantisation") or {},
         **judged(evaluations),
@@ -59,7 +61,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "benchmarks": benchmark.get("measurements") or [],
         "benchmark": {word: benchmark[word] for word in ("config", "photos", "conditions") if word in benchmark},
         "failures": benchmark.get("failures") or [],
-        "skipped": found.get("skipped") or [],
+        "skipped": [*(found.get("skipped") or []), *((found.get("train_benchmark") or {}).get("skipped") or [])],
         "absent": [{"what": what, "why": why} for word, (what, why) in _STAGES.items() if not found.get(word)],
         "conditions": found.get("conditions") or benchmark.get("conditions") or conditions(),
         "command": found.get("command"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.spec import Split
-from trtpoets.ship.plots import accuracy_plot, curves_plot
+from trtpoets.ship.plots import accuracy_plot
 from trtpoets.ship.words import interval, joined, many, percent, points, seconds, shown, size, targets, tiny
 
 if TYPE_CHECKING:
@@ -69,27 +69,6 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
         "rows": rows,
         "plots": plots,
     }
-
-
-def training_section(report: Mapping[str, Any]) -> Section | None:
-    """The curves, and what was kept."""
-    training = report["training"]
-    if not training:
-        return None
-    curves, best = training["curves"], training.get("best_step")
-    steps = curves.get("steps") or []
-    plots = []
-    for word, unit in (("accuracy", "accuracy"), ("cross_entropy", "cross-entropy")):
-        lines = {split: curves.get(f"{split}_{word}") or [] for split in ("train", "validation")}
-        if steps and all(len(line) == len(steps) for line in lines.values()):
-            ends = ", ".join(f"{split} {line[-1]:.3f}" for split, line in lines.items())
-            plots.append(
-                (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
-            )
-    kept = f"; step {best:,}, the best on the validation photos, was kept" if best is not None else ""
-    note = f"The head of {report['backbone']} was trained for {training['steps']:,} steps"
-    note += f" in {seconds(training['seconds'])}" if training.get("seconds") is not None else ""
-    return {"note": f"{note}{kept}.", "plots": plots}
 
 
 def dataset_section(report: Mapping[str, Any]) -> Section | None:

@@ -13,8 +13,10 @@ from trtpoets.judge.gate import Outcome
 from trtpoets.ship.benched import benched_parts
 from trtpoets.ship.builds import layer_lines, plan_text
 from trtpoets.ship.gate import gate_limits, gate_rows
-from trtpoets.ship.inspected import inspection_parts
+from trtpoets.ship.inspected import Part, inspection_parts
+from trtpoets.ship.listed import cache_part, models_part
 from trtpoets.ship.report import judged, report_from_documents
+from trtpoets.ship.training import train_benchmark_parts
 from trtpoets.ship.words import interval, many, milliseconds, percent, seconds, shown, size, targets
 
 if TYPE_CHECKING:
@@ -116,24 +118,6 @@ def speed_table(report: Mapping[str, Any]) -> Table:
     ]
     columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
     return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
-
-
-def models_table(backbones: Iterable[Any]) -> Table:
-    """The pretrained networks: what they cost, and what they reach on ImageNet."""
-    rows = [
-        (
-            each.name,
-            f"{each.preprocess.height}×{each.preprocess.width}",
-            f"{each.parameters / 1e6:.1f}",
-            f"{each.multiply_adds / 1e6:,.0f}",
-            each.feature_width,
-            "–" if each.imagenet_top1 is None else f"{each.imagenet_top1:.1f}",
-            "download" if each.needs_download else "embedded",
-        )
-        for each in backbones
-    ]
-    columns = ["backbone", "photos>", "10⁶ par.>", "10⁶ m-a>", "width>", "top-1 %>", "weights"]
-    return table(columns, rows, "Pretrained networks; m-a: multiply-adds; top-1: on ImageNet")
 
 
 def _report(report: Mapping[str, Any]) -> list[Any]:
@@ -248,22 +232,6 @@ def _answers(answers: Iterable[Any]) -> list[Any]:
     return parts
 
 
-def _cache(stores: Sequence[Any]) -> list[Any]:
-    if not stores:
-        return ["The cache is empty."]
-    rows = [
-        (
-            store.key.rpartition("-")[0] or store.key[:20],
-            store.path.name[:12],
-            f"{store.photos:,}",
-            store.width,
-            size(store.bytes),
-        )
-        for store in stores
-    ]
-    return [table(["bottlenecks of", "folder", "photos>", "width>", "size>"], rows, str(stores[0].path.parent))]
-
-
 def _doctor(diagnosis: Any) -> list[Any]:
     from rich.text import Text
 
@@ -280,20 +248,25 @@ def _doctor(diagnosis: Any) -> list[Any]:
     return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
 
 
+def _parts(parts: Iterable[Part]) -> list[Any]:
+    return [table(columns, rows, title) for title, columns, rows in parts]
+
+
 _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "report": _report,
     "evaluation": _evaluation,
     "benchmark": _benchmark,
     "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
     "recommendation": lambda found: [found["sentence"]] if found["sentence"] else [],
+    "train benchmark": lambda found: [*_parts(train_benchmark_parts(found)), *_skipped(found["skipped"])],
     "training": _training,
     "classifier": _classifier,
     "onnx": _onnx,
     "engines": _engines,
     "plans": lambda plans: [plan_text(plan) for plan in plans],
     "answers": _answers,
-    "models": lambda backbones: [models_table(backbones)],
-    "cache": _cache,
+    "models": lambda backbones: _parts([models_part(backbones)]),
+    "cache": lambda stores: _parts([cache_part(stores)]) if stores else ["The cache is empty."],
     "doctor": _doctor,
-    "inspection": lambda found: [table(columns, rows, title) for title, columns, rows in inspection_parts(found)],
+    "inspection": lambda found: _parts(inspection_parts(found)),
 }
