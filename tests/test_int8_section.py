@@ -43,6 +43,9 @@ def full() -> dict[str, Any]:
     found["quantisation"]["int8"] |= {
         "plain": fidelity(9.3, 0.92),
         "corrected": fidelity(17.0, 0.96),
+        "together": fidelity(18.5, 0.97),
+        "equalised": 31,
+        "rounded": 52,
         "final": fidelity(23.4, 1.0),
         "steps": [{"layer": "node 0"}, {"layer": "node 1"}],
         "head": {"kept": False, "why": "it answers less often like FP32"},
@@ -68,6 +71,7 @@ def test_everything_that_was_noted_is_told() -> None:
     text = text_of(full())
     parts = [
         "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
+        "The channels of 31 tensors were brought to like sizes and the weights of 52 layers were rounded together, not",
         "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
         "minmax 95.0 % (10.4 dB) and percentile 96.0 % (17.0 dB)",
         "A last layer fitted to what the INT8 network gives was not kept: it answers less often like FP32.",
@@ -75,6 +79,7 @@ def test_everything_that_was_noted_is_told() -> None:
         "Beside FP32 on 128 validation photos",
         "pairs alone 9.3 dB 12.3 dB 92.0 %",
         "biases corrected 17.0 dB 20.0 dB 96.0 %",
+        "weights rounded together 18.5 dB 21.5 dB 97.0 %",
         "and 2 layers left in float 23.4 dB 26.4 dB 100 %",
         "signal to quantisation noise, dB",
         "9 layers in float, and why",
@@ -89,7 +94,7 @@ def test_everything_that_was_noted_is_told() -> None:
 def test_the_last_row_is_what_was_written() -> None:
     found = full()
     notes = found["quantisation"]["int8"]
-    notes |= {"steps": [], "final": notes["corrected"]}
+    notes |= {"steps": [], "together": notes["corrected"], "final": notes["corrected"]}
     section = int8_section(report_from_documents(found))
     assert section is not None
     assert [row["cells"][0] for row in section["rows"]] == ["pairs alone", "biases corrected"]
@@ -139,7 +144,20 @@ def test_hollow_dots_are_the_layers_in_float() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["plain", "corrected", "final", "layers_db", "histograms", "calibration", "head", "recommended"]
+    "word",
+    [
+        "plain",
+        "corrected",
+        "together",
+        "equalised",
+        "rounded",
+        "final",
+        "layers_db",
+        "histograms",
+        "calibration",
+        "head",
+        "recommended",
+    ],
 )
 def test_what_was_not_noted_is_left_out(word: str) -> None:
     found = full()
@@ -149,6 +167,9 @@ def test_what_was_not_noted_is_left_out(word: str) -> None:
     gone = {
         "plain": "pairs alone",
         "corrected": "biases corrected",
+        "together": "weights rounded together 18.5",
+        "equalised": "brought to like sizes",
+        "rounded": "rounded together, not",
         "final": "and 2 layers left",
         "layers_db": "Hollow",
         "histograms": "what lies beyond is cut",

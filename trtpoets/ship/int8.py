@@ -24,7 +24,13 @@ def int8_section(report: Mapping[str, Any]) -> Section | None:
     notes = report["quantisation"].get("int8")
     if not notes:
         return None
-    told = [_share(notes), *_calibration(notes.get("calibration") or {}), *_afterwards(notes), _unfused(report)]
+    told = [
+        _share(notes),
+        _made_even(notes),
+        *_calibration(notes.get("calibration") or {}),
+        *_afterwards(notes),
+        _unfused(report),
+    ]
     rows = _fidelity(notes)
     return {
         "notes": [sentence for sentence in told if sentence],
@@ -47,6 +53,16 @@ def _share(notes: Mapping[str, Any]) -> str:
             else "nothing was left in float."
         )
     )
+
+
+def _made_even(notes: Mapping[str, Any]) -> str:
+    """What was done to tensors and weights before they were stepped, where it was."""
+    scaled, rounded = notes.get("equalised"), notes.get("rounded")
+    done = [f"the channels of {many(scaled, 'tensor')} were brought to like sizes"] if scaled else []
+    if rounded:
+        done.append(f"the weights of {many(rounded, 'layer')} were rounded together, not one by one")
+    said = joined(done)
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def _calibration(calibration: Mapping[str, Any]) -> list[str]:
@@ -98,9 +114,11 @@ def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
     """One row for each state of the network that was held against FP32, where noted: the last is what was written."""
     steps, final = notes.get("steps") or [], notes.get("final")
     stages = [("pairs alone", notes.get("plain")), ("biases corrected", notes.get("corrected"))]
+    if notes.get("together") != notes.get("corrected"):
+        stages.append(("weights rounded together", notes.get("together")))
     if steps:
         stages.append((f"and {many(len(steps), 'layer')} left in float", final))
-    elif final != notes.get("corrected"):
+    elif final != stages[-1][1]:
         stages.append(("as written", final))
     return [
         {"cells": [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]}
