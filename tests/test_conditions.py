@@ -36,8 +36,13 @@ def test_a_jetson(tmp_path: Path) -> None:
     board = ("NVIDIA Jetson Orin Nano Developer Kit", "tegra234")
     files = jetson_files("36 4.3", *board, "3.10", mode="pmode:0001")
     del files["proc/meminfo"]
+    gpu, cpu = "sys/class/devfreq/17000000.gpu", "sys/devices/system/cpu/cpu0/cpufreq"
+    files |= {f"{gpu}/cur_freq": "306000000\n", f"{gpu}/max_freq": "1020000000\n"}
+    files |= {f"{cpu}/scaling_cur_freq": "1728000\n", f"{cpu}/scaling_max_freq": "1984000\n"}
     got = conditions(write(tmp_path, files))
-    assert got["jetson"] == {"model": board[0], "l4t": "36.4.3", "jetpack": "6.2", "power_mode": "25W"}
+    known = {"model": board[0], "l4t": "36.4.3", "jetpack": "6.2", "power_mode": "25W"}
+    assert got["jetson"] == {**known, "gpu_mhz": 306.0, "gpu_mhz_most": 1020.0}
+    assert (got["cpu_mhz"], got["cpu_mhz_most"]) == (1728.0, 1984.0)
     assert got["memory_mib"] is None
     assert got["nvidia_driver"] is None
 

@@ -15,12 +15,12 @@ from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.spec import Photo
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.bench_config import Scenario
 from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round
 from trtpoets.judge.scenario import (
     Outcome,
-    Scenario,
     config_for,
     outcome_from_rows,
     outcome_from_served,

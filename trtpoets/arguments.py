@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trtpoets.core.spec import Flavour, Precision, Resize
-from trtpoets.judge.scenario import Scenario
+from trtpoets.judge.bench_config import Scenario
 
 
 class FlavourChoice(str, Enum):

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Callable, Mapping
@@ -27,10 +27,11 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
-from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.bench_config import BenchConfig, Scenario
+from trtpoets.judge.energy import find_sensor
 from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.meter import Meter
-from trtpoets.judge.scenario import Scenario, serve
+from trtpoets.judge.scenario import serve
 
 Opener = Callable[..., Runner]
 
@@ -95,12 +96,18 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     photos = np.concatenate(list(photo_batches(paths, runner.spec.preprocess, 16)))
     _forget_peak()
     began = time.perf_counter()
-    with runner:
+    with runner, ExitStack() as stack:
         tell(loaded=time.perf_counter() - began)
+        sensor = find_sensor() if request["energy"] else None
+        joules = stack.enter_context(sensor).joules if sensor else None
+
+        def meter(batch: int) -> Meter:
+            return Meter(runner, photos, batch, paths, joules=joules)
+
         meters: dict[int, Meter] = {}
         for line in requests:
             try:
-                tell(**_reply(json.loads(line), runner, photos, paths, meters, config))
+                tell(**_reply(json.loads(line), runner, photos, meter, meters, config))
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
@@ -111,12 +118,12 @@ def _reply(
     asked: Mapping[str, Any],
     runner: Runner,
     photos: np.ndarray,
-    paths: list[Path],
+    new_meter: Callable[[int], Meter],
     meters: dict[int, Meter],
     config: BenchConfig,
 ) -> dict[str, Any]:
     if "warm_up" in asked:
-        meter = meters[asked["warm_up"]] = Meter(runner, photos, asked["warm_up"], paths)
+        meter = meters[asked["warm_up"]] = new_meter(asked["warm_up"])
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, config.max_seconds))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from trtpoets.core.errors import BadInput
+
+
+class Scenario(Enum):
+    """MLPerf's ways to ask for work: see judge/scenario.py."""
+
+    SINGLE_STREAM = "single-stream"
+    MULTI_STREAM = "multi-stream"
+    OFFLINE = "offline"
+    SERVER = "server"
 
 
 @dataclass(frozen=True)

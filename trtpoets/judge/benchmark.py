@@ -8,7 +8,7 @@ raises costs its own rows, with the reason; never the others'.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -18,13 +18,15 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, ModelSpec, Photo, label_indices
 from trtpoets.device.runners import Runnable, Way
-from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.children import python_module
 from trtpoets.judge.conditions import conditions
 from trtpoets.judge.contender import Contender, Failure
+from trtpoets.judge.energy import find_sensor, idle_watts
 from trtpoets.judge.measure import Measurement
-from trtpoets.judge.scenario import Outcome, Scenario
+from trtpoets.judge.scenario import Outcome
 from trtpoets.judge.statistics import mcnemar_exact, ratio_of_rounds
+from trtpoets.judge.watch import MachineWatch
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
 
@@ -47,7 +49,7 @@ class Benchmark:
     """All runners on the same photos, batch sizes and threads, with the conditions before the first of them.
 
     `incomplete` says where it was interrupted; empty when it was not. `outcomes` are those of the scenario, if one was
-    asked for.
+    asked for; `machine` is what was hot or throttled meanwhile (MachineWatch.told).
     """
 
     measurements: tuple[Measurement, ...]
@@ -57,6 +59,7 @@ class Benchmark:
     conditions: Mapping[str, Any]
     incomplete: str = ""
     outcomes: tuple[Outcome, ...] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: benchmark.json."""
@@ -84,20 +87,22 @@ def benchmark_from_artefacts(
         raise BadInput("there is nothing to measure", hint="make a classifier first: trtpoets run PHOTOS --name NAME")
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
+    before["energy"], idle = _idle()
     contenders = [
-        Contender(artefact, way, config)
+        Contender(artefact, way, config, idle)
         for place, artefact in enumerate(artefacts)
         for way in (ways or {}).get(place, (Way.PLAIN,))
     ]
     truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
     outcomes: list[Outcome] = []
+    watch = MachineWatch()
     with ExitStack() as stack:
         for each in contenders:
             stack.callback(each.end)
-        incomplete = _measure(contenders, chosen, config, progress)
+        incomplete = _measure(contenders, chosen, config, watch, progress)
         if config.scenario and not incomplete:
             incomplete = _run_scenario(contenders, truth, config, logs, outcomes)
-    rows = [_judged(each, contenders, batch, truth) for each in contenders for batch in config.batches]
+    rows = [_judged(each, contenders, batch, truth, watch) for each in contenders for batch in config.batches]
     return Benchmark(
         tuple(row for row in rows if row is not None),
         tuple(failure for each in contenders for failure in each.failures),
@@ -106,14 +111,31 @@ def benchmark_from_artefacts(
         before,
         incomplete,
         tuple(outcomes),
+        watch.told(),
     )
+
+
+def _idle() -> tuple[dict[str, Any] | None, float | None]:
+    """What part of the machine has a sensor for energy, and what that takes idle, in watts."""
+    sensor = find_sensor()
+    if sensor is None:
+        return None, None
+    with sensor:
+        watts = idle_watts(sensor)
+    return {"covers": sensor.covers, "idle_watts": watts}, watts
 
 
 def _spec(artefact: Runnable) -> ModelSpec:
     return artefact.card.spec if isinstance(artefact, Engine) else artefact.spec
 
 
-def _measure(contenders: Sequence[Contender], photos: Sequence[Photo], config: BenchConfig, progress: Progress) -> str:
+def _measure(
+    contenders: Sequence[Contender],
+    photos: Sequence[Photo],
+    config: BenchConfig,
+    watch: MachineWatch,
+    progress: Progress,
+) -> str:
     """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
     steps = len(contenders) + len(config.batches) * config.rounds
     done, where = 0, "before the first round"
@@ -130,6 +152,7 @@ def _measure(contenders: Sequence[Contender], photos: Sequence[Photo], config: B
                 progress("benchmark", done, steps)
                 for each in contenders if number % 2 == 0 else reversed(contenders):
                     each.round(batch, number)
+                watch.look(batch)
                 done += 1
             for each in contenders:
                 each.finish(batch)
@@ -162,10 +185,13 @@ def _run_scenario(
 
 
 def _judged(
-    contender: Contender, contenders: Sequence[Contender], batch: int, truth: Sequence[int]
+    contender: Contender, contenders: Sequence[Contender], batch: int, truth: Sequence[int], watch: MachineWatch
 ) -> Measurement | None:
     """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong."""
     measured = contender.measurement(batch, truth)
+    if measured and measured.valid and measured.device and watch.slowed(batch):
+        reason = f"the GPU was {watch.slowed(batch)} meanwhile: measure again when it is cool, with power enough"
+        measured = replace(measured, valid=False, reason=reason)
     base = next((each for each in contenders if each.name == BASELINE), None)
     base_measured = base.measurement(batch, truth) if base else None
     if measured is None or base is None or base_measured is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trtpoets.device.doctor.system import System, read_text, system_at
+from trtpoets.judge.nvml import gpu_states
 
 PACKAGES = (
     "trtpoets",
@@ -58,7 +59,10 @@ def conditions(root: Path = Path("/")) -> dict[str, Any]:
         "versions": _versions(),
         "nvidia_driver": _driver(root),
         "gpus": _gpus(),
-        "jetson": _jetson(system),
+        "gpu_state": gpu_states(),
+        "cpu_mhz": _megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 1e3),
+        "cpu_mhz_most": _megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", 1e3),
+        "jetson": _jetson(system, root),
     }
 
 
@@ -107,14 +111,27 @@ def _gpus() -> list[dict[str, str]]:
     return [dict(zip(fields, row)) for row in rows if len(row) == len(fields)]
 
 
-def _jetson(system: System) -> dict[str, str | None] | None:
-    """A Jetson's model, its L4T release, JetPack and power mode; None elsewhere."""
+def _megahertz(file: Path, per_mhz: float) -> float | None:
+    text = read_text(file)
+    return int(text) / per_mhz if text.isdigit() else None
+
+
+def _jetson(system: System, root: Path) -> dict[str, Any] | None:
+    """A Jetson's model, its L4T release, JetPack, power mode and GPU clock (now, and at most); None elsewhere.
+
+    Where the clock now is the most there is although nothing runs, `jetson_clocks` has fixed it.
+    """
     board = system.jetson
     if board is None:
         return None
+    # 17000000.gpu, or .ga10b, .gv11b, .gp10b, .gm20b before JetPack 6: the GPU by its bus address and its chip.
+    folders = sorted(root.glob("sys/class/devfreq/*.g[pamv]*"))
+    gpu = folders[0] if folders else Path("none")
     return {
         "model": board.model,
         "l4t": board.l4t or "unknown",
         "jetpack": board.jetpack.version if board.jetpack else None,
         "power_mode": board.power_mode,
+        "gpu_mhz": _megahertz(gpu / "cur_freq", 1e6),
+        "gpu_mhz_most": _megahertz(gpu / "max_freq", 1e6),
     }

@@ -9,11 +9,12 @@ from typing import Any, Sequence
 from trtpoets.core.spec import Photo
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.judge.bench_child import description_from_artefact
-from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.children import Child, ChildFailed
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round, Warmup
-from trtpoets.judge.scenario import Outcome, Scenario, outcome_from_rows, outcome_from_served, with_loadgen
+from trtpoets.judge.nvml import memory_of
+from trtpoets.judge.scenario import Outcome, outcome_from_rows, outcome_from_served, with_loadgen
 
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
@@ -45,11 +46,12 @@ class Heat:
 class Contender:
     """A runner that is measured. What it does wrong ends up in `failures`, and is never raised."""
 
-    def __init__(self, artefact: Runnable, way: Way, config: BenchConfig) -> None:
+    def __init__(self, artefact: Runnable, way: Way, config: BenchConfig, idle_watts: float | None = None) -> None:
         self.name = open_runner(artefact, way=way).name
         self.heats: dict[int, Heat] = {}
         self.failures: list[Failure] = []
         self._artefact, self._way, self._config = artefact, way, config
+        self._idle_watts = idle_watts
         self._child: Child | None = None
         self._load_seconds = 0.0
 
@@ -61,6 +63,7 @@ class Contender:
             "way": self._way.value,
             "photos": [str(photo.path.resolve()) for photo in photos],
             "config": asdict(self._config),
+            "energy": self._idle_watts is not None,
         }
         reply = self._ask(request, None)
         if reply is None:
@@ -98,7 +101,8 @@ class Contender:
         if reply is None:
             self.heats.pop(batch, None)
         else:
-            heat.finished = reply["finished"]
+            held = memory_of(self._child.pid) if self._child else None
+            heat.finished = {**reply["finished"], "gpu_memory_mib": held, "idle_watts": self._idle_watts}
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
         """What was measured at a batch size, if it was finished."""

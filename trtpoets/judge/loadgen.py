@@ -19,8 +19,8 @@ import numpy as np
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.optional import needs
 from trtpoets.device.runners.base import Runner
-from trtpoets.judge.bench_config import BenchConfig
-from trtpoets.judge.scenario import MULTI_STREAM, Scenario
+from trtpoets.judge.bench_config import BenchConfig, Scenario
+from trtpoets.judge.scenario import MULTI_STREAM
 from trtpoets.judge.statistics import least_count, percentile
 
 _RESULTS = {

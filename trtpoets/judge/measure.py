@@ -57,8 +57,9 @@ class Measurement:
     `cv` is standard deviation over mean. `peak_memory_mib` is of the whole process so far, photos included. `accuracy`
     is that of the answers of the timed run, None where the labels are not the classifier's. `others` is the share 0..1
     of our cores that other processes used meanwhile, None where the timing was too short to tell. `device` and
-    `end_to_end` are the other two clocks, None where they did not run. `valid` is False where the numbers must not be
-    used, for `reason`.
+    `end_to_end` are the other two clocks, None where they did not run. `joules_per_photo` is what it took beyond what
+    the machine takes idle, None without a sensor (the conditions say of which part of the machine). `valid` is False
+    where the numbers must not be used, for `reason`.
 
     `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
     on this machine would find it from `speedup_low` to `speedup_high`, with 95 % confidence.
@@ -87,6 +88,7 @@ class Measurement:
     others: float | None
     device: DeviceClock | None
     end_to_end: Clock | None
+    joules_per_photo: float | None
     valid: bool
     reason: str
     speedup: float | None = None
@@ -105,6 +107,7 @@ class Watched:
     fault: str
     peak_memory_mib: float | None
     gpu_memory_mib: float | None = None
+    idle_watts: float | None = None
 
 
 def measurement_from_rounds(
@@ -140,6 +143,7 @@ def measurement_from_rounds(
         others=others,
         device=_device(rounds),
         end_to_end=_clock(np.array([span for each in rounds for span in each.end_to_end], dtype=np.float64) / 1e6),
+        joules_per_photo=_energy(rounds, watched),
         valid=not reason,
         reason=reason,
     )
@@ -161,6 +165,17 @@ def _device(rounds: Sequence[Round]) -> DeviceClock | None:
     h2d, compute, d2h, enqueue = (float(part) for part in np.median(rows, axis=0))
     graph = next(each.graph for each in reversed(rounds) if each.device)
     return DeviceClock(whole.count, whole.p50_ms, whole.p90_ms, whole.p99_ms, h2d, compute, d2h, enqueue, graph)
+
+
+def _energy(rounds: Sequence[Round], watched: Watched) -> float | None:
+    """Joules a photo, less what the machine would have taken anyway; None where that is not to be told apart."""
+    used = [each.joules for each in rounds]
+    if watched.idle_watts is None or None in used:
+        return None
+    seconds = sum(each.watched_seconds for each in rounds)
+    photos = watched.batch * sum(len(each.spans) for each in rounds)
+    more = sum(each for each in used if each is not None) - watched.idle_watts * seconds
+    return more / photos if more > 0 else None
 
 
 def _others(rounds: Sequence[Round]) -> float | None:

@@ -60,7 +60,8 @@ class Round:
 
     `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
     says whether those replayed a CUDA graph. `watched_seconds` is how long the inferences took with everything around
-    them; `taken_seconds` what other processes took of that, of each of our cores, None where that can't be known.
+    them; `taken_seconds` what other processes took of that, of each of our cores, and `joules` the energy of it: None
+    where that can't be known.
     """
 
     spans: list[int]
@@ -69,12 +70,14 @@ class Round:
     end_to_end: list[int] = field(default_factory=list)
     watched_seconds: float = 0.0
     taken_seconds: float | None = None
+    joules: float | None = None
 
 
 class Meter:
     """Times an entered runner on `photos` uint8 (P, H, W, 3), over and over, in batches.
 
-    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. `answers` are those of
+    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. `joules` reads the
+    energy that was used so far. `answers` are those of
     the timed rounds: label indices, -1 for a photo not come to yet; `fault` is the first answer that was none.
     """
 
@@ -85,6 +88,7 @@ class Meter:
         batch: int,
         paths: Sequence[Path] = (),
         clock: Clock = time.perf_counter_ns,
+        joules: Callable[[], float] | None = None,
     ) -> None:
         rows = math.ceil(len(photos) / batch) * batch
         self._laid = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
@@ -92,6 +96,7 @@ class Meter:
         self._paths = paths
         self._batch = batch
         self._clock = clock
+        self._joules = joules
         self._batches = rows // batch
         self._next = 0
         self._expected = (batch, len(runner.spec.labels))
@@ -115,13 +120,15 @@ class Meter:
         with _no_collection():
             self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
             bystanders = Bystanders()
+            before = self._joules() if self._joules else 0.0
             began = time.monotonic()
             spans = self._repeat(self._infer, seconds, count, limit)
             watched = time.monotonic() - began
+            used = self._joules() - before if self._joules else None
             taken = bystanders.taken()
             device, graph = self._device(_SIDE_SHARE * seconds)
             end_to_end = self._end_to_end(_SIDE_SHARE * seconds)
-        return Round(spans, device, graph, end_to_end, watched, taken)
+        return Round(spans, device, graph, end_to_end, watched, taken, used)
 
     def _infer(self) -> int:
         first = self._next * self._batch

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.device.runners.base import Runner
-from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.measure import Measurement
 from trtpoets.judge.statistics import least_count, percentile_bound, supported_percentile
 
@@ -31,15 +30,6 @@ _KEPT_UP = 0.95
 
 MULTI_STREAM = 8
 """Photos a query in the multi-stream scenario, MLPerf's number."""
-
-
-class Scenario(Enum):
-    """How photos come."""
-
-    SINGLE_STREAM = "single-stream"
-    MULTI_STREAM = "multi-stream"
-    OFFLINE = "offline"
-    SERVER = "server"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from trtpoets.convert.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import BatchRange, Flavour, Resize
+from trtpoets.judge.bench_config import Scenario
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.judge.gate import GateConfig
-from trtpoets.judge.scenario import Scenario, config_for
+from trtpoets.judge.scenario import config_for
 from trtpoets.judge.statistics import least_count
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig

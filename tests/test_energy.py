@@ -1,0 +1,239 @@
+"""Sensors made up from documented files, a driver that is made up too, and what a benchmark makes of them."""
+
+from __future__ import annotations
+
+import ast
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.machines import write
+from tests.test_benchmark import QUICK, WARM, photos, scripted
+from trtpoets.core.spec import Photo
+from trtpoets.judge import benchmark, energy, nvml, watch
+from trtpoets.judge.energy import CpuCounter, GpuCounter, Rails, find_sensor, idle_watts
+from trtpoets.judge.measure import Watched, measurement_from_rounds
+from trtpoets.judge.meter import Round
+from trtpoets.judge.watch import MachineWatch
+
+__all__ = ["photos"]  # a fixture
+
+INA = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+
+
+def rails(*named: tuple[str, int, int]) -> dict[str, str]:
+    """The files of an INA3221: label, millivolts and milliamperes of each rail."""
+    files = {}
+    for number, (label, volts, amperes) in enumerate(named, 1):
+        values = {"in{}_label": label, "in{}_input": str(volts), "curr{}_input": str(amperes)}
+        files |= {f"{INA}/{name.format(number)}": f"{value}\n" for name, value in values.items()}
+    return files
+
+
+CONSTANTS = {
+    "NVML_CLOCK_SM": 1,
+    "NVML_CLOCK_MEM": 2,
+    "NVML_TEMPERATURE_GPU": 0,
+    "nvmlClocksThrottleReasonSwPowerCap": 0x4,
+    "nvmlClocksThrottleReasonHwSlowdown": 0x8,
+    "nvmlClocksThrottleReasonSwThermalSlowdown": 0x20,
+    "nvmlClocksThrottleReasonHwThermalSlowdown": 0x40,
+    "nvmlClocksThrottleReasonHwPowerBrakeSlowdown": 0x80,
+}
+
+
+class Driver:
+    """As much of nvidia-ml-py as is asked for: one GPU, and what was set of it."""
+
+    class NVMLError(Exception):
+        """What the driver does not tell."""
+
+    def __init__(self, **values: Any) -> None:
+        self.opened = 0
+        self.values: dict[str, Any] = {
+            "nvmlDeviceGetCount": 1,
+            "nvmlDeviceGetHandleByIndex": "gpu",
+            "nvmlDeviceGetName": "NVIDIA H100",
+            "nvmlDeviceGetClockInfo": 1755,
+            "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlDeviceGetPowerUsage": 310_500,
+            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+            "nvmlDeviceGetTemperature": 61,
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=3 << 30),
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 0,
+            "nvmlDeviceGetComputeRunningProcesses": [
+                SimpleNamespace(pid=7, usedGpuMemory=512 << 20),
+                SimpleNamespace(pid=8, usedGpuMemory=None),
+            ],
+            "nvmlDeviceGetTotalEnergyConsumption": 0,
+            **values,
+        }
+
+    def nvmlInit(self) -> None:
+        if "nvmlInit" in self.values:
+            raise self.NVMLError
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:
+        self.opened -= 1
+
+    def __getattr__(self, name: str) -> Any:
+        def answer(*_: Any) -> Any:
+            value = self.values[name]
+            if value is None:
+                raise self.NVMLError
+            return value() if callable(value) else value
+
+        if name.startswith("nvmlDevice"):
+            return answer
+        if name in CONSTANTS:
+            return CONSTANTS[name]
+        raise AttributeError(name)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    made = Driver()
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", made)
+    return made
+
+
+def test_every_name_that_is_asked_for_is_nvidias() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    used = {
+        node.attr
+        for module in (nvml, energy)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.lower().startswith("nvml")
+    }
+    assert len(used) > 12
+    assert [name for name in sorted(used) if not hasattr(pynvml, name)] == []
+    assert {name: getattr(pynvml, name) for name in CONSTANTS} == CONSTANTS
+    assert {f"nvmlClocksThrottleReason{name}" for name in nvml._HARMFUL} <= set(CONSTANTS)
+
+
+def test_how_a_gpu_is(driver: Driver) -> None:
+    driver.values["nvmlDeviceGetCurrentClocksThrottleReasons"] = 0x4 | 0x40
+    (state,) = nvml.gpu_states()
+    assert (state["name"], state["sm_mhz"], state["sm_mhz_most"]) == ("NVIDIA H100", 1755, 1980)
+    assert (state["power_w"], state["power_limit_w"], state["temperature_c"]) == (310.5, 700.0, 61)
+    assert (state["memory_used_mib"], state["processes"]) == (3072, 2)
+    assert state["throttled"] == ["at its power limit", "too hot"]
+    assert (nvml.memory_of(7), nvml.memory_of(8), nvml.memory_of(9)) == (512.0, None, None)
+    assert driver.opened == 0
+
+
+def test_a_driver_that_tells_little_or_nothing(driver: Driver) -> None:
+    for name in driver.values:
+        if name not in ("nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"):
+            driver.values[name] = None
+    (state,) = nvml.gpu_states()
+    assert {key for key, value in state.items() if value is not None} == {"throttled"}
+    assert nvml.memory_of(7) is None
+    assert find_sensor(Path("/nowhere")) is None
+    driver.values["nvmlInit"] = None
+    assert nvml.gpu_states() == []
+    assert driver.opened == 0
+
+
+def test_without_nvidias_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
+    assert nvml.gpu_states() == []
+    assert nvml.memory_of(1) is None
+
+
+def test_a_jetsons_rails(tmp_path: Path) -> None:
+    files = rails(("VDD_IN", 5000, 2000), ("VDD_CPU_GPU_CV", 5000, 800), ("VDD_SOC", 5000, 400))
+    sensor = find_sensor(write(tmp_path, files))
+    assert isinstance(sensor, Rails)
+    assert sensor.covers == "board (VDD_IN)"
+    with sensor:
+        assert idle_watts(sensor, 0.2) == pytest.approx(10.0, rel=0.05)
+        (tmp_path / INA / "curr1_input").write_text("4000\n")
+        time.sleep(0.1)
+        before, began = sensor.joules(), time.monotonic()
+        time.sleep(0.2)
+        assert (sensor.joules() - before) / (time.monotonic() - began) == pytest.approx(20.0, rel=0.05)
+    assert not sensor._thread.is_alive()
+
+
+def test_rails_that_only_add_up(tmp_path: Path) -> None:
+    files = rails(("VDD_GPU_SOC", 20000, 500), ("NC", 20000, 500), ("VDD_CPU_CV", 20000, 250))
+    sensor = find_sensor(write(tmp_path, files))
+    assert isinstance(sensor, Rails)
+    assert sensor.covers == "board (VDD_GPU_SOC, VDD_CPU_CV)"
+    with sensor:
+        assert idle_watts(sensor, 0.1) == pytest.approx(15.0, rel=0.05)
+
+
+def test_a_gpus_counter(driver: Driver, tmp_path: Path) -> None:
+    driver.values["nvmlDeviceGetTotalEnergyConsumption"] = iter([5_000, 5_000, 12_500]).__next__
+    sensor = find_sensor(tmp_path)
+    assert isinstance(sensor, GpuCounter)
+    with sensor:
+        assert sensor.joules() == 7.5
+    assert driver.opened == 0
+
+
+def test_a_cpus_counter_that_begins_anew(tmp_path: Path) -> None:
+    package = "sys/class/powercap/intel-rapl:0"
+    write(tmp_path, {f"{package}/energy_uj": "900\n", f"{package}/max_energy_range_uj": "1000\n"})
+    sensor = find_sensor(tmp_path)
+    assert isinstance(sensor, CpuCounter)
+    with sensor:
+        (tmp_path / package / "energy_uj").write_text("100\n")
+        assert sensor.joules() == pytest.approx(200e-6)
+        (tmp_path / package / "energy_uj").write_text("350\n")
+        assert sensor.joules() == pytest.approx(450e-6)
+
+
+@pytest.mark.parametrize(
+    ("joules", "idle", "expected"),
+    [(12.0, 5.0, 7.0 / 128), (12.0, None, None), (None, 5.0, None), (4.0, 5.0, None)],
+)
+def test_energy_of_a_photo_is_beyond_what_idling_takes(
+    joules: float | None, idle: float | None, expected: float | None
+) -> None:
+    rounds = [Round([1_000_000] * 32, watched_seconds=0.5, joules=joules and joules / 2)] * 2
+    watched = Watched("fake", 2, 1.5, (), "", 100.0, None, idle)
+    got = measurement_from_rounds(WARM, rounds, watched, (), QUICK)
+    assert got.joules_per_photo == pytest.approx(expected)
+
+
+def test_a_benchmark_on_a_machine_with_a_sensor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    monkeypatch.setattr(benchmark, "find_sensor", lambda: Rails({"VDD_IN": (tmp_path / "none", tmp_path / "none")}))
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(1,)))
+    assert got.conditions["energy"] == {"covers": "board (VDD_IN)", "idle_watts": 0.0}
+    # The child looks for the sensor itself; this machine may have none, and then it says so.
+    (row,) = got.measurements
+    assert row.joules_per_photo is None or row.joules_per_photo > 0
+
+
+def test_a_gpu_that_is_slowed_down_makes_its_runners_invalid(driver: Driver) -> None:
+    seen = MachineWatch()
+    seen.look(1)
+    assert seen.slowed(1) == ""
+    driver.values["nvmlDeviceGetCurrentClocksThrottleReasons"] = 0x4 | 0x20 | 0x80
+    driver.values["nvmlDeviceGetClockInfo"] = 900
+    seen.look(1)
+    assert (seen.slowed(1), seen.slowed(8)) == ("short of power and too hot", "")
+    told = seen.told()["gpu"]["1"]
+    assert (told["sm_mhz_least"], told["temperature_c_most"], told["power_w_most"]) == (900, 61, 310.5)
+    assert told["throttled"] == ["at its power limit", "short of power", "too hot"]
+
+
+def test_a_cpu_that_is_throttled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "gpu_states", list)
+    files = {f"sys/devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count": "3\n" for core in range(2)}
+    seen = MachineWatch(write(tmp_path, files))
+    seen.look(1)
+    assert seen.told() == {"cpu_throttled": 0, "gpu": {}}
+    (tmp_path / "sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count").write_text("5\n")
+    assert seen.told()["cpu_throttled"] == 2
+    assert MachineWatch(tmp_path / "none").told()["cpu_throttled"] is None
