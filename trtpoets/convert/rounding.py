@@ -30,8 +30,9 @@ _ROWS = 16384
 _NUMBERS = 1 << 24
 """At most so many positions of a layer's input are looked at, and so many numbers at once."""
 
-_WIDEST = 4608
-"""A channel with more weights, 512 x 3 x 3, is rounded to the nearest: the work grows with the cube of their number."""
+_WIDEST = 2304
+"""A channel with more weights than 256 x 3 x 3 is rounded to the nearest: the work grows with the cube of their number,
+and where there are so many, rounding one or the other way averages out."""
 
 _DAMPING = 0.01
 """As in the paper: so much of the mean square input is added to each input's own, for there are few photos."""
