@@ -286,6 +286,7 @@ def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path
     ("behaviour", "batch", "why"),
     [
         ("crash", None, "died of SIGSEGV"),
+        ("killed", None, "died of SIGKILL, most likely because memory ran out"),
         ("leave", None, "ended with code 7; its last words: last words"),
         ("will not load", None, "ValueError: no kernel image"),
         ("not at 4", 4, "ValueError: batch 4 is too much"),

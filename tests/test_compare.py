@@ -19,7 +19,7 @@ from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round
 from trtpoets.judge.speed_gate import require_speed
 from trtpoets.judge.statistics import ratio_of_rounds
-from trtpoets.ship.benched import benched_parts
+from trtpoets.ship.benched import benched_parts, ratio
 
 
 def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement, list[float]]:
@@ -135,3 +135,12 @@ def test_tables_of_what_changed() -> None:
     (_, _, rows), _ = benched_parts(details)
     assert rows[1][-1] == "faster"
     assert all(len(row) == 8 for row in rows)
+
+
+def test_a_ratio_in_a_cell() -> None:
+    base, fast = benchmark(1, 5.0)["measurements"]
+    assert ratio(base) == "1.00×"
+    assert ratio(fast) == "3.99× ±1%"
+    assert ratio({**fast, "valid": False}) == "INVALID"
+    assert ratio({"valid": True, "speedup": 2.0}) == "2.00×"
+    assert ratio({"valid": True, "speedup": None}) == "–"

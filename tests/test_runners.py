@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from trtpoets.device.engine_card import platform_name
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.device.runners.trt import TensorRtRunner
 
 KINDS = [
@@ -201,6 +203,43 @@ def test_threads_come_too_late(classifier: Classifier, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING), open_runner(classifier, threads=1) as runner:
         runner.infer(tiny_photos(1))
     assert "it keeps its number of threads" in caplog.text
+
+
+def test_a_provider_that_does_not_load(tmp_path: Path) -> None:
+    model = tiny_onnx(tmp_path / "tiny.onnx")
+    runner = open_runner(model, way=Way.CUDA)
+    assert runner.name == "onnxruntime-cuda-fp32"
+    # This ONNX Runtime has no CUDA; one that has, but no GPU, falls back just as silently.
+    with (
+        pytest.raises(RunFailed, match="would run by CPUExecutionProvider: CUDAExecutionProvider does not load"),
+        runner,
+    ):
+        pass
+
+
+def test_providers_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(get_available_providers=lambda: there))
+    assert gpu_providers() == ["cuda", "tensorrt"]
+    there[:2] = ["AzureExecutionProvider"]
+    assert gpu_providers() == []
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert gpu_providers() == []
+
+
+def test_ways_belong_to_their_artefacts(tmp_path: Path, classifier: Classifier) -> None:
+    for artefact, way in ((classifier, Way.CUDA), (tiny_onnx(tmp_path / "tiny.onnx"), Way.KERAS)):
+        with pytest.raises(ValueError, match=f"can't be run by {way.value}"):
+            open_runner(artefact, way=way)
+
+
+def test_a_classifier_without_its_keras_file(tmp_path: Path) -> None:
+    runner = open_runner(Classifier(tmp_path, tiny_spec()), way=Way.KERAS)
+    with pytest.raises(MissingArtefact, match=r"classifier\.keras is not there"), runner:
+        pass
+    (tmp_path / "classifier.keras").write_bytes(b"not a model")
+    with pytest.raises(BadArtefact, match="Keras can't load"), runner:
+        pass
 
 
 # FakeRunner

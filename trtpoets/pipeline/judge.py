@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import BadInput, Interrupted, MissingArtefact, MissingDependency, RunFailed
-from trtpoets.core.files import sha256_of_file
+from trtpoets.core.errors import BadInput, Interrupted, MissingArtefact, MissingDependency, RunFailed, StorageFailed
+from trtpoets.core.files import sha256_of_file, write_json
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, Split, hash_of
 from trtpoets.core.workspace import Workspace, open_card, seal_card
@@ -148,13 +149,26 @@ def bench(
         }
         if before is not None:
             details["compared"] = compared(before, details)
-        seal_card(space.benchmark, key=key, files=[], details=details)
+        _keep(space, key, details)
     if measured.incomplete:
         raise Interrupted(
             f"interrupted {measured.incomplete}; what was measured until then is in {space.benchmark}",
             hint=f"measure again: trtpoets bench {name}",
         )
     return details
+
+
+def _keep(space: Workspace, key: str, details: Mapping[str, Any]) -> None:
+    """Write benchmark.json. Where the disk is full, what was measured goes to the temporary folder, and is not lost."""
+    try:
+        seal_card(space.benchmark, key=key, files=[], details=details)
+    except StorageFailed as error:
+        elsewhere = Path(tempfile.gettempdir()) / f"{space.name}-benchmark.json"
+        try:
+            write_json(elsewhere, {**details, "incomplete": details["incomplete"] or "before it could be written"})
+        except StorageFailed:
+            raise error from None
+        raise StorageFailed(error.message, f"{error.hint}; what was measured is in {elsewhere}") from error
 
 
 def _ways(artefacts: Sequence[Artefact], config: BenchConfig) -> dict[int, tuple[Way, ...]]:

@@ -13,11 +13,24 @@ Part = tuple[str, list[str], list["Sequence[Any]"]]
 """A table: title, columns (those that end in ">" are numbers), rows."""
 
 
+def ratio(row: Mapping[str, Any]) -> str:
+    """How many times as fast as TensorFlow, and by how much two runs differ."""
+    if not row["valid"]:
+        return "INVALID"
+    if row.get("speedup") is None:
+        return "–"
+    low, high = row.get("speedup_low"), row.get("speedup_high")
+    if low is None or high is None or low == high:
+        return f"{row['speedup']:.2f}×"
+    return f"{row['speedup']:.2f}× ±{(high / low) ** 0.5 - 1:.0%}"
+
+
 def benched_parts(details: Mapping[str, Any]) -> Iterator[Part]:
     """The tables that there is something for."""
     timed = [row for row in details["measurements"] if row.get("end_to_end") or row.get("device")]
     if timed:
         yield _clocks(timed)
+        yield _costs(timed)
     if details.get("outcomes"):
         yield _outcomes(details["outcomes"])
     if details.get("compared"):
@@ -36,6 +49,25 @@ def _clocks(measured: list[Mapping[str, Any]]) -> Part:
     if not any(row.get("device") for row in measured):
         return title.replace("Three", "Two").replace("; the GPU's own", ""), columns[:4], [row[:4] for row in rows]
     return title, columns, rows
+
+
+def _costs(measured: list[Mapping[str, Any]]) -> Part:
+    rows: list[Sequence[Any]] = []
+    for row in sorted(measured, key=lambda each: int(each["batch"])):
+        joules = row.get("joules_per_photo")
+        memory = [row.get("peak_memory_mib"), row.get("gpu_memory_mib")]
+        rows.append(
+            (
+                row["runner"],
+                row["batch"],
+                f"{row['load_seconds']:.2f}",
+                milliseconds(row["first_ms"]),
+                *("–" if each is None else f"{each:,.0f}" for each in memory),
+                "–" if joules is None else f"{1000 * joules:,.3g}",
+            )
+        )
+    columns = ["runner", "batch>", "load s>", "first ms>", "MiB>", "GPU MiB>", "mJ a photo>"]
+    return "Loading, the first inference, memory at most, energy beyond idling", columns, rows
 
 
 def _outcomes(outcomes: list[Mapping[str, Any]]) -> Part:

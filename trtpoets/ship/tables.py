@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
-from trtpoets.ship.benched import benched_parts
+from trtpoets.ship.benched import benched_parts, ratio
 from trtpoets.ship.builds import layer_lines, plan_text
 from trtpoets.ship.gate import gate_limits, gate_rows
 from trtpoets.ship.inspected import Part, inspection_parts
@@ -112,7 +112,7 @@ def speed_table(report: Mapping[str, Any]) -> Table:
             row["batch"],
             *(milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)),
             f"{row['photos_per_s']:,.0f}",
-            "INVALID" if not row["valid"] else "–" if row.get("speedup") is None else f"{row['speedup']:.2f}×",
+            ratio(row),
         )
         for row in sorted(report["benchmarks"], key=lambda row: int(row["batch"]))
     ]
