@@ -166,6 +166,32 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
 
 
+def test_what_else_a_benchmark_says_is_shown() -> None:
+    found = documents()
+    plain = read(found).text
+    assert "MLPerf's offline" not in plain
+    assert "What was measured, by content" not in plain
+    outcome = {"scenario": "offline", "runner": "onnxruntime-fp16", "batch": 8, "metric": "photos_per_s"}
+    change = {"runner": "onnxruntime-fp16", "batch": 1, "by": "speedup", "before": 2.5, "now": 2.0}
+    found["benchmark"] |= {
+        "incomplete": "after 3 rounds of 20",
+        "artefacts": {"fp16.onnx": "a" * 64},
+        "outcomes": [{**outcome, "value": 320.0, "valid": True, "reason": "", "loadgen": None}],
+        "compared": {
+            "changes": [{**change, "change": -0.2, "noise": 0.03, "verdict": "slower"}],
+            "conditions": [{"what": "kernel", "before": "6.1", "now": "6.2"}],
+            "missing": [],
+        },
+    }
+    text = read(found).text
+    assert "The benchmark was interrupted after 3 rounds of 20" in text
+    assert "MLPerf's offline scenario: photos/s" in text
+    assert "onnxruntime-fp16 8 320 VALID" in text
+    assert "onnxruntime-fp16 1 × TF 2.5 2 -20.0% ±3.0% slower" in text
+    assert "kernel 6.1 6.2" in text
+    assert f"fp16.onnx {'a' * 64}" in text
+
+
 def test_learning_rates_beside_each_other() -> None:
     found = documents()
     assert "Learning rates" not in read(found).text

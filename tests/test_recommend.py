@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import trtpoets
 from tests.report_documents import documents, measurement
 from trtpoets import cli
 from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
+from trtpoets.core.spec import Photo, Split
+from trtpoets.core.workspace import Workspace, seal_card
+from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.pipeline import judge
 from trtpoets.ship.recommended import Limits, recommendation_from_report, require_recommended
 from trtpoets.ship.report import report_from_documents
 
@@ -163,3 +169,26 @@ def test_the_command_exits_3_and_prints_json_all_the_same(
     assert err.startswith("Error: nothing fits; onnxruntime-fp16 at batch 1 comes nearest")
     assert not run("--max-p99", "5")
     assert "ship fp16.onnx through onnxruntime" in capsys.readouterr().out
+
+
+def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space = Workspace(tmp_path, "x")
+    photos = (Photo(Path("a.jpg"), "ant", Split.TEST, "0" * 64),)
+    monkeypatch.setattr(judge, "artefacts_in", lambda space: ())
+    monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
+    monkeypatch.setattr(judge, "identities", lambda space, artefacts: ["engine 1"])
+
+    def missing() -> tuple[str, str]:
+        with pytest.raises(MissingArtefact) as caught:
+            trtpoets.recommend("x", engines=tmp_path)
+        return caught.value.message, caught.value.hint
+
+    assert missing() == ("x was not evaluated yet", "trtpoets evaluate x")
+    seal_card(space.evaluation, key=judge.evaluation_key(space, (), photos), files=[], details={})
+    assert missing() == ("x was not benched yet", "trtpoets bench x")
+    config = BenchConfig(batches=(1, 4))
+    key = judge.benchmark_key(space, (), photos, config)
+    seal_card(space.benchmark, key=key, files=[], details={"config": asdict(config)})
+    judge.require_current(space)
+    monkeypatch.setattr(judge, "identities", lambda space, artefacts: ["engine 2"])
+    assert missing() == ("evaluation.json is not of the files that are there now", "trtpoets evaluate x")

@@ -74,7 +74,7 @@ def evaluate(
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
-        photos = test_photos(space)
+        photos = photos_to_judge(space)
         key = evaluation_key(space, artefacts, photos)
         known = None if force else open_card(space.evaluation, key)
         details = known if known is not None else _evaluated(artefacts, photos, progress)
@@ -133,7 +133,7 @@ def bench(
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
-        photos = test_photos(space)
+        photos = photos_to_judge(space)
         key = benchmark_key(space, artefacts, photos, config)
         known = None if force else open_card(space.benchmark, key)
         if known is not None and not known.get("incomplete"):
@@ -208,14 +208,14 @@ def benchmark_key(space: Workspace, artefacts: Sequence[Artefact], photos: Seque
 
 def require_current(space: Workspace) -> None:
     """Raise MissingArtefact unless everything that is there now was evaluated and benched as it is now."""
-    artefacts, photos = artefacts_in(space), test_photos(space)
+    artefacts, photos = artefacts_in(space), photos_to_judge(space)
     keys = {
         "evaluated": (space.evaluation, evaluation_key(space, artefacts, photos), "evaluate"),
         "benched": (space.benchmark, _current_benchmark_key(space, artefacts, photos), "bench"),
     }
     for done, (card, key, command) in keys.items():
         if key is None or open_card(card, key) is None:
-            stale = f"{card.name} is of other files than those that are there now"
+            stale = f"{card.name} is not of the files that are there now"
             raise MissingArtefact(
                 stale if card.is_file() else f"{space.name} was not {done} yet", hint=f"trtpoets {command} {space.name}"
             )
@@ -231,7 +231,7 @@ def _current_benchmark_key(space: Workspace, artefacts: Sequence[Artefact], phot
     return benchmark_key(space, artefacts, photos, config)
 
 
-def test_photos(space: Workspace) -> tuple[Photo, ...]:
+def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
     """The photos that everything is judged on. Raises BadInput where the run has none."""
     if not has_dataset(space):
         raise BadInput(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.ship.gate import gate_section
 from trtpoets.ship.int8 import int8_section
 from trtpoets.ship.mistakes import mistakes_section
-from trtpoets.ship.provenance import commands_from_report, conditions_from_report
+from trtpoets.ship.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.ship.sections import (
     accuracy_section,
     dataset_section,
@@ -39,6 +39,8 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
     if speed:
         parts += _folded("The other batch sizes", speed["columns"], speed["more"])
         parts += _section("Three clocks", speed["clocks"], level=3)
+        for each in speed["tables"]:
+            parts += _section(each["title"], each, level=3)
     parts += _mistakes(report)
     parts += _section("Training", training_section(report))
     parts += _section("Learning rates", train_benchmark_section(report), level=3)
@@ -51,6 +53,8 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
     if untold:
         parts += ["## Not done here, and why", _list(f"{what}: {why}" for what, why in untold)]
     parts += ["## How this came about", table([("", ""), ("", "")], conditions_from_report(report))]
+    benched = [f"{name}: {sha}" for name, sha in artefacts_from_report(report)]
+    parts += [_details("What was measured, by content", _list(benched))] if benched else []
     commands = commands_from_report(report)
     if commands:
         parts += ["To do it again:", _code("\n".join(commands))]

@@ -11,7 +11,7 @@ from trtpoets.ship.gallery import galleries_from_report
 from trtpoets.ship.gate import gate_section
 from trtpoets.ship.int8 import int8_section
 from trtpoets.ship.mistakes import mistakes_section
-from trtpoets.ship.provenance import commands_from_report, conditions_from_report
+from trtpoets.ship.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.ship.sections import (
     accuracy_section,
     dataset_section,
@@ -62,6 +62,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         skipped=[(each["what"], each["why"]) for each in report["skipped"]],
         absent=[(each["what"], each["why"]) for each in report["absent"]],
         conditions=conditions_from_report(report),
+        artefacts=artefacts_from_report(report),
         commands=commands_from_report(report),
         version=trtpoets.__version__,
     )

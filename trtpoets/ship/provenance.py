@@ -33,6 +33,11 @@ def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(what, str(value)) for what, value in lines if value]
 
 
+def artefacts_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was benched, by name, with the hash of its content."""
+    return [(shown(name), sha) for name, sha in (report["benchmark"].get("artefacts") or {}).items()]
+
+
 def commands_from_report(report: Mapping[str, Any]) -> list[str]:
     """The command that was given, or else the ones that lead here."""
     if report["command"]:

@@ -22,6 +22,9 @@ LISTED = 200
 _MATRIX = 100
 """A confusion matrix of at most this many labels is written whole; a larger one as its non-zero cells."""
 
+_BENCHMARK = ("config", "photos", "conditions", "incomplete", "artefacts", "outcomes", "compared")
+"""What of benchmark.json is copied beside its measurements and failures; older ones have less."""
+
 _STAGES = {
     "dataset": ("photos", "no photos belong to this classifier"),
     "training": ("training", "its head was not trained here"),
@@ -59,7 +62,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "gate": (found.get("evaluation") or {}).get("gate"),
         "engines": [_engine(card) for card in found.get("engines") or []],
         "benchmarks": benchmark.get("measurements") or [],
-        "benchmark": {word: benchmark[word] for word in ("config", "photos", "conditions") if word in benchmark},
+        "benchmark": {word: benchmark[word] for word in _BENCHMARK if word in benchmark},
         "failures": benchmark.get("failures") or [],
         "skipped": [*(found.get("skipped") or []), *((found.get("train_benchmark") or {}).get("skipped") or [])],
         "absent": [{"what": what, "why": why} for word, (what, why) in _STAGES.items() if not found.get(word)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.ship.benched import benched_parts
 from trtpoets.ship.sections import Section, Value
 from trtpoets.ship.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
 from trtpoets.ship.words import joined, milliseconds, percent
@@ -40,6 +41,10 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
             "Ratios are formed round by round, with TensorFlow's rounds in between; beneath is what another run on "
             "this machine would find, with 95 % confidence."
         )
+    if report["benchmark"].get("incomplete"):
+        notes.insert(
+            0, f"The benchmark was interrupted {report['benchmark']['incomplete']}; this is what was measured."
+        )
     good = [row for row in measured if row["valid"]]
     # Many batch sizes are told by the plot; the smallest is enough to read.
     first = len(rows) if len(rows) <= _ROWS else sum(row["batch"] == measured[0]["batch"] for row in measured)
@@ -61,6 +66,7 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         "notes": notes,
         "plots": [*_spreads(good), *_throughput(good)],
         "clocks": _clocks(good),
+        "tables": _tables(report["benchmark"]),
     }
 
 
@@ -134,6 +140,19 @@ def _clocks(good: Sequence[Mapping[str, Any]]) -> Section | None:
         "columns": [("runner", _TEXT), ("batch", _NUMBER), *((f"{names[place]}, ms", _NUMBER) for place in told)],
         "rows": rows,
     }
+
+
+def _tables(benchmark: Mapping[str, Any]) -> list[Section]:
+    """What a scenario came to, and what changed since an older benchmark: as on the terminal, each with its title."""
+    found = {word: benchmark.get(word) for word in ("outcomes", "compared")}
+    return [
+        {
+            "title": title,
+            "columns": [(name.rstrip(">"), _NUMBER if name.endswith(">") else _TEXT) for name in columns],
+            "rows": [{"cells": row} for row in rows],
+        }
+        for title, columns, rows in benched_parts({"measurements": [], **found})
+    ]
 
 
 def tradeoff(report: Mapping[str, Any]) -> list[Picture]:
