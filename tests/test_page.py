@@ -326,7 +326,7 @@ def test_invalid_and_missing_numbers_are_told() -> None:
         measurement("onnxruntime-int8", 1, 2.0, valid=False, reason="wrong: 3 % right", p90_ms=None),
     ]
     text = read(found).text
-    assert "Not valid: onnxruntime-int8 at batch 1, wrong: 3" in text
+    assert "Not valid: 1 of 2 measurements onnxruntime-int8 at batch 1: wrong: 3" in text
     assert "too few inferences were timed to claim that percentile" in text
 
 

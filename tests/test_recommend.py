@@ -18,8 +18,9 @@ from trtpoets.core.spec import Photo, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.pipeline import judge
-from trtpoets.ship.recommended import Limits, recommendation_from_report, require_recommended
+from trtpoets.ship.recommended import Limits, recommendation_from_report
 from trtpoets.ship.report import report_from_documents
+from trtpoets.ship.unfit import require_recommended
 
 
 def measured(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +115,25 @@ def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
     assert recommendation_from_report(report)["chosen"]["runner"] == "tensorflow"
     found = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
-    with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy"):
+    with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy") as caught:
+        require_recommended(found, "x")
+    assert caught.value.hint == "trtpoets bench x --batch 1"
+    # Nor is what it says of its p90 a reason to call it too slow.
+    busy = {**FP16, "valid": False, "reason": "too busy"}
+    found = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
+    with pytest.raises(MissingArtefact, match=r"too busy \(1 more can't tell either\)"):
         require_recommended(found)
+
+
+def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
+    report = measured(
+        {**FP16, "valid": False, "reason": "too busy"}, {**TENSORFLOW, "valid": False, "reason": "too busy"}
+    )
+    assert report["verdict"][0] == {
+        "about": "ship",
+        "text": "Nothing that was measured can be recommended. onnxruntime-fp16 at batch 1: its measurement is not "
+        "valid: too busy.",
+    }
 
 
 def test_quantize_is_listened_to() -> None:

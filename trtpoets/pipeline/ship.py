@@ -21,8 +21,9 @@ from trtpoets.pipeline.stages import (
 )
 from trtpoets.ship.markdown import markdown_from_report
 from trtpoets.ship.page import page_from_report
-from trtpoets.ship.recommended import Limits, recommendation_from_report, require_recommended
+from trtpoets.ship.recommended import Limits, recommendation_from_report
 from trtpoets.ship.report import report_from_documents
+from trtpoets.ship.unfit import require_recommended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

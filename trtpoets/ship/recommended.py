@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
+from trtpoets.core.errors import BadInput
 from trtpoets.judge.gate import photos_for_share
 from trtpoets.judge.statistics import least_count
 from trtpoets.ship.verdict import BASELINE
-from trtpoets.ship.words import joined, many, milliseconds, shown
+from trtpoets.ship.words import many, milliseconds, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -107,28 +106,6 @@ def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None 
     return dict(json.loads(json.dumps(value)))
 
 
-def require_recommended(found: Mapping[str, Any], name: str = "NAME") -> None:
-    """Raise GateFailed when nothing fits: which came nearest, what it lacks, and limits that it would keep.
-
-    Raises MissingArtefact instead when something may fit, but too few inferences were timed for its p99.
-    """
-    if found["chosen"]:
-        return
-    if not found["rejected"]:
-        raise MissingArtefact(
-            "nothing was both evaluated and benched" + _at(found["limits"]["batches"]),
-            hint=f"trtpoets evaluate {name} && trtpoets bench {name}{_options(found['limits']['batches'])}",
-        )
-    untold = [each for each in found["rejected"] if all(lack["unknown"] for lack in each["lacks"])]
-    if untold:
-        told = "; ".join(dict.fromkeys(f"{_named(each)}: {_texts(each)}" for each in untold[:3]))
-        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_bench_longer(untold, name))
-    nearest = found["rejected"][0]
-    raise GateFailed(
-        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}", hint=_kept_limits(found, nearest, name)
-    )
-
-
 def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate]:
     files = {f"{card['flavour']}-{card['precision']}": shown(card.get("file") or "") for card in report["engines"]}
     for row in report["benchmarks"]:
@@ -175,7 +152,7 @@ def _lacks(
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
     if precision == "int8":
         yield from _advice(report, limits)
-    if limits.max_p99 is not None:
+    if limits.max_p99 is not None and row["valid"]:
         yield from _late(row, limits.max_p99)
 
 
@@ -258,39 +235,3 @@ def _batch(batch: int) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:.3g} points"
-
-
-def _named(candidate: Mapping[str, Any]) -> str:
-    return f"{candidate['runner']} at batch {candidate['batch']}"
-
-
-def _texts(candidate: Mapping[str, Any]) -> str:
-    return joined([lack["text"] for lack in candidate["lacks"]])
-
-
-def _at(batches: Sequence[int]) -> str:
-    return f" at batch {joined([str(batch) for batch in batches])}" if batches else ""
-
-
-def _options(batches: Iterable[int]) -> str:
-    return "".join(f" --batch {batch}" for batch in batches)
-
-
-def _bench_longer(untold: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The benchmark that would tell: long enough for a p99 of the slowest."""
-    batches = sorted({each["batch"] for each in untold})
-    slowest = max(1000 * each["batch"] / max(each["photos_per_s"], 1e-9) for each in untold)
-    longer = math.ceil(1.2 * least_count(99) * slowest / 1000)
-    return f"trtpoets bench {shlex.quote(name)}{_options(batches)} --seconds {longer}"
-
-
-def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], name: str) -> str:
-    """The limits that the nearest would keep; where its p99 is not known, the benchmark that would tell it."""
-    drop = max(nearest["drop"] or 0.0, found["limits"]["max_drop"] / 100)
-    words = [f"--max-drop {math.ceil(1000 * drop) / 10:g}"]
-    late, most = nearest["p99_ms"], found["limits"]["max_p99"]
-    if most is not None and late is None:
-        return _bench_longer([nearest], name)
-    if most is not None:
-        words.append(f"--max-p99 {math.ceil(10 * max(late, most)) / 10:g}")
-    return f"trtpoets recommend {shlex.quote(name)} {' '.join(words)}"

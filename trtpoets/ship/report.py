@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.spec import Split
 from trtpoets.judge.conditions import conditions
 from trtpoets.ship.recommended import Limits, recommendation_from_report
+from trtpoets.ship.unfit import ship_sentence
 from trtpoets.ship.verdict import verdict_from_report
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     # One by one is how photos come at the edge; `recommend` looks at every batch size.
     least = min((row["batch"] for row in report["benchmarks"]), default=1)
     report["recommendation"] = recommendation_from_report(report, Limits(batches=(least,)))
-    ship = report["recommendation"]["sentence"]
+    ship = ship_sentence(report["recommendation"])
     report["verdict"] = [*([{"about": "ship", "text": ship}] if ship else []), *verdict_from_report(report)]
     return report
 

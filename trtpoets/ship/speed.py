@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.ship.benched import benched_parts
 from trtpoets.ship.sections import Section, Value
 from trtpoets.ship.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
-from trtpoets.ship.words import joined, milliseconds, percent
+from trtpoets.ship.words import joined, many, milliseconds, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,9 +31,8 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         times = [milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)]
         cells = [row["runner"], row["batch"], *times, f"{row['photos_per_s']:,.0f}", _ratio(row), _memory(row)]
         rows.append({"cells": cells, "mark": "" if row["valid"] else "bad"})
-    notes = [
-        f"Not valid: {row['runner']} at batch {row['batch']}, {row['reason']}." for row in measured if not row["valid"]
-    ]
+    notes: list[str] = []
+    bad = [f"{row['runner']} at batch {row['batch']}: {row['reason']}" for row in measured if not row["valid"]]
     if any(row["p99_ms"] is None for row in measured):
         notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
     if any(row.get("speedup_low") is not None for row in measured):
@@ -67,6 +66,7 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         "plots": [*_spreads(good), *_throughput(good)],
         "clocks": _clocks(good),
         "tables": _tables(report["benchmark"]),
+        "lists": [{"title": f"Not valid: {len(bad)} of {many(len(rows), 'measurement')}", "lines": bad}] if bad else [],
     }
 
 
