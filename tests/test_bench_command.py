@@ -42,7 +42,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
     found = Measured()
     monkeypatch.setattr(judge, "benchmark_from_artefacts", found)
     monkeypatch.setattr(judge, "artefacts_in", lambda space: ())
-    monkeypatch.setattr(judge, "test_photos", lambda space: ())
+    monkeypatch.setattr(judge, "photos_to_judge", lambda space: ())
     return found
 
 

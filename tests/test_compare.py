@@ -115,6 +115,32 @@ def test_gates_that_fail(found: dict[str, Any], limits: dict[str, float], messag
     assert caught.value.exit_code == 3
 
 
+def test_a_servers_gate() -> None:
+    found = benchmark(1, 5.0, valid=False)
+    found["measurements"][0]["valid"] = True
+    found["config"].update(scenario="server", target_qps=50.0)
+    slow = {"scenario": "server", "runner": "tensorflow", "value": 90.0, "valid": False, "reason": "too late"}
+    fast = {**slow, "runner": "onnxruntime-fp32", "value": 12.0, "valid": True, "reason": ""}
+    require_speed("flowers", {**found, "outcomes": [slow, fast]}, None, 20.0)
+    with pytest.raises(GateFailed) as caught:
+        require_speed("flowers", {**found, "outcomes": [{**slow, "value": None}, slow]}, None, 20.0)
+    assert caught.value.message == (
+        "no runner serves 50 photos a second within 20 ms; tensorflow, the nearest: too late"
+    )
+
+
+def test_outcomes_in_a_table() -> None:
+    outcome = {"scenario": "offline", "runner": "fake", "batch": 8, "metric": "photos_per_s", "value": 1234.5}
+    details = {"measurements": [], "outcomes": [{**outcome, "valid": True, "reason": "", "loadgen": None}]}
+    ((title, columns, rows),) = benched_parts(details)
+    assert title == "MLPerf's offline scenario: photos/s"
+    assert (columns, rows) == (["runner", "batch>", "ours>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
+    details["outcomes"][0]["loadgen"] = {"value": 1100.0, "valid": False, "why": "its own overhead"}
+    ((_, columns, rows),) = benched_parts(details)
+    assert columns[4:] == ["LoadGen>", "why"]
+    assert rows == [("fake", 8, "1,234", "VALID", "1,100 INVALID", "its own overhead")]
+
+
 def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
     found = benchmark(1, 5.0)
     with caplog.at_level(logging.WARNING):

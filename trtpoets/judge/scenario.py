@@ -69,7 +69,7 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
             f"{least_count(99) / config.target_qps:.0f} s, more than half of the limit of {config.timeout_seconds:g} s",
             hint=f"give a rate of at least {2 * least_count(99) / config.timeout_seconds:.0f}, or a longer --seconds",
         )
-    return config
+    return replace(config, min_count=BenchConfig.min_count)  # the 99th percentile is of the arrivals
 
 
 def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcome:

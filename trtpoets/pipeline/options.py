@@ -83,12 +83,13 @@ def bench_config(
     if more.get("target_qps") and scenario is not Scenario.SERVER:
         raise BadInput(f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server")
     chosen = tuple(batches or BenchConfig.batches)
-    longest = max(BenchConfig.max_seconds, 2 * seconds)
+    # A 99th percentile needs its count, and so its time.
+    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 60.0)
+    longest = max(BenchConfig.max_seconds, 2 * seconds, longest)
     config = BenchConfig(
         batches=chosen,
         min_seconds=seconds,
-        # A 99th percentile needs its count.
-        min_count=BenchConfig.min_count if max_p99 is None else least_count(99),
+        min_count=count,
         max_seconds=longest,
         timeout_seconds=max(BenchConfig.timeout_seconds, 2 * longest),
         threads=threads,

@@ -71,17 +71,19 @@ def _costs(measured: list[Mapping[str, Any]]) -> Part:
 
 
 def _outcomes(outcomes: list[Mapping[str, Any]]) -> Part:
+    asked = any(each.get("loadgen") for each in outcomes)
     rows: list[Sequence[Any]] = []
     for each in outcomes:
         judged = each.get("loadgen") or {}
         theirs = "" if not judged else f"{_value(judged.get('value'))} {'VALID' if judged.get('valid') else 'INVALID'}"
         why = each["reason"] or judged.get("why") or ""
         verdict = "VALID" if each["valid"] else "INVALID"
-        rows.append((each["runner"], each["batch"], _value(each["value"]), verdict, theirs, why))
+        told = [theirs] if asked else []
+        rows.append((each["runner"], each["batch"], _value(each["value"]), verdict, *told, why))
     first = outcomes[0]
     what = {"p90_ms": "90th percentile, ms", "p99_ms": "99th percentile, ms", "photos_per_s": "photos/s"}
     title = f"MLPerf's {first['scenario']} scenario: {what[first['metric']]}"
-    return title, ["runner", "batch>", "ours>", "", "LoadGen>", "why"], rows
+    return title, ["runner", "batch>", "ours>", "", *(["LoadGen>"] if asked else []), "why"], rows
 
 
 def _value(value: float | None) -> str:
