@@ -124,6 +124,13 @@ def test_the_verdict_says_what_was_measured() -> None:
     ]
 
 
+def test_a_ratio_in_the_verdict_has_its_interval() -> None:
+    found = documents()
+    found["benchmark"]["measurements"][1] |= {"speedup_low": 2.41, "speedup_high": 2.58}
+    (text,) = said(report_from_documents(found), "speed")
+    assert "2.5 times (2.41 to 2.58) as fast as TensorFlow" in text
+
+
 def test_a_verdict_uses_valid_rows_only() -> None:
     found = documents()
     rows = found["benchmark"]["measurements"]

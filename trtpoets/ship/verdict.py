@@ -128,7 +128,8 @@ def _speed(report: Mapping[str, Any]) -> str:
         return f"{told}; TensorFlow was not measured validly beside it."
     if best["runner"] == BASELINE:
         return f"{told}; nothing that ran here is faster than TensorFlow."
-    ratio = f"{best['speedup']:.1f} times as fast as TensorFlow ({milliseconds(base['p50_ms'])} ms)"
+    sure = f" ({best['speedup_low']:.2f} to {best['speedup_high']:.2f})" if best.get("speedup_low") is not None else ""
+    ratio = f"{best['speedup']:.1f} times{sure} as fast as TensorFlow ({milliseconds(base['p50_ms'])} ms)"
     return f"{told}, {ratio}."
 
 
