@@ -29,8 +29,7 @@ def test_it_says_what_the_page_says() -> None:
     assert "a difference of at most 3.0\u00a0×\u00a010⁻⁷ on 30 photos" in text.replace(" × ", "\u00a0×\u00a0")
     assert "- fp16.rtx.engine: sha256 eeee" in text
     assert "- measuring rtx-fp16: died of SIGSEGV" in text
-    assert "```bash\ntrtpoets run photos --name insects --backbone efficientnet\\_lite0" not in text
-    assert "```bash\ntrtpoets run photos --name insects --backbone efficientnet_lite0 --steps 400 --seed 3\n```" in text
+    assert "```bash\ntrtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize" in text
     assert "<svg" not in text
     reader = rendered(text)
     assert len(reader.all("table")) >= 7

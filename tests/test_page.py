@@ -135,7 +135,9 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "e" * 64,
         "no NVIDIA driver here",
         "a processor, 2 usable cores",
-        "trtpoets run photos --name insects --backbone efficientnet_lite0 --steps 400 --seed 3",
+        "trtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize stretch --steps 400 --seed 3",
+        "trtpoets export insects",
+        "trtpoets bench insects",
     ]
     place = 0
     for part in parts:
@@ -190,6 +192,25 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
     assert "onnxruntime-fp16 1 × TF 2.5 2 -20.0% ±3.0% slower" in text
     assert "kernel 6.1 6.2" in text
     assert f"fp16.onnx {'a' * 64}" in text
+
+
+def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
+    found = documents()
+    assert "uneven" not in read(found).text
+    found["dataset"]["counts"]["cow"] = {"train": 20, "validation": 3, "test": 2}
+    found["dataset"]["config"] = {"validation_percent": 10, "test_percent": 20, "strict": True}
+    found["engines"][0]["targets"] = ["sm89", "sm86"]
+    found["training"]["config"] |= {"learning_rate": 0.01, "class_weights": True, "early_stop": None, "l2": 0.0}
+    found["benchmark"]["config"] = {"batches": [1, 4], "min_seconds": 0.5, "threads": 2, "xla": False, "keras": True}
+    text = read(found).text
+    assert "Classes are uneven: ant has 4.0 times the photos of cow; --class-weights" in text
+    assert "Fewer than 10 test photos, too few to judge a class by: cow." in text
+    options = (
+        "--validation-percent 10 --test-percent 20 --strict --steps 400 --learning-rate 0.01 --l2 0.0 --class-weights"
+    )
+    assert f"--backbone efficientnet_lite0 --resize stretch {options} --class-weights --seed 3" in text
+    assert "trtpoets build insects --target sm86 --target sm89" in text
+    assert "trtpoets bench insects --batch 1 --batch 4 --seconds 0.5 --threads 2 --keras trtpoets report" in text
 
 
 def test_learning_rates_beside_each_other() -> None:
@@ -282,7 +303,7 @@ def test_names_are_text_and_nothing_else() -> None:
     assert "{{ 7 * 7 }}" in reader.text
     assert "emoji \U0001f33c" in reader.text
     assert "not utf ?" in reader.text
-    assert "trtpoets run 'a b'\"'\"'; rm -rf <~>'" in reader.text
+    assert "trtpoets retrain 'a b'\"'\"'; rm -rf <~>'" in reader.text
 
 
 def test_two_thousand_classes_fit() -> None:

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_HEAD = (
+    *("steps", "batch_size", "learning_rate", "optimizer", "l2", "label_smoothing", "class_weights", "early_stop"),
+    "seed",
+)
+"""Of the head's configuration: what `retrain` has options for."""
+
+
 def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Machine, versions and provenance, line by line."""
     now = report["conditions"]
@@ -47,7 +54,49 @@ def commands_from_report(report: Mapping[str, Any]) -> list[str]:
         return []
     if not report["training"]:
         return [f"trtpoets pretrained {report['backbone']} --name {name}", f"trtpoets report {name}"]
-    folder = shlex.quote(shown((report["dataset"] or {}).get("folder") or "PHOTOS"))
-    config = report["training"].get("config") or {}
-    options = "".join(f" --{word} {config[word]}" for word in ("steps", "seed") if word in config)
-    return [f"trtpoets run {folder} --name {name} --backbone {report['backbone']}{options}"]
+    return [f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}", *_stages(report, name)]
+
+
+def _photos(report: Mapping[str, Any]) -> str:
+    return shlex.quote(shown((report["dataset"] or {}).get("folder") or "PHOTOS"))
+
+
+def _retrain_options(report: Mapping[str, Any]) -> str:
+    """Every option, as another version may have other defaults."""
+    dataset, head = (report["dataset"] or {}).get("config") or {}, report["training"].get("config") or {}
+    given = {
+        "backbone": report["backbone"],
+        "resize": (report["spec"].get("preprocess") or {}).get("resize"),
+        **{word: dataset.get(word) for word in ("validation_percent", "test_percent", "strict")},
+        **{word: head.get(word) for word in _HEAD},
+    }
+    return _options(given)
+
+
+def _stages(report: Mapping[str, Any], name: str) -> list[str]:
+    """The stages after training that have left something."""
+    bench = report["benchmark"].get("config") or {}
+    batches = "".join(f" --batch {batch}" for batch in bench.get("batches") or [])
+    options = {"seconds": bench.get("min_seconds"), **{word: bench.get(word) for word in ("threads", "xla", "keras")}}
+    # Those with a "+" are what is built for when nothing is asked for.
+    asked = {target for card in report["engines"] for target in card["targets"] if not target.endswith("+")}
+    targets = "".join(f" --target {target}" for target in sorted(asked))
+    stages = [
+        (report["parity"], f"export {name}"),
+        (report["quantisation"], f"quantize {name}"),
+        (report["engines"], f"build {name}{targets}"),
+        (report["intervals"], f"evaluate {name}"),
+        (report["benchmarks"], f"bench {name}{batches}{_options(options)}"),
+        (report.get("train_benchmark"), f"bench {name} --train"),
+    ]
+    return [f"trtpoets {command}" for done, command in [*stages, (True, f"report {name}")] if done]
+
+
+def _options(given: Mapping[str, Any]) -> str:
+    """As on a command line; what is None or off is left out."""
+    words = [
+        f" --{word.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for word, value in given.items()
+        if value is not None and value is not False
+    ]
+    return "".join(words)

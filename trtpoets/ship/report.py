@@ -85,6 +85,7 @@ def _dataset(dataset: Mapping[str, Any] | None) -> dict[str, Any] | None:
     counts = dataset.get("counts") or {}
     found: dict[str, Any] = {
         "folder": dataset.get("folder"),
+        "config": dataset.get("config"),
         "classes": len(counts),
         "counts": counts,
         "photos": {split.value: sum(each.get(split.value, 0) for each in counts.values()) for split in Split},
