@@ -208,7 +208,7 @@ def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
     options = (
         "--validation-percent 10 --test-percent 20 --strict --steps 400 --learning-rate 0.01 --l2 0.0 --class-weights"
     )
-    assert f"--backbone efficientnet_lite0 --resize stretch {options} --class-weights --seed 3" in text
+    assert f"--backbone efficientnet_lite0 --resize stretch {options} --seed 3" in text
     assert "trtpoets build insects --target sm86 --target sm89" in text
     assert "trtpoets bench insects --batch 1 --batch 4 --seconds 0.5 --threads 2 --keras trtpoets report" in text
 
