@@ -184,7 +184,7 @@ def test_three_clocks(photos: list[Photo]) -> None:
     got, _ = measure(config, count=15, batch=4, runner=OnDevice(tiny_spec()), paths=[photo.path for photo in photos])
     assert (got.device.p50_ms, got.device.h2d_ms, got.device.compute_ms, got.device.d2h_ms) == (3.5, 1.0, 2.0, 0.5)
     assert (got.device.enqueue_ms, got.device.graph) == (0.1, True)
-    assert got.end_to_end.count >= 20
+    assert got.end_to_end.count >= 11
     assert got.end_to_end.p50_ms > got.p50_ms
 
 

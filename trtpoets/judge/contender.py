@@ -85,7 +85,7 @@ class Contender:
         request = {
             "round": batch,
             "seconds": config.min_seconds / config.rounds,
-            "count": -(-config.min_count // config.rounds),
+            "count": (number + 1) * config.min_count // config.rounds - number * config.min_count // config.rounds,
             "limit": config.max_seconds / config.rounds,
         }
         reply = self._ask(request, batch)

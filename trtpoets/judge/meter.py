@@ -25,6 +25,7 @@ import numpy as np
 from trtpoets.core.images import photo_batches
 from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.judge.bystanders import Bystanders
+from trtpoets.judge.statistics import least_count
 
 Clock = Callable[[], int]
 
@@ -34,14 +35,11 @@ _WARMUP_COUNT = 3
 _STABLE = 0.05
 """Warm: the medians of two windows in a row differ by at most this share."""
 
-_SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.2
+_SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
 """Inferences before each round, as another process had the caches; and seconds after which it is enough."""
 
 _SIDE_SHARE = 0.25
-"""Of a round's seconds, for each of the other clocks: they show where time goes, the inference clock compares."""
-
-_SIDE_COUNT = 1
-"""At least: the rounds together then support a median."""
+"""Of the inference time, for each of the other clocks: they show where time goes, the inference clock compares."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,9 @@ class Meter:
         self._joules = joules
         self._batches = rows // batch
         self._next = 0
+        self._timed = 0.0
+        self._side = {"device": 0.0, "end to end": 0.0}
+        self._counts = {"device": 0, "end to end": 0}
         self._expected = (batch, len(runner.spec.labels))
         self.answers = np.full(len(photos), -1, dtype=np.int64)
         self.fault = ""
@@ -126,8 +127,9 @@ class Meter:
             watched = time.monotonic() - began
             used = self._joules() - before if self._joules else None
             taken = bystanders.taken()
-            device, graph = self._device(_SIDE_SHARE * seconds)
-            end_to_end = self._end_to_end(_SIDE_SHARE * seconds)
+            self._timed += watched
+            device, graph = self._device()
+            end_to_end = self._end_to_end()
         return Round(spans, device, graph, end_to_end, watched, taken, used)
 
     def _infer(self) -> int:
@@ -163,28 +165,26 @@ class Meter:
             total += max(spans[-1], 0)  # a clock that goes backwards ends too
         return spans
 
-    def _device(self, seconds: float) -> tuple[list[tuple[float, float, float, float]], bool | None]:
+    def _device(self) -> tuple[list[tuple[float, float, float, float]], bool | None]:
         runner = self._runner
         if not isinstance(runner, TimedRunner):
             return [], None
         rows: list[tuple[float, float, float, float]] = []
         graph = None
-        deadline = time.monotonic() + seconds
-        while len(rows) < _SIDE_COUNT or time.monotonic() < deadline:
+        for _ in self._while_due("device"):
             first = (len(rows) % self._batches) * self._batch
             _, timing = runner.infer_timed(self._laid[first : first + self._batch])
             rows.append((timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.enqueue_ms))
             graph = timing.graph
         return rows, graph
 
-    def _end_to_end(self, seconds: float) -> list[int]:
+    def _end_to_end(self) -> list[int]:
         """From the files, as `label` does it: decoding on all our cores where a batch has several photos."""
         if not self._paths:
             return []
         spans: list[int] = []
-        deadline = time.monotonic() + seconds
         preprocess = self._runner.spec.preprocess
-        while len(spans) < _SIDE_COUNT or time.monotonic() < deadline:
+        for _ in self._while_due("end to end"):
             first = (self._next * self._batch) % len(self._paths)
             paths = [self._paths[(first + i) % len(self._paths)] for i in range(self._batch)]
             before = self._clock()
@@ -194,6 +194,16 @@ class Meter:
             self._look(scores, self._next * self._batch)
             self._next = (self._next + 1) % self._batches
         return spans
+
+    def _while_due(self, clock: str) -> Iterator[None]:
+        """Go on while another clock had less than its share of the inference time so far; once a round for a median."""
+        due = self._counts[clock] < least_count(50)
+        while due or self._side[clock] < _SIDE_SHARE * self._timed:
+            due = False
+            began = time.monotonic()
+            yield
+            self._side[clock] += time.monotonic() - began
+            self._counts[clock] += 1
 
 
 def _stable(spans: Sequence[int]) -> bool:
