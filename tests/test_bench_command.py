@@ -94,8 +94,8 @@ def test_the_ways_to_run_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(judge, "gpu_providers", lambda: ["cuda"])
     artefacts = [Classifier(tmp_path, tiny_spec()), OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec())]
     assert judge._ways(artefacts, QUICK) == {0: (Way.PLAIN,), 1: (Way.PLAIN, Way.CUDA)}
-    more = judge._ways(artefacts, replace(QUICK, xla=True, keras=True))
-    assert more[0] == (Way.PLAIN, Way.XLA, Way.KERAS)
+    more = judge._ways(artefacts, replace(QUICK, xla=True, keras=True, cpu=True))
+    assert more[0] == (Way.PLAIN, Way.CPU, Way.XLA, Way.KERAS)
 
 
 def test_options_become_a_configuration() -> None:

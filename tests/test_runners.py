@@ -33,10 +33,23 @@ from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.device.runners.trt import TensorRtRunner
 
 KINDS = [
-    *("fake", "tensorflow", "tensorflow-xla", "keras-predict", "onnxruntime-fp32", "onnxruntime-fp16"),
+    *(
+        "fake",
+        "tensorflow",
+        "tensorflow-cpu",
+        "tensorflow-xla",
+        "keras-predict",
+        "onnxruntime-fp32",
+        "onnxruntime-fp16",
+    ),
     *("onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"),
 ]
-WAYS = {"tensorflow": Way.PLAIN, "tensorflow-xla": Way.XLA, "keras-predict": Way.KERAS}
+WAYS = {
+    "tensorflow": Way.PLAIN,
+    "tensorflow-cpu": Way.CPU,
+    "tensorflow-xla": Way.XLA,
+    "keras-predict": Way.KERAS,
+}
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +69,8 @@ def make(
         yield lambda: FakeRunner(tiny_spec())
     elif name in WAYS:
         found = request.getfixturevalue("classifier")
+        if name == "tensorflow-cpu" and pytest.importorskip("tensorflow").config.list_physical_devices("GPU"):
+            pytest.skip("TensorFlow may use the GPU in this process already")
         yield lambda: open_runner(found, way=WAYS[name])
     elif kind == "onnxruntime":
         pytest.importorskip("onnxruntime")
@@ -225,6 +240,17 @@ def test_providers_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu_providers() == []
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert gpu_providers() == []
+
+
+def test_the_cpu_alone_where_the_gpu_is_in_use(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    def in_use(devices: list[Any], kind: str) -> None:
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", in_use)
+    with pytest.raises(RunFailed, match="uses the GPU in this process already"), open_runner(classifier, way=Way.CPU):
+        pass
 
 
 def test_ways_belong_to_their_artefacts(tmp_path: Path, classifier: Classifier) -> None:

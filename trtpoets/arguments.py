@@ -109,6 +109,7 @@ Timeout = Annotated[float | None, typer.Option(help="Give up after so many secon
 Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
 Xla = Annotated[bool, typer.Option("--xla", help="Also TensorFlow compiled by XLA.")]
+OnCpu = Annotated[bool, typer.Option("--cpu", help="Also TensorFlow on the CPU, where it uses a GPU.")]
 Keras = Annotated[bool, typer.Option("--keras", help="Also Keras' predict, as people call it.")]
 ScenarioOption = Annotated[
     Scenario | None,

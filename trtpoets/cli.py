@@ -288,6 +288,7 @@ def bench(
     threads: given.Threads = 0,
     xla: given.Xla = False,
     keras: given.Keras = False,
+    cpu: given.OnCpu = False,
     scenario: given.ScenarioOption = None,
     target_qps: given.TargetQps = 0.0,
     loadgen: given.LoadGen = False,
@@ -313,7 +314,7 @@ def bench(
             found = bench_train(name, rates, weights=weights, engines=engines, progress=progress)
         show_result("train benchmark", found, as_json)
         return
-    more = {"xla": xla, "keras": keras, "target_qps": target_qps, "loadgen": loadgen}
+    more = {"xla": xla, "keras": keras, "cpu": cpu, "target_qps": target_qps, "loadgen": loadgen}
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **more)
     with showing() as progress:
         benchmark = work(name, config, compare=compare, engines=engines, progress=progress)

@@ -29,7 +29,8 @@ class BenchConfig:
     one step: loading, warming up, or one round. At most `photos` photos are used, again and again. Where other
     processes use more than the share `max_others` of our cores, the numbers are as much about them: not valid.
 
-    `xla` and `keras` add TensorFlow compiled by XLA, and Keras' `predict` as people call it.
+    `xla` and `keras` add TensorFlow compiled by XLA, and Keras' `predict` as people call it; `cpu` TensorFlow on the
+    CPU, for a machine where it uses a GPU.
 
     `scenario` is one of MLPerf's ("" for none; judge/scenario.py), where a server is asked for `target_qps` photos a
     second and may take `max_p99_ms` (0: as long as it likes). With `loadgen`, MLPerf's LoadGen judges it too.
@@ -47,6 +48,7 @@ class BenchConfig:
     max_others: float = 0.25
     xla: bool = False
     keras: bool = False
+    cpu: bool = False
     scenario: str = ""
     target_qps: float = 0.0
     max_p99_ms: float = 0.0

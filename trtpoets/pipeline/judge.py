@@ -173,7 +173,8 @@ def _keep(space: Workspace, key: str, details: Mapping[str, Any]) -> None:
 
 def _ways(artefacts: Sequence[Artefact], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
     """The ways to run each artefact, by its place: the plain one, those asked for, and what drives a GPU here."""
-    classifier = [Way.PLAIN, *([Way.XLA] if config.xla else []), *([Way.KERAS] if config.keras else [])]
+    asked = {Way.CPU: config.cpu, Way.XLA: config.xla, Way.KERAS: config.keras}
+    classifier = [Way.PLAIN, *(way for way, wanted in asked.items() if wanted)]
     onnx = [Way.PLAIN, *(Way(provider) for provider in gpu_providers())]
     found = {Classifier: classifier, OnnxModel: onnx, Engine: [Way.PLAIN]}
     return {place: tuple(found[type(artefact)]) for place, artefact in enumerate(artefacts)}

@@ -21,6 +21,8 @@ class Way(Enum):
 
     PLAIN = "plain"
     """The one that we ship: TensorFlow's graph, ONNX Runtime on the CPU, the engine."""
+    CPU = "cpu"
+    """A classifier through TensorFlow on the CPU, whatever GPU there is."""
     XLA = "xla"
     """A classifier through TensorFlow, compiled by XLA."""
     KERAS = "keras"
@@ -38,8 +40,8 @@ def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN) -> R
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
         return KerasRunner(artefact, threads)
-    if isinstance(artefact, Classifier) and way in (Way.PLAIN, Way.XLA):
-        return TensorFlowRunner(artefact, threads, xla=way is Way.XLA)
+    if isinstance(artefact, Classifier) and way in (Way.PLAIN, Way.CPU, Way.XLA):
+        return TensorFlowRunner(artefact, threads, xla=way is Way.XLA, cpu=way is Way.CPU)
     if isinstance(artefact, OnnxModel) and way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
         return OnnxRuntimeRunner(artefact, threads, provider="cpu" if way is Way.PLAIN else way.value)
     if isinstance(artefact, Engine) and way is Way.PLAIN:

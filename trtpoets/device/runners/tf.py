@@ -21,15 +21,15 @@ _SIGNATURE = "serve"
 class TensorFlowRunner:
     """Runs the SavedModel of a classifier. `threads` is how many one operator may use; 0 leaves it to TensorFlow.
 
-    With `xla` the graph is compiled by XLA, once for each batch size.
+    With `xla` the graph is compiled by XLA, once for each batch size. With `cpu` TensorFlow sees no GPU.
     """
 
-    def __init__(self, classifier: Classifier, threads: int = 0, *, xla: bool = False) -> None:
-        self.name = "tensorflow-xla" if xla else "tensorflow"
+    def __init__(self, classifier: Classifier, threads: int = 0, *, xla: bool = False, cpu: bool = False) -> None:
+        self.name = "tensorflow" + ("-xla" if xla else "") + ("-cpu" if cpu else "")
         self.spec = classifier.spec
         self._path = classifier.saved_model
         self._threads = threads
-        self._xla = xla
+        self._xla, self._cpu = xla, cpu
         self._tf: Any = None
         self._model: Any = None
         self._serve: Any = None
@@ -42,6 +42,8 @@ class TensorFlowRunner:
             )
         tf = tensorflow()
         limit_threads(tf, self._threads)
+        if self._cpu:
+            _hide_gpus(tf)
         try:
             model = tf.saved_model.load(str(self._path))
             serve = model.signatures[_SIGNATURE]
@@ -74,6 +76,17 @@ class TensorFlowRunner:
             raise RunFailed(f"TensorFlow can't run {self._path}: {reason}", hint="train it again") from error
         # numpy() may share TensorFlow's memory.
         return check_scores(np.array(answer.numpy()), len(photos), self.spec, self.name)
+
+
+def _hide_gpus(tf: Any) -> None:
+    """From the whole process. Raises RunFailed where TensorFlow uses one already."""
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError as error:
+        raise RunFailed(
+            "TensorFlow uses the GPU in this process already: it can't be run on the CPU alone",
+            hint="run it in a process of its own, as trtpoets bench does",
+        ) from error
 
 
 def limit_threads(tf: Any, threads: int) -> None:
