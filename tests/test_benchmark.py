@@ -21,7 +21,7 @@ from tests.bench_runners import right_scores
 from tests.photos import photo_folder
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, MissingArtefact
-from trtpoets.core.progress import Progress, silent
+from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
@@ -333,7 +333,7 @@ def children() -> list[str]:
 
 def test_ctrl_c_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     def press(task: str, done: int, total: int) -> None:
-        if done == 2 + 10 + 7:
+        if done == PARTS * (2 + 10 + 7) // 22:
             raise KeyboardInterrupt
 
     config = replace(QUICK, min_count=100)
@@ -407,7 +407,7 @@ def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
     # Each has a process of its own: ONNX Runtime's does not carry TensorFlow.
     assert onnx.peak_memory_mib < 0.7 * tensorflow.peak_memory_mib
     assert onnx.load_seconds < tensorflow.load_seconds
-    assert seen == [("benchmark", done, 22) for done in (*range(23),)]
+    assert seen == [("benchmark", PARTS * done // 22, PARTS) for done in range(23)]
 
 
 # What the benchmark must reach

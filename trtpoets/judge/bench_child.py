@@ -35,6 +35,9 @@ from trtpoets.judge.scenario import serve
 
 Opener = Callable[..., Runner]
 
+_PATIENCE = 10
+"""So many times the least warm-up, and what is not steady by then is told to be unsteady."""
+
 
 def description_from_artefact(artefact: Runnable) -> dict[str, str]:
     """What the child needs to find an artefact again, as JSON."""
@@ -124,7 +127,8 @@ def _reply(
 ) -> dict[str, Any]:
     if "warm_up" in asked:
         meter = meters[asked["warm_up"]] = new_meter(asked["warm_up"])
-        return {"warmup": asdict(meter.warm_up(config.warmup_seconds, config.max_seconds))}
+        patience = min(max(_PATIENCE * config.warmup_seconds, 1.0), config.max_seconds)
+        return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
     if "serve" in asked:

@@ -15,7 +15,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.progress import Progress, silent
+from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Engine, ModelSpec, Photo, label_indices
 from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench_config import BenchConfig, Scenario
@@ -139,9 +139,13 @@ def _measure(
     """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
     steps = len(contenders) + len(config.batches) * config.rounds
     done, where = 0, "before the first round"
+
+    def tell() -> None:
+        progress("benchmark", PARTS * done // steps, PARTS)
+
     try:
         for each in contenders:
-            progress("benchmark", done, steps)
+            tell()
             each.load(_CHILD, photos)
             done += 1
         for batch in config.batches:
@@ -149,14 +153,14 @@ def _measure(
                 each.warm_up(batch)
             for number in range(config.rounds):
                 where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
-                progress("benchmark", done, steps)
+                tell()
                 for each in contenders if number % 2 == 0 else reversed(contenders):
                     each.round(batch, number)
                 watch.look(batch)
                 done += 1
             for each in contenders:
                 each.finish(batch)
-        progress("benchmark", done, steps)
+        tell()
     except KeyboardInterrupt:
         for each in contenders:
             for batch, heat in list(each.heats.items()):

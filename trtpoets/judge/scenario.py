@@ -57,7 +57,9 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
     if scenario is Scenario.SINGLE_STREAM:
         return replace(config, batches=(1,))
     if scenario is Scenario.MULTI_STREAM:
-        return replace(config, batches=(MULTI_STREAM,), min_count=max(config.min_count, least_count(99)))
+        longest = max(config.max_seconds, config.timeout_seconds / 2)
+        count = max(config.min_count, least_count(99))
+        return replace(config, batches=(MULTI_STREAM,), min_count=count, max_seconds=longest)
     if scenario is Scenario.OFFLINE:
         chosen = config.batches != BenchConfig.batches
         return replace(config, batches=config.batches if chosen else (1, 2, 4, 8, 16, 32))
