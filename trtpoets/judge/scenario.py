@@ -145,8 +145,11 @@ def with_loadgen(outcome: Outcome, found: Mapping[str, Any]) -> Outcome:
     why = ""
     if ours and theirs and abs(theirs / ours - 1) > 0.05:
         why = f"LoadGen's {outcome.metric} is {theirs:.3g}, ours {ours:.3g}: "
-        if clock and abs(clock / ours - 1) > abs(theirs / clock - 1):
-            why += f"the machine was another then, as our own clock saw {clock:.3g} during LoadGen's run"
+        if not clock:
+            why += "other arrivals, at another time"
+        elif abs(clock / ours - 1) > abs(theirs / clock - 1):
+            slower = (clock > ours) == outcome.metric.endswith("_ms")
+            why += f"the machine was {'slower' if slower else 'faster'} then: our own clock saw {clock:.3g} in its run"
         else:
-            why += f"its own overhead, as our own clock saw {clock:.3g} for the same queries"
+            why += f"its own overhead: our own clock saw {clock:.3g} for the same queries"
     return replace(outcome, loadgen={**found, "why": why})
