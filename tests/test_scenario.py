@@ -114,6 +114,14 @@ def test_a_server_waits_in_line() -> None:
     assert np.mean(found["latencies_ms"]) == pytest.approx(24, rel=0.15)
 
 
+def test_a_server_beside_others_says_nothing() -> None:
+    found = {**served(0.001), "taken_seconds": 5.0}
+    assert found["seconds"] == pytest.approx(6.6, rel=0.2)
+    outcome = outcome_from_served("fake", found, replace(SERVER, max_others=0.25))
+    assert (outcome.valid, outcome.reason[:20]) == (False, "other processes used")
+    assert outcome_from_served("fake", {**found, "taken_seconds": None}, replace(SERVER, max_others=0.25)).valid
+
+
 def test_a_server_that_cant_keep_up() -> None:
     found = served(0.05, replace(SERVER, batches=(1,)))
     outcome = outcome_from_served("fake", found, SERVER)

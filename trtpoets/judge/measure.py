@@ -116,7 +116,7 @@ def measurement_from_rounds(
     """Put the rounds together. `truth` holds the label's index for each photo, -1 where it has none."""
     spans = np.array([span for each in rounds for span in each.spans], dtype=np.float64)
     others = _others(rounds)
-    reason = watched.fault or _doubt(spans, warmup, config) or _crowded(others, config)
+    reason = watched.fault or _doubt(spans, warmup, config) or crowded(others, config)
     ordered = np.sort(spans) / 1e6
     seconds = float(spans.sum()) / 1e9
     return Measurement(
@@ -205,7 +205,8 @@ def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig) -> str:
     return ""
 
 
-def _crowded(others: float | None, config: BenchConfig) -> str:
+def crowded(others: float | None, config: BenchConfig) -> str:
+    """Why numbers are not a runner's alone, where others used the share `others` of the cores; empty if they are."""
     if others is None or others <= config.max_others:
         return ""
     return f"other processes used {others:.0%} of the cores meanwhile: measure again on a quieter machine"

@@ -19,7 +19,8 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
-from trtpoets.judge.measure import Measurement
+from trtpoets.judge.bystanders import Bystanders
+from trtpoets.judge.measure import Measurement, crowded
 from trtpoets.judge.statistics import least_count, percentile_bound, supported_percentile
 
 _SPIN_SECONDS = 0.0005
@@ -98,7 +99,8 @@ def serve(
     """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
 
     Latencies are counted from when a photo was due, so that a runner that is late can't hide it. Returns
-    {"latencies_ms", "offered": arrivals, "arrived_seconds": until the last of them, "seconds": until the last answer}.
+    {"latencies_ms", "offered": arrivals, "arrived_seconds": until the last of them, "seconds": until the last answer,
+    "taken_seconds": what others took of that, of each of our cores}.
     """
     most = max(config.batches)
     count = max(least_count(99), int(config.target_qps * config.min_seconds))
@@ -106,6 +108,7 @@ def serve(
     for size in range(1, most + 1):
         runner.infer(np.resize(photos, (size, *photos.shape[1:])))
     latencies: list[float] = []
+    bystanders = Bystanders()
     began, limit = clock(), config.timeout_seconds * 0.8
     while len(latencies) < count:
         now, done = clock() - began, len(latencies)
@@ -123,6 +126,7 @@ def serve(
         "offered": count,
         "arrived_seconds": float(due[-1]),
         "seconds": clock() - began,
+        "taken_seconds": bystanders.taken(),
     }
 
 
@@ -131,10 +135,11 @@ def outcome_from_served(name: str, served: Mapping[str, Any], config: BenchConfi
     ordered = np.sort(served["latencies_ms"])
     p99, bound = supported_percentile(ordered, 99), percentile_bound(ordered, 99)
     rate = len(ordered) / served["seconds"]
-    reason = ""
-    if len(ordered) < served["offered"] or served["arrived_seconds"] < _KEPT_UP * served["seconds"]:
+    taken = served["taken_seconds"]
+    reason = crowded(None if taken is None else taken / served["seconds"], config)
+    if not reason and (len(ordered) < served["offered"] or served["arrived_seconds"] < _KEPT_UP * served["seconds"]):
         reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
-    elif config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
+    if not reason and config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
         reason = f"the 99th percentile may be {bound:.3g} ms, more than {config.max_p99_ms:g}"
     return Outcome(Scenario.SERVER.value, name, max(config.batches), "p99_ms", p99, not reason, reason)
 
