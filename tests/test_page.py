@@ -162,8 +162,10 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     reader = read(found)
     assert "2.50× 2.40–2.60" in reader.text
     assert "round by round" in reader.text
-    assert "Three clocks" in reader.text
-    assert "onnxruntime-fp16 1 0.06 0.25 1.12 0.12 1.50 4.00 7.25" in reader.text
+    assert "Three clocks, ms (medians)" in reader.text
+    assert "onnxruntime-fp16 1 4.00 7.25 0.25 1.12 0.12 0.06" in reader.text
+    assert "onnxruntime-fp16 1 1.00 12.0 321 – –" in reader.text
+    assert "trtexec before version 11" in reader.text
     labels = " ".join(str(figure["aria-label"]) for figure in reader.all("figure")).replace("\u00a0", " ")
     assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
 
@@ -178,6 +180,17 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
     found["benchmark"] |= {
         "incomplete": "after 3 rounds of 20",
         "artefacts": {"fp16.onnx": "a" * 64},
+        "machine": {
+            "cpu_throttled": 3,
+            "gpu": {
+                "1": {
+                    "sm_mhz_least": 1410.0,
+                    "temperature_c_most": 71.0,
+                    "power_w_most": None,
+                    "throttled": ["heat", "power"],
+                }
+            },
+        },
         "outcomes": [{**outcome, "value": 320.0, "valid": True, "reason": "", "loadgen": None}],
         "compared": {
             "changes": [{**change, "change": -0.2, "noise": 0.03, "verdict": "slower"}],
@@ -192,6 +205,8 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
     assert "onnxruntime-fp16 1 × TF 2.5 2 -20.0% ±3.0% slower" in text
     assert "kernel 6.1 6.2" in text
     assert f"fp16.onnx {'a' * 64}" in text
+    assert "cores throttled by heat 3 times" in text
+    assert "GPU, batch 1 1,410 MHz at least, 71 °C at most, throttled: heat and power" in text
 
 
 def test_the_health_of_a_folder_and_how_it_was_trained() -> None:

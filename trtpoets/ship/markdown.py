@@ -38,7 +38,6 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
     parts += _section("Speed", speed)
     if speed:
         parts += _folded("The other batch sizes", speed["columns"], speed["more"])
-        parts += _section("Three clocks", speed["clocks"], level=3)
         for each in speed["tables"]:
             parts += _section(each["title"], each, level=3)
     parts += _mistakes(report)

@@ -32,12 +32,27 @@ def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("load at the start", ", ".join(str(value) for value in now.get("load") or [])),
         ("frequency governor", now.get("governor")),
         ("GPU", joined(gpus) or (f"{jetson['model']}, L4T {jetson['l4t']}" if jetson else "none")),
+        ("power mode", (jetson or {}).get("power_mode")),
+        *_meanwhile(report["benchmark"].get("machine") or {}),
+        ("energy is that of", (now.get("energy") or {}).get("covers")),
         ("NVIDIA driver", now.get("nvidia_driver") or "none"),
         ("system", f"{now.get('os')}, Linux {now.get('kernel')}, Python {now.get('python')}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in (now.get("versions") or {}).items())),
         ("weights", (report["spec"] or {}).get("weights_id")),
     ]
     return [(what, str(value)) for what, value in lines if value]
+
+
+def _meanwhile(machine: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """What the benchmark saw of clocks, heat and throttling while it measured."""
+    throttled = machine.get("cpu_throttled")
+    lines: list[tuple[str, str | None]] = [("cores throttled by heat", f"{throttled:,} times" if throttled else None)]
+    for batch, state in (machine.get("gpu") or {}).items():
+        units = {"sm_mhz_least": "MHz at least", "temperature_c_most": "°C at most", "power_w_most": "W at most"}
+        told = [f"{state[word]:,.0f} {unit}" for word, unit in units.items() if state.get(word) is not None]
+        told += [f"throttled: {joined(state['throttled'])}"] if state.get("throttled") else []
+        lines.append((f"GPU, batch {batch}", ", ".join(told)))
+    return lines
 
 
 def artefacts_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ LISTED = 200
 _MATRIX = 100
 """A confusion matrix of at most this many labels is written whole; a larger one as its non-zero cells."""
 
-_BENCHMARK = ("config", "photos", "conditions", "incomplete", "artefacts", "outcomes", "compared")
+_BENCHMARK = ("config", "photos", "conditions", "incomplete", "artefacts", "outcomes", "compared", "machine")
 """What of benchmark.json is copied beside its measurements and failures; older ones have less."""
 
 _STAGES = {

@@ -17,6 +17,11 @@ _NUMBER, _TEXT = "number", ""
 _ROWS = 16
 """A table of more rows is cut after the smallest batch size; the others are a click away."""
 
+_TRTEXEC = (
+    "trtexec before version 11 reports copies and computing together as latency, and replays no CUDA graph; from 11 on "
+    "it leaves the copies out and replays one. Its GPU compute time is what compute is in the table of clocks."
+)
+
 Picture = tuple[str, str, str]
 """An SVG, what it says for those who don't see it, and what stands beneath it."""
 
@@ -40,6 +45,8 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
             "Ratios are formed round by round, with TensorFlow's rounds in between; beneath is what another run on "
             "this machine would find, with 95 % confidence."
         )
+    if any(row.get("device") for row in measured):
+        notes.append(_TRTEXEC)
     if report["benchmark"].get("incomplete"):
         notes.insert(
             0, f"The benchmark was interrupted {report['benchmark']['incomplete']}; this is what was measured."
@@ -64,8 +71,7 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         "more": rows[first:],
         "notes": notes,
         "plots": [*_spreads(good), *_throughput(good)],
-        "clocks": _clocks(good),
-        "tables": _tables(report["benchmark"]),
+        "tables": _tables(report["benchmark"], good if len(good) <= _ROWS else _smallest(good)),
         "lists": [{"title": f"Not valid: {len(bad)} of {many(len(rows), 'measurement')}", "lines": bad}] if bad else [],
     }
 
@@ -117,33 +123,13 @@ def _throughput(good: Sequence[Mapping[str, Any]]) -> list[Picture]:
     return [(throughput_plot(rows), alt, "")]
 
 
-def _clocks(good: Sequence[Mapping[str, Any]]) -> Section | None:
-    """The three clocks beside each other, where more than the inference clock ran."""
-    rows: list[Section] = []
-    batch = min((row["batch"] for row in good), default=0)
-    for row in good if len(good) <= _ROWS else [row for row in good if row["batch"] == batch]:
-        device, whole = row.get("device") or {}, row.get("end_to_end") or {}
-        if device or whole:
-            parts = [milliseconds(device.get(f"{part}_ms")) for part in ("enqueue", "h2d", "compute", "d2h", "p50")]
-            ends = [milliseconds(row["p50_ms"]), milliseconds(whole.get("p50_ms"))]
-            rows.append({"cells": [row["runner"], row["batch"], *parts, *ends]})
-    if not rows:
-        return None
-    names = ("enqueue", "copy in", "compute", "copy out", "device", "inference", "end to end")
-    # Without a GPU there is no device clock, and its columns would be dashes.
-    told = [place for place in range(len(names)) if any(row["cells"][2 + place] != "–" for row in rows)]
-    rows = [{"cells": [*row["cells"][:2], *(row["cells"][2 + place] for place in told)]} for row in rows]
-    return {
-        "note": "Device is the GPU's own clock, from the first copy to the last; inference is the clock of the table "
-        "above; end to end begins with the photo file. trtexec before version 11 reports copies and computing together "
-        "as latency, and replays no CUDA graph; from 11 on it leaves the copies out and replays one: compare compute.",
-        "columns": [("runner", _TEXT), ("batch", _NUMBER), *((f"{names[place]}, ms", _NUMBER) for place in told)],
-        "rows": rows,
-    }
+def _smallest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    least = min(row["batch"] for row in rows)
+    return [row for row in rows if row["batch"] == least]
 
 
-def _tables(benchmark: Mapping[str, Any]) -> list[Section]:
-    """What a scenario came to, and what changed since an older benchmark: as on the terminal, each with its title."""
+def _tables(benchmark: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """The other clocks, what running costs, what a scenario came to, what changed since: as on the terminal."""
     found = {word: benchmark.get(word) for word in ("outcomes", "compared")}
     return [
         {
@@ -151,7 +137,7 @@ def _tables(benchmark: Mapping[str, Any]) -> list[Section]:
             "columns": [(name.rstrip(">"), _NUMBER if name.endswith(">") else _TEXT) for name in columns],
             "rows": [{"cells": row} for row in rows],
         }
-        for title, columns, rows in benched_parts({"measurements": [], **found})
+        for title, columns, rows in benched_parts({"measurements": measured, **found})
     ]
 
 
