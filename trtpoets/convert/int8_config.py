@@ -22,7 +22,7 @@ class Int8Config:
     round_weights: bool = True
     rounding_photos: int = 32
     judged_photos: int = 128
-    search_photos: int = 8
+    search_photos: int = 16
     target_db: float = 26.0
     target_agreement: float = 0.99
     int8_share: float = 0.95
