@@ -23,7 +23,7 @@ class Int8Config:
     rounding_photos: int = 32
     judged_photos: int = 128
     search_photos: int = 16
-    target_db: float = 26.0
+    target_db: float = 25.5
     target_agreement: float = 0.99
     int8_share: float = 0.95
     max_float_layers: int | None = None
