@@ -91,6 +91,10 @@ class Search:
             gains = self._gains(keep, candidates, progress)
             known = {name: self._worth(name, gain) for name, gain in gains.items()}
             worth = {name: known[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
+            if not worth and among is not None:
+                # The worst of before are not the worst any more: look at all again before giving up.
+                among = None
+                continue
             if not worth:
                 return
             layer = max(worth, key=worth.__getitem__)
