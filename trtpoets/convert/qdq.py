@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,25 +34,19 @@ def with_pairs(
     view = GraphView(model)
     copy = type(model)()
     copy.CopyFrom(model)
-    nodes = {node.name: node for node in copy.graph.node}
-    before: dict[str, list[Any]] = {}
-    paired: dict[str, str] = {}
-    for use in placement.inputs:
-        if use.tensor not in paired:
-            step = np.array(scale_of(magnitudes[use.tensor]), np.float32)
-            paired[use.tensor] = _add_pair(copy, before.setdefault(use.node, []), use.tensor, step, None)
-        nodes[use.node].input[use.index] = paired[use.tensor]
-    for weight in placement.weights:
-        if weight.tensor not in paired:
-            step = channel_scales(view.array(weight.tensor), weight.axis)
-            paired[weight.tensor] = _add_pair(
-                copy, before.setdefault(weight.node, []), weight.tensor, step, weight.axis
-            )
-        nodes[weight.node].input[1] = paired[weight.tensor]
+
+    def pair_data(nodes: list[Any], tensor: str) -> str:
+        return _add_pair(copy, nodes, tensor, np.array(scale_of(magnitudes[tensor]), np.float32), None)
+
+    def pair_weights(nodes: list[Any], tensor: str) -> str:
+        return _add_pair(copy, nodes, tensor, channel_scales(view.array(tensor), axes[tensor]), axes[tensor])
+
+    axes = {weight.tensor: weight.axis for weight in placement.weights}
+    _reroute(copy, [(use.node, use.index, use.tensor) for use in placement.inputs], pair_data)
+    _reroute(copy, [(weight.node, 1, weight.tensor) for weight in placement.weights], pair_weights)
     for constant in copy.graph.initializer:
-        if constant.name in paired and rounded and constant.name in rounded:
+        if constant.name in axes and rounded and constant.name in rounded:
             constant.CopyFrom(numpy_helper.from_array(rounded[constant.name], constant.name))
-    _insert(copy, before)
     return copy
 
 
@@ -65,24 +59,31 @@ def with_cuts(model: Any, placement: Placement, magnitudes: Mapping[str, float])
 
     copy = type(model)()
     copy.CopyFrom(model)
-    nodes = {node.name: node for node in copy.graph.node}
-    before: dict[str, list[Any]] = {}
-    cut: dict[str, str] = {}
-    for use in placement.inputs:
-        if use.tensor not in cut:
-            name = cut[use.tensor] = f"{_stem(use.tensor)}/DequantizeLinear:0"
-            top = LEVELS * scale_of(magnitudes[use.tensor])
-            ends = [numpy_helper.from_array(np.float32(sign * top), f"{name}{sign}") for sign in (-1, 1)]
-            copy.graph.initializer.extend(ends)
-            clip = helper.make_node("Clip", [use.tensor, *(end.name for end in ends)], [name], name=name)
-            before.setdefault(use.node, []).append(clip)
-        nodes[use.node].input[use.index] = cut[use.tensor]
-    _insert(copy, before)
+
+    def cut(nodes: list[Any], tensor: str) -> str:
+        name = f"{_stem(tensor)}/DequantizeLinear:0"
+        top = LEVELS * scale_of(magnitudes[tensor])
+        ends = [numpy_helper.from_array(np.float32(sign * top), f"{name}{sign}") for sign in (-1, 1)]
+        copy.graph.initializer.extend(ends)
+        nodes.append(helper.make_node("Clip", [tensor, *(end.name for end in ends)], [name], name=name))
+        return name
+
+    _reroute(copy, [(use.node, use.index, use.tensor) for use in placement.inputs], cut)
     return copy
 
 
-def _insert(model: Any, before: Mapping[str, list[Any]]) -> None:
-    """Put new nodes in front of those that they are listed by."""
+def _reroute(model: Any, uses: Sequence[tuple[str, int, str]], add: Callable[[list[Any], str], str]) -> None:
+    """Lead each use (node name, input number, tensor) through new nodes in front of the tensor's first such node.
+
+    `add` appends a tensor's nodes to a list and names what they give; all uses of a tensor share them.
+    """
+    nodes = {node.name: node for node in model.graph.node}
+    before: dict[str, list[Any]] = {}
+    made: dict[str, str] = {}
+    for name, index, tensor in uses:
+        if tensor not in made:
+            made[tensor] = add(before.setdefault(name, []), tensor)
+        nodes[name].input[index] = made[tensor]
     fresh = type(model.graph)()
     fresh.node.extend(new for node in model.graph.node for new in (*before.get(node.name, ()), node))
     del model.graph.node[:]

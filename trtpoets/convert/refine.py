@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from trtpoets.convert.qdq import LEVELS, scale_of
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo
+from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Preprocess
 
 PHOTOS = 8
 """So many photos give 8 times the features' number of errors to judge a threshold by."""
@@ -65,7 +66,7 @@ def refined_ranges(
     features = features_of(view)
     paths = [photo.path for photo in photos[:PHOTOS]]
     pieces = pieces_of(proto, order, (features,))
-    factors = _factors(model, names, photos[PHOTOS:])
+    factors = _factors(proto, view, names, photos[PHOTOS:], model.spec.preprocess)
     measure = _Measure(pieces, features, next(photo_batches(paths, model.spec.preprocess, len(paths))))
     tensors = dict(candidates[0].tensors)
     equalised = {}
@@ -89,15 +90,15 @@ def refined_ranges(
     return (found, replace(found, method=Method.EQUALISED, equalised=equalised)) if equalised else (found,)
 
 
-def _factors(model: OnnxModel, names: Sequence[str], photos: Sequence[Photo]) -> dict[str, tuple[float, np.ndarray]]:
-    """For each tensor whose channels can be scaled, by how much, and the largest magnitude then."""
-    proto = check_onnx(model.path)
-    view = GraphView(proto)
+def _factors(
+    proto: Any, view: GraphView, names: Sequence[str], photos: Sequence[Photo], preprocess: Preprocess
+) -> dict[str, tuple[float, np.ndarray]]:
+    """For each tensor whose channels can be scaled, the largest magnitude then, and by how much."""
     pairs = pairs_of(view, names)
     if len(photos) < _PEAK_PHOTOS or not pairs:
         return {}
     paths = [photo.path for photo in photos]
-    seen = peaks(proto, [pair.tensor for pair in pairs], paths, model.spec.preprocess, 16, lambda done: None)
+    seen = peaks(proto, [pair.tensor for pair in pairs], paths, preprocess, 16, lambda done: None)
     found = {}
     for pair in pairs:
         scales = factors_of(view, pair, seen[pair.tensor])

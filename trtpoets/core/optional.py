@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, nullcontext
-from typing import Any, ContextManager, Iterator
+from importlib import metadata
+from typing import Any, ContextManager, Iterable, Iterator
 
 from trtpoets.core.errors import MissingDependency
 
@@ -25,6 +26,17 @@ def needs(extra: str, *, reason: str = "") -> Iterator[None]:
             f"{what}, and it does not import here: {error}",
             hint=f"pip install 'trtpoets[{extra}]'",
         ) from error
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed, by their metadata: nothing is imported."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def tensorflow() -> Any:

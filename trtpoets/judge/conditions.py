@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from trtpoets.core.optional import installed
 from trtpoets.device.doctor.system import System, read_text, system_at
 from trtpoets.judge.nvml import gpu_states
 
@@ -72,12 +72,7 @@ def _memory_mib(root: Path, key: str) -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    found = installed(PACKAGES)
     # A bundle carries the package's folders as they are, without metadata.
     ours = getattr(sys.modules["trtpoets"], "__version__", None)
     if ours:

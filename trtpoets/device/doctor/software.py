@@ -11,11 +11,10 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, Callable, Mapping
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.optional import needs
+from trtpoets.core.optional import installed, needs
 from trtpoets.core.spec import Flavour
 from trtpoets.device import libcuda
 from trtpoets.device.cuda import load_pycuda
@@ -89,7 +88,7 @@ def software_here() -> Software:
         driver_cuda = libcuda.cuda_version()
     except TrtPoetsError as error:
         problem, hint = error.message, error.hint
-    packages = _installed()
+    packages = installed(PACKAGES)
     return Software(
         gpus=gpus,
         gpu_problem=problem,
@@ -114,16 +113,6 @@ def _tried(look: Callable[[], Loaded]) -> Loaded:
 
 def _loaded(library: TensorRt) -> Loaded:
     return Loaded(library.version, library.targets)
-
-
-def _installed() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _tensorflow_gpus() -> int | None:
