@@ -24,6 +24,8 @@ from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Photo
 
+_BATCH = 16
+
 
 class Comparer:
     """An FP32 file, the photos of its calibration, mixed, and `validation` photos to judge by; without any, the former.
@@ -67,8 +69,7 @@ class Comparer:
 
     def fidelity(self, form: Any) -> Fidelity:
         """How near an INT8 ModelProto is to FP32."""
-        other = answers_from_onnx(form, self.reference.feature_name, self._judged, self.model.spec.preprocess)
-        return fidelity_from_answers(self._answers, other)
+        return fidelity_from_answers(self._answers, self._answers_of(form))
 
     def shifts(self, maker: Int8Maker, form: Any, placement: Placement) -> dict[str, np.ndarray]:
         """How far each bias of an INT8 form has to move: `corrections` on the photos for that."""
@@ -84,7 +85,15 @@ class Comparer:
 
     @cached_property
     def _answers(self) -> Answers:
-        return answers_from_onnx(self.proto, self.reference.feature_name, self._judged, self.model.spec.preprocess)
+        return self._answers_of(self.proto)
+
+    def _answers_of(self, proto: Any) -> Answers:
+        return answers_from_onnx(proto, self.reference.feature_name, self._batches)
+
+    @cached_property
+    def _batches(self) -> tuple[np.ndarray, ...]:
+        # 128 photos of 224 x 224 are 19 MB; they are run some dozen times.
+        return tuple(photo_batches(self._judged, self.model.spec.preprocess, _BATCH))
 
     def _decoded(self, paths: Sequence[Path]) -> np.ndarray:
         return next(photo_batches(paths, self.model.spec.preprocess, len(paths)))

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trtpoets.convert.graph import MATRIX_PRODUCTS, GraphView
 from trtpoets.convert.observe import with_outputs
-from trtpoets.core.errors import BadInput
-from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import INPUT_NAME, Preprocess
-
-_BATCH = 16
+from trtpoets.core.spec import INPUT_NAME
 
 HIGHEST_DB = 200.0
 """Said of arrays that are equal: no noise at all would be infinite, and JSON has no infinity."""
@@ -70,20 +64,14 @@ def features_of(view: GraphView) -> str:
     return str((products or weighted)[-1].input[0])
 
 
-def answers_from_onnx(
-    model: Any, features: str, paths: Sequence[Path], preprocess: Preprocess, progress: Progress = silent
-) -> Answers:
-    """Run a ModelProto on photos. `features` names a tensor in it. Raises BadPhoto, BadInput without photos."""
-    if not paths:
-        raise BadInput("there are no photos to compare two networks on", hint="add photos to the folder")
+def answers_from_onnx(model: Any, features: str, batches: Iterable[np.ndarray]) -> Answers:
+    """Run a ModelProto on batches of photos, uint8 (N, H, W, 3). `features` names a tensor in it."""
     session = open_session(with_outputs(model, [features]).SerializeToString())
-    found, scores, done = [], [], 0
-    for batch in photo_batches(paths, preprocess, _BATCH):
+    found, scores = [], []
+    for batch in batches:
         score, feature = session.run(None, {INPUT_NAME: batch})
         found.append(feature.reshape(len(batch), -1))
         scores.append(score)
-        done += len(batch)
-        progress("comparing", done, len(paths))
     return Answers(np.concatenate(found), np.concatenate(scores))
 
 

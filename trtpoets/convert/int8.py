@@ -9,7 +9,7 @@ in FP32, which for these networks is the preprocessing, pooling, the last layer 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +65,13 @@ def best_ranges(
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """The ranges whose INT8 network, biases corrected, answers most like FP32 on the judging photos; and all trials.
 
-    Agreement decides, then the distance of the scores. Raises as `int8_from_onnx` does.
+    The nearest by `Fidelity.rank`. Raises as `int8_from_onnx` does.
     """
     trials = {}
     for number, ranges in enumerate(candidates):
         progress("methods", number, len(candidates))
-        maker = comparer.maker(ranges)
-        form, placement = maker.make()
-        shifts = comparer.shifts(maker, form, placement) if comparer.config.correct_bias else {}
-        trials[ranges.method.value] = comparer.fidelity(with_biases(form, shifts))
+        made = _made(comparer, comparer.maker(ranges), correct=comparer.config.correct_bias)
+        trials[ranges.method.value] = made.fidelity
     progress("methods", len(candidates), len(candidates))
     return max(candidates, key=lambda ranges: trials[ranges.method.value].rank), trials
 
@@ -88,15 +86,12 @@ def int8_from_onnx(
     expect_fp32(comparer.model)
     config, spec = comparer.config, comparer.model.spec
     maker = comparer.maker(ranges)
-    form = start = _corrected(comparer, maker, progress)
+    form, stages = _corrected(comparer, maker, progress)
+    start = form
 
     def tried(keep: Mapping[str, str]) -> Fidelity:
         nonlocal form
-        if start.shifts:
-            form = _moved(comparer, maker, keep)
-        else:
-            proto, placement = maker.make(keep)
-            form = replace(start, proto=proto, placement=placement, fidelity=comparer.fidelity(proto))
+        form = _made(comparer, maker, keep, correct=bool(start.shifts))
         return form.fidelity
 
     limits = Limits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
@@ -105,67 +100,70 @@ def int8_from_onnx(
     metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
     write_onnx(finished(form.proto.graph, maker.view.opset, metadata), out)
     layers = layer_fidelity(maker.model, form.proto, comparer.searched, comparer.sessions)
-    return OnnxModel(out, Precision.INT8, spec), _notes(
-        maker, ranges, replace(form, stages=start.stages), steps, layers
-    )
+    return OnnxModel(out, Precision.INT8, spec), _notes(maker, ranges, form, stages, steps, layers)
 
 
 @dataclass(frozen=True)
 class _Form:
-    """An INT8 form of the whole network, how far its biases were moved (nowhere: nothing), and how near it is.
-
-    `stages` are how near it came with pairs alone, biases corrected, weights rounded: kept or not.
-    """
+    """An INT8 form of the whole network, how far its biases were moved (nowhere: nothing), and how near it is."""
 
     proto: Any
     placement: Placement
     shifts: Mapping[str, np.ndarray]
     fidelity: Fidelity
-    stages: tuple[Fidelity, Fidelity, Fidelity]
 
 
-def _corrected(comparer: Comparer, maker: Int8Maker, progress: Progress) -> _Form:
+_Stages = tuple[Fidelity, Fidelity, Fidelity]
+"""How near a network came with pairs alone, biases corrected, and weights rounded: kept or not."""
+
+
+def _corrected(comparer: Comparer, maker: Int8Maker, progress: Progress) -> tuple[_Form, _Stages]:
     """Biases corrected, then weights rounded together: each kept if the features gain by it.
 
     On few photos, or where ranges cut much, either can miss. Rounding without correction would move the means.
     """
-    form, placement = maker.make()
-    plain = comparer.fidelity(form)
-    untouched = _Form(form, placement, {}, plain, (plain, plain, plain))
-    if not comparer.config.correct_bias:
-        return untouched
-    moved = _moved(comparer, maker)
-    corrected = moved.fidelity
-    if corrected.features_db < plain.features_db:
-        return replace(untouched, stages=(plain, corrected, corrected))
-    if not comparer.config.round_weights:
-        return replace(moved, stages=(plain, corrected, corrected))
-    maker.rounded = comparer.rounded(form, placement, progress)
-    rounded = _moved(comparer, maker)
-    stages = (plain, corrected, rounded.fidelity)
-    if rounded.fidelity.features_db < corrected.features_db:
+    config = comparer.config
+    plain = _made(comparer, maker, correct=False)
+    if not config.correct_bias:
+        return plain, (plain.fidelity, plain.fidelity, plain.fidelity)
+    corrected = _made(comparer, maker)
+    stages = (plain.fidelity, corrected.fidelity, corrected.fidelity)
+    if corrected.fidelity.features_db < plain.fidelity.features_db:
+        return plain, stages
+    if not config.round_weights:
+        return corrected, stages
+    maker.rounded = comparer.rounded(plain.proto, plain.placement, progress)
+    rounded = _made(comparer, maker)
+    stages = (plain.fidelity, corrected.fidelity, rounded.fidelity)
+    if rounded.fidelity.features_db < corrected.fidelity.features_db:
         maker.rounded = {}
-        return replace(moved, stages=stages)
-    return replace(rounded, stages=stages)
+        return corrected, stages
+    return rounded, stages
 
 
-def _moved(comparer: Comparer, maker: Int8Maker, keep: Mapping[str, str] | None = None) -> _Form:
-    """What the maker makes now, biases corrected."""
-    form, placement = maker.make(keep)
-    shifts = comparer.shifts(maker, form, placement)
-    moved = with_biases(form, shifts)
-    fidelity = comparer.fidelity(moved)
-    return _Form(moved, placement, shifts, fidelity, (fidelity, fidelity, fidelity))
+def _made(
+    comparer: Comparer, maker: Int8Maker, keep: Mapping[str, str] | None = None, *, correct: bool = True
+) -> _Form:
+    """What the maker makes now, with `keep` in float."""
+    proto, placement = maker.make(keep)
+    shifts = comparer.shifts(maker, proto, placement) if correct else {}
+    moved = with_biases(proto, shifts)
+    return _Form(moved, placement, shifts, comparer.fidelity(moved))
 
 
 def _notes(
-    maker: Int8Maker, ranges: Ranges, form: _Form, steps: tuple[Step, ...], layers_db: Mapping[str, float]
+    maker: Int8Maker,
+    ranges: Ranges,
+    form: _Form,
+    stages: _Stages,
+    steps: tuple[Step, ...],
+    layers_db: Mapping[str, float],
 ) -> Int8Notes:
     quantised = {weight.node for weight in form.placement.weights}
     weighted = maker.view.weighted()
     convolutions = [node.name for node in weighted if node.op_type in CONVOLUTIONS]
     products = [node.name for node in weighted if node.op_type not in CONVOLUTIONS]
-    plain, corrected, rounded = form.stages
+    plain, corrected, rounded = stages
     return Int8Notes(
         convolutions=len(convolutions),
         convolutions_int8=len(quantised.intersection(convolutions)),
