@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.files import atomic_file
@@ -101,7 +101,16 @@ def read_onnx(path: Path) -> OnnxModel:
     Raises MissingArtefact, or BadArtefact when it is damaged or comes from elsewhere.
     """
     model = check_onnx(path)
-    metadata = metadata_of(model)
+    found = described(path, metadata_of(model))
+    inputs = [value.name for value in model.graph.input]
+    outputs = [value.name for value in model.graph.output]
+    if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
+        raise BadArtefact(f"{path} takes {inputs} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}")
+    return found
+
+
+def described(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
+    """The ONNX file at `path` as its metadata tells. Raises BadArtefact for a file that trtpoets did not write."""
     try:
         text, precision = metadata[SPEC_KEY], Precision(metadata[PRECISION_KEY])
     except (KeyError, ValueError) as error:
@@ -109,10 +118,6 @@ def read_onnx(path: Path) -> OnnxModel:
             f"{path} was not written by trtpoets: it does not say how its photos are prepared, nor in which precision",
             hint="export it with: trtpoets export NAME",
         ) from error
-    inputs = [value.name for value in model.graph.input]
-    outputs = [value.name for value in model.graph.output]
-    if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
-        raise BadArtefact(f"{path} takes {inputs} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}")
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
 

@@ -12,8 +12,8 @@ from trtpoets.core.errors import MissingDependency
 
 
 @contextmanager
-def needs(extra: str, *, reason: str = "") -> Iterator[None]:
-    """Turn an ImportError inside the block into MissingDependency that names the `extra` to install.
+def needs(extra: str, *, reason: str = "", hint: str = "") -> Iterator[None]:
+    """Turn an ImportError inside the block into MissingDependency that names the `extra` to install, or gives `hint`.
 
     The original text is kept: a broken shared library is an ImportError too.
     """
@@ -24,7 +24,7 @@ def needs(extra: str, *, reason: str = "") -> Iterator[None]:
         what = f"{reason} needs {missing}" if reason else f"{missing} is needed"
         raise MissingDependency(
             f"{what}, and it does not import here: {error}",
-            hint=f"pip install 'trtpoets[{extra}]'",
+            hint=hint or f"pip install 'trtpoets[{extra}]'",
         ) from error
 
 

@@ -26,7 +26,8 @@ from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.files import storage_errors
-from trtpoets.core.onnx_file import CALIBRATION_KEY, metadata_of, read_onnx
+from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
+from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
@@ -149,8 +150,12 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
 
 
 def _check(path: Path, order: Mapping[str, Any]) -> str | None:
-    """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash."""
-    found = read_onnx(path)
+    """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash.
+
+    One that is vouched for was checked where its bundle was made, and `_build` compares its hash: a device has no
+    checker.
+    """
+    found = read_vouched_onnx(path) if order["vouched"] else read_onnx(path)
     expected = ModelSpec.from_json(order["spec"], "the order")
     if found.precision.value != order["request"]["precision"] or found.spec != expected:
         raise BadArtefact(
@@ -158,9 +163,7 @@ def _check(path: Path, order: Mapping[str, Any]) -> str | None:
             f"{order['request']['precision']}, or describes its photos differently",
             hint="export it again: trtpoets export NAME --force",
         )
-    import onnx  # read_onnx has made sure of it
-
-    return metadata_of(onnx.load(str(path), load_external_data=False)).get(CALIBRATION_KEY)
+    return facts_of(path).metadata.get(CALIBRATION_KEY)
 
 
 def _request_of(value: Mapping[str, Any]) -> BuildRequest:
@@ -181,6 +184,7 @@ def order_for(
     *,
     onnx: Path,
     onnx_sha256: str,
+    vouched: bool,
     spec: ModelSpec,
     flavour: Flavour,
     request: BuildRequest,
@@ -195,6 +199,7 @@ def order_for(
         flavour,
         onnx_path=os.fsencode(onnx).hex(),
         onnx_sha256=onnx_sha256,
+        vouched=vouched,
         spec=spec.to_json(),
         request=asdict(request),
         timing_cache=timing_cache.hex(),

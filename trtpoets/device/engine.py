@@ -26,8 +26,12 @@ ENGINE_FORMAT = 1
 """Raise it when engines that are on disk must be built again, though nothing else has changed."""
 
 
-def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress: Progress = silent) -> Engine:
+def engine_from_onnx(
+    model: OnnxModel, config: EngineConfig, out: Path, progress: Progress = silent, *, vouched_sha256: str = ""
+) -> Engine:
     """Build an engine at `out` and its card beside it, in a child process; nothing is left half done.
+
+    The ONNX file is checked by the `onnx` package first, unless a bundle's manifest vouches for it by its sha256.
 
     Raises BadInput for a config that can't be met, BadArtefact for an ONNX file that is not whole, MissingDependency,
     BuildFailed with TensorRT's reason, StorageFailed.
@@ -36,6 +40,8 @@ def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress
     require_buildable(model, config)
     key = engine_key(model, config)
     onnx_sha256 = sha256_of_file(model.path)
+    if vouched_sha256 not in ("", onnx_sha256):
+        raise BadArtefact(f"{model.path} is not the file that the bundle was made with", hint="copy the bundle again")
     request = request_of(model, config)
     what = describe(out)
     gpu, timings = gpu_of(config.flavour), timing_cache_of(out, library)
@@ -45,6 +51,7 @@ def engine_from_onnx(model: OnnxModel, config: EngineConfig, out: Path, progress
             lambda answers: order_for(
                 onnx=model.path,
                 onnx_sha256=onnx_sha256,
+                vouched=bool(vouched_sha256),
                 spec=model.spec,
                 flavour=config.flavour,
                 request=request,
