@@ -159,9 +159,10 @@ def test_what_cant_be_counted_is_shown_in_percent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from trtpoets import terminal
+    from trtpoets.core import plain
     from trtpoets.core.progress import PARTS
 
-    monkeypatch.setattr(terminal, "_TELL_EVERY", -1.0)
+    monkeypatch.setattr(plain, "_TELL_EVERY", -1.0)
     with terminal.showing() as progress:
         for task, total in (("build x", PARTS), ("photos", 40)):
             progress(task, total // 4, total)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import Interrupted, MissingDependency
+from trtpoets.core.plain import error_text, messages, progress_lines
 from trtpoets.core.progress import PARTS
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.core.progress import Progress
-
-_TELL_EVERY = 5.0
-"""Seconds between lines about one task, without a terminal."""
 
 
 @contextmanager
@@ -36,8 +32,8 @@ def showing() -> Iterator[Progress]:
             with _bars() as progress:
                 yield progress
         else:
-            with _messages(None):
-                yield _lines()
+            with messages(lambda line, warning: _write(line + "\n")):
+                yield progress_lines(_write)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; what was finished is kept", hint="the same command goes on from here") from None
 
@@ -63,7 +59,12 @@ def _bars() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars, _messages(bars.console.print):
+
+    def tell(line: str, warning: bool) -> None:
+        style = "yellow" if warning else None
+        bars.console.print(line, markup=False, highlight=False, style=style, soft_wrap=True)
+
+    with Progress(*columns, console=Console(stderr=True)) as bars, messages(tell):
 
         def show(task: str, done: int, total: int) -> None:
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
@@ -75,58 +76,9 @@ def _bars() -> Iterator[Progress]:
         yield show
 
 
-def _lines() -> Progress:
-    """A line when a task is done, and one every few seconds until then."""
-    began: dict[str, float] = {}
-    told: dict[str, float] = {}
-
-    def show(task: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        since = began.setdefault(task, now)
-        if done >= total:
-            took = now - began.pop(task)
-            told.pop(task, None)
-            rate = f", {done / took:,.0f}/s" if took > 1 and total != PARTS else ""
-            what = "done" if total == PARTS else f"{done:,}"
-            sys.stderr.write(f"{task}: {what} in {took:.1f} s{rate}\n")
-        elif now - told.get(task, since) > _TELL_EVERY:
-            told[task] = now
-            sys.stderr.write(f"{task}: {done / total:.0%}\n" if total == PARTS else f"{task}: {done:,} of {total:,}\n")
-        sys.stderr.flush()
-
-    return show
-
-
-class _Handler(logging.Handler):
-    """Shows the library's messages: warnings marked, others as they are."""
-
-    def __init__(self, write: object) -> None:
-        super().__init__(logging.INFO)
-        self._write = write
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        line = f"warning: {text}" if record.levelno >= logging.WARNING else text
-        if callable(self._write):
-            self._write(line, markup=False, highlight=False, style="yellow" if line != text else None, soft_wrap=True)
-        else:
-            sys.stderr.write(line + "\n")
-
-
-@contextmanager
-def _messages(write: object) -> Iterator[None]:
-    log = logging.getLogger("trtpoets")
-    handler = _Handler(write)
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = True
+def _write(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:
@@ -167,13 +119,4 @@ def open_page(page: Path) -> None:
 
 def show_error(error: TrtPoetsError) -> None:
     """Two lines: what is wrong, and what to try."""
-    colour = sys.stderr.isatty()
-    red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
-    sys.stderr.write(f"{red}Error:{plain} {printable(error.message)}\n")
-    if error.hint:
-        sys.stderr.write(f"  try: {printable(error.hint)}\n")
-
-
-def printable(text: str) -> str:
-    """Text that any terminal can take: file names that are not UTF-8 show their bytes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    sys.stderr.write(error_text(error, colour=sys.stderr.isatty()))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.plain import json_text
 from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
 from trtpoets.ship.benched import benched_parts, ratio
@@ -31,7 +31,7 @@ _Rows = list["Sequence[Any]"]
 
 def print_json(value: Any) -> None:
     """Write one JSON document on stdout, in ASCII, so that any locale and any file name can be written."""
-    sys.stdout.write(json.dumps(value, indent=2, default=_plain, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
 
 
 def print_table(what: str, value: Any) -> None:
@@ -50,17 +50,6 @@ def print_table(what: str, value: Any) -> None:
             console.print(part.grid)
         else:
             console.print(part, soft_wrap=isinstance(part, Text))
-
-
-def _plain(value: Any) -> Any:
-    """What json can't write by itself."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, PurePath):
-        return str(value)
-    if hasattr(value, "item"):  # a number of numpy's
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""Results and messages as plain text: JSON for scripts, lines that any terminal can take for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any, Callable, Iterator
+
+from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.progress import PARTS, Progress
+
+_TELL_EVERY = 5.0
+"""Seconds between lines about one task."""
+
+Write = Callable[[str], object]
+"""Takes a piece of text, as a stream's `write` does."""
+
+
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """One JSON document in ASCII, so that any locale and any file name can be written. `indent` None: one line."""
+    return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """What json can't write by itself."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "item"):  # a number of numpy's
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def printable(text: str) -> str:
+    """Text that any terminal can take: file names that are not UTF-8 show their bytes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
+    """Two lines: what is wrong, and what to try. In `colour`, for a terminal."""
+    red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
+    hint = f"  try: {printable(error.hint)}\n" if error.hint else ""
+    return f"{red}Error:{plain} {printable(error.message)}\n{hint}"
+
+
+def progress_lines(write: Write) -> Progress:
+    """A Progress that writes a line when a task is done, and one every few seconds until then."""
+    began: dict[str, float] = {}
+    told: dict[str, float] = {}
+
+    def show(task: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        since = began.setdefault(task, now)
+        if done >= total:
+            took = now - began.pop(task)
+            told.pop(task, None)
+            rate = f", {done / took:,.0f}/s" if took > 1 and total != PARTS else ""
+            what = "done" if total == PARTS else f"{done:,}"
+            write(f"{task}: {what} in {took:.1f} s{rate}\n")
+        elif now - told.get(task, since) > _TELL_EVERY:
+            told[task] = now
+            write(f"{task}: {done / total:.0%}\n" if total == PARTS else f"{task}: {done:,} of {total:,}\n")
+
+    return show
+
+
+class _Handler(logging.Handler):
+    """Hands the library's messages on, a line each: warnings are marked as such."""
+
+    def __init__(self, tell: Callable[[str, bool], object]) -> None:
+        super().__init__(logging.INFO)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = record.levelno >= logging.WARNING
+        self._tell(f"warning: {record.getMessage()}" if warning else record.getMessage(), warning)
+
+
+@contextmanager
+def messages(tell: Callable[[str, bool], object]) -> Iterator[None]:
+    """Meanwhile, what the library has to say goes to `tell`: the line, and whether it is a warning."""
+    log = logging.getLogger("trtpoets")
+    handler = _Handler(tell)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = True
