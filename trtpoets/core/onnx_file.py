@@ -126,12 +126,17 @@ _UNWANTED = ["WeightBiasQuantization"]
 
 
 def open_session(
-    model: Path | bytes, threads: int = 0, *, one_of_many: bool = False, provider: str = "CPUExecutionProvider"
+    model: Path | bytes,
+    threads: int = 0,
+    *,
+    one_of_many: bool = False,
+    provider: str = "CPUExecutionProvider",
+    as_written: bool = False,
 ) -> Any:
     """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.
 
     A session that is `one_of_many` gives memory and cores back between its runs. What a `provider` other than the CPU
-    does not take, the CPU does.
+    does not take, the CPU does. `as_written` computes node by node, Q/DQ pairs in float, and fuses nothing.
 
     Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
     """
@@ -140,6 +145,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if one_of_many:
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -17,15 +17,19 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 
 
 class OnnxRuntimeRunner:
-    """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime."""
+    """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime.
 
-    def __init__(self, model: OnnxModel, threads: int = 0, *, provider: str = "cpu") -> None:
+    `as_written` fuses nothing: slower, and INT8 rounds in other places.
+    """
+
+    def __init__(self, model: OnnxModel, threads: int = 0, *, provider: str = "cpu", as_written: bool = False) -> None:
         where = "" if provider == "cpu" else f"{provider}-"
         self.name = f"onnxruntime-{where}{model.precision.value}"
         self._provider = PROVIDERS[provider]
         self.spec = model.spec
         self._path = model.path
         self._threads = threads
+        self._as_written = as_written
         self._session: Any = None
 
     def __enter__(self) -> OnnxRuntimeRunner:
@@ -33,7 +37,7 @@ class OnnxRuntimeRunner:
 
         The last where the provider does not work here: ONNX Runtime would go on without it, and without a word.
         """
-        session = open_session(self._path, self._threads, provider=self._provider)
+        session = open_session(self._path, self._threads, provider=self._provider, as_written=self._as_written)
         found = session.get_providers()[0]
         if found != self._provider:
             raise RunFailed(

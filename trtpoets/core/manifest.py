@@ -1,0 +1,180 @@
+"""manifest.json: what a bundle holds, file by file, with the sha256 of each. Every command on a device checks it first.
+
+What a device makes for itself (engines, timing caches, logs, its virtual environment, Python's own caches) lies in
+`built/`, of which a manifest says nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Iterator, Mapping, Sequence
+
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.files import read_json, sha256_of_file, write_json
+from trtpoets.core.spec import Precision
+
+FORMAT = 1
+"""Raise it when an older reader would misread a manifest."""
+
+MANIFEST = "manifest.json"
+
+BUILT = "built"
+"""The folder, at the top of a bundle, of what the device makes for itself."""
+
+_AGAIN = "copy the bundle here again, or make it again: trtpoets bundle NAME --for TARGET"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is.
+
+    `target` is whom it is for ("jetson", "triton", ...), `version` the trtpoets that made it, `model` the sha256 of the
+    run's fp32.onnx, `order` the precisions in the order in which they are to be tried. `jetpack` and `board` are empty
+    where none was asked for. `files` maps every path below the folder, with `/`, to its sha256.
+    """
+
+    name: str
+    target: str
+    version: str
+    model: str
+    order: tuple[Precision, ...]
+    files: Mapping[str, str]
+    jetpack: str = ""
+    board: str = ""
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    name: str,
+    target: str,
+    version: str,
+    model: str,
+    order: Sequence[Precision],
+    jetpack: str = "",
+    board: str = "",
+) -> Manifest:
+    """Write the manifest of everything that lies below `folder`: the last file of a bundle.
+
+    Raises BadInput for what a bundle can't hold (a link, a name that is not UTF-8), StorageFailed.
+    """
+    files = {}
+    for path, entry in _entries(folder):
+        if not stat.S_ISREG(entry.st_mode):
+            raise BadInput(f"{folder / path} is no plain file, and a bundle holds nothing else", hint="copy the file")
+        try:
+            path.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise BadInput(f"the name {path!r} is not UTF-8", hint="rename it") from error
+        files[path] = sha256_of_file(folder / path)
+    made = Manifest(name, target, version, model, tuple(order), files, jetpack, board)
+    write_json(folder / MANIFEST, _to_dict(made))
+    return made
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bundle; its files are not looked at. Raises MissingArtefact or BadArtefact."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise MissingArtefact(
+            f"{folder} is no bundle: it has no {MANIFEST}", hint="make one: trtpoets bundle NAME --for jetson"
+        )
+    value = read_json(path)
+    if isinstance(value, dict) and value.get("format") not in (FORMAT, None):
+        raise BadArtefact(
+            f"{path} has format {value['format']}, and this trtpoets reads format {FORMAT}",
+            hint="use the trtpoets that is in the bundle, under runtime/",
+        )
+    try:
+        return _from_dict(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadArtefact(
+            f"{path} is not a manifest of trtpoets: {type(error).__name__}: {error}", hint=_AGAIN
+        ) from error
+
+
+def check_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bundle and hold every file against it.
+
+    Raises MissingArtefact where there is no manifest, BadArtefact that names what is missing, changed or extra.
+    """
+    manifest = read_manifest(folder)
+    found = dict(_entries(folder))
+    for path, sha256 in manifest.files.items():
+        if path not in found:
+            raise BadArtefact(f"{folder / path} is missing", hint=_AGAIN)
+        if not stat.S_ISREG(found[path].st_mode):
+            raise BadArtefact(f"{folder / path} is a link, or no file: the manifest has a file there", hint=_AGAIN)
+        try:
+            changed = sha256_of_file(folder / path) != sha256
+        except OSError as error:
+            raise BadArtefact(f"{folder / path} can't be read: {error.strerror}", hint=_AGAIN) from error
+        if changed:
+            raise BadArtefact(f"{folder / path} was changed or damaged: its sha256 is not the manifest's", hint=_AGAIN)
+    extra = sorted(set(found) - set(manifest.files))
+    if extra:
+        more = f" (and {len(extra) - _NAMED} more)" if len(extra) > _NAMED else ""
+        raise BadArtefact(
+            f"{folder} holds what its manifest does not name: {', '.join(extra[:_NAMED])}{more}",
+            hint=f"delete it, or keep it in {BUILT}/",
+        )
+    return manifest
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file, link and other entry below a bundle, but for the manifest and `built/`; links are not followed."""
+
+    def below(inside: Path, before: str) -> Iterator[tuple[str, os.stat_result]]:
+        for name in sorted(os.listdir(inside)):  # noqa: PTH208 - names only: a Path of each would be thrown away
+            path = before + name
+            if path in (MANIFEST, BUILT):
+                continue
+            entry = os.lstat(inside / name)
+            if stat.S_ISDIR(entry.st_mode):
+                yield from below(inside / name, path + "/")
+            else:
+                yield path, entry
+
+    yield from below(folder, "")
+
+
+def _to_dict(manifest: Manifest) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "format": FORMAT,
+        "name": manifest.name,
+        "target": manifest.target,
+        "version": manifest.version,
+        "model": manifest.model,
+        "order": [precision.value for precision in manifest.order],
+    }
+    asked = {"jetpack": manifest.jetpack, "board": manifest.board}
+    value.update({word: text for word, text in asked.items() if text})
+    value["files"] = dict(sorted(manifest.files.items()))
+    return value
+
+
+def _from_dict(value: Any) -> Manifest:
+    """Raises KeyError, TypeError or ValueError for what no manifest of ours says."""
+    files = value["files"]
+    if not isinstance(files, dict) or not files:
+        raise ValueError("it names no files")
+    for path, sha256 in files.items():
+        parts = PurePosixPath(path).parts
+        inside = parts and ".." not in parts and "/".join(parts) == path and not path.startswith("/")
+        if not inside or "\0" in path or parts[0] == BUILT or path == MANIFEST:
+            raise ValueError(f"{path!r} is no path of a file in a bundle")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{path!r} has no sha256")
+    words = [value[word] for word in ("name", "target", "version", "model")]
+    words += [value.get("jetpack", ""), value.get("board", "")]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a word that is no text")
+    name, target, version, model, jetpack, board = words
+    order = tuple(Precision(each) for each in value["order"])
+    return Manifest(name, target, version, model, order, files, jetpack, board)

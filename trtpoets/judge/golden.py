@@ -1,0 +1,259 @@
+"""Golden photos: a few test photos as the network sees them, and the scores that each precision gave here.
+
+They travel with a bundle. A device that gives other scores for them has another network, another preprocessing, or a
+library that computes something else. The pixels are stored after decoding and resizing, as BMP: no decoder and no
+resize stands between them and the network, and the same pixels are the same bytes whatever wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import atomic_file, read_json, write_json
+from trtpoets.core.images import bytes_to_array, photo_to_array
+from trtpoets.core.spec import Photo, Precision, Preprocess
+from trtpoets.device.runners.base import Runner
+
+COUNT = 12
+"""How many photos a bundle carries, unless there are fewer."""
+
+INDEX = "golden.json"
+
+_FORMAT = 1
+
+_LEAST = {Precision.FP32: 5e-3, Precision.FP16: 5e-3, Precision.INT8: 2e-2}
+"""Differences of a score that are never held against a library."""
+
+_MOST = 0.5
+"""Beyond this scores say nothing."""
+
+_TIMES = 3.0
+"""So many times the difference that was measured here is allowed to a library that rounds in other places."""
+
+_AGAIN = "copy the bundle here again"
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenPhoto:
+    """A photo as the network sees it: `pixels` is uint8 (H, W, 3), `label` is what it shows.
+
+    `file` is its name in the folder, `sha256` that of the file, `source` that of the photo it was made from.
+    """
+
+    file: str
+    label: str
+    sha256: str
+    source: str
+    pixels: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a precision answered: `scores` is float32 (photos, C).
+
+    A score may differ by `tolerance`, absolutely; `reason` says why so much.
+    """
+
+    scores: np.ndarray = field(repr=False)
+    tolerance: float
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Photos, and what each precision ("fp32", "fp16", "int8") made of them."""
+
+    photos: tuple[GoldenPhoto, ...]
+    expected: Mapping[str, Expected]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """All photos as one batch: uint8 (photos, H, W, 3)."""
+        return np.stack([photo.pixels for photo in self.photos])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How near scores are to those expected.
+
+    `max_difference` is of any score of any photo, `worst` the file of that photo. `same_answers` of `photos` have the
+    same highest score; near ties may fall either way within the tolerance, so they alone fail nothing.
+    """
+
+    precision: Precision
+    passed: bool
+    max_difference: float
+    tolerance: float
+    worst: str
+    same_answers: int
+    photos: int
+    reason: str
+
+
+def golden_photos(photos: Iterable[Photo], preprocess: Preprocess, count: int = COUNT) -> tuple[GoldenPhoto, ...]:
+    """Choose `count` of the test photos, in turn from each label, and prepare them.
+
+    The choice follows from the photos' hashes alone. Raises BadInput where there are none, BadPhoto.
+    """
+    rows: dict[str, list[Photo]] = {}
+    for photo in sorted(photos, key=lambda each: (each.label, each.sha256)):
+        rows.setdefault(photo.label, []).append(photo)
+    if not rows:
+        raise BadInput("there are no test photos to check a bundle by", hint="add photos, and train again")
+    longest = max(len(row) for row in rows.values())
+    turns = [row[place] for place in range(longest) for row in rows.values() if place < len(row)]
+    return tuple(_prepared(photo, number, preprocess) for number, photo in enumerate(turns[:count]))
+
+
+def golden_from_runners(
+    photos: Sequence[GoldenPhoto],
+    runners: Mapping[Precision, Runner],
+    others: Mapping[Precision, Runner] | None = None,
+) -> Golden:
+    """Ask each precision's runner, FP32's among them, for the scores to expect. They are entered here, one by one.
+
+    `others` compute a precision in another way: how far they are from the first tells what a library may differ by.
+    Raises what runners raise.
+    """
+    pixels = np.stack([photo.pixels for photo in photos])
+    scores = _scores(runners, pixels)
+    elsewhere = _scores(others or {}, pixels)
+    return Golden(tuple(photos), {p.value: _expected(p, scores, elsewhere) for p in scores})
+
+
+def _scores(runners: Mapping[Precision, Runner], pixels: np.ndarray) -> dict[Precision, np.ndarray]:
+    scores = {}
+    for precision, runner in runners.items():
+        with runner:
+            scores[precision] = runner.infer(pixels)
+    return scores
+
+
+def write_golden(golden: Golden, folder: Path) -> None:
+    """Write golden.json and the photos into `folder`. Raises StorageFailed."""
+    for photo in golden.photos:
+        with atomic_file(folder / photo.file) as part:
+            part.write_bytes(_bmp(photo.pixels))
+    height, width = golden.photos[0].pixels.shape[:2]
+    value = {
+        "format": _FORMAT,
+        "height": height,
+        "width": width,
+        "photos": [
+            {"file": photo.file, "label": photo.label, "sha256": photo.sha256, "source": photo.source}
+            for photo in golden.photos
+        ],
+        "expected": {
+            precision: {
+                "tolerance": each.tolerance,
+                "reason": each.reason,
+                # The shortest digits that are this float32 again.
+                "scores": [[float(str(score)) for score in row] for row in each.scores],
+            }
+            for precision, each in golden.expected.items()
+        },
+    }
+    write_json(folder / INDEX, value)
+
+
+def read_golden(folder: Path) -> Golden:
+    """Read what `write_golden` wrote, and check it. Raises MissingArtefact, or BadArtefact that names the file."""
+    path = folder / INDEX
+    value = read_json(path)
+    try:
+        size = Preprocess(int(value["height"]), int(value["width"]), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        photos = tuple(_read_photo(folder, entry, size) for entry in value["photos"])
+        expected = {str(Precision(word).value): _read_expected(each) for word, each in value["expected"].items()}
+        if not photos or any(each.scores.shape[0] != len(photos) for each in expected.values()):
+            raise ValueError(f"there are scores of another number of photos than {len(photos)}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadArtefact(f"{path} is damaged: {type(error).__name__}: {error}", hint=_AGAIN) from error
+    return Golden(photos, expected)
+
+
+def check_scores_against(golden: Golden, precision: Precision, scores: np.ndarray) -> Verdict:
+    """Hold scores, float32 (photos, C), against those expected of a precision. Raises BadArtefact, BadInput."""
+    expected = golden.expected.get(precision.value)
+    if expected is None:
+        known = ", ".join(golden.expected)
+        raise BadArtefact(f"the golden photos have scores of {known}, not of {precision.value}", hint=_AGAIN)
+    if scores.shape != expected.scores.shape:
+        raise BadInput(f"scores of shape {scores.shape}, not {expected.scores.shape}", hint="score all golden photos")
+    # A score that is no number is as far away as can be.
+    gaps = np.nan_to_num(np.abs(scores - expected.scores).max(axis=1), nan=np.inf)
+    worst = int(gaps.argmax())
+    return Verdict(
+        precision=precision,
+        passed=bool(gaps[worst] <= expected.tolerance),
+        max_difference=float(gaps[worst]),
+        tolerance=expected.tolerance,
+        worst=golden.photos[worst].file,
+        same_answers=int((scores.argmax(axis=1) == expected.scores.argmax(axis=1)).sum()),
+        photos=len(golden.photos),
+        reason=expected.reason,
+    )
+
+
+def _expected(
+    precision: Precision, scores: Mapping[Precision, np.ndarray], others: Mapping[Precision, np.ndarray]
+) -> Expected:
+    least = _LEAST[precision]
+    if precision in others:
+        moved, what = _gap(scores[precision], others[precision]), "computed in another way here, they move"
+    elif Precision.FP16 in scores and precision is not Precision.INT8:
+        moved, what = _gap(scores[Precision.FP16], scores[Precision.FP32]), "FP16 moves FP32's scores"
+        if precision is Precision.FP32:
+            what = f"TensorRT may multiply in TF32, which rounds as FP16 does; {what}"
+    else:
+        moved, what = _gap(scores[precision], scores[Precision.FP32]), "it moves FP32's scores"
+    tolerance = min(max(least, float(f"{_TIMES * moved:.3g}")), _MOST)
+    reason = f"{what} by up to {moved:.2g}; {_TIMES:g} times that is allowed, {least:g} at least, {_MOST:g} at most"
+    return Expected(scores[precision], tolerance, reason)
+
+
+def _gap(some: np.ndarray, others: np.ndarray) -> float:
+    return float(np.abs(some - others).max())
+
+
+def _prepared(photo: Photo, number: int, preprocess: Preprocess) -> GoldenPhoto:
+    pixels = photo_to_array(photo.path, preprocess)
+    sha256 = hashlib.sha256(_bmp(pixels)).hexdigest()
+    return GoldenPhoto(f"{number:03}.bmp", photo.label, sha256, photo.sha256, pixels)
+
+
+def _bmp(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="BMP")
+    return stream.getvalue()
+
+
+def _read_photo(folder: Path, entry: Mapping[str, Any], size: Preprocess) -> GoldenPhoto:
+    file = str(entry["file"])
+    if Path(file).name != file:
+        raise ValueError(f"{file!r} is no name of a photo")
+    path = folder / file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_AGAIN) from error
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise BadArtefact(f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_AGAIN)
+    pixels = bytes_to_array(content, size, str(path))
+    return GoldenPhoto(file, str(entry["label"]), str(entry["sha256"]), str(entry["source"]), pixels)
+
+
+def _read_expected(value: Mapping[str, Any]) -> Expected:
+    scores = np.array(value["scores"], dtype=np.float32)
+    tolerance = float(value["tolerance"])
+    if scores.ndim != 2 or not np.isfinite(scores).all() or not 0 < tolerance < 1:
+        raise ValueError("scores or a tolerance that can't be")
+    return Expected(scores, tolerance, str(value["reason"]))
