@@ -22,6 +22,7 @@ from trtpoets.core.images import (
     check_photo,
     photo_batches,
     photo_to_array,
+    pixels_to_array,
     read_photo,
 )
 from trtpoets.core.spec import Preprocess, Resize
@@ -280,3 +281,19 @@ def test_batches_stop_at_the_first_bad_photo(tmp_path: Path) -> None:
 def test_a_batch_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a batch of 0 photos"):
         next(photo_batches(photos_on_disk(tmp_path, 1), SMALL, 0))
+
+
+@pytest.mark.parametrize("resize", Resize)
+def test_pixels_are_treated_as_a_photo_is(resize: Resize) -> None:
+    preprocess = Preprocess(24, 32, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), resize, 0.875)
+    image = two_colours(size=(101, 67))
+    from_file = bytes_to_array(encoded(image, "PNG"), preprocess, "a.png")
+    np.testing.assert_array_equal(pixels_to_array(np.asarray(image), preprocess), from_file)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_pixels_that_are_no_photo(pixels: np.ndarray) -> None:
+    with pytest.raises(BadPhoto, match="pixels of"):
+        pixels_to_array(pixels, SMALL)

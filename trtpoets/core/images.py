@@ -66,12 +66,26 @@ def bytes_to_array(content: bytes, preprocess: Preprocess, source: str) -> np.nd
             side = int(_DRAFT_MARGIN * max(height, width) / preprocess.crop_fraction)
             image.draft(None, (side, side))
         image.load()
-        upright = _upright(image)
-        rgb = _rgb(upright)
-        box = _box(rgb.width, rgb.height, preprocess)
-        return np.array(rgb.resize((width, height), resample=2, box=box), dtype=np.uint8)  # 2: bilinear, antialiased
+        return _resized(_rgb(_upright(image)), preprocess)
     except Exception as error:
         raise BadPhoto(f"{source} can't be decoded: {error}", hint="replace or delete the file") from error
+
+
+def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """`photo_to_array` for what is decoded already, as a camera's frame: uint8 (h, w, 3), RGB, upright.
+
+    Raises BadPhoto for any other array.
+    """
+    from PIL import Image
+
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise BadPhoto(f"pixels of {pixels.dtype} {pixels.shape}", hint="give uint8 (height, width, 3), RGB")
+    return _resized(Image.fromarray(pixels), preprocess)
+
+
+def _resized(rgb: Image.Image, preprocess: Preprocess) -> np.ndarray:
+    size, box = (preprocess.width, preprocess.height), _box(rgb.width, rgb.height, preprocess)
+    return np.array(rgb.resize(size, resample=2, box=box), dtype=np.uint8)  # 2: bilinear, antialiased
 
 
 def check_photo(content: bytes, source: str) -> tuple[int, int]:
