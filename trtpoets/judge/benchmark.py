@@ -138,7 +138,7 @@ def _measure(
 ) -> str:
     """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
     steps = len(contenders) + len(config.batches) * config.rounds
-    done, where = 0, "before the first round"
+    done, where = 0, "while runners were loaded"
 
     def tell() -> None:
         progress("benchmark", PARTS * done // steps, PARTS)
@@ -149,6 +149,7 @@ def _measure(
             each.load(_CHILD, photos)
             done += 1
         for batch in config.batches:
+            where = f"before the first round at batch {batch}"
             for each in contenders:
                 each.warm_up(batch)
             for number in range(config.rounds):

@@ -93,7 +93,7 @@ class Contender:
             heat.rounds[number] = Round(**reply["round"])
 
     def finish(self, batch: int, *, hurry: bool = False) -> None:
-        """Take in the answers of the timed rounds."""
+        """Take in the answers of the timed rounds; in a `hurry`, of those that there are after an interruption."""
         heat = self.heats.get(batch)
         if heat is None:
             return
@@ -102,7 +102,8 @@ class Contender:
             self.heats.pop(batch, None)
         else:
             held = memory_of(self._child.pid) if self._child else None
-            heat.finished = {**reply["finished"], "gpu_memory_mib": held, "idle_watts": self._idle_watts}
+            beside = {"gpu_memory_mib": held, "idle_watts": self._idle_watts, "interrupted": hurry}
+            heat.finished = {**reply["finished"], **beside}
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
         """What was measured at a batch size, if it was finished."""

@@ -108,6 +108,7 @@ class Watched:
     peak_memory_mib: float | None
     gpu_memory_mib: float | None = None
     idle_watts: float | None = None
+    interrupted: bool = False
 
 
 def measurement_from_rounds(
@@ -116,7 +117,8 @@ def measurement_from_rounds(
     """Put the rounds together. `truth` holds the label's index for each photo, -1 where it has none."""
     spans = np.array([span for each in rounds for span in each.spans], dtype=np.float64)
     others = _others(rounds)
-    reason = watched.fault or _doubt(spans, warmup, config) or crowded(others, config)
+    cut = f"interrupted after {len(rounds)} of {config.rounds} rounds" if watched.interrupted else ""
+    reason = watched.fault or _doubt(spans, warmup, config, cut) or crowded(others, config)
     ordered = np.sort(spans) / 1e6
     seconds = float(spans.sum()) / 1e9
     return Measurement(
@@ -190,14 +192,15 @@ def _others(rounds: Sequence[Round]) -> float | None:
     return min(max(taken / seconds, 0.0), 1.0)
 
 
-def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig) -> str:
-    """Why the timing must not be used; empty when it may."""
+def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> str:
+    """Why the timing must not be used; empty when it may. `cut` says why there are fewer rounds, where there are."""
     if (spans <= 0).any():
         return "the clock stood still or went backwards"
     if len(spans) < config.min_count:
-        return f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
+        few = f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
+        return cut or few
     if spans.sum() < config.min_seconds * 1e9:
-        return f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
+        return cut or f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
     if len(spans) < least_count(90):
         return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
     if not warmup.stable:
