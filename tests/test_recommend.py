@@ -17,7 +17,7 @@ from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
 from trtpoets.core.spec import Photo, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.benchmark import BenchConfig
-from trtpoets.pipeline import judge
+from trtpoets.pipeline import current
 from trtpoets.ship.recommended import Limits, recommendation_from_report
 from trtpoets.ship.report import report_from_documents
 from trtpoets.ship.unfit import require_recommended
@@ -71,6 +71,28 @@ def test_tensorflow_stays_when_nothing_beats_it() -> None:
     found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
     assert found["chosen"]["file"] == "classifier"
     assert "nothing else that ran here keeps within the limits and is faster" in found["sentence"]
+
+
+def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
+    keras, xla, cuda = (
+        measurement(name, 1, 1.0, 10.0, p99_ms=1.2)
+        for name in ("keras-predict", "tensorflow-xla", "onnxruntime-cuda-fp16")
+    )
+    found = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
+    assert found["chosen"]["runner"] == "onnxruntime-fp16"
+    assert [each["runner"] for each in found["rejected"]] == ["onnxruntime-cuda-fp16"]
+    told = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
+    assert found["sentence"].endswith(told)
+    with pytest.raises(MissingArtefact, match="onnxruntime-cuda-fp16 at batch 1: its answers were not ev") as caught:
+        require_recommended(recommendation_from_report(measured(cuda)), "x")
+    assert caught.value.hint == "trtpoets evaluate x --force"
+    judged = documents()
+    judged["benchmark"]["measurements"] = [TENSORFLOW, FP16, cuda]
+    same = judged["evaluation"]["evaluations"][1]
+    judged["evaluation"]["evaluations"].append({**same, "runner": "onnxruntime-cuda-fp16"})
+    found = recommendation_from_report(report_from_documents(judged))
+    assert (found["chosen"]["runner"], found["chosen"]["file"]) == ("onnxruntime-cuda-fp16", "fp16.onnx")
+    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found["sentence"]
 
 
 def test_an_engine_is_named_by_its_file() -> None:
@@ -192,9 +214,9 @@ def test_the_command_exits_3_and_prints_json_all_the_same(
 def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     space = Workspace(tmp_path, "x")
     photos = (Photo(Path("a.jpg"), "ant", Split.TEST, "0" * 64),)
-    monkeypatch.setattr(judge, "artefacts_in", lambda space: ())
-    monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
-    monkeypatch.setattr(judge, "identities", lambda space, artefacts: ["engine 1"])
+    monkeypatch.setattr(current, "artefacts_in", lambda space: ())
+    monkeypatch.setattr(current, "photos_to_judge", lambda space: photos)
+    monkeypatch.setattr(current, "identities", lambda space, artefacts: ["engine 1"])
 
     def missing() -> tuple[str, str]:
         with pytest.raises(MissingArtefact) as caught:
@@ -202,11 +224,11 @@ def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPat
         return caught.value.message, caught.value.hint
 
     assert missing() == ("x was not evaluated yet", "trtpoets evaluate x")
-    seal_card(space.evaluation, key=judge.evaluation_key(space, (), photos), files=[], details={})
+    seal_card(space.evaluation, key=current.evaluation_key(["engine 1"], photos), files=[], details={})
     assert missing() == ("x was not benched yet", "trtpoets bench x")
     config = BenchConfig(batches=(1, 4))
-    key = judge.benchmark_key(space, (), photos, config)
+    key = current.benchmark_key(["engine 1"], photos, config)
     seal_card(space.benchmark, key=key, files=[], details={"config": asdict(config)})
-    judge.require_current(space)
-    monkeypatch.setattr(judge, "identities", lambda space, artefacts: ["engine 2"])
+    current.require_current(space)
+    monkeypatch.setattr(current, "identities", lambda space, artefacts: ["engine 2"])
     assert missing() == ("evaluation.json is not of the files that are there now", "trtpoets evaluate x")

@@ -9,28 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import BadInput, Interrupted, MissingArtefact, MissingDependency, RunFailed, StorageFailed
-from trtpoets.core.files import sha256_of_file, write_json
+from trtpoets.core.errors import Interrupted, MissingDependency, RunFailed, StorageFailed
+from trtpoets.core.files import write_json
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, Split, hash_of
+from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo
 from trtpoets.core.workspace import Workspace, open_card, seal_card
-from trtpoets.device.runners import Way, open_runner
+from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
 from trtpoets.judge.compare import compared, read_benchmark
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.judge.speed_gate import require_speed
-from trtpoets.pipeline.stages import (
-    ENGINES,
-    classifier_in,
-    classifier_key,
-    dataset_in,
-    engines_in,
-    has_dataset,
-    onnx_models_in,
-    writing,
-)
+from trtpoets.pipeline.current import artefacts_in, benchmark_key, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,11 +32,6 @@ if TYPE_CHECKING:
     from trtpoets.device.runners.base import Runner
 
 __all__ = ["bench", "evaluate", "require_gate", "require_speed"]
-
-_VERSION = 1
-"""Raise it when the same artefacts may give another evaluation or benchmark."""
-
-Artefact = Classifier | OnnxModel | Engine
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +62,7 @@ def evaluate(
     with writing(space):
         artefacts = artefacts_in(space)
         photos = photos_to_judge(space)
-        key = evaluation_key(space, artefacts, photos)
+        key = evaluation_key(identities(space, artefacts), photos)
         known = None if force else open_card(space.evaluation, key)
         details = known if known is not None else _evaluated(artefacts, photos, progress)
         if gate is not None:
@@ -90,7 +77,7 @@ def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
     require_passed(evaluation.get("gate"), name)
 
 
-def _evaluated(artefacts: Sequence[Artefact], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
+def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
     scores, skipped = _scores(artefacts, photos, progress)
     labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
     reference = scores["tensorflow"]
@@ -134,7 +121,8 @@ def bench(
     with writing(space):
         artefacts = artefacts_in(space)
         photos = photos_to_judge(space)
-        key = benchmark_key(space, artefacts, photos, config)
+        contents = identities(space, artefacts)
+        key = benchmark_key(contents, photos, config)
         known = None if force else open_card(space.benchmark, key)
         if known is not None and not known.get("incomplete"):
             return known if before is None else {**known, "compared": compared(before, known)}
@@ -144,7 +132,7 @@ def bench(
         )
         details = {
             **measured.to_dict(),
-            "artefacts": dict(zip(map(_name, artefacts), identities(space, artefacts), strict=True)),
+            "artefacts": dict(zip(map(_name, artefacts), contents, strict=True)),
             "skipped": [vars(each) for each in dict.fromkeys(skipped)],
         }
         if before is not None:
@@ -171,86 +159,35 @@ def _keep(space: Workspace, key: str, details: Mapping[str, Any]) -> None:
         raise StorageFailed(error.message, f"{error.hint}; what was measured is in {elsewhere}") from error
 
 
-def _ways(artefacts: Sequence[Artefact], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
-    """The ways to run each artefact, by its place: the plain one, those asked for, and what drives a GPU here."""
+def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
+    """The ways to run each artefact, by its place: those that can be shipped, and those asked for to compare with."""
     asked = {Way.CPU: config.cpu, Way.XLA: config.xla, Way.KERAS: config.keras}
-    classifier = [Way.PLAIN, *(way for way, wanted in asked.items() if wanted)]
-    onnx = [Way.PLAIN, *(Way(provider) for provider in gpu_providers())]
-    found = {Classifier: classifier, OnnxModel: onnx, Engine: [Way.PLAIN]}
-    return {place: tuple(found[type(artefact)]) for place, artefact in enumerate(artefacts)}
+    beside = tuple(way for way, wanted in asked.items() if wanted)
+    return {
+        place: (*_shippable(artefact), *(beside if isinstance(artefact, Classifier) else ()))
+        for place, artefact in enumerate(artefacts)
+    }
 
 
-def _name(artefact: Artefact) -> str:
+def _shippable(artefact: Runnable) -> tuple[Way, ...]:
+    """The plain way to run an artefact, and for an ONNX file those that drive a GPU here."""
+    more = gpu_providers() if isinstance(artefact, OnnxModel) else []
+    return (Way.PLAIN, *(Way(provider) for provider in more))
+
+
+def _name(artefact: Runnable) -> str:
     return (artefact.folder if isinstance(artefact, Classifier) else artefact.path).name
 
 
-def artefacts_in(space: Workspace) -> tuple[Artefact, ...]:
-    """Everything that can answer, the classifier first, as it is the baseline."""
-    return (classifier_in(space), *onnx_models_in(space), *engines_in(space))
-
-
-def identities(space: Workspace, artefacts: Sequence[Artefact]) -> list[str]:
-    """What each artefact is, by content."""
-    return [
-        classifier_key(space) if isinstance(artefact, Classifier) else sha256_of_file(artefact.path)
-        for artefact in artefacts
-    ]
-
-
-def evaluation_key(space: Workspace, artefacts: Sequence[Artefact], photos: Sequence[Photo]) -> str:
-    """What an evaluation was made from: the key of its card."""
-    return hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos]])
-
-
-def benchmark_key(space: Workspace, artefacts: Sequence[Artefact], photos: Sequence[Photo], config: BenchConfig) -> str:
-    """What a benchmark was made from: the key of its card."""
-    return hash_of([_VERSION, identities(space, artefacts), [photo.sha256 for photo in photos], vars(config)])
-
-
-def require_current(space: Workspace) -> None:
-    """Raise MissingArtefact unless everything that is there now was evaluated and benched as it is now."""
-    artefacts, photos = artefacts_in(space), photos_to_judge(space)
-    keys = {
-        "evaluated": (space.evaluation, evaluation_key(space, artefacts, photos), "evaluate"),
-        "benched": (space.benchmark, _current_benchmark_key(space, artefacts, photos), "bench"),
-    }
-    for done, (card, key, command) in keys.items():
-        if key is None or open_card(card, key) is None:
-            stale = f"{card.name} is not of the files that are there now"
-            raise MissingArtefact(
-                stale if card.is_file() else f"{space.name} was not {done} yet", hint=f"trtpoets {command} {space.name}"
-            )
-
-
-def _current_benchmark_key(space: Workspace, artefacts: Sequence[Artefact], photos: Sequence[Photo]) -> str | None:
-    """The key that the benchmark that is there would have now; None where there is none."""
-    found = open_card(space.benchmark)
-    if found is None:
-        return None
-    known = {word: value for word, value in found["config"].items() if word in BenchConfig.__dataclass_fields__}
-    config = BenchConfig(**{**known, "batches": tuple(known["batches"])})
-    return benchmark_key(space, artefacts, photos, config)
-
-
-def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
-    """The photos that everything is judged on. Raises BadInput where the run has none."""
-    if not has_dataset(space):
-        raise BadInput(
-            f"{space.name} has no photos to be judged on",
-            hint=f"give it some: trtpoets pretrained BACKBONE --name {space.name} --photos FOLDER",
-        )
-    return dataset_in(space).in_split(Split.TEST)
-
-
 def _scores(
-    artefacts: Sequence[Artefact], photos: Sequence[Photo], progress: Progress
+    artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[Skipped]]:
-    """Scores by runner name. An engine that this machine can't run is skipped; TensorFlow and ONNX must answer."""
+    """Scores by runner name. What needs a GPU is skipped where it can't run; TensorFlow and ONNX must answer."""
     scores: dict[str, np.ndarray] = {}
     skipped: list[Skipped] = []
-    for artefact in artefacts:
+    for artefact, way in [(each, way) for each in artefacts for way in _shippable(each)]:
         with ExitStack() as stack:
-            runner = _entered(artefact, stack)
+            runner = _entered(artefact, way, stack)
             if isinstance(runner, Skipped):
                 skipped.append(runner)
             else:
@@ -258,13 +195,13 @@ def _scores(
     return scores, skipped
 
 
-def _able(artefacts: Sequence[Artefact]) -> tuple[list[Artefact], list[Skipped]]:
+def _able(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]:
     """Leave out the engines that can't be entered here, with their reasons."""
-    able: list[Artefact] = []
+    able: list[Runnable] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
         with ExitStack() as stack:
-            found = _entered(artefact, stack) if isinstance(artefact, Engine) else None
+            found = _entered(artefact, Way.PLAIN, stack) if isinstance(artefact, Engine) else None
         if isinstance(found, Skipped):
             skipped.append(found)
         else:
@@ -272,11 +209,14 @@ def _able(artefacts: Sequence[Artefact]) -> tuple[list[Artefact], list[Skipped]]
     return able, skipped
 
 
-def _entered(artefact: Artefact, stack: ExitStack) -> Runner | Skipped:
-    """The artefact's runner, entered in `stack`; or why an engine can't be entered here."""
+def _entered(artefact: Runnable, way: Way, stack: ExitStack) -> Runner | Skipped:
+    """The artefact's runner, entered in `stack`; or why it, needing a GPU, can't be entered here."""
+    runner = open_runner(artefact, way=way)
     try:
-        return stack.enter_context(open_runner(artefact))
+        return stack.enter_context(runner)
     except (MissingDependency, RunFailed) as error:
-        if not isinstance(artefact, Engine):
-            raise
-        return Skipped(f"running {artefact.card.flavour.value} engines", error.message)
+        if isinstance(artefact, Engine):
+            return Skipped(f"running {artefact.card.flavour.value} engines", error.message)
+        if way is not Way.PLAIN:
+            return Skipped(f"running {runner.name}", error.message)
+        raise

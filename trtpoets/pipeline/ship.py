@@ -10,7 +10,7 @@ from trtpoets.core.files import write_json, write_text
 from trtpoets.core.spec import Flavour, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.engine import flavour_available
-from trtpoets.pipeline.judge import require_current
+from trtpoets.pipeline.current import require_current
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,

@@ -1,8 +1,10 @@
 """A report -> what to ship: the runner, precision and batch size that keep within limits and do most with that.
 
-Every runner that was evaluated and benched validly is a candidate at each of its batch sizes. Of those that keep
-within the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do
-are alike; then the smallest loss decides, and then the smallest batch.
+Every runner that was evaluated and benched validly is a candidate at each of its batch sizes: TensorFlow, ONNX Runtime
+on the CPU or by what drives a GPU, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside a GPU)
+are there to compare with: what they would ship is the classifier, as TensorFlow does. Of those that keep within the
+limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do are alike;
+then the smallest loss decides, and then the smallest batch.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ from trtpoets.core.errors import BadInput
 from trtpoets.judge.gate import photos_for_share
 from trtpoets.judge.statistics import least_count
 from trtpoets.ship.verdict import BASELINE
-from trtpoets.ship.words import many, milliseconds, shown
+from trtpoets.ship.words import joined, many, milliseconds, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _ALIKE = 0.03
 """Rates that differ by less than this share are alike: what two runs of a benchmark on a quiet machine agree within."""
+
+_BESIDE = ("keras", f"{BASELINE}-")
+"""How the names of runners begin that are there to compare with, and ship nothing of their own."""
+
+_UNSEEN = "evaluated"
+"""What a candidate lacks that was benched and not evaluated."""
 
 _DROP = 0.5
 """Points of accuracy that may be lost where no limit is given."""
@@ -99,7 +107,7 @@ def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None 
     value: dict[str, Any] = {
         "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
         "chosen": chosen and asdict(chosen),
-        "sentence": _sentence(chosen, limits, needed, _idle(report)) if chosen else "",
+        "sentence": _sentence(chosen, limits, needed, _idle(report)) + _untold(chosen, rejected) if chosen else "",
         "rejected": [asdict(each) for each in rejected],
         "photos_needed": needed,
     }
@@ -110,13 +118,10 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
     files = {f"{card['flavour']}-{card['precision']}": shown(card.get("file") or "") for card in report["engines"]}
     for row in report["benchmarks"]:
         runner, batch = row["runner"], row["batch"]
-        compared = report["comparison"].get(runner)
-        if (limits.batches and batch not in limits.batches) or (compared is None and runner != BASELINE):
+        if runner.startswith(_BESIDE) or (limits.batches and batch not in limits.batches):
             continue
-        if runner == BASELINE and BASELINE not in report["intervals"]:
-            continue
-        precision = runner.rpartition("-")[2] if compared else "fp32"
-        drop, low, high = (0.0, 0.0, 0.0) if compared is None else _drop(compared)
+        precision = "fp32" if runner == BASELINE else runner.rpartition("-")[2]
+        drop, low, high = _drop(runner, report)
         yield Candidate(
             runner=runner,
             precision=precision,
@@ -134,8 +139,12 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
         )
 
 
-def _drop(compared: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    if compared["accuracy_change"] is None:
+def _drop(runner: str, report: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """The accuracy lost beside TensorFlow, with its interval; None where it was not evaluated, or no label is known."""
+    if runner == BASELINE and BASELINE in report["intervals"]:
+        return 0.0, 0.0, 0.0
+    compared = report["comparison"].get(runner)
+    if compared is None or compared["accuracy_change"] is None:
         return None, None, None
     change, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
     return change, low, high
@@ -146,7 +155,9 @@ def _lacks(
 ) -> Iterable[Lack]:
     if not row["valid"]:
         yield Lack("valid", f"its measurement is not valid: {row['reason']}", unknown=True)
-    if drop is None:
+    if row["runner"] not in report["intervals"]:
+        yield Lack(_UNSEEN, "its answers were not evaluated", unknown=True)
+    elif drop is None:
         yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
     elif _beyond(drop, limits.drop):
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
@@ -227,6 +238,17 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int, idle: bool) -> str
     )
     doubt = f"; it takes {needed:,} to prove that a loss is at most {_points(limits.drop)}"
     return f"{told}, {moved} on {many(chosen.photos, 'photo')}{doubt if chosen.photos < needed else ''}."
+
+
+def _untold(chosen: Candidate, rejected: Sequence[Candidate]) -> str:
+    """A word on what was faster and might do, if its answers were known."""
+    names = [
+        each.runner
+        for each in rejected
+        if each.photos_per_s > chosen.photos_per_s and {lack.what for lack in each.lacks} == {_UNSEEN}
+    ]
+    told = joined(sorted(set(names)))
+    return f" Faster, but its answers were not evaluated: {told} (trtpoets evaluate NAME --force)." if names else ""
 
 
 def _batch(batch: int) -> str:

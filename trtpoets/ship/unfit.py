@@ -38,7 +38,7 @@ def require_recommended(found: Mapping[str, Any], name: str = "NAME") -> None:
     if untold:
         more = f" ({len(untold) - 1} more can't tell either)" if len(untold) > 1 else ""
         told = f"{_named(untold[0])}: {_texts(untold[0])}{more}"
-        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_bench_again(untold, name))
+        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, name))
     nearest = found["rejected"][0]
     raise GateFailed(
         f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}", hint=_kept_limits(found, nearest, name)
@@ -61,8 +61,10 @@ def _options(batches: Iterable[int]) -> str:
     return "".join(f" --batch {batch}" for batch in batches)
 
 
-def _bench_again(untold: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The benchmark that would tell: long enough for a p99 of the slowest, where that is what lacks."""
+def _measure_again(untold: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The command that would tell: a benchmark long enough for a p99 of the slowest, where that is what lacks."""
+    if any(lack["what"] == "evaluated" for lack in untold[0]["lacks"]):
+        return f"trtpoets evaluate {shlex.quote(name)} --force"
     batches = sorted({each["batch"] for each in untold})
     late = [each for each in untold if any(lack["what"] == "p99" for lack in each["lacks"])]
     spans = [1000 * each["batch"] / max(each["photos_per_s"], 1e-9) for each in late]
@@ -76,7 +78,7 @@ def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], name: str
     words = [f"--max-drop {math.ceil(1000 * drop) / 10:g}"]
     late, most = nearest["p99_ms"], found["limits"]["max_p99"]
     if most is not None and late is None:
-        return _bench_again([nearest], name)
+        return _measure_again([nearest], name)
     if most is not None:
         words.append(f"--max-p99 {math.ceil(10 * max(late, most)) / 10:g}")
     return f"trtpoets recommend {shlex.quote(name)} {' '.join(words)}"

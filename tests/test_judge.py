@@ -1,0 +1,77 @@
+"""What `evaluate` runs, and that what it judges is read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trtpoets
+from tests.photos import photo_folder
+from tests.test_benchmark import QUICK
+from tests.test_compare import benchmark as measured
+from tests.tiny import tiny_spec
+from trtpoets.core.errors import RunFailed
+from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.device.runners import Way
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.pipeline import current, judge
+
+
+class Named(FakeRunner):
+    """Named after what it stands for; TensorRT's provider does not load."""
+
+    def __init__(self, artefact: Any, way: Way) -> None:
+        super().__init__(artefact.spec)
+        self.name = "tensorflow" if isinstance(artefact, Classifier) else f"onnxruntime-{way.value}"
+
+    def __enter__(self) -> Named:
+        if self.name == "onnxruntime-tensorrt":
+            raise RunFailed("TensorrtExecutionProvider does not load here", hint="")
+        super().__enter__()
+        return self
+
+
+@pytest.fixture
+def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A run of a classifier and an ONNX file, with three photos."""
+    folder = photo_folder(tmp_path / "photos", {"ant": 1, "bee": 1, "cow": 1})
+    photos = tuple(Photo(path, path.parent.name, Split.TEST, path.stem) for path in sorted(folder.rglob("*.jpg")))
+    model = OnnxModel(tmp_path / "fp32.onnx", Precision.FP32, tiny_spec())
+    model.path.write_bytes(b"a network")
+    monkeypatch.setattr(judge, "artefacts_in", lambda space: (Classifier(tmp_path, tiny_spec()), model))
+    monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
+    monkeypatch.setattr(current, "classifier_key", lambda space: "a classifier")
+    return tmp_path
+
+
+def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
+    monkeypatch: pytest.MonkeyPatch, space: Path
+) -> None:
+    monkeypatch.setattr(judge, "gpu_providers", lambda: ["cuda", "tensorrt"])
+    monkeypatch.setattr(judge, "open_runner", Named)
+    details = trtpoets.evaluate("x", engines=space)
+    assert [each["runner"] for each in details["evaluations"]] == [
+        "tensorflow",
+        "onnxruntime-plain",
+        "onnxruntime-cuda",
+    ]
+    assert details["skipped"] == [
+        {"what": "running onnxruntime-tensorrt", "why": "TensorrtExecutionProvider does not load here"}
+    ]
+
+
+def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space: Path) -> None:
+    class Measured:
+        incomplete = ""
+
+        def to_dict(self) -> dict[str, Any]:
+            return {**measured(1, 5.0), "incomplete": ""}
+
+    read: list[Path] = []
+    monkeypatch.setattr(current, "sha256_of_file", lambda path: read.append(path) or "ab")
+    monkeypatch.setattr(judge, "benchmark_from_artefacts", lambda *_: Measured())
+    details = trtpoets.bench("x", QUICK, engines=space)
+    assert read == [space / "fp32.onnx"]
+    assert details["artefacts"] == {space.name: "a classifier", "fp32.onnx": "ab"}
