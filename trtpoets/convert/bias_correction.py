@@ -23,7 +23,6 @@ from trtpoets.convert.graph import GraphView, attribute, channel_axis
 from trtpoets.convert.observe import with_outputs
 from trtpoets.convert.pieces import Live, Piece, Sessions, last_needed, pieces_of
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME
 
 
@@ -61,7 +60,6 @@ def corrections(
     reference: Reference,
     photos: np.ndarray,
     sessions: Sessions,
-    progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
     """How far the bias of each INT8 layer has to move, float32 (channels,), in one run through the network.
 
@@ -71,7 +69,7 @@ def corrections(
     live: Live = {INPUT_NAME: photos}
     shifts = {}
     twins = pieces_like(unstepped, reference)
-    for number, (piece, twin) in enumerate(zip(pieces_like(quantised, reference), twins, strict=True)):
+    for piece, twin in zip(pieces_like(quantised, reference), twins, strict=True):
         before = dict(live)
         sessions.advance(piece, live)
         if piece.end and _is_rounded(piece) and has_bias(piece.nodes[-1], piece.view):
@@ -79,7 +77,6 @@ def corrections(
             shift = (_mean(before[twin.tensor]) - _mean(live[piece.tensor])).astype(np.float32)
             live[piece.tensor] = live[piece.tensor] + shift.reshape(-1, *[1] * (live[piece.tensor].ndim - 2))
             shifts[piece.end] = shift
-        progress("bias correction", number, len(reference.ends))
     return shifts
 
 

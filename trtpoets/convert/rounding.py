@@ -75,11 +75,11 @@ def rounded_weights(
     sessions, live = Sessions(), Live({INPUT_NAME: photos})
     found: dict[str, np.ndarray] = {}
     for number, piece in enumerate(pieces[:-1]):
-        progress("rounding", number, len(pieces) - 1)
         sessions.advance(piece, live)
         for layer in layers[piece.end]:
             # A piece reads its constants when it first runs: those still to come see what is written here.
             found[layer.weights] = _round(view, layer, live[layer.source])
+        progress("rounding", number + 1, len(pieces) - 1)
     return found
 
 
