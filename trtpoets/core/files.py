@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -141,8 +142,8 @@ def sha256_of_folder(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file at `path` while inside. Raises Busy at once when another process holds it.
+def locked(path: Path, what: str, hint: str = "wait until it has finished, or choose another --name") -> Iterator[None]:
+    """Hold the lock file at `path` while inside. Raises Busy, with `hint`, at once when another process holds it.
 
     The system drops the lock when its holder dies, however it dies.
     """
@@ -157,7 +158,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
             holder = stream.read(20).strip() or "unknown"
             raise Busy(
                 f"another trtpoets (process {holder}) is working on {what}",
-                hint="wait until it has finished, or choose another --name",
+                hint=hint,
             ) from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
@@ -165,9 +166,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
 
 
-def sweep_parts(folder: Path) -> None:
-    """Delete what killed writers left in `folder`. Call it while holding the lock of that folder."""
-    for part in folder.glob(f".*{_PART}*"):
+def sweep_parts(folder: Path, name: str = "") -> None:
+    """Delete what killed writers left in `folder`, of `name` or of anything. Call it while holding its lock."""
+    for part in folder.glob(f".{glob.escape(name[:60]) or '*'}{_PART}*"):
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -30,12 +31,21 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMED = 5
 
 
+class Target(str, Enum):
+    """Whom a bundle is for."""
+
+    JETSON = "jetson"
+    TRITON = "triton"
+    ONNXRUNTIME = "onnxruntime"
+    TFLITE = "tflite"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a bundle is.
 
-    `target` is whom it is for ("jetson", "triton", ...), `version` the trtpoets that made it, `model` the sha256 of the
-    run's fp32.onnx, `order` the precisions in the order in which they are to be tried. `jetpack` and `board` are empty
+    `target` is a Target, or one of a later trtpoets, `version` the trtpoets that made it, `model` the sha256 of the run's
+    fp32.onnx, `order` the precisions in the order in which they are to be tried. `jetpack` and `board` are empty
     where none was asked for. `files` maps every path below the folder, with `/`, to its sha256.
     """
 
@@ -117,7 +127,7 @@ def check_manifest(folder: Path) -> Manifest:
             raise BadArtefact(f"{folder / path} can't be read: {error.strerror}", hint=_AGAIN) from error
         if changed:
             raise BadArtefact(f"{folder / path} was changed or damaged: its sha256 is not the manifest's", hint=_AGAIN)
-    extra = sorted(set(found) - set(manifest.files))
+    extra = extra_files(folder, manifest)
     if extra:
         more = f" (and {len(extra) - _NAMED} more)" if len(extra) > _NAMED else ""
         raise BadArtefact(
@@ -125,6 +135,11 @@ def check_manifest(folder: Path) -> Manifest:
             hint=f"delete it, or keep it in {BUILT}/",
         )
     return manifest
+
+
+def extra_files(folder: Path, manifest: Manifest) -> list[str]:
+    """What lies in a bundle and is not in its manifest, but for `built/`: files that someone else put there."""
+    return sorted({path for path, _ in _entries(folder)} - set(manifest.files))
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

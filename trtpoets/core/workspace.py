@@ -99,6 +99,16 @@ class Workspace:
         """TensorBoard's event files: one folder a run, never deleted."""
         return self.folder / "logs"
 
+    @property
+    def golden(self) -> Path:
+        """The folder of a few test photos, and the scores to expect of each precision."""
+        return self.folder / "golden"
+
+    @property
+    def bundles(self) -> Path:
+        """The folder of what is shipped."""
+        return self.folder / "bundles"
+
     def onnx(self, precision: Precision) -> Path:
         """The ONNX file of a precision."""
         return self.folder / f"{precision.value}.onnx"

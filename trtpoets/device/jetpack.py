@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import Flavour, Precision
 from trtpoets.device.capability import Capability, arithmetic_of, opset_ceiling, version_of
 
@@ -50,7 +51,10 @@ class JetPack:
 
     @property
     def runs_trtpoets(self) -> bool:
-        """Whether its TensorRT names tensors, as trtpoets needs (8.5 on); before, `trtexec` has to do."""
+        """Whether its TensorRT names tensors and takes photos as uint8, as trtpoets needs; else `trtexec` has to do.
+
+        Both are since 8.5 (release notes of 8.5.1; github.com/NVIDIA/TensorRT/issues/1503).
+        """
         return version_of(self.tensorrt) >= (8, 5)
 
     @property
@@ -67,6 +71,30 @@ CHIPS = {
     "tegra264": Chip("Thor", (11, 0), dla=False),
 }
 """By the name that /proc/device-tree/compatible gives them."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A module, as `--board` calls it. `dla` says whether it has deep learning accelerators."""
+
+    name: str
+    title: str
+    chip: str
+    dla: bool
+
+
+BOARDS = (
+    Board("nano", "Jetson Nano", "tegra210", dla=False),
+    Board("tx1", "Jetson TX1", "tegra210", dla=False),
+    Board("tx2", "Jetson TX2", "tegra186", dla=False),
+    Board("xavier-nx", "Jetson Xavier NX", "tegra194", dla=True),
+    Board("agx-xavier", "Jetson AGX Xavier", "tegra194", dla=True),
+    Board("orin-nano", "Jetson Orin Nano", "tegra234", dla=False),
+    Board("orin-nx", "Jetson Orin NX", "tegra234", dla=True),
+    Board("agx-orin", "Jetson AGX Orin", "tegra234", dla=True),
+    Board("agx-thor", "Jetson AGX Thor", "tegra264", dla=False),
+)
+"""By NVIDIA's module names. Which have DLAs is in the modules' data sheets: of the Orins, the Nano alone has none."""
 
 _FOUR = ("18.04", "3.6", "10.2")
 _FOUR_CHIPS = ("tegra210", "tegra186", "tegra194")
@@ -121,6 +149,30 @@ def jetpack_of(l4t: tuple[int, ...]) -> JetPack | None:
 def chip_of(compatible: str) -> Chip | None:
     """The chip that /proc/device-tree/compatible names, between NULs. None for one that is not in the table."""
     return next((chip for name, chip in CHIPS.items() if f"nvidia,{name}" in compatible.split("\0")), None)
+
+
+def jetpack_called(version: str) -> JetPack:
+    """The JetPack of a version, as "5.1.2". Raises BadInput that names those that are known."""
+    found = next((each for each in JETPACKS if each.version == version), None)
+    if found is None:
+        known = ", ".join(each.version for each in JETPACKS)
+        raise BadInput(
+            f"JetPack {version!r} is not in our table: {known}", hint="on the board: cat /etc/nv_tegra_release"
+        )
+    return found
+
+
+def board_called(name: str, jetpack: JetPack | None = None) -> Board:
+    """The board of a name, as "orin-nano". Raises BadInput for one that is not known, or that `jetpack` is not for."""
+    found = next((each for each in BOARDS if each.name == name), None)
+    if found is None:
+        raise BadInput(
+            f"--board {name!r} is none of: {', '.join(each.name for each in BOARDS)}", hint="--board orin-nano"
+        )
+    if jetpack is not None and found.chip not in jetpack.chips:
+        fitting = ", ".join(each.version for each in JETPACKS if found.chip in each.chips)
+        raise BadInput(f"JetPack {jetpack.version} is not for the {found.title}", hint=f"those that are: {fitting}")
+    return found
 
 
 def has_dla(chip: Chip, model: str) -> bool:
