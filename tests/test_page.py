@@ -164,7 +164,12 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "round by round" in reader.text
     assert "Three clocks, ms (medians)" in reader.text
     assert "onnxruntime-fp16 1 4.00 7.25 0.25 1.12 0.12 0.06" in reader.text
-    assert "onnxruntime-fp16 1 1.00 12.0 321 – –" in reader.text
+    assert "Loading, the first inference, memory at most runner" in reader.text
+    assert "onnxruntime-fp16 1 1.00 12.0 321 Where" in reader.text  # no sensor, no GPU: no columns for them
+    rows[1] |= {"joules_per_photo": 0.0021}
+    text = read(found).text
+    assert "memory at most, energy beyond idling runner" in text
+    assert "onnxruntime-fp16 1 1.00 12.0 321 2.1" in text
     assert "trtexec before version 11" in reader.text
     labels = " ".join(str(figure["aria-label"]) for figure in reader.all("figure")).replace("\u00a0", " ")
     assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels

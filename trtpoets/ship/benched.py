@@ -66,8 +66,11 @@ def _costs(measured: list[Mapping[str, Any]]) -> Part:
                 "–" if joules is None else f"{1000 * joules:,.3g}",
             )
         )
-    columns = ["runner", "batch>", "load s>", "first ms>", "MiB>", "GPU MiB>", "mJ a photo>"]
-    return "Loading, the first inference, memory at most, energy beyond idling", columns, rows
+    names = ["runner", "batch>", "load s>", "first ms>", "MiB>", "GPU MiB>", "mJ a photo>"]
+    known = [place for place, _ in enumerate(names) if any(row[place] != "–" for row in rows)]
+    columns = [names[place] for place in known]
+    title = "Loading, the first inference, memory at most" + (", energy beyond idling" if names[-1] in columns else "")
+    return title, columns, [[row[place] for place in known] for row in rows]
 
 
 def _outcomes(outcomes: list[Mapping[str, Any]]) -> Part:
@@ -90,6 +93,12 @@ def _value(value: float | None) -> str:
     return "–" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def _brief(value: Any) -> str:
+    """Enough of a condition to tell two apart: a hash by its beginning."""
+    text = shown(str(value))
+    return text[:12] if len(text) == 64 and " " not in text else text[:40]
+
+
 def _compared(compared: Mapping[str, Any]) -> Iterator[Part]:
     rows: list[Sequence[Any]] = []
     for each in compared["changes"]:
@@ -102,7 +111,6 @@ def _compared(compared: Mapping[str, Any]) -> Iterator[Part]:
     yield "What changed, and whether it is more than noise", columns, rows
     if compared["conditions"]:
         different: list[Sequence[Any]] = [
-            (each["what"], *(shown(str(each[word]))[:40] for word in ("before", "now")))
-            for each in compared["conditions"]
+            (each["what"], *(_brief(each[word]) for word in ("before", "now"))) for each in compared["conditions"]
         ]
         yield "What else is different", ["", "before", "now"], different

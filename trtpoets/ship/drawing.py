@@ -25,8 +25,8 @@ _CSS = {
     ACCENT: "var(--accent)",
     SECOND: "var(--second)",
 }
-_WIDTH = 5.0
-"""Inches; at 72 units an inch the text of 10 units stays readable when a phone shows the picture 370 pixels wide."""
+_WIDTH = 4.4
+"""Inches; at 72 units an inch text of 10 units is 10 pixels high where a phone shows the picture 320 pixels wide."""
 
 _STYLE = {
     "svg.fonttype": "none",

@@ -96,7 +96,7 @@ def _afterwards(notes: Mapping[str, Any]) -> list[str]:
         kept = "was kept" if head["kept"] else "was not kept"
         said.append(f"A last layer fitted to what the INT8 network gives {kept}: {shown(head['why'])}.")
     if recommended:
-        said.append(f"To ship: {recommended['precision'].upper()}; {shown(recommended['why'])}.")
+        said.append(f"quantize advises {recommended['precision'].upper()}: {shown(recommended['why'])}.")
     return said
 
 

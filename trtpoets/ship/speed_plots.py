@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _WIDE = 6.0
-"""Latencies that differ by more than this factor need a logarithmic scale to be seen beside each other."""
+"""Latencies, or rates, that differ by more than this factor need a logarithmic scale to be seen beside each other."""
 
 _MARKERS = "osD^vPX<>*"
 
@@ -46,7 +46,7 @@ def tradeoff_plot(points: Sequence[Point]) -> str:
             axes.plot([point.quick, point.slow], [y, y], color=colour, linewidth=1.2)
             face = colour if point in front else "none"
             axes.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=6, label=point.name)
-        _latencies(axes, [each.quick for each in points], [each.slow for each in points])
+        _scale(axes, "x", min(each.quick for each in points), max(each.slow for each in points))
         axes.grid()
         axes.tick_params(length=0)
         axes.set_xlabel("latency, ms")
@@ -98,17 +98,16 @@ def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
     return svg("latency", 0.9 + 0.42 * len(rows), draw)
 
 
-def _latencies(axes: Any, least: Sequence[float], most: Sequence[float]) -> None:
-    """A scale of ms from 0; logarithmic, with plain numbers, where the quickest would be a dot at its edge."""
-    if max(most) <= _WIDE * min(least):
-        axes.set_xlim(0, 1.08 * max(most))
+def _scale(axes: Any, axis: str, least: float, most: float) -> None:
+    """A scale from 0 for `axis`, "x" or "y"; logarithmic, with plain numbers, where the least would lie at its edge."""
+    if most <= _WIDE * least:
+        axes.set(**{f"{axis}lim": (0, 1.08 * most)})
         return
-    axes.set_xscale("log")
-    low, high = min(least) / 1.3, 1.3 * max(most)
-    axes.set_xlim(low, high)
+    low, high = least / 1.3, 1.3 * most
+    axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low, high)})
     ticks = [lead * 10.0**power for power in range(-4, 6) for lead in (1, 2, 5)]
     ticks = [tick for tick in ticks if low <= tick <= high]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(**{f"{axis}ticks": ticks, f"{axis}ticklabels": [f"{tick:,g}" for tick in ticks]})
     axes.minorticks_off()
 
 
@@ -130,7 +129,7 @@ def _lines(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> st
             colour = SECOND if name == "tensorflow" else ACCENT
             axes.plot(places, rates, marker=marker, color=colour, linestyle=dash, markersize=5, label=name)
         axes.set_xticks([math.log2(batch) for batch in batches], [str(batch) for batch in batches])
-        axes.set_ylim(0, 1.08 * max(rate for _, _, rate in rows))
+        _scale(axes, "y", min(rate for _, _, rate in rows), max(rate for _, _, rate in rows))
         axes.grid()
         axes.tick_params(length=0)
         axes.set_xlabel("photos in a batch")

@@ -109,7 +109,7 @@ def _recommended(report: Mapping[str, Any]) -> str:
     found = (report["quantisation"].get("int8") or {}).get("recommended") or {}
     if found.get("precision") in (None, "int8"):
         return ""
-    return f"Ship {found['precision'].upper()} instead of INT8: {found['why']}."
+    return f"quantize advises {found['precision'].upper()} instead of INT8: {found['why']}."
 
 
 def _speed(report: Mapping[str, Any]) -> str:
