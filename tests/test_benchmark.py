@@ -282,6 +282,21 @@ def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path
     json.dumps(got.to_dict(), allow_nan=False)
 
 
+def test_another_runner_may_be_the_baseline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    """As on a device, which has no TensorFlow."""
+    behave = {"fp32": "slow", "fp16": "good", "int8": "wrong"}
+    monkeypatch.setattr(benchmark, "_CHILD", (sys.executable, "-m", "tests.bench_runners", json.dumps(behave)))
+    models = [OnnxModel(tmp_path / f"{p}.onnx", Precision(p), tiny_spec()) for p in behave]
+    got = benchmark_from_artefacts(models, photos, replace(QUICK, batches=(1,)), baseline="onnxruntime-fp32")
+    base, fast, wrong = got.measurements
+    assert (got.baseline, got.to_dict()["baseline"], base.speedup) == ("onnxruntime-fp32", "onnxruntime-fp32", 1.0)
+    assert fast.speedup is not None
+    assert fast.speedup > 1
+    assert wrong.reason == "wrong: 0% of the timed photos right, onnxruntime-fp32 100%"
+
+
 @pytest.mark.parametrize(
     ("behaviour", "batch", "why"),
     [

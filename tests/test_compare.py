@@ -115,6 +115,12 @@ def test_gates_that_fail(found: dict[str, Any], limits: dict[str, float], messag
     assert caught.value.exit_code == 3
 
 
+def test_the_gate_names_the_baseline_that_there_was() -> None:
+    found = {**benchmark(1, 5.0), "baseline": "onnxruntime-fp32"}
+    with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
+        require_speed("flowers", found, fail_below=2.0)
+
+
 def test_a_servers_gate() -> None:
     found = benchmark(1, 5.0, valid=False)
     found["measurements"][0]["valid"] = True

@@ -31,7 +31,7 @@ from trtpoets.judge.watch import MachineWatch
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
 
 BASELINE = "tensorflow"
-"""The runner that the others are compared with."""
+"""The runner that the others are compared with, unless another is named: a device has no TensorFlow."""
 
 DEFAULT = BenchConfig()
 
@@ -48,7 +48,8 @@ _SURE = 0.01
 class Benchmark:
     """All runners on the same photos, batch sizes and threads, with the conditions before the first of them.
 
-    `incomplete` says where it was interrupted; empty when it was not. `outcomes` are those of the scenario, if one was
+    `incomplete` says where it was interrupted; empty when it was not. `baseline` is the runner that the others are
+    compared with. `outcomes` are those of the scenario, if one was
     asked for; `machine` is what was hot or throttled meanwhile (MachineWatch.told).
     """
 
@@ -60,6 +61,7 @@ class Benchmark:
     incomplete: str = ""
     outcomes: tuple[Outcome, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str = BASELINE
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: benchmark.json."""
@@ -73,8 +75,11 @@ def benchmark_from_artefacts(
     progress: Progress = silent,
     ways: Mapping[int, Sequence[Way]] | None = None,
     logs: Path = Path("loadgen"),
+    baseline: str = BASELINE,
 ) -> Benchmark:
     """Measure each artefact's runner, or each of its `ways` (by its place). Photos are taken evenly from all given.
+
+    `baseline` names the runner that the others are compared with; where it is not among them, there are no ratios.
 
     LoadGen's logs, where it is asked, are kept in a folder a runner below `logs`.
 
@@ -102,7 +107,8 @@ def benchmark_from_artefacts(
         incomplete = _measure(contenders, chosen, config, watch, progress)
         if config.scenario and not incomplete:
             incomplete = _run_scenario(contenders, truth, config, logs, outcomes)
-    rows = [_judged(each, contenders, batch, truth, watch) for each in contenders for batch in config.batches]
+    base = next((each for each in contenders if each.name == baseline), None)
+    rows = [_judged(each, base, batch, truth, watch) for each in contenders for batch in config.batches]
     return Benchmark(
         tuple(row for row in rows if row is not None),
         tuple(failure for each in contenders for failure in each.failures),
@@ -112,6 +118,7 @@ def benchmark_from_artefacts(
         incomplete,
         tuple(outcomes),
         watch.told(),
+        baseline,
     )
 
 
@@ -190,14 +197,13 @@ def _run_scenario(
 
 
 def _judged(
-    contender: Contender, contenders: Sequence[Contender], batch: int, truth: Sequence[int], watch: MachineWatch
+    contender: Contender, base: Contender | None, batch: int, truth: Sequence[int], watch: MachineWatch
 ) -> Measurement | None:
     """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong."""
     measured = contender.measurement(batch, truth)
     if measured and measured.valid and measured.device and watch.slowed(batch):
         reason = f"the GPU was {watch.slowed(batch)} meanwhile: measure again when it is cool, with power enough"
         measured = replace(measured, valid=False, reason=reason)
-    base = next((each for each in contenders if each.name == BASELINE), None)
     base_measured = base.measurement(batch, truth) if base else None
     if measured is None or base is None or base_measured is None:
         return measured
@@ -205,7 +211,7 @@ def _judged(
     assert heat.finished is not None
     assert base_heat.finished is not None
     answers, base_answers = np.array(heat.finished["answers"]), np.array(base_heat.finished["answers"])
-    wrong = _wrong(answers, base_answers, np.asarray(truth)) if measured.valid else ""
+    wrong = _wrong(answers, base_answers, np.asarray(truth), base.name) if measured.valid else ""
     if wrong:
         measured = replace(measured, valid=False, reason=wrong)
     both = sorted(heat.rounds.keys() & base_heat.rounds.keys())
@@ -219,13 +225,13 @@ def _judged(
     return replace(measured, speedup=ratio, speedup_low=low, speedup_high=high)
 
 
-def _wrong(answers: np.ndarray, baseline: np.ndarray, truth: np.ndarray) -> str:
+def _wrong(answers: np.ndarray, base_answers: np.ndarray, truth: np.ndarray, baseline: str) -> str:
     """Why a runner's answers in the timed run are too bad to be timed; empty when they are not."""
-    both = (answers >= 0) & (baseline >= 0) & (truth >= 0)
+    both = (answers >= 0) & (base_answers >= 0) & (truth >= 0)
     if not both.any():
         return ""
-    right, base_right = (answers == truth)[both], (baseline == truth)[both]
+    right, base_right = (answers == truth)[both], (base_answers == truth)[both]
     only_base, only_this = int((base_right & ~right).sum()), int((right & ~base_right).sum())
     if right.mean() >= base_right.mean() - _WORST_DROP or mcnemar_exact(only_base, only_this) > _SURE:
         return ""
-    return f"wrong: {right.mean():.0%} of the timed photos right, {BASELINE} {base_right.mean():.0%}"
+    return f"wrong: {right.mean():.0%} of the timed photos right, {baseline} {base_right.mean():.0%}"

@@ -1,4 +1,4 @@
-"""A gate on a benchmark: fast enough beside TensorFlow, or within so many milliseconds; for CI."""
+"""A gate on a benchmark: fast enough beside the baseline, or within so many milliseconds; for CI."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any, Mapping
 
 from trtpoets.core.errors import GateFailed
 from trtpoets.judge.bench_config import Scenario
+from trtpoets.judge.benchmark import BASELINE
 
 log = logging.getLogger(__name__)
-
-_BASELINE = "tensorflow"
 
 
 def require_speed(
@@ -19,9 +18,9 @@ def require_speed(
 ) -> None:
     """Raise GateFailed unless, at every batch size that was measured, some valid runner is fast enough.
 
-    That is: at least `fail_below` times as fast as TensorFlow, and a 99th percentile of at most `max_p99` milliseconds
-    with 99 % confidence (a server's: from arrival to answer). What is on the edge (the limit is within the ratio's
-    interval) is a warning. Numbers that are not valid pass no gate.
+    That is: at least `fail_below` times as fast as the baseline, and a 99th percentile of at most `max_p99`
+    milliseconds with 99 % confidence (a server's: from arrival to answer). What is on the edge (the limit is within the
+    ratio's interval) is a warning. Numbers that are not valid pass no gate.
     """
     if fail_below is None and max_p99 is None:
         return
@@ -37,7 +36,7 @@ def require_speed(
                 hint=f"see why, and measure on a quieter machine: trtpoets bench {name}",
             )
         if fail_below is not None:
-            _require_ratio(rows, batch, fail_below)
+            _require_ratio(rows, batch, fail_below, benchmark.get("baseline", BASELINE))
         if max_p99 is not None:
             _require_p99(rows, batch, max_p99)
 
@@ -52,25 +51,27 @@ def _require_served(outcomes: list[Mapping[str, Any]], config: Mapping[str, Any]
         )
 
 
-def _require_ratio(rows: list[Mapping[str, Any]], batch: int, limit: float) -> None:
-    rated = [row for row in rows if row.get("speedup") is not None and row["runner"] != _BASELINE]
+def _require_ratio(rows: list[Mapping[str, Any]], batch: int, limit: float, baseline: str) -> None:
+    base = "TensorFlow" if baseline == BASELINE else baseline
+    rated = [row for row in rows if row.get("speedup") is not None and row["runner"] != baseline]
     best = max(rated, key=lambda row: float(row["speedup"]), default=None)
     if best is None:
         raise GateFailed(
-            f"no runner has a ratio to TensorFlow at batch {batch}", hint="see what was not valid, or left out, above"
+            f"no runner has a ratio to {base} at batch {batch}", hint="see what was not valid, or left out, above"
         )
     if best["speedup"] < limit:
         raise GateFailed(
-            f"{best['runner']}, the fastest at batch {batch}, is {best['speedup']:.2f} times as fast as TensorFlow, "
+            f"{best['runner']}, the fastest at batch {batch}, is {best['speedup']:.2f} times as fast as {base}, "
             f"not {limit:g}",
             hint="compare with a run that passed: trtpoets bench NAME --compare OLD.json",
         )
     low = best.get("speedup_low")
     if low is not None and low < limit:
         log.warning(
-            "on the edge: %s is %.2f times as fast as TensorFlow, but another run may find %.2f",
+            "on the edge: %s is %.2f times as fast as %s, but another run may find %.2f",
             best["runner"],
             best["speedup"],
+            base,
             low,
         )
 
