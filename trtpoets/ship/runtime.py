@@ -1,0 +1,44 @@
+"""What several bundles take from this package: folders of the device runtime as they are, and templates to fill."""
+
+from __future__ import annotations
+
+import shutil
+import string
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.core.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def package_folder() -> Path:
+    """Where this package is installed."""
+    return Path(str(files("trtpoets")))
+
+
+def write_runtime(out: Path, version: str, packages: Sequence[str]) -> None:
+    """Copy folders of this package ("core", "device", ...) into a package at `out`: .py files alone.
+
+    Raises StorageFailed.
+    """
+    write_text(out / "__init__.py", f'"""The device runtime of trtpoets."""\n\n__version__ = "{version}"\n')
+    for name in packages:
+        for source in sorted((package_folder() / name).rglob("*.py")):
+            copy = out / source.relative_to(package_folder())
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+class _Text(string.Template):
+    """`@word` is a place to fill; shell and Markdown have no such words."""
+
+    delimiter = "@"
+
+
+def filled(template: str, **words: object) -> str:
+    """A template, by its path below templates/, with every `@word` filled. A word without a value is a KeyError."""
+    text = (package_folder() / "ship" / "templates" / template).read_text(encoding="utf-8")
+    return _Text(text).substitute(words)
