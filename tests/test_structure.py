@@ -33,7 +33,7 @@ HEAVY = [
     *("matplotlib", "safetensors", "rich", "elpv_dataset", "sympy", "tensorboard", "mlperf_loadgen", "pynvml"),
 ]
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts)
 
 
 def part_of(path: Path) -> str:
