@@ -53,6 +53,16 @@ class EngineConfig:
         return tuple(sorted({target.lower() for target in self.targets}))
 
 
+def batch_range(text: str) -> BatchRange:
+    """Read "1:8:32", or "8" for exactly 8. Raises BadInput."""
+    try:
+        numbers = [int(number) for number in text.split(":")]
+        least, best, most = numbers * 3 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise BadInput(f"--batch {text!r} is not least:best:most", hint="for example: --batch 1:8:32") from None
+    return BatchRange(least, best, most)
+
+
 def request_of(model: OnnxModel, config: EngineConfig) -> BuildRequest:
     """What the builder is asked for."""
     return BuildRequest(

@@ -1,4 +1,4 @@
-"""From what a command line says to the configurations of the stages."""
+"""From what a command line says to the configurations of the stages. Those of the device runtime have theirs below."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.convert.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
-from trtpoets.core.spec import BatchRange, Flavour, Resize
-from trtpoets.judge.bench_config import Scenario
-from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.core.spec import Flavour, Resize
+from trtpoets.device.engine_config import batch_range
+from trtpoets.judge.bench_options import bench_config
 from trtpoets.judge.gate import GateConfig
-from trtpoets.judge.scenario import config_for
-from trtpoets.judge.statistics import least_count
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
@@ -23,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from enum import Enum
     from pathlib import Path
+
+__all__ = [
+    *("batch_range", "bench_config", "calibration_config", "gate_config", "int8_config", "retrain_config"),
+    "run_config",
+]
 
 
 def retrain_config(
@@ -68,38 +71,6 @@ def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
     return Int8Config(int8_share=share, max_float_layers=max_float_layers)
 
 
-def bench_config(
-    batches: Sequence[int] | None,
-    seconds: float,
-    threads: int,
-    *,
-    scenario: Scenario | None = None,
-    max_p99: float | None = None,
-    **more: Any,
-) -> BenchConfig:
-    """The configuration of `bench`. LoadGen without a scenario judges the single stream. Raises BadInput."""
-    if more.get("loadgen") and scenario is None:
-        scenario = Scenario.SINGLE_STREAM
-    if more.get("target_qps") and scenario is not Scenario.SERVER:
-        raise BadInput(f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server")
-    chosen = tuple(batches or BenchConfig.batches)
-    # A 99th percentile needs its count, and so its time.
-    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 60.0)
-    longest = max(BenchConfig.max_seconds, 2 * seconds, longest)
-    config = BenchConfig(
-        batches=chosen,
-        min_seconds=seconds,
-        min_count=count,
-        max_seconds=longest,
-        timeout_seconds=max(BenchConfig.timeout_seconds, 2 * longest),
-        threads=threads,
-        scenario=scenario.value if scenario else "",
-        max_p99_ms=max_p99 or 0.0,
-        **more,
-    )
-    return config_for(scenario, config) if scenario else config
-
-
 def gate_config(
     max_drop: float | None, min_agreement: float | None, runners: Sequence[str] | None
 ) -> GateConfig | None:
@@ -107,16 +78,6 @@ def gate_config(
     if max_drop is None and min_agreement is None and not runners:
         return None
     return GateConfig(max_drop, min_agreement, tuple(runners or ()))
-
-
-def batch_range(text: str) -> BatchRange:
-    """Read "1:8:32", or "8" for exactly 8. Raises BadInput."""
-    try:
-        numbers = [int(number) for number in text.split(":")]
-        least, best, most = numbers * 3 if len(numbers) == 1 else numbers
-    except ValueError:
-        raise BadInput(f"--batch {text!r} is not least:best:most", hint="for example: --batch 1:8:32") from None
-    return BatchRange(least, best, most)
 
 
 def _member(kind: type[Enum], word: str, option: str) -> Any:
