@@ -18,15 +18,17 @@ MAY_IMPORT = {
     "device": {"core"},
     "judge": {"core", "device"},
     "ship": {"core", "judge"},
+    "onboard": {"core", "device", "judge"},
     "pipeline": {"core", "train", "convert", "device", "judge", "ship"},
     "terminal": {"core", "ship"},
     "arguments": {"core", "judge"},
-    "cli": {"arguments", "core", "terminal", "pipeline", "device"},
+    "cli": {"arguments", "cli_look", "core", "terminal", "pipeline", "device"},
+    "cli_look": {"arguments", "terminal", "pipeline", "device"},
     "__main__": {"cli"},
     "__init__": {"core", "device", "pipeline"},
 }
 
-DEVICE_RUNTIME = ("core", "device", "judge")
+DEVICE_RUNTIME = ("core", "device", "judge", "onboard")
 
 HEAVY = [
     *("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "PIL"),
@@ -119,7 +121,7 @@ def test_importing_anything_imports_nothing_heavy() -> None:
 
 COMMANDS = [
     *("demo", "run", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report", "label"),
-    *("models", "cache", "inspect", "doctor", "recommend", "tensorboard"),
+    *("models", "cache", "inspect", "doctor", "recommend", "tensorboard", "bundle"),
 ]
 
 
