@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    *("batch_range", "bench_config", "calibration_config", "gate_config", "int8_config", "retrain_config"),
+    "batch_range",
+    "bench_config",
+    "calibration_config",
+    "gate_config",
+    "int8_config",
+    "retrain_config",
     "run_config",
 ]
 
