@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.device.doctor import doctor
     from trtpoets.pipeline.build import build, plan_build
+    from trtpoets.pipeline.bundle import bundle
     from trtpoets.pipeline.cache import cache, prune_cache
     from trtpoets.pipeline.convert import export, quantize
     from trtpoets.pipeline.inspect import inspect
@@ -33,6 +34,7 @@ _HOMES = {
     "TrtPoetsError": "trtpoets.core.errors",
     "bench": "trtpoets.pipeline.judge",
     "build": "trtpoets.pipeline.build",
+    "bundle": "trtpoets.pipeline.bundle",
     "cache": "trtpoets.pipeline.cache",
     "demo": "trtpoets.pipeline.run",
     "doctor": "trtpoets.device.doctor",
@@ -56,6 +58,7 @@ __all__ = [
     "TrtPoetsError",
     "bench",
     "build",
+    "bundle",
     "cache",
     "demo",
     "doctor",

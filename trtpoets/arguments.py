@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from trtpoets.core import manifest
 from trtpoets.core.spec import Flavour, Precision, Resize
 from trtpoets.judge.bench_config import Scenario
 
@@ -80,6 +81,14 @@ NarrowPrecisions = Annotated[
 Precisions = Annotated[
     list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default all).")
 ]
+Target = Annotated[manifest.Target, typer.Option("--for", help="Whom it is for.")]
+BundlePrecisions = Annotated[
+    list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default what there is).")
+]
+JetPack = Annotated[str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2; default: any from 5.1 on.")]
+Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano.")]
+BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
+ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
 MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
 MinAgreement = Annotated[
     float | None,

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from trtpoets import arguments as given
+from trtpoets.cli_look import COMMANDS
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
-from trtpoets.terminal import open_page, show_error, show_file, show_result, showing, wait_for_interrupt
+from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
 
 app = typer.Typer(
     name="trtpoets",
@@ -362,72 +363,28 @@ def report(
 
 
 @app.command()
-def tensorboard(
-    name: given.AnyName = None,
-    port: given.Port = None,
+def bundle(
+    name: given.Name,
+    target: given.Target,
+    precisions: given.BundlePrecisions = None,
+    jetpack: given.JetPack = "",
+    board: given.Board = "",
+    out: given.BundleOut = None,
     engines: given.Engines = ENGINES,
+    force: given.ReplaceBundle = False,
     as_json: given.Json = False,
 ) -> None:
-    """Show the trainings of a run, or of all, until Ctrl-C."""
-    from trtpoets.pipeline.tensorboard import tensorboard as work
+    """Pack what a Jetson, Triton, ONNX Runtime or TFLite needs."""
+    from trtpoets.pipeline.bundle import bundle as work
 
-    show_result("board", work(name, port=port, engines=engines), as_json)
-    wait_for_interrupt()
-
-
-@app.command()
-def label(
-    model: Annotated[str, typer.Argument(help="The name of a run, or an engine file.")],
-    photos: Annotated[list[Path], typer.Argument(help="Photo files.")],
-    top: given.Top = 5,
-    trust: given.Trust = False,
-    engines: given.Engines = ENGINES,
-    as_json: given.Json = False,
-) -> None:
-    """Say what photos show, through the best runner here."""
-    from trtpoets.pipeline.label import label as work
-
-    show_result("answers", work(model, photos, top=top, trust=trust, engines=engines), as_json)
+    told: dict[str, Any] = {"precisions": tuple(precisions or ()), "jetpack": jetpack, "board": board, "out": out}
+    with showing() as progress:
+        made = work(name, target, **told, engines=engines, force=force, progress=progress)
+    show_result("bundle", made, as_json)
 
 
-@app.command()
-def models(as_json: given.Json = False) -> None:
-    """List the pretrained networks."""
-    from trtpoets.pipeline.pretrained import models as work
-
-    show_result("models", work(), as_json)
-
-
-@app.command()
-def cache(
-    prune: given.Prune = False,
-    older_than: given.OlderThan = 0,
-    as_json: given.Json = False,
-) -> None:
-    """List, or prune, what can be computed again."""
-    from trtpoets.pipeline.cache import cache as work
-    from trtpoets.pipeline.cache import prune_cache
-
-    show_result("cache", prune_cache(older_than) if prune else work(), as_json)
-
-
-@app.command()
-def inspect(
-    file: Annotated[Path, typer.Argument(help="An engine, ONNX file, card, model.json or calibration cache.")],
-    as_json: given.Json = False,
-) -> None:
-    """Say what a file holds; needs no GPU and no TensorRT."""
-    from trtpoets.pipeline.inspect import inspect as work
-
-    show_result("inspection", work(file), as_json)
-
-
-@app.command()
-def doctor(as_json: given.Json = False) -> None:
-    """Say what this machine can do, and how to mend the rest."""
-    from trtpoets.device.doctor import doctor as work
-
-    show_result("doctor", work(), as_json)
+for command in COMMANDS:
+    app.command()(command)
 
 
 @app.callback()

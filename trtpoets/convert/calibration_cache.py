@@ -34,7 +34,8 @@ ALGORITHM = "EntropyCalibration2"
 
 _HEADER = re.compile(r"TRT-([0-9]{4,7})-([A-Za-z0-9]+)")
 _HEX = re.compile(r"[0-9a-fA-F]{8}")
-_FIRST, _LAST = 8, 10
+_FIRST, LAST = 8, 10
+"""Between which major versions of TensorRT there are calibration caches."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ def header_of(tensorrt: str) -> int:
     if match is None:
         raise BadInput(f"{tensorrt!r} is no version of TensorRT", hint=f"for example: --tensorrt {TENSORRT}")
     major, minor, patch = (int(number or 0) for number in match.groups())
-    if not _FIRST <= major <= _LAST:
+    if not _FIRST <= major <= LAST:
         raise BadInput(
-            f"calibration caches are for TensorRT {_FIRST} to {_LAST}, not {tensorrt}",
+            f"calibration caches are for TensorRT {_FIRST} to {LAST}, not {tensorrt}",
             hint="build from int8.onnx: it holds the ranges in a form that every TensorRT from 8.5 on reads",
         )
-    if major < _LAST and minor > 9:
+    if major < LAST and minor > 9:
         raise BadInput(f"there is no TensorRT {tensorrt}", hint=f"for example: --tensorrt {TENSORRT}")
-    return major * (1000 if major < _LAST else 10000) + minor * 100 + patch
+    return major * (1000 if major < LAST else 10000) + minor * 100 + patch
 
 
 def text_of_cache(cache: CalibrationCache) -> str:
@@ -164,10 +165,10 @@ def _hex(name: str, scale: float) -> str:
 
 
 def _version(path: Path | str, number: int) -> str:
-    base = 1000 if number < _LAST * 1000 else 10000
+    base = 1000 if number < LAST * 1000 else 10000
     major, minor, patch = number // base, number % base // 100, number % 100
-    if not _FIRST <= major <= _LAST:
-        raise _bad(path, f"it is for TensorRT version number {number}, and those of {_FIRST} to {_LAST} are known")
+    if not _FIRST <= major <= LAST:
+        raise _bad(path, f"it is for TensorRT version number {number}, and those of {_FIRST} to {LAST} are known")
     return f"{major}.{minor}.{patch}"
 
 

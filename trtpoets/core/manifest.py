@@ -44,8 +44,8 @@ class Target(str, Enum):
 class Manifest:
     """What a bundle is.
 
-    `target` is a Target, or one of a later trtpoets, `version` the trtpoets that made it, `model` the sha256 of the run's
-    fp32.onnx, `order` the precisions in the order in which they are to be tried. `jetpack` and `board` are empty
+    `target` is a Target, or one of a later trtpoets. `version` is the trtpoets that made it, `model` the sha256 of the
+    run's fp32.onnx, `order` the precisions in the order in which they are to be tried. `jetpack` and `board` are empty
     where none was asked for. `files` maps every path below the folder, with `/`, to its sha256.
     """
 

@@ -113,6 +113,10 @@ class Workspace:
         """The ONNX file of a precision."""
         return self.folder / f"{precision.value}.onnx"
 
+    def tflite(self, precision: Precision) -> Path:
+        """The TFLite file of a precision."""
+        return self.folder / f"{precision.value}.tflite"
+
     def engine(self, precision: Precision, flavour: Flavour, targets: Iterable[str] = ()) -> Path:
         """The engine of a precision and flavour, and of the targets asked for by name."""
         return self.folder / engine_file_name(precision.value, flavour, targets)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+CACHE = "int8.cache"
+"""The name of the calibration cache in a bundle."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """The artefacts of a run that go into a bundle.
@@ -41,9 +45,11 @@ class Parts:
 
 
 def write_shared(parts: Parts, folder: Path) -> None:
-    """Write model.json, labels.txt, the ONNX files and golden/ into a folder. Raises StorageFailed."""
+    """Write model.json, labels.txt, the ONNX files, the calibration cache and golden/. Raises StorageFailed."""
     write_text(folder / "model.json", parts.spec.to_json() + "\n")
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in parts.spec.labels))
     for model in parts.models:
         shutil.copyfile(model.path, folder / f"{model.precision.value}.onnx")
+    if parts.calibration_cache is not None:
+        (folder / CACHE).write_bytes(parts.calibration_cache)
     write_golden(parts.golden, folder / "golden")

@@ -12,6 +12,7 @@ from trtpoets.core.spec import Engine
 from trtpoets.judge.gate import Outcome
 from trtpoets.ship.benched import benched_parts, ratio
 from trtpoets.ship.builds import layer_lines, plan_text
+from trtpoets.ship.bundle import bundle_part
 from trtpoets.ship.gate import gate_limits, gate_rows
 from trtpoets.ship.inspected import Part, inspection_parts
 from trtpoets.ship.listed import cache_part, models_part
@@ -21,6 +22,8 @@ from trtpoets.ship.words import interval, many, milliseconds, percent, seconds, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from trtpoets.ship.bundle import Bundle
 
 _COLUMNS = 80
 _LISTED = 20
@@ -237,6 +240,14 @@ def _doctor(diagnosis: Any) -> list[Any]:
     return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
 
 
+def _bundle(made: Bundle) -> list[Any]:
+    from rich.text import Text
+
+    lines = [Text(shown(f"  {command}")) for command in made.next]
+    where = Text(shown(f"\n{made.folder}\n{made.archive}\nsha256 {made.archive_sha256}"))
+    return [*_parts([bundle_part(made)]), where, "\nNext:", *lines]
+
+
 def _parts(parts: Iterable[Part]) -> list[Any]:
     return [table(columns, rows, title) for title, columns, rows in parts]
 
@@ -253,6 +264,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "onnx": _onnx,
     "engines": _engines,
     "plans": lambda plans: [plan_text(plan) for plan in plans],
+    "bundle": _bundle,
     "answers": _answers,
     "models": lambda backbones: _parts([models_part(backbones)]),
     "cache": lambda stores: _parts([cache_part(stores)]) if stores else ["The cache is empty."],

@@ -64,8 +64,10 @@ def seconds(value: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """A number of bytes in MiB."""
-    return "–" if count is None else f"{count / 2**20:.1f} MiB"
+    """A number of bytes in MiB, or KiB where that says more."""
+    if count is None:
+        return "–"
+    return f"{count / 2**20:.1f} MiB" if count >= 0.05 * 2**20 else f"{count / 2**10:.1f} KiB"
 
 
 def tiny(value: float) -> str:

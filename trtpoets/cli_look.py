@@ -1,0 +1,78 @@
+"""The commands that only look: at a run, a photo, a file, this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trtpoets import arguments as given
+from trtpoets.terminal import show_result, wait_for_interrupt
+
+
+def tensorboard(
+    name: given.AnyName = None,
+    port: given.Port = None,
+    engines: given.Engines = Path("engines"),
+    as_json: given.Json = False,
+) -> None:
+    """Show the trainings of a run, or of all, until Ctrl-C."""
+    from trtpoets.pipeline.tensorboard import tensorboard as work
+
+    show_result("board", work(name, port=port, engines=engines), as_json)
+    wait_for_interrupt()
+
+
+def label(
+    model: Annotated[str, typer.Argument(help="The name of a run, or an engine file.")],
+    photos: Annotated[list[Path], typer.Argument(help="Photo files.")],
+    top: given.Top = 5,
+    trust: given.Trust = False,
+    engines: given.Engines = Path("engines"),
+    as_json: given.Json = False,
+) -> None:
+    """Say what photos show, through the best runner here."""
+    from trtpoets.pipeline.label import label as work
+
+    show_result("answers", work(model, photos, top=top, trust=trust, engines=engines), as_json)
+
+
+def models(as_json: given.Json = False) -> None:
+    """List the pretrained networks."""
+    from trtpoets.pipeline.pretrained import models as work
+
+    show_result("models", work(), as_json)
+
+
+def cache(
+    prune: given.Prune = False,
+    older_than: given.OlderThan = 0,
+    as_json: given.Json = False,
+) -> None:
+    """List, or prune, what can be computed again."""
+    from trtpoets.pipeline.cache import cache as work
+    from trtpoets.pipeline.cache import prune_cache
+
+    show_result("cache", prune_cache(older_than) if prune else work(), as_json)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An engine, ONNX file, card, model.json or calibration cache.")],
+    as_json: given.Json = False,
+) -> None:
+    """Say what a file holds; needs no GPU and no TensorRT."""
+    from trtpoets.pipeline.inspect import inspect as work
+
+    show_result("inspection", work(file), as_json)
+
+
+def doctor(as_json: given.Json = False) -> None:
+    """Say what this machine can do, and how to mend the rest."""
+    from trtpoets.device.doctor import doctor as work
+
+    show_result("doctor", work(), as_json)
+
+
+COMMANDS = (tensorboard, label, models, cache, inspect, doctor)
+"""In the order in which help lists them."""

@@ -1,0 +1,168 @@
+"""A run to what is shipped: gather its artefacts, let the target's function lay them out, pack them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.convert.calibration import Ranges
+from trtpoets.convert.calibration_cache import cache_from_ranges
+from trtpoets.core.errors import BadInput
+from trtpoets.core.files import sha256_of_file, storage_errors, sweep_parts
+from trtpoets.core.manifest import Target
+from trtpoets.core.progress import PARTS, Progress, silent
+from trtpoets.core.spec import Precision
+from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
+from trtpoets.pipeline.golden import golden_in
+from trtpoets.pipeline.stages import ENGINES, engines_in, onnx_in, onnx_models_in, writing
+from trtpoets.ship.bundle import Bundle, bundle_from_parts, require_replaceable
+from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
+from trtpoets.ship.order import shipping_order
+from trtpoets.ship.parts import CACHE, Parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from trtpoets.core.spec import OnnxModel
+
+_log = logging.getLogger(__name__)
+
+_TASK = "bundle"
+
+
+def bundle(
+    name: str,
+    target: Target,
+    *,
+    precisions: Sequence[Precision] = (),
+    jetpack: str = "",
+    board: str = "",
+    out: Path | str | None = None,
+    engines: Path | str = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Bundle:
+    """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and beside it the same as .tar.zst.
+
+    `precisions` are those that go in; all that there are unless given. `jetpack` and `board` name a Jetson: what it
+    can't do is left out with a warning, and files are rewritten where its TensorRT reads only older ones. `force`
+    replaces a bundle that was changed or built in; files of the user's are never replaced.
+
+    Raises MissingArtefact where a precision was not exported, BadInput for a Jetson that is not known or can do nothing
+    of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.
+    """
+    jetson = jetson_named(jetpack, board)
+    if (jetpack or board) and target is not Target.JETSON:
+        raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
+    space = Workspace(Path(engines), name)
+    folder = Path(out) if out is not None else space.bundles / f"{name}-{target.value}"
+    with writing(space):
+        sweep_parts(folder.parent, folder.name)
+        require_replaceable(folder, force)
+        wanted, warnings = _wanted(space, precisions, jetson)
+        progress(_TASK, 0, PARTS)
+        with storage_errors(space.folder), _scratch(space) as older:
+            parts, more = _parts(space, wanted, jetson, progress)
+            models = models_for(jetson, parts.models, parts.golden, older)
+            progress(_TASK, 3 * PARTS // 4, PARTS)
+            found = (*warnings, *more, *notes_on(jetson, parts.models, models))
+            for warning in found:
+                _log.warning("%s", warning)
+            made = _bundled(replace(parts, models=models), target, folder, jetson, found)
+        progress(_TASK, PARTS, PARTS)
+    return made
+
+
+def _wanted(
+    space: Workspace, precisions: Sequence[Precision], jetson: Jetson
+) -> tuple[tuple[Precision, ...], list[str]]:
+    """The precisions that go in, and warnings about those that don't. Raises MissingArtefact, BadInput."""
+    for precision in (Precision.FP32, *precisions):
+        onnx_in(space, precision)
+    asked = tuple(dict.fromkeys(precisions)) or tuple(model.precision for model in onnx_models_in(space))
+    useless = {each: why for each in asked if (why := jetson.useless(each))}
+    left = tuple(each for each in Precision if each in asked and each not in useless)
+    if not left:
+        raise BadInput(f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16")
+    return left, [f"{each.value} is left out: {why}" for each, why in useless.items()]
+
+
+def _parts(
+    space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, progress: Progress
+) -> tuple[Parts, list[str]]:
+    """The artefacts of a run, and warnings about them."""
+    from trtpoets import __version__
+
+    models = onnx_models_in(space)
+    golden = golden_in(space, models)
+    progress(_TASK, 1 * PARTS // 4, PARTS)
+    notes = (open_card(card_of(space.onnx(Precision.INT8))) or {}).get("notes") or {}
+    known = identities(space, artefacts_in(space))
+    evaluation = open_card(space.evaluation, evaluation_key(known, photos_to_judge(space)))
+    order, against = shipping_order(wanted, notes.get("recommended"), evaluation)
+    warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
+    if evaluation is None:
+        warnings.append(f"the files as they are now were not evaluated: trtpoets evaluate {space.name}")
+    parts = Parts(
+        spec=models[0].spec,
+        models=tuple(model for model in models if model.precision in wanted),
+        engines=tuple(each for each in engines_in(space) if each.card.precision in wanted),
+        golden=replace(golden, expected={p.value: golden.expected[p.value] for p in Precision if p in wanted}),
+        order=order,
+        model_sha256=sha256_of_file(space.onnx(Precision.FP32)),
+        version=__version__,
+        measured=_measured(space, models),
+        calibration_cache=_cache(space, wanted, jetson, notes),
+    )
+    progress(_TASK, 2 * PARTS // 4, PARTS)
+    return parts, warnings
+
+
+def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, notes: Mapping[str, Any]) -> bytes | None:
+    """The ranges for `trtexec --calib` with fp32.onnx; None where either is not there, or TensorRT takes none."""
+    ranges = open_card(space.ranges)
+    if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
+        return None
+    fp32, known = onnx_in(space, Precision.FP32), Ranges.from_dict(ranges)
+    with _scratch(space) as folder:
+        path = folder / CACHE
+        cache_from_ranges(fp32, known, path, jetson.cache_for, notes["in_float"])
+        return path.read_bytes()
+
+
+def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any] | None:
+    """What was benched, where it was of the ONNX files as they are now."""
+    found = open_card(space.benchmark)
+    if found is None or not {sha256_of_file(model.path) for model in models} <= set(found["artefacts"].values()):
+        return None
+    return found
+
+
+def _bundled(parts: Parts, target: Target, out: Path, jetson: Jetson, warnings: tuple[str, ...]) -> Bundle:
+    system = system_of(jetson)
+    fill: dict[Target, Callable[[Path], None]] = {
+        Target.JETSON: lambda folder: jetson_files(parts, folder, system, warnings),
+    }
+    return bundle_from_parts(
+        parts,
+        target,
+        out,
+        fill[target],
+        jetpack=system.jetpack,
+        board=jetson.board.name if jetson.board else "",
+        warnings=warnings,
+        next_commands=lambda archive: next_on_a_jetson(archive, system),
+    )
+
+
+@contextmanager
+def _scratch(space: Workspace) -> Iterator[Path]:
+    """A folder in the workspace for what is needed for a while; what a killed process leaves of it is swept away."""
+    with tempfile.TemporaryDirectory(prefix=".scratch.part-", dir=space.folder) as folder:
+        yield Path(folder)

@@ -1,0 +1,230 @@
+"""A bundle for a Jetson: what the device needs to build, check and run the network by itself.
+
+Where JetPack's TensorRT is too old for the runtime, the files and the commands for `trtexec` instead.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import string
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtpoets.core.files import sha256_of_folder, write_text
+from trtpoets.core.manifest import Target
+from trtpoets.core.spec import Precision, Resize
+from trtpoets.ship.parts import CACHE, write_shared
+from trtpoets.ship.runtime import write_runtime
+from trtpoets.ship.words import joined, many, shown
+
+if TYPE_CHECKING:
+    from trtpoets.ship.parts import Parts
+
+_RUNTIME = ("core", "device", "judge", "onboard")
+"""The folders of this package that run on a device."""
+
+_COMMANDS = {
+    "install": "Sets this device up: says what is missing, and makes a Python environment in built/venv.",
+    "build": "Builds the engine for this device, and proves it by the golden photos.",
+    "selftest": "Sends the golden photos through the engine: exit code 0 when the scores are those expected.",
+    "classify": "Says what photos, a folder of them, a video or a camera show: one JSON line each.",
+    "bench": "Measures how fast the engine is on this device.",
+    "trtpoets": "Any of these commands by its name, as scripts call it: ./trtpoets build",
+}
+
+_PACKAGES = "nvidia-jetpack python3-libnvinfer python3-venv python3-dev build-essential zstd"
+"""What the runtime needs of Ubuntu and of JetPack."""
+
+_TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
+"""Where JetPack puts it."""
+
+_BATCHES = (1, 8, 32)
+
+_TOP = 3
+"""How many scores of a golden photo are told."""
+
+
+@dataclass(frozen=True)
+class System:
+    """What the bundle is for, as far as it was told: versions and the board's title are empty where it was not.
+
+    `runs_trtpoets` says whether its TensorRT is new enough for the runtime, `cache_for` whose calibration cache it is,
+    `dla` whether board and TensorRT have a DLA.
+    """
+
+    jetpack: str = ""
+    ubuntu: str = ""
+    python: str = ""
+    cuda: str = ""
+    tensorrt: str = ""
+    board: str = ""
+    runs_trtpoets: bool = True
+    cache_for: str = ""
+    dla: bool = False
+
+
+def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: tuple[str, ...] = ()) -> None:
+    """Write everything but the manifest into an empty folder. `notes` are what the README shall warn of.
+
+    Raises StorageFailed.
+    """
+    write_shared(parts, folder)
+    if system.runs_trtpoets:
+        write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+        _write_commands(folder, sha256_of_folder(folder / "runtime")[:12])
+        shutil.copytree(_package() / "onboard" / "files", folder / "update", ignore=_not_python_caches)
+        write_text(folder / "README.md", _readme(parts, system, notes))
+    else:
+        first = parts.golden.photos[0]
+        first.pixels[None].astype(np.float32).tofile(folder / "golden" / "000.f32")
+        write_text(folder / "README.md", _trtexec_readme(parts, system, notes))
+
+
+def next_on_a_jetson(archive: Path, system: System) -> tuple[str, ...]:
+    """The commands to go on with, here and on the device."""
+    packed = shlex.quote(archive.name)
+    there = f"zstd -dc {packed} | tar -x"
+    unpacked = shlex.quote(archive.name.split(".tar")[0])
+    run = (
+        f"cd {unpacked} && ./install && ./build && ./selftest" if system.runs_trtpoets else f"less {unpacked}/README.md"
+    )
+    return f"scp {shlex.quote(str(archive))} USER@JETSON:", f"ssh -t USER@JETSON {shlex.quote(f'{there} && {run}')}"
+
+
+def _package() -> Path:
+    return Path(str(files("trtpoets")))
+
+
+def _not_python_caches(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "__pycache__"]
+
+
+def _write_commands(folder: Path, runtime: str) -> None:
+    for command, about in _COMMANDS.items():
+        said = "" if command == "trtpoets" else f"{command} "
+        path = folder / command
+        write_text(path, _filled("command.sh", about=about, runtime=runtime, command=said))
+        path.chmod(path.stat().st_mode | 0o111)
+
+
+class _Text(string.Template):
+    """`@word` is a place to fill; shell and Markdown have no such words."""
+
+    delimiter = "@"
+
+
+def _filled(template: str, **words: object) -> str:
+    text = (_package() / "ship" / "templates" / "jetson" / template).read_text(encoding="utf-8")
+    return _Text(text).substitute(words)
+
+
+def _readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
+    accelerator = "\nThe DLA, which leaves the GPU free, takes FP16: `./build --dla 0`.\n" if system.dla else ""
+    return _filled(
+        "README.md",
+        **_common(parts, system, notes),
+        order=joined([precision.value for precision in parts.order]),
+        packages=_PACKAGES,
+        accelerator=accelerator,
+        trtexec="\n".join(_trtexec(parts, system)),
+    )
+
+
+def _trtexec_readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
+    preprocess = parts.spec.preprocess
+    size = f"{preprocess.height}x{preprocess.width}x3"
+    check = [
+        f"{_TRTEXEC} --loadEngine=built/{each.value}.engine --shapes=photos:1x{size} "
+        "--loadInputs=photos:golden/000.f32 --dumpOutput"
+        for each in parts.order
+    ]
+    best = np.argsort(-parts.golden.expected[Precision.FP32.value].scores[0], kind="stable")[:_TOP]
+    expected = []
+    for each in parts.order:
+        found = parts.golden.expected[each.value]
+        scores = " | ".join(f"{found.scores[0][place]:.4f}" for place in best)
+        expected.append(f"| {each.value} | {scores} | {found.tolerance:g} |")
+    kept = (
+        f"The middle of a photo is kept: the largest box of that shape, times {preprocess.crop_fraction:g} of its side."
+        if preprocess.resize is Resize.CROP
+        else "A photo is stretched to that size, bilinear with antialiasing, after turning it upright."
+    )
+    return _filled(
+        "trtexec.md",
+        **_common(parts, system, notes),
+        trtexec="\n".join(_trtexec(parts, system)),
+        check="\n".join(check),
+        columns=" | ".join(_cell(parts.spec.labels[place]) for place in best),
+        dashes="---|" * len(best),
+        expected="\n".join(expected),
+        resize=kept,
+        height=preprocess.height,
+        width=preprocess.width,
+        count=len(parts.spec.labels),
+    )
+
+
+def _common(parts: Parts, system: System, notes: tuple[str, ...]) -> dict[str, str]:
+    spec, preprocess = parts.spec, parts.spec.preprocess
+    rows = [f"| `{each.value}.onnx` | the network in {each.value.upper()} |" for each in parts.order]
+    if parts.calibration_cache is not None:
+        rows.append(
+            f"| `{CACHE}` | ranges for `trtexec --int8 --calib` with `fp32.onnx`, TensorRT {system.cache_for} |"
+        )
+    rows.append("| `model.json`, `labels.txt` | what it answers to |")
+    folder = f"{spec.name}-{Target.JETSON.value}"
+    return {
+        "name": _cell(spec.name),
+        "archive": shlex.quote(f"{folder}.tar.zst"),
+        "folder": shlex.quote(folder),
+        "network": (
+            f"{spec.backbone}, {many(len(spec.labels), 'label')}, photos of {preprocess.height} × {preprocess.width}; "
+            f"made by trtpoets {parts.version}."
+        ),
+        "system": _said(system),
+        "notes": "".join(f"\n> {note}\n" for note in notes),
+        "files": "\n".join(rows),
+    }
+
+
+def _said(system: System) -> str:
+    board = f" on a {system.board}" if system.board else ""
+    if not system.jetpack:
+        return f"JetPack 5.1 or later (TensorRT 8.5 or later){board}"
+    found = f"Ubuntu {system.ubuntu}, Python {system.python}, CUDA {system.cuda}, TensorRT {system.tensorrt}"
+    return f"JetPack {system.jetpack} ({found}){board}"
+
+
+def _trtexec(parts: Parts, system: System) -> list[str]:
+    """The command that builds each precision; for both kinds of TensorRT where it is not known which it is."""
+    if system.tensorrt:
+        return [_build(parts, each, system.tensorrt) for each in parts.order]
+    lines = ["# JetPack 5.1 to 6.0 (TensorRT 8.5 and 8.6)"]
+    lines += [_build(parts, each, "8.5") for each in parts.order]
+    lines += ["# JetPack 6.1 to 7.2.1 (TensorRT 10)"]
+    return lines + [_build(parts, each, "10.3") for each in parts.order]
+
+
+def _build(parts: Parts, precision: Precision, tensorrt: str) -> str:
+    """TensorRT 8 is told by flags what it may compute in; 10 takes the types of the file; 11 knows nothing else."""
+    major, minor = (int(number) for number in tensorrt.split(".")[:2])
+    preprocess = parts.spec.preprocess
+    sizes = [f"photos:{batch}x{preprocess.height}x{preprocess.width}x3" for batch in _BATCHES]
+    types = {Precision.FP32: "", Precision.FP16: " --fp16", Precision.INT8: " --int8 --fp16"}[precision]
+    typed = types if major < 10 else " --stronglyTyped" if major == 10 else ""
+    workspace = "--workspace=1024" if (major, minor) < (8, 4) else "--memPoolSize=workspace:1024"
+    shapes = " ".join(f"--{word}Shapes={size}" for word, size in zip(("min", "opt", "max"), sizes, strict=True))
+    return (
+        f"{_TRTEXEC} --onnx={precision.value}.onnx{typed} {shapes} {workspace} "
+        f"--saveEngine=built/{precision.value}.engine"
+    )
+
+
+def _cell(text: str) -> str:
+    """A name of the user's in a line of Markdown."""
+    return shown(text).replace("\n", " ").replace("|", "\\|")

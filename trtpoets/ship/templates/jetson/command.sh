@@ -1,0 +1,11 @@
+#!/bin/sh
+# @about
+# This only finds Python and the runtime; what is done is in runtime/trtpoets/onboard/.
+set -eu
+here=$(dirname -- "$(readlink -f -- "$0")")
+python=$here/built/venv/bin/python
+[ -x "$python" ] || python=python3
+export PYTHONPATH="$here/runtime${PYTHONPATH:+:$PYTHONPATH}"
+# Python's own caches belong to this runtime alone, and lie where the manifest does not look.
+export PYTHONPYCACHEPREFIX="$here/built/pycache-@runtime"
+exec "$python" -m trtpoets.onboard @command"$@@"
