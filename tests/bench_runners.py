@@ -29,6 +29,7 @@ class Scripted(FakeRunner):
         super().__init__(artefact.spec)
         self.name = "tensorflow" if isinstance(artefact, Classifier) else f"onnxruntime-{artefact.precision.value}"
         self.behaviour = behaviour
+        self.left = int(behaviour.rsplit(maxsplit=1)[-1]) if behaviour.startswith("hang after") else 0
 
     def __enter__(self) -> Scripted:
         if self.behaviour == "will not load":
@@ -52,14 +53,17 @@ class Scripted(FakeRunner):
         if self.behaviour.startswith("work "):  # so many times the same computation
             for _ in range(int(self.behaviour.split()[1])):
                 np.sin(_NUMBERS)
-        if self.behaviour == "slow":
+        if self.behaviour.startswith("hang after "):
+            self.left -= 1
+            time.sleep(60 if self.left < 0 else 0)
+        if self.behaviour.endswith("slow"):
             time.sleep(0.02)
         scores = right_scores(photos)
         if self.behaviour == "nan":
             scores[0, 0] = np.nan
         if self.behaviour == "shape":
             return scores[:, :2]
-        if self.behaviour == "wrong":
+        if self.behaviour.startswith("wrong"):
             return np.roll(scores, 1, axis=1)
         return scores
 

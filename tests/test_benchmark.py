@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -336,8 +337,30 @@ def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path:
     config = replace(QUICK, max_seconds=2.5, timeout_seconds=3)
     got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang")
     assert time.monotonic() - before < 25
-    assert [f.why for f in got.failures] == ["hung: nothing for 3 s, before it answered once"]
+    assert [f.why for f in got.failures] == ["hung: nothing for 3 s, before its first round"]
     assert children() == []
+
+
+def test_a_runner_that_hangs_late_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    config = replace(QUICK, batches=(1,), max_seconds=2.5, timeout_seconds=3)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang after 40")
+    (failure,) = got.failures
+    assert re.fullmatch(r"hung: nothing for 3 s, after \d of 10 rounds", failure.why)
+    assert [row.runner for row in got.measurements] == ["tensorflow"]
+
+
+def test_a_wrong_runner_is_called_wrong_however_busy_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    config = replace(QUICK, batches=(1,), max_others=-1.0)  # as if there were always somebody else
+    got = scripted(monkeypatch, tmp_path, photos, config, classifier="slow", fp16="wrong and slow", int8="slow")
+    assert [row.reason[:20] for row in got.measurements] == [
+        "other processes used",
+        "wrong: 0% of the tim",
+        "other processes used",
+    ]
 
 
 def children() -> list[str]:

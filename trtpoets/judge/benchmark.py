@@ -211,8 +211,8 @@ def _judged(
     assert heat.finished is not None
     assert base_heat.finished is not None
     answers, base_answers = np.array(heat.finished["answers"]), np.array(base_heat.finished["answers"])
-    wrong = _wrong(answers, base_answers, np.asarray(truth), base.name) if measured.valid else ""
-    if wrong:
+    wrong = _wrong(answers, base_answers, np.asarray(truth), base.name)
+    if wrong and not heat.finished["fault"]:  # however busy the machine was
         measured = replace(measured, valid=False, reason=wrong)
     both = sorted(heat.rounds.keys() & base_heat.rounds.keys())
     if not (measured.valid and base_measured.valid and both):

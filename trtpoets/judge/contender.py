@@ -161,6 +161,7 @@ class Contender:
         if not why.startswith("hung"):
             return ""
         done = sum(heat.finished is not None for heat in self.heats.values())
+        rounds = sum(len(heat.rounds) for heat in self.heats.values() if heat.finished is None)
         if done:
             return f", after {done} of {len(self._config.batches)} batch sizes"
-        return ", before it answered once"
+        return f", after {rounds} of {self._config.rounds} rounds" if rounds else ", before its first round"
