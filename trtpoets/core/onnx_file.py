@@ -121,8 +121,9 @@ def described(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
 
-_UNWANTED = ["WeightBiasQuantization"]
-"""It rounds weights and biases that were left in float on purpose, as TensorRT does not."""
+UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
+"""What ONNX Runtime shall leave out: it rounds weights and biases that were left in float on purpose, as TensorRT does
+not."""
 
 
 def open_session(
@@ -153,7 +154,9 @@ def open_session(
     source = model if isinstance(model, bytes) else str(model)
     providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
     try:
-        return onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=_UNWANTED)
+        return onnxruntime.InferenceSession(
+            source, options, providers=providers, disabled_optimizers=UNWANTED_OPTIMIZERS
+        )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,57 @@
+"""What benchmark.json says of one way to run a precision, for settings and for how many machines a load needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.spec import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trtpoets.ship.parts import Parts
+
+_BATCHED = ("", "single-stream", "offline")
+"""The scenarios whose rows are batches, one after the other."""
+
+
+def rows_of(parts: Parts, runner: str) -> list[Mapping[str, Any]]:
+    """The valid measurements of a runner, one for each batch size; none where nothing was measured."""
+    if parts.measured is None or parts.measured["config"].get("scenario", "") not in _BATCHED:
+        return []
+    return [row for row in parts.measured["measurements"] if row["runner"] == runner and row["valid"]]
+
+
+def best_row(parts: Parts, runner: str) -> Mapping[str, Any] | None:
+    """The measurement of a runner with the most photos/s; None where there is none."""
+    return max(rows_of(parts, runner), key=lambda row: row["photos_per_s"], default=None)
+
+
+def good_precisions(parts: Parts) -> tuple[Precision, ...]:
+    """The precisions that may be shipped: those that were advised against come after FP32 in the order."""
+    order = parts.order
+    return order[: order.index(Precision.FP32) + 1] if Precision.FP32 in order else order
+
+
+def fastest_precision(parts: Parts, runner: str, otherwise: Sequence[Precision]) -> tuple[Precision, str]:
+    """The precision with the most photos/s through a runner, as "onnxruntime-{}", and why.
+
+    Where nothing was measured, the first of `otherwise` that may be shipped.
+    """
+    good = good_precisions(parts)
+    found = [(row, each) for each in good if (row := best_row(parts, runner.format(each.value)))]
+    if found:
+        row, precision = max(found, key=lambda pair: float(pair[0]["photos_per_s"]))
+        return precision, f"measured: {row['photos_per_s']:.0f} photos/s at batch {row['batch']}, {where(parts)}"
+    first = next((each for each in otherwise if each in good), good[0])
+    return first, "not measured: " + ("nothing was benched" if parts.measured is None else "not by this provider")
+
+
+def where(parts: Parts) -> str:
+    """The machine and the day of the measurements, in words."""
+    if parts.measured is None:
+        return "nowhere"
+    conditions = parts.measured["conditions"]
+    gpus = [str(gpu["name"]) for gpu in conditions.get("gpus", ())]
+    machine = ", ".join(gpus) or f"{conditions['cores']} cores of {conditions['cpu']}"
+    return f"on {machine}, {str(conditions['time'])[:10]}"

@@ -1,0 +1,133 @@
+"""A bundle for ONNX Runtime: what people without TensorRT take, and those who let ONNX Runtime drive it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.files import sha256_of_file, write_json, write_text
+from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
+from trtpoets.core.spec import INPUT_NAME, BatchRange, Precision
+from trtpoets.ship.measured import best_row, fastest_precision
+from trtpoets.ship.parts import write_shared
+from trtpoets.ship.runtime import filled, package_folder, write_runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trtpoets.ship.parts import Parts
+
+_RUNTIME = ("core", "device", "judge")
+"""What the scripts use of this package: the one way to prepare photos, and the golden photos' check."""
+
+_SCRIPTS = ("classify.py", "selftest.py")
+
+_RUNNERS = {"cpu": "onnxruntime-{}", "cuda": "onnxruntime-cuda-{}", "tensorrt": "onnxruntime-tensorrt-{}"}
+"""How benchmarks call each provider."""
+
+_UNMEASURED = {
+    "cpu": (Precision.FP32,),  # FP16 is emulated on most CPUs, and INT8 helps where there are instructions for it
+    "cuda": (Precision.FP16, Precision.FP32),  # INT8 pairs are computed in float, one by one
+    "tensorrt": (Precision.INT8, Precision.FP16, Precision.FP32),
+}
+"""What to take where nothing was measured, the best first."""
+
+_FLAGS = {Precision.FP32: (), Precision.FP16: ("fp16",), Precision.INT8: ("int8", "fp16")}
+"""What TensorRT is allowed, as for our own engines: ONNX Runtime 1.20 to 1.31 builds weakly typed networks."""
+
+_WORKSPACE = 1 << 30
+
+_BUILT = "built/tensorrt"
+"""Where TensorRT's engines are kept between runs, below the bundle: a folder that the manifest leaves to the device."""
+
+
+def onnxruntime_files(parts: Parts, folder: Path) -> None:
+    """Write everything but the manifest into an empty folder. Raises StorageFailed."""
+    write_shared(parts, folder)
+    write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+    for script in _SCRIPTS:
+        shutil.copyfile(package_folder() / "ship" / "templates" / "onnxruntime" / script, folder / script)
+        (folder / script).chmod(0o755)
+    settings = settings_from_parts(parts)
+    write_json(folder / "settings.json", settings)
+    write_text(folder / "README.md", _readme(parts, settings))
+
+
+def settings_from_parts(parts: Parts) -> dict[str, Any]:
+    """How to open a session, by provider: "cpu", "cuda", "tensorrt".
+
+    Each has the precision to use and `why`, the batch size that did most, options of the session, the optimizers to
+    leave out, and for each precision ONNX Runtime's providers with their options, in the order of preference.
+    """
+    return {provider: _settings(parts, provider) for provider in _RUNNERS}
+
+
+def _settings(parts: Parts, provider: str) -> dict[str, Any]:
+    precision, why = fastest_precision(parts, _RUNNERS[provider], _UNMEASURED[provider])
+    best = best_row(parts, _RUNNERS[provider].format(precision.value))
+    batch = int(best["batch"]) if best else BatchRange().optimum
+    threads = int(parts.measured["config"]["threads"]) if parts.measured and best else 0
+    return {
+        "precision": precision.value,
+        "why": why,
+        "batch": batch,
+        "session": {
+            "graph_optimization_level": "ORT_ENABLE_ALL",
+            "execution_mode": "ORT_SEQUENTIAL",
+            "intra_op_num_threads": threads,
+        },
+        "config": {"session.intra_op.allow_spinning": "1"},
+        "disabled_optimizers": list(UNWANTED_OPTIMIZERS),
+        "providers": {each.value: _providers(parts, provider, each, batch) for each in parts.order},
+    }
+
+
+def _providers(parts: Parts, provider: str, precision: Precision, batch: int) -> list[list[Any]]:
+    """[name, options] of each provider; what one does not take, the next does."""
+    cpu: list[Any] = ["CPUExecutionProvider", {}]
+    cuda: list[Any] = ["CUDAExecutionProvider", {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE"}]
+    if provider == "cpu":
+        return [cpu]
+    if provider == "cuda":
+        return [cuda, cpu]
+    return [["TensorrtExecutionProvider", _tensorrt_options(parts, precision, batch)], cuda, cpu]
+
+
+def _tensorrt_options(parts: Parts, precision: Precision, batch: int) -> dict[str, Any]:
+    """Names and values as the TensorRT provider of ONNX Runtime takes them (checked against those of 1.31)."""
+    preprocess, usual = parts.spec.preprocess, BatchRange()
+    sizes = {"min": usual.minimum, "opt": batch, "max": max(usual.maximum, batch)}
+    shapes = {
+        f"trt_profile_{word}_shapes": f"{INPUT_NAME}:{size}x{preprocess.height}x{preprocess.width}x3"
+        for word, size in sizes.items()
+    }
+    return {
+        "device_id": 0,
+        **{f"trt_{flag}_enable": True for flag in _FLAGS[precision]},
+        **shapes,
+        "trt_max_workspace_size": _WORKSPACE,
+        # An engine is found again by its name: the file's hash is in it, so that another network's is never taken.
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": _BUILT,
+        "trt_engine_cache_prefix": f"{precision.value}_{sha256_of_file(parts.model(precision).path)[:12]}",
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": _BUILT,
+    }
+
+
+def _readme(parts: Parts, settings: dict[str, Any]) -> str:
+    rows = [f"| `{name}` | {each['precision']} | {each['why']} |" for name, each in settings.items()]
+    spec = parts.spec
+    return filled(
+        "onnxruntime/README.md",
+        name=spec.name,
+        labels=len(spec.labels),
+        height=spec.preprocess.height,
+        width=spec.preprocess.width,
+        backbone=spec.backbone,
+        version=parts.version,
+        photos=len(parts.golden.photos),
+        rows="\n".join(rows),
+        precisions=", ".join(f"`{each.value}.onnx`" for each in parts.order),
+        built=_BUILT,
+    )
