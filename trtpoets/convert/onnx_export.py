@@ -50,7 +50,7 @@ def onnx_from_classifier(
     ConversionFailed when ONNX has no word for one of its operators, StorageFailed.
     """
     progress(_TASK, 0, _STEPS)
-    serve = _serve_signature(classifier)
+    serve = serve_signature(classifier)
     progress(_TASK, 1, _STEPS)
     metadata = metadata_of_spec(classifier.spec, Precision.FP32)
     size = (classifier.spec.preprocess.height, classifier.spec.preprocess.width)
@@ -96,7 +96,7 @@ def metadata_of_spec(spec: ModelSpec, precision: Precision) -> dict[str, str]:
     return {SPEC_KEY: spec.to_json(), PRECISION_KEY: precision.value, LABELS_KEY: "\n".join(spec.labels)}
 
 
-def _serve_signature(classifier: Classifier) -> Any:
+def serve_signature(classifier: Classifier) -> Any:
     """The SavedModel's `serve` signature. Raises MissingArtefact, or BadArtefact when it doesn't fit model.json."""
     folder, spec = classifier.saved_model, classifier.spec
     hint = "train again: trtpoets retrain PHOTOS --name NAME --force"
@@ -107,7 +107,7 @@ def _serve_signature(classifier: Classifier) -> Any:
         loaded = tf.saved_model.load(str(folder))
         serve = loaded.signatures["serve"]
     except Exception as error:
-        raise BadArtefact(f"{folder} can't be loaded: {_first_line(error)}", hint=hint) from error
+        raise BadArtefact(f"{folder} can't be loaded: {first_line(error)}", hint=hint) from error
     takes = serve.structured_input_signature[1].get(INPUT_NAME)
     gives = list(serve.structured_outputs.values())
     wanted = [None, spec.preprocess.height, spec.preprocess.width, 3]
@@ -150,7 +150,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
             )
     except Exception as error:
         raise ConversionFailed(
-            f"the network can't be written as ONNX: {_first_line(error)}",
+            f"the network can't be written as ONNX: {first_line(error)}",
             hint="choose another backbone (trtpoets models lists them), or another --opset",
         ) from error
     return model
@@ -172,7 +172,7 @@ def _folded(model: Any) -> Any:
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ConversionFailed(f"ONNX Runtime refuses the exported network: {_first_line(error)}") from error
+            raise ConversionFailed(f"ONNX Runtime refuses the exported network: {first_line(error)}") from error
         folded = onnx.load(options.optimized_model_filepath)
     strange = sorted(
         {f"{node.domain}.{node.op_type}" for node in folded.graph.node if node.domain not in ("", "ai.onnx")}
@@ -195,5 +195,6 @@ def _quiet(*loggers: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what another library has to say."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -47,7 +47,7 @@ def tensorflow() -> Any:
     """
     quiet: ContextManager[None] = nullcontext()
     if "tensorflow" not in sys.modules and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") >= "2":
-        quiet = _native_stderr_to(os.devnull)
+        quiet = native_stderr_to(os.devnull)
     with needs("train", reason="this step"), quiet:
         import tensorflow as tf
     tf.get_logger().setLevel("ERROR")
@@ -60,7 +60,7 @@ def tensorflow() -> Any:
 
 
 @contextmanager
-def _native_stderr_to(path: str) -> Iterator[None]:
+def native_stderr_to(path: str) -> Iterator[None]:
     """Send elsewhere what native code writes to stderr: TensorFlow says a few things before its log level counts."""
     kept = os.dup(2)
     elsewhere = os.open(path, os.O_WRONLY)

@@ -188,6 +188,15 @@ class OnnxModel:
 
 
 @dataclass(frozen=True)
+class TfliteModel:
+    """A TFLite file whose graph takes one photo, uint8 (1, H, W, 3), and gives its `scores`; FP32 or INT8."""
+
+    path: Path
+    precision: Precision
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
 class BatchRange:
     """The batch sizes that an engine takes, and the one it is tuned for."""
 

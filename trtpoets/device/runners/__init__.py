@@ -1,18 +1,19 @@
-"""TensorFlow, Keras, ONNX Runtime, TensorRT and TensorRT-RTX behind one protocol."""
+"""TensorFlow, Keras, ONNX Runtime, TFLite, TensorRT and TensorRT-RTX behind one protocol."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Union
 
-from trtpoets.core.spec import Classifier, Engine, OnnxModel
+from trtpoets.core.spec import Classifier, Engine, OnnxModel, TfliteModel
 from trtpoets.device.runners.base import Runner
 from trtpoets.device.runners.keras import KerasRunner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner
 from trtpoets.device.runners.tf import TensorFlowRunner
+from trtpoets.device.runners.tflite import TfliteRunner
 from trtpoets.device.runners.trt import TensorRtRunner
 
-Runnable = Union[Classifier, OnnxModel, Engine]
+Runnable = Union[Classifier, OnnxModel, TfliteModel, Engine]
 """What a runner can be opened for."""
 
 
@@ -44,6 +45,8 @@ def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN) -> R
         return TensorFlowRunner(artefact, threads, xla=way is Way.XLA, cpu=way is Way.CPU)
     if isinstance(artefact, OnnxModel) and way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
         return OnnxRuntimeRunner(artefact, threads, provider="cpu" if way is Way.PLAIN else way.value)
+    if isinstance(artefact, TfliteModel) and way is Way.PLAIN:
+        return TfliteRunner(artefact, threads)
     if isinstance(artefact, Engine) and way is Way.PLAIN:
         return TensorRtRunner(artefact)
     raise ValueError(f"{type(artefact).__name__} can't be run by {way.value}")

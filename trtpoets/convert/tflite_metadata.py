@@ -1,0 +1,114 @@
+"""What TFLite's own metadata says of a classifier: what the photo must be, and where the labels of the scores are.
+
+Android's bindings and MediaPipe read it. Its schema is public (metadata_schema.fbs, of tflite-support, "M001"); the
+packages that write it are no longer kept, or bring a whole framework, so the few tables that a classifier needs are
+built here. A field's number is its place in the schema.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.optional import needs
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Precision
+from trtpoets.core.tflite_file import LABELS_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trtpoets.core.spec import ModelSpec
+
+METADATA_NAME = "TFLITE_METADATA"
+"""The name under which a TFLite file keeps its metadata."""
+
+_IDENTIFIER = b"M001"
+_PARSER = "1.0.0"
+"""The oldest reader that knows all of the fields used here."""
+
+_RGB = 1
+_TENSOR_AXIS_LABELS = 2
+_IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
+
+_Scalar = tuple[str, int]
+"""The kind of a number, in flatbuffers' words ("Int8", "Uint32"), and its value."""
+
+
+def metadata_of_spec(spec: ModelSpec, precision: Precision) -> bytes:
+    """The metadata flatbuffer of a classifier. Raises MissingDependency."""
+    with needs("train", reason="writing TFLite's metadata"):
+        import flatbuffers
+    tables = _Tables(flatbuffers.Builder(1024))
+    text = tables.text
+    size = tables.table(2, {0: ("Uint32", spec.preprocess.width), 1: ("Uint32", spec.preprocess.height)})
+    image = tables.table(2, {0: ("Int8", _RGB), 1: size})
+    photo = tables.table(
+        7,
+        {
+            0: text(INPUT_NAME),
+            1: text(
+                f"One photo, RGB, 0 to 255 a channel, {spec.preprocess.width} by {spec.preprocess.height}: "
+                "whatever else the network needs is inside it."
+            ),
+            3: tables.table(3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: image}),
+            5: tables.table(2, {0: tables.floats([255.0]), 1: tables.floats([0.0])}),
+        },
+    )
+    labels = tables.table(
+        4, {0: text(LABELS_FILE), 1: text("What each score is of."), 2: ("Int8", _TENSOR_AXIS_LABELS)}
+    )
+    feature = tables.table(0, {})
+    scores = tables.table(
+        7,
+        {
+            0: text(OUTPUT_NAME),
+            1: text("How sure the network is of each label; they sum to 1."),
+            3: tables.table(3, {0: ("Uint8", _FEATURE_PROPERTIES), 1: feature}),
+            5: tables.table(2, {0: tables.floats([1.0]), 1: tables.floats([0.0])}),
+            6: tables.vector([labels]),
+        },
+    )
+    graph = tables.table(7, {2: tables.vector([photo]), 3: tables.vector([scores])})
+    description = f"{spec.backbone}, retrained for {len(spec.labels)} labels, {precision.value}"
+    root = tables.table(8, {0: text(spec.name), 1: text(description), 3: tables.vector([graph]), 7: text(_PARSER)})
+    tables.builder.Finish(root, file_identifier=_IDENTIFIER)
+    return bytes(tables.builder.Output())
+
+
+class _Tables:
+    """A flatbuffers.Builder, table by table, the innermost first; what it gives are places in the buffer."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def text(self, value: str) -> int:
+        """A string; what is not UTF-8 in a file's name becomes a question mark, as readers refuse it."""
+        place: int = self.builder.CreateString(value.encode("utf-8", "replace"))
+        return place
+
+    def table(self, fields: int, values: Mapping[int, int | _Scalar]) -> int:
+        """A table of so many fields: those given, places of other tables or numbers with their kind."""
+        self.builder.StartObject(fields)
+        for field, value in values.items():
+            if isinstance(value, int):
+                self.builder.PrependUOffsetTRelativeSlot(field, value, 0)
+            else:
+                kind, number = value
+                getattr(self.builder, f"Prepend{kind}Slot")(field, number, 0)
+        place: int = self.builder.EndObject()
+        return place
+
+    def vector(self, places: Sequence[int]) -> int:
+        """A list of tables."""
+        self.builder.StartVector(4, len(places), 4)
+        for place in reversed(places):
+            self.builder.PrependUOffsetTRelative(place)
+        found: int = self.builder.EndVector()
+        return found
+
+    def floats(self, values: Sequence[float]) -> int:
+        """A list of float32."""
+        self.builder.StartVector(4, len(values), 4)
+        for value in reversed(values):
+            self.builder.PrependFloat32(value)
+        found: int = self.builder.EndVector()
+        return found

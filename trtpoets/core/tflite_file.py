@@ -1,0 +1,120 @@
+"""TFLite files: a network with the files that explain it behind it, as a zip that `unzip` and phones read.
+
+What the format's metadata calls associated files: the labels, model.json, and the sha256 of the network's own bytes.
+The interpreter trusts what it loads, so a file is held against that sha256 before it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any, Mapping
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.files import atomic_file
+from trtpoets.core.spec import ModelSpec, Precision, TfliteModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LABELS_FILE = "labels.txt"
+"""The labels, one a line: where every reader of TFLite's metadata looks for them."""
+
+SPEC_FILE = "model.json"
+"""The text of model.json."""
+
+FACTS_FILE = "trtpoets.json"
+"""{"precision": "int8", "calibration": hash of the calibration photos or null, "network": sha256 of the network}."""
+
+_IDENTIFIER = b"TFL3"
+_LARGEST = 64 << 20
+"""No file behind a network is larger than this; one that says so is not ours."""
+
+_DAMAGE = (KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
+"""What reading a damaged zip may raise, beside BadZipFile; NotImplementedError is a RuntimeError."""
+
+_AGAIN = "make it again: trtpoets bundle NAME --for tflite --force"
+
+
+def write_tflite(
+    network: bytes, spec: ModelSpec, precision: Precision, out: Path, calibration: str | None = None
+) -> TfliteModel:
+    """Write a network, a flatbuffer of TFLite, with its labels and model.json behind it. Raises StorageFailed.
+
+    The same network gives the same bytes: the zip holds no times.
+    """
+    facts = {
+        "precision": precision.value,
+        "calibration": calibration,
+        "network": hashlib.sha256(network).hexdigest(),
+    }
+    files = {
+        LABELS_FILE: _lines(spec),
+        SPEC_FILE: spec.to_json() + "\n",
+        FACTS_FILE: json.dumps(facts, indent=2) + "\n",
+    }
+    with atomic_file(out) as part:
+        part.write_bytes(network)
+        with zipfile.ZipFile(part, "a") as archive:
+            for name, text in files.items():
+                entry = zipfile.ZipInfo(name)  # its time is the zip format's first: 1980
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, text.encode("utf-8", "surrogateescape"))
+    return TfliteModel(out, precision, spec)
+
+
+def read_tflite(path: Path) -> TfliteModel:
+    """Check a TFLite file that trtpoets wrote, and read what it says about itself.
+
+    Raises MissingArtefact, or BadArtefact when it is damaged or comes from elsewhere.
+    """
+    _, facts, text, labels = _read(path)
+    spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
+    if labels != _lines(spec):
+        raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN)
+    return TfliteModel(path, Precision(facts["precision"]), spec)
+
+
+def network_in(path: Path) -> bytes:
+    """The network of a TFLite file that trtpoets wrote, whole, without what lies behind it. Raises as `read_tflite`."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
+    """The network, and what FACTS_FILE, SPEC_FILE and LABELS_FILE say."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite") from error
+    except OSError as error:
+        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check that it is a readable file") from error
+    if content[4:8] != _IDENTIFIER:
+        raise BadArtefact(f"{path} is not a TFLite file: it does not begin as one", hint=_AGAIN)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            network = content[: min(entry.header_offset for entry in archive.infolist())]
+            facts = json.loads(_text(archive, FACTS_FILE))
+            same = facts["network"] == hashlib.sha256(network).hexdigest()
+            Precision(facts["precision"])
+            found = network, facts, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
+    except (*_DAMAGE, zipfile.BadZipFile) as error:
+        raise BadArtefact(
+            f"{path} was not written by trtpoets, or is damaged: {type(error).__name__}: {error}", hint=_AGAIN
+        ) from error
+    if not same:
+        raise BadArtefact(f"{path} was damaged: its network is not the one that {FACTS_FILE} names", hint=_AGAIN)
+    return found
+
+
+def _lines(spec: ModelSpec) -> str:
+    return "".join(f"{label}\n" for label in spec.labels)
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> str:
+    entry = archive.getinfo(name)
+    if entry.file_size > _LARGEST:
+        raise ValueError(f"{name} would have {entry.file_size >> 20} MiB")
+    return archive.read(entry).decode("utf-8", "surrogateescape")
