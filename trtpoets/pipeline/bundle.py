@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,8 +22,9 @@ from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, 
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.golden import golden_in
 from trtpoets.pipeline.stages import ENGINES, engines_in, onnx_in, onnx_models_in, writing
-from trtpoets.ship.bundle import Bundle, bundle_from_parts, require_replaceable
+from trtpoets.ship.bundle import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
 from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
+from trtpoets.ship.onnxruntime import onnxruntime_files
 from trtpoets.ship.order import shipping_order
 from trtpoets.ship.parts import CACHE, Parts
 
@@ -61,15 +63,19 @@ def bundle(
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
     space = Workspace(Path(engines), name)
-    folder = Path(out) if out is not None else space.bundles / f"{name}-{target.value}"
+    folder = space.bundles / root_of(name, target) if out is None else Path(out).absolute()
+    if folder.name in ("", ".."):
+        raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
     with writing(space):
         sweep_parts(folder.parent, folder.name)
         require_replaceable(folder, force)
         wanted, warnings = _wanted(space, precisions, jetson)
         progress(_TASK, 0, PARTS)
-        with storage_errors(space.folder), _scratch(space) as older:
-            parts, more = _parts(space, wanted, jetson, progress)
-            models = models_for(jetson, parts.models, parts.golden, older)
+        with storage_errors(space.folder), _scratch(space) as scratch:
+            parts, more = _parts(space, wanted, progress)
+            if target is Target.JETSON:
+                parts = replace(parts, calibration_cache=_cache(space, wanted, jetson, scratch))
+            models = models_for(jetson, parts.models, parts.golden, scratch)
             progress(_TASK, 3 * PARTS // 4, PARTS)
             found = (*warnings, *more, *notes_on(jetson, parts.models, models))
             for warning in found:
@@ -93,19 +99,16 @@ def _wanted(
     return left, [f"{each.value} is left out: {why}" for each, why in useless.items()]
 
 
-def _parts(
-    space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, progress: Progress
-) -> tuple[Parts, list[str]]:
+def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[Parts, list[str]]:
     """The artefacts of a run, and warnings about them."""
     from trtpoets import __version__
 
     models = onnx_models_in(space)
     golden = golden_in(space, models)
-    progress(_TASK, 1 * PARTS // 4, PARTS)
-    notes = (open_card(card_of(space.onnx(Precision.INT8))) or {}).get("notes") or {}
+    progress(_TASK, PARTS // 4, PARTS)
     known = identities(space, artefacts_in(space))
     evaluation = open_card(space.evaluation, evaluation_key(known, photos_to_judge(space)))
-    order, against = shipping_order(wanted, notes.get("recommended"), evaluation)
+    order, against = shipping_order(wanted, _int8_notes(space).get("recommended"), evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:
         warnings.append(f"the files as they are now were not evaluated: trtpoets evaluate {space.name}")
@@ -118,36 +121,46 @@ def _parts(
         model_sha256=sha256_of_file(space.onnx(Precision.FP32)),
         version=__version__,
         measured=_measured(space, models),
-        calibration_cache=_cache(space, wanted, jetson, notes),
     )
     progress(_TASK, 2 * PARTS // 4, PARTS)
     return parts, warnings
 
 
-def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, notes: Mapping[str, Any]) -> bytes | None:
+def _int8_notes(space: Workspace) -> Mapping[str, Any]:
+    """What quantize noted about int8.onnx; nothing where there is none."""
+    return (open_card(card_of(space.onnx(Precision.INT8))) or {}).get("notes") or {}
+
+
+def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scratch: Path) -> bytes | None:
     """The ranges for `trtexec --calib` with fp32.onnx; None where either is not there, or TensorRT takes none."""
     ranges = open_card(space.ranges)
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
         return None
-    fp32, known = onnx_in(space, Precision.FP32), Ranges.from_dict(ranges)
-    with _scratch(space) as folder:
-        path = folder / CACHE
-        cache_from_ranges(fp32, known, path, jetson.cache_for, notes["in_float"])
-        return path.read_bytes()
+    path, known, in_float = scratch / CACHE, Ranges.from_dict(ranges), _int8_notes(space)["in_float"]
+    cache_from_ranges(onnx_in(space, Precision.FP32), known, path, jetson.cache_for, in_float)
+    return path.read_bytes()
 
 
 def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any] | None:
     """What was benched, where it was of the ONNX files as they are now."""
     found = open_card(space.benchmark)
-    if found is None or not {sha256_of_file(model.path) for model in models} <= set(found["artefacts"].values()):
+    if found is None or not {sha256_of_file(model.path) for model in models} <= set(
+        found.get("artefacts", {}).values()
+    ):
         return None
     return found
 
 
 def _bundled(parts: Parts, target: Target, out: Path, jetson: Jetson, warnings: tuple[str, ...]) -> Bundle:
-    system = system_of(jetson)
+    """Let the target's own function lay the parts out, and say what comes next."""
+    name, there, system = parts.spec.name, shlex.quote(str(out)), system_of(jetson)
     fill: dict[Target, Callable[[Path], None]] = {
         Target.JETSON: lambda folder: jetson_files(parts, folder, system, warnings),
+        Target.ONNXRUNTIME: lambda folder: onnxruntime_files(parts, folder),
+    }
+    then = {
+        Target.JETSON: next_on_a_jetson(name, archive_of(out), system),
+        Target.ONNXRUNTIME: (f"cd {there} && python3 selftest.py",),
     }
     return bundle_from_parts(
         parts,
@@ -157,7 +170,7 @@ def _bundled(parts: Parts, target: Target, out: Path, jetson: Jetson, warnings: 
         jetpack=system.jetpack,
         board=jetson.board.name if jetson.board else "",
         warnings=warnings,
-        next_commands=lambda archive: next_on_a_jetson(archive, system),
+        next_commands=then[target],
     )
 
 

@@ -56,7 +56,7 @@ def bundle_from_parts(
     jetpack: str = "",
     board: str = "",
     warnings: tuple[str, ...] = (),
-    next_commands: Callable[[Path], tuple[str, ...]] = lambda _: (),
+    next_commands: tuple[str, ...] = (),
 ) -> Bundle:
     """Let `fill` write into an empty folder, add the manifest, pack it: the folder becomes `out`, the archive lies by.
 
@@ -77,7 +77,7 @@ def bundle_from_parts(
             jetpack=jetpack,
             board=board,
         )
-        _pack(folder, f"{parts.spec.name}-{target.value}", manifest, packed)
+        _pack(folder, root_of(parts.spec.name, target), manifest, packed)
     paths = (MANIFEST, *manifest.files)
     return Bundle(
         folder=out,
@@ -87,7 +87,7 @@ def bundle_from_parts(
         manifest=manifest,
         sizes={path: (out / path).stat().st_size for path in paths},
         warnings=warnings,
-        next=next_commands(archive),
+        next=next_commands,
     )
 
 
@@ -102,6 +102,11 @@ def bundle_part(bundle: Bundle) -> Part:
     title = f"{bundle.manifest.name} for {bundle.manifest.target}; to be tried in this order: "
     title += ", ".join(precision.value for precision in bundle.manifest.order)
     return title, ["", "files>", "size>"], [*rows, total, (bundle.archive.name, "", size(bundle.archive_bytes))]
+
+
+def root_of(name: str, target: Target) -> str:
+    """The folder that an archive unpacks to, wherever it was written."""
+    return f"{name}-{target.value}"
 
 
 def archive_of(out: Path) -> Path:

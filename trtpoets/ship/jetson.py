@@ -18,12 +18,14 @@ import numpy as np
 from trtpoets.core.files import sha256_of_folder, write_text
 from trtpoets.core.manifest import Target
 from trtpoets.core.spec import Precision, Resize
+from trtpoets.ship.bundle import root_of
 from trtpoets.ship.parts import CACHE, write_shared
 from trtpoets.ship.runtime import write_runtime
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
-    from trtpoets.ship.parts import Parts
+    from trtpoets.ship.bundle import root_of
+from trtpoets.ship.parts import Parts
 
 _RUNTIME = ("core", "device", "judge", "onboard")
 """The folders of this package that run on a device."""
@@ -85,15 +87,14 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
         write_text(folder / "README.md", _trtexec_readme(parts, system, notes))
 
 
-def next_on_a_jetson(archive: Path, system: System) -> tuple[str, ...]:
+def next_on_a_jetson(name: str, archive: Path, system: System) -> tuple[str, ...]:
     """The commands to go on with, here and on the device."""
-    packed = shlex.quote(archive.name)
-    there = f"zstd -dc {packed} | tar -x"
-    unpacked = shlex.quote(archive.name.split(".tar")[0])
+    unpacked = shlex.quote(root_of(name, Target.JETSON))
     run = (
         f"cd {unpacked} && ./install && ./build && ./selftest" if system.runs_trtpoets else f"less {unpacked}/README.md"
     )
-    return f"scp {shlex.quote(str(archive))} USER@JETSON:", f"ssh -t USER@JETSON {shlex.quote(f'{there} && {run}')}"
+    there = f"zstd -dc {shlex.quote(archive.name)} | tar -x && {run}"
+    return f"scp {shlex.quote(str(archive))} USER@JETSON:", f"ssh -t USER@JETSON {shlex.quote(there)}"
 
 
 def _package() -> Path:
@@ -177,7 +178,7 @@ def _common(parts: Parts, system: System, notes: tuple[str, ...]) -> dict[str, s
             f"| `{CACHE}` | ranges for `trtexec --int8 --calib` with `fp32.onnx`, TensorRT {system.cache_for} |"
         )
     rows.append("| `model.json`, `labels.txt` | what it answers to |")
-    folder = f"{spec.name}-{Target.JETSON.value}"
+    folder = root_of(spec.name, Target.JETSON)
     return {
         "name": _cell(spec.name),
         "archive": shlex.quote(f"{folder}.tar.zst"),

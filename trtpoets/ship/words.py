@@ -64,9 +64,11 @@ def seconds(value: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """A number of bytes in MiB, or KiB where that says more."""
+    """A number of bytes in MiB, or what says more: KiB, bytes."""
     if count is None:
         return "–"
+    if count < 2**10:
+        return f"{count:.0f} B"
     return f"{count / 2**20:.1f} MiB" if count >= 0.05 * 2**20 else f"{count / 2**10:.1f} KiB"
 
 
