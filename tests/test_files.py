@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trtpoets.core import files
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import (
     atomic_file,
@@ -141,5 +143,17 @@ with locked(Path({str(tmp_path / "lock")!r}), "flowers"):
             locked(tmp_path / "lock", "flowers").__enter__()
         assert time.monotonic() - before < 5
         child.send_signal(signal.SIGKILL)
+    with locked(tmp_path / "lock", "flowers"):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_a_lock_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(handle: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "write", full)
+        with pytest.raises(StorageFailed, match="No space left on device"):
+            locked(tmp_path / "lock", "flowers").__enter__()
     with locked(tmp_path / "lock", "flowers"):
         assert (tmp_path / "lock").read_text() == str(os.getpid())

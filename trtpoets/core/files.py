@@ -145,6 +145,7 @@ def sha256_of_folder(path: Path) -> str:
 def locked(path: Path, what: str, hint: str = "wait until it has finished, or choose another --name") -> Iterator[None]:
     """Hold the lock file at `path` while inside. Raises Busy, with `hint`, at once when another process holds it.
 
+    Raises StorageFailed when it can't be written.
     The system drops the lock when its holder dies, however it dies.
     """
     with storage_errors(path):
@@ -160,9 +161,9 @@ def locked(path: Path, what: str, hint: str = "wait until it has finished, or ch
                 f"another trtpoets (process {holder}) is working on {what}",
                 hint=hint,
             ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+        with storage_errors(path):  # past the stream's buffer, which would be written again when it is closed
+            os.ftruncate(stream.fileno(), 0)
+            os.write(stream.fileno(), str(os.getpid()).encode())
         yield
 
 
