@@ -186,8 +186,8 @@ def check_scores_against(golden: Golden, precision: Precision, scores: np.ndarra
         raise BadArtefact(f"the golden photos have scores of {known}, not of {precision.value}", hint=_AGAIN)
     if scores.shape != expected.scores.shape:
         raise BadInput(f"scores of shape {scores.shape}, not {expected.scores.shape}", hint="score all golden photos")
-    # A score that is no number is as far away as can be.
-    gaps = np.nan_to_num(np.abs(scores - expected.scores).max(axis=1), nan=np.inf)
+    # A score that is no number is as far away as JSON can say.
+    gaps = np.nan_to_num(np.abs(scores - expected.scores).max(axis=1), nan=np.finfo(np.float32).max)
     worst = int(gaps.argmax())
     return Verdict(
         precision=precision,
