@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import sha256_of_file, write_json, write_text
@@ -10,7 +9,7 @@ from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
 from trtpoets.core.spec import INPUT_NAME, BatchRange, Precision
 from trtpoets.ship.measured import best_row, fastest_precision
 from trtpoets.ship.parts import write_shared
-from trtpoets.ship.runtime import filled, package_folder, write_runtime
+from trtpoets.ship.runtime import copy_template, filled, write_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _RUNTIME = ("core", "device", "judge")
 """What the scripts use of this package: the one way to prepare photos, and the golden photos' check."""
 
-_SCRIPTS = ("classify.py", "selftest.py")
+_SCRIPTS = ("onnxruntime/classify.py", "onnxruntime/selftest.py", "common/photo_lines.py")
 
 _RUNNERS = {"cpu": "onnxruntime-{}", "cuda": "onnxruntime-cuda-{}", "tensorrt": "onnxruntime-tensorrt-{}"}
 """How benchmarks call each provider."""
@@ -46,8 +45,7 @@ def onnxruntime_files(parts: Parts, folder: Path) -> None:
     write_shared(parts, folder)
     write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
     for script in _SCRIPTS:
-        shutil.copyfile(package_folder() / "ship" / "templates" / "onnxruntime" / script, folder / script)
-        (folder / script).chmod(0o755)
+        copy_template(script, folder)
     settings = settings_from_parts(parts)
     write_json(folder / "settings.json", settings)
     write_text(folder / "README.md", _readme(parts, settings))

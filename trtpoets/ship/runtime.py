@@ -32,6 +32,15 @@ def write_runtime(out: Path, version: str, packages: Sequence[str]) -> None:
             shutil.copyfile(source, copy)
 
 
+def copy_template(template: str, folder: Path) -> None:
+    """Copy a template, by its path below templates/, as it is; what begins with #! may be run."""
+    source = package_folder() / "ship" / "templates" / template
+    copy = folder / source.name
+    shutil.copyfile(source, copy)
+    if copy.read_bytes().startswith(b"#!"):
+        copy.chmod(copy.stat().st_mode | 0o111)
+
+
 class _Text(string.Template):
     """`@word` is a place to fill; shell and Markdown have no such words."""
 

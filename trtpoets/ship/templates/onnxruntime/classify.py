@@ -13,20 +13,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
-sys.path.insert(0, str(HERE / "runtime"))
 
 import numpy as np
+from photo_lines import HERE, answers, files_in, model_spec  # it also makes the runtime known
 
-from trtpoets.core.errors import BadInput, BadPhoto, MissingDependency, RunFailed, TrtPoetsError
-from trtpoets.core.images import photo_to_array
-from trtpoets.core.spec import ModelSpec
+from trtpoets.core.errors import BadInput, MissingDependency, RunFailed, TrtPoetsError
 
 
 def settings_of(provider: str) -> dict[str, Any]:
@@ -79,47 +73,6 @@ def scores_of(session: Any, photos: np.ndarray) -> np.ndarray:
     return np.asarray(scores)
 
 
-def files_in(paths: list[Path]) -> Iterator[Path]:
-    """The files that are named, and those below folders that are, in the order of their names."""
-    for path in paths:
-        if path.is_dir():
-            yield from (each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith("."))
-        else:
-            yield path
-
-
-def answers(
-    session: Any, spec: ModelSpec, files: Iterator[Path], batch: int, top: int, threshold: float
-) -> Iterator[dict[str, Any]]:
-    """What each photo shows, in order; one that is no photo gives its error."""
-    waiting: list[tuple[Path, Any]] = []
-
-    def flush() -> Iterator[dict[str, Any]]:
-        arrays = [photo for _, photo in waiting if not isinstance(photo, BadPhoto)]
-        rows = iter(scores_of(session, np.stack(arrays)) if arrays else ())
-        for path, photo in waiting:
-            if isinstance(photo, BadPhoto):
-                yield {"photo": str(path), "error": photo.message}
-                continue
-            row = next(rows)
-            best = [i for i in np.argsort(-row, kind="stable")[:top] if row[i] >= threshold]
-            yield {
-                "photo": str(path),
-                "labels": [spec.labels[i] for i in best],
-                "scores": [float(row[i]) for i in best],
-            }
-        waiting.clear()
-
-    for path in files:
-        try:
-            waiting.append((path, photo_to_array(path, spec.preprocess)))
-        except BadPhoto as error:
-            waiting.append((path, error))
-        if len(waiting) == batch:
-            yield from flush()
-    yield from flush()
-
-
 def main() -> int:
     """Classify what the command line names."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
@@ -130,11 +83,11 @@ def main() -> int:
     parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
     given = parser.parse_args()
     try:
-        spec = ModelSpec.from_json((HERE / "model.json").read_text(encoding="utf-8"), "model.json")
         settings = settings_of(given.provider)
         session = open_session(settings, given.precision or settings["precision"])
+        asked = {"batch": settings["batch"], "top": given.top, "threshold": given.threshold}
         bad = 0
-        for answer in answers(session, spec, files_in(given.photos), settings["batch"], given.top, given.threshold):
+        for answer in answers(lambda photos: scores_of(session, photos), model_spec(), files_in(given.photos), **asked):
             print(json.dumps(answer, ensure_ascii=False), flush=True)
             bad += "error" in answer
     except TrtPoetsError as error:

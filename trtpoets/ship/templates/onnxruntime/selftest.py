@@ -13,6 +13,8 @@ import json
 import sys
 import time
 
+sys.dont_write_bytecode = True  # the bundle stays as its manifest says
+
 from classify import HERE, open_session, scores_of, settings_of  # it also makes the runtime known
 
 from trtpoets.core.errors import TrtPoetsError
