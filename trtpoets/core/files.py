@@ -58,9 +58,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield part
             _umask_mode(part)
-            _sync(part)
+            sync(part)
             part.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -81,11 +81,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield part
             for file in sorted(part.rglob("*")):
                 if file.is_file():
-                    _sync(file)
+                    sync(file)
             if path.exists():
                 path.replace(old)
             part.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
@@ -170,13 +170,14 @@ def locked(path: Path, what: str, hint: str = "wait until it has finished, or ch
 def sweep_parts(folder: Path, name: str = "") -> None:
     """Delete what killed writers left in `folder`, of `name` or of anything. Call it while holding its lock."""
     for part in folder.glob(f".{glob.escape(name[:60]) or '*'}{_PART}*"):
-        if part.is_dir():
+        if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's names, on disk for good."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

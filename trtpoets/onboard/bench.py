@@ -1,0 +1,83 @@
+"""How fast what runs here is, on the golden photos: measured as in a workspace, with the same benchmark.json."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Mapping
+
+from trtpoets.core.errors import BadInput, Interrupted, MissingArtefact
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.optional import installed
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.spec import Engine, Flavour, OnnxModel, Precision
+from trtpoets.core.workspace import card_of, engine_file_name, seal_card
+from trtpoets.device.engine import load_engine
+from trtpoets.device.runners import open_runner
+from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.benchmark import BASELINE, benchmark_from_artefacts
+from trtpoets.judge.compare import compared, read_benchmark
+from trtpoets.onboard.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+_ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
+
+
+def bench(
+    bundle: Bundle, config: BenchConfig, *, compare: Path | None = None, progress: Progress = silent
+) -> Mapping[str, Any]:
+    """Measure the engines that were built here on the golden photos, and ONNX Runtime where it is installed.
+
+    Returns what built/benchmark.json holds, in the shape of a workspace's. The baseline is TensorFlow there; here it is
+    what there is: ONNX Runtime's FP32, or the widest engine. "baseline" names it. With `compare`, an older
+    benchmark.json, what changed since is in it, under "compared".
+
+    Raises MissingArtefact where nothing can be measured, BadInput for an older benchmark beside another baseline, and
+    Interrupted on Ctrl-C, after writing what was measured until then.
+    """
+    before = read_benchmark(compare) if compare is not None else None
+    with bundle.writing():
+        artefacts = _artefacts(bundle)
+        baseline = open_runner(artefacts[0]).name
+        if before is not None and before.get("baseline", BASELINE) != baseline:
+            raise BadInput(
+                f"{compare} was measured beside {before.get('baseline', BASELINE)}, and here is {baseline}",
+                hint="compare with a benchmark of this device: built/benchmark.json",
+            )
+        if len(artefacts) == 1:
+            log.warning("%s is all that can be measured here: there is nothing to compare it with", baseline)
+        photos, logs = bundle.golden_files(), bundle.built / "loadgen"
+        measured = benchmark_from_artefacts(artefacts, photos, config, progress, logs=logs, baseline=baseline)
+        details = {
+            **measured.to_dict(),
+            "artefacts": {each.path.name: sha256_of_file(each.path) for each in artefacts},
+            "skipped": [],
+        }
+        if before is not None:
+            details["compared"] = compared(before, details)
+        seal_card(bundle.benchmark, key=bundle.identity, files=[], details=details)
+    if measured.incomplete:
+        raise Interrupted(
+            f"interrupted {measured.incomplete}; what was measured until then is in {bundle.benchmark}",
+            hint="measure again: ./bench",
+        )
+    return details
+
+
+def _artefacts(bundle: Bundle) -> list[OnnxModel | Engine]:
+    """What can be measured, the baseline first: an ONNX file, then engines from the widest precision on."""
+    found: list[OnnxModel | Engine] = []
+    widest = [precision for precision in Precision if precision in bundle.manifest.order]
+    if installed(_ONNXRUNTIME):
+        found.append(bundle.onnx(widest[0]))
+    for flavour in Flavour:
+        for precision in widest:
+            path = bundle.built / engine_file_name(precision.value, flavour, ())
+            if card_of(path).is_file():
+                engine = load_engine(path)
+                if engine.card.onnx_sha256 == sha256_of_file(bundle.onnx(precision).path):
+                    found.append(engine)
+    if not found:
+        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {bundle.folder / 'build'}")
+    return found

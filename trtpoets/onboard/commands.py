@@ -1,0 +1,184 @@
+"""The commands of a bundle: parse, one call, print. Results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+from trtpoets.core.errors import Interrupted
+from trtpoets.core.plain import json_text, messages, printable, progress_lines
+from trtpoets.core.progress import Progress
+from trtpoets.core.spec import Flavour
+from trtpoets.device.build_plan import require_possible
+from trtpoets.device.doctor import doctor
+from trtpoets.device.engine import default_flavour
+from trtpoets.device.engine_config import EngineConfig, batch_range
+from trtpoets.judge.bench_config import Scenario
+from trtpoets.judge.bench_options import bench_config
+from trtpoets.judge.speed_gate import require_speed
+from trtpoets.onboard.arguments import parser
+from trtpoets.onboard.bench import bench
+from trtpoets.onboard.build import build, plan_build, require_first
+from trtpoets.onboard.bundle import bundle_here, check_bundle_name, runner_in
+from trtpoets.onboard.classify import ClassifyConfig, classify
+from trtpoets.onboard.install import install, require_ready
+from trtpoets.onboard.selftest import require_passed, selftest
+from trtpoets.onboard.sources import source_of
+from trtpoets.onboard.text import (
+    bench_lines,
+    build_lines,
+    count_line,
+    finding_lines,
+    install_lines,
+    plan_lines,
+    selftest_lines,
+    update_lines,
+)
+from trtpoets.onboard.update import Options, recover, rollback, update
+
+
+def run(words: Sequence[str]) -> int:
+    """Carry out one command; returns its exit code. Raises TrtPoetsError; SystemExit for wrong usage and for help."""
+    given = parser().parse_args(words)
+    with _showing() as progress:
+        return _COMMANDS[given.command](given, progress)
+
+
+@contextmanager
+def _showing() -> Iterator[Progress]:
+    """Progress and warnings on stderr. Raises Interrupted on Ctrl-C."""
+
+    def write(line: str) -> None:
+        sys.stderr.write(printable(line))
+        sys.stderr.flush()
+
+    try:
+        with messages(lambda line, _: write(line + "\n")):
+            yield progress_lines(write)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what was finished is kept", hint="the same command goes on from here") from None
+
+
+def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:
+    """Print a result as one JSON document, or as lines for people."""
+    told = json_text(value) if given.json else "\n".join(map(printable, lines()))
+    sys.stdout.write(told + "\n")
+    sys.stdout.flush()
+
+
+def _install(given: argparse.Namespace, _: Progress) -> int:
+    found = install(bundle_here(), venv=given.venv, pip=not given.no_pip, dry_run=given.dry_run)
+    _show(given, found, lambda: install_lines(found, given.dry_run))
+    require_ready(found)
+    return 0
+
+
+def _doctor(given: argparse.Namespace, _: Progress) -> int:
+    found = doctor()
+    _show(given, found, lambda: finding_lines((*found.parts, *found.works)))
+    return 0
+
+
+def _build(given: argparse.Namespace, progress: Progress) -> int:
+    bundle = bundle_here()
+    check_bundle_name(bundle, given.name)
+    config = EngineConfig(
+        flavour=default_flavour() if given.flavour == "auto" else Flavour(given.flavour),
+        batch=batch_range(given.batch),
+        workspace_mib=given.workspace,
+        optimization_level=given.optimization_level,
+        version_compatible=given.version_compatible,
+        dla_core=given.dla,
+        timeout_seconds=given.timeout,
+    )
+    precisions = tuple(given.precision or ())
+    if given.dry_run:
+        plans = plan_build(bundle, config, precisions)
+        _show(given, plans, lambda: plan_lines(plans))
+        require_possible(plans)
+        return 0
+    built = build(bundle, config, precisions, force=given.force, progress=progress)
+    # As in a workspace: the engines that were built. What was tried before it is in built/build.json.
+    _show(given, [built.engine], lambda: build_lines(built))
+    if given.strict:
+        require_first(built)
+    return 0
+
+
+def _selftest(given: argparse.Namespace, _: Progress) -> int:
+    found = selftest(bundle_here(), runner=given.runner, precision=given.precision)
+    _show(given, found, lambda: selftest_lines(found))
+    require_passed(found)
+    return 0
+
+
+def _bench(given: argparse.Namespace, progress: Progress) -> int:
+    bundle = bundle_here()
+    check_bundle_name(bundle, given.name)
+    config = bench_config(
+        given.batch,
+        given.seconds,
+        given.threads,
+        scenario=Scenario(given.scenario) if given.scenario else None,
+        max_p99=given.max_p99,
+        target_qps=given.target_qps,
+        loadgen=given.loadgen,
+    )
+    found = bench(bundle, config, compare=given.compare, progress=progress)
+    _show(given, found, lambda: bench_lines(found))
+    require_speed(bundle.manifest.name, found, given.fail_below, given.max_p99)
+    return 0
+
+
+def _classify(given: argparse.Namespace, _: Progress) -> int:
+    sources = [source_of(word) for word in given.sources]
+    config = ClassifyConfig(given.top, given.threshold, given.batch, given.patience, given.frames)
+    runner, _precision = runner_in(bundle_here(), given.runner, given.precision)
+    stop = threading.Event()
+    # systemd and others end a service so: what is under way is answered, and the engine is freed.
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def tell(line: Mapping[str, Any]) -> None:
+        sys.stdout.write(json_text(line, indent=None) + "\n")
+        sys.stdout.flush()
+
+    with runner:
+        count = classify(runner, sources, config, tell, stop)
+    sys.stderr.write(count_line(count))
+    return 1 if count.failed else 0
+
+
+def _update(given: argparse.Namespace, progress: Progress) -> int:
+    options = Options(given.restart, given.health, given.health_seconds, given.strict)
+    found = update(bundle_here(), given.root, options)
+    _show(given, found, lambda: update_lines(found))
+    return 0
+
+
+def _rollback(given: argparse.Namespace, progress: Progress) -> int:
+    found = rollback(given.root, given.restart)
+    _show(given, found, lambda: update_lines(found))
+    return 0
+
+
+def _recover(given: argparse.Namespace, progress: Progress) -> int:
+    found = recover(given.root, given.restart)
+    _show(given, found, lambda: update_lines(found))
+    return 0
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace, Progress], int]] = {
+    "install": _install,
+    "doctor": _doctor,
+    "build": _build,
+    "selftest": _selftest,
+    "classify": _classify,
+    "bench": _bench,
+    "update": _update,
+    "rollback": _rollback,
+    "recover": _recover,
+}

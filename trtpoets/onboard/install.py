@@ -1,0 +1,151 @@
+"""Setting a device up: what is missing and the line that installs it, and an environment for Python.
+
+TensorRT, CUDA and the rest of JetPack come by apt from the device's own system, and are never installed by pip: the
+environment sees the system's packages. What may come by pip is numpy, Pillow and pycuda.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping
+
+from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.core.files import atomic_file
+from trtpoets.device.doctor import doctor
+from trtpoets.device.doctor.findings import Finding, State
+from trtpoets.device.doctor.system import System
+from trtpoets.onboard.bundle import Bundle
+from trtpoets.onboard.findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
+
+_PYCUDA_NEEDS = "numpy>=1.24,<2"
+"""pycuda is compiled against this numpy, and runs with none that is older; Jetsons' own packages are for numpy 1."""
+
+_BY_PIP = ("pycuda", *OLDEST)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What was found, and the commands that were run, or in a dry run would be.
+
+    `lacking` names what is required, not there, and not mended by the commands.
+    """
+
+    findings: tuple[Finding, ...]
+    commands: tuple[str, ...]
+    venv: Path
+    lacking: tuple[str, ...]
+
+
+def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_run: bool = False) -> Installation:
+    """Check this device, and make the Python environment `venv` (default: built/venv), which sees TensorRT.
+
+    Where something is missing that only apt can bring, nothing is done. Without `pip` nothing is fetched. What is there
+    already is left as it is. Raises RunFailed where a command fails, StorageFailed, Busy.
+    """
+    diagnosis = doctor()
+    venv = Path(os.path.abspath(venv)) if venv else bundle.built / "venv"  # noqa: PTH100 - links stay as they are
+    findings = findings_of(bundle, diagnosis)
+    missing = lacking(findings)
+    wanted = _wanted([each.what for each in missing]) if pip else []
+    findings += tuple(_compiler(wanted, diagnosis.system))
+    stuck = [each.what for each in findings if each in missing and not (pip and each.what in _BY_PIP)]
+    stuck += [each.what for each in findings if each.what == "compiler"]
+    commands = _commands(venv, wanted)
+    told = tuple(" ".join(map(shlex.quote, command)) for command in commands)
+    if dry_run or stuck:
+        return Installation(findings, told, venv, tuple(stuck))
+    with bundle.writing():
+        for command in commands:
+            _run(command, diagnosis.system)
+        _link(bundle, venv)
+        _write_launcher(bundle, venv)
+    findings, still = _seen_from(venv)
+    return Installation(findings, told, venv, still)
+
+
+def require_ready(found: Installation) -> None:
+    """Raise MissingDependency where something is lacking, with the line that brings it."""
+    if found.lacking:
+        first = next(each for each in found.findings if each.what == found.lacking[0])
+        raise MissingDependency(
+            f"not ready: {', '.join(found.lacking)}; {first.what}: {first.found}", hint=first.hint or "trtpoets doctor"
+        )
+
+
+def _wanted(missing: list[str]) -> list[str]:
+    """What pip is asked for."""
+    if "pycuda" in missing:
+        oldest = "{}.{}".format(*OLDEST["pillow"])
+        return ["pycuda", _PYCUDA_NEEDS, *([f"pillow>={oldest}"] if "pillow" in missing else [])]
+    return ["{}>={}.{}".format(what, *OLDEST[what]) for what in OLDEST if what in missing]
+
+
+def _compiler(wanted: list[str], system: System) -> list[Finding]:
+    problem = compiler_problem(system) if "pycuda" in wanted else ""
+    return [Finding("compiler", State.MISSING, f"not there: {problem}", "installing pycuda", TOOLS)] if problem else []
+
+
+def _commands(venv: Path, wanted: list[str]) -> list[list[str]]:
+    python = venv / "bin" / "python"
+    commands = []
+    if not python.exists():
+        commands.append([sys.executable, "-m", "venv", "--system-site-packages", str(venv)])
+    if wanted:
+        commands.append([str(python), "-m", "pip", "install", *wanted])
+    return commands
+
+
+def _run(command: list[str], system: System) -> None:
+    """Run a command, its words on stderr. Raises RunFailed."""
+    cuda = Path(system.nvcc).parent if system.nvcc else None
+    # What pycuda's setup looks for: the compiler on PATH, headers and the driver's stub library beside it.
+    more: Mapping[str, str] = {
+        "PATH": f"{cuda}/bin:{os.environ.get('PATH', '')}",
+        "CPATH": f"{cuda}/include",
+        "LIBRARY_PATH": f"{cuda}/lib64:{cuda}/lib64/stubs",
+    }
+    environment = {**os.environ, **(more if cuda else {})}
+    environment.pop("PYTHONPATH", None)
+    code = subprocess.run(command, stdout=sys.stderr.fileno(), env=environment, check=False).returncode
+    if code:
+        raise RunFailed(
+            f"{' '.join(map(shlex.quote, command))} ended with code {code}: its last lines are above",
+            hint="without a network: install what is missing by hand, then ./install --no-pip",
+        )
+
+
+def _link(bundle: Bundle, venv: Path) -> None:
+    """The commands look for their Python in built/venv, wherever it really is."""
+    usual = bundle.built / "venv"
+    if usual.resolve() != venv.resolve():
+        part = bundle.built / f".venv.part-{os.getpid()}"
+        part.symlink_to(venv, target_is_directory=True)
+        part.replace(usual)
+
+
+def _write_launcher(bundle: Bundle, venv: Path) -> None:
+    """`trtpoets` in the environment runs the bundle's."""
+    launcher = venv / "bin" / "trtpoets"
+    with atomic_file(launcher) as part:
+        part.write_text(f'#!/bin/sh\nexec {shlex.quote(str(bundle.folder / "trtpoets"))} "$@"\n', encoding="utf-8")
+    launcher.chmod(0o755)
+
+
+def _seen_from(venv: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What the environment's Python finds, and what it lacks."""
+    command = [str(venv / "bin" / "python"), "-m", "trtpoets.onboard", "install", "--dry-run", "--no-pip", "--json"]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout
+    try:
+        value = json.loads(told)
+        findings = tuple(Finding(**{**each, "state": State(each["state"])}) for each in value["findings"])
+        return findings, tuple(value["lacking"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFailed(
+            f"the Python in {venv} does not answer", hint=f"delete it, and ./install again: rm -r {venv}"
+        ) from error

@@ -1,0 +1,174 @@
+"""A device's releases of a bundle: folders side by side, `current` and `previous` as links, a switch in one step.
+
+    root/releases/<first digits of the manifest's sha256>/    each whole, with its own engine
+    root/current, root/previous                               links to two of them
+    root/update.json                                          only while a switch is not yet proven
+
+Nothing is ordered by time: a device's clock may be wrong. A link is changed by renaming a new one over it, so `current`
+always is one release or the other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Iterator
+
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.files import atomic_folder, locked, read_json, storage_errors, sweep_parts, sync, write_json
+from trtpoets.core.manifest import MANIFEST, check_manifest
+from trtpoets.onboard.bundle import Bundle
+
+_DIGITS = 16
+"""Of a manifest's sha256, in the name of a release."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A switch that is under way: to which release, from which, and what `previous` was. Empty: none."""
+
+    to: str
+    since: str
+    previous: str
+
+
+class Releases:
+    """The folder `root` of one device."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - links stay as they are
+        self.folder = self.root / "releases"
+        self.venv = self.root / "venv"
+        self._journal = self.root / "update.json"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the device for one update. Raises Busy at once when another is under way."""
+        for name in ("current", "previous"):
+            link = self.root / name
+            if link.exists() and not link.is_symlink():
+                raise BadInput(f"{link} is no link: it would be replaced", hint="choose another --root")
+        with locked(self.root / ".update.lock", f"the releases in {self.root}", hint="wait until it has finished"):
+            self.folder.mkdir(exist_ok=True)
+            sweep_parts(self.folder)
+            sweep_parts(self.root)
+            yield
+
+    @property
+    def current(self) -> str:
+        """The release that `current` is; empty where there is none."""
+        return self._named("current")
+
+    @property
+    def previous(self) -> str:
+        """The release that ran before."""
+        return self._named("previous")
+
+    def path(self, release: str) -> Path:
+        """Where a release lies."""
+        return self.folder / release
+
+    def name_of(self, bundle: Bundle) -> str:
+        """What a bundle is called as a release."""
+        return bundle.identity[:_DIGITS]
+
+    def add(self, bundle: Bundle) -> str:
+        """Copy a bundle in, whole or not at all; one that is there and whole is left. Raises StorageFailed."""
+        release = self.name_of(bundle)
+        path = self.path(release)
+        if not self._is_whole(path):
+            with atomic_folder(path) as part:
+                for name in (*bundle.manifest.files, MANIFEST):
+                    copy = part / name
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(bundle.folder / name, copy)
+                check_manifest(part)
+        built = path / "built"
+        built.mkdir(exist_ok=True)
+        if self.venv.exists() and not (built / "venv").exists():
+            self._link(built / "venv", self.venv)
+        return release
+
+    def switch(self, to: str) -> Switch:
+        """Make a release `current`, and what was current `previous`. Not proven until `settle` is called."""
+        switch = Switch(to, self.current, self.previous)
+        write_json(self._journal, asdict(switch))
+        self._point("current", to)
+        self._point("previous", switch.since)
+        return switch
+
+    def undo(self, switch: Switch) -> None:
+        """Put everything back as it was before a switch."""
+        self._point("current", switch.since)
+        self._point("previous", switch.previous)
+        self.settle()
+
+    def settle(self) -> None:
+        """The switch is proven, or undone."""
+        with storage_errors(self._journal):
+            self._journal.unlink(missing_ok=True)
+            sync(self.root)
+
+    def unsettled(self) -> Switch | None:
+        """A switch that was cut short: undone or proven by nobody yet. Raises BadArtefact."""
+        if not self._journal.is_file():
+            return None
+        value = read_json(self._journal)
+        try:
+            switch = Switch(**{word: str(value[word]) for word in ("to", "since", "previous")})
+        except (TypeError, KeyError) as error:
+            raise BadArtefact(f"{self._journal} is damaged", hint="look at current, and delete the file") from error
+        if self.current != switch.to:
+            self.undo(switch)  # it was cut short before `current` was touched, or while it was being undone
+            return None
+        self._point("previous", switch.since)
+        return switch
+
+    def prune(self) -> tuple[str, ...]:
+        """Delete the releases that are neither current nor previous; returns their names."""
+        kept = {self.current, self.previous}
+        old = sorted(each.name for each in self.folder.iterdir() if each.name not in kept and each.is_dir())
+        for release in old:
+            # Renamed first: half a release must not look like one.
+            doomed = self.folder / f".{release}.part-old"
+            self.path(release).replace(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        return tuple(old)
+
+    def require(self, release: str, what: str) -> str:
+        """The name of a release that is there. Raises MissingArtefact."""
+        if not release or not self.path(release).is_dir():
+            raise MissingArtefact(f"{self.root} has no {what} release", hint="update first: ./trtpoets update --root")
+        return release
+
+    def _named(self, link: str) -> str:
+        try:
+            return os.path.basename(os.readlink(self.root / link))  # noqa: PTH119 - a name, wherever it leads
+        except OSError:
+            return ""
+
+    def _point(self, link: str, release: str) -> None:
+        path = self.root / link
+        if release:
+            self._link(path, Path("releases") / release)
+        else:
+            path.unlink(missing_ok=True)
+            sync(self.root)
+
+    def _link(self, path: Path, target: Path) -> None:
+        part = path.with_name(f".{path.name}.part-{os.getpid()}")
+        with storage_errors(path):
+            part.unlink(missing_ok=True)
+            part.symlink_to(target)
+            part.replace(path)
+            sync(path.parent)
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            check_manifest(path)
+        except (MissingArtefact, BadArtefact):
+            return False
+        return True

@@ -1,0 +1,48 @@
+"""Whether there is room for a build: disk and memory, told before TensorRT begins."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from trtpoets.core.errors import BuildFailed, StorageFailed
+from trtpoets.core.spec import OnnxModel
+from trtpoets.device.build_child import memory_to_use
+
+_MIB = 1 << 20
+
+LIBRARY_MIB = 400
+"""What TensorRT and CUDA take before they see a network. An estimate, and a low one: less has never been enough."""
+
+_TIMES_IN_MEMORY = 6
+"""A network while it is built: the file, the parsed network, and the weights of a few versions of its layers."""
+
+_TIMES_ON_DISK = 2
+"""An engine is about as large as its ONNX file, and the old one goes when the new one is whole."""
+
+_SPARE_ON_DISK_MIB = 32
+"""Timing caches, cards, a log."""
+
+
+def require_room(model: OnnxModel, folder: Path, root: Path = Path("/")) -> None:
+    """Raise StorageFailed or BuildFailed where there is no room to build an engine of `model` in `folder`.
+
+    Memory that the builder may use as its workspace is not counted: with less of it, it chooses among fewer kernels.
+    """
+    size = model.path.stat().st_size
+    disk = _TIMES_ON_DISK * size // _MIB + _SPARE_ON_DISK_MIB
+    there = next(each for each in (folder, *folder.parents) if each.is_dir())
+    free = shutil.disk_usage(there).free // _MIB
+    if free < disk:
+        raise StorageFailed(
+            f"{free:,} MiB are free at {there}, and an engine of {model.path.name} needs {disk:,}",
+            hint="free some space: df -h",
+        )
+    memory = LIBRARY_MIB + _TIMES_IN_MEMORY * size // _MIB
+    spare = memory_to_use(root) // _MIB
+    if spare < memory:
+        raise BuildFailed(
+            f"{spare:,} MiB of memory are free, and building an engine of {model.path.name} takes {memory:,} or more",
+            hint="end other programs, or add swap: sudo fallocate -l 4G /swap && sudo chmod 600 /swap && "
+            "sudo mkswap /swap && sudo swapon /swap",
+        )
