@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -451,24 +453,38 @@ def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
 # What the benchmark must reach
 
 
-def worked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], **behave: str) -> Benchmark:
+def worked(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    photos: list[Photo],
+    change: dict[str, Any] | None = None,
+    **behave: str,
+) -> Benchmark:
     """A benchmark of real work at the defaults, but for shorter."""
-    config = BenchConfig(batches=(1,), min_seconds=1.0, photos=8)
+    config = replace(BenchConfig(batches=(1,), min_seconds=1.0, photos=8), **(change or {}))
     return scripted(monkeypatch, tmp_path, photos, config, **behave)
+
+
+def reasons(got: Benchmark) -> list[str]:
+    """Why rows are not valid."""
+    return [row.reason for row in got.measurements if not row.valid]
 
 
 @pytest.mark.slow
 def test_two_runs_agree_and_a_runner_slower_by_5_percent_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
-    ratios, told = [], []
-    for _ in range(21):
+    ratios, told, untold = [], [], []
+    while len(ratios) < 21:
         began = time.monotonic()
         got = worked(monkeypatch, tmp_path, photos, classifier="work 300", fp16="work 100", fp32="work 315")
         assert time.monotonic() - began < 60
-        base, fast, slower = got.measurements
-        if not all(row.valid for row in got.measurements):
-            pytest.skip(f"this machine is busy: {base.reason or fast.reason or slower.reason}")
+        if reasons(got):  # once in a while something else runs; more often, and the machine is busy
+            untold += reasons(got)[:1]
+            if len(untold) > 2 + len(ratios) // 4:
+                pytest.skip(f"this machine is busy: {len(untold)} runs were not valid, as {untold[-1]}")
+            continue
+        _, fast, slower = got.measurements
         ratios.append((fast.speedup, fast.speedup_low, fast.speedup_high))
         told.append(slower.speedup_high < 1)
     assert sum(told) >= 20
@@ -477,18 +493,39 @@ def test_two_runs_agree_and_a_runner_slower_by_5_percent_is_told(
     assert sum(abs(first[0] / second[0] - 1) <= 0.03 for first, second in pairs) >= 18
 
 
+@contextmanager
+def busy(core: int | None = None) -> Iterator[None]:
+    """Another process that works without end while inside, on one core if it is told which."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as beside:
+        try:
+            if core is not None:
+                os.sched_setaffinity(beside.pid, {core})
+            yield
+        finally:
+            beside.kill()
+
+
 @pytest.mark.slow
 def test_a_loaded_core_is_never_a_confident_wrong_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
-    beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
+    quiet = worked(monkeypatch, tmp_path, photos, classifier="work 300", fp16="work 100")
+    if reasons(quiet):
+        pytest.skip(f"this machine is busy: {reasons(quiet)[0]}")
+    with busy():
         got = worked(monkeypatch, tmp_path, photos, classifier="work 300", fp16="work 100")
-    finally:
-        beside.kill()
-        beside.wait()
     fast = got.measurements[1]
-    assert not fast.valid or fast.speedup_low <= 3.0 <= fast.speedup_high
+    assert not fast.valid or fast.speedup_low <= quiet.measurements[1].speedup <= fast.speedup_high
+
+
+def test_a_core_that_is_shared_makes_every_row_invalid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    with busy(core=min(os.sched_getaffinity(0))):
+        change = {"threads": 1, "min_seconds": 0.6, "warmup_seconds": 0.1}
+        got = worked(monkeypatch, tmp_path, photos, change, classifier="work 30", fp16="work 10")
+    assert len(reasons(got)) == len(got.measurements) == 2
+    assert all(re.match(r"other processes used \d+% of the cores meanwhile|not steady", each) for each in reasons(got))
 
 
 def test_the_harness_adds_little() -> None:
