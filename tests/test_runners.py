@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
 from tests.fake_runtime import VERSION
 from tests.paper_engine import expected_scores, paper_engine
-from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
+from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
-from trtpoets.core.spec import Classifier, Engine, Flavour, ModelSpec, Precision
+from trtpoets.core.spec import Classifier, Engine, Flavour, ModelSpec, Precision, TfliteModel
 from trtpoets.device.engine_card import platform_name
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.base import Runner, TimedRunner
@@ -42,7 +42,7 @@ KINDS = [
         "onnxruntime-fp32",
         "onnxruntime-fp16",
     ),
-    *("onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"),
+    *("onnxruntime-int8", "tflite-fp32", "tflite-int8", "tensorrt-fp16", "rtx-fp16"),
 ]
 WAYS = {
     "tensorflow": Way.PLAIN,
@@ -56,6 +56,12 @@ WAYS = {
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     pytest.importorskip("tensorflow")
     return tiny_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
+def tflite_models(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TfliteModel]:
+    folder = tmp_path_factory.mktemp("tflite")
+    return {p.value: tiny_tflite(folder, classifier, p) for p in (Precision.FP32, Precision.INT8)}
 
 
 @pytest.fixture(params=KINDS)
@@ -76,6 +82,9 @@ def make(
         pytest.importorskip("onnxruntime")
         model = tiny_onnx(tmp_path / "tiny.onnx", Precision(precision))
         yield lambda: open_runner(model)
+    elif kind == "tflite":
+        converted = request.getfixturevalue("tflite_models")[precision]
+        yield lambda: open_runner(converted)
     else:
         gpu = FakeGpu(tiny_spec())
         gpu.install(monkeypatch, rtx=kind == "rtx")
@@ -180,12 +189,17 @@ def test_photos_that_are_not_contiguous(make: Callable[[], Runner]) -> None:
         assert np.allclose(runner.infer(photos[::2]), runner.infer(photos[::2].copy()), atol=1e-6)
 
 
-def test_every_format_answers_alike(classifier: Classifier, tmp_path: Path) -> None:
+def test_every_format_answers_alike(
+    classifier: Classifier, tflite_models: dict[str, TfliteModel], tmp_path: Path
+) -> None:
     photos = tiny_photos(16)
     with open_runner(classifier) as baseline:
         expected = baseline.infer(photos)
     for precision, tolerance in [(Precision.FP32, 1e-5), (Precision.FP16, 0.01), (Precision.INT8, 0.05)]:
         with open_runner(tiny_onnx(tmp_path / f"{precision.value}.onnx", precision)) as runner:
+            assert abs(runner.infer(photos) - expected).max() < tolerance, precision
+    for precision, tolerance in [(Precision.FP32, 1e-5), (Precision.INT8, 0.05)]:
+        with open_runner(tflite_models[precision.value]) as runner:
             assert abs(runner.infer(photos) - expected).max() < tolerance, precision
 
 

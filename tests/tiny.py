@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.onnx_file import CALIBRATION_KEY, PRECISION_KEY, SPEC_KEY
-from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, Preprocess, Resize
+from trtpoets.core.spec import (
+    Classifier,
+    ModelSpec,
+    OnnxModel,
+    Photo,
+    Precision,
+    Preprocess,
+    Resize,
+    Split,
+    TfliteModel,
+)
 
 SIDE = 16
 
@@ -110,3 +120,27 @@ def tiny_classifier(folder: Path) -> Classifier:
     model.save(folder / "classifier.keras")
     tf.saved_model.save(model, str(folder / "saved_model"), signatures={"serve": serve})
     return Classifier(folder, tiny_spec())
+
+
+def tiny_photo_files(folder: Path, count: int = 8, split: Split = Split.TRAIN) -> list[Photo]:
+    """Photos of noise as PNG files of a split."""
+    import hashlib
+
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = []
+    for number, pixels in enumerate(tiny_photos(count, seed=11)):
+        path = folder / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        label = tiny_spec().labels[number % 3]
+        photos.append(Photo(path, label, split, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return photos
+
+
+def tiny_tflite(folder: Path, classifier: Classifier, precision: Precision) -> TfliteModel:
+    """The classifier as TFLite in `folder`."""
+    from trtpoets.convert.tflite import tflite_from_classifier
+
+    photos = tiny_photo_files(folder / "photos")
+    return tflite_from_classifier(classifier, precision, photos, folder / f"{precision.value}.tflite")

@@ -28,7 +28,7 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, read_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, hash_of
+from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import advice
@@ -73,8 +73,8 @@ def export(
             return read_onnx(out)
         classifier = classifier_in(space)
         model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
-        parity = _parity(classifier, model, space)
-        seal_card(card_of(out), key=key, files=[out], details={"opset": opset, "parity": _parity_details(parity)})
+        parity = parity_of(classifier, model, space)
+        seal_card(card_of(out), key=key, files=[out], details={"opset": opset, "parity": parity_details(parity)})
     return model
 
 
@@ -197,8 +197,11 @@ def _ranges(
     return refined[0] if calibration.method is Method.FEATURES else refined[-1], {}
 
 
-def _parity(classifier: Classifier, model: OnnxModel, space: Workspace) -> Parity:
-    """Compare on test photos; without any, on patterns that reach every value of every channel."""
+def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Workspace) -> Parity:
+    """Compare a converted file with the classifier, on test photos.
+
+    Without any, on patterns that reach every value of every channel. Raises ConversionFailed where scores differ.
+    """
     photos: tuple[Photo, ...] = ()
     if has_dataset(space):
         photos = dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS]
@@ -212,7 +215,7 @@ def _parity(classifier: Classifier, model: OnnxModel, space: Workspace) -> Parit
     return parity_from_scores(expected, scores, photos)
 
 
-def _patterns(model: OnnxModel) -> np.ndarray:
+def _patterns(model: OnnxModel | TfliteModel) -> np.ndarray:
     """Eight pictures of noise and ramps: uint8 (8, H, W, 3)."""
     height, width = model.spec.preprocess.height, model.spec.preprocess.width
     noise = np.random.default_rng(0).integers(0, 256, (4, height, width, 3))
@@ -221,5 +224,6 @@ def _patterns(model: OnnxModel) -> np.ndarray:
     return np.concatenate([noise, ramp]).astype(np.uint8)
 
 
-def _parity_details(parity: Parity) -> dict[str, object]:
+def parity_details(parity: Parity) -> dict[str, object]:
+    """For a card."""
     return {**asdict(parity), "worst": None if parity.worst is None else str(parity.worst)}

@@ -16,6 +16,7 @@ from trtpoets.pipeline.stages import (
     engines_in,
     has_dataset,
     onnx_models_in,
+    tflite_models_in,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _VERSION = 1
 
 def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
     """Everything that can answer, the classifier first, as it is the baseline."""
-    return (classifier_in(space), *onnx_models_in(space), *engines_in(space))
+    return (classifier_in(space), *onnx_models_in(space), *tflite_models_in(space), *engines_in(space))
 
 
 def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
@@ -63,7 +64,7 @@ def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: Be
 
 def require_current(space: Workspace) -> None:
     """Raise MissingArtefact unless everything that is there now was evaluated and benched as it is now."""
-    photos, known = photos_to_judge(space), identities(space, artefacts_in(space))
+    known, photos = identities(space, artefacts_in(space)), photos_to_judge(space)
     found = open_card(space.benchmark)
     keys = {
         "evaluated": (space.evaluation, evaluation_key(known, photos), "evaluate"),

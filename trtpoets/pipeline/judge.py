@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import Interrupted, MissingDependency, RunFailed, StorageFailed
 from trtpoets.core.files import write_json
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo
+from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
@@ -52,7 +52,7 @@ def evaluate(
     force: bool = False,
     progress: Progress = silent,
 ) -> Mapping[str, Any]:
-    """Score the test photos with TensorFlow, every ONNX file and every engine that can run here.
+    """Score the test photos with TensorFlow, and every ONNX file, TFLite file and engine that can run here.
 
     Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...]}, and "gate" when
     one is set, now or before on the same scores. A gate that fails is told there and raises nothing:
@@ -182,7 +182,7 @@ def _name(artefact: Runnable) -> str:
 def _scores(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[Skipped]]:
-    """Scores by runner name. What needs a GPU is skipped where it can't run; TensorFlow and ONNX must answer."""
+    """Scores by runner name. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
     scores: dict[str, np.ndarray] = {}
     skipped: list[Skipped] = []
     for artefact, way in [(each, way) for each in artefacts for way in _shippable(each)]:
@@ -196,12 +196,12 @@ def _scores(
 
 
 def _able(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]:
-    """Leave out the engines that can't be entered here, with their reasons."""
+    """Leave out the engines and TFLite files that can't be entered here, with their reasons."""
     able: list[Runnable] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
         with ExitStack() as stack:
-            found = _entered(artefact, Way.PLAIN, stack) if isinstance(artefact, Engine) else None
+            found = _entered(artefact, Way.PLAIN, stack) if isinstance(artefact, (Engine, TfliteModel)) else None
         if isinstance(found, Skipped):
             skipped.append(found)
         else:
@@ -210,13 +210,13 @@ def _able(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]
 
 
 def _entered(artefact: Runnable, way: Way, stack: ExitStack) -> Runner | Skipped:
-    """The artefact's runner, entered in `stack`; or why it, needing a GPU, can't be entered here."""
+    """The artefact's runner, entered in `stack`; or why it, needing a GPU or TFLite, can't be entered here."""
     runner = open_runner(artefact, way=way)
     try:
         return stack.enter_context(runner)
     except (MissingDependency, RunFailed) as error:
         if isinstance(artefact, Engine):
             return Skipped(f"running {artefact.card.flavour.value} engines", error.message)
-        if way is not Way.PLAIN:
+        if way is not Way.PLAIN or isinstance(artefact, TfliteModel):
             return Skipped(f"running {runner.name}", error.message)
         raise

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.files import locked, sha256_of_file, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
-from trtpoets.core.spec import Classifier, OnnxModel, Precision
+from trtpoets.core.spec import Classifier, OnnxModel, Precision, TfliteModel
+from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Workspace, card_of, key_of, open_card
 from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset
@@ -88,6 +89,16 @@ def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
     """The ONNX files that are there, in the order of Precision."""
     return tuple(read_onnx(space.onnx(p)) for p in Precision if open_card(card_of(space.onnx(p))) is not None)
+
+
+def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
+    """The TFLite files of the classifier as it is now; those of an older one are left aside."""
+    found = {precision: open_card(card_of(space.tflite(precision))) for precision in Precision}
+    there = {precision: card for precision, card in found.items() if card is not None}
+    if not there:
+        return ()
+    current = classifier_key(space)
+    return tuple(read_tflite(space.tflite(p)) for p, card in there.items() if card["classifier"] == current)
 
 
 def engines_in(space: Workspace) -> tuple[Engine, ...]:

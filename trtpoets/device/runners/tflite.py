@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from types import TracebackType
 from typing import Any
@@ -23,24 +24,31 @@ class TfliteRunner:
     A batch goes in photo by photo. The interpreter can be given the whole, but works no faster then: its kernels share
     one photo among the cores already, and several photos no longer fit the cache. Measured with EfficientNet-Lite0 on
     two cores, 8 and 32 photos took 1.8 to 2.1 times as long a photo as one, in FP32 and in INT8 alike.
+
+    With `own_kernels` it computes without XNNPACK, as builds of it for some boards do: slower, and rounding elsewhere.
     """
 
-    def __init__(self, model: TfliteModel, threads: int = 0) -> None:
+    def __init__(self, model: TfliteModel, threads: int = 0, *, own_kernels: bool = False) -> None:
         self.name = f"tflite-{model.precision.value}"
         self.spec = model.spec
         self._path = model.path
         self._threads = threads or usable_cores()
+        self._own_kernels = own_kernels
         self._interpreter: Any = None
+        self._turn = threading.Lock()
 
     def __enter__(self) -> TfliteRunner:
         """Load the file. Raises MissingDependency, MissingArtefact, or BadArtefact when it is damaged."""
         content = network_in(self._path)
-        kind = _interpreter_kind()
+        kind, resolvers = _interpreter_kind()
+        resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if self._own_kernels else resolvers.AUTO
         try:
             # It tells of its delegate on stderr, and TensorFlow's own asks for the other package.
             with warnings.catch_warnings(), native_stderr_to(os.devnull):
                 warnings.simplefilter("ignore", UserWarning)
-                interpreter = kind(model_content=content, num_threads=self._threads)
+                interpreter = kind(
+                    model_content=content, num_threads=self._threads, experimental_op_resolver_type=resolver
+                )
                 interpreter.allocate_tensors()
             (photos,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
         except Exception as error:
@@ -71,22 +79,28 @@ class TfliteRunner:
         return check_scores(scores, len(photos), self.spec, self.name)
 
     def _one(self, photo: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._photos, photo)
-        self._interpreter.invoke()
-        scores: np.ndarray = self._interpreter.get_tensor(self._scores)
+        # There is one set of tensors, whoever asks.
+        with self._turn:
+            self._interpreter.set_tensor(self._photos, photo)
+            self._interpreter.invoke()
+            scores: np.ndarray = self._interpreter.get_tensor(self._scores)
         return scores
 
 
-def _interpreter_kind() -> Any:
-    """The interpreter's class: of the small package that carries it now, or of TensorFlow. Raises MissingDependency."""
+def _interpreter_kind() -> tuple[Any, Any]:
+    """The interpreter's class, and its choices of kernels. Raises MissingDependency.
+
+    Of the small package that carries it now, or of TensorFlow, which will lose it.
+    """
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError as missing:
         try:
-            return tensorflow().lite.Interpreter
+            lite = tensorflow().lite
+            return lite.Interpreter, lite.experimental.OpResolverType
         except (MissingDependency, AttributeError):
             raise MissingDependency(
                 f"running TFLite files needs ai-edge-litert, and it does not import here: {missing}",
                 hint="pip install 'trtpoets[tflite]'",
             ) from missing
-    return Interpreter
+    return Interpreter, OpResolverType
