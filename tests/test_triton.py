@@ -1,0 +1,348 @@
+"""The bundle for Triton: configurations by its own schema, scripts over stand-ins for its programs and its protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
+
+from tests.bundle_parts import ORDER, measured, tiny_parts
+from tests.fake_triton import FakeTriton, read_config, serving
+from tests.tiny import SIDE, tiny_photos
+from trtpoets.core.manifest import check_manifest, write_manifest
+from trtpoets.core.spec import BatchRange, Engine, EngineCard, Flavour, Precision
+from trtpoets.device.runners import open_runner
+from trtpoets.ship.parts import Parts
+from trtpoets.ship.triton import model_name, triton_files
+
+CONFIGS = [
+    *(f"model_repository/tiny_onnx_{each.value}/config.pbtxt" for each in ORDER),
+    *(f"model_repository/tiny_onnx_{each.value}/configs/cpu.pbtxt" for each in ORDER),
+    *(f"to_build/tiny_tensorrt_{each.value}/config.pbtxt" for each in ORDER),
+]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return tiny_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def bundle(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled(parts, tmp_path_factory.mktemp("bundle"))
+
+
+def filled(parts: Parts, folder: Path) -> Path:
+    triton_files(parts, folder)
+    write_manifest(folder, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
+    return folder
+
+
+def engine_of(parts: Parts, folder: Path, flavour: Flavour = Flavour.TENSORRT, **more: Any) -> Engine:
+    path = folder / f"fp16.{flavour.value}.engine"
+    path.write_bytes(b"a plan")
+    card = EngineCard(
+        flavour=flavour,
+        precision=Precision.FP16,
+        tensorrt_version="10.11.0",
+        cuda_version="12.9",
+        driver_version="575",
+        gpu="Paper GPU",
+        compute_capability="8.6",
+        targets=("sm86",),
+        platform="linux_x86_64",
+        batch=BatchRange(1, 4, 16),
+        workspace_mib=1024,
+        onnx_sha256="b" * 64,
+        calibration_hash=None,
+        preprocess_hash=parts.spec.preprocess.hash,
+        engine_sha256="c" * 64,
+        engine_bytes=6,
+        build_seconds=1.0,
+        spec=parts.spec,
+        **more,
+    )
+    return Engine(path, card)
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_a_configuration_is_one_by_tritons_schema(bundle: Path, path: str) -> None:
+    from tritonclient.grpc import model_config_pb2 as schema
+
+    config = read_config(bundle / path)
+    folder = (bundle / path).parent
+    folder = folder.parent if folder.name == "configs" else folder
+    assert config.name == folder.name
+    assert config.backend == ("tensorrt" if "tensorrt" in path else "onnxruntime")
+    ((given,), (asked,)) = (config.input, config.output)
+    assert (given.name, given.data_type, list(given.dims)) == ("photos", schema.TYPE_UINT8, [SIDE, SIDE, 3])
+    assert (asked.name, asked.data_type, list(asked.dims)) == ("scores", schema.TYPE_FP32, [3])
+    assert (folder / asked.label_filename).read_text().splitlines() == ["ant", "bee", "cow"]
+    assert config.max_batch_size == 32
+    assert list(config.dynamic_batching.preferred_batch_size) == [8]
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == 512
+    assert config.version_policy.latest.num_versions == 1
+    (group,) = config.instance_group
+    cpu = "cpu.pbtxt" in path
+    assert group.kind == (schema.ModelInstanceGroup.KIND_CPU if cpu else schema.ModelInstanceGroup.KIND_GPU)
+    assert [each.batch_size for each in config.model_warmup] == [1, 8, 32]
+    for each in config.model_warmup:
+        sample = each.inputs["photos"]
+        raw = (folder / "warmup" / sample.input_data_file).read_bytes()
+        assert sample.data_type == schema.TYPE_UINT8
+        assert len(raw) == np.prod(sample.dims) == SIDE * SIDE * 3
+    assert bool(config.optimization.execution_accelerators.gpu_execution_accelerator) == ("onnx" in path and not cpu)
+
+
+@pytest.mark.parametrize("precision", ORDER)
+def test_tensorrt_is_asked_for_the_precision_of_the_file(bundle: Path, parts: Parts, precision: Precision) -> None:
+    config = read_config(bundle / "model_repository" / f"tiny_onnx_{precision.value}" / "config.pbtxt")
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert set(accelerator.parameters) <= ACCELERATOR_PARAMETERS
+    assert accelerator.parameters["precision_mode"] == precision.name
+    assert accelerator.parameters["trt_profile_max_shapes"] == f"photos:32x{SIDE}x{SIDE}x3"
+    assert config.optimization.graph.level == (2 if precision is Precision.INT8 else 0)
+
+
+ACCELERATOR_PARAMETERS = {
+    *("precision_mode", "max_workspace_size_bytes", "trt_profile_min_shapes", "trt_profile_opt_shapes"),
+    *("trt_profile_max_shapes", "trt_engine_cache_enable", "trt_engine_cache_path", "trt_engine_cache_prefix"),
+}
+"""Keys that Triton's ONNX Runtime backend knows; it refuses a model with another (its onnxruntime.cc)."""
+
+
+def test_the_schema_refuses_what_there_is_not(tmp_path: Path) -> None:
+    from google.protobuf import text_format
+
+    (tmp_path / "config.pbtxt").write_text('name: "x" max_batch: 3')
+    with pytest.raises(text_format.ParseError, match="max_batch"):
+        read_config(tmp_path / "config.pbtxt")
+
+
+def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
+    rows = [
+        ("onnxruntime-fp32", 1, 200.0, True),
+        ("onnxruntime-fp32", 8, 190.0, True),
+        ("onnxruntime-tensorrt-fp32", 1, 1000.0, True),
+        ("onnxruntime-tensorrt-fp32", 16, 8000.0, True),
+        ("tensorrt-int8", 64, 9000.0, True),
+    ]
+    folder = filled(replace(parts, measured=measured(rows)), tmp_path)
+    gpu = read_config(folder / "model_repository/tiny_onnx_fp32/config.pbtxt").dynamic_batching
+    assert (list(gpu.preferred_batch_size), gpu.max_queue_delay_microseconds) == ([16], 500)
+    cpu = read_config(folder / "model_repository/tiny_onnx_fp32/configs/cpu.pbtxt").dynamic_batching
+    assert (list(cpu.preferred_batch_size), cpu.max_queue_delay_microseconds) == ([], 2500)
+    plan = read_config(folder / "to_build/tiny_tensorrt_int8/config.pbtxt").dynamic_batching
+    assert list(plan.preferred_batch_size) == [8]  # 64 is more than the plan takes
+    text = (folder / "README.md").read_text()
+    assert "on 2 cores of Paper CPU, 2026-11-23: inside one process, without Triton and without a network" in text
+    assert "| onnxruntime-tensorrt-fp32 | 16 | 8,000 | 2.00 | 1 | 1 | 2 |" in text
+    assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
+
+
+def test_nothing_measured_is_said(bundle: Path) -> None:
+    assert "Nothing was benched, so there is no number to plan with" in (bundle / "README.md").read_text()
+
+
+def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
+    engines = (
+        engine_of(parts, tmp_path, Flavour.RTX),
+        engine_of(parts, tmp_path, dla_core=0),
+        engine_of(parts, tmp_path),
+    )
+    (tmp_path / "out").mkdir()
+    folder = filled(replace(parts, engines=engines[:2]), tmp_path / "out")
+    assert not list(folder.rglob("model.plan"))  # neither TensorRT-RTX's nor a DLA's
+    (tmp_path / "with").mkdir()
+    folder = filled(replace(parts, engines=engines), tmp_path / "with")
+    (plan,) = folder.rglob("model.plan")
+    assert plan.relative_to(folder) == Path("model_repository/tiny_tensorrt_fp16/1/model.plan")
+    assert plan.read_bytes() == b"a plan"
+    assert not (folder / "to_build/tiny_tensorrt_fp16").exists()
+    config = read_config(plan.parent.parent / "config.pbtxt")
+    assert (config.max_batch_size, list(config.dynamic_batching.preferred_batch_size)) == (16, [4])
+    text = (folder / "README.md").read_text()
+    assert "| `tiny_tensorrt_fp16` | built for Paper GPU, by TensorRT 10.11.0: Triton must have the same |" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("My Flowers!", "my_flowers"), ("花", "model"), ("2 cats", "model_2_cats"), ("x" * 99, "x" * 40), ("a--", "a")],
+)
+def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, expected: str) -> None:
+    named = replace(parts, spec=replace(parts.spec, name=name))
+    assert model_name(named, "onnx", Precision.INT8) == f"{expected}_onnx_int8"
+    folder = filled(named, tmp_path)
+    assert read_config(folder / "model_repository" / f"{expected}_onnx_int8" / "config.pbtxt")
+    service = kserve(folder)["metadata"]["name"]
+    assert service == expected.replace("_", "-")
+
+
+def kserve(folder: Path) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    found: dict[str, Any] = yaml.safe_load((folder / "kserve.yaml").read_text())
+    return found
+
+
+def test_kserve_scales_by_what_waits(bundle: Path) -> None:
+    found = kserve(bundle)
+    assert (found["apiVersion"], found["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    predictor = found["spec"]["predictor"]
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("concurrency", 16)
+    assert predictor["minReplicas"] < predictor["maxReplicas"]
+    model = predictor["model"]
+    assert model["modelFormat"] == {"name": "triton"}
+    (loaded,) = [each.partition("=")[2] for each in model["args"] if each.startswith("--load-model=")]
+    assert (bundle / "model_repository" / loaded).is_dir()
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    """A program of NVIDIA's, stood in for."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def run(command: list[Any], programs: Path | None = None) -> subprocess.CompletedProcess[str]:
+    path = f"{programs}:{os.environ['PATH']}" if programs else os.environ["PATH"]
+    return subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+
+
+def test_serve_loads_what_is_asked_for(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    folder = filled(parts, tmp_path / "b")
+    program(tmp_path / "bin", "tritonserver", 'printf "%s\\n" "$@"')
+    always = [
+        f"--model-repository={folder}/model_repository",
+        "--model-control-mode=explicit",
+        "--strict-readiness=true",
+    ]
+    told = run([folder / "serve"], tmp_path / "bin").stdout.split("\n")[:-1]
+    assert told == [*always, "--load-model=tiny_onnx_int8"]
+    told = run([folder / "serve", "--cpu"], tmp_path / "bin").stdout.split("\n")[:-1]
+    assert told == [*always, "--model-config-name=cpu", "--load-model=tiny_onnx_fp32"]
+    told = run([folder / "serve", "a", "b c"], tmp_path / "bin").stdout.split("\n")[:-1]
+    assert told == [*always, "--load-model=a", "--load-model=b c"]
+    (folder / "built/model_repository/tiny_tensorrt_int8").mkdir(parents=True)
+    told = run([folder / "serve"], tmp_path / "bin").stdout.split("\n")[:-1]
+    assert told == [*always, f"--model-repository={folder}/built/model_repository", "--load-model=tiny_tensorrt_int8"]
+
+
+def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    folder = filled(parts, tmp_path / "b")
+    build = 'echo "$@"\nfor each; do case $each in --saveEngine=*) echo plan > "${each#*=}";; esac; done'
+    program(tmp_path / "bin", "trtexec", build)
+    result = run([folder / "build-plans"], tmp_path / "bin")
+    assert result.returncode == 0, result.stderr
+    made = folder / "built" / "model_repository"
+    assert sorted(path.name for path in made.iterdir()) == [
+        f"tiny_tensorrt_{each}" for each in ("fp16", "fp32", "int8")
+    ]
+    assert (made / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"
+    assert read_config(made / "tiny_tensorrt_int8" / "config.pbtxt").backend == "tensorrt"
+    told = (folder / "built" / "tiny_tensorrt_int8.log").read_text()
+    assert "--onnx=model_repository/tiny_onnx_int8/1/model.onnx --stronglyTyped" in told
+    assert f"--optShapes=photos:8x{SIDE}x{SIDE}x3" in told
+    check_manifest(folder)
+    program(tmp_path / "bin", "trtexec", "echo no GPU; exit 7")
+    result = run([folder / "build-plans", "int8"], tmp_path / "bin")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no GPU\ntiny_tensorrt_int8: trtexec failed" in result.stderr
+    assert (made / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"  # the old one still serves
+
+
+def test_measuring_is_perf_analyzers(bundle: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "perf_analyzer", 'echo "$@"')
+    result = run([bundle / "measure", "tiny_onnx_fp16", "server:8001"], tmp_path / "bin")
+    lines = result.stdout.splitlines()
+    assert [line.rpartition("--measurement-interval=5000 ")[2] for line in lines] == [
+        "--concurrency-range=1",
+        "--concurrency-range=8:128:8",
+        "--request-rate-range=100:500:100 --request-distribution=poisson",
+    ]
+    (data,) = {word.partition("=")[2] for word in lines[0].split() if word.startswith("--input-data=")}
+    assert [path.name for path in (bundle / data).iterdir()] == ["photos"]  # a file for each input, by its name
+    assert lines[0].startswith("-m tiny_onnx_fp16 -u server:8001 -i grpc -b 1 ")
+
+
+def test_the_self_test_asks_every_model_that_is_ready(bundle: Path) -> None:
+    triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_int8", "tiny_onnx_fp32"])
+    with serving(triton) as url:
+        result = run([sys.executable, "-I", bundle / "selftest.py", "--url", url])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [line.split(":")[1] for line in result.stdout.splitlines()] == [" tiny_onnx_fp32", " tiny_onnx_int8"]
+    assert result.stdout.count("3 of 3 answers alike") == 2
+    assert triton.requests == [1] * 6
+    check_manifest(bundle)
+
+
+def test_the_self_test_needs_nothing_but_python(bundle: Path) -> None:
+    triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"])
+    with serving(triton) as url:  # -S: no site-packages
+        result = run([sys.executable, "-I", "-S", bundle / "selftest.py", "--url", url])
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
+    triton_files(parts, tmp_path)
+    golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
+    golden["expected"]["fp32"]["scores"][1] = [0.0, 0.0, 1.0]
+    (tmp_path / "golden" / "golden.json").write_text(json.dumps(golden))
+    with serving(FakeTriton(tmp_path / "model_repository", ["tiny_onnx_fp32"])) as url:
+        result = run([sys.executable, "-I", tmp_path / "selftest.py", "--url", url])
+    assert (result.returncode, result.stdout[:28]) == (3, "FAILED: tiny_onnx_fp32: scor"), result.stderr
+
+
+def test_a_server_that_is_not_there_or_serves_something_else(bundle: Path) -> None:
+    result = run([sys.executable, "-I", bundle / "selftest.py", "--url", "127.0.0.1:9"])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: no Triton answers at 127.0.0.1:9: ")
+    with serving(FakeTriton(bundle / "model_repository", [])) as url:
+        nothing = run([sys.executable, "-I", bundle / "selftest.py", "--url", url])
+        unknown = run([sys.executable, "-I", bundle / "selftest.py", "--url", url, "--model", "tiny_onnx_int8"])
+    assert (nothing.returncode, nothing.stderr) == (1, f"Error: {url} serves no model of this bundle: ./serve\n")
+    assert unknown.returncode == 1
+    assert "unknown model: 'tiny_onnx_int8'" in unknown.stderr
+
+
+def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
+    for number, pixels in enumerate(tiny_photos(10, seed=4)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "5.png").write_text("no photo")
+    triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"])
+    with serving(triton) as url:
+        asked = ["--url", url, "--model", "tiny_onnx_fp16", "--batch", 4, "--top", 1, tmp_path]
+        result = run([sys.executable, bundle / "client.py", *asked])
+        refused = run([sys.executable, bundle / "client.py", "--url", url, "--model", "other", tmp_path / "1.png"])
+    assert result.returncode == 1, result.stderr  # for the file that is no photo
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["photo"]).name for line in lines] == [f"{number}.png" for number in range(10)]
+    assert triton.requests == [4, 3, 2]
+    good = [line for line in lines if "error" not in line]
+    with open_runner(parts.model(Precision.FP16)) as runner:
+        expected = runner.infer(np.delete(tiny_photos(10, seed=4), 5, axis=0))
+    assert [line["labels"] for line in good] == [[parts.spec.labels[i]] for i in expected.argmax(axis=1)]
+    np.testing.assert_allclose([line["scores"][0] for line in good], expected.max(axis=1), atol=1e-3)
+    assert refused.returncode == 1
+    assert "does not answer for other" in refused.stderr
+    check_manifest(bundle)

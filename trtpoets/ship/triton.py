@@ -1,0 +1,192 @@
+"""A bundle for Triton: a model repository, scripts that serve, check, ask and measure it, and how it scales."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import shutil
+from typing import TYPE_CHECKING
+
+from trtpoets.core.files import sha256_of_file, write_text
+from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, Flavour, Precision
+from trtpoets.judge.golden import write_golden
+from trtpoets.ship.measured import best_row, fastest_precision, where
+from trtpoets.ship.runtime import copy_template, filled, write_runtime
+from trtpoets.ship.triton_config import (
+    WARM_UP,
+    batching_from_parts,
+    cpu_config,
+    onnx_config,
+    tensorrt_config,
+)
+from trtpoets.ship.words import shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trtpoets.ship.parts import Parts
+
+RELEASE = "25.06"
+"""The release of NVIDIA's images that the bundle names: of Triton, and of the TensorRT that builds plans for it."""
+
+_REPOSITORY = "model_repository"
+
+_UNBUILT = "to_build"
+"""Models whose engine has to be built on the server: all but the plan. Triton would not start with them in sight."""
+
+_FILLED = ("serve", "build-plans", "measure")
+
+_COPIED = ("triton/client.py", "triton/selftest.py", "common/photo_lines.py")
+
+_LONGEST = 40
+"""Characters of a name: Kubernetes takes 63, and KServe adds to it."""
+
+_LOADS = (100, 1000, 10_000)
+"""Photos a second to say the number of machines for."""
+
+_BUSY = 0.7
+"""The share of a machine's throughput to plan with: beyond it queues grow, and answers are late."""
+
+
+def triton_files(parts: Parts, folder: Path) -> None:
+    """Write everything but the manifest into an empty folder. Raises StorageFailed."""
+    write_text(folder / "model.json", parts.spec.to_json() + "\n")
+    write_text(folder / "labels.txt", _labels(parts))
+    write_golden(parts.golden, folder / "golden")
+    write_runtime(folder / "runtime" / "trtpoets", parts.version, ("core",))
+    for precision in parts.order:
+        _write_onnx_model(parts, precision, folder / _REPOSITORY)
+        _write_tensorrt_model(parts, precision, folder)
+    for template in _COPIED:
+        copy_template(template, folder)
+    words = _words(parts)
+    for script in _FILLED:
+        write_text(folder / script, filled(f"triton/{script}", **words))
+        (folder / script).chmod(0o755)
+    for page in ("kserve.yaml", "README.md"):
+        write_text(folder / page, filled(f"triton/{page}", **words))
+
+
+def model_name(parts: Parts, kind: str, precision: Precision) -> str:
+    """What Triton calls a model: "flowers_onnx_int8". Letters, digits and _ alone, for addresses and file names."""
+    return f"{_slug(parts.spec.name, '_')}_{kind}_{precision.value}"
+
+
+def _slug(name: str, between: str) -> str:
+    """A name as Triton's addresses and Kubernetes take it: lower case, a letter first, not long."""
+    plain = re.sub(r"[^a-z0-9]+", between, name.lower()).strip(between)[:_LONGEST].strip(between)
+    return plain if plain[:1].isalpha() else f"model{between}{plain}".strip(between)
+
+
+def _labels(parts: Parts) -> str:
+    return "".join(f"{label}\n" for label in parts.spec.labels)
+
+
+def _write_onnx_model(parts: Parts, precision: Precision, repository: Path) -> None:
+    model, name = parts.model(precision), model_name(parts, "onnx", precision)
+    folder = repository / name
+    _write_common(parts, folder)
+    version = folder / "1"
+    version.mkdir()
+    shutil.copyfile(model.path, version / "model.onnx")
+    on_gpu = batching_from_parts(parts, f"onnxruntime-tensorrt-{precision.value}", BatchRange())
+    on_cpu = batching_from_parts(parts, f"onnxruntime-{precision.value}", BatchRange())
+    # An engine is found again by its name: the file's hash is in it, so that another network's is never taken.
+    prefix = f"{name}_{sha256_of_file(model.path)[:12]}"
+    write_text(folder / "config.pbtxt", onnx_config(parts, name, precision, prefix, on_gpu))
+    write_text(folder / "configs" / "cpu.pbtxt", cpu_config(parts, name, on_cpu))
+
+
+def _write_tensorrt_model(parts: Parts, precision: Precision, out: Path) -> None:
+    """The model with its plan where an engine was built here; else all but the plan, for `build-plans`."""
+    engine, name = _engine_of(parts, precision), model_name(parts, "tensorrt", precision)
+    folder = out / (_REPOSITORY if engine else _UNBUILT) / name
+    _write_common(parts, folder)
+    batch = engine.card.batch if engine else BatchRange()
+    batching = batching_from_parts(parts, f"tensorrt-{precision.value}", batch)
+    write_text(folder / "config.pbtxt", tensorrt_config(parts, name, batching))
+    if engine:
+        (folder / "1").mkdir()
+        shutil.copyfile(engine.path, folder / "1" / "model.plan")
+
+
+def _write_common(parts: Parts, folder: Path) -> None:
+    write_text(folder / "labels.txt", _labels(parts))
+    (folder / "warmup").mkdir()
+    (folder / "warmup" / WARM_UP).write_bytes(parts.golden.photos[0].pixels.tobytes())
+
+
+def _engine_of(parts: Parts, precision: Precision) -> Engine | None:
+    """The engine of the full TensorRT in a precision; TensorRT-RTX's are not for Triton, nor are those for a DLA."""
+    found = (each for each in parts.engines if each.card.flavour is Flavour.TENSORRT and each.card.dla_core is None)
+    return next((each for each in found if each.card.precision is precision), None)
+
+
+def _words(parts: Parts) -> dict[str, object]:
+    """What the templates are filled with."""
+    spec, first = parts.spec, parts.order[0]
+    height, width, usual = spec.preprocess.height, spec.preprocess.width, BatchRange()
+    on_cpu, _ = fastest_precision(parts, "onnxruntime-{}", (Precision.FP32,))
+    batching = batching_from_parts(parts, f"tensorrt-{first.value}", usual)
+    sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
+    return {
+        "name": shown(spec.name),
+        "service": _slug(spec.name, "-"),
+        "folder": shlex.quote(f"{spec.name}-triton"),
+        "release": RELEASE,
+        "version": parts.version,
+        "backbone": spec.backbone,
+        "labels": len(spec.labels),
+        "height": height,
+        "width": width,
+        "photos": len(parts.golden.photos),
+        "bytes": height * width * 3,
+        "prefix": _slug(spec.name, "_"),
+        "onnx": model_name(parts, "onnx", first),
+        "tensorrt": model_name(parts, "tensorrt", first),
+        "cpu": model_name(parts, "onnx", on_cpu),
+        "shapes": " ".join(f"--{word}Shapes={INPUT_NAME}:{size}x{height}x{width}x3" for word, size in sizes.items()),
+        "target": 2 * batching.best,
+        "most": 4 * batching.largest,
+        "best": batching.best,
+        "plans": _plans(parts),
+        "scaling": _scaling(parts),
+    }
+
+
+def _plans(parts: Parts) -> str:
+    """Which models have their plan already, and for what."""
+    rows = []
+    for precision in parts.order:
+        name, engine = model_name(parts, "tensorrt", precision), _engine_of(parts, precision)
+        if engine is None:
+            rows.append(f"| `{name}` | no: `./build-plans`, on the server |")
+            continue
+        card = engine.card
+        where_ = "any GPU from Ampere on" if card.hardware_compatible else card.gpu or ", ".join(card.targets)
+        rows.append(
+            f"| `{name}` | built for {where_}, by TensorRT {card.tensorrt_version}: Triton must have the same |"
+        )
+    return "\n".join(rows)
+
+
+def _scaling(parts: Parts) -> str:
+    """A row for each runner that was benched: how fast one machine is, and how many do for a load."""
+    kinds = ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime")
+    names = [f"{kind}-{precision.value}" for precision in parts.order for kind in kinds]
+    rows = []
+    for name in names:
+        row = best_row(parts, name)
+        if row is not None:
+            rate = float(row["photos_per_s"])
+            needed = " | ".join(f"{math.ceil(load / (_BUSY * rate)):,}" for load in _LOADS)
+            rows.append(f"| {name} | {row['batch']} | {rate:,.0f} | {row['p50_ms']:.2f} | {needed} |")
+    if not rows:
+        return "Nothing was benched, so there is no number to plan with: `trtpoets bench`, then make the bundle again."
+    loads = " | ".join(f"for {load:,}/s" for load in _LOADS)
+    head = f"| runner | batch | photos/s | median, ms | {loads} |\n|---|---|---|---|{'---|' * len(_LOADS)}\n"
+    return (
+        f"Measured by `trtpoets bench` {where(parts)}: inside one process, without Triton and without a network. The "
+        f"last columns are machines like that one for so many photos a second, {_BUSY:.0%} busy.\n\n{head}"
+    ) + "\n".join(rows)
