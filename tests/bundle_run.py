@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.photos import photo_folder
-from tests.tiny import tiny_graph, tiny_onnx, tiny_spec
+from tests.tiny import tiny_graph, tiny_spec
 from trtpoets.convert.calibration import CalibrationConfig, Method, ranges_from_photos
-from trtpoets.core.onnx_file import PRECISION_KEY
-from trtpoets.core.spec import Precision, Split
+from trtpoets.core.spec import OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
-from trtpoets.train.dataset import dataset_from_folder
+from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
 RECOMMENDED = {"precision": "int8", "why": "it answers like TensorFlow"}
 
@@ -23,7 +22,7 @@ def bundle_run(
     """engines/tiny below `folder`: photos, a classifier, ONNX files, ranges, an evaluation that is up to date."""
     space = Workspace(folder / "engines", "tiny")
     photos = photo_folder(folder / "photos", dict.fromkeys(tiny_spec().labels, 12), size=(24, 24))
-    dataset = dataset_from_folder(photos)
+    dataset = dataset_from_folder(photos, DatasetConfig(validation_percent=20, test_percent=40))
     seal_card(space.dataset, key="photos", files=[], details=dataset.to_dict())
     (space.classifier / "saved_model").mkdir(parents=True)
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
@@ -32,7 +31,7 @@ def bundle_run(
     seal_card(card_of(space.classifier), key="classifier", files=[space.classifier], details={})
     for precision in precisions:
         _onnx(space, precision, opset, {"recommended": RECOMMENDED, "in_float": {}, **notes})
-    fp32 = tiny_onnx(folder / "fp32.onnx")
+    fp32 = OnnxModel(space.onnx(Precision.FP32), Precision.FP32, tiny_spec())
     (ranges,) = ranges_from_photos(fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX))
     seal_card(space.ranges, key="ranges", files=[], details=ranges.to_dict())
     evaluated(space, {"evaluations": [], "skipped": []})
@@ -48,8 +47,9 @@ def evaluated(space: Workspace, details: dict[str, Any]) -> None:
 def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, Any]) -> None:
     path = space.onnx(precision)
     model = tiny_graph(precision)
-    assert any(entry.key == PRECISION_KEY for entry in model.metadata_props)
     model.opset_import[0].version = opset
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node{number}"
     path.write_bytes(model.SerializeToString(deterministic=True))
     details = {"notes": notes} if precision is Precision.INT8 else {}
     seal_card(card_of(path), key=precision.value, files=[path], details=details)

@@ -20,6 +20,7 @@ from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
+from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
 from trtpoets.pipeline.golden import golden_in
 from trtpoets.pipeline.stages import ENGINES, engines_in, onnx_in, onnx_models_in, writing
 from trtpoets.ship.bundle import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
@@ -27,6 +28,7 @@ from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
 from trtpoets.ship.onnxruntime import onnxruntime_files
 from trtpoets.ship.order import shipping_order
 from trtpoets.ship.parts import CACHE, Parts
+from trtpoets.ship.tflite import tflite_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,8 +69,11 @@ def bundle(
     if folder.name in ("", ".."):
         raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
     with writing(space):
-        sweep_parts(folder.parent, folder.name)
+        for path in (folder, archive_of(folder)):
+            sweep_parts(path.parent, path.name)
         require_replaceable(folder, force)
+        if target is Target.TFLITE:
+            return _tflite_bundle(space, tflite_wanted(precisions), folder, progress)
         wanted, warnings = _wanted(space, precisions, jetson)
         progress(_TASK, 0, PARTS)
         with storage_errors(space.folder), _scratch(space) as scratch:
@@ -82,6 +87,26 @@ def bundle(
                 _log.warning("%s", warning)
             made = _bundled(replace(parts, models=models), target, folder, jetson, found)
         progress(_TASK, PARTS, PARTS)
+    return made
+
+
+def _tflite_bundle(space: Workspace, wanted: Sequence[Precision], out: Path, progress: Progress) -> Bundle:
+    """A bundle of TFLite files, which are made here where they are not up to date; the workspace is held."""
+    onnx_in(space, Precision.FP32)
+    with storage_errors(space.folder):
+        parts, warnings = _parts(space, (Precision.FP32,), progress)
+        shipped, models, more = tflite_parts(space, parts, wanted, progress)
+        for warning in (*warnings, *more):
+            _log.warning("%s", warning)
+        made = bundle_from_parts(
+            shipped,
+            Target.TFLITE,
+            out,
+            lambda folder: tflite_files(shipped, folder, models),
+            warnings=(*warnings, *more),
+            next_commands=(f"cd {shlex.quote(str(out))} && python3 selftest.py", f"trtpoets evaluate {space.name}"),
+        )
+    progress(_TASK, PARTS, PARTS)
     return made
 
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import string
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +17,7 @@ from trtpoets.core.manifest import Target
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.ship.bundle import root_of
 from trtpoets.ship.parts import CACHE, write_shared
-from trtpoets.ship.runtime import write_runtime
+from trtpoets.ship.runtime import filled, package_folder, write_runtime
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
@@ -79,7 +76,7 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
     if system.runs_trtpoets:
         write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
         _write_commands(folder, sha256_of_folder(folder / "runtime")[:12])
-        shutil.copytree(_package() / "onboard" / "files", folder / "update", ignore=_not_python_caches)
+        shutil.copytree(package_folder() / "onboard" / "files", folder / "update", ignore=_not_python_caches)
         write_text(folder / "README.md", _readme(parts, system, notes))
     else:
         first = parts.golden.photos[0]
@@ -97,10 +94,6 @@ def next_on_a_jetson(name: str, archive: Path, system: System) -> tuple[str, ...
     return f"scp {shlex.quote(str(archive))} USER@JETSON:", f"ssh -t USER@JETSON {shlex.quote(there)}"
 
 
-def _package() -> Path:
-    return Path(str(files("trtpoets")))
-
-
 def _not_python_caches(_: str, names: list[str]) -> list[str]:
     return [name for name in names if name == "__pycache__"]
 
@@ -109,25 +102,14 @@ def _write_commands(folder: Path, runtime: str) -> None:
     for command, about in _COMMANDS.items():
         said = "" if command == "trtpoets" else f"{command} "
         path = folder / command
-        write_text(path, _filled("command.sh", about=about, runtime=runtime, command=said))
+        write_text(path, filled("jetson/command.sh", about=about, runtime=runtime, command=said))
         path.chmod(path.stat().st_mode | 0o111)
-
-
-class _Text(string.Template):
-    """`@word` is a place to fill; shell and Markdown have no such words."""
-
-    delimiter = "@"
-
-
-def _filled(template: str, **words: object) -> str:
-    text = (_package() / "ship" / "templates" / "jetson" / template).read_text(encoding="utf-8")
-    return _Text(text).substitute(words)
 
 
 def _readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
     accelerator = "\nThe DLA, which leaves the GPU free, takes FP16: `./build --dla 0`.\n" if system.dla else ""
-    return _filled(
-        "README.md",
+    return filled(
+        "jetson/README.md",
         **_common(parts, system, notes),
         order=joined([precision.value for precision in parts.order]),
         packages=_PACKAGES,
@@ -155,8 +137,8 @@ def _trtexec_readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str
         if preprocess.resize is Resize.CROP
         else "A photo is stretched to that size, bilinear with antialiasing, after turning it upright."
     )
-    return _filled(
-        "trtexec.md",
+    return filled(
+        "jetson/trtexec.md",
         **_common(parts, system, notes),
         trtexec="\n".join(_trtexec(parts, system)),
         check="\n".join(check),
