@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
-PACKAGE_FILES = ("trtpoets/ship/templates/page.html", "trtpoets/py.typed")
+PACKAGE_FILES = (
+    *("trtpoets/py.typed", "trtpoets/ship/templates/page.html", "trtpoets/ship/templates/common/photo_lines.py"),
+    *("trtpoets/ship/templates/onnxruntime/classify.py", "trtpoets/ship/templates/triton/serve"),
+)
 
 
 def stages(dockerfile: Path) -> dict[str, str]:
