@@ -1,0 +1,64 @@
+"""A bundle for TFLite: for boards, phones and microcontrollers, where TFLite (LiteRT) is what there is."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from trtpoets.core.spec import Precision
+from trtpoets.core.tflite_file import LABELS_FILE, SPEC_FILE
+from trtpoets.ship.parts import write_shared
+from trtpoets.ship.runtime import copy_template, filled, write_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trtpoets.core.spec import TfliteModel
+    from trtpoets.ship.parts import Parts
+
+_RUNTIME = ("core", "device", "judge")
+"""What the scripts use of this package: how photos are prepared, the runner, and the golden photos' check."""
+
+_SCRIPTS = ("tflite/classify.py", "tflite/selftest.py", "common/photo_lines.py")
+
+_WHAT = {
+    Precision.FP32: "computed in float32",
+    Precision.INT8: "in integers from the photo to the features; the last layer is float32, so that scores sum to 1",
+}
+
+
+def tflite_files(parts: Parts, folder: Path, models: Sequence[TfliteModel]) -> None:
+    """Write everything but the manifest into an empty folder. Raises StorageFailed.
+
+    `parts` has no ONNX files, and golden scores by TFLite's interpreter.
+    """
+    write_shared(parts, folder)
+    for model in models:
+        shutil.copyfile(model.path, folder / f"{model.precision.value}.tflite")
+    write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+    for script in _SCRIPTS:
+        copy_template(script, folder)
+    (folder / "README.md").write_text(_readme(parts, models), encoding="utf-8")
+
+
+def _readme(parts: Parts, models: Sequence[TfliteModel]) -> str:
+    spec, best = parts.spec, parts.order[0].value
+    rows = [
+        f"| `{each.precision.value}.tflite` | {each.path.stat().st_size / 1e6:.1f} MB | {_WHAT[each.precision]} |"
+        for each in models
+    ]
+    return filled(
+        "tflite/README.md",
+        name=spec.name,
+        labels=len(spec.labels),
+        height=spec.preprocess.height,
+        width=spec.preprocess.width,
+        backbone=spec.backbone,
+        version=parts.version,
+        photos=len(parts.golden.photos),
+        rows="\n".join(rows),
+        best=best,
+        labels_file=LABELS_FILE,
+        spec_file=SPEC_FILE,
+    )
