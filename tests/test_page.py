@@ -196,7 +196,17 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
                 }
             },
         },
-        "outcomes": [{**outcome, "value": 320.0, "valid": True, "reason": "", "loadgen": None}],
+        "outcomes": [
+            {**outcome, "value": 320.0, "valid": True, "reason": "", "loadgen": None},
+            {
+                **outcome,
+                "runner": "tensorflow",
+                "value": 90.0,
+                "valid": False,
+                "reason": "too busy",
+                "loadgen": {"value": 95.0, "valid": True, "why": "the machine was faster then"},
+            },
+        ],
         "compared": {
             "changes": [{**change, "change": -0.2, "noise": 0.03, "verdict": "slower"}],
             "conditions": [{"what": "kernel", "before": "6.1", "now": "6.2"}],
@@ -207,6 +217,7 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
     assert "The benchmark was interrupted after 3 rounds of 20" in text
     assert "MLPerf's offline scenario: photos/s" in text
     assert "onnxruntime-fp16 8 320 VALID" in text
+    assert "tensorflow 8 90 INVALID 95 VALID too busy; the machine was faster then" in text
     assert "onnxruntime-fp16 1 × TF 2.5 2 -20.0% ±3.0% slower" in text
     assert "kernel 6.1 6.2" in text
     assert f"fp16.onnx {'a' * 64}" in text

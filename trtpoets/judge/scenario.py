@@ -98,7 +98,10 @@ def serve(
 ) -> dict[str, Any]:
     """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
 
-    Latencies are counted from when a photo was due, so that a runner that is late can't hide it. Returns
+    Latencies are counted from when a photo was due, so that a runner that is late can't hide it. All arrivals come in
+    one go, not in rounds between those of other runners: a queue that is cut off is a queue that never grew long, and
+    near its limit a server would look better than it is. It is held to a bound, not to another runner's time, and the
+    arrivals are the same for all. Returns
     {"latencies_ms", "offered": arrivals, "arrived_seconds": until the last of them, "seconds": until the last answer,
     "taken_seconds": what others took of that, of each of our cores}.
     """
