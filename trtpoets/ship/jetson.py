@@ -21,8 +21,9 @@ from trtpoets.ship.runtime import filled, package_folder, write_runtime
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
-    from trtpoets.ship.bundle import root_of
-from trtpoets.ship.parts import Parts
+    from pathlib import Path
+
+    from trtpoets.ship.parts import Parts
 
 _RUNTIME = ("core", "device", "judge", "onboard")
 """The folders of this package that run on a device."""
