@@ -17,7 +17,7 @@ TABLE = Path(__file__).parent / "bindings.json"
 """{class: {"versions that have them": [members]}}, made by `python -m tests.stub_bindings` and checked by a test."""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8 has no `cache`
 def committed_listings() -> dict[str, dict[str, set[str]]]:
     """The members of each class by version; of an enumeration, its values."""
     found: dict[str, dict[str, set[str]]] = {}

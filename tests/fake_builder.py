@@ -369,7 +369,10 @@ def namespace(
 
 def _network_numbers(version: str) -> dict[str, int]:
     typed = 0 if version.startswith("11") or version == "rtx" else 1
-    return {"EXPLICIT_BATCH": 0, "EXPLICIT_PRECISION": 1, "STRONGLY_TYPED": typed} | {
+    return {
+        "EXPLICIT_BATCH": 0,
+        "EXPLICIT_PRECISION": 1,
+        "STRONGLY_TYPED": typed,
         "PREFER_JIT_PYTHON_PLUGINS": typed + 1,
         "PREFER_AOT_PYTHON_PLUGINS": typed + 2,
     }

@@ -16,13 +16,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pytest
 
 from trtpoets.core.spec import ModelSpec
 from trtpoets.device import libcuda
+
+if TYPE_CHECKING:
+    import pytest
 
 TICK = 0.25
 """Milliseconds that one piece of work takes, on the fake GPU's clock."""

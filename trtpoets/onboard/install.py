@@ -17,14 +17,16 @@ from typing import Mapping
 
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file
+from trtpoets.core.optional import installed
+from trtpoets.device.capability import version_of
 from trtpoets.device.doctor import doctor
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.device.doctor.system import System
 from trtpoets.onboard.bundle import Bundle
 from trtpoets.onboard.findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
 
-_PYCUDA_NEEDS = "numpy>=1.24,<2"
-"""pycuda is compiled against this numpy, and runs with none that is older; Jetsons' own packages are for numpy 1."""
+_NUMPY, _OLDEST_NUMPY = "numpy>=1.24,<2", (1, 24)
+"""What pycuda is compiled against runs with no older numpy; Jetsons' own packages are for numpy 1."""
 
 _BY_PIP = ("pycuda", *OLDEST)
 
@@ -80,10 +82,12 @@ def require_ready(found: Installation) -> None:
 
 def _wanted(missing: list[str]) -> list[str]:
     """What pip is asked for."""
-    if "pycuda" in missing:
-        oldest = "{}.{}".format(*OLDEST["pillow"])
-        return ["pycuda", _PYCUDA_NEEDS, *([f"pillow>={oldest}"] if "pillow" in missing else [])]
-    return ["{}>={}.{}".format(what, *OLDEST[what]) for what in OLDEST if what in missing]
+    wanted = ["{}>={}.{}".format(what, *OLDEST[what]) for what in OLDEST if what in missing]
+    if "pycuda" not in missing:
+        return wanted
+    if version_of(installed(["numpy"]).get("numpy", "")) < _OLDEST_NUMPY:
+        wanted = [_NUMPY, *(each for each in wanted if not each.startswith("numpy"))]
+    return ["pycuda", *wanted]
 
 
 def _compiler(wanted: list[str], system: System) -> list[Finding]:

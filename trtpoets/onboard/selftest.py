@@ -16,7 +16,7 @@ from trtpoets.judge.statistics import percentile
 from trtpoets.onboard.build import golden_problem
 from trtpoets.onboard.bundle import ENGINE, Bundle, runner_in
 
-_WARM_UP = 10
+_WARM_UP = 5
 """Inferences before the first that is timed: the first ones load kernels and capture the graph."""
 
 _MOST_TIMED, _MOST_SECONDS = 100, 0.5

@@ -68,7 +68,7 @@ def selftest_lines(found: Selftest) -> Iterator[str]:
         f"{verdict.tolerance:.2g} allowed"
     )
     yield f"  {verdict.same_answers} of {verdict.photos} photos get the same answer"
-    yield f"  {latency.median_ms:.2f} ms a photo (median of {latency.count}, longest {latency.worst_ms:.2f}); "
+    yield f"  {latency.median_ms:.2f} ms a photo (median of {latency.count}, longest {latency.worst_ms:.2f})"
     yield f"  {latency.conditions}; loaded in {found.load_seconds:.2f} s"
 
 

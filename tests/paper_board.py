@@ -1,0 +1,112 @@
+"""A board that isn't there, for programs in processes of their own: driver, pycuda and TensorRT of paper.
+
+`site(folder)` makes a folder for PYTHONPATH; every Python that starts with it has the fake GPU (`fake_gpu.py`) and a
+fake TensorRT that builds (`fake_builder.py`) and runs (`fake_runtime.py`). It answers as `FakeRunner` does. What goes
+wrong is told by $PAPER_BOARD, JSON: {"int8": behaviour of the build, or "wrong" for an engine with other scores}.
+Python 3.8 reads this file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+VERSION = os.environ.get("PAPER_TENSORRT", "10.3.0")
+
+ROOT = Path(__file__).parent.parent
+
+
+def site(folder: Path) -> str:
+    """Make the folder; returns what to put into PYTHONPATH."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text("from tests.paper_board import install\n\ninstall()\n")
+    return f"{folder}:{ROOT}"
+
+
+class _Patch:
+    """What `FakeGpu.install` wants of pytest's monkeypatch, for as long as the process lives."""
+
+    def setitem(self, table: Any, key: str, value: Any) -> None:
+        table[key] = value
+
+    def setattr(self, thing: Any, name: str, value: Any) -> None:
+        setattr(thing, name, value)
+
+
+def install() -> None:
+    """Put the fakes into this process."""
+    from tests import fake_builder, fake_gpu, fake_runtime
+
+    names = fake_builder.namespace(VERSION.rpartition(".")[0])
+    if sys.argv[:1] == ["-c"]:  # the child that builds
+        _teach(fake_builder, json.loads(os.environ.get("PAPER_BOARD", "{}")))
+        module = ModuleType("tensorrt")
+        module.__dict__.update(names)
+        module.__version__ = VERSION  # type: ignore[attr-defined]
+        sys.modules["tensorrt"] = module
+    gpu: Any = fake_gpu.FakeGpu(_spec(), (1, 8, 32))
+    builder = sys.modules.get("tensorrt")
+    gpu.install(_Patch())
+    running: Any = sys.modules["tensorrt"]
+    if builder is not None:
+        sys.modules["tensorrt"] = builder
+        return
+    for name, value in names.items():
+        if name not in ("ILogger", "Runtime", "IExecutionContext"):
+            setattr(running, name, value)
+    running.__version__ = VERSION
+    _answer_as_the_plan_says(fake_runtime, running, gpu)
+
+
+def _spec() -> Any:
+    """The model of the bundle that the program belongs to; a tiny one where there is none."""
+    import trtpoets
+    from tests.tiny import tiny_spec
+    from trtpoets.core.spec import ModelSpec
+
+    folder = os.environ.get("TRTPOETS_BUNDLE") or str(Path(trtpoets.__file__).parents[2])
+    path = Path(folder) / "model.json"
+    return ModelSpec.from_json(path.read_text(), str(path)) if path.is_file() else tiny_spec()
+
+
+def _teach(builder: Any, behaviours: Mapping[str, str]) -> None:
+    """Let the fake builder behave as told for each precision, and write plans that say what they are."""
+    problem, build = builder._problem, builder._build
+    seen: dict[str, Any] = {}
+
+    def look(network: Any, config: Any) -> str:
+        seen["content"], seen["shapes"] = network._content, config._profiles[0]._shapes["photos"]
+        return str(problem(network, config))
+
+    def built(behaviour: str, say: Any, monitor: Any) -> Any:
+        precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in seen["content"])
+        behaviour = behaviours.get(precision, "ok")
+        made = build("ok" if behaviour == "wrong" else behaviour, say, monitor)
+        plan = {"batch": [shape[0] for shape in seen["shapes"]], "precision": precision, "behaviour": behaviour}
+        return made and b"plan " + json.dumps(plan).encode()
+
+    builder._problem, builder._build = look, built
+
+
+def _answer_as_the_plan_says(runtime: Any, module: Any, gpu: Any) -> None:
+    told: dict[str, Any] = {}
+    plain, load = runtime.FakeRunner, module.Runtime.deserialize_cuda_engine
+
+    class Runner(plain):  # type: ignore[misc, valid-type]
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            scores = super().infer(photos)
+            return np.roll(scores, 1, axis=1) if told.get("behaviour") == "wrong" else scores
+
+    def deserialize(self: Any, plan: bytes) -> Any:
+        told.update(json.loads(plan[5:].decode()))
+        gpu.batch = tuple(told["batch"])
+        return load(self, plan)
+
+    runtime.FakeRunner, module.Runtime.deserialize_cuda_engine = Runner, deserialize
