@@ -29,6 +29,7 @@ from trtpoets.ship.onnxruntime import onnxruntime_files
 from trtpoets.ship.order import shipping_order
 from trtpoets.ship.parts import CACHE, Parts
 from trtpoets.ship.tflite import tflite_files
+from trtpoets.ship.triton import triton_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,10 +183,12 @@ def _bundled(parts: Parts, target: Target, out: Path, jetson: Jetson, warnings: 
     fill: dict[Target, Callable[[Path], None]] = {
         Target.JETSON: lambda folder: jetson_files(parts, folder, system, warnings),
         Target.ONNXRUNTIME: lambda folder: onnxruntime_files(parts, folder),
+        Target.TRITON: lambda folder: triton_files(parts, folder),
     }
     then = {
         Target.JETSON: next_on_a_jetson(name, archive_of(out), system),
         Target.ONNXRUNTIME: (f"cd {there} && python3 selftest.py",),
+        Target.TRITON: (f"less {there}/README.md",),
     }
     return bundle_from_parts(
         parts,

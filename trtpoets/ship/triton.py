@@ -143,6 +143,7 @@ def _words(parts: Parts) -> dict[str, object]:
         "photos": len(parts.golden.photos),
         "bytes": height * width * 3,
         "prefix": _slug(spec.name, "_"),
+        "order": " ".join(each.value for each in parts.order),
         "onnx": model_name(parts, "onnx", first),
         "tensorrt": model_name(parts, "tensorrt", first),
         "cpu": model_name(parts, "onnx", on_cpu),
