@@ -96,6 +96,17 @@ def test_folder_and_archive_are_the_same_and_vouched_for(space: Workspace, tmp_p
         assert (made.folder / f"{precision.value}.onnx").read_bytes() == space.onnx(precision).read_bytes()
 
 
+@pytest.mark.parametrize("target", [Target.TRITON, Target.ONNXRUNTIME])
+def test_a_bundle_for_others_knows_no_jetson(target: Target, space: Workspace) -> None:
+    made = bundled(space, target)
+    assert check_manifest(made.folder) == made.manifest
+    assert (made.manifest.target, made.manifest.jetpack) == (target.value, "")
+    assert "int8.cache" not in made.manifest.files
+    assert len(made.next) == 1
+    with pytest.raises(BadInput, match=f"--jetpack and --board are of a Jetson, not of {target.value}"):
+        bundled(space, target, board="orin-nano")
+
+
 def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Workspace, tmp_path: Path) -> None:
     first = bundled(space)
     elsewhere = Workspace(shutil.copytree(space.engines, tmp_path / "other" / "place"), "tiny")

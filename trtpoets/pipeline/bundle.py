@@ -6,7 +6,8 @@ import logging
 import shlex
 import tempfile
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,59 +74,111 @@ def bundle(
         for path in (folder, archive_of(folder)):
             sweep_parts(path.parent, path.name)
         require_replaceable(folder, force)
-        if target is Target.TFLITE:
-            return _tflite_bundle(space, tflite_wanted(precisions), folder, progress)
-        wanted, warnings = _wanted(space, precisions, jetson)
+        onnx_in(space, Precision.FP32)
         progress(_TASK, 0, PARTS)
         with storage_errors(space.folder), _scratch(space) as scratch:
-            parts, more = _parts(space, wanted, progress)
-            if target is Target.JETSON:
-                parts = replace(parts, calibration_cache=_cache(space, wanted, jetson, scratch))
-            models = models_for(jetson, parts.models, parts.golden, scratch)
+            layout = _layout(space, target, precisions, jetson, scratch, progress)
             progress(_TASK, 3 * PARTS // 4, PARTS)
-            found = (*warnings, *more, *notes_on(jetson, parts.models, models))
-            for warning in found:
+            for warning in layout.warnings:
                 _log.warning("%s", warning)
-            made = _bundled(replace(parts, models=models), target, folder, jetson, found)
+            made = bundle_from_parts(
+                layout.parts,
+                target,
+                folder,
+                layout.fill,
+                jetpack=jetson.jetpack.version if jetson.jetpack else "",
+                board=jetson.board.name if jetson.board else "",
+                warnings=layout.warnings,
+                next_commands=layout.then(folder),
+            )
         progress(_TASK, PARTS, PARTS)
     return made
 
 
-def _tflite_bundle(space: Workspace, wanted: Sequence[Precision], out: Path, progress: Progress) -> Bundle:
-    """A bundle of TFLite files, which are made here where they are not up to date; the workspace is held."""
-    onnx_in(space, Precision.FP32)
-    with storage_errors(space.folder):
-        parts, warnings = _parts(space, (Precision.FP32,), progress)
-        shipped, models, more = tflite_parts(space, parts, wanted, progress)
-        for warning in (*warnings, *more):
-            _log.warning("%s", warning)
-        made = bundle_from_parts(
-            shipped,
-            Target.TFLITE,
-            out,
-            lambda folder: tflite_files(shipped, folder, models),
-            warnings=(*warnings, *more),
-            next_commands=(f"cd {shlex.quote(str(out))} && python3 selftest.py", f"trtpoets evaluate {space.name}"),
-        )
-    progress(_TASK, PARTS, PARTS)
-    return made
+@dataclass(frozen=True)
+class _Layout:
+    """What goes into a bundle, the function that lays it out, and the commands to go on with where it then lies."""
+
+    parts: Parts
+    fill: Callable[[Path], None]
+    then: Callable[[Path], tuple[str, ...]]
+    warnings: tuple[str, ...]
 
 
-def _wanted(
-    space: Workspace, precisions: Sequence[Precision], jetson: Jetson
-) -> tuple[tuple[Precision, ...], list[str]]:
-    """The precisions that go in, and warnings about those that don't. Raises MissingArtefact, BadInput."""
-    for precision in (Precision.FP32, *precisions):
-        onnx_in(space, precision)
-    asked = tuple(dict.fromkeys(precisions)) or tuple(model.precision for model in onnx_models_in(space))
+def _layout(
+    space: Workspace,
+    target: Target,
+    precisions: Sequence[Precision],
+    jetson: Jetson,
+    scratch: Path,
+    progress: Progress,
+) -> _Layout:
+    if target is Target.JETSON:
+        return _for_jetson(space, precisions, jetson, scratch, progress)
+    if target is Target.TFLITE:
+        return _for_tflite(space, precisions, progress)
+    parts, warnings = _parts(space, _wanted(space, precisions), progress)
+    if target is Target.TRITON:
+        return _Layout(parts, partial(triton_files, parts), lambda out: (f"less {_quoted(out)}/README.md",), warnings)
+    return _Layout(parts, partial(onnxruntime_files, parts), _selftest, warnings)
+
+
+def _for_jetson(
+    space: Workspace, precisions: Sequence[Precision], jetson: Jetson, scratch: Path, progress: Progress
+) -> _Layout:
+    """Without the precisions that the Jetson gains nothing from, and with files as its TensorRT reads them."""
+    asked = _wanted(space, precisions)
     useless = {each: why for each in asked if (why := jetson.useless(each))}
-    left = tuple(each for each in Precision if each in asked and each not in useless)
+    left = tuple(each for each in asked if each not in useless)
     if not left:
         raise BadInput(f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16")
-    return left, [f"{each.value} is left out: {why}" for each, why in useless.items()]
+    parts, more = _parts(space, left, progress)
+    models = models_for(jetson, parts.models, parts.golden, scratch)
+    warnings = (
+        *(f"{each.value} is left out: {why}" for each, why in useless.items()),
+        *more,
+        *notes_on(jetson, parts.models, models),
+    )
+    ready = replace(parts, models=models, calibration_cache=_cache(space, left, jetson, scratch))
+    system = system_of(jetson)
+    return _Layout(
+        ready,
+        lambda folder: jetson_files(ready, folder, system, warnings),
+        lambda out: next_on_a_jetson(space.name, archive_of(out), system),
+        warnings,
+    )
 
 
-def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[Parts, list[str]]:
+def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Progress) -> _Layout:
+    """TFLite files are made here where they are not up to date."""
+    wanted = tflite_wanted(precisions)
+    parts, warnings = _parts(space, (Precision.FP32,), progress)
+    ready, models, more = tflite_parts(space, parts, wanted, progress)
+    return _Layout(
+        ready,
+        lambda folder: tflite_files(ready, folder, models),
+        lambda out: (*_selftest(out), f"trtpoets evaluate {space.name}"),
+        (*warnings, *more),
+    )
+
+
+def _selftest(out: Path) -> tuple[str, ...]:
+    return (f"cd {_quoted(out)} && python3 selftest.py",)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
+    """The precisions asked for, or all that there are. Raises MissingArtefact for one that is not."""
+    for precision in precisions:
+        onnx_in(space, precision)
+    asked = precisions or [model.precision for model in onnx_models_in(space)]
+    return tuple(each for each in Precision if each in asked)
+
+
+def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[Parts, tuple[str, ...]]:
     """The artefacts of a run, and warnings about them."""
     from trtpoets import __version__
 
@@ -149,7 +202,7 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
         measured=_measured(space, models),
     )
     progress(_TASK, 2 * PARTS // 4, PARTS)
-    return parts, warnings
+    return parts, tuple(warnings)
 
 
 def _int8_notes(space: Workspace) -> Mapping[str, Any]:
@@ -170,36 +223,8 @@ def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scra
 def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any] | None:
     """What was benched, where it was of the ONNX files as they are now."""
     found = open_card(space.benchmark)
-    if found is None or not {sha256_of_file(model.path) for model in models} <= set(
-        found.get("artefacts", {}).values()
-    ):
-        return None
-    return found
-
-
-def _bundled(parts: Parts, target: Target, out: Path, jetson: Jetson, warnings: tuple[str, ...]) -> Bundle:
-    """Let the target's own function lay the parts out, and say what comes next."""
-    name, there, system = parts.spec.name, shlex.quote(str(out)), system_of(jetson)
-    fill: dict[Target, Callable[[Path], None]] = {
-        Target.JETSON: lambda folder: jetson_files(parts, folder, system, warnings),
-        Target.ONNXRUNTIME: lambda folder: onnxruntime_files(parts, folder),
-        Target.TRITON: lambda folder: triton_files(parts, folder),
-    }
-    then = {
-        Target.JETSON: next_on_a_jetson(name, archive_of(out), system),
-        Target.ONNXRUNTIME: (f"cd {there} && python3 selftest.py",),
-        Target.TRITON: (f"less {there}/README.md",),
-    }
-    return bundle_from_parts(
-        parts,
-        target,
-        out,
-        fill[target],
-        jetpack=system.jetpack,
-        board=jetson.board.name if jetson.board else "",
-        warnings=warnings,
-        next_commands=then[target],
-    )
+    known = set((found or {}).get("artefacts", {}).values())
+    return found if {sha256_of_file(model.path) for model in models} <= known else None
 
 
 @contextmanager
