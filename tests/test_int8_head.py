@@ -20,9 +20,10 @@ from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
-from trtpoets.pipeline.int8_head import refitted_head
+from trtpoets.pipeline.int8_head import HeadNotes, _judged, refitted_head
 from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
+from trtpoets.train.head import Head, head_scores
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,25 @@ def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path)
     assert not notes["kept"]
     assert notes["why"] == "its scores are no nearer to FP32's than chance allows"
     assert sha256_of_file(narrow.path) == content
+
+
+def test_one_answer_less_is_chance_and_many_are_not() -> None:
+    photos = 200
+    features = np.linspace(-3, 3, photos, dtype=np.float32)[:, None]
+    exact = Head(np.array([[1.0, -1.0]], np.float32), np.zeros(2, np.float32))
+    wanted = head_scores(exact, features)
+    blunt = Head(0.5 * exact.weights, exact.bias)
+    truth = wanted.argmax(axis=1)
+
+    def judged(shift: float) -> HeadNotes:
+        return _judged(wanted, blunt, Head(exact.weights, np.array([shift, 0], np.float32)), features, truth, 1.0, 50)
+
+    assert judged(0.04).kept
+    assert judged(0.04).agreement == (1.0, 1 - 1 / photos)
+    many = judged(0.4)
+    assert many.divergence is not None
+    assert many.divergence[1] < many.divergence[0]
+    assert (many.kept, many.why) == (False, "it answers less often like FP32")
 
 
 def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:

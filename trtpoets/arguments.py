@@ -73,7 +73,9 @@ Method = Annotated[
     typer.Option(help="Of ranges: auto (the best of all), minmax, entropy, percentile, mse, features or equalised."),
 ]
 Int8Share = Annotated[float, typer.Option(min=0, max=1, help="Least share of multiply-adds that stays INT8.")]
-RefitHead = Annotated[bool, typer.Option("--refit-head", help="Fit the last layer to INT8; kept where it helps.")]
+RefitHead = Annotated[
+    bool, typer.Option("--refit-head/--no-refit-head", help="Fit the last layer to INT8; kept where it helps.")
+]
 MaxFp16Layers = Annotated[int | None, typer.Option(min=0, help="Most layers that may stay out of INT8.")]
 NarrowPrecisions = Annotated[
     list[Precision] | None, typer.Option("--precision", help="fp16 or int8 (repeatable; default both).")

@@ -185,7 +185,7 @@ def quantize(
     photos: Annotated[int, typer.Option("--photos", min=1, help="How many training photos to calibrate with.")] = 256,
     int8_share: given.Int8Share = 0.95,
     max_fp16_layers: given.MaxFp16Layers = None,
-    refit_head: given.RefitHead = False,
+    refit_head: given.RefitHead = True,
     seed: given.Seed = 0,
     calibration_cache: given.CalibrationCache = None,
     tensorrt: given.CacheVersion = "10.3.0",

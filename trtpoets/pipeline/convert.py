@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from trtpoets.convert.fidelity import Fidelity
 
-_VERSION = 3
+_VERSION = 4
 """Raise it when the same classifier may give another ONNX file."""
 
 _PARITY_PHOTOS = 64
@@ -84,7 +84,7 @@ def quantize(
     precisions: Sequence[Precision] = (Precision.FP16, Precision.INT8),
     calibration: CalibrationConfig | None = None,
     int8: Int8Config | None = None,
-    refit_head: bool = False,
+    refit_head: bool = True,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
@@ -92,7 +92,7 @@ def quantize(
     """Write fp16.onnx and int8.onnx. Ranges come from training photos only; validation photos choose between methods.
 
     What INT8 gives on validation photos is held against FP32, and a warning says with numbers when FP16 is the one to
-    ship. `refit_head` fits INT8's last layer anew, and keeps it where validation says so: more time, a little nearer.
+    ship. `refit_head` fits INT8's last layer to what INT8 makes of photos, and keeps it where validation says so.
 
     Raises BadInput when there are no photos: made-up ranges would give made-up answers.
     """

@@ -26,7 +26,7 @@ from trtpoets.train.head_near import best_head_near, divergence
 
 _log = logging.getLogger(__name__)
 
-FITTED = 2048
+FITTED = 1024
 """At most so many training photos are fitted to: about as many as a head has weights a class."""
 
 _JUDGED = 1024
@@ -60,14 +60,14 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     """Fit the head of `int8` to the FP32 network's scores on training photos, and keep it if validation says so.
 
     It is kept when, on validation photos, its scores are nearer to FP32's by more than chance (paired bootstrap),
-    and neither agreement with FP32 nor accuracy is lower than before. The file of `int8` is then replaced: call it
-    before its card is sealed. Returns HeadNotes as JSON. Labels are not needed, and not used to fit.
+    and neither agreement with FP32 nor accuracy is lower by more than chance: a photo or two more or less say nothing.
+    The file of `int8` is then replaced: call it before its card is sealed. Returns HeadNotes as JSON. Labels are not
+    needed, and not used to fit.
 
-    Measured on flowers and solar cells, three heads each, on test photos: with plain INT8 (12 to 18 dB) the divergence
-    falls by 2 to 53 % and agreement moves by -0.8 to +2.3 points (MobileNetV2 on the cells: 94.8 to 97.0 %). Once
-    biases are corrected (MobileNetV2 on the cells, 19 dB) it halves too, but agreement only goes from 96.2 to 96.6 %,
-    and validation rarely calls it more than chance: so it is done when asked for. Training on labels and INT8 features
-    instead agrees less: 94.8 %.
+    Measured on flowers and solar cells, three heads each, on test photos: the noisier the base, the more it helps.
+    MobileNet V1 0.25 at 20.5 dB goes from 96.0 to 97.0 % of FP32's answers and loses 1.1 points of accuracy instead of
+    1.7; MobileNetV2 at 24 dB is left as it is, or gains up to 0.4 % of the answers. Training on labels and INT8
+    features instead agrees less.
     """
     dataset = dataset_in(space)
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_JUDGED]
@@ -117,19 +117,21 @@ def _judged(
     scores = [head_scores(head, features) for head in (before, after)]
     apart = [divergence(wanted, each) for each in scores]
     change = paired_difference(apart[0], apart[1])
-    alike = [float((each.argmax(axis=1) == wanted.argmax(axis=1)).mean()) for each in scores]
+    answers = [each.argmax(axis=1) for each in scores]
+    alike = [each == wanted.argmax(axis=1) for each in answers]
     known = truth >= 0
-    right = [float((each.argmax(axis=1) == truth)[known].mean()) for each in scores] if known.any() else None
+    right = [(each == truth)[known] for each in answers]
+    kept = False
     if change.high >= 0:
         why = "its scores are no nearer to FP32's than chance allows"
-    elif alike[1] < alike[0]:
+    elif paired_difference(*alike).high < 0:
         why = "it answers less often like FP32"
-    elif right is not None and right[1] < right[0]:
+    elif known.any() and paired_difference(*right).high < 0:
         why = "it is less often right"
     else:
-        why = "its scores are nearer to FP32's, and no fewer answers are alike or right"
+        why, kept = "its scores are nearer to FP32's, and no fewer answers are alike or right, but for chance", True
     return HeadNotes(
-        kept=why.startswith("its scores are nearer"),
+        kept=kept,
         why=why,
         photos=fitted,
         validation_photos=len(features),
@@ -137,6 +139,6 @@ def _judged(
         divergence=(float(apart[0].mean()), float(apart[1].mean())),
         change_low=change.low,
         change_high=change.high,
-        agreement=(alike[0], alike[1]),
-        accuracy=(right[0], right[1]) if right else None,
+        agreement=(float(alike[0].mean()), float(alike[1].mean())),
+        accuracy=(float(right[0].mean()), float(right[1].mean())) if known.any() else None,
     )
