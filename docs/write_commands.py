@@ -74,7 +74,7 @@ def _parameter(parameter: inspect.Parameter) -> tuple[str, str, str, str]:
     else:
         # Typer takes the first word of Option(...) for a default until it meets the Annotated around it.
         declared = [each for each in (info.default, *(info.param_decls or ())) if str(each).startswith("--")]
-        spelling = declared[0] if declared else f"--{name.replace('_', '-')}"
+        spelling = declared[0].replace("/", " / ") if declared else f"--{name.replace('_', '-')}"
     text, repeatable = _kind(kind)
     what = (info.help or "").replace("|", "\\|")
     default = "required" if required else _spelled(parameter.default)
@@ -94,9 +94,9 @@ def _kind(kind: Any) -> tuple[str, bool]:
 
 
 def _spelled(default: Any) -> str:
-    if default is None or default is False:
+    if default is None or default is False or default == "":
         return ""
-    return f"`{default.value if isinstance(default, Enum) else default}`"
+    return "on" if default is True else f"`{default.value if isinstance(default, Enum) else default}`"
 
 
 def _text(function: Callable[..., Any]) -> str:

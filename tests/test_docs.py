@@ -46,7 +46,7 @@ def test_a_page_names_every_option_that_help_names_and_no_other(command: str) ->
 
     told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.partition("Options:")[2]
     in_help = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", told, re.MULTILINE)) - {"--help"}
-    in_page = set(re.findall(r"^\| `(--[\w-]+)`", (DOCS / "commands" / f"{command}.md").read_text(), re.MULTILINE))
+    in_page = set(re.findall(r"^\| `(--[\w-]+)[`\s]", (DOCS / "commands" / f"{command}.md").read_text(), re.MULTILINE))
     assert in_help
     assert in_page == in_help
 
