@@ -100,7 +100,8 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo], progress: Pr
     """The network in integers from the photo to the features."""
     spec = classifier.spec
     model, scaling = _keras_model(tf, classifier)
-    rest = tf.keras.Model(scaling.output, model.output)
+    # Named, as Keras would count up, and the name is in the file.
+    rest = tf.keras.Model(scaling.output, model.output, name="network")
     # As a convolution of 1 x 1 the scaling is exact in INT8: each channel has its weight, and its bias has 32 bits.
     weights = np.broadcast_to(np.asarray(scaling.scale, np.float32), 3).reshape(1, 1, 3, 1)
     bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
