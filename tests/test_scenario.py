@@ -203,6 +203,16 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert [failure.why for failure in got.failures] == ["died of SIGSEGV"]
 
 
+@pytest.mark.parametrize("scenario", ["offline", "server"])
+def test_a_fast_wrong_runner_wins_no_scenario(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], scenario: str
+) -> None:
+    config = replace(SERVER, target_qps=1500.0, batches=(4,), scenario=scenario)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="wrong", int8="crash")
+    assert [each.runner for each in got.outcomes] == ["tensorflow", "onnxruntime-fp16"]
+    assert (got.outcomes[1].valid, got.outcomes[1].reason[:9]) == (False, "wrong: 0%")
+
+
 def test_a_benchmark_of_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     config = replace(SERVER, target_qps=1500.0, batches=(16,))
     got = scripted(monkeypatch, tmp_path, photos, config, classifier="slow", fp16="good")

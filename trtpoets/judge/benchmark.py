@@ -105,12 +105,13 @@ def benchmark_from_artefacts(
         for each in contenders:
             stack.callback(each.end)
         incomplete = _measure(contenders, chosen, config, watch, progress)
+        base = next((each for each in contenders if each.name == baseline), None)
+        judged = [_judged(each, base, batch, truth, watch) for each in contenders for batch in config.batches]
+        rows = [row for row in judged if row is not None]
         if config.scenario and not incomplete:
-            incomplete = _run_scenario(contenders, truth, config, logs, outcomes)
-    base = next((each for each in contenders if each.name == baseline), None)
-    rows = [_judged(each, base, batch, truth, watch) for each in contenders for batch in config.batches]
+            incomplete = _run_scenario(contenders, rows, config, logs, outcomes)
     return Benchmark(
-        tuple(row for row in rows if row is not None),
+        tuple(rows),
         tuple(failure for each in contenders for failure in each.failures),
         config,
         len(chosen),
@@ -179,18 +180,23 @@ def _measure(
 
 
 def _run_scenario(
-    contenders: Sequence[Contender], truth: Sequence[int], config: BenchConfig, logs: Path, outcomes: list[Outcome]
+    contenders: Sequence[Contender],
+    rows: Sequence[Measurement],
+    config: BenchConfig,
+    logs: Path,
+    outcomes: list[Outcome],
 ) -> str:
-    """Add each runner's outcome to `outcomes`. Returns where it was interrupted, if it was."""
+    """Add the outcome of each runner that has rows to `outcomes`. Returns where it was interrupted, if it was."""
     where = ""
     try:
         for each in contenders:
             where = f"in the {config.scenario} scenario of {each.name}"
-            outcome = each.outcome(Scenario(config.scenario), truth)
+            own = [row for row in rows if row.runner == each.name]
+            outcome = each.outcome(Scenario(config.scenario), own) if own else None
             if outcome is not None:
                 outcomes.append(outcome)
                 if config.loadgen:
-                    outcomes[-1] = each.judged_by_loadgen(outcome, truth, logs)
+                    outcomes[-1] = each.judged_by_loadgen(outcome, own, logs)
     except KeyboardInterrupt:
         return where
     return ""
@@ -212,8 +218,8 @@ def _judged(
     assert base_heat.finished is not None
     answers, base_answers = np.array(heat.finished["answers"]), np.array(base_heat.finished["answers"])
     wrong = _wrong(answers, base_answers, np.asarray(truth), base.name)
-    if wrong and not heat.finished["fault"]:  # however busy the machine was
-        measured = replace(measured, valid=False, reason=wrong)
+    if wrong and not measured.fault:  # however busy the machine was
+        measured = replace(measured, valid=False, reason=wrong, fault=wrong)
     both = sorted(heat.rounds.keys() & base_heat.rounds.keys())
     if not (measured.valid and base_measured.valid and both):
         return measured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -113,17 +113,20 @@ class Contender:
         watched = Watched(self.name, batch, self._load_seconds, **heat.finished)
         return measurement_from_rounds(heat.warmup, list(heat.rounds.values()), watched, truth, self._config)
 
-    def outcome(self, scenario: Scenario, truth: Sequence[int]) -> Outcome | None:
-        """What a scenario says of it, if it can be asked."""
-        if scenario is Scenario.SERVER:
-            reply = self._ask({"serve": True}, None)
-            return outcome_from_served(self.name, reply["served"], self._config) if reply else None
-        rows = [row for row in (self.measurement(batch, truth) for batch in self._config.batches) if row is not None]
-        return outcome_from_rows(scenario, rows) if rows else None
+    def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
+        """What a scenario says of it, whose `rows` were judged; None where it can't be asked any more."""
+        if scenario is not Scenario.SERVER:
+            return outcome_from_rows(scenario, rows)
+        reply = self._ask({"serve": True}, None)
+        if reply is None:
+            return None
+        found = outcome_from_served(self.name, reply["served"], self._config)
+        fault = next((row.fault for row in rows if row.fault), "")
+        return replace(found, valid=False, reason=fault) if fault else found
 
-    def judged_by_loadgen(self, outcome: Outcome, truth: Sequence[int], logs: Path) -> Outcome:
+    def judged_by_loadgen(self, outcome: Outcome, rows: Sequence[Measurement], logs: Path) -> Outcome:
         """The outcome with LoadGen's judgement; as it was where LoadGen can't judge, which `failures` tells."""
-        measured = self.measurement(outcome.batch, truth)
+        measured = next((row for row in rows if row.batch == outcome.batch), None)
         if measured is None:
             return outcome
         request = {

@@ -59,7 +59,7 @@ class Measurement:
     of our cores that other processes used meanwhile, None where the timing was too short to tell. `device` and
     `end_to_end` are the other two clocks, None where they did not run. `joules_per_photo` is what it took beyond what
     the machine takes idle, None without a sensor (the conditions say of which part of the machine). `valid` is False
-    where the numbers must not be used, for `reason`.
+    where the numbers must not be used, for `reason`; `fault` is what is wrong with its answers, where something is.
 
     `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
     on this machine would find it from `speedup_low` to `speedup_high`, with 95 % confidence.
@@ -94,6 +94,7 @@ class Measurement:
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def measurement_from_rounds(
         joules_per_photo=_energy(rounds, watched),
         valid=not reason,
         reason=reason,
+        fault=watched.fault,
     )
 
 

@@ -16,7 +16,7 @@ from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
-from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
+from trtpoets.judge.benchmark import BASELINE, BenchConfig, benchmark_from_artefacts
 from trtpoets.judge.compare import compared, read_benchmark
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
@@ -80,12 +80,10 @@ def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
 def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
     scores, skipped = _scores(artefacts, photos, progress)
     labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
-    reference = scores["tensorflow"]
+    reference = scores[BASELINE]
     return {
         "evaluations": [
-            evaluation_from_scores(
-                runner, each, photos, labels, None if runner == "tensorflow" else reference
-            ).to_dict()
+            evaluation_from_scores(runner, each, photos, labels, None if runner == BASELINE else reference).to_dict()
             for runner, each in scores.items()
         ],
         "skipped": [vars(each) for each in dict.fromkeys(skipped)],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trtpoets
 from trtpoets.core.optional import needs
+from trtpoets.judge.benchmark import BASELINE
 from trtpoets.ship.gallery import galleries_from_report
 from trtpoets.ship.gate import gate_section
 from trtpoets.ship.int8 import int8_section
@@ -20,7 +21,7 @@ from trtpoets.ship.sections import (
 )
 from trtpoets.ship.speed import speed_section, tradeoff
 from trtpoets.ship.training import train_benchmark_section, training_section
-from trtpoets.ship.verdict import BASELINE, fastest, narrow_runners, verdict_groups
+from trtpoets.ship.verdict import fastest, narrow_runners, verdict_groups
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown
 
 if TYPE_CHECKING:

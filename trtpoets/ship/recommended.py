@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadInput
+from trtpoets.judge.benchmark import BASELINE
 from trtpoets.judge.gate import photos_for_share
 from trtpoets.judge.statistics import least_count
-from trtpoets.ship.verdict import BASELINE
 from trtpoets.ship.words import joined, many, milliseconds, shown
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trtpoets.judge.benchmark import BASELINE
 from trtpoets.ship.drawing import ACCENT, INK, SECOND, SOFT, svg
 from trtpoets.ship.words import milliseconds
 
@@ -40,7 +41,7 @@ def tradeoff_plot(points: Sequence[Point]) -> str:
             steps = [(each.median, 100 * each.accuracy) for each in front]
             axes.plot(*zip(*steps, strict=True), color=SOFT, linewidth=1, linestyle=(0, (4, 3)), drawstyle="steps-post")
         for point, marker in zip(points, itertools.cycle(_MARKERS), strict=False):
-            colour = SECOND if point.name == "tensorflow" else ACCENT
+            colour = SECOND if point.name == BASELINE else ACCENT
             x, y = point.median, 100 * point.accuracy
             axes.plot([x, x], [100 * point.low, 100 * point.high], color=colour, linewidth=5, alpha=0.25)
             axes.plot([point.quick, point.slow], [y, y], color=colour, linewidth=1.2)
@@ -77,7 +78,7 @@ def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for line, (name, known) in enumerate(rows):
-            colour = SECOND if name == "tensorflow" else ACCENT
+            colour = SECOND if name == BASELINE else ACCENT
             share = {percent: 100 * value / known[50] for percent, value in known.items()}
             for low, high, width, alpha in bands:
                 if low in share and high in share:
@@ -126,7 +127,7 @@ def _lines(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> st
         for name, marker, dash in zip(names, itertools.cycle(_MARKERS), itertools.cycle(dashes), strict=False):
             chosen = sorted((batch, rate) for each, batch, rate in rows if each == name)
             places, rates = [math.log2(batch) for batch, _ in chosen], [rate for _, rate in chosen]
-            colour = SECOND if name == "tensorflow" else ACCENT
+            colour = SECOND if name == BASELINE else ACCENT
             axes.plot(places, rates, marker=marker, color=colour, linestyle=dash, markersize=5, label=name)
         axes.set_xticks([math.log2(batch) for batch in batches], [str(batch) for batch in batches])
         _scale(axes, "y", min(rate for _, _, rate in rows), max(rate for _, _, rate in rows))

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.judge.benchmark import BASELINE
 from trtpoets.ship.gate import gate_sentence
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, points, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-BASELINE = "tensorflow"
 
 FLAVOURS = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
