@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -65,6 +66,25 @@ def test_images_are_of_one_release_and_run_without_root(dockerfile: Path) -> Non
         (user,) = re.findall(r"^USER (\S+)", stage, re.MULTILINE)
         assert int(user.split(":")[0]) >= 1000, f"{name} runs as {user}"
         assert len(re.findall(r"^HEALTHCHECK .*selftest", stage, re.MULTILINE)) == 1, f"{name} does not test itself"
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "stage", "script"),
+    [
+        ("Dockerfile", "trtpoets", "selftest"),
+        ("Dockerfile.l4t", "trtpoets", "selftest"),
+        ("Dockerfile", "serve", "selftest.py"),
+    ],
+)
+@pytest.mark.parametrize(("told", "healthy"), [(0, 0), (1, 1), (3, 1)])
+def test_health_is_what_the_self_test_says(
+    dockerfile: str, stage: str, script: str, told: int, healthy: int, tmp_path: Path
+) -> None:
+    (check,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])", stages(ROOT / dockerfile)[stage], re.MULTILINE)
+    text = f"import sys\nsys.exit({told})" if script.endswith(".py") else f"#!/bin/sh\nexit {told}"
+    (tmp_path / script).write_text(text)
+    (tmp_path / script).chmod(0o755)
+    assert subprocess.run(json.loads(check), cwd=tmp_path, timeout=30, check=False).returncode == healthy
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)

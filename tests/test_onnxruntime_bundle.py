@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,16 +139,19 @@ def test_what_was_measured_decides(parts: Parts) -> None:
         ("onnxruntime-int8", 32, 900.0, False),
         ("onnxruntime-tensorrt-fp16", 4, 4000.0, True),
     ]
-    fast = Parts(**{**vars(parts), "measured": measured(rows, threads=2)})
+    fast = replace(parts, measured=measured(rows, threads=2))
     settings = settings_from_parts(fast)
     assert (settings["cpu"]["precision"], settings["cpu"]["batch"]) == ("int8", 16)
     assert settings["cpu"]["why"] == "measured: 500 photos/s at batch 16, on 2 cores of Paper CPU, 2026-11-23"
     assert settings["cpu"]["session"]["intra_op_num_threads"] == 2
+    assert fast.measured
+    with_gpu = {**fast.measured, "conditions": {**fast.measured["conditions"], "gpus": [{"name": "Paper GPU"}]}}
+    assert where(replace(fast, measured=with_gpu)) == "on 2 cores of Paper CPU and a Paper GPU, 2026-11-23"
     assert (settings["tensorrt"]["precision"], settings["tensorrt"]["batch"]) == ("fp16", 4)
     assert (settings["cuda"]["precision"], settings["cuda"]["why"]) == ("fp16", "not measured: not by this provider")
-    advised_against = Parts(**{**vars(fast), "order": (Precision.FP16, Precision.FP32, Precision.INT8)})
+    advised_against = replace(fast, order=(Precision.FP16, Precision.FP32, Precision.INT8))
     assert settings_from_parts(advised_against)["cpu"]["precision"] == "fp32"
-    server = Parts(**{**vars(parts), "measured": measured(rows, scenario="server")})
+    server = replace(parts, measured=measured(rows, scenario="server"))
     assert best_row(server, "onnxruntime-fp32") is None
 
 
@@ -157,6 +161,18 @@ def test_where_nothing_was_measured(parts: Parts) -> None:
     assert {each["batch"] for each in settings.values()} == {8}
     assert fastest_precision(parts, "onnxruntime-{}", ()) == (Precision.INT8, "not measured: nothing was benched")
     assert where(parts) == "nowhere"
+
+
+@pytest.mark.parametrize("precision", ORDER)
+def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
+    onnxruntime_files(replace(parts, models=(parts.model(precision),), order=(precision,)), tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert {each["precision"] for each in settings.values()} == {precision.value}
+    write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=(precision,))
+    assert script(tmp_path, "selftest.py").returncode == 0
+    other = script(tmp_path, "selftest.py", "--precision", next(each.value for each in ORDER if each is not precision))
+    assert other.returncode == 1
+    assert f"  try: it has {precision.value}" in other.stderr
 
 
 def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:

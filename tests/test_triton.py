@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -149,6 +150,15 @@ def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
     assert "on 2 cores of Paper CPU, 2026-11-23: inside one process, without Triton and without a network" in text
     assert "| onnxruntime-tensorrt-fp32 | 16 | 8,000 | 2.00 | 1 | 1 | 2 |" in text
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
+
+
+@pytest.mark.parametrize("precision", ORDER)
+def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
+    alone = replace(parts, models=(parts.model(precision),), order=(precision,))
+    folder = filled(alone, tmp_path)
+    assert [path.name for path in (folder / "model_repository").iterdir()] == [f"tiny_onnx_{precision.value}"]
+    told = (folder / "serve").read_text() + (folder / "measure").read_text() + (folder / "kserve.yaml").read_text()
+    assert set(re.findall(r"tiny_onnx_(\w+)", told)) == {precision.value}
 
 
 def test_nothing_measured_is_said(bundle: Path) -> None:
@@ -345,4 +355,7 @@ def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Pa
     np.testing.assert_allclose([line["scores"][0] for line in good], expected.max(axis=1), atol=1e-3)
     assert refused.returncode == 1
     assert "does not answer for other" in refused.stderr
+    nobody = run([sys.executable, bundle / "client.py", "--url", "127.0.0.1:9", "--model", "x", tmp_path / "1.png"])
+    assert nobody.returncode == 1
+    assert nobody.stderr.startswith("Error: 127.0.0.1:9 does not answer for x: ")
     check_manifest(bundle)

@@ -52,6 +52,5 @@ def where(parts: Parts) -> str:
     if parts.measured is None:
         return "nowhere"
     conditions = parts.measured["conditions"]
-    gpus = [str(gpu["name"]) for gpu in conditions.get("gpus", ())]
-    machine = ", ".join(gpus) or f"{conditions['cores']} cores of {conditions['cpu']}"
-    return f"on {machine}, {str(conditions['time'])[:10]}"
+    gpus = "".join(f" and a {gpu['name']}" for gpu in conditions["gpus"])
+    return f"on {conditions['cores']} cores of {conditions['cpu']}{gpus}, {str(conditions['time'])[:10]}"
