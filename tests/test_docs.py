@@ -54,8 +54,17 @@ def test_a_page_names_every_option_that_help_names_and_no_other(command: str) ->
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
-        if not target.startswith(("http://", "https://", "#")):
-            assert (path.parent / target.partition("#")[0]).exists(), f"{path.name} links to {target}"
+        if not target.startswith(("http://", "https://")):
+            name, _, heading = target.partition("#")
+            page = path.parent / name if name else path
+            assert page.exists(), f"{path.name} links to {target}"
+            assert not heading or heading in headings(page), f"{path.name} links to {target}"
+
+
+def headings(page: Path) -> set[str]:
+    """The headings of a page, as links spell them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}
 
 
 def workflow() -> dict[str, Any]:
