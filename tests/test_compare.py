@@ -65,8 +65,26 @@ def test_what_else_is_different() -> None:
     now["measurements"].pop()
     found = compared(before, now)
     assert [each["what"] for each in found["conditions"]] == ["cpu", "threads", "onnxruntime", "content of fp32.onnx"]
+    jetson = {"model": "Orin Nano", "power_mode": "15W", "gpu_mhz": 306.0}
+    gpu = {"name": "H100", "sm_mhz_most": 1980, "power_limit_w": 700.0, "temperature_c": 31}
+    before["conditions"] |= {"jetson": jetson, "gpu_state": [gpu]}
+    now["conditions"] |= {
+        "jetson": {**jetson, "power_mode": "7W", "gpu_mhz": 510.0},
+        "gpu_state": [{**gpu, "power_limit_w": 350.0, "temperature_c": 60}],
+    }
+    found_now = [(each["what"], each["now"]) for each in compared(before, now)["conditions"]]
+    assert ("power_mode", "7W") in found_now
+    assert ("GPU 0: power_limit_w", 350.0) in found_now
+    assert len(found_now) == 6, "clocks and heat of the moment are no difference"
     assert found["missing"] == ["onnxruntime-fp32 at batch 1"]
     assert compared(before, before)["conditions"] == []
+
+
+def test_ratios_to_different_baselines_are_not_compared() -> None:
+    before, now = benchmark(1, 5.0), {**benchmark(2, 5.0), "baseline": "onnxruntime-fp32"}
+    found = compared(before, now)
+    assert [each["by"] for each in found["changes"]] == ["p50_ms", "p50_ms"]
+    assert found["conditions"] == [{"what": "baseline", "before": "tensorflow", "now": "onnxruntime-fp32"}]
 
 
 def test_what_can_not_be_compared_is_unknown() -> None:

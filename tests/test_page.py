@@ -157,7 +157,14 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
         "p99_ms": 4.9,
         "quantiles_ms": [3.5 + 0.1 * i for i in range(21)],
         "end_to_end": {"count": 64, "p50_ms": 7.25, "p90_ms": 8.0, "p99_ms": None},
-        "device": {"p50_ms": 1.5, "h2d_ms": 0.25, "compute_ms": 1.125, "d2h_ms": 0.125, "enqueue_ms": 0.0625},
+        "device": {
+            "p50_ms": 1.5,
+            "h2d_ms": 0.25,
+            "compute_ms": 1.125,
+            "d2h_ms": 0.125,
+            "enqueue_ms": 0.0625,
+            "graph": False,
+        },
     }
     reader = read(found)
     assert "2.50× 2.40–2.60" in reader.text
@@ -171,6 +178,11 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "memory at most, energy beyond idling runner" in text
     assert "onnxruntime-fp16 1 1.00 12.0 321 2.1" in text
     assert "trtexec before version 11" in reader.text
+    assert "as long as computing" not in reader.text
+    rows[1]["device"] |= {"enqueue_ms": 1.0, "d2h_ms": 1.2}
+    text = read(found).text
+    assert "onnxruntime-fp16 at batch 1: queueing takes about as long as computing; a CUDA graph or a larger" in text
+    assert "onnxruntime-fp16 at batch 1: copying takes as long as computing" in text
     labels = " ".join(str(figure["aria-label"]) for figure in reader.all("figure")).replace("\u00a0", " ")
     assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
 
@@ -213,7 +225,10 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
             "missing": [],
         },
     }
+    state = {"sm_mhz": 345.0, "sm_mhz_most": 1980.0, "power_w": 71.2, "power_limit_w": 700.0, "temperature_c": 31}
+    found["benchmark"]["conditions"] |= {"gpu_state": [{**state, "throttled": [], "processes": 1}]}
     text = read(found).text
+    assert "GPU 0 at the start 345 of 1,980 MHz, 71 of 700 W, 31 °C, 1 other process on it" in text
     assert "The benchmark was interrupted after 3 rounds of 20" in text
     assert "MLPerf's offline scenario: photos/s" in text
     assert "onnxruntime-fp16 8 320 VALID" in text

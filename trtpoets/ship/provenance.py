@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 _HEAD = (
@@ -33,6 +33,7 @@ def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("frequency governor", now.get("governor")),
         ("GPU", joined(gpus) or (f"{jetson['model']}, L4T {jetson['l4t']}" if jetson else "none")),
         ("power mode", (jetson or {}).get("power_mode")),
+        *_gpus_before(now.get("gpu_state") or []),
         *_meanwhile(report["benchmark"].get("machine") or {}),
         ("energy is that of", (now.get("energy") or {}).get("covers")),
         ("NVIDIA driver", now.get("nvidia_driver") or "none"),
@@ -41,6 +42,24 @@ def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("weights", (report["spec"] or {}).get("weights_id")),
     ]
     return [(what, str(value)) for what, value in lines if value]
+
+
+def _gpus_before(states: Sequence[Mapping[str, Any]]) -> list[tuple[str, str | None]]:
+    """How each GPU was before anything ran on it: limits, clocks, heat, and who else was there."""
+    lines: list[tuple[str, str | None]] = []
+    for number, state in enumerate(states):
+        pairs = (("sm_mhz", "sm_mhz_most", "MHz"), ("power_w", "power_limit_w", "W"))
+        told = [
+            f"{state[now]:,.0f} of {state[most]:,.0f} {unit}"
+            for now, most, unit in pairs
+            if state.get(now) is not None and state.get(most) is not None
+        ]
+        told += [f"{state['temperature_c']:.0f} °C"] if state.get("temperature_c") is not None else []
+        told += [f"throttled: {joined(state['throttled'])}"] if state.get("throttled") else []
+        others = state.get("processes")
+        told += [many(others, "other process", "other processes") + " on it"] if others else []
+        lines.append((f"GPU {number} at the start", ", ".join(told)))
+    return lines
 
 
 def _meanwhile(machine: Mapping[str, Any]) -> list[tuple[str, str | None]]:

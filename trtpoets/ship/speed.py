@@ -22,6 +22,9 @@ _TRTEXEC = (
     "it leaves the copies out and replays one. Its GPU compute time is what compute is in the table of clocks."
 )
 
+_QUEUEING = 0.8
+"""Of the computing: where queueing takes more, the GPU waits for the host."""
+
 Picture = tuple[str, str, str]
 """An SVG, what it says for those who don't see it, and what stands beneath it."""
 
@@ -47,7 +50,7 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
             "this machine would find, with 95 % confidence."
         )
     if any(row.get("device") for row in measured):
-        notes.append(_TRTEXEC)
+        notes += [_TRTEXEC, *_held_up(measured)]
     if report["benchmark"].get("incomplete"):
         notes.insert(
             0, f"The benchmark was interrupted {report['benchmark']['incomplete']}; this is what was measured."
@@ -75,6 +78,21 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         "tables": _tables(report["benchmark"], good if len(good) <= _ROWS else _smallest(good)),
         "lists": [{"title": f"Not valid: {len(bad)} of {many(len(rows), 'measurement')}", "lines": bad}] if bad else [],
     }
+
+
+def _held_up(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What keeps GPUs from computing, by the bounds that trtexec warns at."""
+    told = []
+    for row in measured:
+        device, where = row.get("device"), f"{row['runner']} at batch {row['batch']}"
+        if not device:
+            continue
+        if device["enqueue_ms"] > _QUEUEING * device["compute_ms"]:
+            more = "a larger batch" if device["graph"] else "a CUDA graph or a larger batch"
+            told.append(f"{where}: queueing takes about as long as computing; {more} would help.")
+        if max(device["h2d_ms"], device["d2h_ms"]) >= device["compute_ms"]:
+            told.append(f"{where}: copying takes as long as computing, so that a faster engine gains little.")
+    return told
 
 
 def _ratio(row: Mapping[str, Any]) -> str | Value:
