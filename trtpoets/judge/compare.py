@@ -31,7 +31,8 @@ class Change:
 
     `change` is how much of its speed beside TensorFlow it won (above 0) or lost, as a share; where there is no
     TensorFlow, or another baseline, of its own median, which `by` then says. `noise` is how much two runs of the same
-    differ by, with 95 % confidence. `verdict` is "faster", "slower", "same" (within the noise) or "unknown" (no interval, or not valid).
+    differ by, with 95 % confidence. `verdict` is "faster", "slower", "same" (within the noise) or "unknown" (no
+    interval, or not valid).
     """
 
     runner: str
