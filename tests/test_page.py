@@ -287,13 +287,14 @@ def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
     found = documents(photos=list(photos.values()))
     narrow = found["evaluation"]["evaluations"][-1]
     found["evaluation"]["evaluations"].append({**narrow, "runner": "rtx-int8"})
+    found["evaluation"]["evaluations"].insert(1, {**narrow, "runner": "tflite-int8"})
     text = read(found, photos).text.replace("\u00a0", " ")
     assert "rtx-int8 answers 3 of 30 test photos otherwise than TensorFlow in FP32" in text
-    assert "Of 30 photos, these runners answer otherwise than TensorFlow: onnxruntime-int8 3." in text
+    assert "Of 30 photos, these runners answer otherwise than TensorFlow: tflite-int8 3 and onnxruntime-int8 3." in text
     del found["quantisation"]["int8"]
     text = read(found, photos).text.replace("\u00a0", " ")
     assert "Answers that INT8 changed" not in text
-    assert "otherwise than TensorFlow: onnxruntime-int8 3 and rtx-int8 3." in text
+    assert "otherwise than TensorFlow: tflite-int8 3, onnxruntime-int8 3 and rtx-int8 3." in text
 
 
 def test_pictures_show_photos_of_this_run_only(photos: dict[str, Photo], tmp_path: Path) -> None:

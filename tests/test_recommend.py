@@ -105,6 +105,17 @@ def test_an_engine_is_named_by_its_file() -> None:
     assert made["sentence"].startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
 
 
+def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
+    found = documents()
+    same = found["evaluation"]["evaluations"][1]
+    found["evaluation"]["evaluations"].append({**same, "runner": "tflite-int8"})
+    found["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
+    found["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
+    made = recommendation_from_report(report_from_documents(found))
+    assert (made["chosen"]["runner"], made["chosen"]["file"]) == ("tflite-int8", "int8.tflite")
+    assert "ship int8.tflite through tflite, one photo" in made["sentence"]
+
+
 def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
     found = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
     assert found["chosen"] is None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.spec import Preprocess, Resize
+from trtpoets.ship.verdict import FLAVOURS
 from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]
 
 
 def _int8_runner(changed: Iterable[str]) -> str:
-    """The INT8 runner whose changes are shown: TensorRT's where it ran, as that is what ships."""
-    runners = [runner for runner in changed if runner.endswith("-int8")]
-    return next((runner for runner in runners if not runner.startswith("onnxruntime")), next(iter(runners), ""))
+    """The INT8 runner whose changes are shown: an engine where one ran, as that is what ships; else the ONNX file's."""
+    runners = [runner for runner in changed if runner.endswith("-int8") and not runner.startswith("tflite")]
+    return next((runner for runner in runners if runner.startswith(tuple(FLAVOURS))), next(iter(runners), ""))
 
 
 def _changed_by_int8(

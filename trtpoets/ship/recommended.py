@@ -1,10 +1,10 @@
 """A report -> what to ship: the runner, precision and batch size that keep within limits and do most with that.
 
 Every runner that was evaluated and benched validly is a candidate at each of its batch sizes: TensorFlow, ONNX Runtime
-on the CPU or by what drives a GPU, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside a GPU)
-are there to compare with: what they would ship is the classifier, as TensorFlow does. Of those that keep within the
-limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do are alike;
-then the smallest loss decides, and then the smallest batch.
+on the CPU or by what drives a GPU, TFLite, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside
+a GPU) are there to compare with: what they would ship is the classifier, as TensorFlow does. Of those that keep within
+the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do are
+alike; then the smallest loss decides, and then the smallest batch.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _ALIKE = 0.03
 
 _BESIDE = ("keras", f"{BASELINE}-")
 """How the names of runners begin that are there to compare with, and ship nothing of their own."""
+
+_TFLITE = "tflite-"
+"""How the names of runners of TFLite files begin."""
 
 _UNSEEN = "evaluated"
 """What a candidate lacks that was benched and not evaluated."""
@@ -125,7 +128,7 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
         yield Candidate(
             runner=runner,
             precision=precision,
-            file=files.get(runner) or ("classifier" if runner == BASELINE else f"{precision}.onnx"),
+            file=files.get(runner) or _file(runner, precision),
             batch=batch,
             p50_ms=row["p50_ms"],
             p99_ms=row["p99_ms"],
@@ -137,6 +140,13 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
             photos=report["test_photos"],
             lacks=tuple(_lacks(row, drop, precision, report, limits)),
         )
+
+
+def _file(runner: str, precision: str) -> str:
+    """What a runner that is no engine runs, and so what would be shipped."""
+    if runner == BASELINE:
+        return "classifier"
+    return f"{precision}.tflite" if runner.startswith(_TFLITE) else f"{precision}.onnx"
 
 
 def _drop(runner: str, report: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
@@ -161,14 +171,14 @@ def _lacks(
         yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
     elif _beyond(drop, limits.drop):
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
-    if precision == "int8":
+    if precision == "int8" and not row["runner"].startswith(_TFLITE):
         yield from _advice(report, limits)
     if limits.max_p99 is not None and row["valid"]:
         yield from _late(row, limits.max_p99)
 
 
 def _advice(report: Mapping[str, Any], limits: Limits) -> Iterable[Lack]:
-    """What quantize found on the validation photos, which is as good a witness as the test photos."""
+    """What quantize found of int8.onnx on the validation photos, as good a witness as the test photos."""
     found = (report["quantisation"].get("int8") or {}).get("recommended") or {}
     if limits.max_drop is None:
         if found.get("precision") not in (None, "int8"):
