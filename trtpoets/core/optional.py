@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, nullcontext
-from importlib import metadata
 from typing import Any, ContextManager, Iterable, Iterator
 
 from trtpoets.core.errors import MissingDependency
@@ -30,6 +29,8 @@ def needs(extra: str, *, reason: str = "", hint: str = "") -> Iterator[None]:
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
     """The versions of those packages that are installed, by their metadata: nothing is imported."""
+    from importlib import metadata  # it takes as long to import as all of ours
+
     found = {}
     for package in packages:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, RunFailed
+from trtpoets.core.manifest import BUILT, MANIFEST
 from trtpoets.core.spec import (
     BatchRange,
     EngineCard,
@@ -161,5 +162,8 @@ def platform_name() -> str:
 
 
 def build_command(path: Path) -> str:
-    """The hint that rebuilds the engine at `path`, which lies in its model's folder."""
-    return f"build it again on this machine: trtpoets build {path.resolve().parent.name} --force"
+    """The hint that rebuilds the engine at `path`, which lies in its model's folder, or in a bundle's built/."""
+    folder = path.resolve().parent
+    if folder.name == BUILT and (folder.parent / MANIFEST).is_file():
+        return f"build it again on this machine: {folder.parent / 'build'} --force"
+    return f"build it again on this machine: trtpoets build {folder.name} --force"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from statistics import NormalDist
-from typing import NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -34,7 +33,7 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
         raise BadInput(f"{successes} successes in {n} trials", hint="give 0 <= successes <= trials")
     if n == 0:
         return Interval(0.0, 1.0)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = _deviations(confidence)
     share = successes / n
     middle = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -43,6 +42,48 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     low = 0.0 if successes == 0 else (middle - half) / scale
     high = 1.0 if successes == n else (middle + half) / scale
     return Interval(low, high)
+
+
+def _deviations(confidence: float) -> float:
+    """How many standard deviations to either side of a normal distribution's middle hold the share `confidence`."""
+    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def paired_shares(only_first: int, only_second: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """The interval of the second's share of right answers less the first's, over the same `n` photos.
+
+    `only_first` photos only the first gets right, `only_second` only the second. Right for few photos too, and where
+    the two never differ: n equal answers don't prove two classifiers equal (Tango, 1998, the score interval). Without
+    photos nothing is known: (-1, 1). Raises BadInput unless the counts fit into n.
+    """
+    if min(only_first, only_second) < 0 or only_first + only_second > n:
+        raise BadInput(
+            f"{only_first} and {only_second} of {n} photos", hint="counts begin at 0, and fit into the photos"
+        )
+    if n == 0:
+        return Interval(-1.0, 1.0)
+    z = _deviations(confidence)
+
+    def beyond(change: float) -> float:
+        """How many standard deviations what was seen lies above `change`, if that were true."""
+        slope = (2 * n - only_second + only_first) * change - only_first - only_second
+        spread = change * (1 - change)
+        lost = (math.sqrt(max(slope * slope + 8 * n * only_first * spread, 0.0)) - slope) / (4 * n)
+        variance = n * max(2 * lost + spread, 0.0)
+        return (only_second - only_first - n * change) / math.sqrt(variance) if variance > 0 else math.inf
+
+    seen = (only_second - only_first) / n
+    return Interval(_where(lambda change: beyond(change) <= z, -1.0, seen), _where(lambda c: beyond(c) < -z, seen, 1.0))
+
+
+def _where(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Where between `low` and `high` something begins to hold."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def mcnemar_exact(b: int, c: int) -> float:

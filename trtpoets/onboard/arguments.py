@@ -15,6 +15,9 @@ from trtpoets.onboard.classify import ClassifyConfig
 _SOURCES = "photos, folders, videos; camera, camera:1, csi, /dev/video0, rtsp://…, or a GStreamer pipeline"
 
 
+_WORDS = [precision.value for precision in Precision]
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; what was chosen is in `command`."""
     top = argparse.ArgumentParser(
@@ -127,11 +130,10 @@ def _name(command: argparse.ArgumentParser) -> None:
 
 
 def _precisions(command: argparse.ArgumentParser, text: str) -> None:
-    command.add_argument("--precision", action="append", type=Precision, choices=list(Precision), help=text)
+    command.add_argument("--precision", action="append", choices=_WORDS, help=text)
 
 
 def _runner(command: argparse.ArgumentParser) -> None:
     text = "what answers: the engine, or an ONNX file (default: %(default)s)"
     command.add_argument("--runner", choices=RUNNERS, default=ENGINE, help=text)
-    choices = list(Precision)
-    command.add_argument("--precision", type=Precision, choices=choices, help="of an ONNX file: which")
+    command.add_argument("--precision", choices=_WORDS, help="of an ONNX file: which")

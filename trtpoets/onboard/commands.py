@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from trtpoets.core.errors import Interrupted
 from trtpoets.core.plain import json_text, messages, printable, progress_lines
 from trtpoets.core.progress import Progress
-from trtpoets.core.spec import Flavour
+from trtpoets.core.spec import Flavour, Precision
 from trtpoets.device.build_plan import require_possible
 from trtpoets.device.doctor import doctor
 from trtpoets.device.engine import default_flavour
@@ -95,7 +95,7 @@ def _build(given: argparse.Namespace, progress: Progress) -> int:
         dla_core=given.dla,
         timeout_seconds=given.timeout,
     )
-    precisions = tuple(given.precision or ())
+    precisions = tuple(map(Precision, given.precision or ()))
     if given.dry_run:
         plans = plan_build(bundle, config, precisions)
         _show(given, plans, lambda: plan_lines(plans))
@@ -110,7 +110,7 @@ def _build(given: argparse.Namespace, progress: Progress) -> int:
 
 
 def _selftest(given: argparse.Namespace, _: Progress) -> int:
-    found = selftest(bundle_here(), runner=given.runner, precision=given.precision)
+    found = selftest(bundle_here(), runner=given.runner, precision=_precision(given))
     _show(given, found, lambda: selftest_lines(found))
     require_passed(found)
     return 0
@@ -134,10 +134,15 @@ def _bench(given: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _classify(given: argparse.Namespace, _: Progress) -> int:
+def _precision(given: argparse.Namespace) -> Precision | None:
+    return Precision(given.precision) if given.precision else None
+
+
+def _classify(given: argparse.Namespace, progress: Progress) -> int:
+    bundle = bundle_here()
     sources = [source_of(word) for word in given.sources]
     config = ClassifyConfig(given.top, given.threshold, given.batch, given.patience, given.frames)
-    runner, _precision = runner_in(bundle_here(), given.runner, given.precision)
+    runner, _ = runner_in(bundle, given.runner, _precision(given))
     stop = threading.Event()
     # systemd and others end a service so: what is under way is answered, and the engine is freed.
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
