@@ -171,6 +171,8 @@ def test_a_changed_bundle_is_replaced_only_when_told(space: Workspace) -> None:
 
 def test_engines_that_were_built_in_a_bundle_stay_unless_told(space: Workspace) -> None:
     made = bundled(space)
+    (made.folder / "built" / "pycache-0").mkdir(parents=True)
+    bundled(space)
     (made.folder / "built").mkdir()
     (made.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
     with pytest.raises(BadInput, match=r"was built in: .*/built"):

@@ -26,6 +26,9 @@ _LEVEL = 9
 _TIME = 315_532_800
 """The beginning of 1980, for every file: the oldest time that all tools can write."""
 
+PYTHON_CACHES = "pycache-"
+"""What the folder of Python's caches in `built/` begins with: nobody's work."""
+
 _OTHER = "choose another place: --out FOLDER"
 
 
@@ -139,7 +142,8 @@ def require_replaceable(out: Path, force: bool) -> None:
         check_manifest(out)
     except BadArtefact as error:
         raise BadInput(f"the bundle that is there was changed: {error.message}", hint="replace it: --force") from error
-    if (out / BUILT).exists():
+    built = (out / BUILT).iterdir() if (out / BUILT).is_dir() else ()
+    if any(not path.name.startswith(PYTHON_CACHES) for path in built):
         raise BadInput(f"the bundle that is there was built in: {out / BUILT}", hint="replace it: --force")
 
 

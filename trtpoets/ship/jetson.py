@@ -15,7 +15,7 @@ import numpy as np
 from trtpoets.core.files import sha256_of_folder, write_text
 from trtpoets.core.manifest import Target
 from trtpoets.core.spec import Precision, Resize
-from trtpoets.ship.bundle import root_of
+from trtpoets.ship.bundle import PYTHON_CACHES, root_of
 from trtpoets.ship.parts import CACHE, write_shared
 from trtpoets.ship.runtime import filled, package_folder, write_runtime
 from trtpoets.ship.words import joined, many, shown
@@ -103,7 +103,7 @@ def _write_commands(folder: Path, runtime: str) -> None:
     for command, about in _COMMANDS.items():
         said = "" if command == "trtpoets" else f"{command} "
         path = folder / command
-        write_text(path, filled("jetson/command.sh", about=about, runtime=runtime, command=said))
+        write_text(path, filled("jetson/command.sh", about=about, caches=PYTHON_CACHES + runtime, command=said))
         path.chmod(path.stat().st_mode | 0o111)
 
 

@@ -7,5 +7,5 @@ python=$here/built/venv/bin/python
 [ -x "$python" ] || python=python3
 export PYTHONPATH="$here/runtime${PYTHONPATH:+:$PYTHONPATH}"
 # Python's own caches belong to this runtime alone, and lie where the manifest does not look.
-export PYTHONPYCACHEPREFIX="$here/built/pycache-@runtime"
+export PYTHONPYCACHEPREFIX="$here/built/@caches"
 exec "$python" -m trtpoets.onboard @command"$@@"
