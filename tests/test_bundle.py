@@ -191,6 +191,15 @@ def test_a_users_file_is_never_lost(force: bool, space: Workspace, tmp_path: Pat
 
 
 @pytest.mark.parametrize("force", [False, True])
+def test_a_folder_whose_manifest_is_someone_elses_is_left_alone(force: bool, space: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / MANIFEST).write_text('{"name": "a web page", "icons": []}')
+    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*: nothing in its folder is touched"):
+        bundled(space, out=tmp_path / "app", force=force)
+    assert "icons" in (tmp_path / "app" / MANIFEST).read_text()
+
+
+@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "linked archive"])
 def test_what_is_no_bundle_is_left_alone(kind: str, force: bool, space: Workspace, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "mine"

@@ -133,7 +133,10 @@ def require_replaceable(out: Path, force: bool) -> None:
         return
     if not (out / MANIFEST).is_file():
         raise BadInput(f"{out} is there, and is no bundle: nothing in it is touched", hint=_OTHER)
-    extra = extra_files(out, read_manifest(out))
+    try:
+        extra = extra_files(out, read_manifest(out))
+    except BadArtefact as error:
+        raise BadInput(f"{error.message}: nothing in its folder is touched", hint=f"move it, or {_OTHER}") from error
     if extra:
         raise BadInput(f"{out / extra[0]} is not of the bundle, and would be lost", hint=f"move it, or {_OTHER}")
     if force:
