@@ -63,7 +63,8 @@ def bundle_from_parts(
 ) -> Bundle:
     """Let `fill` write into an empty folder, add the manifest, pack it: the folder becomes `out`, the archive lies by.
 
-    The archive's bytes follow from the files' names, bytes and executable bits alone (and from the release of zstd).
+    The archive's bytes follow from the files' names, bytes and executable bits alone (and from the
+    release of zstd, which pyproject.toml pins).
     Raises MissingDependency, StorageFailed, BadInput, and what `fill` raises: `out` is then as it was.
     """
     archive = archive_of(out)
