@@ -25,7 +25,7 @@ from tests.photos import photo_folder
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.progress import PARTS, Progress, silent
-from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge import benchmark
@@ -420,7 +420,11 @@ def test_many_photos_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_artefacts_travel_to_the_child(tmp_path: Path) -> None:
     folder = tmp_path / "a folder\udcff"
-    for artefact in (Classifier(folder, tiny_spec()), OnnxModel(folder / "int8.onnx", Precision.INT8, tiny_spec())):
+    for artefact in (
+        Classifier(folder, tiny_spec()),
+        OnnxModel(folder / "int8.onnx", Precision.INT8, tiny_spec()),
+        TfliteModel(folder / "int8.tflite", Precision.INT8, tiny_spec()),
+    ):
         text = json.dumps(description_from_artefact(artefact))
         assert artefact_from_description(json.loads(text)) == artefact
     with pytest.raises(MissingArtefact):

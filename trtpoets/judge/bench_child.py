@@ -24,7 +24,7 @@ import numpy as np
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
-from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision
+from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
@@ -43,9 +43,9 @@ def description_from_artefact(artefact: Runnable) -> dict[str, str]:
     """What the child needs to find an artefact again, as JSON."""
     if isinstance(artefact, Classifier):
         return {"kind": "classifier", "path": str(artefact.folder.resolve()), "spec": artefact.spec.to_json()}
-    if isinstance(artefact, OnnxModel):
+    if isinstance(artefact, (OnnxModel, TfliteModel)):
         return {
-            "kind": "onnx",
+            "kind": "onnx" if isinstance(artefact, OnnxModel) else "tflite",
             "path": str(artefact.path.resolve()),
             "spec": artefact.spec.to_json(),
             "precision": artefact.precision.value,
@@ -61,8 +61,9 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
     path = Path(value["path"])
     if value["kind"] == "classifier":
         return Classifier(path, ModelSpec.from_json(value["spec"], str(path)))
-    if value["kind"] == "onnx":
-        return OnnxModel(path, Precision(value["precision"]), ModelSpec.from_json(value["spec"], str(path)))
+    if value["kind"] in ("onnx", "tflite"):
+        kind = OnnxModel if value["kind"] == "onnx" else TfliteModel
+        return kind(path, Precision(value["precision"]), ModelSpec.from_json(value["spec"], str(path)))
     from trtpoets.device.engine import load_engine
 
     return load_engine(path)
