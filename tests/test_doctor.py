@@ -182,7 +182,8 @@ def test_a_jetpack_whose_tensorrt_is_too_old(tmp_path: Path) -> None:
     found = checked(diagnose(system(root, "3.8.10"), with_gpu((7, 2), "8.4.1", "11.4", "Xavier")))
     assert "JetPack 5.0.2 (TensorRT 8.4.1" in found["Jetson"].found
     assert found["TensorRT"].found == "8.4.1, and trtpoets needs 8.5 or later"
-    hint = "flash JetPack 5.1 or later (TensorRT 8.5.2); until then: trtexec --onnx=fp16.onnx --fp16"
+    bundle = "on a PC, for trtexec: trtpoets bundle NAME --for jetson --jetpack 5.0.2"
+    hint = f"flash JetPack 5.1 or later (TensorRT 8.5.2); until then, {bundle}"
     assert {found[name].hint for name in ("TensorRT", "build TensorRT engines", "run engines")} == {hint}
 
 
@@ -193,8 +194,8 @@ def test_jetpack_4_has_trtexec_only(tmp_path: Path, chip: str, model: str) -> No
     assert [precision.value for precision in CHIPS[chip].precisions] == ["fp32", "fp16"]
     found = checked(diagnose(system(root, "3.8.0"), with_gpu(capability, "", "10.2", "Tegra")))
     assert "JetPack 4.6.1 (TensorRT 8.2.1" in found["Jetson"].found
-    assert found["TensorRT"].hint.startswith("trtexec --onnx=fp16.onnx --fp16")
-    assert "--opset 13; no INT8" in found["build TensorRT engines"].hint
+    assert found["TensorRT"].hint == "on a PC, for trtexec: trtpoets bundle NAME --for jetson --jetpack 4.6.1"
+    assert found["build TensorRT engines"].hint == found["TensorRT"].hint
 
 
 def test_a_venv_without_the_systems_packages(tmp_path: Path) -> None:

@@ -25,9 +25,12 @@ def old_jetpack(jetson: Jetson | None) -> str:
     """For a JetPack whose TensorRT is older than 8.5."""
     if jetson is None:
         return "install TensorRT 8.5 or later"
+    told = f" --jetpack {jetson.jetpack.version}" if jetson.jetpack else ""
+    # Its files are not those of other bundles: this TensorRT reads no photos as bytes.
+    bundle = f"on a PC, for trtexec: trtpoets bundle NAME --for jetson{told}"
     if jetson.chip and jetson.chip.compute_capability < (7, 2):
-        return "trtexec --onnx=fp16.onnx --fp16 --saveEngine=fp16.engine (export with --opset 13; no INT8 there)"
-    return "flash JetPack 5.1 or later (TensorRT 8.5.2); until then: trtexec --onnx=fp16.onnx --fp16"
+        return bundle
+    return f"flash JetPack 5.1 or later (TensorRT 8.5.2); until then, {bundle}"
 
 
 def no_gpu(system: System, software: Software) -> str:
