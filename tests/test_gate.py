@@ -64,7 +64,7 @@ def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
     assert outcome(evaluations(30, lost=1), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
     assert outcome(evaluations(30, lost=15), max_drop=0.5) is Outcome.FAILED
     assert outcome(evaluations(30, lost=15), min_agreement=98) is Outcome.FAILED
-    # Every bootstrap of two lost photos is two lost photos; the exact test knows better.
+    # Two lost photos of two may be chance: the exact test knows better than an interval.
     assert outcome(evaluations(2, lost=2), max_drop=0.5) is Outcome.UNKNOWN
 
 

@@ -15,6 +15,7 @@ from trtpoets.judge.statistics import (
     least_count,
     mcnemar_exact,
     paired_difference,
+    paired_shares,
     percentile,
     percentile_bound,
     ratio_of_rounds,
@@ -73,6 +74,34 @@ def test_mcnemar_of_thousands_of_photos() -> None:
     assert 0 < mcnemar_exact(1900, 2100) < 0.01
     with pytest.raises(BadInput, match="counts of -1 and 2"):
         mcnemar_exact(-1, 2)
+
+
+def test_paired_shares() -> None:
+    low, high = paired_shares(2, 12, 50)
+    assert (low, high) == pytest.approx((0.0611, 0.3447), abs=1e-4)
+    assert paired_shares(12, 2, 50) == pytest.approx((-high, -low))
+    # At its ends the likeliest shares that differ by so much, looked for one by one, are 1.96 deviations away.
+    for change in (low, high):
+        lost = np.linspace(1e-6, (1 - change) / 2 - 1e-6, 200_001)
+        likely = 2 * np.log(lost) + 12 * np.log(lost + change) + 36 * np.log1p(-2 * lost - change)
+        variance = 50 * (2 * lost[likely.argmax()] + change - change**2)
+        assert abs(10 - 50 * change) / variance**0.5 == pytest.approx(1.96, abs=0.001)
+    # Answers that never differ prove as much as none of n can.
+    assert paired_shares(0, 0, 765).high == pytest.approx(wilson_interval(0, 765).high)
+    assert paired_shares(0, 0, 765).low == pytest.approx(-wilson_interval(0, 765).high)
+    assert paired_shares(0, 0, 0) == (-1, 1)
+    assert paired_shares(5, 0, 5).low == -1.0
+    for counts in ((-1, 0, 5), (3, 3, 5)):
+        with pytest.raises(BadInput, match=r"of 5 photos"):
+            paired_shares(*counts)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.0, 0.0), (0.02, 0.0), (0.05, 0.03), (0.3, 0.1)])
+def test_paired_shares_cover_as_often_as_they_say(lost: float, won: float) -> None:
+    rng = np.random.default_rng(4)
+    draws = rng.multinomial(100, [lost, won, 1 - lost - won], size=400)
+    hits = sum(low <= won - lost <= high for low, high in (paired_shares(b, c, 100) for b, c, _ in draws.tolist()))
+    assert hits >= 370
 
 
 def test_paired_difference_covers_as_often_as_it_says() -> None:

@@ -13,7 +13,7 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Photo, label_indices
 from trtpoets.device.runners.base import Runner, check_scores
-from trtpoets.judge.statistics import mcnemar_exact, paired_difference, wilson_interval
+from trtpoets.judge.statistics import mcnemar_exact, paired_shares, wilson_interval
 
 _log = logging.getLogger(__name__)
 
@@ -246,12 +246,13 @@ def _comparison(
     right, reference_right = (ours == truth)[known], (theirs == truth)[known]
     only_reference = int((reference_right & ~right).sum())
     only_runner = int((right & ~reference_right).sum())
-    interval = paired_difference(reference_right, right) if known.any() else None
+    labelled = int(known.sum())
+    interval = paired_shares(only_reference, only_runner, labelled) if labelled else None
     return Comparison(
         agreed=int((ours == theirs).sum()),
         only_reference=only_reference,
         only_runner=only_runner,
-        accuracy_change=(only_runner - only_reference) / int(known.sum()) if interval else None,
+        accuracy_change=(only_runner - only_reference) / labelled if interval else None,
         change_low=interval.low if interval else None,
         change_high=interval.high if interval else None,
         p_value=mcnemar_exact(only_reference, only_runner),

@@ -211,7 +211,7 @@ def _drop(evaluation: Mapping[str, Any], limit: float) -> Check:
     measured, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
     # Shares are quotients of whole numbers: a drop of exactly the limit is allowed, whatever its last bit says.
     misses = measured > limit and not math.isclose(measured, limit, rel_tol=1e-9)
-    # The bootstrap of a handful of photos is too sure of itself; the exact test is not.
+    # Of a handful of photos an interval is too sure of itself; the exact test is not.
     surely = low > limit and compared["p_value"] < 1 - CONFIDENCE
     outcome = _outcome(misses=misses, surely=surely, enough=photos >= needed)
     return Check("drop", outcome, limit, measured, low, high, photos, needed)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from trtpoets.core.spec import Photo
     from trtpoets.device.runners import Runnable
 
-_VERSION = 1
-"""Raise it when the same artefacts may give another evaluation or benchmark."""
+_EVALUATION, _BENCHMARK = 2, 1
+"""Raise one when the same artefacts may give another evaluation, or another benchmark."""
 
 
 def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
@@ -54,12 +54,12 @@ def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
 
 def evaluation_key(identities: Sequence[str], photos: Sequence[Photo]) -> str:
     """What an evaluation was made from: the key of its card."""
-    return hash_of([_VERSION, list(identities), [photo.sha256 for photo in photos]])
+    return hash_of([_EVALUATION, list(identities), [photo.sha256 for photo in photos]])
 
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
     """What a benchmark was made from: the key of its card."""
-    return hash_of([_VERSION, list(identities), [photo.sha256 for photo in photos], vars(config)])
+    return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], vars(config)])
 
 
 def require_current(space: Workspace) -> None:
