@@ -17,6 +17,7 @@ from PIL import Image
 
 pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
 
+from tests import real_triton
 from tests.bundle_parts import ORDER, measured, tiny_parts
 from tests.fake_triton import FakeTriton, read_config, serving
 from tests.tiny import SIDE, tiny_photos
@@ -359,3 +360,38 @@ def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Pa
     assert nobody.returncode == 1
     assert nobody.stderr.startswith("Error: 127.0.0.1:9 does not answer for x: ")
     check_manifest(bundle)
+
+
+@pytest.mark.slow
+def test_a_real_triton_serves_it(parts: Parts, tmp_path: Path) -> None:
+    """Configurations, warm-up from the golden photo, batches, labels, self-test and client, by Triton itself."""
+    if reason := real_triton.why_not():
+        pytest.skip(reason)
+    from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+
+    (tmp_path / "b").mkdir()
+    (tmp_path / "scratch").mkdir()
+    folder = filled(parts, tmp_path / "b")
+    pixels = parts.golden.pixels
+    for number, photo in enumerate(pixels):
+        Image.fromarray(photo).save(tmp_path / f"{number}.png")
+    loaded = ["tiny_onnx_fp32", "tiny_onnx_int8"]
+    with real_triton.serving(folder, tmp_path / "scratch", "--cpu", *loaded) as (url, log):
+        warm = log.read_text()
+        assert [warm.count(f"batch of {size}\n") for size in (1, 8, 32)] == [2, 2, 2]
+        tested = run([sys.executable, "-I", folder / "selftest.py", "--url", url])
+        asked = ["--url", url, "--model", "tiny_onnx_fp32", "--top", 1]
+        answered = run([sys.executable, folder / "client.py", *asked, *sorted(tmp_path.glob("*.png"))])
+        with InferenceServerClient(url) as client:
+            config = client.get_model_config("tiny_onnx_fp32")
+            sent = InferInput("photos", list(pixels.shape), "UINT8")
+            sent.set_data_from_numpy(pixels)
+            classes = client.infer("tiny_onnx_fp32", [sent], outputs=[InferRequestedOutput("scores", class_count=1)])
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert [line.split(":")[1].strip() for line in tested.stdout.splitlines()] == loaded
+    assert answered.returncode == 0, answered.stderr
+    best = [parts.spec.labels[i] for i in parts.golden.expected["fp32"].scores.argmax(axis=1)]
+    assert [json.loads(line)["labels"] for line in answered.stdout.splitlines()] == [[each] for each in best]
+    assert [row[0].decode().split(":")[2] for row in classes.as_numpy("scores")] == best
+    assert config["dynamic_batching"]["preferred_batch_size"] == [8]
+    assert config["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == 512
