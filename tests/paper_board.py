@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,9 @@ class _Patch:
 
 
 def install() -> None:
-    """Put the fakes into this process."""
+    """Put the fakes into this process; with $PAPER_CLOCK its clock says so many seconds since 1970."""
+    if "PAPER_CLOCK" in os.environ:
+        time.time = lambda: float(os.environ["PAPER_CLOCK"])
     from tests import fake_builder, fake_gpu, fake_runtime
 
     names = fake_builder.namespace(VERSION.rpartition(".")[0])

@@ -85,7 +85,11 @@ def rollback(root: Path, restart: str | None = None) -> Updated:
     """Go back to the release that ran before, after its self-test. Raises MissingArtefact, GateFailed, Busy."""
     releases, options = Releases(root), Options(restart)
     with releases.writing():
-        _settle(releases, options)
+        finished = _settle(releases, options)
+        if finished is not None and finished.to == finished.previous == releases.current:
+            return Updated(
+                releases.current, releases.previous, changed=True
+            )  # it was this going back that was cut short
         release = releases.require(releases.previous, "previous")
         _prove(releases, release, strict=False)
         switch = releases.switch(release)
@@ -101,23 +105,23 @@ def recover(root: Path, restart: str | None = None) -> Updated:
     """
     releases = Releases(root)
     with releases.writing():
-        changed = _settle(releases, Options(restart, health_seconds=0))
+        changed = _settle(releases, Options(restart, health_seconds=0)) is not None
         releases.require(releases.current, "current")
         return Updated(releases.current, releases.previous, changed)
 
 
-def _settle(releases: Releases, options: Options) -> bool:
-    """Finish or undo a switch that was cut short. Returns whether there was one."""
+def _settle(releases: Releases, options: Options) -> Switch | None:
+    """Finish or undo a switch that was cut short. Returns it, if there was one."""
     switch = releases.unsettled()
     if switch is None:
-        return False
+        return None
     log.warning("the switch to %s was cut short: looking at its health", switch.to)
     if _healthy(releases, options):
         releases.settle()
     else:
         _go_back(releases, switch, options)
         log.warning("%s is not healthy: %s is current again", switch.to, switch.since or "nothing")
-    return True
+    return switch
 
 
 def _prove(releases: Releases, release: str, strict: bool) -> None:

@@ -1,0 +1,198 @@
+"""Updates of a device: built beside what runs, proven, switched to; undone where they fail; killed at every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle, python_3_8
+from tests.update_kills import small_bundle
+from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
+from trtpoets.core.spec import Precision
+from trtpoets.onboard.bundle import open_bundle
+from trtpoets.onboard.releases import Releases
+from trtpoets.onboard.update import Options, Updated, recover, rollback, update
+
+REPOSITORY = Path(__file__).parent.parent
+QUICK = Options(health_seconds=0)
+
+
+def word(root: Path) -> str:
+    return (root / "current" / "word").read_text()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A device whose current release is "old"."""
+    update(small_bundle(tmp_path / "old", "old"), tmp_path / "device", QUICK)
+    return tmp_path / "device"
+
+
+@pytest.mark.parametrize("python", [pytest.param(PYTHONS[0], marks=pytest.mark.slow), PYTHONS[1]], ids=["this", "3.8"])
+def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> None:
+    """The whole programs, over the fake TensorRT, with a clock that says 1970."""
+    board = Board(tmp_path, python)
+    board.environment["PAPER_CLOCK"] = "0"
+    root = tmp_path / "device"
+    board.use(root / "venv")
+    old, new = paper_bundle(tmp_path / "old"), paper_bundle(tmp_path / "new", seed=1)
+    first = as_json(board.run(old, "trtpoets", "update", "--root", str(root), "--json"))
+    assert (first["previous"], first["changed"]) == ("", True)
+    board.behave(int8="wrong")
+    words = ["update", "--root", str(root), "--json", "--restart", f"echo restarted >> {tmp_path}/restarts"]
+    refused = board.run(new, "trtpoets", *words, "--strict")
+    assert refused.returncode == 3
+    assert "build --strict ended with code 3" in refused.stderr
+    assert as_json(board.run(root / "current", "selftest", "--json"))["runner"] == "tensorrt-int8"
+    assert not (tmp_path / "restarts").exists()
+    result = board.run(new, "trtpoets", *words)
+    assert result.returncode == 0, result.stderr
+    assert as_json(result) == {
+        "current": open_bundle(new).identity[:16],
+        "previous": first["current"],
+        "changed": True,
+        "pruned": [],
+    }
+    assert as_json(board.run(root / "current", "selftest", "--json"))["runner"] == "tensorrt-fp16"
+    assert (tmp_path / "restarts").read_text() == "restarted\n"
+    back = board.run(root / "current", "trtpoets", "rollback", "--root", str(root))
+    assert back.stdout.startswith(f"current: {first['current']}\n"), back.stderr
+    assert board.run(root / "current", "trtpoets", "recover", "--root", str(root)).returncode == 0
+
+
+@pytest.mark.slow
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(
+        [python_3_8() or sys.executable, "-m", "tests.update_kills", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr[-3000:]
+    steps = json.loads(told.stdout)
+    assert steps["update"] > 20
+    assert min(steps.values()) >= 3
+
+
+def test_a_new_release_beside_the_old(root: Path, tmp_path: Path) -> None:
+    old = Releases(root).current
+    found = update(small_bundle(tmp_path / "new", "new"), root, QUICK)
+    assert (found.previous, found.changed, found.pruned, word(root)) == (old, True, (), "new")
+    assert (root / "previous" / "word").read_text() == "old"
+    assert (root / "current").is_symlink()
+    again = update(open_like(tmp_path / "new"), root, QUICK)
+    assert again == Updated(found.current, old, changed=False)
+    third = update(small_bundle(tmp_path / "third", "third"), root, QUICK)
+    assert third.pruned == (old,)
+    assert sorted(path.name for path in (root / "releases").iterdir()) == sorted([found.current, third.current])
+
+
+def open_like(folder: Path) -> object:
+    from trtpoets.core.manifest import check_manifest
+    from trtpoets.onboard.bundle import Bundle
+
+    return Bundle(folder, check_manifest(folder), None)  # type: ignore[arg-type]
+
+
+def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed, match="selftest ended with code 1") as caught:
+        update(small_bundle(tmp_path / "ill", "ill", ill=True), root, QUICK)
+    assert word(root) == "old"
+    assert "is current as before" in caught.value.message
+
+
+def test_a_release_whose_service_is_not_well_is_undone(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old = Releases(root).current
+    health = f"test $(cat {root}/current/word) = old"
+    options = Options(restart=f"cat {root}/current/word >> {tmp_path}/restarts", health=health, health_seconds=0)
+    with pytest.raises(GateFailed, match=f"failed its health check after the switch, and {old} is current again"):
+        update(small_bundle(tmp_path / "new", "new"), root, options)
+    assert word(root) == "old"
+    assert Releases(root).previous == ""
+    assert (tmp_path / "restarts").read_text() == "newold"
+    assert not (root / "update.json").exists()
+
+
+def test_health_may_take_its_time(root: Path, tmp_path: Path) -> None:
+    health = f"test -e {tmp_path}/up || {{ touch {tmp_path}/up; false; }}"
+    assert update(small_bundle(tmp_path / "new", "new"), root, Options(health=health, health_seconds=20)).changed
+    assert word(root) == "new"
+
+
+def test_the_first_release_has_nothing_to_go_back_to(tmp_path: Path) -> None:
+    with pytest.raises(GateFailed, match="nothing is current again"):
+        update(small_bundle(tmp_path / "new", "new"), tmp_path / "device", Options(health="false", health_seconds=0))
+    assert not (tmp_path / "device" / "current").is_symlink()
+    with pytest.raises(MissingArtefact, match="has no current release"):
+        recover(tmp_path / "device")
+    with pytest.raises(MissingArtefact, match="has no previous release"):
+        rollback(tmp_path / "device")
+
+
+def test_two_updates_at_once(root: Path, tmp_path: Path) -> None:
+    with Releases(root).writing(), pytest.raises(Busy, match=f"process {os.getpid()}.*is working on the releases in"):
+        update(small_bundle(tmp_path / "new", "new"), root, QUICK)
+    assert word(root) == "old"
+
+
+def test_rollback_goes_there_and_back(root: Path, tmp_path: Path) -> None:
+    update(small_bundle(tmp_path / "new", "new"), root, QUICK)
+    rollback(root)
+    assert word(root) == "old"
+    rollback(root)
+    assert word(root) == "new"
+    (root / "previous" / "built" / "engine").unlink()
+    (root / "previous" / "trtpoets").write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(GateFailed, match="build ended with code 3"):
+        rollback(root)
+    assert word(root) == "new"
+
+
+def test_boot_after_a_switch_that_was_cut_short(root: Path, tmp_path: Path) -> None:
+    update(small_bundle(tmp_path / "new", "new"), root, QUICK)
+    releases = Releases(root)
+    assert recover(root).changed is False
+    with releases.writing():
+        releases.switch(releases.previous)
+    assert recover(root).changed is True
+    assert word(root) == "old"
+    with releases.writing():
+        releases.switch(releases.previous)
+    (root / "current" / "built" / "engine").unlink()  # it does not work after all
+    found = recover(root)
+    assert (found.changed, word(root)) == (True, "old")
+
+
+def test_a_release_that_was_damaged_is_copied_again(root: Path, tmp_path: Path) -> None:
+    update(small_bundle(tmp_path / "new", "new"), root, QUICK)
+    (root / "current" / "word").write_text("rot")
+    (root / "current" / "trtpoets").write_text("#!/bin/sh\nexit 1\n")
+    assert update(open_like(tmp_path / "new"), root, QUICK).changed is False
+    assert word(root) == "new"
+    assert (root / "previous" / "word").read_text() == "old"
+
+
+def test_folders_that_are_no_devices(tmp_path: Path) -> None:
+    (tmp_path / "current").mkdir()
+    with pytest.raises(BadInput, match="current is no link: it would be replaced"):
+        update(small_bundle(tmp_path / "new", "new"), tmp_path, QUICK)
+    (tmp_path / "current").rmdir()
+    (tmp_path / "update.json").write_text("[]")
+    with pytest.raises(BadArtefact, match=r"update\.json is damaged"):
+        recover(tmp_path)
+
+
+def test_an_update_of_a_bundle_with_one_precision(tmp_path: Path) -> None:
+    board = Board(tmp_path, PYTHONS[0])
+    board.use(tmp_path / "device" / "venv")
+    only = paper_bundle(tmp_path / "only", [Precision.FP16])
+    assert board.run(only, "trtpoets", "update", "--root", str(tmp_path / "device"), "--strict").returncode == 0
