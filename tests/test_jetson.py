@@ -304,7 +304,10 @@ def test_commands_find_their_runtime_from_anywhere(parts: Parts, path_with_pytho
     link.symlink_to(folder / "trtpoets")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = {"PATH": path_with_python, "PYTHONPATH": "/nowhere", "HOME": str(tmp_path)}
+    environment = {"PATH": path_with_python, "HOME": str(tmp_path)}
+    for name in ("trtpoets", "json", "numpy"):  # whatever lies where the user is, and however it is called
+        (elsewhere / name).mkdir()
+        (elsewhere / name / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
 
     def run(command: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -313,15 +316,14 @@ def test_commands_find_their_runtime_from_anywhere(parts: Parts, path_with_pytho
 
     version = run(link, "--version")
     assert (version.returncode, version.stdout) == (0, "trtpoets 0.1.0\n"), version.stderr
-    for command in ("install", "build", "selftest", "classify", "bench"):
-        shown = run(folder / command, "--help")
-        assert shown.returncode == 0, shown.stderr
-        assert shown.stdout.startswith(f"usage: trtpoets {command} ")
+    shown = run(folder / "build", "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("usage: trtpoets build ")
     before = run(folder / "selftest")
     assert before.returncode == 1
     assert before.stderr.splitlines()[0].endswith("has no engine yet")
     check_manifest(folder)
-    assert list(elsewhere.iterdir()) == []
+    assert (folder / "built").is_dir()  # Python's caches
 
 
 def test_the_environment_of_install_is_what_they_run_in(parts: Parts, tmp_path: Path) -> None:
@@ -330,11 +332,10 @@ def test_the_environment_of_install_is_what_they_run_in(parts: Parts, tmp_path: 
     jetson_files(parts, folder)
     python = folder / "built" / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" "$PYTHONPATH" "$PYTHONPYCACHEPREFIX"\n')
+    python.write_text('#!/bin/sh\necho "$@" "$PYTHONPYCACHEPREFIX"\n')
     python.chmod(0o755)
     told = subprocess.run([folder / "build", "--batch", "1 2"], capture_output=True, text=True, check=True).stdout
-    assert told.startswith(f"-m trtpoets.onboard build --batch 1 2 {folder}/runtime")
-    assert f" {folder}/built/pycache-" in told
+    assert told.startswith(f"{folder}/runtime/start.py build --batch 1 2 {folder}/built/pycache-")
 
 
 def test_another_runtime_has_other_caches(parts: Parts, tmp_path: Path) -> None:

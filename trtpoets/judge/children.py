@@ -125,8 +125,9 @@ class Child:
 
 
 def python_module(name: str) -> tuple[str, ...]:
-    """The command that runs a module of ours with this Python."""
-    return (sys.executable, "-m", name)
+    """The command that runs a module of ours with this Python, whatever the current folder holds."""
+    program = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({name!r}, run_name='__main__')"
+    return (sys.executable, "-c", program)
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ from trtpoets.core.manifest import Target
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.ship.bundle import PYTHON_CACHES, root_of
 from trtpoets.ship.parts import CACHE, write_shared
-from trtpoets.ship.runtime import filled, package_folder, write_runtime
+from trtpoets.ship.runtime import copy_template, filled, package_folder, write_runtime
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
     write_shared(parts, folder)
     if system.runs_trtpoets:
         write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+        copy_template("jetson/start.py", folder / "runtime")
         _write_commands(folder, sha256_of_folder(folder / "runtime")[:12])
         shutil.copytree(package_folder() / "onboard" / "files", folder / "update", ignore=_not_python_caches)
         write_text(folder / "README.md", _readme(parts, system, notes))

@@ -5,7 +5,7 @@ set -eu
 here=$(dirname -- "$(readlink -f -- "$0")")
 python=$here/built/venv/bin/python
 [ -x "$python" ] || python=python3
-export PYTHONPATH="$here/runtime${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$here/runtime${PYTHONPATH:+:$PYTHONPATH}"  # for processes that it starts
 # Python's own caches belong to this runtime alone, and lie where the manifest does not look.
 export PYTHONPYCACHEPREFIX="$here/built/@caches"
-exec "$python" -m trtpoets.onboard @command"$@@"
+exec "$python" "$here/runtime/start.py" @command"$@@"
