@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping
 
+import trtpoets
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file
 from trtpoets.core.optional import installed
@@ -144,7 +145,8 @@ def _write_launcher(bundle: Bundle, venv: Path) -> None:
 def _seen_from(venv: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """What the environment's Python finds, and what it lacks."""
     command = [str(venv / "bin" / "python"), "-m", "trtpoets.onboard", "install", "--dry-run", "--no-pip", "--json"]
-    told = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout
+    runtime = Path(trtpoets.__file__).parents[1]  # where -m looks for packages
+    told = subprocess.run(command, stdout=subprocess.PIPE, cwd=runtime, check=False).stdout
     try:
         value = json.loads(told)
         findings = tuple(Finding(**{**each, "state": State(each["state"])}) for each in value["findings"])
