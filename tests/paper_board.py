@@ -43,9 +43,9 @@ class _Patch:
 
 def install() -> None:
     """Put the fakes into this process; with $PAPER_CLOCK its clock says so many seconds since 1970."""
-    begun = os.path.dirname(sys.argv[0]) if sys.argv else ""
-    if os.path.basename(begun) == "runtime":  # a bundle's program: its own runtime, for its children too
-        sys.path.insert(0, begun)
+    begun = Path(sys.argv[0]).parent
+    if begun.name == "runtime":  # a bundle's program: its own runtime, for its children too
+        sys.path.insert(0, str(begun))
         os.environ["PYTHONPATH"] = f"{begun}:{os.environ['PYTHONPATH']}"
     if "PAPER_CLOCK" in os.environ:
         time.time = lambda: float(os.environ["PAPER_CLOCK"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle, python_3_8
 from tests.update_kills import small_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
 from trtpoets.core.spec import Precision
+from trtpoets.onboard.arguments import parser
 from trtpoets.onboard.bundle import open_bundle
 from trtpoets.onboard.releases import Releases
 from trtpoets.onboard.update import Options, Updated, recover, rollback, update
@@ -196,3 +199,90 @@ def test_an_update_of_a_bundle_with_one_precision(tmp_path: Path) -> None:
     board.use(tmp_path / "device" / "venv")
     only = paper_bundle(tmp_path / "only", [Precision.FP16])
     assert board.run(only, "trtpoets", "update", "--root", str(tmp_path / "device"), "--strict").returncode == 0
+
+
+# Many devices
+
+FILES = REPOSITORY / "trtpoets" / "onboard" / "files"
+
+
+def fleet(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run fleet.sh with an ssh that runs the command here; HOST is what the device's root is called after."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir(exist_ok=True)
+    ssh.write_text(
+        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nHOST=$1; export HOST\n'
+        '[ "$HOST" != down ] || exit 255\nexec sh -c "$2"\n'
+    )
+    ssh.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    command = ["sh", str(FILES / "fleet.sh"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """The archive of a bundle whose program writes down what it is told, and fails on the host "ill"."""
+    if not shutil.which("zstd"):
+        pytest.skip("needs zstd")
+    folder = tmp_path / "it's-jetson"
+    folder.mkdir()
+    (folder / "trtpoets").write_text(f'#!/bin/sh\necho "$HOST" "$@" >> {tmp_path}/told\n[ "$HOST" != ill ]\n')
+    (folder / "trtpoets").chmod(0o755)
+    archive = tmp_path / "it.tar.zst"
+    subprocess.run(["tar", "--zstd", "-cf", archive, "-C", tmp_path, folder.name], check=True)
+    return archive
+
+
+def test_a_fleet(packed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "ro ot's"
+    words = ["--", "--restart", "echo 'it is' up"]
+    result = fleet(tmp_path, str(packed), str(root), "one", "two", *words)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "told").read_text().splitlines() == [
+        f"{host} update --root {root} --restart echo 'it is' up" for host in ("one", "two")
+    ]
+    assert not list(tmp_path.glob("tmp.*")), "what was unpacked is still there"
+
+
+def test_a_fleet_stops_at_the_first_that_fails(packed: Path, tmp_path: Path) -> None:
+    result = fleet(tmp_path, str(packed), str(tmp_path / "root"), "one", "ill", "two")
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, "Error: not updated: ill")
+    assert [line.split()[0] for line in (tmp_path / "told").read_text().splitlines()] == ["one", "ill"]
+    result = fleet(tmp_path, "-k", str(packed), str(tmp_path / "root"), "down", "ill", "two")
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, "Error: not updated: down ill")
+    assert "== two: updated" in result.stderr
+
+
+def test_a_fleet_that_is_called_wrongly(packed: Path, tmp_path: Path) -> None:
+    usage = fleet(tmp_path, str(packed))
+    assert usage.returncode == 2
+    assert "fleet.sh [-k] ARCHIVE ROOT HOST..." in usage.stderr
+    assert fleet(tmp_path, "none.tar.zst", "/root", "host").returncode == 1
+    packed.write_bytes(packed.read_bytes()[:50])
+    assert fleet(tmp_path, str(packed), str(tmp_path / "root"), "one").returncode == 1
+    assert not (tmp_path / "told").exists()
+
+
+def test_the_unit_is_one(tmp_path: Path) -> None:
+    text = (FILES / "trtpoets.service").read_text()
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read_string(text)
+    assert unit["Service"]["ExecStart"].startswith("/opt/flowers/current/classify camera")
+    assert unit["Service"]["ExecStartPre"].endswith("trtpoets recover --root /opt/flowers")
+    words = unit["Service"]["ExecStart"].split()[1:]
+    given = parser().parse_args(["classify", *words])
+    assert (given.sources, given.patience) == (["camera"], 60.0)
+    if shutil.which("systemd-analyze"):
+        (tmp_path / "flowers.service").write_text(
+            text.replace("/opt/flowers/current/classify", "/bin/true").replace(
+                "/opt/flowers/current/trtpoets", "/bin/true"
+            )
+        )
+        told = subprocess.run(
+            ["systemd-analyze", "verify", str(tmp_path / "flowers.service")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "flowers.service" not in told.stderr, told.stderr

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Updates devices one after the other, and stops at the first that fails: the others keep what they run.
+#
+#   fleet.sh [-k] ARCHIVE ROOT HOST... [-- OPTIONS OF ./trtpoets update]
+#   fleet.sh flowers-jetson.tar.zst /opt/flowers line1 line2 -- --restart 'sudo systemctl restart flowers'
+#
+# ARCHIVE is what `trtpoets bundle NAME --for jetson` wrote; ROOT is a folder on each device that the ssh user may write.
+# On each device the bundle is unpacked beside what runs, built, self-tested, switched to in one step, and undone if its
+# health fails (./trtpoets update --help). A device is set up once by hand: ./install --venv ROOT/venv
+# -k goes on after a device that failed. Exit code: 0 if all were updated, else 1.
+set -eu
+
+go_on=no
+[ "${1:-}" = -k ] && { go_on=yes; shift; }
+[ $# -ge 3 ] || { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
+archive=$1 root=$2
+shift 2
+[ -f "$archive" ] || { echo "Error: there is no archive $archive" >&2; exit 1; }
+
+hosts= options=
+while [ $# -gt 0 ]; do
+    [ "$1" = -- ] && { shift; break; }
+    hosts="$hosts $1"
+    shift
+done
+# Words for another shell: each in single quotes, and quotes inside them closed, escaped and opened again.
+quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
+for word; do options="$options $(quoted "$word")"; done
+root=$(quoted "$root")
+
+# What runs on the device. The bundle's own manifest says whether it arrived whole.
+there="set -eu
+mkdir -p $root
+new=\$(mktemp -d)
+trap 'rm -rf \"\$new\"' EXIT INT TERM
+zstd -dcq | tar -x -C \"\$new\" --no-same-owner
+\"\$new\"/*/trtpoets update --root $root$options"
+
+failed=
+for host in $hosts; do
+    echo "== $host" >&2
+    if ssh -o BatchMode=yes -o ServerAliveInterval=15 "$host" "$there" < "$archive"; then
+        echo "== $host: updated" >&2
+    else
+        echo "== $host: FAILED, and keeps what it ran" >&2
+        failed="$failed $host"
+        [ $go_on = yes ] || break
+    fi
+done
+[ -z "$failed" ] || { echo "Error: not updated:$failed" >&2; exit 1; }
