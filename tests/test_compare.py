@@ -106,8 +106,9 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(BadArtefact, match="is no benchmark"):
             read_benchmark(tmp_path / "other.json")
-    with pytest.raises(MissingArtefact):
+    with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
         read_benchmark(tmp_path / "none.json")
+    assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
 
 
 @pytest.mark.parametrize(

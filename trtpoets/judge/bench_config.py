@@ -56,7 +56,9 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         if not self.batches or min(self.batches) < 1 or len(set(self.batches)) != len(self.batches):
-            raise BadInput(f"batch sizes {list(self.batches)}", hint="give different sizes of at least 1: --batch 1 8")
+            raise BadInput(
+                f"batch sizes {list(self.batches)}", hint="give different sizes of at least 1: --batch 1 --batch 8"
+            )
         if self.min_count < 1 or self.photos < 1 or self.threads < 0 or self.rounds < 1:
             raise BadInput(
                 f"at least {self.min_count} inferences of {self.photos} photos on {self.threads} threads, "

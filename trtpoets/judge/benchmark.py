@@ -109,7 +109,7 @@ def benchmark_from_artefacts(
         judged = [_judged(each, base, batch, truth, watch) for each in contenders for batch in config.batches]
         rows = [row for row in judged if row is not None]
         if config.scenario and not incomplete:
-            incomplete = _run_scenario(contenders, rows, config, logs, outcomes)
+            incomplete = _run_scenario(contenders, rows, config, logs, outcomes, progress)
     return Benchmark(
         tuple(rows),
         tuple(failure for each in contenders for failure in each.failures),
@@ -185,11 +185,13 @@ def _run_scenario(
     config: BenchConfig,
     logs: Path,
     outcomes: list[Outcome],
+    progress: Progress,
 ) -> str:
     """Add the outcome of each runner that has rows to `outcomes`. Returns where it was interrupted, if it was."""
     where = ""
     try:
-        for each in contenders:
+        for done, each in enumerate(contenders):
+            progress(f"{config.scenario} scenario", done, len(contenders))
             where = f"in the {config.scenario} scenario of {each.name}"
             own = [row for row in rows if row.runner == each.name]
             outcome = each.outcome(Scenario(config.scenario), own) if own else None
@@ -197,6 +199,7 @@ def _run_scenario(
                 outcomes.append(outcome)
                 if config.loadgen:
                     outcomes[-1] = each.judged_by_loadgen(outcome, own, logs)
+        progress(f"{config.scenario} scenario", len(contenders), len(contenders))
     except KeyboardInterrupt:
         return where
     return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, RunFailed
-from trtpoets.core.optional import needs
+from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.stages import ENGINES
 
@@ -44,6 +44,7 @@ def tensorboard(name: str | None = None, *, port: int | None = None, engines: Pa
 
 
 def _started(folder: Path, port: int | None) -> str:
+    tensorflow()  # which TensorBoard will import: quiet, and without taking all of a GPU's memory
     with needs("train", reason="showing the trainings"):
         from tensorboard import program
     board: Any = program.TensorBoard()
