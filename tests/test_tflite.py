@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -106,9 +106,9 @@ def test_labels_are_inside_where_unzip_finds_them(models: dict[Precision, Tflite
         assert archive.read("labels.txt").decode() == "ant\nbee\ncow\n"
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert json.loads(archive.read("trtpoets.json"))["precision"] == "int8"
-    code = f"import zipfile; print(zipfile.ZipFile({str(models[FP32].path)!r}).read('labels.txt').decode(), end='')"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["ant", "bee", "cow"]
+    if shutil.which("unzip"):
+        told = subprocess.run(["unzip", "-p", models[FP32].path, "labels.txt"], capture_output=True, check=True)
+        assert (told.stdout, told.stderr) == (b"ant\nbee\ncow\n", b"")
 
 
 def test_metadata_names_the_photo_and_the_labels(models: dict[Precision, TfliteModel]) -> None:
