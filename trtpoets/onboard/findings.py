@@ -26,8 +26,8 @@ OLDEST = {"numpy": (1, 17), "pillow": (8, 0)}
 _PARTS = ("Python", "system", "Jetson", "power", "NVIDIA GPU", "CUDA", "TensorRT", "pycuda")
 """Of the doctor's parts, those that matter to who runs engines."""
 
-REQUIRED = ("NVIDIA GPU", "TensorRT", "pycuda", "numpy", "pillow", "room", "operators")
-"""What an engine can't be built and run without."""
+REQUIRED = ("NVIDIA GPU", "TensorRT", "pycuda", *OLDEST)
+"""What an engine can't be built and run without. Of room and operators the build itself has the last word."""
 
 TOOLS = "sudo apt install -y build-essential python3-dev python3-venv nvidia-jetpack"
 
@@ -91,9 +91,9 @@ def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
     version = diagnosis.software.tensorrt.version
     ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
     if ceiling is not None and opset > ceiling:
-        found = f"ONNX set {opset}, and this TensorRT reads up to {ceiling}"
+        found = f"ONNX set {opset}, and TensorRT {version} reads up to {ceiling}: it may refuse"
         again = f"trtpoets export {bundle.manifest.name} --opset {ceiling} --force"
-        return Finding(what, State.MISSING, found, serves, f"on the PC: {again}, quantize, and bundle again")
+        return Finding(what, State.DOUBTFUL, found, serves, f"on the PC: {again}, quantize, and bundle again")
     return Finding(what, State.READY, f"ONNX set {opset}", serves)
 
 
@@ -102,5 +102,5 @@ def _room(bundle: Bundle) -> Finding:
         for model in bundle.onnx_models():
             require_room(model, bundle.built)
     except TrtPoetsError as error:
-        return Finding("room", State.MISSING, error.message, "building engines", error.hint)
+        return Finding("room", State.DOUBTFUL, error.message, "building engines", error.hint)
     return Finding("room", State.READY, "disk and memory suffice", "building engines")

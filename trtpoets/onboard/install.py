@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Mapping
 
 import trtpoets
-from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file
 from trtpoets.core.optional import installed
 from trtpoets.device.capability import version_of
@@ -49,7 +49,8 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
     """Check this device, and make the Python environment `venv` (default: built/venv), which sees TensorRT.
 
     Where something is missing that only apt can bring, nothing is done. Without `pip` nothing is fetched. What is there
-    already is left as it is. Raises RunFailed where a command fails, StorageFailed, Busy.
+    already is left as it is. Raises BadInput inside another environment, RunFailed where a command
+    fails, StorageFailed, Busy.
     """
     diagnosis = doctor()
     venv = Path(os.path.abspath(venv)) if venv else bundle.built / "venv"  # noqa: PTH100 - links stay as they are
@@ -63,6 +64,11 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
     told = tuple(" ".join(map(shlex.quote, command)) for command in commands)
     if dry_run or stuck:
         return Installation(findings, told, venv, tuple(stuck))
+    if not (venv / "bin" / "python").exists() and sys.prefix != sys.base_prefix:
+        raise BadInput(
+            f"{sys.executable} is in an environment of its own, whose packages another would not see",
+            hint="use the system's Python: deactivate, or PATH=/usr/bin:$PATH ./install",
+        )
     with bundle.writing():
         for command in commands:
             _run(command, diagnosis.system)
