@@ -120,6 +120,28 @@ def test_threshold_and_missing_photo(bundle: Path, tmp_path: Path) -> None:
     assert "can't be read" in json.loads(result.stdout)["error"]
 
 
+def test_other_settings(bundle: Path, tmp_path: Path) -> None:
+    settings = json.loads((bundle / "settings.json").read_text())
+    settings["cpu"]["precision"] = "fp16"
+    (tmp_path / "mine.json").write_text(json.dumps(settings))
+    result = script(bundle, "selftest.py", "--settings", tmp_path / "mine.json", "--json")
+    assert json.loads(result.stdout)["precision"] == "fp16"
+    for text, said in (("{", "is not JSON"), ("{}", "says nothing of cpu"), ("[1]", "says nothing of cpu")):
+        (tmp_path / "mine.json").write_text(text)
+        result = script(bundle, "selftest.py", "--settings", tmp_path / "mine.json")
+        assert result.returncode == 1
+        assert said in result.stderr
+
+
+def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
+    for number in range(40):
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / f"{number:02}.png")
+    command = f"{sys.executable} {bundle / 'classify.py'} {tmp_path} | head -n 1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["photo"] == str(tmp_path / "00.png")
+
+
 def test_a_provider_that_does_not_load_is_an_error(bundle: Path, tmp_path: Path) -> None:
     import onnxruntime
 

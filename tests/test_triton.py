@@ -63,7 +63,7 @@ def engine_of(parts: Parts, folder: Path, flavour: Flavour = Flavour.TENSORRT, *
         compute_capability="8.6",
         targets=("sm86",),
         platform="linux_x86_64",
-        batch=BatchRange(1, 4, 16),
+        batch=more.pop("batch", BatchRange(1, 4, 16)),
         workspace_mib=1024,
         onnx_sha256="b" * 64,
         calibration_hash=None,
@@ -170,11 +170,12 @@ def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
     engines = (
         engine_of(parts, tmp_path, Flavour.RTX),
         engine_of(parts, tmp_path, dla_core=0),
+        engine_of(parts, tmp_path, batch=BatchRange(4, 4, 16)),
         engine_of(parts, tmp_path),
     )
     (tmp_path / "out").mkdir()
-    folder = filled(replace(parts, engines=engines[:2]), tmp_path / "out")
-    assert not list(folder.rglob("model.plan"))  # neither TensorRT-RTX's nor a DLA's
+    folder = filled(replace(parts, engines=engines[:3]), tmp_path / "out")
+    assert not list(folder.rglob("model.plan"))  # TensorRT-RTX's, a DLA's, one that refuses a single photo
     (tmp_path / "with").mkdir()
     folder = filled(replace(parts, engines=engines), tmp_path / "with")
     (plan,) = folder.rglob("model.plan")
@@ -318,9 +319,33 @@ def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> No
     golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
     golden["expected"]["fp32"]["scores"][1] = [0.0, 0.0, 1.0]
     (tmp_path / "golden" / "golden.json").write_text(json.dumps(golden))
+    write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
     with serving(FakeTriton(tmp_path / "model_repository", ["tiny_onnx_fp32"])) as url:
         result = run([sys.executable, "-I", tmp_path / "selftest.py", "--url", url])
     assert (result.returncode, result.stdout[:28]) == (3, "FAILED: tiny_onnx_fp32: scor"), result.stderr
+
+
+def test_the_self_test_names_a_file_that_was_changed(parts: Parts, tmp_path: Path) -> None:
+    folder = filled(parts, tmp_path)
+    with serving(FakeTriton(folder / "model_repository", ["tiny_onnx_fp32"])) as url:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"):
+            if "runtime" in path.parts:
+                continue
+            whole = path.read_bytes()
+            path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+            result = run([sys.executable, "-I", "-S", folder / "selftest.py", "--url", url])
+            path.write_bytes(whole)
+            if path.suffix in (".pbtxt", ".yaml"):  # people tune them
+                assert (result.returncode, result.stderr) == (
+                    0,
+                    f"note: {path} was changed since the bundle was made\n",
+                )
+            elif path.name != "selftest.py":  # which then may be no program at all
+                assert (result.returncode, result.stdout) == (1, ""), path
+                assert result.stderr == f"Error: {path} was changed or damaged: copy the bundle here again\n"
+        (folder / "labels.txt").unlink()
+        gone = run([sys.executable, "-I", "-S", folder / "selftest.py", "--url", url])
+    assert (gone.returncode, gone.stderr) == (1, f"Error: {folder}/labels.txt is missing\n")
 
 
 def test_a_server_that_is_not_there_or_serves_something_else(bundle: Path) -> None:

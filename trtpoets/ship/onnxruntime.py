@@ -9,7 +9,7 @@ from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
 from trtpoets.core.spec import INPUT_NAME, BatchRange, Precision
 from trtpoets.ship.measured import best_row, fastest_precision
 from trtpoets.ship.parts import write_shared
-from trtpoets.ship.runtime import copy_template, filled, write_runtime
+from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RUNTIME = ("core", "device", "judge")
 """What the scripts use of this package: the one way to prepare photos, and the golden photos' check."""
 
-_SCRIPTS = ("onnxruntime/classify.py", "onnxruntime/selftest.py", "common/photo_lines.py")
+_SCRIPTS = ("onnxruntime/classify.py", "onnxruntime/selftest.py", "common/photo_lines.py", "common/golden_test.py")
 
 _RUNNERS = {"cpu": "onnxruntime-{}", "cuda": "onnxruntime-cuda-{}", "tensorrt": "onnxruntime-tensorrt-{}"}
 """How benchmarks call each provider."""
@@ -115,16 +115,9 @@ def _tensorrt_options(parts: Parts, precision: Precision, batch: int) -> dict[st
 
 def _readme(parts: Parts, settings: dict[str, Any]) -> str:
     rows = [f"| `{name}` | {each['precision']} | {each['why']} |" for name, each in settings.items()]
-    spec = parts.spec
     return filled(
         "onnxruntime/README.md",
-        name=spec.name,
-        labels=len(spec.labels),
-        height=spec.preprocess.height,
-        width=spec.preprocess.width,
-        backbone=spec.backbone,
-        version=parts.version,
-        photos=len(parts.golden.photos),
+        **model_words(parts),
         rows="\n".join(rows),
         precisions=", ".join(f"`{each.value}.onnx`" for each in parts.order),
         built=_BUILT,

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.files import write_text
+from trtpoets.ship.words import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from trtpoets.ship.parts import Parts
 
 
 def package_folder() -> Path:
@@ -30,6 +33,20 @@ def write_runtime(out: Path, version: str, packages: Sequence[str]) -> None:
             copy = out / source.relative_to(package_folder())
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+
+
+def model_words(parts: Parts) -> dict[str, object]:
+    """What every page about a bundle says of its network, for `filled`."""
+    spec = parts.spec
+    return {
+        "name": shown(spec.name).replace("\n", " "),
+        "backbone": spec.backbone,
+        "labels": len(spec.labels),
+        "height": spec.preprocess.height,
+        "width": spec.preprocess.width,
+        "version": parts.version,
+        "photos": len(parts.golden.photos),
+    }
 
 
 def copy_template(template: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.spec import Precision
 from trtpoets.core.tflite_file import LABELS_FILE, SPEC_FILE
 from trtpoets.ship.parts import write_shared
-from trtpoets.ship.runtime import copy_template, filled, write_runtime
+from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _RUNTIME = ("core", "device", "judge")
 """What the scripts use of this package: how photos are prepared, the runner, and the golden photos' check."""
 
-_SCRIPTS = ("tflite/classify.py", "tflite/selftest.py", "common/photo_lines.py")
+_SCRIPTS = ("tflite/classify.py", "tflite/selftest.py", "common/photo_lines.py", "common/golden_test.py")
 
 _WHAT = {
     Precision.FP32: "computed in float32",
@@ -43,22 +43,15 @@ def tflite_files(parts: Parts, folder: Path, models: Sequence[TfliteModel]) -> N
 
 
 def _readme(parts: Parts, models: Sequence[TfliteModel]) -> str:
-    spec, best = parts.spec, parts.order[0].value
     rows = [
         f"| `{each.precision.value}.tflite` | {each.path.stat().st_size / 1e6:.1f} MB | {_WHAT[each.precision]} |"
         for each in models
     ]
     return filled(
         "tflite/README.md",
-        name=spec.name,
-        labels=len(spec.labels),
-        height=spec.preprocess.height,
-        width=spec.preprocess.width,
-        backbone=spec.backbone,
-        version=parts.version,
-        photos=len(parts.golden.photos),
+        **model_words(parts),
         rows="\n".join(rows),
-        best=best,
+        best=parts.order[0].value,
         labels_file=LABELS_FILE,
         spec_file=SPEC_FILE,
     )

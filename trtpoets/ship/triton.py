@@ -12,7 +12,7 @@ from trtpoets.core.files import sha256_of_file, write_text
 from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, Flavour, Precision
 from trtpoets.judge.golden import write_golden
 from trtpoets.ship.measured import best_row, fastest_precision, where
-from trtpoets.ship.runtime import copy_template, filled, write_runtime
+from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.ship.triton_config import (
     WARM_UP,
     batching_from_parts,
@@ -20,7 +20,6 @@ from trtpoets.ship.triton_config import (
     onnx_config,
     tensorrt_config,
 )
-from trtpoets.ship.words import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,9 +117,11 @@ def _write_common(parts: Parts, folder: Path) -> None:
 
 
 def _engine_of(parts: Parts, precision: Precision) -> Engine | None:
-    """The engine of the full TensorRT in a precision; TensorRT-RTX's are not for Triton, nor are those for a DLA."""
+    """The engine of the full TensorRT in a precision. Triton can't serve those of TensorRT-RTX, those for a DLA, and
+    those that refuse a single photo.
+    """
     found = (each for each in parts.engines if each.card.flavour is Flavour.TENSORRT and each.card.dla_core is None)
-    return next((each for each in found if each.card.precision is precision), None)
+    return next((each for each in found if each.card.precision is precision and each.card.batch.minimum == 1), None)
 
 
 def _words(parts: Parts) -> dict[str, object]:
@@ -131,17 +132,10 @@ def _words(parts: Parts) -> dict[str, object]:
     batching = batching_from_parts(parts, f"tensorrt-{first.value}", usual)
     sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
     return {
-        "name": shown(spec.name),
+        **model_words(parts),
         "service": _slug(spec.name, "-"),
         "folder": shlex.quote(f"{spec.name}-triton"),
         "release": RELEASE,
-        "version": parts.version,
-        "backbone": spec.backbone,
-        "labels": len(spec.labels),
-        "height": height,
-        "width": width,
-        "photos": len(parts.golden.photos),
-        "bytes": height * width * 3,
         "prefix": _slug(spec.name, "_"),
         "order": " ".join(each.value for each in parts.order),
         "onnx": model_name(parts, "onnx", first),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,9 @@ sys.path.insert(0, str(HERE / "runtime"))
 
 import numpy as np
 
-from trtpoets.core.errors import BadPhoto
+from trtpoets.core.errors import BadPhoto, TrtPoetsError
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.plain import error_text, json_text
 from trtpoets.core.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -22,6 +25,37 @@ if TYPE_CHECKING:
 def model_spec() -> ModelSpec:
     """What the network answers to, and how it wants its photos."""
     return ModelSpec.from_json((HERE / "model.json").read_text(encoding="utf-8"), "model.json")
+
+
+def arguments(doc: str) -> argparse.ArgumentParser:
+    """The arguments that every classifier takes."""
+    parser = argparse.ArgumentParser(description=doc.split("\n", maxsplit=1)[0])
+    parser.add_argument("photos", nargs="+", type=Path, help="photo files, or folders of them")
+    parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
+    parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
+    return parser
+
+
+def print_answers(
+    infer: Callable[[np.ndarray], np.ndarray], spec: ModelSpec, given: argparse.Namespace, batch: int
+) -> int:
+    """Print a line of JSON for each photo that the arguments name; the exit code: 1 where one was no photo."""
+    bad = 0
+    asked = {"batch": batch, "top": given.top, "threshold": given.threshold}
+    for answer in answers(infer, spec, files_in(given.photos), **asked):
+        bad += "error" in answer
+        try:
+            print(json_text(answer, indent=None), flush=True)
+        except BrokenPipeError:  # who read has gone: nothing is left to say, not even while Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            break
+    return 1 if bad else 0
+
+
+def failed(error: TrtPoetsError) -> int:
+    """Say on stderr what is wrong and what to try; the exit code."""
+    sys.stderr.write(error_text(error))
+    return error.exit_code
 
 
 def files_in(paths: list[Path]) -> Iterator[Path]:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Say what photos show, through ONNX Runtime: a line of JSON for each photo.
 
-    python3 classify.py [--provider cpu|cuda|tensorrt] [--precision int8] [--top 5] [--threshold 0] PHOTO_OR_FOLDER...
+    python3 classify.py [--provider cpu|cuda|tensorrt] [--precision int8] [--settings FILE] [--top 5] [--threshold 0]
+                        PHOTO_OR_FOLDER...
 
 Needs onnxruntime (onnxruntime-gpu for cuda and tensorrt), numpy and Pillow. How a session is opened for each provider
 stands in settings.json. Exit code: 0 done, 1 something can't be read or run, 2 wrong usage.
@@ -9,8 +10,6 @@ stands in settings.json. Exit code: 0 done, 1 something can't be read or run, 2 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,20 @@ from typing import Any
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
 
 import numpy as np
-from photo_lines import HERE, answers, files_in, model_spec  # it also makes the runtime known
+from photo_lines import HERE, arguments, failed, model_spec, print_answers  # it also makes the runtime known
 
-from trtpoets.core.errors import BadInput, MissingDependency, RunFailed, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed, TrtPoetsError
+from trtpoets.core.files import read_json
 
 
-def settings_of(provider: str) -> dict[str, Any]:
-    """How to run by a provider."""
-    found: dict[str, Any] = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))[provider]
+def settings_of(provider: str, file: str | None) -> dict[str, Any]:
+    """How to run by a provider, by settings.json or another file. Raises BadArtefact."""
+    path = Path(file) if file else HERE / "settings.json"
+    settings = read_json(path)
+    try:
+        found: dict[str, Any] = settings[provider]
+    except (KeyError, TypeError) as error:
+        raise BadArtefact(f"{path} says nothing of {provider}", "copy settings.json, and change the copy") from error
     return found
 
 
@@ -75,25 +80,17 @@ def scores_of(session: Any, photos: np.ndarray) -> np.ndarray:
 
 def main() -> int:
     """Classify what the command line names."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("photos", nargs="+", type=Path, help="photo files, or folders of them")
+    parser = arguments(__doc__ or "")
     parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), default="cpu", help="what runs it")
     parser.add_argument("--precision", help="fp32, fp16 or int8; settings.json says which is best for the provider")
-    parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
-    parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
+    parser.add_argument("--settings", help="another file than settings.json")
     given = parser.parse_args()
     try:
-        settings = settings_of(given.provider)
+        settings = settings_of(given.provider, given.settings)
         session = open_session(settings, given.precision or settings["precision"])
-        asked = {"batch": settings["batch"], "top": given.top, "threshold": given.threshold}
-        bad = 0
-        for answer in answers(lambda photos: scores_of(session, photos), model_spec(), files_in(given.photos), **asked):
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
-            bad += "error" in answer
+        return print_answers(lambda photos: scores_of(session, photos), model_spec(), given, settings["batch"])
     except TrtPoetsError as error:
-        print(f"Error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return error.exit_code
-    return 1 if bad else 0
+        return failed(error)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether this machine answers as the one where the bundle was made: the golden photos, through ONNX Runtime.
 
-    python3 selftest.py [--provider cpu|cuda|tensorrt] [--precision int8] [--json]
+    python3 selftest.py [--provider cpu|cuda|tensorrt] [--precision int8] [--settings FILE] [--json]
 
 Exit code: 0 the scores are those expected, 3 they are not, 1 it can't be told, 2 wrong usage.
 """
@@ -9,20 +9,17 @@ Exit code: 0 the scores are those expected, 3 they are not, 1 it can't be told, 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
 
 from classify import HERE, open_session, scores_of, settings_of  # it also makes the runtime known
+from golden_test import golden_test
+from photo_lines import failed
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.manifest import check_manifest
 from trtpoets.core.spec import Precision
-from trtpoets.judge.golden import check_scores_against, read_golden
-
-TIMED = 20
 
 
 def main() -> int:
@@ -32,43 +29,17 @@ def main() -> int:
     parser.add_argument(
         "--precision", choices=[each.value for each in Precision], help="default: as settings.json says"
     )
+    parser.add_argument("--settings", help="another file than settings.json")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     given = parser.parse_args()
     try:
         check_manifest(HERE)
-        settings = settings_of(given.provider)
+        settings = settings_of(given.provider, given.settings)
         precision = given.precision or settings["precision"]
         session = open_session(settings, precision)
-        golden = read_golden(HERE / "golden")
-        verdict = check_scores_against(golden, Precision(precision), scores_of(session, golden.pixels))
-        times = []
-        for number in range(TIMED):
-            begun = time.perf_counter()
-            scores_of(session, golden.pixels[number % len(golden.photos)][None])
-            times.append(1000 * (time.perf_counter() - begun))
+        return golden_test(lambda photos: scores_of(session, photos), precision, given.provider, given.json)
     except TrtPoetsError as error:
-        print(f"Error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return error.exit_code
-    told = {
-        "passed": verdict.passed,
-        "provider": given.provider,
-        "precision": precision,
-        "max_difference": verdict.max_difference,
-        "tolerance": verdict.tolerance,
-        "same_answers": verdict.same_answers,
-        "photos": verdict.photos,
-        "median_ms": sorted(times)[TIMED // 2],
-    }
-    if given.json:
-        print(json.dumps(told))
-    else:
-        print(
-            f"{'passed' if verdict.passed else 'FAILED'}: {precision} by {given.provider}: scores differ by "
-            f"{verdict.max_difference:.2g} at most, {verdict.tolerance:g} is allowed; "
-            f"{verdict.same_answers} of {verdict.photos} answers alike; {told['median_ms']:.2f} ms a photo "
-            f"(median of {TIMED}, on a machine that may be busy)"
-        )
-    return 0 if verdict.passed else 3
+        return failed(error)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ usage.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from pathlib import Path
 
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
 
-from photo_lines import HERE, answers, files_in  # it also makes the runtime known
+from photo_lines import HERE, arguments, failed, print_answers  # it also makes the runtime known
 
 from trtpoets.core.errors import BadInput, TrtPoetsError
 from trtpoets.core.manifest import read_manifest
@@ -34,24 +31,15 @@ def runner_of(precision: str, threads: int) -> TfliteRunner:
 
 def main() -> int:
     """Classify what the command line names."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("photos", nargs="+", type=Path, help="photo files, or folders of them")
+    parser = arguments(__doc__ or "")
     parser.add_argument("--precision", default="", help="fp32 or int8; default: the first that manifest.json names")
     parser.add_argument("--threads", type=int, default=0, help="how many cores; 0 takes all")
-    parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
-    parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
     given = parser.parse_args()
-    bad = 0
     try:
         with runner_of(given.precision, given.threads) as runner:
-            asked = {"batch": 1, "top": given.top, "threshold": given.threshold}
-            for answer in answers(runner.infer, runner.spec, files_in(given.photos), **asked):
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
-                bad += "error" in answer
+            return print_answers(runner.infer, runner.spec, given, 1)
     except TrtPoetsError as error:
-        print(f"Error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return error.exit_code
-    return 1 if bad else 0
+        return failed(error)
 
 
 if __name__ == "__main__":

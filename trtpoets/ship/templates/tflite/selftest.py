@@ -9,20 +9,16 @@ Exit code: 0 the scores are those expected, 3 they are not, 1 it can't be told, 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
 
 from classify import HERE, runner_of  # it also makes the runtime known
+from golden_test import golden_test
+from photo_lines import failed
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.manifest import check_manifest
-from trtpoets.core.spec import Precision
-from trtpoets.judge.golden import check_scores_against, read_golden
-
-TIMED = 20
 
 
 def main() -> int:
@@ -34,37 +30,10 @@ def main() -> int:
     given = parser.parse_args()
     try:
         check_manifest(HERE)
-        golden = read_golden(HERE / "golden")
         with runner_of(given.precision, given.threads) as runner:
-            precision = Precision(runner.name.split("-")[1])
-            verdict = check_scores_against(golden, precision, runner.infer(golden.pixels))
-            times = []
-            for number in range(TIMED):
-                begun = time.perf_counter()
-                runner.infer(golden.pixels[number % len(golden.photos)][None])
-                times.append(1000 * (time.perf_counter() - begun))
+            return golden_test(runner.infer, runner.name.split("-")[1], "TFLite", given.json)
     except TrtPoetsError as error:
-        print(f"Error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return error.exit_code
-    told = {
-        "passed": verdict.passed,
-        "precision": precision.value,
-        "max_difference": verdict.max_difference,
-        "tolerance": verdict.tolerance,
-        "same_answers": verdict.same_answers,
-        "photos": verdict.photos,
-        "median_ms": sorted(times)[TIMED // 2],
-    }
-    if given.json:
-        print(json.dumps(told))
-    else:
-        print(
-            f"{'passed' if verdict.passed else 'FAILED'}: {precision.value} by TFLite: scores differ by "
-            f"{verdict.max_difference:.2g} at most, {verdict.tolerance:g} is allowed; "
-            f"{verdict.same_answers} of {verdict.photos} answers alike; {told['median_ms']:.2f} ms a photo "
-            f"(median of {TIMED}, on a machine that may be busy)"
-        )
-    return 0 if verdict.passed else 3
+        return failed(error)
 
 
 if __name__ == "__main__":

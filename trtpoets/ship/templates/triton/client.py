@@ -9,16 +9,15 @@ Exit code: 0 done, 1 something can't be read or asked, 2 wrong usage.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
 
 import numpy as np
-from photo_lines import answers, files_in, model_spec  # it also makes the runtime known
+from photo_lines import arguments, failed, model_spec, print_answers  # it also makes the runtime known
+
+from trtpoets.core.errors import MissingDependency, RunFailed, TrtPoetsError
 
 
 def scores_of(client: Any, model: str, photos: np.ndarray) -> np.ndarray:
@@ -33,38 +32,33 @@ def scores_of(client: Any, model: str, photos: np.ndarray) -> np.ndarray:
 
 def main() -> int:
     """Classify what the command line names."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("photos", nargs="+", type=Path, help="photo files, or folders of them")
+    parser = arguments(__doc__ or "")
     parser.add_argument("--model", required=True, help="which of the models that Triton serves")
     parser.add_argument("--url", default="localhost:8000", help="host and port of Triton's HTTP")
     parser.add_argument("--batch", type=int, default=8, help="photos a request; the server joins requests by itself")
-    parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
-    parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
     given = parser.parse_args()
+    try:
+        return _main(given)
+    except TrtPoetsError as error:
+        return failed(error)
+
+
+def _main(given: Any) -> int:
+    """Raises MissingDependency, RunFailed where the server does not answer."""
     try:
         from tritonclient.http import InferenceServerClient
         from tritonclient.utils import InferenceServerException
     except ImportError as error:
-        print(
-            f"Error: tritonclient does not import here: {error}\n  try: pip install 'tritonclient[http]'",
-            file=sys.stderr,
-        )
-        return 1
-    asked = {"batch": given.batch, "top": given.top, "threshold": given.threshold}
-    bad = 0
+        hint = "pip install 'tritonclient[http]'"
+        raise MissingDependency(f"tritonclient does not import here: {error}", hint) from error
     try:
         with InferenceServerClient(given.url) as client:
-            files = files_in(given.photos)
-            for answer in answers(lambda photos: scores_of(client, given.model, photos), model_spec(), files, **asked):
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
-                bad += "error" in answer
+            return print_answers(
+                lambda photos: scores_of(client, given.model, photos), model_spec(), given, given.batch
+            )
     except (InferenceServerException, OSError) as error:
-        print(
-            f"Error: {given.url} does not answer for {given.model}: {error}\n  try: python3 selftest.py",
-            file=sys.stderr,
-        )
-        return 1
-    return 1 if bad else 0
+        message = f"{given.url} does not answer for {given.model}: {error}"
+        raise RunFailed(message, "python3 selftest.py says what is served") from error
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ expected, 3 they are not, 1 it can't be told.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import http.client
 import json
 import math
@@ -22,8 +23,25 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 
+CHANGEABLE = (".pbtxt", ".yaml")
+"""What may be changed on the server: how Triton batches, how Kubernetes scales."""
+
+
 class NotTold(Exception):
     """Why nothing can be said."""
+
+
+def check_files() -> None:
+    """Hold every file against the manifest; say what was changed."""
+    for name, sha256 in json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["files"].items():
+        path = HERE / name
+        if not path.is_file():
+            raise NotTold(f"{path} is missing")
+        if hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            continue
+        if not name.endswith(CHANGEABLE):
+            raise NotTold(f"{path} was changed or damaged: copy the bundle here again")
+        print(f"note: {path} was changed since the bundle was made", file=sys.stderr)
 
 
 def asked(url: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
@@ -111,6 +129,7 @@ def main() -> int:
     parser.add_argument("--model", help="one model; default: all of this bundle that are ready")
     given = parser.parse_args()
     try:
+        check_files()
         golden = json.loads((HERE / "golden" / "golden.json").read_text(encoding="utf-8"))
         models = [given.model] if given.model else ready_models(given.url, bundled_models())
         if not models:
