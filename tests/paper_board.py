@@ -52,7 +52,7 @@ def install() -> None:
     from tests import fake_builder, fake_gpu, fake_runtime
 
     names = fake_builder.namespace(VERSION.rpartition(".")[0])
-    if sys.argv[:1] == ["-c"]:  # the child that builds
+    if b"build_child" in Path("/proc/self/cmdline").read_bytes():  # the child that builds
         _teach(fake_builder, json.loads(os.environ.get("PAPER_BOARD", "{}")))
         module = ModuleType("tensorrt")
         module.__dict__.update(names)
