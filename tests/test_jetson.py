@@ -349,7 +349,9 @@ def test_another_runtime_has_other_caches(parts: Parts, tmp_path: Path) -> None:
 
 def test_a_shell_reads_the_commands(parts: Parts, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path)
-    commands = [str(tmp_path / name) for name in ("install", "build", "selftest", "classify", "bench", "trtpoets")]
+    names = ("install", "build", "selftest", "classify", "bench", "trtpoets", "update/fleet.sh")
+    commands = [str(tmp_path / name) for name in names]
+    assert all(os.access(command, os.X_OK) for command in commands)
     for command in commands:
         subprocess.run(["sh", "-n", command], check=True)
     checker = shutil.which("shellcheck")

@@ -6,7 +6,6 @@ Where JetPack's TensorRT is too old for the runtime, the files and the commands 
 from __future__ import annotations
 
 import shlex
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from trtpoets.core.manifest import Target
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.ship.bundle import PYTHON_CACHES, root_of
 from trtpoets.ship.parts import CACHE, write_shared
-from trtpoets.ship.runtime import copy_template, filled, package_folder, write_runtime
+from trtpoets.ship.runtime import copy_file, copy_template, filled, package_folder, write_runtime
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
@@ -78,7 +77,9 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
         write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
         copy_template("jetson/start.py", folder / "runtime")
         _write_commands(folder, sha256_of_folder(folder / "runtime")[:12])
-        shutil.copytree(package_folder() / "onboard" / "files", folder / "update", ignore=_not_python_caches)
+        (folder / "update").mkdir()
+        for source in sorted((package_folder() / "onboard" / "files").iterdir()):
+            copy_file(source, folder / "update")
         write_text(folder / "README.md", _readme(parts, system, notes))
     else:
         first = parts.golden.photos[0]
@@ -96,10 +97,6 @@ def next_on_a_jetson(name: str, archive: Path, system: System) -> tuple[str, ...
     return f"scp {shlex.quote(str(archive))} USER@JETSON:", f"ssh -t USER@JETSON {shlex.quote(there)}"
 
 
-def _not_python_caches(_: str, names: list[str]) -> list[str]:
-    return [name for name in names if name == "__pycache__"]
-
-
 def _write_commands(folder: Path, runtime: str) -> None:
     for command, about in _COMMANDS.items():
         said = "" if command == "trtpoets" else f"{command} "
@@ -115,6 +112,7 @@ def _readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
         **_common(parts, system, notes),
         order=joined([precision.value for precision in parts.order]),
         packages=_PACKAGES,
+        root=shlex.quote(f"/opt/{parts.spec.name}"),
         accelerator=accelerator,
         trtexec="\n".join(_trtexec(parts, system)),
     )

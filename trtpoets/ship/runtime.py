@@ -51,7 +51,11 @@ def model_words(parts: Parts) -> dict[str, object]:
 
 def copy_template(template: str, folder: Path) -> None:
     """Copy a template, by its path below templates/, as it is; what begins with #! may be run."""
-    source = package_folder() / "ship" / "templates" / template
+    copy_file(package_folder() / "ship" / "templates" / template, folder)
+
+
+def copy_file(source: Path, folder: Path) -> None:
+    """Copy a file of this package into a folder; what begins with #! may be run, however this package was installed."""
     copy = folder / source.name
     shutil.copyfile(source, copy)
     if copy.read_bytes().startswith(b"#!"):
