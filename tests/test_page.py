@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from dataclasses import asdict
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from tests.photos import photo_folder
 from tests.report_documents import LABELS, documents, measurement, train_benchmark
+from trtpoets.cli import app
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Photo, Split
+from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.judge.gate import GateConfig, gate_from_evaluations
 from trtpoets.ship import gallery, plots, speed_plots
 from trtpoets.ship.page import page_from_report
+from trtpoets.ship.provenance import commands_from_report
 from trtpoets.ship.report import report_from_documents
 
 _VOID = {"meta", "img", "br"}
@@ -255,8 +262,51 @@ def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
         "--validation-percent 10 --test-percent 20 --strict --steps 400 --learning-rate 0.01 --l2 0.0 --class-weights"
     )
     assert f"--backbone efficientnet_lite0 --resize stretch {options} --seed 3" in text
-    assert "trtpoets build insects --target sm86 --target sm89" in text
-    assert "trtpoets bench insects --batch 1 --batch 4 --seconds 0.5 --threads 2 --keras trtpoets report" in text
+    assert "trtpoets build insects --precision fp16 --flavour rtx --target sm86 --target sm89 --batch 1:8:32 " in text
+    assert "trtpoets build insects --precision int8 --flavour rtx --batch 1:8:32 trtpoets evaluate" in text
+    assert "trtpoets bench insects --batch 1 --batch 4 --seconds 0.5 --keras --threads 2 trtpoets report" in text
+
+
+def test_the_commands_on_the_page_are_commands() -> None:
+    found = documents()
+    found |= {"opset": 17, "train_benchmark": train_benchmark()}
+    found["train_benchmark"]["config"] = {"learning_rates": [0.001, 0.01]}
+    found["quantisation"]["int8"] |= {
+        "calibration": {"asked": "auto", "photos": 64, "seed": 3, "method": "mse"},
+        "config": {"int8_share": 0.9, "max_float_layers": 4},
+        "head": {"kept": True, "why": "it helps"},
+    }
+    for card in found["engines"]:
+        card |= {"workspace_mib": 512, "optimization_level": 3, "version_compatible": True, "dla_core": 0}
+    found["evaluation"]["gate"] = gate_from_evaluations(
+        found["evaluation"]["evaluations"], GateConfig(max_drop=0.5, min_agreement=98, runners=("onnxruntime-fp16",))
+    ).to_dict()
+    server = BenchConfig(batches=(4,), scenario="server", target_qps=50, max_p99_ms=20, loadgen=True, cpu=True)
+    found["benchmark"]["config"] = asdict(server)
+    commands = commands_from_report(report_from_documents(found))
+    assert commands[1:] == [
+        "trtpoets export insects --opset 17",
+        (
+            "trtpoets quantize insects --precision fp16 --precision int8 --method auto --photos 64 --int8-share 0.9 "
+            "--max-fp16-layers 4 --refit-head --seed 3"
+        ),
+        (
+            "trtpoets build insects --precision fp16 --precision int8 --flavour rtx --batch 1:8:32 --workspace 512 "
+            "--optimization-level 3 --version-compatible --dla 0"
+        ),
+        "trtpoets evaluate insects --max-drop 0.5 --min-agreement 98 --runner onnxruntime-fp16",
+        (
+            "trtpoets bench insects --batch 4 --seconds 2.0 --cpu --scenario server --target-qps 50 --max-p99 20 "
+            "--loadgen --threads 0"
+        ),
+        "trtpoets bench insects --train --learning-rate 0.001 --learning-rate 0.01",
+        "trtpoets report insects",
+    ]
+    there = get_command(app).commands  # type: ignore[attr-defined]
+    for command in commands:
+        words = shlex.split(command)
+        options = {option for parameter in there[words[1]].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, command
 
 
 def test_learning_rates_beside_each_other() -> None:

@@ -79,8 +79,9 @@ def _documents(space: Workspace) -> dict[str, Any]:
         "training": open_card(space.training),
         "train_benchmark": open_card(space.train_benchmark),
         "parity": fp32 and fp32.get("parity"),
+        "opset": fp32 and fp32.get("opset"),
         "quantisation": {
-            p.value: {**card["notes"], "calibration": card.get("calibration")}
+            p.value: {**card["notes"], **{word: card.get(word) for word in ("calibration", "config")}}
             for p, card in cards.items()
             if card and "notes" in card
         },

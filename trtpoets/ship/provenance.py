@@ -17,6 +17,9 @@ _HEAD = (
 )
 """Of the head's configuration: what `retrain` has options for."""
 
+_BENCH = ("min_seconds", "xla", "keras", "cpu", "scenario", "target_qps", "max_p99_ms", "loadgen")
+"""Of a benchmark's configuration: what `bench` has options for, beside batch sizes and threads."""
+
 
 def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Machine, versions and provenance, line by line."""
@@ -111,19 +114,62 @@ def _stages(report: Mapping[str, Any], name: str) -> list[str]:
     """The stages after training that have left something."""
     bench = report["benchmark"].get("config") or {}
     batches = "".join(f" --batch {batch}" for batch in bench.get("batches") or [])
-    options = {"seconds": bench.get("min_seconds"), **{word: bench.get(word) for word in ("threads", "xla", "keras")}}
-    # Those with a "+" are what is built for when nothing is asked for.
-    asked = {target for card in report["engines"] for target in card["targets"] if not target.endswith("+")}
-    targets = "".join(f" --target {target}" for target in sorted(asked))
+    known = {"min_seconds": "seconds", "max_p99_ms": "max_p99"}
+    options = {known.get(word, word): bench.get(word) or None for word in _BENCH} | {"threads": bench.get("threads")}
+    trained = report.get("train_benchmark") or {}
+    rates = "".join(f" --learning-rate {rate:g}" for rate in (trained.get("config") or {}).get("learning_rates") or [])
     stages = [
-        (report["parity"], f"export {name}"),
-        (report["quantisation"], f"quantize {name}"),
-        (report["engines"], f"build {name}{targets}"),
-        (report["intervals"], f"evaluate {name}"),
-        (report["benchmarks"], f"bench {name}{batches}{_options(options)}"),
-        (report.get("train_benchmark"), f"bench {name} --train"),
+        *([f"export {name}{_options({'opset': report.get('opset')})}"] if report["parity"] else []),
+        *([f"quantize {name}{_quantised(report['quantisation'])}"] if report["quantisation"] else []),
+        *(f"build {name}{options}" for options in _built(report["engines"])),
+        *([f"evaluate {name}{_gated(report['gate'])}"] if report["intervals"] else []),
+        *([f"bench {name}{batches}{_options(options)}"] if report["benchmarks"] else []),
+        *([f"bench {name} --train{rates}"] if trained else []),
+        f"report {name}",
     ]
-    return [f"trtpoets {command}" for done, command in [*stages, (True, f"report {name}")] if done]
+    return [f"trtpoets {stage}" for stage in stages]
+
+
+def _quantised(notes: Mapping[str, Any]) -> str:
+    """How the narrow ONNX files were made; INT8's notes say it, of both."""
+    int8 = notes.get("int8") or {}
+    calibration, config = int8.get("calibration") or {}, int8.get("config") or {}
+    precisions = "".join(f" --precision {precision}" for precision in notes)
+    return precisions + _options(
+        {
+            "method": calibration.get("asked"),
+            "photos": calibration.get("photos"),
+            "int8_share": config.get("int8_share"),
+            "max_fp16_layers": config.get("max_float_layers"),
+            "refit_head": bool(int8.get("head")),
+            "seed": calibration.get("seed"),
+        }
+    )
+
+
+def _built(engines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The options of `build`, once for all engines that were built alike."""
+    alike: dict[str, list[str]] = {}
+    for card in engines:
+        # Those with a "+" are what is built for when nothing is asked for.
+        targets = "".join(f" --target {target}" for target in sorted(card["targets"]) if not target.endswith("+"))
+        batch = card.get("batch") or {}
+        sizes = [str(batch[word]) for word in ("minimum", "optimum", "maximum") if word in batch]
+        given = {
+            "batch": ":".join(sizes) or None,
+            "workspace": card.get("workspace_mib"),
+            "optimization_level": card.get("optimization_level"),
+            **{word: card.get(word) for word in ("version_compatible", "hardware_compatible")},
+            "dla": card.get("dla_core"),
+        }
+        alike.setdefault(f" --flavour {card['flavour']}{targets}{_options(given)}", []).append(card["precision"])
+    return ["".join(f" --precision {each}" for each in made) + options for options, made in alike.items()]
+
+
+def _gated(gate: Mapping[str, Any] | None) -> str:
+    config = gate["config"] if gate else {}
+    runners = "".join(f" --runner {shlex.quote(shown(runner))}" for runner in config.get("runners") or [])
+    return _options({word: config.get(word) for word in ("max_drop", "min_agreement")}) + runners
 
 
 def _options(given: Mapping[str, Any]) -> str:

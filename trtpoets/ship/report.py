@@ -40,9 +40,9 @@ _STAGES = {
 def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Join the documents of the stages, each as its `to_dict` gives it; any may be missing, and is then in `absent`.
 
-    Takes spec, dataset, training, train_benchmark, parity, quantisation, evaluation, benchmark, engines, skipped,
-    conditions, command. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner; times are in
-    the unit of their name.
+    Takes spec, dataset, training, train_benchmark, parity, opset, quantisation, evaluation, benchmark, engines,
+    skipped, conditions, command. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner; times are
+    in the unit of their name.
     """
     found = json.loads(json.dumps(dict(documents), default=str))
     spec = found.get("spec") or {}
@@ -58,6 +58,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "training": _training(found.get("training")),
         "train_benchmark": found.get("train_benchmark"),
         "parity": found.get("parity"),
+        "opset": found.get("opset"),
         "quantisation": found.get("quantisation") or {},
         **judged(evaluations),
         "gate": (found.get("evaluation") or {}).get("gate"),
