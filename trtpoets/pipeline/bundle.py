@@ -30,7 +30,7 @@ from trtpoets.ship.onnxruntime import onnxruntime_files
 from trtpoets.ship.order import shipping_order
 from trtpoets.ship.parts import CACHE, Parts
 from trtpoets.ship.tflite import tflite_files
-from trtpoets.ship.triton import triton_files
+from trtpoets.ship.triton import next_with_triton, triton_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ _TASK = "bundle"
 
 def bundle(
     name: str,
-    target: Target,
+    target: Target | str,
     *,
     precisions: Sequence[Precision] = (),
     jetpack: str = "",
@@ -56,14 +56,16 @@ def bundle(
 ) -> Bundle:
     """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and beside it the same as .tar.zst.
 
-    `precisions` are those that go in; all that there are unless given. `jetpack` and `board` name a Jetson: what it
+    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those that go in; all that there are unless given. `jetpack` and `board` name a Jetson: what it
     can't do is left out with a warning, and files are rewritten where its TensorRT reads only older ones. `force`
     replaces a bundle that was changed or built in; files of the user's are never replaced.
 
     Raises MissingArtefact where a precision was not exported, BadInput for a Jetson that is not known or can do nothing
     of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.
     """
-    jetson = jetson_named(jetpack, board)
+    if target not in list(Target):
+        raise BadInput(f"bundles are for {', '.join(each.value for each in Target)}, not for {target}", "--for jetson")
+    target, jetson = Target(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
     space = Workspace(Path(engines), name)
@@ -119,7 +121,7 @@ def _layout(
         return _for_tflite(space, precisions, progress)
     parts, warnings = _parts(space, _wanted(space, precisions), progress)
     if target is Target.TRITON:
-        return _Layout(parts, partial(triton_files, parts), lambda out: (f"less {_quoted(out)}/README.md",), warnings)
+        return _Layout(parts, partial(triton_files, parts), next_with_triton, warnings)
     return _Layout(parts, partial(onnxruntime_files, parts), _selftest, warnings)
 
 

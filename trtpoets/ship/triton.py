@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RELEASE = "25.06"
 """The release of NVIDIA's images that the bundle names: of Triton, and of the TensorRT that builds plans for it."""
 
+_IMAGE = f"nvcr.io/nvidia/tritonserver:{RELEASE}-py3"
+
 _REPOSITORY = "model_repository"
 
 _UNBUILT = "to_build"
@@ -65,6 +67,12 @@ def triton_files(parts: Parts, folder: Path) -> None:
         (folder / script).chmod(0o755)
     for page in ("kserve.yaml", "README.md"):
         write_text(folder / page, filled(f"triton/{page}", **words))
+
+
+def next_with_triton(out: Path) -> tuple[str, ...]:
+    """The commands to go on with, where there is a GPU; README.md has those for a CPU."""
+    run = f'docker run -d --gpus all -p 8000:8000 --user 1000:1000 -v "$PWD:/bundle" {_IMAGE} /bundle/serve'
+    return f"cd {shlex.quote(str(out))} && {run}", "python3 selftest.py"
 
 
 def model_name(parts: Parts, kind: str, precision: Precision) -> str:
