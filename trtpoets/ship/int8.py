@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.ship.plots import histograms_plot, layers_plot
+from trtpoets.ship.sections import Section
 from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-Section = dict[str, Any]
 
 _EQUAL_DB = 200.0
 """What is said of layers that give the same numbers as FP32: they are not drawn."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.spec import Split
 from trtpoets.ship.plots import accuracy_plot
-from trtpoets.ship.words import interval, joined, many, percent, points, seconds, shown, size, targets, tiny
+from trtpoets.ship.words import built_for, interval, joined, many, percent, points, seconds, shown, size, tiny
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,14 +20,16 @@ _FEW = 10
 CLASSES = 30
 """At most this many classes have a row of their own."""
 
-_NUMBER, _TEXT = "number", ""
+_NODES = 6
+"""Nodes of a network that are named in a sentence."""
+
+NUMBER, TEXT = "number", ""
+"""Kinds of columns."""
+
 _UNKNOWN = (None, None)
 
 Section = dict[str, Any]
-
-
-_NODES = 6
-"""Nodes of a network that are named in a sentence."""
+"""What stands under a heading of the page: note, columns, rows, plots, lists, as far as it has them."""
 
 
 class Value(NamedTuple):
@@ -67,10 +69,10 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
         "note": f"Measured on {many(report['test_photos'], 'photo')} that were held out from training and calibration. "
         "Agreement is how often a runner answers like TensorFlow, right or wrong. Small figures are 95 % intervals.",
         "columns": [
-            ("runner", _TEXT),
-            ("accuracy", _NUMBER),
-            ("agreement", _NUMBER),
-            ("change, points", _NUMBER),
+            ("runner", TEXT),
+            ("accuracy", NUMBER),
+            ("agreement", NUMBER),
+            ("change, points", NUMBER),
         ],
         "rows": rows,
         "plots": plots,
@@ -98,7 +100,7 @@ def dataset_section(report: Mapping[str, Any]) -> Section | None:
         "caption": f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown."
         if hidden
         else "",
-        "columns": [("class", _TEXT), *((split, _NUMBER) for split in splits), ("all", _NUMBER)],
+        "columns": [("class", TEXT), *((split, NUMBER) for split in splits), ("all", NUMBER)],
         "rows": rows,
         "lists": _trouble(dataset),
     }
@@ -157,7 +159,7 @@ def engines_section(report: Mapping[str, Any]) -> Section | None:
     for card in engines:
         batch = card.get("batch") or {}
         sizes = f"{batch.get('minimum', '?')}–{batch.get('maximum', '?')}, best {batch.get('optimum', '?')}"
-        places = targets(card["targets"]) or card.get("compute_capability") or "this machine's GPU"
+        places = built_for(card["targets"], card.get("compute_capability"))
         version = f"{card['flavour']} {card.get('tensorrt_version', '')}".strip()
         cells = [_engine_name(card), version, places, sizes, size(card["bytes"]), seconds(card["seconds"])]
         rows.append({"cells": cells})
@@ -168,12 +170,12 @@ def engines_section(report: Mapping[str, Any]) -> Section | None:
     return {
         "note": note,
         "columns": [
-            ("engine", _TEXT),
-            ("built by", _TEXT),
-            ("for", _TEXT),
-            ("batch", _TEXT),
-            ("size", _NUMBER),
-            ("built in", _NUMBER),
+            ("engine", TEXT),
+            ("built by", TEXT),
+            ("for", TEXT),
+            ("batch", TEXT),
+            ("size", NUMBER),
+            ("built in", NUMBER),
         ],
         "rows": rows,
         "checksums": [(_engine_name(card), f"sha256 {card['sha256']}") for card in engines],

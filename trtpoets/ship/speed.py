@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.ship.benched import benched_parts
-from trtpoets.ship.sections import Section, Value
+from trtpoets.ship.sections import NUMBER, TEXT, Section, Value
 from trtpoets.ship.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
 from trtpoets.ship.words import joined, many, milliseconds, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_NUMBER, _TEXT = "number", ""
 
 _ROWS = 16
 """A table of more rows is cut after the smallest batch size; the others are a click away."""
@@ -62,14 +60,14 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         "note": "By the inference clock: from photos in memory to scores on the host; decoding is not in it. Each "
         "runner ran in a process of its own, on the same photos.",
         "columns": [
-            ("runner", _TEXT),
-            ("batch", _NUMBER),
-            ("p50, ms", _NUMBER),
-            ("× TensorFlow", _NUMBER),
-            ("photos/s", _NUMBER),
-            ("p90, ms", _NUMBER),
-            ("p99, ms", _NUMBER),
-            ("peak memory", _NUMBER),
+            ("runner", TEXT),
+            ("batch", NUMBER),
+            ("p50, ms", NUMBER),
+            ("× TensorFlow", NUMBER),
+            ("photos/s", NUMBER),
+            ("p90, ms", NUMBER),
+            ("p99, ms", NUMBER),
+            ("peak memory", NUMBER),
         ],
         "rows": rows[:first],
         "more": rows[first:],
@@ -153,7 +151,7 @@ def _tables(benchmark: Mapping[str, Any], measured: Sequence[Mapping[str, Any]])
     return [
         {
             "title": title,
-            "columns": [(name.rstrip(">"), _NUMBER if name.endswith(">") else _TEXT) for name in columns],
+            "columns": [(name.rstrip(">"), NUMBER if name.endswith(">") else TEXT) for name in columns],
             "rows": [{"cells": row} for row in rows],
         }
         for title, columns, rows in benched_parts({"measurements": measured, **found})

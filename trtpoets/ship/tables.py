@@ -18,7 +18,7 @@ from trtpoets.ship.inspected import Part, inspection_parts
 from trtpoets.ship.listed import cache_part, models_part
 from trtpoets.ship.report import judged, report_from_documents
 from trtpoets.ship.training import train_benchmark_parts
-from trtpoets.ship.words import interval, many, milliseconds, percent, seconds, shown, size, targets
+from trtpoets.ship.words import built_for, interval, many, milliseconds, percent, seconds, shown, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,7 +193,7 @@ def _onnx(models: Iterable[Any]) -> list[Any]:
 
 
 def _card(card: Mapping[str, Any]) -> tuple[Any, ...]:
-    places = targets(list(card["targets"])) or card.get("compute_capability") or "this machine's GPU"
+    places = built_for(card["targets"], card.get("compute_capability"))
     name = card.get("file") or f"{card['flavour']}-{card['precision']}"
     return name, card["precision"], places, size(card["bytes"]), seconds(card["seconds"])
 
@@ -203,7 +203,7 @@ def _engines(engines: Sequence[Engine]) -> list[Any]:
         (
             engine.path,
             engine.card.precision.value,
-            targets(list(engine.card.targets)) or engine.card.compute_capability or "this machine's GPU",
+            built_for(engine.card.targets, engine.card.compute_capability),
             size(engine.card.engine_bytes),
             seconds(engine.card.build_seconds),
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -91,6 +94,11 @@ def joined(words: list[str]) -> str:
 def targets(names: list[str]) -> str:
     """Compute capabilities with the names of their generations: `Ampere and later (sm80+)`."""
     return joined([_target(name) for name in names])
+
+
+def built_for(names: Sequence[str], capability: str | None) -> str:
+    """What an engine was built for: its targets, or else the GPU that it was built on."""
+    return targets(list(names)) or capability or "this machine's GPU"
 
 
 def _target(name: str) -> str:
