@@ -27,6 +27,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "ai-edge-litert",
     "tensorrt",
     "tensorrt-rtx-cu12",
     "tensorrt-rtx-cu13",
