@@ -202,6 +202,12 @@ def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, e
     assert service == expected.replace("_", "-")
 
 
+def test_a_label_is_a_line(parts: Parts, tmp_path: Path) -> None:
+    folder = filled(replace(parts, spec=replace(parts.spec, labels=("ant\nhill", "b\re", "cow"))), tmp_path)
+    for path in (folder / "labels.txt", folder / "model_repository" / "tiny_onnx_fp32" / "labels.txt"):
+        assert path.read_text() == "ant hill\nb e\ncow\n"
+
+
 def kserve(folder: Path) -> dict[str, Any]:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     found: dict[str, Any] = yaml.safe_load((folder / "kserve.yaml").read_text())

@@ -11,7 +11,7 @@ from trtpoets.core.spec import Engine, ModelSpec, OnnxModel, Precision
 from trtpoets.judge.golden import Golden, write_golden
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -44,10 +44,15 @@ class Parts:
         return next(each for each in self.models if each.precision is precision)
 
 
+def labels_text(labels: Sequence[str]) -> str:
+    """The text of labels.txt: line i names score i, even where a label has a line break of its own."""
+    return "".join(f"{' '.join(label.splitlines())}\n" for label in labels)
+
+
 def write_shared(parts: Parts, folder: Path) -> None:
     """Write model.json, labels.txt, the ONNX files, the calibration cache and golden/. Raises StorageFailed."""
     write_text(folder / "model.json", parts.spec.to_json() + "\n")
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in parts.spec.labels))
+    write_text(folder / "labels.txt", labels_text(parts.spec.labels))
     for model in parts.models:
         shutil.copyfile(model.path, folder / f"{model.precision.value}.onnx")
     if parts.calibration_cache is not None:

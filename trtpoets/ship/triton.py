@@ -12,6 +12,7 @@ from trtpoets.core.files import sha256_of_file, write_text
 from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, Flavour, Precision
 from trtpoets.judge.golden import write_golden
 from trtpoets.ship.measured import best_row, fastest_precision, where
+from trtpoets.ship.parts import labels_text
 from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.ship.triton_config import (
     WARM_UP,
@@ -53,7 +54,7 @@ _BUSY = 0.7
 def triton_files(parts: Parts, folder: Path) -> None:
     """Write everything but the manifest into an empty folder. Raises StorageFailed."""
     write_text(folder / "model.json", parts.spec.to_json() + "\n")
-    write_text(folder / "labels.txt", _labels(parts))
+    write_text(folder / "labels.txt", labels_text(parts.spec.labels))
     write_golden(parts.golden, folder / "golden")
     write_runtime(folder / "runtime" / "trtpoets", parts.version, ("core",))
     for precision in parts.order:
@@ -86,10 +87,6 @@ def _slug(name: str, between: str) -> str:
     return plain if plain[:1].isalpha() else f"model{between}{plain}".strip(between)
 
 
-def _labels(parts: Parts) -> str:
-    return "".join(f"{label}\n" for label in parts.spec.labels)
-
-
 def _write_onnx_model(parts: Parts, precision: Precision, repository: Path) -> None:
     model, name = parts.model(precision), model_name(parts, "onnx", precision)
     folder = repository / name
@@ -119,7 +116,7 @@ def _write_tensorrt_model(parts: Parts, precision: Precision, out: Path) -> None
 
 
 def _write_common(parts: Parts, folder: Path) -> None:
-    write_text(folder / "labels.txt", _labels(parts))
+    write_text(folder / "labels.txt", labels_text(parts.spec.labels))
     (folder / "warmup").mkdir()
     (folder / "warmup" / WARM_UP).write_bytes(parts.golden.photos[0].pixels.tobytes())
 
