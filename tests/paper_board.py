@@ -2,8 +2,8 @@
 
 `site(folder)` makes a folder for PYTHONPATH; every Python that starts with it has the fake GPU (`fake_gpu.py`) and a
 fake TensorRT that builds (`fake_builder.py`) and runs (`fake_runtime.py`). It answers as `FakeRunner` does. What goes
-wrong is told by $PAPER_BOARD, JSON: {"int8": behaviour of the build, or "wrong" for an engine with other scores}.
-Python 3.8 reads this file.
+wrong is told by $PAPER_BOARD, JSON: {"int8": how its build behaves, or "wrong" for an engine with other scores, or
+"dies" for one that ends its process when it runs}. Python 3.8 reads this file.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _teach(builder: Any, behaviours: Mapping[str, str]) -> None:
     def built(behaviour: str, say: Any, monitor: Any) -> Any:
         precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in seen["content"])
         behaviour = behaviours.get(precision, "ok")
-        made = build("ok" if behaviour == "wrong" else behaviour, say, monitor)
+        made = build("ok" if behaviour in ("wrong", "dies") else behaviour, say, monitor)
         plan = {"batch": [shape[0] for shape in seen["shapes"]], "precision": precision, "behaviour": behaviour}
         return made and b"plan " + json.dumps(plan).encode()
 
@@ -108,6 +108,8 @@ def _answer_as_the_plan_says(runtime: Any, module: Any, gpu: Any) -> None:
 
     class Runner(plain):  # type: ignore[misc, valid-type]
         def infer(self, photos: np.ndarray) -> np.ndarray:
+            if told.get("behaviour") == "dies":
+                os.abort()
             scores = super().infer(photos)
             return np.roll(scores, 1, axis=1) if told.get("behaviour") == "wrong" else scores
 

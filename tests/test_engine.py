@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -91,6 +92,27 @@ def copied(engine: Engine, folder: Path) -> Path:
 
 def only(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+# Files that a bundle's manifest vouches for
+
+
+def test_a_device_without_onnx_builds_what_is_vouched_for(
+    child: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child("ok")
+    model = tiny_onnx(tmp_path / "tiny" / "int8.onnx", Precision.INT8)
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "onnx.py").write_text("raise ImportError('no onnx here', name='onnx')\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "without"))  # the child's path is ours
+    out = tmp_path / "tiny" / "int8.tensorrt.engine"
+    with pytest.raises(MissingDependency, match="reading ONNX files needs onnx"):
+        engine_from_onnx(model, TENSORRT, out)
+    sha256 = hashlib.sha256(model.path.read_bytes()).hexdigest()
+    engine = engine_from_onnx(model, TENSORRT, out, vouched_sha256=sha256)
+    assert (engine.card.calibration_hash, engine.card.onnx_sha256) == ("c" * 64, sha256)
+    with pytest.raises(BadArtefact, match="is not the file that the bundle was made with"):
+        engine_from_onnx(model, TENSORRT, out, vouched_sha256="0" * 64)
 
 
 # Real builds

@@ -94,6 +94,14 @@ def test_the_next_precision_is_taken_and_said(board: Board, bundle: Path) -> Non
     assert "fp32: " in text.stdout
 
 
+def test_an_engine_that_ends_its_process_is_left_for_the_next(here: Board, bundle: Path) -> None:
+    here.behave(int8="dies")
+    result = here.run(bundle, "build", "--json")
+    assert result.returncode == 0, result.stderr
+    assert as_json(result)[0]["card"]["precision"] == "fp16"
+    assert "no int8 here: int8.tensorrt.engine does not run: died of SIGABRT" in result.stderr
+
+
 def test_strict_keeps_the_engine_and_exits_3(here: Board, bundle: Path) -> None:
     here.behave(int8="segfault")
     result = here.run(bundle, "build", "--strict")

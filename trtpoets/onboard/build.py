@@ -18,9 +18,9 @@ from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.cuda import load_pycuda
 from trtpoets.device.engine import current_engine, engine_from_onnx
 from trtpoets.device.engine_config import EngineConfig
-from trtpoets.device.runners import open_runner
-from trtpoets.judge.golden import Golden, Verdict, check_scores_against
+from trtpoets.judge.golden import Verdict
 from trtpoets.onboard.bundle import Bundle, onnx_name, read_record, seal_record
+from trtpoets.onboard.prove import verdict_from_dict, verdict_of
 from trtpoets.onboard.room import require_room
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,11 @@ def build(
         ready = None if force else _ready(bundle, config, asked)
         if ready is not None:
             return ready
-        golden = bundle.golden
         attempts: list[Attempt] = []
         for place, precision in enumerate(order):
             model = bundle.onnx(precision)
             require_room(model, bundle.built)
-            engine, attempt = _attempt(bundle, golden, model, config, force, progress)
+            engine, attempt = _attempt(bundle, model, config, force, progress)
             attempts.append(attempt)
             if engine is not None:
                 told = [{**asdict(each), "precision": each.precision.value} for each in attempts]
@@ -132,7 +131,7 @@ def _ready(bundle: Bundle, config: EngineConfig, asked: Mapping[str, Any]) -> Bu
 
 
 def _attempt(
-    bundle: Bundle, golden: Golden, model: OnnxModel, config: EngineConfig, force: bool, progress: Progress
+    bundle: Bundle, model: OnnxModel, config: EngineConfig, force: bool, progress: Progress
 ) -> tuple[Engine | None, Attempt]:
     """Build one precision and ask it for the golden scores: its engine, or None and why not."""
     precision, path = model.precision, _path(bundle, model.precision, config)
@@ -141,8 +140,7 @@ def _attempt(
         vouched = bundle.manifest.files[onnx_name(precision)]
         engine = None if force else current_engine(model, config, path)
         engine = engine or engine_from_onnx(model, config, path, progress, vouched_sha256=vouched)
-        with open_runner(engine) as runner:
-            verdict = check_scores_against(golden, precision, runner.infer(golden.pixels))
+        verdict = verdict_of(engine, bundle.folder / "golden")
     except _NEXT as error:
         problem, hint = error.message, error.hint
     else:
@@ -175,7 +173,5 @@ def _as_json(value: Any) -> Any:
 
 
 def _attempt_of(value: Mapping[str, Any]) -> Attempt:
-    verdict = value["verdict"]
-    if verdict is not None:
-        verdict = Verdict(**{**verdict, "precision": Precision(verdict["precision"])})
+    verdict = None if value["verdict"] is None else verdict_from_dict(value["verdict"])
     return Attempt(Precision(value["precision"]), str(value["problem"]), str(value["hint"]), verdict)
