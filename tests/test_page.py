@@ -229,7 +229,7 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
         "compared": {
             "changes": [{**change, "change": -0.2, "noise": 0.03, "verdict": "slower"}],
             "conditions": [{"what": "kernel", "before": "6.1", "now": "6.2"}],
-            "missing": [],
+            "missing": ["rtx-int8 at batch 1"],
         },
     }
     state = {"sm_mhz": 345.0, "sm_mhz_most": 1980.0, "power_w": 71.2, "power_limit_w": 700.0, "temperature_c": 31}
@@ -241,7 +241,7 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
     assert "onnxruntime-fp16 8 320 VALID" in text
     assert "tensorflow 8 90 INVALID 95 VALID too busy; the machine was faster then" in text
     assert "onnxruntime-fp16 1 × TF 2.5 2 -20.0% ±3.0% slower" in text
-    assert "kernel 6.1 6.2" in text
+    assert "before now rtx-int8 at batch 1 measured not measured kernel 6.1 6.2" in text
     assert f"fp16.onnx {'a' * 64}" in text
     assert "cores throttled by heat 3 times" in text
     assert "GPU, batch 1 1,410 MHz at least, 71 °C at most, throttled: heat and power" in text

@@ -109,8 +109,9 @@ def _compared(compared: Mapping[str, Any]) -> Iterator[Part]:
         rows.append((each["runner"], each["batch"], by, *values, shares[0], noise, each["verdict"]))
     columns = ["runner", "batch>", "by", "before>", "now>", "change>", "noise>", ""]
     yield "What changed, and whether it is more than noise", columns, rows
-    if compared["conditions"]:
-        different: list[Sequence[Any]] = [
-            (each["what"], *(_brief(each[word]) for word in ("before", "now"))) for each in compared["conditions"]
-        ]
+    different: list[Sequence[Any]] = [(each, "measured", "not measured") for each in compared["missing"]]
+    different += [
+        (each["what"], *(_brief(each[word]) for word in ("before", "now"))) for each in compared["conditions"]
+    ]
+    if different:
         yield "What else is different", ["", "before", "now"], different
