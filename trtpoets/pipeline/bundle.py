@@ -56,9 +56,10 @@ def bundle(
 ) -> Bundle:
     """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and beside it the same as .tar.zst.
 
-    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those that go in; all that there are unless given. `jetpack` and `board` name a Jetson: what it
-    can't do is left out with a warning, and files are rewritten where its TensorRT reads only older ones. `force`
-    replaces a bundle that was changed or built in; files of the user's are never replaced.
+    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those that go in; all that there are
+    unless given. `jetpack` and `board` name a Jetson: what it can't do is left out with a warning, and files are
+    rewritten where its TensorRT reads only older ones. `force` replaces a bundle that was changed or built in; files of
+    the user's are never replaced.
 
     Raises MissingArtefact where a precision was not exported, BadInput for a Jetson that is not known or can do nothing
     of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.

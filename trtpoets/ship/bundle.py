@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import atomic_file, atomic_folder, sha256_of_file
-from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, Target, check_manifest, extra_files, read_manifest
-from trtpoets.core.manifest import write_manifest as _write_manifest
+from trtpoets.core.manifest import (
+    BUILT,
+    MANIFEST,
+    Manifest,
+    Target,
+    check_manifest,
+    extra_files,
+    read_manifest,
+    write_manifest,
+)
 from trtpoets.core.optional import needs
 from trtpoets.ship.words import size
 
@@ -63,15 +71,16 @@ def bundle_from_parts(
 ) -> Bundle:
     """Let `fill` write into an empty folder, add the manifest, pack it: the folder becomes `out`, the archive lies by.
 
-    The archive's bytes follow from the files' names, bytes and executable bits alone (and from the
-    release of zstd, which pyproject.toml pins).
+    The archive's bytes follow from the files' names, bytes and executable bits alone, and from the release of zstd,
+    which pyproject.toml pins.
+
     Raises MissingDependency, StorageFailed, BadInput, and what `fill` raises: `out` is then as it was.
     """
     archive = archive_of(out)
     zstandard()
     with atomic_file(archive) as packed, atomic_folder(out) as folder:
         fill(folder)
-        manifest = _write_manifest(
+        manifest = write_manifest(
             folder,
             name=parts.spec.name,
             target=target.value,
@@ -164,7 +173,7 @@ def _pack(folder: Path, root: str, manifest: Manifest, out: Path) -> None:
     with (
         out.open("wb") as raw,
         compressor.stream_writer(raw, closefd=False) as stream,
-        tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar,
     ):
         for path in (MANIFEST, *sorted(manifest.files)):
             entry = tarfile.TarInfo(f"{root}/{path}")
