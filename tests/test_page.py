@@ -157,6 +157,12 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     text = read(found).text
     assert "Three clocks" not in text
     assert "round by round" not in text
+    assert "INVALID" not in text
+    found["benchmark"]["measurements"][3] |= {"valid": False, "speedup": None, "reason": "too busy"}
+    text = read(found).text
+    assert "onnxruntime-fp16 8 25.0 INVALID 40" in text
+    assert "Not valid: 1 of 4 measurements onnxruntime-fp16 at batch 8: too busy" in text
+    found = documents()
     rows = found["benchmark"]["measurements"]
     rows[1] |= {
         "speedup_low": 2.4,

@@ -94,6 +94,8 @@ def _held_up(measured: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _ratio(row: Mapping[str, Any]) -> str | Value:
+    if not row["valid"]:
+        return "INVALID"  # in words too: a colour alone is not seen by all
     if row.get("speedup") is None:
         return "–"
     ratio = f"{row['speedup']:.2f}×"
