@@ -289,7 +289,7 @@ def test_what_is_no_file_of_ours(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is a folder"):
         trtpoets.inspect(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 and so on")
-    with pytest.raises(BadArtefact, match=r"is no engine, ONNX file, card, .* it begins with b'\\xff\\xd8"):
+    with pytest.raises(BadArtefact, match=r"is no engine, ONNX or TFLite file, card, .* it begins with b'\\xff\\xd8"):
         trtpoets.inspect(tmp_path / "photo.jpg")
 
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 import trtpoets
 from tests.bundle_run import bundle_run
+from tests.test_cli import call_main
 from tests.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
-from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import Target, check_manifest
-from trtpoets.core.spec import Precision
+from trtpoets.core.spec import Precision, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.golden import read_golden
@@ -240,3 +241,17 @@ def test_the_card_says_how_it_was_made(space: Workspace) -> None:
     assert fp32 is not None and int8 is not None
     assert fp32["parity"]["max_abs"] < 1e-4
     assert int8["calibration"]["photos"] > 0 and int8["judged"]["photos"] > 0
+
+
+def test_inspect_reads_them(
+    space: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = space.tflite(INT8)
+    found = trtpoets.inspect(path)
+    assert (found.kind, found.facts) == ("tflite", TfliteModel(path, INT8, tiny_spec()))
+    assert call_main(monkeypatch, "inspect", str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "a TFLite file" in shown and "ant, bee, cow" in shown and "int8" in shown
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadArtefact, match="is damaged"):
+        trtpoets.inspect(path)

@@ -29,7 +29,9 @@ SPEC_FILE = "model.json"
 FACTS_FILE = "trtpoets.json"
 """{"precision": "int8", "calibration": hash of the calibration photos or null, "network": sha256 of the network}."""
 
-_IDENTIFIER = b"TFL3"
+IDENTIFIER = b"TFL3"
+"""What bytes 4 to 8 of every TFLite file are."""
+
 _LARGEST = 64 << 20
 """No file behind a network is larger than this; one that says so is not ours."""
 
@@ -91,7 +93,7 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
         raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite") from error
     except OSError as error:
         raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check that it is a readable file") from error
-    if content[4:8] != _IDENTIFIER:
+    if content[4:8] != IDENTIFIER:
         raise BadArtefact(f"{path} is not a TFLite file: it does not begin as one", hint=_AGAIN)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -1,4 +1,4 @@
-"""What a file says of itself: engines, ONNX files, cards, models and calibration caches, on any machine."""
+"""What a file says of itself: engines, ONNX and TFLite files, cards, models, calibration caches, on any machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
 from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.files import read_json, sha256_of_file
-from trtpoets.core.spec import EngineCard, ModelSpec
+from trtpoets.core.spec import EngineCard, ModelSpec, TfliteModel
+from trtpoets.core.tflite_file import IDENTIFIER, read_tflite
 from trtpoets.core.workspace import card_of, read_card, vouches_for
 from trtpoets.device.engine_card import card_from_details
 from trtpoets.device.plan_header import MAGIC, SUFFIXES, PlanHeader, read_plan_header
@@ -42,13 +43,16 @@ class CardFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is. `kind` is "engine", "onnx", "card", "model" or "calibration-cache"; `facts` depend on it."""
+    """What a file is, and `facts` that depend on that.
+
+    `kind` is "engine", "onnx", "tflite", "card", "model" or "calibration-cache".
+    """
 
     path: Path
     kind: str
     bytes: int
     sha256: str
-    facts: EngineFacts | OnnxFacts | CardFacts | ModelSpec | CalibrationCache
+    facts: EngineFacts | OnnxFacts | TfliteModel | CardFacts | ModelSpec | CalibrationCache
 
 
 def inspect(file: Path | str) -> Inspection:
@@ -77,6 +81,8 @@ def _kind(path: Path, start: bytes) -> str:
         raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
     if start[:4] in MAGIC or path.suffix in SUFFIXES:
         return "engine"
+    if start[4:8] == IDENTIFIER:
+        return "tflite"
     if start.startswith(b"TRT-"):
         return "calibration-cache"
     if start.lstrip()[:1] == b"{":
@@ -84,7 +90,7 @@ def _kind(path: Path, start: bytes) -> str:
     if path.suffix == ".onnx" or start[0] == 0x08:  # ONNX begins with its version: field 1, a number
         return "onnx"
     raise BadArtefact(
-        f"{path} is no engine, ONNX file, card, model.json or calibration cache: it begins with {start[:8]!r}",
+        f"{path} is no engine, ONNX or TFLite file, card, model.json, calibration cache: it begins with {start[:8]!r}",
         hint="trtpoets inspect reads those",
     )
 
@@ -129,6 +135,7 @@ def _model(path: Path) -> ModelSpec:
 _READERS: dict[str, Callable[[Path], Any]] = {
     "engine": _engine,
     "onnx": facts_of_onnx,
+    "tflite": read_tflite,
     "card": _card,
     "model": _model,
     "calibration-cache": read_cache,

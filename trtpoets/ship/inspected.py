@@ -15,7 +15,13 @@ Part = tuple[str, "Sequence[str]", list[tuple[Any, ...]]]
 _LISTED = 20
 """Rows of a kind that may be thousands: operators, tensors, labels."""
 
-_CAPTION = {"engine": "an engine", "onnx": "an ONNX file", "card": "a card", "model": "a model.json"}
+_CAPTION = {
+    "engine": "an engine",
+    "onnx": "an ONNX file",
+    "tflite": "a TFLite file",
+    "card": "a card",
+    "model": "a model.json",
+}
 
 
 def inspection_parts(found: Any) -> list[Part]:
@@ -84,6 +90,11 @@ def _onnx(facts: Any) -> list[Part]:
     ]
 
 
+def _tflite(facts: Any) -> list[Part]:
+    network, *more = _model(facts.spec)[0][2]
+    return [("", [], [network, ("precision", facts.precision.value), *more])]
+
+
 def _card(facts: Any) -> list[Part]:
     rows: list[tuple[Any, ...]] = [(shown(name), state) for name, state in facts.files.items()]
     told = [
@@ -141,6 +152,7 @@ def _first(rows: list[tuple[Any, ...]], count: int) -> list[tuple[Any, ...]]:
 _PARTS: dict[str, Callable[[Any], list[Part]]] = {
     "engine": _engine,
     "onnx": _onnx,
+    "tflite": _tflite,
     "card": _card,
     "model": _model,
     "calibration-cache": _calibration_cache,
