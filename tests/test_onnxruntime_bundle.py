@@ -91,6 +91,11 @@ def test_a_changed_file_is_named(parts: Parts, tmp_path: Path) -> None:
     result = script(tmp_path, "selftest.py")
     assert (result.returncode, result.stdout) == (1, "")
     assert "fp32.onnx was changed or damaged" in result.stderr
+    (tmp_path / "fp32.onnx").write_bytes(content[:300])
+    result = script(tmp_path, "classify.py", tmp_path / "golden" / "000.bmp")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ONNX Runtime can't open fp32.onnx: ")
+    assert "  try: python3 selftest.py names a file that was changed" in result.stderr
 
 
 def test_a_folder_is_classified_line_by_line(bundle: Path, parts: Parts, tmp_path: Path) -> None:

@@ -35,31 +35,44 @@ def settings_of(provider: str, file: str | None) -> dict[str, Any]:
 
 
 def open_session(settings: dict[str, Any], precision: str) -> Any:
-    """An InferenceSession. Raises MissingDependency, BadInput, or RunFailed where the provider does not load here."""
+    """An InferenceSession.
+
+    Raises MissingDependency, BadInput, BadArtefact, or RunFailed where the provider does not load here.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingDependency(f"onnxruntime does not import here: {error}", "pip install onnxruntime") from error
     if precision not in settings["providers"]:
         raise BadInput(f"this bundle has no {precision}", f"it has {', '.join(settings['providers'])}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    for name, value in settings["session"].items():
-        kinds = {"graph_optimization_level": "GraphOptimizationLevel", "execution_mode": "ExecutionMode"}
-        setattr(options, name, getattr(getattr(onnxruntime, kinds[name]), value) if name in kinds else value)
-    for key, value in settings["config"].items():
-        options.add_session_config_entry(key, value)
     providers = [(name, placed(values)) for name, values in settings["providers"][precision]]
-    session = onnxruntime.InferenceSession(
-        str(HERE / f"{precision}.onnx"),
-        options,
-        providers=providers,
-        disabled_optimizers=settings["disabled_optimizers"],
-    )
+    try:
+        session = onnxruntime.InferenceSession(
+            str(HERE / f"{precision}.onnx"),
+            session_options(onnxruntime, settings),
+            providers=providers,
+            disabled_optimizers=settings["disabled_optimizers"],
+        )
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "python3 selftest.py names a file that was changed; or look at your settings"
+        raise BadArtefact(f"ONNX Runtime can't open {precision}.onnx: {reason}", hint) from error
     wanted, found = providers[0][0], session.get_providers()[0]
     if found != wanted:  # ONNX Runtime would go on without it, and without a word
         raise RunFailed(f"{wanted} does not load here, {found} would run", "pip install onnxruntime-gpu; README.md")
     return session
+
+
+def session_options(onnxruntime: Any, settings: dict[str, Any]) -> Any:
+    """The options of a session, with names and values as settings.json has them."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    kinds = {"graph_optimization_level": "GraphOptimizationLevel", "execution_mode": "ExecutionMode"}
+    for name, value in settings["session"].items():
+        setattr(options, name, getattr(getattr(onnxruntime, kinds[name]), value) if name in kinds else value)
+    for key, value in settings["config"].items():
+        options.add_session_config_entry(key, value)
+    return options
 
 
 def placed(options: dict[str, Any]) -> dict[str, Any]:
