@@ -160,7 +160,7 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "INVALID" not in text
     found["benchmark"]["measurements"][3] |= {"valid": False, "speedup": None, "reason": "too busy"}
     text = read(found).text
-    assert "onnxruntime-fp16 8 25.0 INVALID 40" in text
+    assert "onnxruntime-fp16 8 25.0 INVALID 320" in text
     assert "Not valid: 1 of 4 measurements onnxruntime-fp16 at batch 8: too busy" in text
     found = documents()
     rows = found["benchmark"]["measurements"]
