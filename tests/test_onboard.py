@@ -102,6 +102,15 @@ def test_an_engine_that_ends_its_process_is_left_for_the_next(here: Board, bundl
     assert "no int8 here: int8.tensorrt.engine does not run: died of SIGABRT" in result.stderr
 
 
+def test_what_a_device_lacks_is_not_brought_by_pip(here: Board, bundle: Path, tmp_path: Path) -> None:
+    with (tmp_path / "site" / "sitecustomize.py").open("a") as site:
+        site.write("\nimport sys\n\nsys.modules['pycuda'] = sys.modules['pycuda.driver'] = None\n")
+    result = here.run(bundle, "build")
+    assert result.returncode == 1
+    assert "pycuda" in result.stderr
+    assert result.stderr.endswith("try: see what this device lacks, and what brings it: ./install --dry-run\n")
+
+
 def test_strict_keeps_the_engine_and_exits_3(here: Board, bundle: Path) -> None:
     here.behave(int8="segfault")
     result = here.run(bundle, "build", "--strict")

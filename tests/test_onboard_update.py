@@ -6,8 +6,11 @@ import configparser
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle, python_3_8
 from tests.update_kills import small_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
+from trtpoets.core.manifest import write_manifest
 from trtpoets.core.spec import Precision
 from trtpoets.onboard.arguments import parser
 from trtpoets.onboard.bundle import open_bundle
@@ -141,6 +145,32 @@ def test_the_first_release_has_nothing_to_go_back_to(tmp_path: Path) -> None:
         rollback(tmp_path / "device")
 
 
+def test_what_a_killed_update_began_ends_with_it(root: Path, tmp_path: Path) -> None:
+    """A build that went on alone would hold the release against the next update."""
+    new = small_bundle(tmp_path / "new", "new")
+    (new.folder / "manifest.json").unlink()
+    (new.folder / "trtpoets").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    manifest = write_manifest(
+        new.folder, name="tiny", target="jetson", version="0.1.0", model="0" * 64, order=[Precision.FP32]
+    )
+    child = os.fork()
+    if not child:
+        update(replace(new, manifest=manifest), root, QUICK)
+        os._exit(0)
+    pid = tmp_path / "pid"
+    while not (pid.is_file() and pid.read_text().strip()):
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    status = Path("/proc", pid.read_text().strip(), "status")
+    for _ in range(500):
+        if not status.exists() or "zombie" in status.read_text():
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError("the build goes on")
+
+
 def test_two_updates_at_once(root: Path, tmp_path: Path) -> None:
     with Releases(root).writing(), pytest.raises(Busy, match=f"process {os.getpid()}.*is working on the releases in"):
         update(small_bundle(tmp_path / "new", "new"), root, QUICK)
@@ -227,7 +257,10 @@ def packed(tmp_path: Path) -> Path:
         pytest.skip("needs zstd")
     folder = tmp_path / "it's-jetson"
     folder.mkdir()
-    (folder / "trtpoets").write_text(f'#!/bin/sh\necho "$HOST" "$@" >> {tmp_path}/told\n[ "$HOST" != ill ]\n')
+    (folder / "trtpoets").write_text(
+        f'#!/bin/sh\necho "$HOST" "$@" >> {tmp_path}/told\n[ "$HOST" != ill ] || exit 1\ncd "$(dirname "$0")"\n'
+        f"if [ -e built/venv ]; then readlink built/venv > {tmp_path}/venv-seen; fi\n"
+    )
     (folder / "trtpoets").chmod(0o755)
     archive = tmp_path / "it.tar.zst"
     subprocess.run(["tar", "--zstd", "-cf", archive, "-C", tmp_path, folder.name], check=True)
@@ -242,6 +275,10 @@ def test_a_fleet(packed: Path, tmp_path: Path) -> None:
     assert (tmp_path / "told").read_text().splitlines() == [
         f"{host} update --root {root} --restart echo 'it is' up" for host in ("one", "two")
     ]
+    assert not (tmp_path / "venv-seen").exists()
+    (root / "venv").mkdir(parents=True)
+    assert fleet(tmp_path, str(packed), str(root), "one").returncode == 0
+    assert (tmp_path / "venv-seen").read_text() == f"{root}/venv\n"
     assert not list(tmp_path.glob("tmp.*")), "what was unpacked is still there"
 
 

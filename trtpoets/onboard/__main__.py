@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.errors import MissingDependency, TrtPoetsError
 from trtpoets.core.optional import needs
 from trtpoets.core.plain import error_text
 
 _PACKAGES = "sudo apt install -y python3-numpy python3-pil python3-venv"
+
+_INSTALL = "see what this device lacks, and what brings it: ./install --dry-run"
 
 _BROKEN_PIPE = 141
 """What shells say of a program whose reader has gone."""
@@ -28,6 +30,8 @@ def main() -> None:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except TrtPoetsError as error:
+        if isinstance(error, MissingDependency) and "trtpoets[" in error.hint:
+            error.hint = _INSTALL  # the package's extras are for PCs: pip must not install a device's TensorRT
         sys.stderr.write(error_text(error, colour=sys.stderr.isatty()))
         code = error.exit_code
     except BrokenPipeError:

@@ -133,7 +133,9 @@ def _prove(releases: Releases, release: str, strict: bool) -> None:
             raise kind(
                 f"{release} can't be used here: {' '.join(command)} ended with code {code}, for the reason above; "
                 f"{releases.current or 'nothing'} is current as before",
-                hint="mend that, and update again: what was copied and built is kept",
+                hint="mend that, and update again: what was copied and built is kept"
+                if releases.venv.exists()
+                else f"has this device its environment? {releases.path(release)}/install --venv {releases.venv}",
             )
 
 

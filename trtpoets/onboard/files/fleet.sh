@@ -34,7 +34,9 @@ mkdir -p $root
 new=\$(mktemp -d)
 trap 'rm -rf \"\$new\"' EXIT INT TERM
 zstd -dcq | tar -x -C \"\$new\" --no-same-owner
-\"\$new\"/*/trtpoets update --root $root$options"
+bundle=\$(echo \"\$new\"/*)
+if [ -e $root/venv ]; then mkdir -p \"\$bundle/built\"; ln -s $root/venv \"\$bundle/built/venv\"; fi
+\"\$bundle/trtpoets\" update --root $root$options"
 
 failed=
 for host in $hosts; do
