@@ -213,6 +213,24 @@ def test_a_fast_wrong_runner_wins_no_scenario(
     assert (got.outcomes[1].valid, got.outcomes[1].reason[:9]) == (False, "wrong: 0%")
 
 
+def test_ctrl_c_in_a_scenario_keeps_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def press(task: str, done: int, total: int) -> None:
+        told.append((task, done, total))
+        if (task, done) == ("offline scenario", 1):
+            raise KeyboardInterrupt
+
+    config = replace(QUICK, batches=(1, 4), min_seconds=0.1, scenario="offline")
+    got = scripted(monkeypatch, tmp_path, photos, config, progress=press, fp16="good")
+    assert got.incomplete == "in the offline scenario of onnxruntime-fp16"
+    assert [each.runner for each in got.outcomes] == ["tensorflow"]
+    assert [row.valid for row in got.measurements] == [True] * 4
+    assert told[-2:] == [("offline scenario", 0, 2), ("offline scenario", 1, 2)]
+
+
 def test_a_benchmark_of_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     config = replace(SERVER, target_qps=1500.0, batches=(16,))
     got = scripted(monkeypatch, tmp_path, photos, config, classifier="slow", fp16="good")

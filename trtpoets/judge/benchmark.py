@@ -191,8 +191,8 @@ def _run_scenario(
     where = ""
     try:
         for done, each in enumerate(contenders):
-            progress(f"{config.scenario} scenario", done, len(contenders))
             where = f"in the {config.scenario} scenario of {each.name}"
+            progress(f"{config.scenario} scenario", done, len(contenders))
             own = [row for row in rows if row.runner == each.name]
             outcome = each.outcome(Scenario(config.scenario), own) if own else None
             if outcome is not None:
