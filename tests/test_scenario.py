@@ -120,6 +120,8 @@ def test_a_server_beside_others_says_nothing() -> None:
     outcome = outcome_from_served("fake", found, replace(SERVER, max_others=0.25))
     assert (outcome.valid, outcome.reason[:20]) == (False, "other processes used")
     assert outcome_from_served("fake", {**found, "taken_seconds": None}, replace(SERVER, max_others=0.25)).valid
+    # The kernel's counters may make a little more of a core than there is of it.
+    assert outcome_from_served("fake", {**found, "taken_seconds": 1.01 * found["seconds"]}, SERVER).valid
 
 
 def test_a_server_that_cant_keep_up() -> None:

@@ -139,7 +139,7 @@ def outcome_from_served(name: str, served: Mapping[str, Any], config: BenchConfi
     p99, bound = supported_percentile(ordered, 99), percentile_bound(ordered, 99)
     rate = len(ordered) / served["seconds"]
     taken = served["taken_seconds"]
-    reason = crowded(None if taken is None else taken / served["seconds"], config)
+    reason = crowded(None if taken is None else min(taken / served["seconds"], 1.0), config)
     if not reason and (len(ordered) < served["offered"] or served["arrived_seconds"] < _KEPT_UP * served["seconds"]):
         reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
     if not reason and config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
