@@ -21,9 +21,9 @@ from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 class TfliteRunner:
     """Runs a TFLite file on `threads` cores; 0 means all, as the interpreter left to itself uses one.
 
-    A batch goes in photo by photo. The interpreter can be given the whole, but works no faster then: its kernels share
-    one photo among the cores already, and several photos no longer fit the cache. Measured with EfficientNet-Lite0 on
-    two cores, 8 and 32 photos took 1.8 to 2.1 times as long a photo as one, in FP32 and in INT8 alike.
+    A batch goes in photo by photo. The interpreter can be given the whole, but gains nothing by it: its kernels share
+    one photo among the cores already. Batches of 8 and 32 took 0.98 to 1.35 times the processor time of one by one,
+    with EfficientNet-Lite0 and MobileNetV2 in FP32 and INT8 (benchmarks/tflite_batches.py).
 
     With `own_kernels` it computes without XNNPACK, as builds of it for some boards do: slower, and rounding elsewhere.
     """
