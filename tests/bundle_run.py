@@ -8,6 +8,7 @@ from typing import Any
 from tests.photos import photo_folder
 from tests.tiny import tiny_graph, tiny_spec
 from trtpoets.convert.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
@@ -51,5 +52,6 @@ def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, A
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node{number}"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    details = {"notes": notes} if precision is Precision.INT8 else {}
+    source = "classifier" if precision is Precision.FP32 else sha256_of_file(space.onnx(Precision.FP32))
+    details = {"made_from": source, **({"notes": notes} if precision is Precision.INT8 else {})}
     seal_card(card_of(path), key=precision.value, files=[path], details=details)

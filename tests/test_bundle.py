@@ -322,6 +322,27 @@ def test_a_precision_that_is_not_there_says_how_to_make_it(space: Workspace) -> 
     assert caught.value.hint == "trtpoets quantize tiny"
 
 
+@pytest.mark.parametrize(
+    ("precision", "target", "hint"),
+    [
+        (FP32, Target.JETSON, "trtpoets export tiny"),
+        (FP32, Target.TFLITE, "trtpoets export tiny"),
+        (FP16, Target.TRITON, "trtpoets quantize tiny"),
+        (INT8, Target.JETSON, "trtpoets quantize tiny"),
+    ],
+)
+def test_a_file_of_an_earlier_training_is_not_shipped(
+    precision: Precision, target: Target, hint: str, space: Workspace
+) -> None:
+    path = space.onnx(precision)
+    details = {**(open_card(card_of(path)) or {}), "made_from": "what was there before"}
+    seal_card(card_of(path), key="k", files=[path], details=details)
+    with pytest.raises(MissingArtefact, match=rf"{path.name} is of an earlier training or export") as caught:
+        bundled(space, target)
+    assert caught.value.hint == hint
+    assert not space.bundles.exists()
+
+
 def test_without_photos_there_is_nothing_to_check_a_device_by(space: Workspace) -> None:
     space.dataset.unlink()
     with pytest.raises(BadInput, match="tiny has no photos to be judged on"):

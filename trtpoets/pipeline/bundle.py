@@ -19,7 +19,7 @@ from trtpoets.core.manifest import Target
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge, require_fresh
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
 from trtpoets.pipeline.golden import golden_in
@@ -155,6 +155,7 @@ def _for_jetson(
 def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Progress) -> _Layout:
     """TFLite files are made here where they are not up to date."""
     wanted = tflite_wanted(precisions)
+    require_fresh(space, [Precision.FP32])
     parts, warnings = _parts(space, (Precision.FP32,), progress)
     ready, models, more = tflite_parts(space, parts, wanted, progress)
     return _Layout(
@@ -178,6 +179,7 @@ def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precisio
     for precision in precisions:
         onnx_in(space, precision)
     asked = precisions or [model.precision for model in onnx_models_in(space)]
+    require_fresh(space, {Precision.FP32, *asked})
     return tuple(each for each in Precision if each in asked)
 
 

@@ -74,7 +74,8 @@ def export(
         classifier = classifier_in(space)
         model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
         parity = parity_of(classifier, model, space)
-        seal_card(card_of(out), key=key, files=[out], details={"opset": opset, "parity": parity_details(parity)})
+        details = {"opset": opset, "parity": parity_details(parity), "made_from": classifier_key(space)}
+        seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
 
@@ -131,7 +132,8 @@ def _fp16(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
-    seal_card(card_of(out), key=key, files=[out], details={"notes": asdict(notes)})
+    details = {"notes": asdict(notes), "made_from": sha256_of_file(fp32.path)}
+    seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
 
@@ -178,6 +180,7 @@ def _int8(
             "trials": known["trials"],
         },
         "config": asdict(config),
+        "made_from": sha256_of_file(fp32.path),
     }
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model

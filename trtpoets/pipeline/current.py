@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
-from trtpoets.core.spec import Classifier, Split, hash_of
-from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.core.spec import Classifier, Precision, Split, hash_of
+from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.pipeline.stages import (
     classifier_in,
@@ -20,7 +20,7 @@ from trtpoets.pipeline.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from trtpoets.core.spec import Photo
     from trtpoets.device.runners import Runnable
@@ -60,6 +60,22 @@ def evaluation_key(identities: Sequence[str], photos: Sequence[Photo]) -> str:
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
     """What a benchmark was made from: the key of its card."""
     return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], vars(config)])
+
+
+def require_fresh(space: Workspace, precisions: Iterable[Precision]) -> None:
+    """Raise MissingArtefact where an ONNX file was made from a classifier or an fp32.onnx that is no longer there.
+
+    Files of a trtpoets that did not write down what they were made from pass.
+    """
+    sources = {precision: sha256_of_file(space.onnx(Precision.FP32)) for precision in (Precision.FP16, Precision.INT8)}
+    sources[Precision.FP32] = classifier_key(space)
+    for precision in precisions:
+        card = open_card(card_of(space.onnx(precision))) or {}
+        if card.get("made_from") not in (None, sources[precision]):
+            stage = "export" if precision is Precision.FP32 else "quantize"
+            raise MissingArtefact(
+                f"{space.onnx(precision)} is of an earlier training or export", hint=f"trtpoets {stage} {space.name}"
+            )
 
 
 def require_current(space: Workspace) -> None:
