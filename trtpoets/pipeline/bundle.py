@@ -78,6 +78,7 @@ def bundle(
             sweep_parts(path.parent, path.name)
         require_replaceable(folder, force)
         onnx_in(space, Precision.FP32)
+        require_fresh(space, [model.precision for model in onnx_models_in(space)])
         progress(_TASK, 0, PARTS)
         with storage_errors(space.folder), _scratch(space) as scratch:
             layout = _layout(space, target, precisions, jetson, scratch, progress)
@@ -155,7 +156,6 @@ def _for_jetson(
 def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Progress) -> _Layout:
     """TFLite files are made here where they are not up to date."""
     wanted = tflite_wanted(precisions)
-    require_fresh(space, [Precision.FP32])
     parts, warnings = _parts(space, (Precision.FP32,), progress)
     ready, models, more = tflite_parts(space, parts, wanted, progress)
     return _Layout(
@@ -179,7 +179,6 @@ def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precisio
     for precision in precisions:
         onnx_in(space, precision)
     asked = precisions or [model.precision for model in onnx_models_in(space)]
-    require_fresh(space, {Precision.FP32, *asked})
     return tuple(each for each in Precision if each in asked)
 
 
