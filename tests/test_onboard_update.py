@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from tests.update_kills import small_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.spec import Precision
+from trtpoets.onboard import update as update_module
 from trtpoets.onboard.arguments import parser
 from trtpoets.onboard.bundle import open_bundle
 from trtpoets.onboard.releases import Releases
@@ -127,6 +129,16 @@ def test_a_release_whose_service_is_not_well_is_undone(
     assert Releases(root).previous == ""
     assert (tmp_path / "restarts").read_text() == "newold"
     assert not (root / "update.json").exists()
+
+
+def test_a_health_check_that_hangs_is_a_failure(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(update_module, "_LEAST_SECONDS", 0.2)
+    with caplog.at_level(logging.WARNING), pytest.raises(GateFailed, match="failed its health check"):
+        update(small_bundle(tmp_path / "new", "new"), root, Options(health="sleep 60; true", health_seconds=0))
+    assert "sleep 60; true took longer than 0.2 s" in caplog.text
+    assert word(root) == "old"
 
 
 def test_health_may_take_its_time(root: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,11 @@ log = logging.getLogger(__name__)
 
 _BETWEEN_SECONDS = 1.0
 """Between two looks at the health of a service that is starting."""
+
+_LEAST_SECONDS = 5.0
+"""A look at the health takes its time too, even the last one."""
+
+_LIBC = ctypes.CDLL(None)
 
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
@@ -144,7 +150,10 @@ def _healthy(releases: Releases, options: Options) -> bool:
     _restart(options)
     end = time.monotonic() + options.health_seconds
     while True:
-        code = _answers(releases, "selftest") if options.health is None else _run(["/bin/sh", "-c", options.health])
+        if options.health is None:
+            code = _answers(releases, "selftest")
+        else:
+            code = _run(["/bin/sh", "-c", options.health], max(end - time.monotonic(), _LEAST_SECONDS))
         if not code:
             return True
         if options.health is None or time.monotonic() >= end:  # a self-test does not get better with time
@@ -169,16 +178,29 @@ def _answers(releases: Releases, command: str) -> int:
     return _run([str(releases.root / "current" / "trtpoets"), command])
 
 
-def _run(command: list[str]) -> int:
-    """Run a program, its words on stderr; it ends when this one does, even if this one is killed."""
+def _run(command: list[str], seconds: float | None = None) -> int:
+    """Run a program, its words on stderr; it ends when this one does, even if this one is killed.
+
+    Returns its exit code; 124 where it took longer than `seconds`, and was ended with all that it had started.
+    """
     log.info("$ %s", " ".join(map(shlex.quote, command)))
     sys.stderr.flush()
     try:
-        return subprocess.run(command, stdout=2, check=False, preexec_fn=_end_with_parent).returncode
+        # An updater has no threads, so what runs between fork and exec is safe.
+        started = subprocess.Popen(command, stdout=2, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509
+        with started as running:
+            try:
+                return running.wait(seconds)
+            except BaseException as error:
+                os.killpg(running.pid, signal.SIGKILL)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                log.warning("%s took longer than %g s", command[-1], seconds)
+                return 124
     except OSError as error:
         log.warning("%s can't be started: %s", command[0], error.strerror)
         return 127
 
 
 def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
