@@ -238,6 +238,12 @@ def test_int8_is_left_out_for_a_nano(tmp_path: Path) -> None:
         bundled(tmp_path / "again", "", "nano", precisions=[INT8])
 
 
+def test_trtexec_may_be_asked_for_one_precision(tmp_path: Path) -> None:
+    made = bundled(tmp_path, "4.6.1", "xavier-nx", precisions=[FP16])
+    assert made.manifest.order == (FP16,)
+    assert re.search(r"\| fp16 \| 0\.\d{4} ", (made.folder / "README.md").read_text())
+
+
 @pytest.mark.parametrize("pack", JETPACKS, ids=[each.version for each in JETPACKS])
 def test_a_readme_for_every_jetpack(pack: JetPack, parts: Parts, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named(pack.version, "")), ("mind the gap",))
@@ -263,7 +269,7 @@ def test_without_a_jetpack_there_are_commands_for_both_kinds_of_tensorrt(parts: 
 @pytest.mark.parametrize(("board", "told"), [("orin-nx", True), ("orin-nano", False)])
 def test_the_dla_is_told_where_there_is_one(board: str, told: bool, parts: Parts, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named("5.1.2", board)))
-    assert ("./build --dla 0" in (tmp_path / "README.md").read_text()) is told
+    assert ("./build --dla 0 --precision fp16 --batch 1" in (tmp_path / "README.md").read_text()) is told
 
 
 def test_names_and_labels_can_not_break_the_readme_or_a_shell(parts: Parts, tmp_path: Path) -> None:

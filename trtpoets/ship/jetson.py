@@ -106,7 +106,11 @@ def _write_commands(folder: Path, runtime: str) -> None:
 
 
 def _readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
-    accelerator = "\nThe DLA, which leaves the GPU free, takes FP16: `./build --dla 0`.\n" if system.dla else ""
+    accelerator = (
+        "\nThe DLA leaves the GPU free; it takes FP16 and one batch size: `./build --dla 0 --precision fp16 --batch 1`\n"
+        if system.dla and Precision.FP16 in parts.order
+        else ""
+    )
     return filled(
         "jetson/README.md",
         **_common(parts, system, notes),
@@ -126,7 +130,7 @@ def _trtexec_readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str
         "--loadInputs=photos:golden/000.f32 --dumpOutput"
         for each in parts.order
     ]
-    best = np.argsort(-parts.golden.expected[Precision.FP32.value].scores[0], kind="stable")[:_TOP]
+    best = np.argsort(-parts.golden.expected[parts.order[0].value].scores[0], kind="stable")[:_TOP]
     expected = []
     for each in parts.order:
         found = parts.golden.expected[each.value]
