@@ -107,7 +107,7 @@ def _write_commands(folder: Path, runtime: str) -> None:
 
 def _readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
     accelerator = (
-        "\nThe DLA leaves the GPU free; it takes FP16 and one batch size: `./build --dla 0 --precision fp16 --batch 1`\n"
+        "\nThe DLA leaves the GPU free; it takes FP16, one batch size: `./build --dla 0 --precision fp16 --batch 1`\n"
         if system.dla and Precision.FP16 in parts.order
         else ""
     )
