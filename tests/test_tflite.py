@@ -207,6 +207,12 @@ def test_each_channel_has_its_own_scale(tmp_path: Path, channels: tuple[float, f
         assert abs(runner.infer(ask) - model(ask).numpy()).max() < 0.01
 
 
+def test_progress_is_told(classifier: Classifier, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite", lambda *step: seen.append(step))
+    assert seen == [("fp32.tflite", done, 2) for done in range(3)]
+
+
 def test_int8_wants_training_photos(classifier: Classifier, tmp_path: Path) -> None:
     out = tmp_path / "int8.tflite"
     with pytest.raises(BadInput, match="no photos to calibrate INT8 with"):

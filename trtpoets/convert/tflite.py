@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PRECISIONS = (Precision.FP32, Precision.INT8)
 """Those that TFLite computes in. Its float16 files hold smaller weights, and are computed in float32."""
 
-_TASK = "tflite"
+_STEPS = 2
 
 _HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
 """What stays in float of INT8: scores in steps of 1/256 would not sum to 1, nor tell two labels apart when many."""
@@ -71,15 +71,20 @@ def tflite_from_classifier(
         raise MissingDependency(
             f"TensorFlow {tf.__version__} came without its TFLite converter", hint="pip install 'tensorflow-cpu<2.22'"
         )
+    task = f"{precision.value}.tflite"
+    progress(task, 0, _STEPS)
     if precision is Precision.FP32:
         network = _fp32(tf, classifier)
         calibration = None
     else:
         _require_training_photos(photos)
-        network = _int8(tf, classifier, photos, progress)
+        network = _int8(tf, classifier, photos)
         calibration = hash_of([photo.sha256 for photo in photos])
+    progress(task, 1, _STEPS)
     described = _described(network, classifier.spec, precision)
-    return write_tflite(described, classifier.spec, precision, out, calibration)
+    model = write_tflite(described, classifier.spec, precision, out, calibration)
+    progress(task, 2, _STEPS)
+    return model
 
 
 def _fp32(tf: Any, classifier: Classifier) -> bytes:
@@ -96,7 +101,7 @@ def _fp32(tf: Any, classifier: Classifier) -> bytes:
     return converted
 
 
-def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo], progress: Progress) -> bytes:
+def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     """The network in integers from the photo to the features."""
     spec = classifier.spec
     model, scaling = _keras_model(tf, classifier)
@@ -113,10 +118,8 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo], progress: Pr
         return {OUTPUT_NAME: rest(scaled, training=False)}
 
     def representative() -> Iterator[list[np.ndarray]]:
-        for number, batch in enumerate(photo_batches([photo.path for photo in photos], spec.preprocess, 1)):
-            progress(_TASK, number, len(photos))
+        for batch in photo_batches([photo.path for photo in photos], spec.preprocess, 1):
             yield [batch.astype(np.float32)]
-        progress(_TASK, len(photos), len(photos))
 
     keep = tf.Module()
     keep.variables_of_model = [variable.value for variable in model.variables]

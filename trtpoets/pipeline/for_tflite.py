@@ -86,7 +86,7 @@ def tflite_models(
     Those that are up to date stay. Call it while holding the workspace.
     """
     classifier = classifier_in(space)
-    fp32 = _fp32(space, classifier)
+    fp32 = _fp32(space, classifier, progress)
     return (fp32, _int8(space, classifier, fp32, progress)) if Precision.INT8 in precisions else (fp32,)
 
 
@@ -108,11 +108,11 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
     return golden
 
 
-def _fp32(space: Workspace, classifier: Classifier) -> TfliteModel:
+def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> TfliteModel:
     out, made_from = space.tflite(Precision.FP32), classifier_key(space)
     key = hash_of([_VERSION, made_from, Precision.FP32])
     if open_card(card_of(out), key) is None:
-        model = tflite_from_classifier(classifier, Precision.FP32, (), out)
+        model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
         parity = parity_of(classifier, model, space)
         seal_card(
             card_of(out), key=key, files=[out], details={"classifier": made_from, "parity": parity_details(parity)}
