@@ -1,4 +1,4 @@
-"""Classifier -> TFLite, in FP32 and in INT8: for phones, boards and microcontrollers, where there is no TensorRT.
+"""Classifier -> TFLite, in FP32 and in INT8: for boards and phones, where there is no TensorRT.
 
 TensorFlow's own converter does both. The photo goes in as it is, uint8; scores come out as float32, summing to 1.
 """

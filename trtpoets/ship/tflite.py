@@ -1,4 +1,4 @@
-"""A bundle for TFLite: for boards, phones and microcontrollers, where TFLite (LiteRT) is what there is."""
+"""A bundle for TFLite: for boards and phones, where TFLite (LiteRT) is what there is."""
 
 from __future__ import annotations
 
