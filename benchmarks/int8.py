@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import importlib.util
 import logging
+import shutil
 import statistics
 import tempfile
 import time
@@ -130,14 +131,17 @@ def modelopt(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
     from modelopt.onnx.quantization import quantize
 
     data = np.concatenate(list(photo_batches([p.path for p in photos], model.spec.preprocess, 16)))
-    quantize(
-        str(model.path),
-        calibration_data={INPUT_NAME: data},
-        calibration_eps=["cpu"],
-        output_path=str(out),
-        high_precision_dtype="fp32",
-        log_level="ERROR",
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        # It writes to the file that it reads (seen with 0.47).
+        copy = shutil.copy(model.path, folder)
+        quantize(
+            str(copy),
+            calibration_data={INPUT_NAME: data},
+            calibration_eps=["cpu"],
+            output_path=str(out),
+            high_precision_dtype="fp32",
+            log_level="ERROR",
+        )
 
 
 def features_of(fp32: Any) -> str:
