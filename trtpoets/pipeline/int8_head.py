@@ -16,7 +16,7 @@ from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Photo, Precision, Split, label_indices
 from trtpoets.core.workspace import Workspace
-from trtpoets.judge.statistics import paired_difference
+from trtpoets.judge.statistics import paired_difference, paired_shares
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
 from trtpoets.pipeline.stages import dataset_in
@@ -124,9 +124,9 @@ def _judged(
     kept = False
     if change.high >= 0:
         why = "its scores are no nearer to FP32's than chance allows"
-    elif paired_difference(*alike).high < 0:
+    elif _surely_fewer(*alike):
         why = "it answers less often like FP32"
-    elif known.any() and paired_difference(*right).high < 0:
+    elif known.any() and _surely_fewer(*right):
         why = "it is less often right"
     else:
         why, kept = "its scores are nearer to FP32's, and no fewer answers are alike or right, but for chance", True
@@ -142,3 +142,8 @@ def _judged(
         agreement=(float(alike[0].mean()), float(alike[1].mean())),
         accuracy=(float(right[0].mean()), float(right[1].mean())) if known.any() else None,
     )
+
+
+def _surely_fewer(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether fewer photos are true in `after` (N,) than in `before` (N,), by more than chance."""
+    return paired_shares(int((before & ~after).sum()), int((after & ~before).sum()), len(before)).high < 0
