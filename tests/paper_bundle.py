@@ -24,8 +24,6 @@ from trtpoets.judge.golden import GoldenPhoto, _bmp, golden_from_runners
 from trtpoets.ship.jetson import jetson_files
 from trtpoets.ship.parts import Parts
 
-PYTHONS = [sys.executable, "3.8"]
-
 ORDER = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
@@ -44,14 +42,16 @@ def python_3_8() -> str | None:
     return found if asked.stdout.strip() == "(3, 8)" else None
 
 
-def chosen(python: str) -> str:
-    """The Python of a test; the test is skipped where it is not there."""
-    if python != "3.8":
-        return python
-    found = python_3_8()
-    if found is None:
-        pytest.skip("needs a Python 3.8 with numpy and Pillow: $TRTPOETS_PYTHON38, or python3.8 on PATH")
-    return found
+def _pythons() -> list[Any]:
+    """Python 3.8, which boards have, and ours among the slow tests; ours alone where there is no 3.8."""
+    this, older = pytest.param(sys.executable, id="this"), python_3_8()
+    if older is None:
+        reason = "needs a Python 3.8 with numpy and Pillow: $TRTPOETS_PYTHON38, or python3.8 on PATH"
+        return [this, pytest.param("", id="3.8", marks=pytest.mark.skip(reason))]
+    return [pytest.param(older, id="3.8"), pytest.param(sys.executable, id="this", marks=pytest.mark.slow)]
+
+
+PYTHONS = _pythons()
 
 
 def paper_bundle(folder: Path, order: Sequence[Precision] = ORDER, name: str = "tiny", seed: int = 0) -> Path:
@@ -76,8 +76,8 @@ def paper_bundle(folder: Path, order: Sequence[Precision] = ORDER, name: str = "
 class Board:
     """Runs the programs of bundles with a Python, over the paper GPU."""
 
-    def __init__(self, folder: Path, python: str) -> None:
-        self.python = chosen(python)
+    def __init__(self, folder: Path, python: str = sys.executable) -> None:
+        self.python = python
         self._path = site(folder / "site")
         self.environment = {"PAPER_BOARD": "{}"}
 
@@ -88,7 +88,7 @@ class Board:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of a program."""
-        path = os.path.dirname(self.python)
+        path = Path(self.python).parent
         return {**os.environ, "PATH": f"{path}:{os.environ['PATH']}", "PYTHONPATH": self._path, **self.environment}
 
     def use(self, venv: Path) -> None:
@@ -98,12 +98,18 @@ class Board:
         python.write_text(f'#!/bin/sh\nexec {self.python} "$@"\n')
         python.chmod(0o755)
 
-    def run(self, bundle: Path, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program of a bundle: its result, with stdout and stderr as text."""
         if not (bundle / "built" / "venv").exists():
             self.use(bundle / "built" / "venv")
-        given: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "timeout": 60, **more}
-        return subprocess.run([bundle / words[0], *words[1:]], env=self.variables, **given)
+        return subprocess.run(
+            [bundle / words[0], *words[1:]],
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
 
 def as_json(result: subprocess.CompletedProcess[str]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.paper_bundle import PYTHONS, Board, as_json, chosen, paper_bundle
+from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, MissingArtefact, StorageFailed
 from trtpoets.core.spec import Precision
 from trtpoets.judge.bench_config import BenchConfig
@@ -38,14 +38,14 @@ def bundle(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
 
 
-@pytest.fixture(params=PYTHONS, ids=["this", "3.8"])
+@pytest.fixture(params=PYTHONS)
 def board(request: pytest.FixtureRequest, tmp_path: Path) -> Board:
     return Board(tmp_path, request.param)
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Board:
-    return Board(tmp_path, PYTHONS[0])
+    return Board(tmp_path)
 
 
 def record_of(bundle: Path) -> Any:
@@ -132,6 +132,7 @@ def test_nothing_builds(here: Board, bundle: Path) -> None:
     assert not (bundle / "built" / "build.json").exists()
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_leaves_the_engine_that_was_there(here: Board, bundle: Path) -> None:
     assert here.run(bundle, "build", "--precision", "fp16").returncode == 0
     here.behave(int8=REFUSED)
@@ -140,6 +141,7 @@ def test_a_build_that_fails_leaves_the_engine_that_was_there(here: Board, bundle
     assert found["runner"] == "tensorrt-fp16"
 
 
+@pytest.mark.slow
 def test_other_words_and_force_build_again(here: Board, bundle: Path) -> None:
     def built(*words: str) -> tuple[int, bool]:
         result = here.run(bundle, "build", "--json", *words)
@@ -243,6 +245,7 @@ def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: s
     assert "labels.txt was changed or damaged" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> None:
     assert here.run(bundle, "build").returncode == 0
     engine_in(open_bundle(bundle))
@@ -359,7 +362,7 @@ def test_the_doctor(here: Board, bundle: Path) -> None:
     assert "TensorRT: 10.3.0" in result.stdout
 
 
-@pytest.mark.parametrize("python", PYTHONS, ids=["this", "3.8"])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_the_runtime_needs_only_numpy_and_is_quick(python: str, bundle: Path, tmp_path: Path) -> None:
     """Pillow, TensorRT and pycuda come when needed. 0.3 s, or where others work here too, 2.5 times numpy's share."""
     program = """
@@ -376,7 +379,7 @@ print(numpys, took, *foreign)
     environment = {**os.environ, "PYTHONPATH": str(bundle / "runtime"), "PYTHONPYCACHEPREFIX": str(tmp_path / "caches")}
     numpys, times = [], []
     for _ in range(4):
-        command = [chosen(python), "-c", program]
+        command = [python, "-c", program]
         told = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.split()
         numpys.append(float(told[0]))
         times.append(float(told[1]))

@@ -339,7 +339,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
 
 
-@pytest.mark.parametrize("python", PYTHONS, ids=["this", "3.8"])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     board, bundle = Board(tmp_path, python), paper_bundle(tmp_path / "tiny-jetson")
     assert board.run(bundle, "build").returncode == 0
@@ -366,8 +366,9 @@ def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     assert (gone.wait(60), said) == (141, "")
 
 
-def test_sigterm_ends_it_cleanly(tmp_path: Path, photos: Path) -> None:
-    board, bundle = Board(tmp_path, PYTHONS[0]), paper_bundle(tmp_path / "tiny-jetson")
+@pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: int) -> None:
+    board, bundle = Board(tmp_path), paper_bundle(tmp_path / "tiny-jetson")
     assert board.run(bundle, "build").returncode == 0
     # A camera that never ends: OpenCV of paper beside the TensorRT of paper.
     (tmp_path / "site" / "cv2.py").write_text(
@@ -383,8 +384,10 @@ def test_sigterm_ends_it_cleanly(tmp_path: Path, photos: Path) -> None:
         assert running.stdout is not None
         assert running.stderr is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"
-        running.send_signal(signal.SIGTERM)
+        running.send_signal(ends)
         rest = running.stdout.read()
-        assert running.wait(30) == 0
+        assert running.wait(30) == code
         assert all(json.loads(line) for line in rest.splitlines())
-        assert " answered" in running.stderr.read()
+        said = running.stderr.read()
+        assert ("interrupted" if code else " answered") in said
+        assert "Traceback" not in said

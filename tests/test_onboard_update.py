@@ -42,7 +42,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "device"
 
 
-@pytest.mark.parametrize("python", [pytest.param(PYTHONS[0], marks=pytest.mark.slow), PYTHONS[1]], ids=["this", "3.8"])
+@pytest.mark.slow
+@pytest.mark.parametrize("python", PYTHONS)
 def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> None:
     """The whole programs, over the fake TensorRT, with a clock that says 1970."""
     board = Board(tmp_path, python)
@@ -234,13 +235,6 @@ def test_folders_that_are_no_devices(tmp_path: Path) -> None:
     (tmp_path / "update.json").write_text("[]")
     with pytest.raises(BadArtefact, match=r"update\.json is damaged"):
         recover(tmp_path)
-
-
-def test_an_update_of_a_bundle_with_one_precision(tmp_path: Path) -> None:
-    board = Board(tmp_path, PYTHONS[0])
-    board.use(tmp_path / "device" / "venv")
-    only = paper_bundle(tmp_path / "only", [Precision.FP16])
-    assert board.run(only, "trtpoets", "update", "--root", str(tmp_path / "device"), "--strict").returncode == 0
 
 
 # Many devices
