@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.paper_board import site
@@ -118,8 +117,3 @@ def as_json(result: subprocess.CompletedProcess[str]) -> Any:
         return json.loads(result.stdout)
     except ValueError:
         raise AssertionError(result.stdout + result.stderr) from None
-
-
-def pixels(seed: int = 0) -> np.ndarray:
-    """A photo for the tiny network, at its own size."""
-    return tiny_photos(1, seed)[0]

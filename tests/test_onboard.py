@@ -109,6 +109,10 @@ def test_what_a_device_lacks_is_not_brought_by_pip(here: Board, bundle: Path, tm
     assert result.returncode == 1
     assert "pycuda" in result.stderr
     assert result.stderr.endswith("try: see what this device lacks, and what brings it: ./install --dry-run\n")
+    with (tmp_path / "site" / "sitecustomize.py").open("a") as site:
+        site.write("sys.modules['onnxruntime'] = None\n")
+    result = here.run(bundle, "selftest", "--runner", "onnxruntime")
+    assert result.stderr.endswith("try: pip install onnxruntime\n")
 
 
 def test_strict_keeps_the_engine_and_exits_3(here: Board, bundle: Path) -> None:

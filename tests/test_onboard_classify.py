@@ -334,11 +334,6 @@ def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
 # The program
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     board, bundle = Board(tmp_path, python), paper_bundle(tmp_path / "tiny-jetson")

@@ -31,7 +31,8 @@ def main() -> None:
         sys.stdout.flush()
     except TrtPoetsError as error:
         if isinstance(error, MissingDependency) and "trtpoets[" in error.hint:
-            error.hint = _INSTALL  # the package's extras are for PCs: pip must not install a device's TensorRT
+            # The package's extras are for PCs: pip must not install a device's TensorRT.
+            error.hint = "pip install onnxruntime" if "onnxruntime" in error.message else _INSTALL
         sys.stderr.write(error_text(error, colour=sys.stderr.isatty()))
         code = error.exit_code
     except BrokenPipeError:
