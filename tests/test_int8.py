@@ -14,6 +14,7 @@ from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, rang
 from trtpoets.convert.comparer import Comparer
 from trtpoets.convert.fidelity import (
     HIGHEST_DB,
+    Fidelity,
     answers_from_onnx,
     features_of,
     fidelity_from_answers,
@@ -26,6 +27,7 @@ from trtpoets.convert.int8_graph import Int8Maker
 from trtpoets.convert.observe import with_outputs
 from trtpoets.convert.pieces import Live, Sessions, pieces_of
 from trtpoets.convert.refine import refined_ranges
+from trtpoets.convert.sensitivity import Limits
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
@@ -204,6 +206,16 @@ def test_the_search_finds_the_planted_layer_and_no_other(photos: list[Photo], tm
     whole = Int8Config(int8_share=none.share - 1e-6, target_db=25.0)
     _, bound = int8_from_onnx(Comparer(model, photos, (), whole), ranges, tmp_path / "bound.onnx")
     assert bound.steps == (), "no layer is so small"
+
+
+@pytest.mark.parametrize(
+    ("photos", "wrong", "met"), [(120, 0, True), (120, 3, True), (120, 4, False), (1000, 12, True), (1000, 20, False)]
+)
+def test_a_photo_or_two_do_not_send_layers_to_float(photos: int, wrong: int, met: bool) -> None:
+    """Of 120 photos of which 1 % may be answered otherwise, 4 or more are so 3 times in 100, and 3 or more 12 times."""
+    limits = Limits(target_db=20, target_agreement=0.99, least_share=0.9, most_layers=None)
+    assert limits.met(Fidelity(photos, 21.0, 30.0, 1 - wrong / photos, 0.01)) is met
+    assert not limits.met(Fidelity(photos, 19.0, 30.0, 1.0, 0.01))
 
 
 def test_a_network_that_is_near_enough_is_not_searched(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ float. The network runs in pieces: what lies before the layer is not run again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from trtpoets.core.spec import INPUT_NAME
 _MEASURED_AGAIN = 8
 """After a layer went to float, the others' damage is another: so many of the worst are measured again."""
 
+_CHANCE = 0.05
+"""A photo or two more that are answered otherwise are no reason to give up INT8: that often it is chance."""
+
 _LAYER_COST = 0.01
 """A layer in float breaks a chain of INT8 layers, which costs time too: taken to be as dear as 1 % of the work."""
 
@@ -37,8 +41,15 @@ class Limits:
     least_gain_db: float = 0.15
 
     def met(self, fidelity: Fidelity) -> bool:
-        """Whether a network is good enough."""
-        return fidelity.features_db >= self.target_db and fidelity.agreement >= self.target_agreement
+        """Whether a network is good enough. Agreement is too low where chance does not make it so 1 time in 20."""
+        if fidelity.features_db < self.target_db:
+            return False
+        wrong, allowed = round((1 - fidelity.agreement) * fidelity.photos), 1 - self.target_agreement
+        fewer = (
+            math.comb(fidelity.photos, k) * allowed**k * self.target_agreement ** (fidelity.photos - k)
+            for k in range(wrong)
+        )
+        return 1 - sum(fewer) > _CHANCE
 
 
 @dataclass(frozen=True)
