@@ -9,17 +9,16 @@ from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite import PRECISIONS, tflite_from_classifier
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Precision, Split, TfliteModel, hash_of
+from trtpoets.core.spec import Precision, TfliteModel, hash_of
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import Outcome, gate_from_evaluations, sentence, unknowns
+from trtpoets.judge.gate import Outcome, sentence, unknowns
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.convert import parity_details, parity_of
 from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.int8_advice import TARGET
+from trtpoets.pipeline.int8_advice import judged_on_validation
 from trtpoets.pipeline.stages import classifier_in, classifier_key, dataset_in, onnx_models_in
 
 if TYPE_CHECKING:
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 """Raise it when the same classifier and photos may give another TFLite file."""
-
-_PHOTOS = 1000
-"""At most so many validation photos judge INT8: enough for the target."""
 
 _CALIBRATION = 64
 """So many photos calibrate, or one for each label. With 256 the scores of EfficientNet-Lite0 and MobileNetV2 on 240
@@ -127,31 +123,14 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])
     if open_card(card_of(out), key) is None:
         model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
+        judged, gate = judged_on_validation(space, fp32, model, progress=progress)
         details = {
             "classifier": made_from,
             "calibration": {"photos": len(photos), "seed": config.seed},
-            "judged": _judged(space, fp32, model, progress),
+            "judged": {"photos": judged, "gate": gate},
         }
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
-
-
-def _judged(space: Workspace, fp32: TfliteModel, int8: TfliteModel, progress: Progress) -> dict[str, Any]:
-    """INT8 held against FP32 on validation photos: how many, and the gate."""
-    photos = sorted(dataset_in(space).in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
-    if not photos:
-        return {"photos": 0, "gate": None}
-    scores = {}
-    for model in (fp32, int8):
-        with open_runner(model) as runner:
-            scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
-    (wide, reference), (narrow, found) = scores.items()
-    evaluations = (
-        evaluation_from_scores(wide, reference, photos, fp32.spec.labels),
-        evaluation_from_scores(narrow, found, photos, fp32.spec.labels, reference),
-    )
-    gate = gate_from_evaluations([each.to_dict() for each in evaluations], TARGET)
-    return {"photos": len(photos), "gate": gate.to_dict()}
 
 
 def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:

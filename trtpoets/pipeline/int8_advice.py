@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import OnnxModel, Precision, Split
+from trtpoets.core.spec import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _log = logging.getLogger(__name__)
+
+Judged = OnnxModel | TfliteModel
 
 TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
 """What INT8 has to reach on validation photos; how sure that is depends on their number, as with any gate."""
@@ -45,18 +47,29 @@ def recommendation(
     FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers. INT8 when it reaches
     the target, or when the photos are too few to say that it does not; `why` then says so.
     """
+    photos, gate = judged_on_validation(space, fp32, int8, target, progress)
+    if gate is None:
+        return {"precision": Precision.INT8.value, "why": "no validation photos to tell by", "photos": 0, "gate": None}
+    return {**_said(space, gate, photos), "photos": photos, "gate": gate}
+
+
+def judged_on_validation(
+    space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
+) -> tuple[int, dict[str, Any] | None]:
+    """Hold `narrow` against `wide` on validation photos: how many there are, and the gate as JSON; None without any."""
     photos = sorted(dataset_in(space).in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
-        return {"precision": Precision.INT8.value, "why": "no validation photos to tell by", "photos": 0, "gate": None}
-    scores = []
-    for model in (fp32, int8):
+        return 0, None
+    scores = {}
+    for model in (wide, narrow):
         with open_runner(model) as runner:
-            scores.append(scores_from_runner(runner, photos, progress=progress))
-    labels = fp32.spec.labels
-    wide = evaluation_from_scores("onnxruntime-fp32", scores[0], photos, labels)
-    narrow = evaluation_from_scores("onnxruntime-int8", scores[1], photos, labels, scores[0])
-    gate = gate_from_evaluations([wide.to_dict(), narrow.to_dict()], target).to_dict()
-    return {**_said(space, gate, len(photos)), "photos": len(photos), "gate": gate}
+            scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
+    (first, reference), (second, found) = scores.items()
+    evaluations = (
+        evaluation_from_scores(first, reference, photos, wide.spec.labels),
+        evaluation_from_scores(second, found, photos, wide.spec.labels, reference),
+    )
+    return len(photos), gate_from_evaluations([each.to_dict() for each in evaluations], target).to_dict()
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
