@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 import trtpoets
+from tests.alone import run_alone
 from tests.bundle_run import bundle_run
 from tests.test_cli import call_main
 from tests.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
@@ -62,23 +62,12 @@ def bundled(space: Workspace, **options: Any) -> Bundle:
     return trtpoets.bundle(space.name, Target.TFLITE, engines=space.engines, **options)
 
 
+_REFUSED = ("tensorflow", "keras", "onnx", "onnxruntime", "typer", "rich", "pycuda")
+
+
 def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a script of the bundle where only ai-edge-litert, numpy and Pillow can be imported, and what they need."""
-    command = [sys.executable, "-c", _ALONE, bundle / name, *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
-
-
-_ALONE = """
-import runpy, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "keras", "onnx", "onnxruntime", "typer", "rich", "pycuda"):
-            raise ImportError(f"{name} is refused here", name=name)
-sys.meta_path.insert(0, Refuse())
-sys.argv = sys.argv[1:]
-sys.path[0] = sys.argv[0].rpartition("/")[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+    return run_alone(_REFUSED, bundle / name, *arguments)
 
 
 def test_what_is_in_it(bundle: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
 
 from tests import real_triton
+from tests.alone import expect_other_scores
 from tests.bundle_parts import ORDER, measured, tiny_parts
 from tests.fake_triton import FakeTriton, read_config, serving
 from tests.tiny import SIDE, tiny_photos
@@ -323,9 +324,7 @@ def test_the_self_test_needs_nothing_but_python(bundle: Path) -> None:
 
 def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
     triton_files(parts, tmp_path)
-    golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
-    golden["expected"]["fp32"]["scores"][1] = [0.0, 0.0, 1.0]
-    (tmp_path / "golden" / "golden.json").write_text(json.dumps(golden))
+    expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
     with serving(FakeTriton(tmp_path / "model_repository", ["tiny_onnx_fp32"])) as url:
         result = run([sys.executable, "-I", tmp_path / "selftest.py", "--url", url])

@@ -60,7 +60,7 @@ class Comparer:
     @cached_property
     def searched(self) -> np.ndarray:
         """The judging photos that a search over layers runs on: uint8 (N, H, W, 3)."""
-        return self._decoded(self._judged[: self.config.search_photos])
+        return np.concatenate(self._batches)[: self.config.search_photos]
 
     @cached_property
     def reference(self) -> Reference:

@@ -149,6 +149,11 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
     )
 
 
+def labels_text(labels: Sequence[str]) -> str:
+    """The text of labels.txt: line i names score i, even where a label has a line break of its own."""
+    return "".join(f"{' '.join(label.splitlines())}\n" for label in labels)
+
+
 def label_indices(found: Iterable[str], labels: Sequence[str]) -> list[int]:
     """Which score each label names; -1 for a label that the classifier does not know."""
     index = {label: number for number, label in enumerate(labels)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.files import atomic_file
-from trtpoets.core.spec import ModelSpec, Precision, TfliteModel
+from trtpoets.core.spec import ModelSpec, Precision, TfliteModel, labels_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def write_tflite(
         "network": hashlib.sha256(network).hexdigest(),
     }
     files = {
-        LABELS_FILE: _lines(spec),
+        LABELS_FILE: labels_text(spec.labels),
         SPEC_FILE: spec.to_json() + "\n",
         FACTS_FILE: json.dumps(facts, indent=2) + "\n",
     }
@@ -75,7 +75,7 @@ def read_tflite(path: Path) -> TfliteModel:
     """
     _, facts, text, labels = _read(path)
     spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
-    if labels != _lines(spec):
+    if labels != labels_text(spec.labels):
         raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN)
     return TfliteModel(path, Precision(facts["precision"]), spec)
 
@@ -109,10 +109,6 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
     if not same:
         raise BadArtefact(f"{path} was damaged: its network is not the one that {FACTS_FILE} names", hint=_AGAIN)
     return found
-
-
-def _lines(spec: ModelSpec) -> str:
-    return "".join(f"{label}\n" for label in spec.labels)
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:

@@ -14,11 +14,11 @@ from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import Outcome, sentence, unknowns
+from trtpoets.judge.gate import unknowns
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.convert import parity_details, parity_of
 from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.int8_advice import judged_on_validation
+from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
 from trtpoets.pipeline.stages import classifier_in, classifier_key, dataset_in, onnx_models_in
 
 if TYPE_CHECKING:
@@ -138,8 +138,6 @@ def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
     judged: Mapping[str, Any] = (open_card(card_of(space.tflite(Precision.INT8))) or {})["judged"]
     if judged["gate"] is None:
         return "", ("there are no validation photos to judge TFLite's int8 by",)
-    checks = judged["gate"]["runners"][0]["checks"]
-    missed = [sentence(check) for check in checks if check["outcome"] == Outcome.FAILED]
-    return f"on {judged['photos']:,} validation photos it {' and '.join(missed)}" if missed else "", tuple(
+    return missed_on_validation(judged["gate"], judged["photos"]), tuple(
         f"whether TFLite's int8 is good enough is not sure: {text.split(':')[0]}" for text in unknowns(judged["gate"])
     )

@@ -15,7 +15,7 @@ from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.pipeline.stages import dataset_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -79,15 +79,22 @@ def recommended_precision(space: Workspace) -> Precision | None:
     return Precision(found["precision"]) if found else None
 
 
+def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
+    """What a gate on so many validation photos failed by, in words; empty where it did not."""
+    failed = [check for check in gate["runners"][0]["checks"] if check["outcome"] == Outcome.FAILED]
+    return _on_validation(failed, photos) if failed else ""
+
+
+def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
+    return f"on {photos:,} validation photos it {' and '.join(sentence(check) for check in checks)}"
+
+
 def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:
-    checks = gate["runners"][0]["checks"]
-    missed = [sentence(check) for check in checks if check["outcome"] == Outcome.FAILED]
-    on = f"on {photos:,} validation photos it"
-    if missed:
-        why = f"{on} {' and '.join(missed)}"
+    why = missed_on_validation(gate, photos)
+    if why:
         _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
         return {"precision": Precision.FP16.value, "why": why}
-    why = f"{on} {' and '.join(sentence(check) for check in checks)}"
+    why = _on_validation(gate["runners"][0]["checks"], photos)
     if gate["outcome"] == Outcome.UNKNOWN:
         why += "; " + "; ".join(text.split(":")[0] for text in unknowns(gate))
     _log.info("INT8: %s", why)

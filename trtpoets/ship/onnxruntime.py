@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import sha256_of_file, write_json, write_text
 from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
-from trtpoets.core.spec import INPUT_NAME, BatchRange, Precision
+from trtpoets.core.spec import BatchRange, Precision
 from trtpoets.ship.measured import best_row, fastest_precision
 from trtpoets.ship.parts import write_shared
 from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
@@ -93,12 +93,9 @@ def _providers(parts: Parts, provider: str, precision: Precision, batch: int) ->
 
 def _tensorrt_options(parts: Parts, precision: Precision, batch: int) -> dict[str, Any]:
     """Names and values as the TensorRT provider of ONNX Runtime takes them (checked against those of 1.31)."""
-    preprocess, usual = parts.spec.preprocess, BatchRange()
+    usual = BatchRange()
     sizes = {"min": usual.minimum, "opt": batch, "max": max(usual.maximum, batch)}
-    shapes = {
-        f"trt_profile_{word}_shapes": f"{INPUT_NAME}:{size}x{preprocess.height}x{preprocess.width}x3"
-        for word, size in sizes.items()
-    }
+    shapes = {f"trt_profile_{word}_shapes": parts.shape(size) for word, size in sizes.items()}
     return {
         "device_id": 0,
         **{f"trt_{flag}_enable": True for flag in _FLAGS[precision]},

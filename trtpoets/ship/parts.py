@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import write_text
-from trtpoets.core.spec import Engine, ModelSpec, OnnxModel, Precision
+from trtpoets.core.spec import INPUT_NAME, Engine, ModelSpec, OnnxModel, Precision, labels_text
 from trtpoets.judge.golden import Golden, write_golden
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -43,10 +43,9 @@ class Parts:
         """The ONNX file of one of the precisions."""
         return next(each for each in self.models if each.precision is precision)
 
-
-def labels_text(labels: Sequence[str]) -> str:
-    """The text of labels.txt: line i names score i, even where a label has a line break of its own."""
-    return "".join(f"{' '.join(label.splitlines())}\n" for label in labels)
+    def shape(self, batch: int) -> str:
+        """So many photos, as trtexec and ONNX Runtime are told a shape: "photos:8x224x224x3"."""
+        return f"{INPUT_NAME}:{batch}x{self.spec.preprocess.height}x{self.spec.preprocess.width}x3"
 
 
 def write_shared(parts: Parts, folder: Path) -> None:

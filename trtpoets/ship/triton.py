@@ -9,10 +9,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from trtpoets.core.files import sha256_of_file, write_text
-from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, Flavour, Precision
+from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision, labels_text
 from trtpoets.judge.golden import write_golden
 from trtpoets.ship.measured import best_row, fastest_precision, where
-from trtpoets.ship.parts import labels_text
 from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.ship.triton_config import (
     WARM_UP,
@@ -132,7 +131,7 @@ def _engine_of(parts: Parts, precision: Precision) -> Engine | None:
 def _words(parts: Parts) -> dict[str, object]:
     """What the templates are filled with."""
     spec, first = parts.spec, parts.order[0]
-    height, width, usual = spec.preprocess.height, spec.preprocess.width, BatchRange()
+    usual = BatchRange()
     on_cpu, _ = fastest_precision(parts, "onnxruntime-{}", (Precision.FP32,))
     batching = batching_from_parts(parts, f"tensorrt-{first.value}", usual)
     sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
@@ -146,7 +145,7 @@ def _words(parts: Parts) -> dict[str, object]:
         "onnx": model_name(parts, "onnx", first),
         "tensorrt": model_name(parts, "tensorrt", first),
         "cpu": model_name(parts, "onnx", on_cpu),
-        "shapes": " ".join(f"--{word}Shapes={INPUT_NAME}:{size}x{height}x{width}x3" for word, size in sizes.items()),
+        "shapes": " ".join(f"--{word}Shapes={parts.shape(size)}" for word, size in sizes.items()),
         "target": 2 * batching.best,
         "most": 4 * batching.largest,
         "best": batching.best,

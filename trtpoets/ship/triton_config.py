@@ -55,16 +55,15 @@ def tensorrt_config(parts: Parts, model: str, batching: Batching) -> str:
 
 def onnx_config(parts: Parts, model: str, precision: Precision, prefix: str, batching: Batching) -> str:
     """An ONNX file on each GPU, by the TensorRT that ONNX Runtime drives. `prefix` names its engines in the cache."""
-    shape = f"{parts.spec.preprocess.height}x{parts.spec.preprocess.width}x3"
     parameters = {
         "precision_mode": precision.name,
         "max_workspace_size_bytes": _WORKSPACE,
         "trt_engine_cache_enable": 1,
         "trt_engine_cache_path": _ENGINES,
         "trt_engine_cache_prefix": prefix,
-        "trt_profile_min_shapes": f"{INPUT_NAME}:1x{shape}",
-        "trt_profile_opt_shapes": f"{INPUT_NAME}:{batching.best}x{shape}",
-        "trt_profile_max_shapes": f"{INPUT_NAME}:{batching.largest}x{shape}",
+        "trt_profile_min_shapes": parts.shape(1),
+        "trt_profile_opt_shapes": parts.shape(batching.best),
+        "trt_profile_max_shapes": parts.shape(batching.largest),
     }
     lines = [f'      parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items()]
     # Level 2 is none: ONNX Runtime would round layers of the INT8 file that are in float on purpose.
