@@ -167,6 +167,25 @@ def test_refined_ranges_ignore_a_value_that_no_feature_sees(photos: list[Photo],
     assert trials["features"].features_db > trials["minmax"].features_db
 
 
+def test_the_ranges_that_won_are_not_tried_again(
+    model: OnnxModel, photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrected: list[object] = []
+
+    def counting(*given: object) -> dict[str, np.ndarray]:
+        corrected.append(given)
+        return corrections(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trtpoets.convert.comparer.corrections", counting)
+    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))[:2]
+    comparer = Comparer(model, photos, photos, Int8Config(max_float_layers=0, round_weights=False))
+    best, trials = best_ranges(comparer, ranges)
+    assert len(corrected) == 2
+    _, notes = int8_from_onnx(comparer, best, tmp_path / "int8.onnx")
+    assert len(corrected) == 2
+    assert notes.corrected == trials[best.method.value]
+
+
 # -- the search ----------------------------------------------------------------------------------------------------
 
 

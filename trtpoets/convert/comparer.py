@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,8 @@ class Comparer:
         self._photos = [photo.path for photo in photos]
         judged = sorted(validation or photos, key=lambda photo: photo.sha256)[: self.config.judged_photos]
         self._judged = [photo.path for photo in judged]
+        self._fidelity: dict[bytes, Fidelity] = {}
+        self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
     def maker(self, ranges: Ranges) -> Int8Maker:
         """What makes INT8 forms with some ranges. Raises BadArtefact when they are another file's, or not finite."""
@@ -68,12 +71,19 @@ class Comparer:
         return reference_from_onnx(self.proto, self.searched)
 
     def fidelity(self, form: Any) -> Fidelity:
-        """How near an INT8 ModelProto is to FP32."""
-        return fidelity_from_answers(self._answers, self._answers_of(form))
+        """How near an INT8 ModelProto is to FP32. Asked again for an equal one, it remembers."""
+        name = _identity(form)
+        if name not in self._fidelity:
+            self._fidelity[name] = fidelity_from_answers(self._answers, self._answers_of(form))
+        return self._fidelity[name]
 
     def shifts(self, maker: Int8Maker, form: Any, placement: Placement) -> dict[str, np.ndarray]:
-        """How far each bias of an INT8 form has to move: `corrections` on the photos for that."""
-        return corrections(form, maker.without_steps(placement), self.reference, self._few, self.sessions)
+        """How far each bias of an INT8 form has to move: `corrections` on the photos for that; remembered likewise."""
+        name = _identity(form)
+        if name not in self._shifts:
+            unstepped = maker.without_steps(placement)
+            self._shifts[name] = corrections(form, unstepped, self.reference, self._few, self.sessions)
+        return self._shifts[name]
 
     def rounded(self, form: Any, placement: Placement, progress: Progress = silent) -> dict[str, np.ndarray]:
         """The weights of an INT8 form: `rounded_weights` on the photos for that."""
@@ -97,3 +107,7 @@ class Comparer:
 
     def _decoded(self, paths: Sequence[Path]) -> np.ndarray:
         return next(photo_batches(paths, self.model.spec.preprocess, len(paths)))
+
+
+def _identity(form: Any) -> bytes:
+    return hashlib.sha256(form.SerializeToString(deterministic=True)).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,6 @@ class GraphView:
     """
 
     def __init__(self, model: Any) -> None:
-        import onnx
-
         self.graph = model.graph
         self.nodes: list[Any] = list(model.graph.node)
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -39,12 +38,17 @@ class GraphView:
             for index, name in enumerate(node.input):
                 if name:
                     self.readers.setdefault(name, []).append(Reader(node, index))
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-        self._types = {
-            value.name: value.type.tensor_type for value in (*inferred.input, *inferred.output, *inferred.value_info)
-        }
+        self._model = model
         self.outputs = [value.name for value in model.graph.output]
         self.opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        # Inferred when first asked for: most views never are, and a search makes some hundred.
+        import onnx
+
+        graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
+        return {value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)}
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """Sizes of a tensor, None where they are not fixed (the batch); None as a whole where unknown."""

@@ -10,7 +10,7 @@ import numpy as np
 from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.equalise import equalised
 from trtpoets.convert.graph import GraphView, multiply_adds
-from trtpoets.convert.placement import Placement, placement_from_onnx
+from trtpoets.convert.placement import Placement, placement_from_onnx, placement_in
 from trtpoets.convert.qdq import with_cuts, with_pairs
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
@@ -38,7 +38,7 @@ class Int8Maker:
 
         Raises ConversionFailed when no convolution can become INT8.
         """
-        placement = placement_from_onnx(self.model, {**self.rigid, **(keep_float or {})})
+        placement = placement_in(self.view, {**self.rigid, **(keep_float or {})})
         if not placement.weights:
             raise ConversionFailed(
                 "not one convolution can become INT8: " + "; ".join(f"{n}: {w}" for n, w in placement.in_float.items()),

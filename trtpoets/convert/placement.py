@@ -66,7 +66,11 @@ def placement_from_onnx(model: Any, keep_float: Mapping[str, str] | None = None)
     Raises BadArtefact when it has pairs already or nodes without names, ConversionFailed without a convolution.
     """
     _check(model)
-    view = GraphView(model)
+    return placement_in(GraphView(model), keep_float)
+
+
+def placement_in(view: GraphView, keep_float: Mapping[str, str] | None = None) -> Placement:
+    """As `placement_from_onnx`, for a graph that it took before."""
     in_float = {**_reasons(view), **(keep_float or {})}
     weighted = view.weighted()
     convolutions = [node for node in weighted if node.name not in in_float]
