@@ -87,6 +87,19 @@ def test_a_session_from_a_file_and_from_bytes(tmp_path: Path) -> None:
         open_session(b"not a graph")
 
 
+def test_one_session_of_many_has_few_threads_and_the_same_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(tiny_graph(), str(tmp_path / "m.onnx"))
+    monkeypatch.setattr("trtpoets.core.onnx_file.os.cpu_count", lambda: 64)
+    many = [open_session(tmp_path / "m.onnx", one_of_many=True) for _ in range(3)]
+    photos = np.full((2, 16, 16, 3), 9, np.uint8)
+    alone = open_session(tmp_path / "m.onnx").run(None, {INPUT_NAME: photos})[0]
+    for session in many:
+        assert session.get_session_options().intra_op_num_threads == 8
+        np.testing.assert_array_equal(session.run(None, {INPUT_NAME: photos})[0], alone)
+
+
 @pytest.mark.parametrize(
     ("count", "calls", "text"),
     [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -151,11 +150,12 @@ class Search:
     def _without(self, pieces: list[Piece], number: int, live: Live, keep: Mapping[str, str]) -> float:
         """The features' dB with the layer of piece `number` in float, going on from `live` before that piece."""
         version = self._version({**keep, pieces[number].end: "tried"})
-        same = next((i for i in range(number) if _differ(pieces[i], version[i])), number) == number
+        first = next(i for i, piece in enumerate(version) if piece.plan != pieces[i].plan)
         # Where Concats join branches, a layer in float changes what lies before it: then from the photos on.
-        own = dict(live) if same else {INPUT_NAME: self.photos}
-        for piece in version[number if same else 0 :]:
-            self.sessions.advance(piece, own)
+        start, own = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
+        for known, piece in zip(pieces[start:], version[start:], strict=True):
+            # The same piece again has its session at hand.
+            self.sessions.advance(known if piece.plan == known.plan else piece, own)
         return self._db(own)
 
     def _version(self, keep: Mapping[str, str]) -> list[Piece]:
@@ -171,16 +171,3 @@ class Search:
         return float(
             np.mean([sqnr_db(exact, other) for exact, other in zip(self.reference.features, found, strict=True)])
         )
-
-
-def _differ(one: Piece, other: Piece) -> bool:
-    """Whether two versions of a piece compute differently. Versions differ in pairs, steps and biases."""
-    return _plan(one) != _plan(other)
-
-
-def _plan(piece: Piece) -> list[Any]:
-    plan: list[Any] = [node.SerializeToString(deterministic=True) for node in piece.nodes]
-    for node in piece.nodes:
-        small = node.input[1:2] if node.op_type == "QuantizeLinear" else node.input[2:3]
-        plan.extend(piece.view.constants[name].SerializeToString() for name in small if name in piece.view.constants)
-    return plan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
@@ -26,6 +28,9 @@ LABELS_KEY = "labels"
 
 _DEEPEST, _LARGEST = 30, 1_000_000
 """How deep functions may call each other, and how many nodes a graph may have when they are written out."""
+
+_MOST_THREADS_OF_MANY = 8
+"""Each session has threads of its own: a hundred of them on a machine of 64 cores would be 6,400."""
 
 
 def check_onnx(path: Path) -> Any:
@@ -126,6 +131,16 @@ UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
 not."""
 
 
+@lru_cache(maxsize=None)
+def _share_memory() -> None:
+    """Let ONNX Runtime keep one memory for all sessions of this process that want it."""
+    import onnxruntime
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(memory, None)
+
+
 def open_session(
     model: Path | bytes,
     threads: int = 0,
@@ -136,8 +151,9 @@ def open_session(
 ) -> Any:
     """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.
 
-    A session that is `one_of_many` gives memory and cores back between its runs. What a `provider` other than the CPU
-    does not take, the CPU does. `as_written` computes node by node, Q/DQ pairs in float, and fuses nothing.
+    Sessions that are `one_of_many` share one memory, have few threads, and give cores back between runs. What a
+    `provider` other than the CPU does not take, the CPU does. `as_written` computes node by node, Q/DQ pairs in float,
+    and fuses nothing.
 
     Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
     """
@@ -149,7 +165,10 @@ def open_session(
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if one_of_many:
-        options.enable_cpu_mem_arena = False
+        # A memory for each would be hundreds; none, and each large array costs more to ask the system for than to fill.
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.intra_op_num_threads = threads or min(os.cpu_count() or 1, _MOST_THREADS_OF_MANY)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
