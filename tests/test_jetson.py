@@ -344,6 +344,20 @@ def test_the_environment_of_install_is_what_they_run_in(parts: Parts, tmp_path: 
     assert told.startswith(f"{folder}/runtime/start.py build --batch 1 2 {folder}/built/pycache-")
 
 
+def test_where_nothing_can_be_written_the_caches_of_python_and_numpy_serve(parts: Parts, tmp_path: Path) -> None:
+    folder, tools = tmp_path / "bundle", tmp_path / "tools"
+    folder.mkdir()
+    jetson_files(parts, folder)
+    (folder / "built").symlink_to("/proc/no-such-folder")
+    tools.mkdir()
+    (tools / "python3").write_text('#!/bin/sh\necho "[$PYTHONPYCACHEPREFIX] $PYTHONDONTWRITEBYTECODE"\n')
+    (tools / "python3").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["PATH"] = f"{tools}:{os.environ['PATH']}"
+    told = subprocess.run([folder / "build"], capture_output=True, text=True, check=True, env=environment).stdout
+    assert told == "[] 1\n"
+
+
 def test_another_runtime_has_other_caches(parts: Parts, tmp_path: Path) -> None:
     """All files of an archive have one time, by which Python would take yesterday's caches for today's."""
     for name in ("one", "two"):
