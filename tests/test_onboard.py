@@ -381,6 +381,7 @@ foreign = {name.split(".")[0] for name, file in files.items() if "site-packages"
 print(numpys, took, *foreign)
 """
     environment = {**os.environ, "PYTHONPATH": str(bundle / "runtime"), "PYTHONPYCACHEPREFIX": str(tmp_path / "caches")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # only the first start compiles all of it
     numpys, times = [], []
     for _ in range(4):
         command = [python, "-c", program]
