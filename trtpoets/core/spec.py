@@ -82,11 +82,6 @@ class Preprocess:
         """sha256 of everything that decides the pixels, the version of the decoding rule included."""
         return hash_of({"rule": PHOTOS_RULE, **asdict(self)})
 
-    @property
-    def pixels_hash(self) -> str:
-        """sha256 of what happens outside the graph: equal for two networks that can share decoded photos."""
-        return hash_of([PHOTOS_RULE, self.height, self.width, self.resize, self.crop_fraction])
-
 
 @dataclass(frozen=True)
 class ModelSpec:
