@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import ast
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import trtpoets
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs, tensorflow
 
@@ -26,3 +31,23 @@ def test_tensorflow_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingDependency, match="this step needs tensorflow"):
         tensorflow()
+
+
+def test_onnx_runtime_tells_nobody(tmp_path: Path) -> None:
+    """It would keep a number for this machine, to be told with each model, in the home folder."""
+    loud = ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in loud}
+    program = "from trtpoets.core.optional import onnxruntime; onnxruntime().get_available_providers()"
+    subprocess.run([sys.executable, "-c", program], env={**environment, "HOME": str(tmp_path)}, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_onnx_runtime_comes_through_one_door() -> None:
+    for path in Path(trtpoets.__file__).parent.rglob("*.py"):
+        names = [
+            name.name.partition(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for name in node.names
+        ]
+        assert "onnxruntime" not in names or path.name == "optional.py", path

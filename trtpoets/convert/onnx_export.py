@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.convert.naming import canonical
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
 from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
-from trtpoets.core.optional import needs, tensorflow
+from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
 
@@ -163,14 +163,15 @@ def _folded(model: Any) -> Any:
     """
     with needs("train", reason="exporting to ONNX"):
         import onnx
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+
+        runtime = onnxruntime()
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ConversionFailed(f"ONNX Runtime refuses the exported network: {first_line(error)}") from error
         folded = onnx.load(options.optimized_model_filepath)

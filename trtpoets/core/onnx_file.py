@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.files import atomic_file
-from trtpoets.core.optional import needs
+from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -134,11 +134,10 @@ not."""
 @lru_cache(maxsize=None)
 def _share_memory() -> None:
     """Let ONNX Runtime keep one memory for all sessions of this process that want it."""
-    import onnxruntime
-
-    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
-    onnxruntime.create_and_register_allocator(memory, None)
+    runtime = onnxruntime()
+    kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(memory, None)
 
 
 def open_session(
@@ -158,12 +157,12 @@ def open_session(
     Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
     """
     with needs("train", reason="running ONNX files"):
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
+        runtime = onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if as_written:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if one_of_many:
         # A memory for each would be hundreds; none, and each large array costs more to ask the system for than to fill.
         _share_memory()
@@ -173,9 +172,7 @@ def open_session(
     source = model if isinstance(model, bytes) else str(model)
     providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
     try:
-        return onnxruntime.InferenceSession(
-            source, options, providers=providers, disabled_optimizers=UNWANTED_OPTIMIZERS
-        )
+        return runtime.InferenceSession(source, options, providers=providers, disabled_optimizers=UNWANTED_OPTIMIZERS)
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -60,6 +60,18 @@ def tensorflow() -> Any:
     return tf
 
 
+def onnxruntime() -> Any:
+    """Import ONNX Runtime. Raises ImportError.
+
+    From 1.29 on it tells Microsoft which models it opens, from the moment it is imported, unless it is asked not to. So
+    every use of it comes through here. ORT_DISABLE_TELEMETRY=0 in the environment stays as it is.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as runtime
+
+    return runtime
+
+
 @contextmanager
 def native_stderr_to(path: str) -> Iterator[None]:
     """Send elsewhere what native code writes to stderr: TensorFlow says a few things before its log level counts."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.optional import installed, needs
+from trtpoets.core.optional import installed, needs, onnxruntime
 from trtpoets.core.spec import Flavour
 from trtpoets.device import libcuda
 from trtpoets.device.cuda import load_pycuda
@@ -132,8 +132,8 @@ def _tensorflow_gpus() -> int | None:
 def _providers() -> tuple[str, ...]:
     try:
         with needs("train"):
-            import onnxruntime
+            runtime = onnxruntime()
     except TrtPoetsError:
         return ()
-    providers: Any = onnxruntime.get_available_providers()
+    providers: Any = runtime.get_available_providers()
     return tuple(providers)

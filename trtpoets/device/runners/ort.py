@@ -9,6 +9,7 @@ import numpy as np
 
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.optional import onnxruntime
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 
@@ -68,8 +69,7 @@ class OnnxRuntimeRunner:
 def gpu_providers() -> list[str]:
     """Which of PROVIDERS the installed ONNX Runtime has, beside the CPU; none where it is not installed."""
     try:
-        import onnxruntime
+        there = onnxruntime().get_available_providers()
     except ImportError:
         return []
-    there = onnxruntime.get_available_providers()
     return [word for word, provider in PROVIDERS.items() if word != "cpu" and provider in there]

@@ -21,6 +21,7 @@ from photo_lines import HERE, arguments, failed, model_spec, print_answers  # it
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed, TrtPoetsError
 from trtpoets.core.files import read_json
+from trtpoets.core.optional import onnxruntime
 
 
 def settings_of(provider: str, file: str | None) -> dict[str, Any]:
@@ -40,16 +41,16 @@ def open_session(settings: dict[str, Any], precision: str) -> Any:
     Raises MissingDependency, BadInput, BadArtefact, or RunFailed where the provider does not load here.
     """
     try:
-        import onnxruntime
+        runtime = onnxruntime()
     except ImportError as error:
         raise MissingDependency(f"onnxruntime does not import here: {error}", "pip install onnxruntime") from error
     if precision not in settings["providers"]:
         raise BadInput(f"this bundle has no {precision}", f"it has {', '.join(settings['providers'])}")
     providers = [(name, placed(values)) for name, values in settings["providers"][precision]]
     try:
-        session = onnxruntime.InferenceSession(
+        session = runtime.InferenceSession(
             str(HERE / f"{precision}.onnx"),
-            session_options(onnxruntime, settings),
+            session_options(runtime, settings),
             providers=providers,
             disabled_optimizers=settings["disabled_optimizers"],
         )
@@ -63,13 +64,13 @@ def open_session(settings: dict[str, Any], precision: str) -> Any:
     return session
 
 
-def session_options(onnxruntime: Any, settings: dict[str, Any]) -> Any:
+def session_options(runtime: Any, settings: dict[str, Any]) -> Any:
     """The options of a session, with names and values as settings.json has them."""
-    options = onnxruntime.SessionOptions()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
     kinds = {"graph_optimization_level": "GraphOptimizationLevel", "execution_mode": "ExecutionMode"}
     for name, value in settings["session"].items():
-        setattr(options, name, getattr(getattr(onnxruntime, kinds[name]), value) if name in kinds else value)
+        setattr(options, name, getattr(getattr(runtime, kinds[name]), value) if name in kinds else value)
     for key, value in settings["config"].items():
         options.add_session_config_entry(key, value)
     return options
