@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.test_benchmark import QUICK, WARM
-from trtpoets.core.errors import BadArtefact, GateFailed, MissingArtefact
+from trtpoets.core.errors import GateFailed
 from trtpoets.judge.benchmark import Benchmark
-from trtpoets.judge.compare import compared, read_benchmark
+from trtpoets.judge.compare import compared
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round
 from trtpoets.judge.speed_gate import require_speed
@@ -95,20 +94,6 @@ def test_what_can_not_be_compared_is_unknown() -> None:
             del row[word]
     assert [each["verdict"] for each in compared(before, benchmark(2, 5.0))["changes"]] == ["unknown"] * 2
     assert list(benched_parts(before)) == []
-
-
-def test_reading_a_benchmark(tmp_path: Path) -> None:
-    details = benchmark(1, 5.0)
-    (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
-    (tmp_path / "printed.json").write_text(json.dumps(details))
-    assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json") == details
-    for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}'):
-        (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is no benchmark"):
-            read_benchmark(tmp_path / "other.json")
-    with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
-        read_benchmark(tmp_path / "none.json")
-    assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, MissingArtefact, StorageFailed
 from trtpoets.core.spec import Precision
 from trtpoets.judge.bench_config import BenchConfig
-from trtpoets.judge.compare import read_benchmark
+from trtpoets.judge.benchmark_file import read_benchmark
 from trtpoets.onboard import bench, room
 from trtpoets.onboard.arguments import parser
 from trtpoets.onboard.bundle import check_bundle_name, engine_in, open_bundle, runner_in

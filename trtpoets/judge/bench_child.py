@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Callable, Mapping
 
@@ -97,7 +97,10 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     runner = opener(artefact_from_description(request["artefact"]), config.threads, Way(request["way"]))
     paths = [Path(path) for path in request["photos"]]
-    photos = np.concatenate(list(photo_batches(paths, runner.spec.preprocess, 16)))
+    preprocess = runner.spec.preprocess
+    if request["prepared"]:  # what was cropped once is not cropped again
+        preprocess = replace(preprocess, crop_fraction=1.0)
+    photos = np.concatenate(list(photo_batches(paths, preprocess, 16)))
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:
@@ -106,7 +109,7 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
         joules = stack.enter_context(sensor).joules if sensor else None
 
         def meter(batch: int) -> Meter:
-            return Meter(runner, photos, batch, paths, joules=joules)
+            return Meter(runner, photos, batch, paths, joules=joules, preprocess=preprocess)
 
         meters: dict[int, Meter] = {}
         for line in requests:

@@ -76,10 +76,13 @@ def benchmark_from_artefacts(
     ways: Mapping[int, Sequence[Way]] | None = None,
     logs: Path = Path("loadgen"),
     baseline: str = BASELINE,
+    prepared: bool = False,
 ) -> Benchmark:
     """Measure each artefact's runner, or each of its `ways` (by its place). Photos are taken evenly from all given.
 
     `baseline` names the runner that the others are compared with; where it is not among them, there are no ratios.
+
+    `prepared` photos are as the network sees them: cropped and resized already, and only decoded.
 
     LoadGen's logs, where it is asked, are kept in a folder a runner below `logs`.
 
@@ -104,7 +107,7 @@ def benchmark_from_artefacts(
     with ExitStack() as stack:
         for each in contenders:
             stack.callback(each.end)
-        incomplete = _measure(contenders, chosen, config, watch, progress)
+        incomplete = _measure(contenders, chosen, prepared, config, watch, progress)
         base = next((each for each in contenders if each.name == baseline), None)
         judged = [_judged(each, base, batch, truth, watch) for each in contenders for batch in config.batches]
         rows = [row for row in judged if row is not None]
@@ -140,6 +143,7 @@ def _spec(artefact: Runnable) -> ModelSpec:
 def _measure(
     contenders: Sequence[Contender],
     photos: Sequence[Photo],
+    prepared: bool,
     config: BenchConfig,
     watch: MachineWatch,
     progress: Progress,
@@ -154,7 +158,7 @@ def _measure(
     try:
         for each in contenders:
             tell()
-            each.load(_CHILD, photos)
+            each.load(_CHILD, photos, prepared)
             done += 1
         for batch in config.batches:
             where = f"before the first round at batch {batch}"

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact
-from trtpoets.core.files import read_json
 from trtpoets.judge.benchmark import BASELINE
 from trtpoets.judge.statistics import ratio_of_runs
 
@@ -43,20 +40,6 @@ class Change:
     change: float | None
     noise: float | None
     verdict: str
-
-
-def read_benchmark(path: Path) -> Mapping[str, Any]:
-    """benchmark.json, or what `bench --json` printed. Raises MissingArtefact, or BadArtefact when it is neither."""
-    if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="keep one first: trtpoets bench NAME --json > old.json")
-    found = read_json(path)
-    details = found.get("details", found) if isinstance(found, dict) else None
-    if not isinstance(details, dict) or not isinstance(details.get("measurements"), list):
-        raise BadArtefact(
-            f"{path} is no benchmark",
-            hint="give benchmark.json of a run, or what this wrote: trtpoets bench NAME --json",
-        )
-    return details
 
 
 def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,13 +55,14 @@ class Contender:
         self._child: Child | None = None
         self._load_seconds = 0.0
 
-    def load(self, command: Sequence[str], photos: Sequence[Photo]) -> None:
-        """Start its process and load it there."""
+    def load(self, command: Sequence[str], photos: Sequence[Photo], prepared: bool) -> None:
+        """Start its process and load it there. `prepared` photos are as the network sees them."""
         self._child = Child(command, self._config.threads)
         request = {
             "artefact": description_from_artefact(self._artefact),
             "way": self._way.value,
             "photos": [str(photo.path.resolve()) for photo in photos],
+            "prepared": prepared,
             "config": asdict(self._config),
             "energy": self._idle_watts is not None,
         }

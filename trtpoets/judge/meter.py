@@ -23,6 +23,7 @@ from typing import Callable, Iterator, Sequence
 import numpy as np
 
 from trtpoets.core.images import photo_batches
+from trtpoets.core.spec import Preprocess
 from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.judge.bystanders import Bystanders
 from trtpoets.judge.statistics import least_count
@@ -74,7 +75,8 @@ class Round:
 class Meter:
     """Times an entered runner on `photos` uint8 (P, H, W, 3), over and over, in batches.
 
-    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. `joules` reads the
+    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. They are decoded by
+    `preprocess`, or else by the runner's own rule. `joules` reads the
     energy that was used so far. `answers` are those of
     the timed rounds: label indices, -1 for a photo not come to yet; `fault` is the first answer that was none.
     """
@@ -87,11 +89,13 @@ class Meter:
         paths: Sequence[Path] = (),
         clock: Clock = time.perf_counter_ns,
         joules: Callable[[], float] | None = None,
+        preprocess: Preprocess | None = None,
     ) -> None:
         rows = math.ceil(len(photos) / batch) * batch
         self._laid = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
         self._runner = runner
         self._paths = paths
+        self._preprocess = preprocess or runner.spec.preprocess
         self._batch = batch
         self._clock = clock
         self._joules = joules
@@ -183,12 +187,11 @@ class Meter:
         if not self._paths:
             return []
         spans: list[int] = []
-        preprocess = self._runner.spec.preprocess
         for _ in self._while_due("end to end"):
             first = (self._next * self._batch) % len(self._paths)
             paths = [self._paths[(first + i) % len(self._paths)] for i in range(self._batch)]
             before = self._clock()
-            (photos,) = photo_batches(paths, preprocess, self._batch)
+            (photos,) = photo_batches(paths, self._preprocess, self._batch)
             scores = self._runner.infer(photos)
             spans.append(self._clock() - before)
             self._look(scores, self._next * self._batch)

@@ -6,17 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any, Mapping
 
-from trtpoets.core.errors import BadInput, Interrupted, MissingArtefact
+from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.optional import installed
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, Flavour, OnnxModel, Precision
-from trtpoets.core.workspace import card_of, engine_file_name, seal_card
+from trtpoets.core.workspace import card_of, engine_file_name
 from trtpoets.device.engine import load_engine
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.benchmark import BASELINE, benchmark_from_artefacts
-from trtpoets.judge.compare import compared, read_benchmark
+from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.onboard.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -48,21 +48,18 @@ def bench(
         if len(artefacts) == 1:
             log.warning("%s is all that can be measured here: there is nothing to compare it with", baseline)
         photos, logs = bundle.golden_files(), bundle.built / "loadgen"
-        measured = benchmark_from_artefacts(artefacts, photos, config, progress, logs=logs, baseline=baseline)
-        details = {
-            **measured.to_dict(),
-            "artefacts": {each.path.name: sha256_of_file(each.path) for each in artefacts},
-            "skipped": [],
-        }
-        if before is not None:
-            details["compared"] = compared(before, details)
-        seal_card(bundle.benchmark, key=bundle.identity, files=[], details=details)
-    if measured.incomplete:
-        raise Interrupted(
-            f"interrupted {measured.incomplete}; what was measured until then is in {bundle.benchmark}",
-            hint="measure again: ./bench",
+        measured = benchmark_from_artefacts(
+            artefacts, photos, config, progress, logs=logs, baseline=baseline, prepared=True
         )
-    return details
+        return write_benchmark(
+            bundle.benchmark,
+            measured,
+            key=bundle.identity,
+            name=bundle.spec.name,
+            again="./bench",
+            artefacts={each.path.name: sha256_of_file(each.path) for each in artefacts},
+            before=before,
+        )
 
 
 def _artefacts(bundle: Bundle) -> list[OnnxModel | Engine]:

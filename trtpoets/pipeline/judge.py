@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import Interrupted, MissingDependency, RunFailed, StorageFailed
-from trtpoets.core.files import write_json
+from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.judge.benchmark import BASELINE, BenchConfig, benchmark_from_artefacts
-from trtpoets.judge.compare import compared, read_benchmark
+from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
+from trtpoets.judge.compare import compared
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.judge.speed_gate import require_speed
@@ -128,33 +127,16 @@ def bench(
         measured = benchmark_from_artefacts(
             able, photos, config, progress, _ways(able, config), space.folder / "loadgen"
         )
-        details = {
-            **measured.to_dict(),
-            "artefacts": dict(zip(map(_name, artefacts), contents, strict=True)),
-            "skipped": [vars(each) for each in dict.fromkeys(skipped)],
-        }
-        if before is not None:
-            details["compared"] = compared(before, details)
-        _keep(space, key, details)
-    if measured.incomplete:
-        raise Interrupted(
-            f"interrupted {measured.incomplete}; what was measured until then is in {space.benchmark}",
-            hint=f"measure again: trtpoets bench {name}",
+        return write_benchmark(
+            space.benchmark,
+            measured,
+            key=key,
+            name=name,
+            again=f"trtpoets bench {name}",
+            artefacts=dict(zip(map(_name, artefacts), contents, strict=True)),
+            skipped=[vars(each) for each in dict.fromkeys(skipped)],
+            before=before,
         )
-    return details
-
-
-def _keep(space: Workspace, key: str, details: Mapping[str, Any]) -> None:
-    """Write benchmark.json. Where the disk is full, what was measured goes to the temporary folder, and is not lost."""
-    try:
-        seal_card(space.benchmark, key=key, files=[], details=details)
-    except StorageFailed as error:
-        elsewhere = Path(tempfile.gettempdir()) / f"{space.name}-benchmark.json"
-        try:
-            write_json(elsewhere, {**details, "incomplete": details["incomplete"] or "before it could be written"})
-        except StorageFailed:
-            raise error from None
-        raise StorageFailed(error.message, f"{error.hint}; what was measured is in {elsewhere}") from error
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:

@@ -1,0 +1,78 @@
+"""benchmark.json: read, and written so that nothing that was measured is lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_compare import benchmark
+from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, StorageFailed
+from trtpoets.core.workspace import open_card
+from trtpoets.judge import benchmark_file
+from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
+
+
+def test_reading_a_benchmark(tmp_path: Path) -> None:
+    details = benchmark(1, 5.0)
+    (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
+    (tmp_path / "printed.json").write_text(json.dumps(details))
+    assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json") == details
+    for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}'):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(BadArtefact, match="is no benchmark"):
+            read_benchmark(tmp_path / "other.json")
+    with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
+        read_benchmark(tmp_path / "none.json")
+    assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
+
+
+class Measured:
+    """Stands for a Benchmark: what was measured, and where it was cut off."""
+
+    def __init__(self, incomplete: str = "") -> None:
+        self.incomplete = incomplete
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**benchmark(1, 5.0), "incomplete": self.incomplete}
+
+
+def written(path: Path, incomplete: str = "", **more: Any) -> Any:
+    given = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {"int8.onnx": "00"}, **more}
+    return write_benchmark(path, Measured(incomplete), **given)  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    first = written(path, skipped=[{"what": "fp16.onnx", "why": "no GPU"}])
+    assert read_benchmark(path) == open_card(path, "k") == first
+    assert (first["artefacts"], first["skipped"]) == ({"int8.onnx": "00"}, [{"what": "fp16.onnx", "why": "no GPU"}])
+    assert "compared" not in first
+    second = written(path, before=first)
+    assert {each["verdict"] for each in second["compared"]["changes"]} == {"same"}
+
+
+def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    with pytest.raises(Interrupted, match="interrupted at batch 1; what was measured until then is in") as caught:
+        written(path, "at batch 1")
+    assert caught.value.hint == "measure again: ./bench"
+    assert read_benchmark(path)["incomplete"] == "at batch 1"
+
+
+@pytest.mark.parametrize(("incomplete", "told"), [("", "before it could be written"), ("at batch 8", "at batch 8")])
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, incomplete: str, told: str) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageFailed("can't write it: No space left on device", hint="free some space")
+
+    monkeypatch.setattr(benchmark_file, "seal_card", full)
+    monkeypatch.setattr(benchmark_file.tempfile, "gettempdir", lambda: str(tmp_path / "elsewhere"))
+    kept = tmp_path / "elsewhere" / "flowers-benchmark.json"
+    with pytest.raises(StorageFailed) as caught:
+        written(tmp_path / "benchmark.json", incomplete)
+    assert caught.value.hint == f"free some space; what was measured is in {kept}"
+    assert read_benchmark(kept)["incomplete"] == told
+    monkeypatch.setattr(benchmark_file, "write_json", full)
+    with pytest.raises(StorageFailed) as caught:
+        written(tmp_path / "benchmark.json", incomplete)
+    assert caught.value.hint == "free some space"
