@@ -33,6 +33,13 @@ def test_version() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "trtpoets 0.1.0\n", "")
 
 
+def test_the_list_of_commands_says_whole_sentences_in_80_columns() -> None:
+    from typer.testing import CliRunner
+
+    told = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
+    assert all(line.endswith(".") and not line.endswith("...") for line in told.strip().splitlines()), told
+
+
 def test_wrong_usage_exits_2() -> None:
     for arguments in (["sing"], ["run"], ["build", "x", "--precision", "int4"], ["build", "x", "--flavour", "mint"]):
         result = program(*arguments)

@@ -80,7 +80,7 @@ def test_everything_that_was_noted_is_told() -> None:
         "pairs alone 9.3 dB 12.3 dB 92.0 %",
         "biases corrected 17.0 dB 20.0 dB 96.0 %",
         "weights rounded together 18.5 dB 21.5 dB 97.0 %",
-        "and 2 layers left in float 23.4 dB 26.4 dB 100 %",
+        "and the 2 worst layers left in float 23.4 dB 26.4 dB 100 %",
         "signal to quantisation noise, dB",
         "9 layers in float, and why",
         "node 8: why",

@@ -26,7 +26,7 @@ from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.pipeline.label import _candidates
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
-from trtpoets.pipeline.stages import dataset_in, engines_in
+from trtpoets.pipeline.stages import dataset_in, engines_in, onnx_in
 from trtpoets.train.head import HeadConfig
 
 needs_rtx = pytest.mark.skipif(
@@ -184,7 +184,9 @@ def test_two_at_once_on_one_name(engines: Path, small_photos: Path, small_weight
 def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
     for stage, hint in [
         (lambda: trtpoets.export("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
-        (lambda: trtpoets.quantize("n", engines=tmp_path), "trtpoets export n"),
+        (lambda: trtpoets.quantize("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.build("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.bundle("n", "triton", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.evaluate("n", engines=tmp_path), "PHOTOS"),
         (lambda: trtpoets.report("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.label("n", [Path("x.jpg")], engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
@@ -192,6 +194,24 @@ def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
         with pytest.raises((MissingArtefact, BadInput)) as caught:
             stage()
         assert hint in caught.value.hint
+
+
+def test_the_first_of_the_commands_that_are_missing_is_named(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    for gone, hint in [(Precision.FP16, "trtpoets quantize small"), (Precision.FP32, "trtpoets export small")]:
+        space.onnx(gone).unlink()
+        with pytest.raises(MissingArtefact) as caught:
+            onnx_in(space, Precision.FP16)
+        assert caught.value.hint == hint
+
+
+def test_a_name_that_is_none_is_told_the_nearest(engines: Path) -> None:
+    with pytest.raises(MissingArtefact) as caught:
+        trtpoets.build("smal", engines=engines)
+    assert caught.value.hint == "did you mean small? If not: trtpoets retrain PHOTOS --name smal"
+    with pytest.raises(MissingArtefact) as caught:
+        trtpoets.build("lions", engines=engines)
+    assert caught.value.hint == "trtpoets retrain PHOTOS --name lions"
 
 
 def test_label_answers_with_the_classes_of_the_photos(finished: Path, small_photos: Path) -> None:

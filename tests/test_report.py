@@ -267,6 +267,7 @@ def test_a_long_path_above_a_table_is_one_line(capsys: pytest.CaptureFixture[str
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{photo}  (tensorflow)"
     assert lines.count(lines[0]) == 2
+    assert lines[1].split() == ["ant", "75.0", "%"]  # no head and no rule over columns without a name
     assert lines[lines.index(lines[0], 1) - 1] == ""
     assert max(len(line) for line in lines if line != lines[0]) <= 80
 

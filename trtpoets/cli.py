@@ -169,7 +169,7 @@ def export(
     force: given.Force = False,
     as_json: given.Json = False,
 ) -> None:
-    """Export the classifier to ONNX, and prove it against TensorFlow."""
+    """Export the classifier to ONNX; hold it against TensorFlow."""
     from trtpoets.pipeline.convert import export as work
 
     with showing() as progress:
@@ -193,7 +193,7 @@ def quantize(
     force: given.Force = False,
     as_json: given.Json = False,
 ) -> None:
-    """Write FP16 and INT8 ONNX files, calibrated on training photos."""
+    """Write FP16 and INT8 ONNX files; calibrate on training photos."""
     from trtpoets.pipeline import calibration_cache as caches
     from trtpoets.pipeline.convert import quantize as work
     from trtpoets.pipeline.options import calibration_config, int8_config
@@ -332,7 +332,10 @@ def recommend(
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
-    """Pick what to ship from what was measured; exit 3 if nothing fits."""
+    """Pick what to ship, from what was measured.
+
+    Exit 3 if nothing fits.
+    """
     from trtpoets.pipeline.ship import recommend as work
     from trtpoets.pipeline.ship import require_fit
 
@@ -349,7 +352,7 @@ def report(
     engines: given.Engines = ENGINES,
     as_json: given.Json = False,
 ) -> None:
-    """Write report.json, report.html and report.md of what was measured."""
+    """Write what was measured: report.json, report.html, report.md."""
     from trtpoets.pipeline.ship import report as work
 
     value = work(name, engines=engines)

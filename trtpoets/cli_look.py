@@ -58,7 +58,7 @@ def cache(
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An engine, ONNX file, card, model.json or calibration cache.")],
+    file: Annotated[Path, typer.Argument(help="Engine, ONNX or TFLite file, card, model.json or calibration cache.")],
     as_json: given.Json = False,
 ) -> None:
     """Say what a file holds; needs no GPU and no TensorRT."""

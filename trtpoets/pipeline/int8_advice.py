@@ -86,7 +86,7 @@ def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
 
 
 def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
-    return f"on {photos:,} validation photos it {' and '.join(sentence(check) for check in checks)}"
+    return f"on {photos:,} validation photos it {', and '.join(sentence(check) for check in checks)}"
 
 
 def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:

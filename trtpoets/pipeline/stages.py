@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -66,9 +67,16 @@ def classifier_in(space: Workspace) -> Classifier:
             f"{space.classifier} was changed after it was trained"
             if changed
             else f"{space.folder} holds no trained classifier",
-            hint=f"trtpoets retrain PHOTOS --name {space.name}",
+            hint=f"{_meant(space)}trtpoets retrain PHOTOS --name {space.name}",
         )
     return load_classifier(space.classifier)
+
+
+def _meant(space: Workspace) -> str:
+    """The trained runs that a name which is none may stand for, as the beginning of a hint."""
+    trained = [] if space.folder.is_dir() else [card.parent.name for card in space.engines.glob("*/classifier.json")]
+    near = difflib.get_close_matches(space.name, trained, n=3)
+    return f"did you mean {' or '.join(near)}? If not: " if near else ""
 
 
 def classifier_key(space: Workspace) -> str:
@@ -78,10 +86,12 @@ def classifier_key(space: Workspace) -> str:
 
 
 def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
-    """The ONNX file of a precision, checked. Raises MissingArtefact."""
+    """The ONNX file of a precision, checked. Raises MissingArtefact, with the first of the commands that it takes."""
     path = space.onnx(precision)
     if open_card(card_of(path)) is None:
-        stage = "export" if precision is Precision.FP32 else "quantize"
+        classifier_in(space)
+        exported = precision is not Precision.FP32 and open_card(card_of(space.onnx(Precision.FP32))) is not None
+        stage = "quantize" if exported else "export"
         raise MissingArtefact(f"{path} is not there, or not whole", hint=f"trtpoets {stage} {space.name}")
     return read_onnx(path)
 

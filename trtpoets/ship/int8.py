@@ -116,7 +116,7 @@ def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
     if notes.get("together") != notes.get("corrected"):
         stages.append(("weights rounded together", notes.get("together")))
     if steps:
-        stages.append((f"and {many(len(steps), 'layer')} left in float", final))
+        stages.append((f"and the {many(len(steps), 'worst layer')} left in float", final))
     elif final != stages[-1][1]:
         stages.append(("as written", final))
     return [

@@ -68,7 +68,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     from rich import box, table
     from rich.text import Text
 
-    made = table.Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    named = any(name.rstrip(">") for name in columns)
+    made = table.Table(box=box.SIMPLE_HEAD, show_header=named, show_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
         number = name.endswith(">")
         made.add_column(
