@@ -48,6 +48,8 @@ class Scripted(FakeRunner):
         }
         if self.behaviour in special:
             special[self.behaviour](photos)
+        if self.behaviour == "framed" and not (photos[:, 0] == 255).all():
+            raise ValueError("photos without their white frames")
         if self.behaviour == "not at 4" and len(photos) == 4:
             raise ValueError("batch 4 is too much")
         if self.behaviour.startswith("work "):  # so many times the same computation

@@ -7,14 +7,20 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import paper_bundle as paper
+from tests import tiny
 from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle
+from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, MissingArtefact, StorageFailed
-from trtpoets.core.spec import Precision
+from trtpoets.core.spec import Precision, Resize
+from trtpoets.judge import benchmark
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.benchmark_file import read_benchmark
 from trtpoets.onboard import bench, room
@@ -249,6 +255,16 @@ def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: s
     assert "labels.txt was changed or damaged" in result.stderr
 
 
+def test_a_bundle_that_can_t_be_written_to(here: Board, bundle: Path) -> None:
+    here.use(bundle.parent / "venv")
+    here.environment["PATH"] = f"{bundle.parent}/venv/bin:{os.environ['PATH']}"
+    (bundle / "built").write_text("in the way")
+    result = subprocess.run([bundle / "build"], env=here.variables, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert f"can't write {bundle}/built/.lock" in result.stderr
+    assert result.stderr.endswith("move it, or choose another folder\n")  # and no option that a bundle has not
+
+
 @pytest.mark.slow
 def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> None:
     assert here.run(bundle, "build").returncode == 0
@@ -276,8 +292,9 @@ def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -
     found = open_bundle(bundle)
     check_bundle_name(found, None)
     check_bundle_name(found, "tiny")
-    with pytest.raises(BadInput, match="this bundle is tiny, not flowers"):
+    with pytest.raises(BadInput, match="this bundle is tiny, not flowers") as wrong:
         check_bundle_name(found, "flowers")
+    assert wrong.value.hint == "say tiny, or leave the name out"
     only = open_bundle(paper_bundle(tmp_path / "small" / "tiny-jetson", [Precision.FP16]))
     with pytest.raises(BadInput, match="this bundle has no int8"):
         runner_in(only, "onnxruntime", Precision.INT8)
@@ -312,6 +329,23 @@ def test_bench_as_in_a_workspace(board: Board, bundle: Path) -> None:
     saved = read_benchmark(bundle / "built" / "benchmark.json")
     assert saved == found
     assert re.search(r"^tensorrt-int8 +1 ", "\n".join(bench_lines(found)), re.MULTILINE)
+
+
+def test_golden_photos_are_not_cropped_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The network of this bundle sees the middle of a photo; a golden photo is that middle already."""
+    whole = tiny_spec()
+    spec = replace(whole, preprocess=replace(whole.preprocess, resize=Resize.CROP, crop_fraction=0.5))
+    framed = tiny_photos(4)
+    framed[:, 0] = 255
+    monkeypatch.setattr(tiny, "tiny_spec", lambda: spec)
+    monkeypatch.setattr(paper, "tiny_spec", lambda: spec)
+    monkeypatch.setattr(paper, "tiny_photos", lambda *_: framed)
+    made = open_bundle(paper.paper_bundle(tmp_path / "tiny-jetson", [Precision.FP32]))
+    monkeypatch.setattr(bench, "installed", lambda _: {"onnxruntime": "1"})
+    monkeypatch.setattr(benchmark, "_CHILD", (sys.executable, "-m", "tests.bench_runners", '{"fp32": "framed"}'))
+    found = bench.bench(made, BenchConfig(batches=(1,), min_seconds=0.1))
+    assert found["failures"] == ()
+    assert len(found["measurements"]) == 1
 
 
 def test_a_benchmark_beside_another_baseline_is_not_compared(here: Board, bundle: Path, tmp_path: Path) -> None:

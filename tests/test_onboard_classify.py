@@ -68,6 +68,19 @@ def test_a_folder_with_things_that_are_no_photos(photos: Path) -> None:
     assert one == [first]
 
 
+def test_a_pipe_in_a_folder_is_not_waited_for(photos: Path) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    (problem,) = [problem for path, problem in photos_in(photos) if path.name == "pipe.jpg"]
+    assert problem is not None
+    assert problem.message == f"{photos / 'pipe.jpg'} is no file"
+    (photos / "gone.jpg").symlink_to("/nowhere")
+    lines, count = answered(source_of(str(photos)), top=1)
+    assert [line["error"].split(" can't")[0] for line in lines if "gone.jpg" in line["photo"]] == [
+        str(photos / "gone.jpg")
+    ]
+    assert (count.answered, count.failed) == (5, 4)
+
+
 def test_a_threshold(photos: Path) -> None:
     lines, _ = answered(source_of(str(photos / "0.jpg")), top=3)
     highest = lines[0]["scores"][0]

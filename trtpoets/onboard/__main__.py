@@ -16,6 +16,9 @@ _PACKAGES = "sudo apt install -y python3-numpy python3-pil python3-venv"
 
 _INSTALL = "see what this device lacks, and what brings it: ./install --dry-run"
 
+_OPTION = ": --engines DIR"
+"""Of trtpoets, where something can't be written. A bundle has no such option."""
+
 _BROKEN_PIPE = 141
 """What shells say of a program whose reader has gone."""
 
@@ -33,6 +36,7 @@ def main() -> None:
         if isinstance(error, MissingDependency) and "trtpoets[" in error.hint:
             # The package's extras are for PCs: pip must not install a device's TensorRT.
             error.hint = "pip install onnxruntime" if "onnxruntime" in error.message else _INSTALL
+        error.hint = error.hint.replace(_OPTION, "")
         sys.stderr.write(error_text(error, colour=sys.stderr.isatty()))
         code = error.exit_code
     except BrokenPipeError:

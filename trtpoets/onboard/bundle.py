@@ -122,7 +122,8 @@ def check_bundle_name(bundle: Bundle, name: str | None) -> None:
     """Raise BadInput for a name that is not the bundle's: scripts say it, as they do in a workspace."""
     if name not in (None, bundle.manifest.name):
         raise BadInput(
-            f"this bundle is {bundle.manifest.name}, not {name}", hint=f"name it, or leave the name out: {name}"
+            f"this bundle is {bundle.manifest.name}, not {name}",
+            hint=f"say {bundle.manifest.name}, or leave the name out",
         )
 
 

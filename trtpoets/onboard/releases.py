@@ -11,6 +11,7 @@ always is one release or the other.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -141,7 +142,10 @@ class Releases:
     def require(self, release: str, what: str) -> str:
         """The name of a release that is there. Raises MissingArtefact."""
         if not release or not self.path(release).is_dir():
-            raise MissingArtefact(f"{self.root} has no {what} release", hint="update first: ./trtpoets update --root")
+            raise MissingArtefact(
+                f"{self.root} has no {what} release",
+                hint=f"update first: ./trtpoets update --root {shlex.quote(str(self.root))}",
+            )
         return release
 
     def _named(self, link: str) -> str:

@@ -118,4 +118,15 @@ def photos_in(folder: Path) -> Iterator[tuple[Path, BadPhoto | None]]:
         if entry.is_dir(follow_symlinks=False):
             yield from photos_in(folder / entry.name)
         elif not entry.is_dir():
-            yield folder / entry.name, None
+            path = folder / entry.name
+            yield path, _no_file(path)
+
+
+def _no_file(path: Path) -> BadPhoto | None:
+    """Why a path is not to be opened: a pipe would be waited for without end. What is not there tells that itself."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return None
+    except OSError:
+        return None
+    return BadPhoto(f"{path} is no file", hint="delete it")
