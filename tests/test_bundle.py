@@ -444,6 +444,10 @@ def test_the_program(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: 
     shown = capsys.readouterr().out
     assert told["archive_sha256"] in shown
     assert "\n  scp " in shown
+    assert shown.startswith("tiny for jetson; to be tried in this order: int8, fp16, fp32\n")
+    elsewhere = ("bundle", "tiny", "--for", "onnxruntime", "--engines", str(space.engines))
+    assert call_main(monkeypatch, *elsewhere) == 0
+    assert capsys.readouterr().out.startswith("tiny for onnxruntime: ")  # its providers decide, not an order
     assert call_main(monkeypatch, *arguments, "--jetpack", "9.9") == 1
     assert "JetPack '9.9' is not in our table: 4.6," in capsys.readouterr().err
     assert call_main(monkeypatch, "bundle", "tiny", "--for", "toaster") == 2

@@ -375,6 +375,7 @@ def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFi
         print_table("inspection", found)
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 80
+        assert found.sha256 in shown
         plain = " ".join(shown.split())
         assert all(text in plain for text in texts), shown
         print_json(found)

@@ -112,8 +112,10 @@ def bundle_part(bundle: Bundle) -> Part:
         sizes.setdefault(top + slash, []).append(count)
     rows = [(path, len(found), size(sum(found))) for path, found in sorted(sizes.items())]
     total = ("together", len(bundle.sizes), size(sum(bundle.sizes.values())))
-    title = f"{bundle.manifest.name} for {bundle.manifest.target}; to be tried in this order: "
-    title += ", ".join(precision.value for precision in bundle.manifest.order)
+    # Elsewhere what runs follows from the provider or the model that is asked for.
+    tried = "; to be tried in this order" if bundle.manifest.target == Target.JETSON else ""
+    order = ", ".join(precision.value for precision in bundle.manifest.order)
+    title = f"{bundle.manifest.name} for {bundle.manifest.target}{tried}: {order}"
     return title, ["", "files>", "size>"], [*rows, total, (bundle.archive.name, "", size(bundle.archive_bytes))]
 
 

@@ -49,7 +49,7 @@ def _engine(facts: Any) -> list[Part]:
             ("batch", f"{batch.minimum} to {batch.maximum}, tuned for {batch.optimum}"),
             ("built", f"in {seconds(card.build_seconds)}{on}"),
             *([("layers", _layers(card.layers))] if card.layers else []),
-            ("made from ONNX", card.onnx_sha256),
+            ("from ONNX", card.onnx_sha256),
             ("photos", f"{_photos(card.spec)}, rule {card.preprocess_hash[:12]}"),
         ]
     return [("", [], rows)]
