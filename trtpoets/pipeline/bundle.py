@@ -167,7 +167,8 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
 
 
 def _selftest(out: Path) -> tuple[str, ...]:
-    return (f"cd {_quoted(out)} && python3 selftest.py",)
+    """From where the user is, and leaving them there: what comes next is pasted after it."""
+    return (f"python3 {_quoted(out / 'selftest.py')}",)
 
 
 def _quoted(path: Path) -> str:
