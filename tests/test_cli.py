@@ -178,6 +178,18 @@ def test_what_cant_be_counted_is_shown_in_percent(
     assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40"]
 
 
+def test_fewer_than_one_a_second_have_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trtpoets.core import plain
+
+    clock, lines = iter([0.0, 28.0, 0.0, 2.0]), list[str]()
+    monkeypatch.setattr(plain.time, "monotonic", lambda: next(clock))
+    show = plain.progress_lines(lines.append)
+    for task, total in (("methods", 6), ("photos", 200)):
+        show(task, 0, total)
+        show(task, total, total)
+    assert lines == ["methods: 6 in 28.0 s\n", "photos: 200 in 2.0 s, 100/s\n"]
+
+
 def test_the_page_is_opened_or_the_reader_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from trtpoets.core.errors import MissingDependency
     from trtpoets.terminal import open_page

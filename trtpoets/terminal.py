@@ -71,7 +71,7 @@ def _bars() -> Iterator[Progress]:
                 tasks[task] = bars.add_task(task, total=total, rate="")
             entry = bars.tasks[tasks[task]]
             speed = None if total == PARTS else entry.finished_speed or entry.speed
-            bars.update(tasks[task], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
+            bars.update(tasks[task], completed=done, total=total, rate=f"{speed:,.0f}/s" if (speed or 0) > 1 else "")
 
         yield show
 

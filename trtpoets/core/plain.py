@@ -59,7 +59,7 @@ def progress_lines(write: Write) -> Progress:
         if done >= total:
             took = now - began.pop(task)
             told.pop(task, None)
-            rate = f", {done / took:,.0f}/s" if took > 1 and total != PARTS else ""
+            rate = f", {done / took:,.0f}/s" if done > took > 1 and total != PARTS else ""
             what = "done" if total == PARTS else f"{done:,}"
             write(f"{task}: {what} in {took:.1f} s{rate}\n")
         elif now - told.get(task, since) > _TELL_EVERY:
