@@ -143,8 +143,14 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
     sources = [source_of(word) for word in given.sources]
     config = ClassifyConfig(given.top, given.threshold, given.batch, given.patience, given.frames)
     runner, _ = runner_in(bundle, given.runner, _precision(given))
-    stop = threading.Event()
-    # systemd and others end a service so: what is under way is answered, and the engine is freed.
+    stop, pressed = threading.Event(), threading.Event()
+
+    def interrupt(*_: object) -> None:
+        stop.set()
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C does not wait
+
+    # systemd and others end a service so, and people: what is under way is answered, and the engine is freed.
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def tell(line: Mapping[str, Any]) -> None:
@@ -152,8 +158,11 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
         sys.stdout.flush()
 
     with runner:
+        signal.signal(signal.SIGINT, interrupt)
         count = classify(runner, sources, config, tell, stop)
     sys.stderr.write(count_line(count))
+    if pressed.is_set():
+        raise KeyboardInterrupt
     return 1 if count.failed else 0
 
 
