@@ -67,7 +67,7 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
         plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals (Wilson)."))
     return {
         "note": f"Measured on {many(report['test_photos'], 'photo')} that were held out from training and calibration. "
-        "Agreement is how often a runner answers like TensorFlow, right or wrong. Small figures are 95 % intervals.",
+        "Agreement is how often a runner answers like TensorFlow, right or wrong. Ranges are 95 % intervals.",
         "columns": [
             ("runner", TEXT),
             ("accuracy", NUMBER),

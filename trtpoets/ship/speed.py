@@ -44,7 +44,7 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
     if any(row.get("speedup_low") is not None for row in measured):
         notes.append(
-            "Ratios are formed round by round, with TensorFlow's rounds in between; beneath is what another run on "
+            "Ratios are formed round by round, with TensorFlow's rounds in between; the range is what another run on "
             "this machine would find, with 95 % confidence."
         )
     if any(row.get("device") for row in measured):
