@@ -2,7 +2,7 @@
 # trtpoets on NVIDIA's images: `trtpoets` builds engines for the GPU it sees, runs and measures them; `serve` serves a bundle by Triton.
 #
 #   docker build -t trtpoets .
-#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/work" trtpoets build flowers
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:$PWD" -w "$PWD" trtpoets build flowers
 #   docker build -t trtpoets-serve --target serve .
 #
 # More, and how to pin by digest: docs/docker.md. For a Jetson: Dockerfile.l4t.
@@ -51,7 +51,7 @@ RUN useradd --create-home --uid 10001 poet \
  && install -d -o poet -g poet -m 1777 /work /var/cache/trtpoets
 USER 10001
 WORKDIR /work
-# With a bundle for a Jetson or a server at /work: its self-test. Else: TensorRT loads, and CUDA starts.
+# With a bundle for a Jetson at /work: its self-test. Else: TensorRT loads, and CUDA starts.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=2m --retries=2 \
     CMD ["sh", "-c", "if [ -x ./selftest ]; then ./selftest || exit 1; else python3 -c 'import tensorrt, pycuda.driver as cuda; cuda.init()'; fi"]
 ENTRYPOINT ["trtpoets"]

@@ -126,7 +126,7 @@ def _place(version: str) -> tuple[str, dict[str, str]]:
             raise _Absent("tensorrt_rtx is not installed")
         return "tensorrt_rtx", {}
     paths = os.pathsep.join([str(_bindings(version)), os.environ.get("PYTHONPATH", "")])
-    return "tensorrt_bindings", {"PYTHONPATH": paths, "LD_LIBRARY_PATH": str(_stubs(version.partition(".")[0]))}
+    return "tensorrt_bindings", {"PYTHONPATH": paths, "LD_LIBRARY_PATH": str(stub_libraries(version.partition(".")[0]))}
 
 
 def classes_of(version: str) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _bindings(version: str) -> Path:
 
 
 @functools.cache
-def _stubs(major: str) -> Path:
+def stub_libraries(major: str) -> Path:
     """A folder with libraries that hold nothing, under the names that the bindings of a major version ask for."""
 
     def fill(folder: Path) -> None:
