@@ -255,6 +255,14 @@ def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: s
     assert "labels.txt was changed or damaged" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["runtime/trtpoets/onboard/commands.py", "manifest.json"])
+def test_a_runtime_that_is_damaged_is_not_started(board: Board, bundle: Path, name: str) -> None:
+    (bundle / name).write_text("{ no Python, and no JSON")
+    result = board.run(bundle, "selftest")
+    assert result.returncode == 1
+    assert result.stderr == f"Error: {bundle / name} was changed or damaged\n  try: copy the bundle here again\n"
+
+
 def test_a_bundle_that_can_t_be_written_to(here: Board, bundle: Path) -> None:
     here.use(bundle.parent / "venv")
     here.environment["PATH"] = f"{bundle.parent}/venv/bin:{os.environ['PATH']}"
