@@ -194,6 +194,48 @@ def test_an_environment_inside_another(machine: Any, bundle: Bundle, monkeypatch
     assert "deactivate" in caught.value.hint
 
 
+def test_half_an_environment_does_not_stay(
+    machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python without ensurepip, or a full disk: venv fails after it has made bin/python."""
+    machine(with_gpu((8, 7), "10.3.0", "12.6"))
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\nmkdir -p "$4/bin" && : > "$4/bin/python"\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    with pytest.raises(RunFailed, match="ended with code 1") as failed:
+        install.install(bundle)
+    assert "python3-venv" in failed.value.hint
+    assert not (bundle.built / "venv").exists()
+
+
+def test_another_environment_than_the_bundles_own(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README says it: ./install first, and for updates ./install --venv elsewhere."""
+    base, own, other = tmp_path / "python3", bundle.built / "venv", tmp_path / "root" / "venv"
+    base.write_text("")
+    (own / "bin").mkdir(parents=True)
+    (own / "bin" / "python").symlink_to(base)
+    assert install.python_outside(bundle, other) is None  # this Python is not of the bundle's environment
+    monkeypatch.setattr(sys, "prefix", str(own))
+    monkeypatch.setattr(sys, "executable", str(own / "bin" / "python"))
+    assert install.python_outside(bundle, None) is None
+    assert install.python_outside(bundle, own) is None
+    assert install.python_outside(bundle, other) == base
+    (other / "bin").mkdir(parents=True)
+    (other / "bin" / "python").symlink_to(base)
+    assert install.python_outside(bundle, other) == other / "bin" / "python"
+    install._link(bundle, other)
+    assert own.resolve() == other
+    assert sorted(path.name for path in bundle.built.iterdir()) == ["venv"]
+    own.unlink()
+    (own / "bin").mkdir(parents=True)
+    (own / "bin" / "python").write_text("")  # a copy does not tell what it was made from
+    assert install.python_outside(bundle, tmp_path / "new") is None
+
+
 def test_a_command_that_fails(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     from trtpoets.device.doctor.system import system_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from trtpoets.onboard.bench import bench
 from trtpoets.onboard.build import build, plan_build, require_first
 from trtpoets.onboard.bundle import bundle_here, check_bundle_name, runner_in
 from trtpoets.onboard.classify import ClassifyConfig, classify
-from trtpoets.onboard.install import install, require_ready
+from trtpoets.onboard.install import install, python_outside, require_ready
 from trtpoets.onboard.selftest import require_passed, selftest
 from trtpoets.onboard.sources import source_of
 from trtpoets.onboard.text import (
@@ -71,7 +72,11 @@ def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[st
 
 
 def _install(given: argparse.Namespace, _: Progress) -> int:
-    found = install(bundle_here(), venv=given.venv, pip=not given.no_pip, dry_run=given.dry_run)
+    bundle = bundle_here()
+    python = python_outside(bundle, given.venv)
+    if python is not None:
+        os.execv(python, [str(python), *sys.argv])  # noqa: S606 - this program, in another Python
+    found = install(bundle, venv=given.venv, pip=not given.no_pip, dry_run=given.dry_run)
     _show(given, found, lambda: install_lines(found, given.dry_run))
     require_ready(found)
     return 0

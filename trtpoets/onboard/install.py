@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -71,11 +72,31 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
         )
     with bundle.writing():
         for command in commands:
-            _run(command, diagnosis.system)
+            fresh = not venv.exists()
+            try:
+                _run(command, diagnosis.system)
+            except RunFailed:
+                if fresh:  # half an environment would pass for one the next time
+                    shutil.rmtree(venv, ignore_errors=True)
+                raise
         _link(bundle, venv)
         _write_launcher(bundle, venv)
     findings, still = _seen_from(venv)
     return Installation(findings, told, venv, still)
+
+
+def python_outside(bundle: Bundle, venv: Path | None) -> Path | None:
+    """The Python to go on with where this one is of the bundle's environment, and `venv` is to be another one.
+
+    That is the other one's where it is made already, else the one that both are made from. None: go on with this one.
+    """
+    here = Path(sys.prefix).resolve()
+    if venv is None or here != (bundle.built / "venv").resolve() or here == venv.resolve():
+        return None
+    there, base = venv / "bin" / "python", Path(sys.executable).resolve()
+    if there.exists():
+        return there
+    return base if here not in base.parents else None
 
 
 def require_ready(found: Installation) -> None:
@@ -127,7 +148,9 @@ def _run(command: list[str], system: System) -> None:
     if code:
         raise RunFailed(
             f"{' '.join(map(shlex.quote, command))} ended with code {code}: its last lines are above",
-            hint="without a network: install what is missing by hand, then ./install --no-pip",
+            hint="see whether there is room, df -h, and venv: sudo apt install -y python3-venv"
+            if "venv" in command
+            else "without a network: install what is missing by hand, then ./install --no-pip",
         )
 
 
@@ -137,7 +160,13 @@ def _link(bundle: Bundle, venv: Path) -> None:
     if usual.resolve() != venv.resolve():
         part = bundle.built / f".venv.part-{os.getpid()}"
         part.symlink_to(venv, target_is_directory=True)
-        part.replace(usual)
+        if usual.is_dir() and not usual.is_symlink():  # the bundle's own, which nothing uses any more
+            old = bundle.built / f".venv.part-old-{os.getpid()}"
+            usual.replace(old)
+            part.replace(usual)
+            shutil.rmtree(old)
+        else:
+            part.replace(usual)
 
 
 def _write_launcher(bundle: Bundle, venv: Path) -> None:

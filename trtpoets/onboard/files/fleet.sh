@@ -33,7 +33,7 @@ there="set -eu
 mkdir -p $root
 new=\$(mktemp -d)
 trap 'rm -rf \"\$new\"' EXIT INT TERM
-zstd -dcq | tar -x -C \"\$new\" --no-same-owner
+zstd -dcq | tar -xm -C \"\$new\" --no-same-owner
 bundle=\$(echo \"\$new\"/*)
 if [ -e $root/venv ]; then mkdir -p \"\$bundle/built\"; ln -s $root/venv \"\$bundle/built/venv\"; fi
 \"\$bundle/trtpoets\" update --root $root$options"
