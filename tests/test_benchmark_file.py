@@ -1,16 +1,18 @@
 """benchmark.json: read, and written so that nothing that was measured is lost."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.test_compare import benchmark
-from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, StorageFailed
+from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.workspace import open_card
 from trtpoets.judge import benchmark_file
 from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
+from trtpoets.judge.contender import Failure
 
 
 def test_reading_a_benchmark(tmp_path: Path) -> None:
@@ -30,8 +32,9 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
 class Measured:
     """Stands for a Benchmark: what was measured, and where it was cut off."""
 
-    def __init__(self, incomplete: str = "") -> None:
-        self.incomplete = incomplete
+    def __init__(self, incomplete: str = "", failures: Sequence[Failure] = ()) -> None:
+        self.incomplete, self.failures = incomplete, failures
+        self.measurements = () if failures else ("some",)
 
     def to_dict(self) -> dict[str, Any]:
         return {**benchmark(1, 5.0), "incomplete": self.incomplete}
@@ -58,6 +61,18 @@ def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
         written(path, "at batch 1")
     assert caught.value.hint == "measure again: ./bench"
     assert read_benchmark(path)["incomplete"] == "at batch 1"
+
+
+def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    first = written(path)
+    failures = [Failure("tensorflow", None, "it is not installed"), Failure("rtx-fp16", 1, "no GPU")]
+    given: dict[str, Any] = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {}}
+    with pytest.raises(RunFailed) as caught:
+        write_benchmark(path, Measured(failures=failures), **given)  # type: ignore[arg-type]
+    assert caught.value.message == "nothing could be measured: tensorflow: it is not installed; rtx-fp16: no GPU"
+    assert caught.value.hint == "see what works on this machine: trtpoets doctor"
+    assert open_card(path, "k") == first
 
 
 @pytest.mark.parametrize(("incomplete", "told"), [("", "before it could be written"), ("at batch 8", "at batch 8")])

@@ -226,6 +226,19 @@ def test_the_report_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2.50×" in text
 
 
+def test_what_spoils_many_rows_alike_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    found = documents()["benchmark"]
+    busy = "other processes used {}% of the cores meanwhile: measure again on a quieter machine"
+    reasons = [busy.format(61), busy.format(27), "wrong", "cut short", "cut short"]
+    found["measurements"] = [
+        measurement("onnxruntime-int8", batch, 3.0, valid=False, reason=reason) for batch, reason in enumerate(reasons)
+    ]
+    said = " ".join(printed(capsys, "benchmark", found).split())
+    assert f"INVALID: 2 of 5 rows: {busy.format('27 to 61')}" in said
+    assert "INVALID: onnxruntime-int8 at batch 2: wrong" in said
+    assert "INVALID: 2 of 5 rows: cut short" in said
+
+
 def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = documents()
     assert "90.0 %" in printed(capsys, "evaluation", found["evaluation"])

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, StorageFailed
+from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import read_json, write_json
 from trtpoets.core.workspace import seal_card
 from trtpoets.judge.benchmark import Benchmark
@@ -44,7 +44,11 @@ def write_benchmark(
     full, what was measured goes to the temporary folder under the run's `name`, and StorageFailed says so.
 
     Raises Interrupted for a benchmark that was cut off, after writing it; `again` is the command that takes it anew.
+    Raises RunFailed where no runner could be measured: an older benchmark is left as it is.
     """
+    if measured.failures and not measured.measurements and not measured.incomplete:
+        whys = "; ".join(f"{failure.runner}: {failure.why}" for failure in measured.failures)
+        raise RunFailed(f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor")
     details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped)}
     if before is not None:
         details["compared"] = compared(before, details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -164,8 +165,23 @@ def _benchmark(details: Mapping[str, Any]) -> list[Any]:
     return [speed_table(report), *_invalid(report["benchmarks"]), *more, *_skipped(report["skipped"])]
 
 
-def _invalid(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [f"INVALID: {row['runner']} at batch {row['batch']}: {row['reason']}" for row in rows if not row["valid"]]
+def _invalid(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why rows are no measure. A busy machine spoils many alike, each by its own percentage: that is said once."""
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if not row["valid"]:
+            alike.setdefault(re.sub(r"\d+%", "%", row["reason"]), []).append(row)
+    return [_spoilt(same, len(rows)) for same in alike.values()]
+
+
+def _spoilt(same: Sequence[Mapping[str, Any]], count: int) -> str:
+    reason = same[0]["reason"]
+    if len(same) == 1:
+        return f"INVALID: {same[0]['runner']} at batch {same[0]['batch']}: {reason}"
+    shares = [int(found) for row in same for found in re.findall(r"(\d+)%", row["reason"])]
+    if len(shares) == len(same) and min(shares) < max(shares):
+        reason = re.sub(r"\d+%", f"{min(shares)} to {max(shares)}%", reason)
+    return f"INVALID: {len(same)} of {count} rows: {reason}"
 
 
 def _skipped(entries: Iterable[Mapping[str, str]]) -> list[str]:
