@@ -374,11 +374,10 @@ def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     assert (gone.wait(60), said) == (141, "")
 
 
-@pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: int) -> None:
+def watching(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
+    """`classify camera`, with a camera that never ends: OpenCV of paper beside the TensorRT of paper."""
     board, bundle = Board(tmp_path), paper_bundle(tmp_path / "tiny-jetson")
     assert board.run(bundle, "build").returncode == 0
-    # A camera that never ends: OpenCV of paper beside the TensorRT of paper.
     (tmp_path / "site" / "cv2.py").write_text(
         "import time\nimport numpy\nCAP_ANY = CAP_GSTREAMER = 0\n\n\nclass VideoCapture:\n"
         "    def __init__(self, opened, how):\n        pass\n\n"
@@ -386,9 +385,13 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: in
         "    def read(self):\n        time.sleep(0.01)\n        return True, numpy.zeros((6, 8, 3), numpy.uint8)\n\n"
         "    def release(self):\n        pass\n"
     )
-    with subprocess.Popen(
-        [bundle / "classify", "camera"], env=board.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([bundle / "classify", "camera"], env=board.variables, **pipes, **options)
+
+
+@pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: int) -> None:
+    with watching(tmp_path) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"
@@ -400,3 +403,15 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: in
         assert " answered" in said  # the frame under way was answered, and the engine freed
         assert ("interrupted" in said) == bool(code)
         assert "Traceback" not in said
+
+
+def test_ctrl_c_does_not_end_it_in_a_shells_background(tmp_path: Path) -> None:
+    with watching(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
+        assert running.stdout is not None
+        assert json.loads(running.stdout.readline())["source"] == "camera"
+        running.send_signal(signal.SIGINT)
+        for _ in range(20):
+            assert json.loads(running.stdout.readline())["source"] == "camera"
+        running.send_signal(signal.SIGTERM)
+        running.stdout.read()
+        assert running.wait(30) == 0

@@ -163,7 +163,8 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
         sys.stdout.flush()
 
     with runner:
-        signal.signal(signal.SIGINT, interrupt)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's job in the background is not meant
+            signal.signal(signal.SIGINT, interrupt)
         count = classify(runner, sources, config, tell, stop)
     sys.stderr.write(count_line(count))
     if pressed.is_set():
