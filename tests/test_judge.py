@@ -65,6 +65,7 @@ def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
 def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space: Path) -> None:
     class Measured:
         incomplete = ""
+        failures = ()
 
         def to_dict(self) -> dict[str, Any]:
             return {**measured(1, 5.0), "incomplete": ""}
