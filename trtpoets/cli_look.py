@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trtpoets import arguments as given
-from trtpoets.terminal import show_result, wait_for_interrupt
+from trtpoets.terminal import show_result, show_until_interrupt
 
 
 def tensorboard(
@@ -20,8 +20,7 @@ def tensorboard(
     """Show the trainings of a run, or of all, until Ctrl-C."""
     from trtpoets.pipeline.tensorboard import tensorboard as work
 
-    show_result("board", work(name, port=port, engines=engines), as_json)
-    wait_for_interrupt()
+    show_until_interrupt("board", work(name, port=port, engines=engines), as_json)
 
 
 def label(

@@ -100,10 +100,11 @@ def show_file(path: Path) -> None:
     sys.stdout.flush()
 
 
-def wait_for_interrupt() -> None:
-    """Wait for Ctrl-C, which is how a server is ended: no failure."""
-    sys.stdout.flush()
+def show_until_interrupt(what: str, value: Any, as_json: bool) -> None:
+    """Show what a server says of itself and wait for Ctrl-C, which from then on is how it is ended: no failure."""
     try:
+        show_result(what, value, as_json)
+        sys.stdout.flush()
         threading.Event().wait()
     except KeyboardInterrupt:
         sys.stderr.write("\n")
