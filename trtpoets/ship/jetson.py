@@ -13,7 +13,7 @@ import numpy as np
 
 from trtpoets.core.files import sha256_of_folder, write_text
 from trtpoets.core.manifest import Target
-from trtpoets.core.spec import BatchRange, Precision, Resize
+from trtpoets.core.spec import Precision, Resize
 from trtpoets.ship.bundle import PYTHON_CACHES, root_of
 from trtpoets.ship.parts import CACHE, write_shared
 from trtpoets.ship.runtime import copy_file, copy_template, filled, package_folder, write_runtime
@@ -197,12 +197,10 @@ def _trtexec(parts: Parts, system: System) -> list[str]:
 def _build(parts: Parts, precision: Precision, tensorrt: str) -> str:
     """TensorRT 8 is told by flags what it may compute in; 10 takes the types of the file; 11 knows nothing else."""
     major, minor = (int(number) for number in tensorrt.split(".")[:2])
-    usual = BatchRange()
-    sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
     types = {Precision.FP32: "", Precision.FP16: " --fp16", Precision.INT8: " --int8 --fp16"}[precision]
     typed = types if major < 10 else " --stronglyTyped" if major == 10 else ""
     workspace = "--workspace=1024" if (major, minor) < (8, 4) else "--memPoolSize=workspace:1024"
-    shapes = " ".join(f"--{word}Shapes={parts.shape(size)}" for word, size in sizes.items())
+    shapes = parts.trtexec_shapes()
     return (
         f"{_TRTEXEC} --onnx={precision.value}.onnx{typed} {shapes} {workspace} "
         f"--saveEngine=built/{precision.value}.engine"

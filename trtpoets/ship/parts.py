@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import write_text
-from trtpoets.core.spec import INPUT_NAME, Engine, ModelSpec, OnnxModel, Precision, labels_text
+from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, ModelSpec, OnnxModel, Precision, labels_text
 from trtpoets.judge.golden import Golden, write_golden
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ class Parts:
     def shape(self, batch: int) -> str:
         """So many photos, as trtexec and ONNX Runtime are told a shape: "photos:8x224x224x3"."""
         return f"{INPUT_NAME}:{batch}x{self.spec.preprocess.height}x{self.spec.preprocess.width}x3"
+
+    def trtexec_shapes(self) -> str:
+        """The options that tell trtexec the batch sizes of an engine: those that `build` takes unless told others."""
+        usual = BatchRange()
+        sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
+        return " ".join(f"--{word}Shapes={self.shape(size)}" for word, size in sizes.items())
 
 
 def write_shared(parts: Parts, folder: Path) -> None:

@@ -131,10 +131,8 @@ def _engine_of(parts: Parts, precision: Precision) -> Engine | None:
 def _words(parts: Parts) -> dict[str, object]:
     """What the templates are filled with."""
     spec, first = parts.spec, parts.order[0]
-    usual = BatchRange()
     on_cpu, _ = fastest_precision(parts, "onnxruntime-{}", (Precision.FP32,))
-    batching = batching_from_parts(parts, f"tensorrt-{first.value}", usual)
-    sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
+    batching = batching_from_parts(parts, f"tensorrt-{first.value}", BatchRange())
     return {
         **model_words(parts),
         "service": _slug(spec.name, "-"),
@@ -145,7 +143,7 @@ def _words(parts: Parts) -> dict[str, object]:
         "onnx": model_name(parts, "onnx", first),
         "tensorrt": model_name(parts, "tensorrt", first),
         "cpu": model_name(parts, "onnx", on_cpu),
-        "shapes": " ".join(f"--{word}Shapes={parts.shape(size)}" for word, size in sizes.items()),
+        "shapes": parts.trtexec_shapes(),
         "target": 2 * batching.best,
         "most": 4 * batching.largest,
         "best": batching.best,
