@@ -159,7 +159,8 @@ def open_session(
     with needs("train", reason="running ONNX files"):
         runtime = onnxruntime()
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
+    most = min(os.cpu_count() or 1, _MOST_THREADS_OF_MANY) if one_of_many else 0
+    options.intra_op_num_threads = threads or most
     options.log_severity_level = 3
     if as_written:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -167,7 +168,6 @@ def open_session(
         # A memory for each would be hundreds; none, and each large array costs more to ask the system for than to fill.
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        options.intra_op_num_threads = threads or min(os.cpu_count() or 1, _MOST_THREADS_OF_MANY)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
