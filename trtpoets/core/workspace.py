@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.spec import Flavour, Precision, hash_of
@@ -38,6 +39,16 @@ class Workspace:
     def folder(self) -> Path:
         """engines/<name>."""
         return self.engines / self.name
+
+    def command(self, verb: str, *options: object) -> str:
+        """The command `trtpoets VERB NAME OPTION...` for this run, quoted, with --engines where it is not the default.
+
+        `retrain`, `run` and `pretrained` take the name as an option: `command("retrain", "PHOTOS")` gives
+        `trtpoets retrain PHOTOS --name NAME`.
+        """
+        if verb in ("retrain", "run", "pretrained"):
+            return command(verb, *options, "--name", self.name, engines=self.engines)
+        return command(verb, self.name, *options, engines=self.engines)
 
     @property
     def lock(self) -> Path:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.core.commands import DEFAULT_ENGINES
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.files import locked, sha256_of_file, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
     from trtpoets.core.spec import Engine
 
-ENGINES = Path("engines")
-"""Where workspaces live unless the caller says otherwise: under the current folder."""
+ENGINES = DEFAULT_ENGINES
 
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
