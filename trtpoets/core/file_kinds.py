@@ -255,7 +255,7 @@ _HTML = next(pattern for pattern, name in _TEXTS if name == "html")
 def _text_kind(start: bytes) -> str | None:
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as PowerShell writes what a program prints
         start = start.decode("utf-16", "ignore").encode()
-    text = (start[3:] if start.startswith(b"\xef\xbb\xbf") else start).lstrip()
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")  # white space and marks of UTF-8
     if not _is_text(text):
         # A page may be in any encoding, but has no zeros.
         text = text if _HTML.match(text) and 0 not in text else b""
