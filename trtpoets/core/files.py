@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
+from trtpoets.core.file_kinds import require_kind
 
 _PART = ".part-"
 
@@ -112,6 +113,7 @@ def read_json(path: Path) -> Any:
             f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
         ) from error
     except (ValueError, RecursionError) as error:
+        require_kind(path, "json", "text", "empty", expected="JSON")
         raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
 
 
