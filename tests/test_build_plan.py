@@ -609,7 +609,7 @@ def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int, p
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
     assert refused.value.message == f"this network takes exactly {photos} at a time, so no batch of 1:8:32"
-    assert refused.value.hint == f"build with --batch {fixed}:{fixed}:{fixed}"
+    assert refused.value.hint == f"--batch {fixed}:{fixed}:{fixed}"
     told = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--dry-run"])
     assert told.exit_code == 1
     (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=fits)

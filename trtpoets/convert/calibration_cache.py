@@ -117,7 +117,7 @@ def read_cache(path: Path) -> CalibrationCache:
         raise MissingArtefact(
             f"{path} is not there", hint="write it: trtpoets quantize NAME --calibration-cache FILE"
         ) from None
-    require_kind(path, "calibration-cache", "text", "json", expected="a calibration cache")
+    require_kind(path, "calibration-cache", "text", "json", "empty", expected="a calibration cache")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -39,7 +39,7 @@ def facts_of(path: Path) -> OnnxFacts:
     """Read an ONNX file's own description. Raises MissingArtefact, or BadArtefact where it is no ONNX file."""
     if not path.is_file():
         raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
-    require_kind(path, "onnx", expected="a valid ONNX file")
+    require_kind(path, "onnx", "empty", expected="a valid ONNX file")
     metadata: dict[str, str] = {}
     opset = 1
     photos = None

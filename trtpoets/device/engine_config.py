@@ -98,8 +98,10 @@ def problems(config: EngineConfig, precision: Precision, library: TensorRt, gpu:
 def network_problems(model: OnnxModel, config: EngineConfig) -> Iterator[TrtPoetsError]:
     """Yield what in the ONNX file makes the build impossible, as far as its input tells.
 
-    Raises MissingArtefact, BadArtefact for what is no ONNX file.
+    Nothing for a file that is not there. Raises BadArtefact for what is no ONNX file.
     """
+    if not model.path.is_file():
+        return
     photos = facts_of(model.path).photos
     if photos is not None and len(photos) == 4:
         yield from input_problems(photos, request_of(model, config))

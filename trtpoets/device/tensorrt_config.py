@@ -98,7 +98,7 @@ def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Itera
         yield BadInput(
             f"this network takes exactly {batch} photo{'' if batch == 1 else 's'} at a time, so no batch of "
             f"{spelled(request.batch)}",
-            hint=f"build with --batch {batch}:{batch}:{batch}",
+            hint=f"--batch {batch}:{batch}:{batch}",
         )
 
 

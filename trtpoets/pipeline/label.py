@@ -50,7 +50,7 @@ def label(
     if not photos:
         raise BadInput("no photo to label", hint=f"trtpoets label {model} PHOTO...")
     enter: Callable[[ExitStack], Runner]
-    if Path(model).suffix in SUFFIXES:
+    if Path(model).suffix in SUFFIXES or Path(model).is_file():
         engine = engine_from_file(Path(model), trust=trust)
         spec, enter = engine.card.spec, lambda stack: stack.enter_context(open_runner(engine))
     else:
