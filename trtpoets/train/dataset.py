@@ -87,7 +87,9 @@ class Dataset:
                 | ({"levels": p.levels} if p.levels else {})
                 for p in self.photos
             ],
-            "left_out": [{"path": place(x.path), "reason": x.reason} for x in self.left_out[:_RECORDED]],
+            "left_out": [
+                {"path": place(x.path), "reason": x.reason, "remedy": x.remedy} for x in self.left_out[:_RECORDED]
+            ],
             "left_out_count": len(self.left_out),
             "duplicates": [[place(path) for path in group] for group in self.duplicates[:_RECORDED]],
             "duplicates_count": len(self.duplicates),
@@ -112,7 +114,9 @@ class Dataset:
                 folder=folder,
                 labels=tuple(value["labels"]),
                 photos=tuple(photos),
-                left_out=tuple(LeftOut(folder / x["path"], x["reason"]) for x in value["left_out"]),
+                left_out=tuple(
+                    LeftOut(folder / x["path"], x["reason"], x.get("remedy", "")) for x in value["left_out"]
+                ),
                 duplicates=tuple(tuple(folder / path for path in group) for group in value["duplicates"]),
                 contradictions=tuple(tuple(folder / path for path in group) for group in value["contradictions"]),
                 config=DatasetConfig(**value["config"]),
