@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.naming import canonical
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
 from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
@@ -41,6 +42,7 @@ class ExportConfig:
             )
 
 
+@keras_defaults()
 def onnx_from_classifier(
     classifier: Classifier, out: Path, config: ExportConfig = ExportConfig(), progress: Progress = silent
 ) -> OnnxModel:
@@ -63,6 +65,7 @@ def onnx_from_classifier(
     return OnnxModel(out, Precision.FP32, classifier.spec)
 
 
+@keras_defaults()
 def onnx_from_network(
     model: keras.Model,
     out: Path,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import INPUT_NAME
 from trtpoets.train.backbones import Backbone, KerasApplication, weights_id
@@ -48,6 +49,7 @@ class Graph(NamedTuple):
     head: keras.Layer | None
 
 
+@keras_defaults()
 def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Network:
     """Build a backbone and load its weights: those that it names, or a file of the user's.
 

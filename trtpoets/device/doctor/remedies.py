@@ -11,6 +11,9 @@ OLDEST_TENSORRT = (8, 5)
 
 OLDEST_PYTHON_TO_TRAIN = (3, 10)
 
+MODULES = {"TensorFlow": "tensorflow", "tf2onnx": "tf2onnx", "ONNX": "onnx", "ONNX Runtime": "onnxruntime"}
+"""What training needs, and the modules of `imports.NAMES` that it is imported as."""
+
 _HEADERS = "sudo apt install -y build-essential python3-dev"
 _SHARE = "python3 -m venv --system-site-packages .venv"
 

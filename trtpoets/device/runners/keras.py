@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import Classifier
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
@@ -27,6 +28,7 @@ class KerasRunner:
         self._threads = threads
         self._model: Any = None
 
+    @keras_defaults()
     def __enter__(self) -> KerasRunner:
         """Load the model. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not self._path.is_file():
@@ -48,6 +50,7 @@ class KerasRunner:
     ) -> None:
         self._model = None
 
+    @keras_defaults()
     def infer(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
         if self._model is None:
