@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import FULL_WHITE, Photo, Split, hash_of
+from trtpoets.train.layout import CLASS_FOLDERS, Layout
 from trtpoets.train.photo_files import CheckedFile, checked_files, files_in_classes
 from trtpoets.train.split import DatasetConfig, check_config, check_splits, positions_of, split_at
 
@@ -43,6 +44,8 @@ class Dataset:
 
     `duplicates` are groups of files with the same bytes and label: each is used, and all are in one split.
     `contradictions` are groups with the same bytes under several labels: they can teach nothing and are left out.
+    `layout` is what was understood of the folder. `splits_given` says that the folder or its CSV names each photo's
+    split; such splits are kept as they are.
     """
 
     folder: Path
@@ -52,6 +55,8 @@ class Dataset:
     duplicates: tuple[tuple[Path, ...], ...]
     contradictions: tuple[tuple[Path, ...], ...]
     config: DatasetConfig
+    layout: Layout = CLASS_FOLDERS
+    splits_given: bool = False
 
     def in_split(self, split: Split) -> tuple[Photo, ...]:
         """The photos of one split, in the order of `photos`."""
@@ -96,6 +101,8 @@ class Dataset:
             "contradictions": [[place(path) for path in group] for group in self.contradictions[:_RECORDED]],
             "contradictions_count": len(self.contradictions),
             "config": asdict(self.config),
+            "layout": asdict(self.layout),
+            "splits_given": self.splits_given,
         }
 
     def _relative(self, path: Path) -> str:
@@ -120,6 +127,8 @@ class Dataset:
                 duplicates=tuple(tuple(folder / path for path in group) for group in value["duplicates"]),
                 contradictions=tuple(tuple(folder / path for path in group) for group in value["contradictions"]),
                 config=DatasetConfig(**value["config"]),
+                layout=Layout(**value["layout"]) if "layout" in value else CLASS_FOLDERS,
+                splits_given=bool(value.get("splits_given", False)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtefact(
