@@ -15,7 +15,8 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import described
 from trtpoets.core.spec import OnnxModel
 
-_OPSET_IMPORT, _METADATA = 8, 14
+_GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
+_NODE, _NODE_NAME, _NODE_OPERATOR = 1, 3, 4
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 _Value = Union[int, memoryview]
@@ -52,6 +53,19 @@ def facts_of(path: Path) -> OnnxFacts:
 def read_vouched_onnx(path: Path) -> OnnxModel:
     """An ONNX file of trtpoets that somebody vouches for, by what it says about itself. Raises as `facts_of` does."""
     return described(path, facts_of(path).metadata)
+
+
+def node_of(content: bytes, index: int) -> tuple[str, str]:
+    """Name and operator of node `index` of the ONNX file `content`; both empty where there is no such node."""
+    try:
+        graphs = [_message(value) for number, value in _fields(memoryview(content)) if number == _GRAPH]
+        nodes = [_message(value) for graph in graphs for number, value in _fields(graph) if number == _NODE]
+        if not 0 <= index < len(nodes):
+            return "", ""
+        inside = dict(_fields(nodes[index]))
+        return _text(inside.get(_NODE_NAME, b"")), _text(inside.get(_NODE_OPERATOR, b""))
+    except ValueError:  # not a protobuf: the parser's own message is all there is
+        return "", ""
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, _Value]]:
