@@ -87,8 +87,10 @@ Target = Annotated[manifest.Target, typer.Option("--for", help="Whom it is for."
 BundlePrecisions = Annotated[
     list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default what there is).")
 ]
-JetPack = Annotated[str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2; default: any from 5.1 on.")]
-Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano.")]
+JetPack = Annotated[
+    str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2 or L4T's R35.4.1; default: any from 5.1 on.")
+]
+Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
 BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
 ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
 MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
