@@ -16,7 +16,8 @@ from trtpoets.core.onnx_file import described
 from trtpoets.core.protobuf import fields, message, text
 from trtpoets.core.spec import OnnxModel
 
-_OPSET_IMPORT, _METADATA = 8, 14
+_GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
+_NODE, _NODE_NAME, _NODE_OPERATOR = 1, 3, 4
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,16 @@ def facts_of(path: Path) -> OnnxFacts:
 def read_vouched_onnx(path: Path) -> OnnxModel:
     """An ONNX file of trtpoets that somebody vouches for, by what it says about itself. Raises as `facts_of` does."""
     return described(path, facts_of(path).metadata)
+
+
+def node_of(content: bytes, index: int) -> tuple[str, str]:
+    """Name and operator of node `index` of the ONNX file `content`; both empty where there is no such node."""
+    try:
+        graphs = [message(value) for number, value in fields(memoryview(content)) if number == _GRAPH]
+        nodes = [message(value) for graph in graphs for number, value in fields(graph) if number == _NODE]
+        if not 0 <= index < len(nodes):
+            return "", ""
+        inside = dict(fields(nodes[index]))
+        return text(inside.get(_NODE_NAME, b"")), text(inside.get(_NODE_OPERATOR, b""))
+    except ValueError:  # not a protobuf: the parser's own message is all there is
+        return "", ""
