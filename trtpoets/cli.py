@@ -14,7 +14,7 @@ from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
 
-app = typer.Typer(
+app = given.Program(
     name="trtpoets",
     help="From a folder of labelled photos to a verified TensorRT engine.",
     no_args_is_help=True,

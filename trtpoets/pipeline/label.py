@@ -11,6 +11,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.foreign_engine import engine_from_file
@@ -49,14 +50,14 @@ def label(
     """
     if not photos:
         raise BadInput("no photo to label", hint=f"trtpoets label {model} PHOTO...")
+    paths = [user_path(photo) for photo in photos]
     enter: Callable[[ExitStack], Runner]
     if Path(model).suffix in SUFFIXES:
-        engine = engine_from_file(Path(model), trust=trust)
+        engine = engine_from_file(user_path(model), trust=trust)
         spec, enter = engine.card.spec, lambda stack: stack.enter_context(open_runner(engine))
     else:
         space = Workspace(Path(engines), model)
         spec, enter = classifier_in(space).spec, lambda stack: _best_runner(space, stack)
-    paths = [Path(photo) for photo in photos]
     batch = [photo_to_array(photo, spec.preprocess) for photo in paths]
     with ExitStack() as stack:
         runner = enter(stack)

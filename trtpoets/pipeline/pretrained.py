@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
@@ -45,7 +46,7 @@ def pretrained(
     key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
     with writing(space):
         if photos is not None:
-            dataset = dataset_from_folder(Path(photos), DatasetConfig(), progress)
+            dataset = dataset_from_folder(user_path(photos), DatasetConfig(), progress)
             details = {**dataset.to_dict(), "counts": dataset.counts}
             seal_card(space.dataset, key=dataset.hash, files=[], details=details)
         if not force and open_card(card_of(space.classifier), key) is not None:

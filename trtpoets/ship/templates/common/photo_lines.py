@@ -15,6 +15,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadPhoto, TrtPoetsError
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.paths import given_path
 from trtpoets.core.plain import error_text, json_text
 from trtpoets.core.spec import ModelSpec
 
@@ -30,7 +31,7 @@ def model_spec() -> ModelSpec:
 def arguments(doc: str) -> argparse.ArgumentParser:
     """The arguments that every classifier takes."""
     parser = argparse.ArgumentParser(description=doc.split("\n", maxsplit=1)[0])
-    parser.add_argument("photos", nargs="+", type=Path, help="photo files, or folders of them")
+    parser.add_argument("photos", nargs="+", type=given_path, help="photo files, or folders of them")
     parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
     parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
     return parser
