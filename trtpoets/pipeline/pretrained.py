@@ -43,12 +43,13 @@ def pretrained(
     chosen = replace(chosen, preprocess=chosen.published_preprocess)
     space = Workspace(Path(engines), name)
     identity = weights_id(chosen, weights)
-    key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
     with writing(space):
         if photos is not None:
             dataset = dataset_from_folder(user_path(photos), DatasetConfig(), progress)
             details = {**dataset.to_dict(), "counts": dataset.counts}
             seal_card(space.dataset, key=dataset.hash, files=[], details=details)
+            chosen = replace(chosen, preprocess=replace(chosen.preprocess, white=dataset.white))
+        key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
         if not force and open_card(card_of(space.classifier), key) is not None:
             return load_classifier(space.classifier)
         classifier = imagenet_classifier(network_from_backbone(chosen, weights), name, space.classifier)

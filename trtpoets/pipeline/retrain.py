@@ -64,6 +64,7 @@ def retrain(
     weights = weights_id(backbone, config.weights)
     with writing(space):
         dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
+        backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
         key = hash_of(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
         )

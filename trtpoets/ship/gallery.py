@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
-from trtpoets.core.spec import Preprocess, Resize
+from trtpoets.core.spec import FULL_WHITE, Preprocess, Resize
 from trtpoets.ship.verdict import FLAVOURS
 from trtpoets.ship.words import joined, many, percent, shown
 
@@ -28,10 +28,11 @@ _BUDGET = 1_200_000
 
 @dataclass
 class _Pictures:
-    """Turns photos into data URIs while the budget lasts."""
+    """Turns photos into data URIs while the budget lasts. 16-bit photos are shown with the classifier's white."""
 
     photos: Mapping[str, Photo]
     left: int
+    white: int
     known: dict[str, str] = field(default_factory=dict)
 
     def uri(self, path: str) -> str:
@@ -43,7 +44,7 @@ class _Pictures:
 
     def _made(self, photo: Photo) -> str:
         try:
-            content = _jpeg(photo)
+            content = _jpeg(photo, self.white)
         except BadPhoto:
             return ""
         uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
@@ -63,7 +64,8 @@ class Galleries:
 
 def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> Galleries:
     """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers."""
-    pictures = _Pictures(photos, _BUDGET)
+    white = int((report["spec"].get("preprocess") or {}).get("white", FULL_WHITE))
+    pictures = _Pictures(photos, _BUDGET, white)
     samples = report["samples"]
     changed = {runner: changes for runner, changes in samples["changed"].items() if changes}
     narrow = _int8_runner(changed) if report["quantisation"].get("int8") else ""
@@ -163,9 +165,11 @@ def _lines(lines: Iterable[str], path: str, pictures: _Pictures) -> list[str]:
     return [*lines, *([] if pictures.uri(path) else ["/".join(shown(path).split("/")[-2:])])]
 
 
-def _jpeg(photo: Photo) -> bytes:
+def _jpeg(photo: Photo, white: int) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(photo_to_array(photo.path, _THUMBNAIL)).save(out, "JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(photo_to_array(photo.path, replace(_THUMBNAIL, white=white))).save(
+        out, "JPEG", quality=_QUALITY, optimize=True
+    )
     return out.getvalue()

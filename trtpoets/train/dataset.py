@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Photo, Split, hash_of
+from trtpoets.core.spec import FULL_WHITE, Photo, Split, hash_of
 from trtpoets.train.photo_files import CheckedFile, checked_files, files_in_classes
 from trtpoets.train.split import DatasetConfig, check_config, check_splits, positions_of, split_at
 
@@ -65,6 +65,11 @@ class Dataset:
         return counts
 
     @property
+    def white(self) -> int:
+        """The 16-bit value that is white: the highest that a training photo suggests, 65535 where they have 8 bits."""
+        return max((photo.levels for photo in self.in_split(Split.TRAIN)), default=0) or FULL_WHITE
+
+    @property
     def hash(self) -> str:
         """sha256 of labels, contents and splits. Where the photos lie has no part in it."""
         rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)
@@ -78,6 +83,7 @@ class Dataset:
             "labels": list(self.labels),
             "photos": [
                 {"path": place(p.path), "label": p.label, "split": p.split.value, "sha256": p.sha256}
+                | ({"levels": p.levels} if p.levels else {})
                 for p in self.photos
             ],
             "left_out": [{"path": place(x.path), "reason": x.reason} for x in self.left_out[:_RECORDED]],
@@ -97,7 +103,10 @@ class Dataset:
         """Read what `to_dict` wrote. Raises BadArtefact."""
         try:
             folder = Path(value["folder"])
-            photos = (Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"]) for p in value["photos"])
+            photos = (
+                Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"], int(p.get("levels", 0)))
+                for p in value["photos"]
+            )
             return Dataset(
                 folder=folder,
                 labels=tuple(value["labels"]),
@@ -141,11 +150,13 @@ def dataset_from_folder(
         by_label[file.label].append(position)
     check_splits(by_label, config)
     photos = tuple(
-        Photo(file.path, file.label, split_at(position, config), file.sha256)
+        Photo(file.path, file.label, split_at(position, config), file.sha256, file.levels)
         for file, position in zip(usable, positions, strict=True)
     )
     duplicates = _groups(usable, lambda files: len(files) > 1)
-    return Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config)
+    dataset = Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config)
+    _report_white(dataset)
+    return dataset
 
 
 def _groups(
@@ -167,6 +178,18 @@ def _labels(usable: Sequence[CheckedFile], checked: Sequence[CheckedFile], folde
     if len(labels) < 2:
         raise BadInput(f"{folder} has one class only, {labels[0]!r}", hint="add a folder with photos of something else")
     return labels
+
+
+def _report_white(dataset: Dataset) -> None:
+    wide = sum(photo.levels > 0 for photo in dataset.photos)
+    if wide:
+        _log.warning(
+            "%d of %d photos are 16-bit photos: values of training photos end at %d, so %d becomes white (255)",
+            wide,
+            len(dataset.photos),
+            dataset.white,
+            dataset.white,
+        )
 
 
 def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) -> None:

@@ -25,12 +25,17 @@ _LAYOUT = "put the photos of each class into a folder named after it: PHOTOS/ros
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file of a class: the sha256 of its bytes, or the reason why it can't be used."""
+    """A file of a class: the sha256 of its bytes, or the reason why it can't be used, with its remedy.
+
+    `levels` is the value of its 16-bit samples that it suggests for white, 0 for 8-bit samples.
+    """
 
     path: Path
     label: str
     sha256: str
     reason: str = ""
+    remedy: str = ""
+    levels: int = 0
 
 
 def files_in_classes(folder: Path) -> dict[str, list[Path]]:
@@ -78,13 +83,13 @@ def checked_files(classes: dict[str, list[Path]], progress: Progress = silent) -
 def _check(label: str, path: Path) -> CheckedFile:
     if not path.is_file():
         reason = "is a link that leads nowhere" if path.is_symlink() else "is not a regular file"
-        return CheckedFile(path, label, "", reason)
+        return CheckedFile(path, label, "", reason, "delete it")
     try:
         content = read_photo(path)
-        check_photo(content, str(path))
+        facts = check_photo(content, str(path))
     except BadPhoto as error:
-        return CheckedFile(path, label, "", error.message.replace(str(path), "", 1).strip())
-    return CheckedFile(path, label, hashlib.sha256(content).hexdigest())
+        return CheckedFile(path, label, "", error.message.replace(str(path), "", 1).strip(), error.hint)
+    return CheckedFile(path, label, hashlib.sha256(content).hexdigest(), levels=facts.levels)
 
 
 def _entries(folder: Path) -> list[Path]:
