@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from trtpoets.core import manifest
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Flavour, Precision, Resize
 from trtpoets.judge.bench_config import Scenario
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Program(typer.Typer):
+    """Commands that take ~ in every argument and option that is a path: shells leave `--engines=~/runs` as it is."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[_Function], _Function]:
+        """As Typer's; the function gets its paths expanded."""
+        register = super().command(*args, **options)
+
+        def add(function: _Function) -> _Function:
+            @wraps(function)
+            def expanding(**given: Any) -> Any:
+                return function(**{name: _expanded(value) for name, value in given.items()})
+
+            register(expanding)
+            return function
+
+        return add
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_expanded(each) for each in value]
+    return user_path(value) if isinstance(value, Path) else value
 
 
 class FlavourChoice(str, Enum):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
 from trtpoets.core.plain import error_text, json_text, messages, progress_lines
 from trtpoets.core.progress import PARTS
+from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,8 +34,8 @@ def showing(again: str = "the same command goes on from here") -> Iterator[Progr
             with _bars() as progress:
                 yield progress
         else:
-            with messages(lambda line, warning: _write(line + "\n")):
-                yield progress_lines(_write)
+            with messages(lambda line, warning: write_message(line + "\n")):
+                yield progress_lines(write_message)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; what was finished is kept", hint=again) from None
 
@@ -79,21 +80,17 @@ def _bars() -> Iterator[Progress]:
         yield show
 
 
-def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
 def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:
     """Print a result as a table, or as one JSON document; `page` is where the whole report can be seen."""
     from trtpoets.ship.tables import print_json, print_table
 
-    if as_json:
-        print_json(value)
-        return
-    print_table(what, value)
-    if page is not None:
-        sys.stdout.write(f"\nThe whole report: {page}\n")
+    with writing_results():
+        if as_json:
+            print_json(value)
+            return
+        print_table(what, value)
+        if page is not None:
+            sys.stdout.write(f"\nThe whole report: {page}\n")
 
 
 def show_answers(answers: Iterable[Any], as_json: bool) -> None:
@@ -126,19 +123,19 @@ def show_answers(answers: Iterable[Any], as_json: bool) -> None:
 
 def show_file(path: Path) -> None:
     """Print a text file as it is, in UTF-8 whatever the locale."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(path.read_bytes())
-    sys.stdout.flush()
+    text = path.read_bytes()
+    with writing_results():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
 
 
 def show_until_interrupt(what: str, value: Any, as_json: bool) -> None:
     """Show what a server says of itself and wait for Ctrl-C, which from then on is how it is ended: no failure."""
     try:
         show_result(what, value, as_json)
-        sys.stdout.flush()
         threading.Event().wait()
     except KeyboardInterrupt:
-        sys.stderr.write("\n")
+        write_message("\n")
 
 
 def open_page(page: Path) -> None:
@@ -151,4 +148,4 @@ def open_page(page: Path) -> None:
 
 def show_error(error: TrtPoetsError) -> None:
     """Two lines: what is wrong, and what to try."""
-    sys.stderr.write(error_text(error, colour=sys.stderr.isatty()))
+    write_message(error_text(error, colour=sys.stderr.isatty()))

@@ -1,6 +1,7 @@
 """The names that people give a JetPack and a Jetson, as rows of the tables in `jetpack`.
 
-Module numbers are those of device trees and L4T (p3767-0005); board configurations are jetson-orin-nano-devkit and so on.
+Module numbers are those of device trees and L4T (p3767-0005); board configurations are jetson-orin-nano-devkit and so
+on.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, Precision
 from trtpoets.core.threads import map_ahead
@@ -94,13 +95,13 @@ def label_stream(
         raise BadInput("no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)))
     with ExitStack() as stack:
         if Path(model).suffix in SUFFIXES:
-            engine: Engine | Classifier | OnnxModel = engine_from_file(Path(model), trust=trust)
+            engine: Engine | Classifier | OnnxModel = engine_from_file(user_path(model), trust=trust)
             runner, batch = stack.enter_context(open_runner(engine)), _batch_of(engine)
         else:
             space = Workspace(Path(engines), model)
             classifier_in(space)
             runner, batch = _best_runner(space, stack)
-        sources = photos_from_arguments(photos, stdin=stdin, skip=[Path(engines)])
+        sources = photos_from_arguments(photos, stdin=stdin, skip=[user_path(engines)])
         for done, (source, result) in enumerate(_scored(runner, sources, batch, strict=strict), start=1):
             if len(sources) > batch:
                 progress("photos", done, len(sources))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from trtpoets.core.errors import BadPhoto
+from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import MAX_BYTES, bytes_to_array, check_photo, photo_to_array
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def photos_from_arguments(
 
 
 def _from_path(text: str, barred: set[Path]) -> list[PhotoSource]:
-    path = Path(text)
-    if not path.exists() and text.startswith("~"):
-        path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown user's name as it is
+    try:
+        path = user_path(text)
+    except BadInput as error:
+        return [_nothing(text, error.message)]
     if path.is_dir():
         inside = [PhotoSource(file, named=False) for file in _below(path, barred)]
         return inside or [_nothing(text, "no files below this folder")]
