@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import MAX_BYTES, bytes_to_array, check_photo, photo_to_array
+from trtpoets.core.paths import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
