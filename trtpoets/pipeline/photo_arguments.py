@@ -74,10 +74,7 @@ def photos_from_arguments(
 
 
 def _from_path(text: str, barred: set[Path]) -> list[PhotoSource]:
-    try:
-        path = user_path(text)
-    except BadInput as error:
-        return [_nothing(text, error.message)]
+    path = user_path(text)
     if path.is_dir():
         inside = [PhotoSource(file, named=False) for file in _below(path, barred)]
         return inside or [_nothing(text, "no files below this folder")]
@@ -105,8 +102,16 @@ def _from_stdin(stdin: BinaryIO, barred: set[Path]) -> list[PhotoSource]:
         return [PhotoSource(Path(STDIN), content=content)]
     separator = b"\0" if b"\0" in content else b"\n"
     lines = [line if separator == b"\0" else line.rstrip(b"\r") for line in content.split(separator)]
-    found = [source for line in lines if line.strip() for source in _from_path(os.fsdecode(line), barred)]
+    found = [source for line in lines if line.strip() for source in _from_line(os.fsdecode(line), barred)]
     return found or [_nothing("standard input", "it is empty: give paths of photos, or the bytes of one photo")]
+
+
+def _from_line(text: str, barred: set[Path]) -> list[PhotoSource]:
+    """As `_from_path`; a line that can't be a path is a source with a problem, so that the other lines are read."""
+    try:
+        return _from_path(text, barred)
+    except BadInput as error:
+        return [_nothing(text, error.message)]
 
 
 def _is_photo(content: bytes) -> bool:
