@@ -16,7 +16,7 @@ from trtpoets.convert.calibration import (
     ranges_from_photos,
 )
 from trtpoets.convert.comparer import Comparer
-from trtpoets.convert.int8 import best_ranges, int8_from_onnx
+from trtpoets.convert.int8 import best_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 _VERSION = 4
 """Raise it when the same classifier may give another ONNX file."""
+
+_NOTES_VERSION = 1
+"""Raise it when the notes of the same INT8 file may say something else."""
 
 _PARITY_PHOTOS = 64
 
@@ -151,7 +154,7 @@ def _int8(
     out = space.onnx(Precision.INT8)
     hashes = [[photo.sha256 for photo in some] for some in photos]
     made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
-    key = hash_of([*made_from, asdict(config), refit_head])
+    key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
@@ -163,6 +166,9 @@ def _int8(
         seal_card(space.ranges, key=ranges_key, files=[], details=known)
     ranges = Ranges.from_dict(known)
     model, notes = int8_from_onnx(comparer, ranges, out, progress)
+    advised = advice(space, fp32, model, refit_head, progress)
+    if (advised.get("head") or {}).get("kept"):  # the file was written again, with another last layer
+        notes = notes_of_new_head(comparer, notes, model)
     # Tensors with scaled channels are not cut where their histogram was taken.
     drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
@@ -173,7 +179,7 @@ def _int8(
         "method": ranges.method.value,
     }
     details = {
-        "notes": {**asdict(notes), "histograms": worst, **advice(space, fp32, model, refit_head, progress)},
+        "notes": {**asdict(notes), "histograms": worst, **advised},
         "calibration": {
             **asdict(calibration),
             **measured,
