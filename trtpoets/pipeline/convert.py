@@ -32,6 +32,7 @@ from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, T
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.recorded import export_command, quantize_command
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
@@ -77,7 +78,12 @@ def export(
         classifier = classifier_in(space)
         model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
         parity = parity_of(classifier, model, space)
-        details = {"opset": opset, "parity": parity_details(parity), "made_from": classifier_key(space)}
+        details = {
+            "opset": opset,
+            "parity": parity_details(parity),
+            "made_from": classifier_key(space),
+            "command": export_command(space, opset),
+        }
         seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -101,7 +107,8 @@ def quantize(
     Raises BadInput when there are no photos: made-up ranges would give made-up answers.
     """
     space = Workspace(Path(engines), name)
-    calibration = calibration or CalibrationConfig()
+    calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
+    command = quantize_command(space, precisions, calibration, int8, refit_head)
     if Precision.FP32 in precisions:
         raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
     with writing(space):
@@ -115,9 +122,9 @@ def quantize(
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
         makers = {
-            Precision.FP16: lambda: _fp16(space, fp32, photos, force, progress),
+            Precision.FP16: lambda: _fp16(space, fp32, photos, command, force, progress),
             Precision.INT8: lambda: _int8(
-                space, fp32, (photos, judged), calibration, int8 or Int8Config(), force, progress, refit_head
+                space, fp32, (photos, judged), calibration, int8, command, force, progress, refit_head
             ),
         }
         return tuple(makers[precision]() for precision in precisions)
@@ -127,6 +134,7 @@ def _fp16(
     space: Workspace,
     fp32: OnnxModel,
     photos: Sequence[Photo],
+    command: str,
     force: bool,
     progress: Progress,
 ) -> OnnxModel:
@@ -135,7 +143,7 @@ def _fp16(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
-    details = {"notes": asdict(notes), "made_from": sha256_of_file(fp32.path)}
+    details = {"notes": asdict(notes), "made_from": sha256_of_file(fp32.path), "command": command}
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -146,6 +154,7 @@ def _int8(
     photos: tuple[Sequence[Photo], Sequence[Photo]],
     calibration: CalibrationConfig,
     config: Int8Config,
+    command: str,
     force: bool,
     progress: Progress,
     refit_head: bool,
@@ -187,6 +196,7 @@ def _int8(
         },
         "config": asdict(config),
         "made_from": sha256_of_file(fp32.path),
+        "command": command,
     }
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
