@@ -1,7 +1,6 @@
 """The names that people give a JetPack and a Jetson, as rows of the tables in `jetpack`.
 
-Module numbers are those of device trees and L4T (p3767-0005); board configurations are jetson-orin-nano-devkit and so
-on.
+Module numbers are those of device trees (p3767-0005), others those of L4T's configurations (jetson-orin-nano-devkit).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import recommended_precision
-from trtpoets.pipeline.photo_arguments import PhotoSource, photos_from_arguments
+from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
 from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def label_stream(
     """
     if not photos:
         raise BadInput("no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)))
+    photos = [photo if str(photo) == STDIN else user_path(photo) for photo in photos]
     with ExitStack() as stack:
         if Path(model).suffix in SUFFIXES:
             engine: Engine | Classifier | OnnxModel = engine_from_file(user_path(model), trust=trust)
