@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.paths import cache_root
 from trtpoets.core.spec import Flavour, Precision
-from trtpoets.core.workspace import Workspace, cache_root, card_of, key_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, seal_card
 
 
 def sealed(folder: Path) -> Path:

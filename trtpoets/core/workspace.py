@@ -6,7 +6,6 @@ A card is a JSON file, written last, that vouches for the files it names: the ha
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -14,15 +13,8 @@ from typing import Any, Iterable, Mapping
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Flavour, Precision, hash_of
-
-
-def cache_root() -> Path:
-    """The folder of everything that can be computed again: $TRTPOETS_CACHE, or trtpoets in the user's cache folder."""
-    chosen = os.environ.get("TRTPOETS_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtpoets"
 
 
 @dataclass(frozen=True)
@@ -33,6 +25,7 @@ class Workspace:
     name: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "engines", user_path(self.engines))
         check_name(self.name)
 
     @property

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import read_json, write_json
+from trtpoets.core.paths import temporary_root
 from trtpoets.core.workspace import seal_card
 from trtpoets.judge.benchmark import Benchmark
 from trtpoets.judge.compare import compared
@@ -55,8 +55,8 @@ def write_benchmark(
     try:
         seal_card(path, key=key, files=[], details=details)
     except StorageFailed as error:
-        elsewhere = Path(tempfile.gettempdir()) / f"{name}-benchmark.json"
         try:
+            elsewhere = temporary_root() / f"{name}-benchmark.json"
             write_json(elsewhere, {**details, "incomplete": measured.incomplete or "before it could be written"})
         except StorageFailed:
             raise error from None

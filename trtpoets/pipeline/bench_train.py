@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import statistics
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Split, hash_of
@@ -122,9 +122,9 @@ def _bottlenecks(
     done, total = 0, (config.rounds + 1) * len(extractors) * len(chosen)
     for _ in range(config.rounds + 1):
         for device, extractor in extractors.items():
-            with tempfile.TemporaryDirectory() as store:
+            with temporary_folder() as store:
                 start = time.perf_counter()
-                bottlenecks_from_photos(chosen, extractor, Path(store))
+                bottlenecks_from_photos(chosen, extractor, store)
                 rates[device].append(len(chosen) / (time.perf_counter() - start))
             done += len(chosen)
             progress("bottlenecks, timed", done, total)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import Workspace, engine_file_name
@@ -95,7 +96,7 @@ def _jobs(
 ) -> list[tuple[OnnxModel, EngineConfig, Path]]:
     """Each ONNX file with each configuration, and where its engine goes."""
     if _is_file(model):
-        models = [read_onnx(Path(model))]
+        models = [read_onnx(user_path(model))]
     else:
         space = Workspace(Path(engines), model)
         models = [onnx_in(space, precision) for precision in precisions]

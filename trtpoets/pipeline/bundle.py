@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.calibration_cache import cache_from_ranges
 from trtpoets.core.errors import BadInput
-from trtpoets.core.files import sha256_of_file, storage_errors, sweep_parts
+from trtpoets.core.files import chosen_by, sha256_of_file, storage_errors, sweep_parts
 from trtpoets.core.manifest import Target
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
@@ -70,10 +71,10 @@ def bundle(
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
     space = Workspace(Path(engines), name)
-    folder = space.bundles / root_of(name, target) if out is None else Path(out).absolute()
+    folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
         raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
-    with writing(space):
+    with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
             sweep_parts(path.parent, path.name)
         require_replaceable(folder, force)

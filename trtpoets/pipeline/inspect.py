@@ -10,6 +10,7 @@ from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
 from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.files import read_json, sha256_of_file
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import EngineCard, ModelSpec, TfliteModel
 from trtpoets.core.tflite_file import IDENTIFIER, read_tflite
 from trtpoets.core.workspace import card_of, read_card, vouches_for
@@ -62,7 +63,7 @@ def inspect(file: Path | str) -> Inspection:
     BadArtefact with what is wrong with a file that is damaged or of no known kind, MissingDependency for an ONNX file
     where onnx is not installed.
     """
-    path = Path(file)
+    path = user_path(file)
     if path.is_dir():
         raise BadInput(f"{path} is a folder", hint=f"name a file in it: trtpoets inspect {path}/FILE")
     if not path.exists():

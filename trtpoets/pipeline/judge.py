@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
@@ -113,7 +114,7 @@ def bench(
     Raises Interrupted on Ctrl-C, after writing what was measured until then, marked incomplete.
     """
     config = config or BenchConfig()
-    before = read_benchmark(Path(compare)) if compare is not None else None
+    before = read_benchmark(user_path(compare)) if compare is not None else None
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
@@ -44,7 +45,7 @@ def pretrained(
     identity = weights_id(chosen, weights)
     with writing(space):
         if photos is not None:
-            dataset = dataset_from_folder(Path(photos), DatasetConfig(), progress)
+            dataset = dataset_from_folder(user_path(photos), DatasetConfig(), progress)
             details = {**dataset.to_dict(), "counts": dataset.counts}
             seal_card(space.dataset, key=dataset.hash, files=[], details=details)
             chosen = replace(chosen, preprocess=replace(chosen.preprocess, white=dataset.white))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of, label_indices
-from trtpoets.core.workspace import Workspace, cache_root, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.pipeline.stages import ENGINES, writing
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named, weights_id
@@ -62,7 +63,7 @@ def retrain(
     backbone = _backbone_of(config)
     weights = weights_id(backbone, config.weights)
     with writing(space):
-        dataset = dataset_from_folder(Path(photos), config.dataset, progress)
+        dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
         backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
         key = hash_of(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]

@@ -8,6 +8,7 @@ from typing import Any
 
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, RunFailed
 from trtpoets.core.optional import needs, tensorflow
+from trtpoets.core.paths import user_path
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.stages import ENGINES
 
@@ -34,7 +35,7 @@ def tensorboard(name: str | None = None, *, port: int | None = None, engines: Pa
     """
     if port is not None and not 0 <= port <= 65535:
         raise BadInput(f"--port {port} is no port", hint="--port 6006, or none for one that is free")
-    folder = Path(engines) if name is None else Workspace(Path(engines), name).logs
+    folder = user_path(engines) if name is None else Workspace(Path(engines), name).logs
     runs = tuple(sorted({str(file.parent.relative_to(folder)) for file in folder.rglob(_EVENTS)}))
     if not runs:
         what = f"{name} was" if name else f"nothing under {folder} was"
