@@ -42,7 +42,7 @@ def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     model.path.write_bytes(b"a network")
     monkeypatch.setattr(judge, "artefacts_in", lambda space: (Classifier(tmp_path, tiny_spec()), model))
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
-    monkeypatch.setattr(current, "classifier_key", lambda space: "a classifier")
+    monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     return tmp_path
 
 

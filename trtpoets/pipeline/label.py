@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,15 @@ from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import recommended_precision
-from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
+from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in, stale_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from trtpoets.core.spec import Classifier, Engine, OnnxModel
     from trtpoets.device.runners.base import Runner
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def _answer(photo: Path, runner: str, scores: np.ndarray, labels: Sequence[str],
 
 def _best_runner(space: Workspace, stack: ExitStack) -> Runner:
     """The first runner that can be entered here, entered in `stack`."""
+    for stale in stale_in(space):
+        _log.warning("%s is not used: it %s: %s", stale.path, stale.why, stale.remedy)
     for artefact in _candidates(space):
         try:
             return stack.enter_context(open_runner(artefact))
@@ -84,5 +89,5 @@ def _candidates(space: Workspace) -> Iterator[Classifier | OnnxModel | Engine]:
     narrow_first = reversed(engines_in(space))
     advised_against = recommended_precision(space) not in (None, Precision.INT8)
     yield from sorted(narrow_first, key=lambda each: advised_against and each.card.precision is Precision.INT8)
-    yield from onnx_models_in(space)[:1]
+    yield from (model for model in onnx_models_in(space) if model.precision is Precision.FP32)
     yield classifier_in(space)
