@@ -13,6 +13,7 @@ from tests.test_benchmark import QUICK
 from tests.test_compare import benchmark as measured
 from tests.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.fake import FakeRunner
@@ -36,12 +37,14 @@ class Named(FakeRunner):
 def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A run of a classifier and an ONNX file, with three photos."""
     folder = photo_folder(tmp_path / "photos", {"ant": 1, "bee": 1, "cow": 1})
-    photos = tuple(Photo(path, path.parent.name, Split.TEST, path.stem) for path in sorted(folder.rglob("*.jpg")))
+    photos = tuple(
+        Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))
+    )
     model = OnnxModel(tmp_path / "fp32.onnx", Precision.FP32, tiny_spec())
     model.path.write_bytes(b"a network")
     monkeypatch.setattr(judge, "artefacts_in", lambda space: (Classifier(tmp_path, tiny_spec()), model))
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
-    monkeypatch.setattr(current, "classifier_key", lambda space: "a classifier")
+    monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     return tmp_path
 
 

@@ -235,12 +235,12 @@ def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPat
             trtpoets.recommend("x", engines=tmp_path)
         return caught.value.message, caught.value.hint
 
-    assert missing() == ("x was not evaluated yet", "trtpoets evaluate x")
+    assert missing() == ("x was not evaluated yet", space.command("evaluate"))
     seal_card(space.evaluation, key=current.evaluation_key(["engine 1"], photos), files=[], details={})
-    assert missing() == ("x was not benched yet", "trtpoets bench x")
+    assert missing() == ("x was not benched yet", space.command("bench"))
     config = BenchConfig(batches=(1, 4))
     key = current.benchmark_key(["engine 1"], photos, config)
     seal_card(space.benchmark, key=key, files=[], details={"config": asdict(config)})
     current.require_current(space)
     monkeypatch.setattr(current, "identities", lambda space, artefacts: ["engine 2"])
-    assert missing() == ("evaluation.json is not of the files that are there now", "trtpoets evaluate x")
+    assert missing() == ("evaluation.json is not of the files that are there now", space.command("evaluate"))

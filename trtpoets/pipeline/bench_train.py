@@ -13,11 +13,13 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Split, hash_of
+from trtpoets.core.spec import Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.conditions import conditions
 from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.current import train_benchmark_key
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
+from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.recorded import bench_train_command
 from trtpoets.pipeline.retrain import head_from_features, training_of
 from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, writing
@@ -85,6 +87,7 @@ def bench_train(
     with writing(space):
         trained = _head_config(training_of(name, engines=engines)["config"])
         dataset, before = dataset_in(space), conditions()
+        require_photos(space, [photo for photo in dataset.photos if photo.split is not Split.TEST])
         devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
         extractors = _extractors(classifier_in(space).spec, weights, devices)
         found = {
@@ -97,7 +100,8 @@ def bench_train(
             "conditions": before,
             "command": bench_train_command(space, config, weights),
         }
-        seal_card(space.train_benchmark, key=hash_of([dataset.hash, asdict(config)]), files=[], details=found)
+        key = train_benchmark_key(space, asdict(config))
+        seal_card(space.train_benchmark, key=key, files=[], details=found)
     return found
 
 

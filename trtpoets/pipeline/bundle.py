@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.calibration_cache import cache_from_ranges
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import chosen_by, sha256_of_file, storage_errors, sweep_parts
@@ -20,7 +19,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge, require_fresh
+from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, int8_ranges, photos_to_judge
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
 from trtpoets.pipeline.golden import golden_in
@@ -79,7 +78,7 @@ def bundle(
             sweep_parts(path.parent, path.name)
         require_replaceable(folder, force)
         onnx_in(space, Precision.FP32)
-        require_fresh(space, [model.precision for model in onnx_models_in(space)])
+        _require_current(space)
         progress(_TASK, 0, PARTS)
         with storage_errors(space.folder), _scratch(space) as scratch:
             layout = _layout(space, target, precisions, jetson, scratch, progress)
@@ -176,6 +175,13 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def _require_current(space: Workspace) -> None:
+    """Raise MissingArtefact where an ONNX file is there that is not of the classifier as it is now."""
+    for precision in Precision:
+        if card_of(space.onnx(precision)).is_file():
+            onnx_in(space, precision)
+
+
 def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
     """The precisions asked for, or all that there are. Raises MissingArtefact for one that is not."""
     for precision in precisions:
@@ -218,10 +224,10 @@ def _int8_notes(space: Workspace) -> Mapping[str, Any]:
 
 def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scratch: Path) -> bytes | None:
     """The ranges for `trtexec --calib` with fp32.onnx; None where either is not there, or TensorRT takes none."""
-    ranges = open_card(space.ranges)
+    ranges = int8_ranges(space) if Precision.INT8 in wanted else None
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
         return None
-    path, known, in_float = scratch / CACHE, Ranges.from_dict(ranges), _int8_notes(space)["in_float"]
+    path, known, in_float = scratch / CACHE, ranges, _int8_notes(space)["in_float"]
     cache_from_ranges(onnx_in(space, Precision.FP32), known, path, jetson.cache_for, in_float)
     return path.read_bytes()
 

@@ -32,11 +32,12 @@ from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, T
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.recorded import export_command, quantize_command
 from trtpoets.pipeline.stages import (
     ENGINES,
+    classifier_identity,
     classifier_in,
-    classifier_key,
     dataset_in,
     has_dataset,
     onnx_in,
@@ -72,7 +73,7 @@ def export(
     space = Workspace(Path(engines), name)
     out = space.onnx(Precision.FP32)
     with writing(space):
-        key = hash_of([_VERSION, classifier_key(space), opset])
+        key = hash_of([_VERSION, classifier_identity(space), opset])
         if not force and open_card(card_of(out), key) is not None:
             return read_onnx(out)
         classifier = classifier_in(space)
@@ -81,7 +82,7 @@ def export(
         details = {
             "opset": opset,
             "parity": parity_details(parity),
-            "made_from": classifier_key(space),
+            "made_from": classifier_identity(space),
             "command": export_command(space, opset),
         }
         seal_card(card_of(out), key=key, files=[out], details=details)
@@ -110,17 +111,18 @@ def quantize(
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
     command = quantize_command(space, precisions, calibration, int8, refit_head)
     if Precision.FP32 in precisions:
-        raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
+        raise BadInput("fp32 is what export writes", hint=space.command("export"))
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
-                hint=f"trtpoets pretrained {fp32.spec.backbone} --name {name} --photos FOLDER",
+                hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
             )
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
+        require_photos(space, (*photos, *judged))
         makers = {
             Precision.FP16: lambda: _fp16(space, fp32, photos, command, force, progress),
             Precision.INT8: lambda: _int8(
@@ -225,6 +227,7 @@ def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Wor
     if has_dataset(space):
         photos = dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS]
     if photos:
+        require_photos(space, photos)
         batches = list(photo_batches([photo.path for photo in photos], model.spec.preprocess, 16))
     else:
         batches = [_patterns(model)]

@@ -22,9 +22,17 @@ from trtpoets.judge.compare import compared
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.judge.speed_gate import require_speed
-from trtpoets.pipeline.current import artefacts_in, benchmark_key, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.current import (
+    artefacts_in,
+    benchmark_key,
+    evaluation_key,
+    identities,
+    photos_to_judge,
+    recorded,
+)
+from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.recorded import bench_command, evaluate_command
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.stages import ENGINES, stale_in, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,16 +73,22 @@ def evaluate(
     with writing(space):
         artefacts = artefacts_in(space)
         photos = photos_to_judge(space)
-        key = evaluation_key(identities(space, artefacts), photos)
+        contents = identities(space, artefacts)
+        key = evaluation_key(contents, photos)
         known = None if force else open_card(space.evaluation, key)
-        details = known if known is not None else _evaluated(artefacts, photos, progress)
+        details: Mapping[str, Any]
+        if known is None:
+            require_photos(space, photos)
+            details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
+        else:
+            details = known
         if gate is not None or details is not known:
             details = {**details, "command": evaluate_command(space, gate)}
         if gate is not None:
             details = {**details, "gate": _gate(details, gate)}
         if details is not known:
             seal_card(space.evaluation, key=key, files=[], details=details)
-    return details
+        return _with_stale(space, details)
 
 
 def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
@@ -93,6 +107,12 @@ def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress:
         ],
         "skipped": [vars(each) for each in dict.fromkeys(skipped)],
     }
+
+
+def _with_stale(space: Workspace, details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`details` with the files that were left out because they are not of the classifier that is there now."""
+    stale = [each.to_dict() for each in stale_in(space)]
+    return {**details, "skipped": [*details["skipped"], *stale]} if stale else details
 
 
 def _gate(details: Mapping[str, Any], config: GateConfig) -> dict[str, Any]:
@@ -128,12 +148,14 @@ def bench(
         key = benchmark_key(contents, photos, config)
         known = None if force else open_card(space.benchmark, key)
         if known is not None and not known.get("incomplete"):
+            known = _with_stale(space, known)
             return known if before is None else {**known, "compared": compared(before, known)}
+        require_photos(space, photos)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(
             able, photos, config, progress, _ways(able, config), space.folder / "loadgen"
         )
-        return write_benchmark(
+        details = write_benchmark(
             space.benchmark,
             measured,
             key=key,
@@ -143,6 +165,7 @@ def bench(
             skipped=[vars(each) for each in dict.fromkeys(skipped)],
             before=before,
         )
+        return _with_stale(space, details)
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:

@@ -24,7 +24,7 @@ from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import recommended_precision
 from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
-from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in
+from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in, stale_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,6 +149,8 @@ def _answer(photo: Path, runner: Runner, scores: np.ndarray, top: int) -> Answer
 
 def _best_runner(space: Workspace, stack: ExitStack) -> tuple[Runner, int]:
     """The first runner that can be entered here, entered in `stack`, and how many photos it gets at once."""
+    for stale in stale_in(space):
+        _log.warning("%s is not used: it %s: %s", stale.path, stale.why, stale.remedy)
     for artefact in _candidates(space):
         try:
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
@@ -169,5 +171,5 @@ def _candidates(space: Workspace) -> Iterator[Classifier | OnnxModel | Engine]:
         precisions.append(precisions.pop(precisions.index(Precision.INT8)))
     # Of one precision TensorRT's come first, and the engine that was built with the defaults.
     yield from sorted(engines_in(space), key=lambda each: precisions.index(each.card.precision))
-    yield from onnx_models_in(space)[:1]
+    yield from (model for model in onnx_models_in(space) if model.precision is Precision.FP32)
     yield classifier_in(space)

@@ -11,13 +11,23 @@ from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import Flavour, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.engine import flavour_available
-from trtpoets.pipeline.current import require_current
+from trtpoets.pipeline.current import (
+    artefacts_in,
+    benchmark_now,
+    evaluation_now,
+    identities,
+    require_current,
+    train_benchmark_now,
+)
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
     dataset_in,
     engines_in,
     has_dataset,
+    onnx_models_in,
+    stale_in,
+    training_in,
     writing,
 )
 from trtpoets.ship.markdown import markdown_from_report
@@ -68,17 +78,30 @@ def require_fit(name: str, found: Mapping[str, Any]) -> None:
 
 
 def _documents(space: Workspace) -> dict[str, Any]:
-    cards = {precision: open_card(card_of(space.onnx(precision))) for precision in Precision}
-    evaluation, benchmark = open_card(space.evaluation), open_card(space.benchmark)
-    built = engines_in(space)
-    skipped = [entry for card in (evaluation, benchmark) if card for entry in card.get("skipped", [])]
+    classifier, built = classifier_in(space), engines_in(space)
+    cards = {model.precision: open_card(card_of(model.path)) for model in onnx_models_in(space)}
+    known = identities(space, artefacts_in(space))
+    evaluation, benchmark = evaluation_now(space, known), benchmark_now(space, known)
+    train_benchmark = train_benchmark_now(space)
+    dataset_in_use = has_dataset(space) and dataset_in(space) is not None
+    skipped = [each.to_dict() for each in stale_in(space)]
+    skipped += [
+        {"what": f"using {path.name}", "why": f"it is of other files than those that are there now: {remedy}"}
+        for path, document, remedy in (
+            (space.evaluation, evaluation, space.command("evaluate")),
+            (space.benchmark, benchmark, space.command("bench")),
+            (space.train_benchmark, train_benchmark, space.command("bench", "--train")),
+        )
+        if document is None and path.is_file()
+    ]
+    skipped += [entry for card in (evaluation, benchmark) if card for entry in card.get("skipped", [])]
     skipped += _flavours_without_engines({engine.card.flavour for engine in built})
-    fp32 = cards[Precision.FP32]
+    fp32 = cards.get(Precision.FP32)
     found = {
-        "spec": asdict(classifier_in(space).spec),
-        "dataset": open_card(space.dataset),
-        "training": open_card(space.training),
-        "train_benchmark": open_card(space.train_benchmark),
+        "spec": asdict(classifier.spec),
+        "dataset": open_card(space.dataset) if dataset_in_use else None,
+        "training": training_in(space),
+        "train_benchmark": train_benchmark,
         "parity": fp32 and fp32.get("parity"),
         "opset": fp32 and fp32.get("opset"),
         "commands": _commands(space, cards),
