@@ -185,7 +185,7 @@ def test_a_truncated_photo_is_refused(kind: str) -> None:
     ("content", "message"),
     [
         (b"", r"x is empty"),
-        (b"hello", r"x is not a photo that can be read: no known format starts with b'hello'"),
+        (b"hello", r"x is not a photo that can be read: it is text"),
         (b"%PDF-1.4", r"x is not a photo"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", r"x is not a photo"),
     ],

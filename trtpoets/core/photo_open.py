@@ -6,9 +6,11 @@ import io
 import warnings
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Tuple
 
 from trtpoets.core.errors import BadPhoto
+from trtpoets.core.file_kinds import START, described_content
 from trtpoets.core.photo_metadata import jpeg_has_many_scans, webp_pixels
 
 if TYPE_CHECKING:
@@ -129,7 +131,8 @@ def _openers() -> tuple[Opener, ...]:
     return tuple((name, *Image.OPEN[name]) for name in names)
 
 
-def _check_pixels(count: int, source: str, most: int = MAX_PIXELS, of: str = "") -> None:
+def _check_pixels(count: int, source: str, most: int = 0, of: str = "") -> None:
+    most = most or MAX_PIXELS
     if count > most:
         raise BadPhoto(f"{source} has {count / 1e6:.0f} megapixels", hint=f"at most {most // 10**6} megapixels{of}")
 
@@ -162,7 +165,11 @@ def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
         return BadPhoto(f"{source} {what}", hint="convert it to JPEG or PNG")
     if content[4:8] == b"ftyp":
         return _unreadable_container(content, source, said)
-    excluded = _excluded(content)
+    excluded, kind = _excluded(content), described_content(content[:START])
+    if kind and kind.name != "photo" and not excluded and not reasons:
+        return BadPhoto(
+            f"{source} is not a photo that can be read: it is {kind.words}", hint=kind.remedy_for(Path(source))
+        )
     if excluded:
         said = f": it is {excluded}, and {EXCLUDED[excluded]}"
     return BadPhoto(

@@ -65,7 +65,8 @@ class Galleries:
 
 def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> Galleries:
     """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers."""
-    white = int((report["spec"].get("preprocess") or {}).get("white", FULL_WHITE))
+    preprocess = (report["spec"] or {}).get("preprocess") or {}
+    white = int(preprocess.get("white", FULL_WHITE))
     pictures = _Pictures(photos, _BUDGET, white)
     samples = report["samples"]
     changed = {runner: changes for runner, changes in samples["changed"].items() if changes}
