@@ -162,10 +162,11 @@ def test_the_page_lists_what_was_recorded() -> None:
         "intervals": {},
         "benchmarks": [],
         "gate": None,
+        "engines_folder": "/my engines",
         "commands": {"retrain": ["trtpoets retrain A --weights W"], "bench": ["trtpoets bench x --compare B"]},
     }
     assert commands_from_report(report) == [
         "trtpoets retrain A --weights W",
         "trtpoets bench x --compare B",
-        "trtpoets report x",
+        "trtpoets report x --engines '/my engines'",
     ]

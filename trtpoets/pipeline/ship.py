@@ -105,6 +105,7 @@ def _documents(space: Workspace) -> dict[str, Any]:
         "parity": fp32 and fp32.get("parity"),
         "opset": fp32 and fp32.get("opset"),
         "commands": _commands(space, cards),
+        "engines_folder": None if space.engines == ENGINES else str(space.engines.absolute()),
         "quantisation": {
             p.value: {**card["notes"], **{word: card.get(word) for word in ("calibration", "config")}}
             for p, card in cards.items()

@@ -90,10 +90,16 @@ def commands_from_report(report: Mapping[str, Any]) -> list[str]:
     if not report["name"]:
         return []
     if not report["training"]:
-        first = f"trtpoets pretrained {report['backbone']} --name {name}"
+        first = f"trtpoets pretrained {report['backbone']} --name {name}{_kept_in(report)}"
     else:
-        first = f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}"
+        first = f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}{_kept_in(report)}"
     return [*map(shown, recorded.get("retrain") or [first]), *_stages(report, name, recorded)]
+
+
+def _kept_in(report: Mapping[str, Any]) -> str:
+    """The option that names the folder of all runs; empty where it is the default."""
+    folder = report.get("engines_folder")
+    return f" --engines {shlex.quote(shown(folder))}" if folder else ""
 
 
 def _photos(report: Mapping[str, Any]) -> str:
@@ -129,7 +135,8 @@ def _stages(report: Mapping[str, Any], name: str, recorded: Mapping[str, Sequenc
         "bench train": [f"bench {name} --train{rates}"] if trained else [],
         "report": [f"report {name}"],
     }
-    lines = {stage: recorded.get(stage) or [f"trtpoets {each}" for each in made] for stage, made in told.items()}
+    kept = _kept_in(report)
+    lines = {stage: recorded.get(stage) or [f"trtpoets {each}{kept}" for each in made] for stage, made in told.items()}
     return [shown(line) for each in lines.values() for line in each]
 
 

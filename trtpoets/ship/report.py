@@ -42,8 +42,8 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Join the documents of the stages, each as its `to_dict` gives it; any may be missing, and is then in `absent`.
 
     Takes spec, dataset, training, train_benchmark, parity, opset, quantisation, evaluation, benchmark, engines,
-    skipped, conditions, command, commands. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by the
-    runner's name, `runners` says what each name is made of; times are in the unit of their name.
+    skipped, conditions, command, commands, engines_folder. Returns plain JSON. `accuracy` and `agreement` are shares
+    0..1 by the runner's name, `runners` says what each name is made of; times are in the unit of their name.
     """
     found = json.loads(json.dumps(dict(documents), default=str))
     spec = found.get("spec") or {}
@@ -73,6 +73,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "conditions": found.get("conditions") or benchmark.get("conditions") or conditions(),
         "command": found.get("command"),
         "commands": found.get("commands") or {},
+        "engines_folder": found.get("engines_folder"),
     }
     report["skipped"] += [{"what": _measuring(failure), "why": failure["why"]} for failure in report["failures"]]
     # One by one is how photos come at the edge; `recommend` looks at every batch size.
