@@ -313,14 +313,14 @@ def test_a_run_without_onnx_files_says_how_to_make_them(space: Workspace) -> Non
     card_of(space.onnx(FP32)).unlink()
     with pytest.raises(MissingArtefact, match=r"fp32.onnx is not there") as caught:
         bundled(space)
-    assert caught.value.hint == "trtpoets export tiny"
+    assert caught.value.hint == space.command("export")
 
 
 def test_a_precision_that_is_not_there_says_how_to_make_it(space: Workspace) -> None:
     space.onnx(INT8).unlink()
     with pytest.raises(MissingArtefact, match=r"int8.onnx is not there") as caught:
         bundled(space, precisions=[INT8])
-    assert caught.value.hint == "trtpoets quantize tiny"
+    assert caught.value.hint == space.command("quantize")
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_the_cache_of_a_run(ranges: Ranges, model: OnnxModel, tmp_path: Path, ca
     seal_card(card_of(fp32), key="k", files=[fp32], details={})
     with pytest.raises(MissingArtefact, match="flowers has no ranges for a calibration cache yet") as caught:
         calibration_cache("flowers", tmp_path / "cache.txt", engines=space.engines)
-    assert caught.value.hint == "trtpoets quantize flowers --precision int8"
+    assert caught.value.hint == space.command("quantize", "--precision", "int8")
     first = next(node for node in onnx.load(model.path).graph.node if node.op_type == "Conv")
     seal_card(space.ranges, key="k", files=[], details=ranges.to_dict())
     seal_card(card_of(int8), key="k", files=[int8], details={"notes": {"in_float": {first.name: "sensitive"}}})

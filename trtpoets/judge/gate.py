@@ -12,8 +12,10 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import BadInput, GateFailed
 from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
 
@@ -114,7 +116,7 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
     return Gate(config, _worst([each.outcome for each in found]), found)
 
 
-def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME") -> None:
+def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
     """Raise GateFailed when the gate of the run `name`, as `Gate.to_dict` gives it, failed; None is no gate."""
     if gate is None or gate["outcome"] != Outcome.FAILED:
         return
@@ -127,7 +129,8 @@ def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME") -> None:
     )
     narrow = any(each["runner"].endswith("-int8") for each in failed)
     fp16 = any(each["runner"].endswith("-fp16") for each in failed)
-    raise GateFailed(misses, hint=f"ship fp16: trtpoets build {name} --precision fp16" if narrow and not fp16 else "")
+    hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
+    raise GateFailed(misses, hint=hint if narrow and not fp16 else "")
 
 
 def sentence(check: Mapping[str, Any]) -> str:

@@ -38,7 +38,8 @@ def calibration_cache(
         card, ranges = open_card(card_of(space.onnx(Precision.INT8))), open_card(space.ranges)
         if card is None or ranges is None:
             raise MissingArtefact(
-                f"{name} has no ranges for a calibration cache yet", hint=f"trtpoets quantize {name} --precision int8"
+                f"{name} has no ranges for a calibration cache yet",
+                hint=space.command("quantize", "--precision", "int8"),
             )
         cache = cache_from_ranges(fp32, Ranges.from_dict(ranges), out, tensorrt, card["notes"]["in_float"])
     _log.info(

@@ -100,13 +100,13 @@ def quantize(
     space = Workspace(Path(engines), name)
     calibration = calibration or CalibrationConfig()
     if Precision.FP32 in precisions:
-        raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
+        raise BadInput("fp32 is what export writes", hint=space.command("export"))
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
-                hint=f"trtpoets pretrained {fp32.spec.backbone} --name {name} --photos FOLDER",
+                hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
             )
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)

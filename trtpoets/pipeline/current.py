@@ -39,7 +39,7 @@ def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
     if not has_dataset(space):
         raise BadInput(
             f"{space.name} has no photos to be judged on",
-            hint=f"give it some: trtpoets pretrained BACKBONE --name {space.name} --photos FOLDER",
+            hint=f"give it some: {space.command('pretrained', 'BACKBONE', '--photos', 'FOLDER')}",
         )
     return dataset_in(space).in_split(Split.TEST)
 
@@ -74,7 +74,7 @@ def require_fresh(space: Workspace, precisions: Iterable[Precision]) -> None:
         if card.get("made_from") not in (None, sources[precision]):
             stage = "export" if precision is Precision.FP32 else "quantize"
             raise MissingArtefact(
-                f"{space.onnx(precision)} is of an earlier training or export", hint=f"trtpoets {stage} {space.name}"
+                f"{space.onnx(precision)} is of an earlier training or export", hint=space.command(stage)
             )
 
 
@@ -90,7 +90,7 @@ def require_current(space: Workspace) -> None:
         if key is None or open_card(card, key) is None:
             stale = f"{card.name} is not of the files that are there now"
             raise MissingArtefact(
-                stale if card.is_file() else f"{space.name} was not {done} yet", hint=f"trtpoets {command} {space.name}"
+                stale if card.is_file() else f"{space.name} was not {done} yet", hint=space.command(command)
             )
 
 

@@ -72,9 +72,9 @@ def evaluate(
     return details
 
 
-def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
+def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when the gate in what `evaluate` returned failed. No gate is no failure, nor is a doubt."""
-    require_passed(evaluation.get("gate"), name)
+    require_passed(evaluation.get("gate"), name, Path(engines))
 
 
 def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
@@ -133,7 +133,7 @@ def bench(
             measured,
             key=key,
             name=name,
-            again=f"trtpoets bench {name}",
+            again=space.command("bench"),
             artefacts=dict(zip(map(_name, artefacts), contents, strict=True)),
             skipped=[vars(each) for each in dict.fromkeys(skipped)],
             before=before,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.paths import user_path
@@ -49,7 +50,7 @@ def label(
     `engine_from_file` raises, and RunFailed where it can't run.
     """
     if not photos:
-        raise BadInput("no photo to label", hint=f"trtpoets label {model} PHOTO...")
+        raise BadInput("no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)))
     paths = [user_path(photo) for photo in photos]
     enter: Callable[[ExitStack], Runner]
     if Path(model).suffix in SUFFIXES:

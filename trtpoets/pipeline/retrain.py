@@ -82,7 +82,7 @@ def training_of(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any
     space = Workspace(Path(engines), name)
     details = open_card(space.training)
     if details is None:
-        raise MissingArtefact(f"{name} was not retrained", hint=f"trtpoets retrain PHOTOS --name {name}")
+        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"))
     return details
 
 

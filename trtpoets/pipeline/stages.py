@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.commands import DEFAULT_ENGINES
-from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.errors import MissingArtefact, TrtPoetsError
 from trtpoets.core.files import locked, sha256_of_file, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.spec import Classifier, OnnxModel, Precision, TfliteModel
@@ -42,6 +42,9 @@ def writing(space: Workspace) -> Iterator[None]:
         token = _held.set(_held.get() | {space.lock})
         try:
             yield
+        except TrtPoetsError as error:  # what was raised below knows files, and not which run they are of
+            error.hint = space.filled(error.hint)
+            raise
         finally:
             _held.reset(token)
 
@@ -50,7 +53,7 @@ def dataset_in(space: Workspace) -> Dataset:
     """The dataset that the classifier was trained on. Raises MissingArtefact."""
     details = open_card(space.dataset)
     if details is None:
-        raise MissingArtefact(f"{space.name} has no photos", hint=f"trtpoets retrain PHOTOS --name {space.name}")
+        raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"))
     return Dataset.from_dict(details)
 
 
@@ -67,7 +70,7 @@ def classifier_in(space: Workspace) -> Classifier:
             f"{space.classifier} was changed after it was trained"
             if changed
             else f"{space.folder} holds no trained classifier",
-            hint=f"{_meant(space)}trtpoets retrain PHOTOS --name {space.name}",
+            hint=f"{_meant(space)}{space.command('retrain', 'PHOTOS')}",
         )
     return load_classifier(space.classifier)
 
@@ -92,7 +95,7 @@ def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
         classifier_in(space)
         exported = precision is not Precision.FP32 and open_card(card_of(space.onnx(Precision.FP32))) is not None
         stage = "quantize" if exported else "export"
-        raise MissingArtefact(f"{path} is not there, or not whole", hint=f"trtpoets {stage} {space.name}")
+        raise MissingArtefact(f"{path} is not there, or not whole", hint=space.command(stage))
     return read_onnx(path)
 
 
