@@ -172,7 +172,7 @@ def test_remedies_name_the_file_quoted(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "net 1.onnx.gz"
     path.write_bytes(gzip.compress(b"net"))
-    with pytest.raises(BadArtefact, match=r"is compressed with gzip; expected an ONNX file") as caught:
+    with pytest.raises(BadArtefact, match=r"is not an ONNX file: it is compressed with gzip") as caught:
         require_kind(path, "onnx", expected="an ONNX file")
     subprocess.run(caught.value.hint, shell=True, check=True)
     assert (folder / "net 1.onnx").read_bytes() == b"net"

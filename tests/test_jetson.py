@@ -23,7 +23,8 @@ from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.manifest import Target, check_manifest, write_manifest
 from trtpoets.core.onnx_file import check_onnx, open_session, opset_of
 from trtpoets.core.spec import OnnxModel, Precision
-from trtpoets.device.jetpack import BOARDS, CHIPS, JETPACKS, JetPack, board_called, jetpack_called
+from trtpoets.device.jetpack import BOARDS, CHIPS, JETPACKS, JetPack
+from trtpoets.device.jetson_names import board_called, jetpack_called
 from trtpoets.pipeline.for_jetson import jetson_named, models_for, notes_on, system_of
 from trtpoets.ship.bundle import Bundle
 from trtpoets.ship.jetson import jetson_files, next_on_a_jetson

@@ -116,8 +116,10 @@ Target = Annotated[manifest.Target, typer.Option("--for", help="Whom it is for."
 BundlePrecisions = Annotated[
     list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default what there is).")
 ]
-JetPack = Annotated[str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2; default: any from 5.1 on.")]
-Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano.")]
+JetPack = Annotated[
+    str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2 or L4T's R35.4.1; default: any from 5.1 on.")
+]
+Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
 BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
 ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
 MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
@@ -167,6 +169,7 @@ MaxP99 = Annotated[
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
 BenchTrain = Annotated[bool, typer.Option("--train", help="Training instead: bottlenecks, head, learning rates.")]
 LearningRates = Annotated[list[float] | None, typer.Option("--learning-rate", help="With --train (repeatable).")]
+StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that can't be read.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request.")]

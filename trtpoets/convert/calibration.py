@@ -30,7 +30,7 @@ from trtpoets.convert.precision import expect_fp32
 from trtpoets.convert.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.files import sha256_of_file
+from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Photo, Split, hash_of
@@ -221,7 +221,7 @@ def ranges_from_photos(
             proto, live, paths, model.spec.preprocess, config.batch_size, lambda done: told(len(paths) + done)
         )
     kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
-    sha256 = sha256_of_file(model.path)
+    sha256 = sha256_of_onnx(model.path)
     hashes = tuple(photo.sha256 for photo in photos)
     found = []
     for method in methods:

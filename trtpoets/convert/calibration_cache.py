@@ -22,7 +22,8 @@ from trtpoets.convert.int8_graph import magnitudes_of
 from trtpoets.convert.placement import Placement, placement_from_onnx
 from trtpoets.convert.qdq import scale_of
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
-from trtpoets.core.files import sha256_of_file, write_text
+from trtpoets.core.files import write_text
+from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.spec import OnnxModel
 
@@ -62,7 +63,7 @@ def cache_from_ranges(
     StorageFailed.
     """
     header_of(tensorrt)
-    if ranges.onnx_sha256 != sha256_of_file(model.path):
+    if ranges.onnx_sha256 != sha256_of_onnx(model.path):
         raise BadArtefact(
             f"the ranges were measured on another network than {model.path}",
             hint="calibrate again: trtpoets quantize NAME --force",

@@ -19,8 +19,8 @@ from trtpoets.convert.pieces import Sessions
 from trtpoets.convert.placement import Placement
 from trtpoets.convert.rounding import rounded_weights
 from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Photo
@@ -44,7 +44,7 @@ class Comparer:
         self.config = config or Int8Config()
         self.proto = check_onnx(model.path)
         self.sessions = Sessions()
-        self._sha256 = sha256_of_file(model.path)
+        self._sha256 = sha256_of_onnx(model.path)
         self._photos = [photo.path for photo in photos]
         judged = sorted(validation or photos, key=lambda photo: photo.sha256)[: self.config.judged_photos]
         self._judged = [photo.path for photo in judged]

@@ -19,6 +19,9 @@ from trtpoets.core.protobuf_kinds import protobuf_kind
 START = 4096
 """How many first bytes `described_content` wants. Fewer are enough for most kinds."""
 
+STAND_INS = ("git-lfs-pointer", "git-annex-pointer", "dvc-pointer", "html", "xml-error", "empty", "zeros")
+"""Kinds that lie where another file should be."""
+
 _SCANNED = 64 << 20
 """How much of a file is searched for the word that makes an HDF5 file one of Keras."""
 
@@ -170,7 +173,7 @@ def require_kind(path: Path, *names: str, expected: str, unknown: bool = True) -
 
 def other_kind(path: Path, kind: FileKind, expected: str) -> BadArtefact:
     """The error for a file that is of another kind than was expected."""
-    return BadArtefact(f"{path} is {kind.words}; expected {expected}", hint=kind.remedy_for(path))
+    return BadArtefact(f"{path} is not {expected}: it is {kind.words}", hint=kind.remedy_for(path))
 
 
 def ultralytics_metadata(start: bytes) -> tuple[int, bytes] | None:

@@ -6,8 +6,10 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Mapping
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
+from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
@@ -34,18 +36,22 @@ _MOST_THREADS_OF_MANY = 8
 
 
 def check_onnx(path: Path) -> Any:
-    """Load and fully check an ONNX file; returns the ModelProto. Raises MissingArtefact or BadArtefact.
+    """Load and fully check an ONNX file; returns the ModelProto, with external data copied into it.
 
+    Raises MissingArtefact for a file, or a file of weights, that is not there, and BadArtefact.
     TensorRT's parser ends the process on some files that the checker refuses, so every parse begins here.
     """
     with needs("train", reason="reading ONNX files"):
         import onnx
     if not path.is_file():
         raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
+    require_kind(path, "onnx", expected="a valid ONNX file")
     try:
-        model = onnx.load(str(path))
-        _check_size(model)
+        model = onnx.load_model_from_string(read_whole(path).content)
+        check_size(model)
         onnx.checker.check_model(model, full_check=True)
+    except TrtPoetsError:
+        raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadArtefact(
@@ -58,7 +64,7 @@ def check_onnx(path: Path) -> Any:
     return model
 
 
-def _check_size(model: Any) -> None:
+def check_size(model: Any) -> None:
     """Raise ValueError for functions that call functions until the graph, written out, would never end.
 
     The checker writes them out, so a file of a few kilobytes could keep it busy for years.
@@ -126,6 +132,21 @@ def described(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
 
+def _self_contained(model: Path | bytes) -> str | bytes:
+    """What ONNX Runtime shall open: it would look for weights of a graph in memory in the current directory."""
+    content = model if isinstance(model, bytes) else b""
+    if not isinstance(model, bytes):
+        if not model.is_file():
+            return str(model)
+        require_kind(model, "onnx", "ort", expected="an ONNX file")
+        content = model.read_bytes()
+    if without_external(content):
+        return model if isinstance(model, bytes) else str(model)
+    if isinstance(model, bytes):
+        raise BadArtefact("a graph in memory has weights in other files", hint="give the path of its ONNX file")
+    return read_whole(model).content
+
+
 UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
 """What ONNX Runtime shall leave out: it rounds weights and biases that were left in float on purpose, as TensorRT does
 not."""
@@ -169,7 +190,7 @@ def open_session(
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = model if isinstance(model, bytes) else str(model)
+    source = _self_contained(model)
     providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
     try:
         return runtime.InferenceSession(source, options, providers=providers, disabled_optimizers=UNWANTED_OPTIMIZERS)

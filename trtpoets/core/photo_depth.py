@@ -175,10 +175,12 @@ def _netpbm_photo(image: ImageFile, maximum: int, content: bytes) -> WidePhoto:
 
 def _read_as(image: ImageFile, raw: str) -> None:
     """Let the decoder unpack samples as `raw`."""
-    tiles: Any = [
-        (codec, extents, offset, (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw)
-        for codec, extents, offset, arguments in image.tile
-    ]
+    before: Any = image.tile
+    tiles: Any = []
+    for tile in before:
+        arguments = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
+        # Newer Pillows have named tuples, and use the names.
+        tiles.append(tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments))
     image.tile = tiles
 
 

@@ -9,7 +9,6 @@ SIGINT cancels at the builder's next step.
 from __future__ import annotations
 
 import faulthandler
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from typing import Any, Mapping
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.files import storage_errors
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
+from trtpoets.core.onnx_load import read_whole
 from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.device.tensorrt_api import load_tensorrt
@@ -118,8 +118,8 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     path = Path(os.fsdecode(bytes.fromhex(order["onnx_path"])))
     request = _request_of(order["request"])
     calibration = _check(path, order)
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != order["onnx_sha256"]:
+    network = read_whole(path)  # TensorRT's parser would look for external data in the current directory
+    if network.sha256 != order["onnx_sha256"]:
         raise BadArtefact(f"{path} changed while it was about to be built", hint="build again")
     library = load_tensorrt(Flavour(order["flavour"]))
     messages = Messages()
@@ -131,7 +131,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     timings = bytes.fromhex(order["timing_cache"])
     begun = time.perf_counter()
     try:
-        built = build_engine(library, content, request, step, messages, timings)
+        built = build_engine(library, network.content, request, step, messages, timings)
     except MemoryError as error:
         raise failure(library, request, "out of memory") from error
     if cancelled.is_set():

@@ -8,6 +8,7 @@ from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_file, sha256_of_file
+from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, EngineCard, Flavour, LayerReport, OnnxModel, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
@@ -39,7 +40,7 @@ def engine_from_onnx(
     library = load_tensorrt(config.flavour)
     require_buildable(model, config)
     key = engine_key(model, config)
-    onnx_sha256 = sha256_of_file(model.path)
+    onnx_sha256 = sha256_of_onnx(model.path)
     if vouched_sha256 not in ("", onnx_sha256):
         raise BadArtefact(f"{model.path} is not the file that the bundle was made with", hint="copy the bundle again")
     request = request_of(model, config)
@@ -96,7 +97,7 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
             **decides,
             "targets": config.chosen_targets,
             "format": ENGINE_FORMAT,
-            "onnx": sha256_of_file(model.path),
+            "onnx": sha256_of_onnx(model.path),
             "spec": model.spec.to_json(),
             "library": load_tensorrt(config.flavour).version,
             "platform": platform_name(),

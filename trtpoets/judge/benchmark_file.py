@@ -43,13 +43,14 @@ def write_benchmark(
     `artefacts` gives each file's sha256 by its name, `skipped` what could not be measured and why. Where the disk is
     full, what was measured goes to the temporary folder under the run's `name`, and StorageFailed says so.
 
-    Raises Interrupted for a benchmark that was cut off, after writing it; `again` is the command that takes it anew.
+    Raises Interrupted for a benchmark that was cut off, after writing it; `again` is the command that takes it anew,
+    which is kept under "command".
     Raises RunFailed where no runner could be measured: an older benchmark is left as it is.
     """
     if measured.failures and not measured.measurements and not measured.incomplete:
         whys = "; ".join(f"{failure.runner}: {failure.why}" for failure in measured.failures)
         raise RunFailed(f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor")
-    details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped)}
+    details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped), "command": again}
     if before is not None:
         details["compared"] = compared(before, details)
     try:

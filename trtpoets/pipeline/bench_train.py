@@ -18,6 +18,7 @@ from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.conditions import conditions
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
+from trtpoets.pipeline.recorded import bench_train_command
 from trtpoets.pipeline.retrain import head_from_features, training_of
 from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, writing
 from trtpoets.train.backbones import backbone_named
@@ -94,6 +95,7 @@ def bench_train(
             if Device.GPU in devices
             else [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
             "conditions": before,
+            "command": bench_train_command(space, config, weights),
         }
         seal_card(space.train_benchmark, key=hash_of([dataset.hash, asdict(config)]), files=[], details=found)
     return found

@@ -22,6 +22,7 @@ from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.judge.speed_gate import require_speed
 from trtpoets.pipeline.current import artefacts_in, benchmark_key, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.recorded import bench_command, evaluate_command
 from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def evaluate(
         key = evaluation_key(identities(space, artefacts), photos)
         known = None if force else open_card(space.evaluation, key)
         details = known if known is not None else _evaluated(artefacts, photos, progress)
+        if gate is not None or details is not known:
+            details = {**details, "command": evaluate_command(space, gate)}
         if gate is not None:
             details = {**details, "gate": _gate(details, gate)}
         if details is not known:
@@ -133,7 +136,7 @@ def bench(
             measured,
             key=key,
             name=name,
-            again=space.command("bench"),
+            again=bench_command(space, config, compare),
             artefacts=dict(zip(map(_name, artefacts), contents, strict=True)),
             skipped=[vars(each) for each in dict.fromkeys(skipped)],
             before=before,

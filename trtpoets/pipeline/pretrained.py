@@ -9,6 +9,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.pipeline.recorded import pretrained_command
 from trtpoets.pipeline.stages import ENGINES, writing
 from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named, weights_id
 from trtpoets.train.classifier import imagenet_classifier, load_classifier
@@ -53,5 +54,6 @@ def pretrained(
         if not force and open_card(card_of(space.classifier), key) is not None:
             return load_classifier(space.classifier)
         classifier = imagenet_classifier(network_from_backbone(chosen, weights), name, space.classifier)
-        seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": identity})
+        made = {"weights_id": identity, "command": pretrained_command(space, backbone, photos, weights)}
+        seal_card(card_of(space.classifier), key=key, files=[space.classifier], details=made)
     return classifier

@@ -15,6 +15,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of, label_indices
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.extractors import Device, extractor_from_network
+from trtpoets.pipeline.recorded import retrain_command
 from trtpoets.pipeline.stages import ENGINES, writing
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named, weights_id
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
@@ -72,6 +73,7 @@ def retrain(
         if not force and open_card(card_of(space.classifier), key) is not None:
             return load_classifier(space.classifier)
         classifier, details = _classifier_from_dataset(dataset, space, backbone, config, progress)
+        details["command"] = retrain_command(space, photos, config)
         seal_card(space.training, key=key, files=[], details=details)
         seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": weights})
     return classifier

@@ -80,6 +80,7 @@ def _documents(space: Workspace) -> dict[str, Any]:
         "train_benchmark": open_card(space.train_benchmark),
         "parity": fp32 and fp32.get("parity"),
         "opset": fp32 and fp32.get("opset"),
+        "commands": _commands(space, cards),
         "quantisation": {
             p.value: {**card["notes"], **{word: card.get(word) for word in ("calibration", "config")}}
             for p, card in cards.items()
@@ -91,6 +92,20 @@ def _documents(space: Workspace) -> dict[str, Any]:
         "skipped": list({(entry["what"], entry["why"]): entry for entry in skipped}.values()),
     }
     return {word: document for word, document in found.items() if document is not None}
+
+
+def _commands(space: Workspace, cards: Mapping[Precision, Mapping[str, Any] | None]) -> dict[str, list[str]]:
+    """The recorded commands of each stage, each once; a stage that an older version did records none."""
+    found = {
+        "retrain": [open_card(space.training) or open_card(card_of(space.classifier))],
+        "export": [cards[Precision.FP32]],
+        "quantize": [card for precision, card in cards.items() if precision is not Precision.FP32],
+        "evaluate": [open_card(space.evaluation)],
+        "bench": [open_card(space.benchmark)],
+        "bench train": [open_card(space.train_benchmark)],
+    }
+    said = {stage: [card["command"] for card in made if card and "command" in card] for stage, made in found.items()}
+    return {stage: list(dict.fromkeys(commands)) for stage, commands in said.items() if commands}
 
 
 def _flavours_without_engines(built: set[Flavour]) -> list[dict[str, str]]:

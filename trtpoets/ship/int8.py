@@ -111,14 +111,17 @@ def _unfused(report: Mapping[str, Any]) -> str:
 
 def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
     """One row for each state of the network that was held against FP32, where noted: the last is what was written."""
-    steps, final = notes.get("steps") or [], notes.get("final")
+    steps, written = notes.get("steps") or [], notes.get("final")
+    final = notes.get("before_head") or written
     stages = [("pairs alone", notes.get("plain")), ("biases corrected", notes.get("corrected"))]
     if notes.get("together") != notes.get("corrected"):
         stages.append(("weights rounded together", notes.get("together")))
     if steps:
         stages.append((f"and the {many(len(steps), 'worst layer')} left in float", final))
     elif final != stages[-1][1]:
-        stages.append(("as written", final))
+        stages.append(("as it was converted" if notes.get("before_head") else "as written", final))
+    if notes.get("before_head"):
+        stages.append(("as written, with its last layer fitted", written))
     return [
         {"cells": [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]}
         for what, found in stages

@@ -41,8 +41,8 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Join the documents of the stages, each as its `to_dict` gives it; any may be missing, and is then in `absent`.
 
     Takes spec, dataset, training, train_benchmark, parity, opset, quantisation, evaluation, benchmark, engines,
-    skipped, conditions, command. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner; times are
-    in the unit of their name.
+    skipped, conditions, command, commands. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner;
+    times are in the unit of their name.
     """
     found = json.loads(json.dumps(dict(documents), default=str))
     spec = found.get("spec") or {}
@@ -70,6 +70,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "absent": [{"what": what, "why": why} for word, (what, why) in _STAGES.items() if not found.get(word)],
         "conditions": found.get("conditions") or benchmark.get("conditions") or conditions(),
         "command": found.get("command"),
+        "commands": found.get("commands") or {},
     }
     report["skipped"] += [{"what": _measuring(failure), "why": failure["why"]} for failure in report["failures"]]
     # One by one is how photos come at the edge; `recommend` looks at every batch size.
