@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.spec import Classifier, OnnxModel
+from trtpoets.core.spec import OnnxModel
+from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench_child import main
 
@@ -26,8 +27,7 @@ class Scripted(FakeRunner):
     """Says what is right to photos of `tests.photos` at first sight of their colours, unless told otherwise."""
 
     def __init__(self, artefact: Any, behaviour: str) -> None:
-        super().__init__(artefact.spec)
-        self.name = "tensorflow" if isinstance(artefact, Classifier) else f"onnxruntime-{artefact.precision.value}"
+        super().__init__(artefact.spec, identity=open_runner(artefact).identity)
         self.behaviour = behaviour
         self.left = int(behaviour.rsplit(maxsplit=1)[-1]) if behaviour.startswith("hang after") else 0
 

@@ -390,7 +390,9 @@ def evaluation_of(space: Workspace, wrong: Precision) -> dict[str, Any]:
     reference = scores["onnxruntime-fp32"]
     return {
         "evaluations": [
-            evaluation_from_scores(name, found, photos, labels, None if found is reference else reference).to_dict()
+            evaluation_from_scores(
+                runner(name), found, photos, labels, None if found is reference else reference
+            ).to_dict()
             for name, found in scores.items()
         ],
         "skipped": [],

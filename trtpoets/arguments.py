@@ -68,7 +68,9 @@ Name = Annotated[str, typer.Argument(help="The name of a run: a folder under eng
 AnyName = Annotated[str | None, typer.Argument(help="The name of a run; all under engines/ without one.")]
 Port = Annotated[int | None, typer.Option(help="Where it answers; default 6006 or the next that is free.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
-Photos = Annotated[Path, typer.Argument(help="A folder of folders of photos; a folder's name is its label.")]
+Photos = Annotated[
+    Path, typer.Argument(help="A folder of labelled photos: class folders, split folders, or a CSV file.")
+]
 Engines = Annotated[Path, typer.Option("--engines", help="Where runs are kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it again even if nothing changed.")]
@@ -83,6 +85,10 @@ Weights = Annotated[Path | None, typer.Option("--weights", help="A file of weigh
 DeviceOption = Annotated[str, typer.Option("--device", help="Where the frozen base runs: cpu, gpu, or auto.")]
 ResizeOption = Annotated[Resize, typer.Option("--resize", help="How photos become square.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable photo is an error, not a warning.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="The CSV file with the labels; default: found.")]
+ClassFolders = Annotated[
+    bool, typer.Option("--class-folders", help="Every folder in PHOTOS is a class, also train or images.")
+]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Training steps.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the head's training and of the calibration photos.")]
 ValidationPercent = Annotated[float, typer.Option(help="Percent of the photos to choose the best step by.")]

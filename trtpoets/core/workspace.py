@@ -14,7 +14,7 @@ from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
-from trtpoets.core.spec import Flavour, Precision, hash_of
+from trtpoets.core.spec import Precision, hash_of
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,6 @@ class Workspace:
     def tflite(self, precision: Precision) -> Path:
         """The TFLite file of a precision."""
         return self.folder / f"{precision.value}.tflite"
-
-    def engine(self, precision: Precision, flavour: Flavour, targets: Iterable[str] = ()) -> Path:
-        """The engine of a precision and flavour, and of the targets asked for by name."""
-        return self.folder / engine_file_name(precision.value, flavour, targets)
-
-
-def engine_file_name(stem: str, flavour: Flavour, targets: Iterable[str]) -> str:
-    """The file name of an engine: "fp16.rtx.engine", or "fp16.rtx.sm86.sm89.engine" for targets asked for by name."""
-    return ".".join([stem, flavour.value, *sorted(targets), "engine"])
 
 
 def check_name(name: str) -> None:

@@ -48,7 +48,7 @@ def write_benchmark(
     Raises RunFailed where no runner could be measured: an older benchmark is left as it is.
     """
     if measured.failures and not measured.measurements and not measured.incomplete:
-        whys = "; ".join(f"{failure.runner}: {failure.why}" for failure in measured.failures)
+        whys = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
         raise RunFailed(f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor")
     details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped), "command": again}
     if before is not None:

@@ -10,8 +10,9 @@ from trtpoets.core.errors import MissingDependency
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
-from trtpoets.core.workspace import Workspace, engine_file_name
+from trtpoets.core.workspace import Workspace
 from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
@@ -101,11 +102,7 @@ def _jobs(
         space = Workspace(Path(engines), model)
         models = [onnx_in(space, precision) for precision in precisions]
     return [
-        (
-            onnx,
-            config,
-            onnx.path.with_name(engine_file_name(onnx.path.stem, config.flavour, config.chosen_targets)),
-        )
+        (onnx, config, onnx.path.with_name(engine_file_name(onnx.path.stem, config)))
         for config in configs
         for onnx in models
     ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trtpoets.core.spec import Photo
     from trtpoets.device.runners import Runnable
 
-_EVALUATION, _BENCHMARK = 2, 1
+_EVALUATION, _BENCHMARK = 3, 2
 """Raise one when the same artefacts may give another evaluation, or another benchmark."""
 
 

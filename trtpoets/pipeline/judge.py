@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
-from trtpoets.judge.benchmark import BASELINE, BenchConfig, benchmark_from_artefacts
+from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
 from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.judge.compare import compared
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from trtpoets.core.runner_id import RunnerId
     from trtpoets.device.runners.base import Runner
 
 __all__ = ["bench", "evaluate", "require_gate", "require_speed"]
@@ -83,10 +85,10 @@ def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str =
 def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
     scores, skipped = _scores(artefacts, photos, progress)
     labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
-    reference = scores[BASELINE]
+    reference = scores[TENSORFLOW]
     return {
         "evaluations": [
-            evaluation_from_scores(runner, each, photos, labels, None if runner == BASELINE else reference).to_dict()
+            evaluation_from_scores(runner, each, photos, labels, None if runner == TENSORFLOW else reference).to_dict()
             for runner, each in scores.items()
         ],
         "skipped": [vars(each) for each in dict.fromkeys(skipped)],
@@ -165,9 +167,9 @@ def _name(artefact: Runnable) -> str:
 
 def _scores(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress
-) -> tuple[dict[str, np.ndarray], list[Skipped]]:
-    """Scores by runner name. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
-    scores: dict[str, np.ndarray] = {}
+) -> tuple[dict[RunnerId, np.ndarray], list[Skipped]]:
+    """Scores by runner. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
+    scores: dict[RunnerId, np.ndarray] = {}
     skipped: list[Skipped] = []
     for artefact, way in [(each, way) for each in artefacts for way in _shippable(each)]:
         with ExitStack() as stack:
@@ -175,7 +177,7 @@ def _scores(
             if isinstance(runner, Skipped):
                 skipped.append(runner)
             else:
-                scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
+                scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
     return scores, skipped
 
 

@@ -164,8 +164,10 @@ def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
 
 def _candidates(space: Workspace) -> Iterator[Classifier | OnnxModel | Engine]:
     """Narrow engines first, INT8 last where quantize advised against it; then FP32, which a CPU runs best."""
-    narrow_first = reversed(engines_in(space))
-    advised_against = recommended_precision(space) not in (None, Precision.INT8)
-    yield from sorted(narrow_first, key=lambda each: advised_against and each.card.precision is Precision.INT8)
+    precisions = list(reversed(Precision))
+    if recommended_precision(space) not in (None, Precision.INT8):
+        precisions.append(precisions.pop(precisions.index(Precision.INT8)))
+    # Of one precision TensorRT's come first, and the engine that was built with the defaults.
+    yield from sorted(engines_in(space), key=lambda each: precisions.index(each.card.precision))
     yield from onnx_models_in(space)[:1]
     yield classifier_in(space)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import write_json, write_text
+from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import Flavour, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.engine import flavour_available
@@ -88,7 +89,10 @@ def _documents(space: Workspace) -> dict[str, Any]:
         },
         "evaluation": evaluation,
         "benchmark": benchmark,
-        "engines": [{**asdict(engine.card), "file": engine.path.name} for engine in built],
+        "engines": [
+            {**asdict(each.card), **engine_runner(each.card, each.card.precision).row(), "file": each.path.name}
+            for each in built
+        ],
         "skipped": list({(entry["what"], entry["why"]): entry for entry in skipped}.values()),
     }
     return {word: document for word, document in found.items() if document is not None}

@@ -116,10 +116,9 @@ def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
 
 def engines_in(space: Workspace) -> tuple[Engine, ...]:
     """The engines that were built from the ONNX files as they are now; those of older files are left aside."""
-    from trtpoets.device.engine import load_engine
+    from trtpoets.device.engine import in_order, load_engine
 
     current = {sha256_of_file(space.onnx(p)) for p in Precision if space.onnx(p).is_file()}
-    order = [p.value for p in Precision]
-    paths = sorted(space.folder.glob("*.engine"), key=lambda path: (order.index(path.name.split(".")[0]), path.name))
+    paths = sorted(space.folder.glob("*.engine"))
     engines = (load_engine(path) for path in paths if card_of(path).is_file())
-    return tuple(engine for engine in engines if engine.card.onnx_sha256 in current)
+    return in_order(engine for engine in engines if engine.card.onnx_sha256 in current)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
-from trtpoets.core.spec import FULL_WHITE, Preprocess, Resize
-from trtpoets.ship.verdict import FLAVOURS
+from trtpoets.core.runner_id import Library
+from trtpoets.core.spec import FULL_WHITE, Precision, Preprocess, Resize
+from trtpoets.ship.verdict import runner_named
 from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]
     pictures = _Pictures(photos, _BUDGET, white)
     samples = report["samples"]
     changed = {runner: changes for runner, changes in samples["changed"].items() if changes}
-    narrow = _int8_runner(changed) if report["quantisation"].get("int8") else ""
+    narrow = _int8_runner(report, changed) if report["quantisation"].get("int8") else ""
     int8 = _changed_by_int8(report, narrow, changed.pop(narrow), pictures) if narrow else None
     every = [(runner, change) for runner, changes in changed.items() for change in changes]
     mistakes, right = samples["mistakes"], samples["right"]
@@ -92,10 +93,11 @@ def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]
     return Galleries(int8, [each for each in found if each["tiles"]])
 
 
-def _int8_runner(changed: Iterable[str]) -> str:
+def _int8_runner(report: Mapping[str, Any], changed: Iterable[str]) -> str:
     """The INT8 runner whose changes are shown: an engine where one ran, as that is what ships; else the ONNX file's."""
-    runners = [runner for runner in changed if runner.endswith("-int8") and not runner.startswith("tflite")]
-    return next((runner for runner in runners if runner.startswith(tuple(FLAVOURS))), next(iter(runners), ""))
+    known = [runner_named(report, name) for name in changed]
+    runners = [each for each in known if each.precision is Precision.INT8 and each.library is not Library.TFLITE]
+    return next((each.name for each in sorted(runners, key=lambda each: not each.is_engine)), "")
 
 
 def _changed_by_int8(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.spec import Precision
 from trtpoets.ship.plots import histograms_plot, layers_plot
 from trtpoets.ship.sections import Section
 from trtpoets.ship.words import joined, many, percent, shown
@@ -101,11 +103,12 @@ def _afterwards(notes: Mapping[str, Any]) -> list[str]:
 
 def _unfused(report: Mapping[str, Any]) -> str:
     """A caution, where ONNX Runtime's INT8 was timed."""
-    if not any(row["runner"] == "onnxruntime-int8" for row in report["benchmarks"]):
+    runner = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
+    if not any(row["runner"] == runner.name for row in report["benchmarks"]):
         return ""
     return (
         "ONNX Runtime on a processor runs every Q/DQ pair as an operation of its own, where TensorRT fuses it into a "
-        "kernel: the speed of onnxruntime-int8 is no measure of an INT8 engine's."
+        f"kernel: the speed of {runner.name} is no measure of an INT8 engine's."
     )
 
 

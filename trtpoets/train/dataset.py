@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import FULL_WHITE, Photo, Split, hash_of
+from trtpoets.train.given_splits import splits_with_given
 from trtpoets.train.layout import CLASS_FOLDERS, Layout
-from trtpoets.train.photo_files import CheckedFile, checked_files, files_in_classes
+from trtpoets.train.layouts import labelled_files
+from trtpoets.train.photo_files import CheckedFile, checked_files
 from trtpoets.train.split import DatasetConfig, check_config, check_splits, positions_of, split_at
 
 if TYPE_CHECKING:
@@ -142,14 +144,16 @@ def dataset_from_folder(
     config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
     progress: Progress = silent,
 ) -> Dataset:
-    """Read a folder of class folders: every photo decoded once to see that it is whole, hashed, and given a split.
+    """Read a folder of labelled photos: every photo decoded once to see that it is whole, hashed, and given a split.
 
-    A file that can't be used is left out with a warning, or with `strict` an error. Raises BadInput when the folder,
-    its names or its photos can't make a dataset.
+    The labels come from class folders or a file of labels; splits that the folder gives are kept. A file that can't
+    be used is left out with a warning, or with `strict` an error. Raises BadInput when the folder, its names or its
+    photos can't make a dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
-    checked = checked_files(files_in_classes(folder), progress)
+    found = labelled_files(folder, config)
+    checked = checked_files(found.files, progress)
     broken = [LeftOut(file.path, file.reason, file.remedy) for file in checked if file.reason]
     usable = [file for file in checked if not file.reason]
     contradictions = _groups(usable, lambda files: len({file.label for file in files}) > 1)
@@ -160,20 +164,25 @@ def dataset_from_folder(
     usable = [file for file in usable if file.path not in contradicted]
     labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
-    by_label: dict[str, list[float]] = {label: [] for label in labels}
-    for file, position in zip(usable, positions, strict=True):
-        by_label[file.label].append(position)
-    try:
-        check_splits(by_label, config)
-    except BadInput as error:
-        lacking = [label for label in labels if repr(label) in error.message]
-        raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint) from None
+    given = any(file.split for file in usable)
+    if given:
+        splits = splits_with_given(usable, positions, config)
+    else:
+        by_label: dict[str, list[float]] = {label: [] for label in labels}
+        for file, position in zip(usable, positions, strict=True):
+            by_label[file.label].append(position)
+        try:
+            check_splits(by_label, config)
+        except BadInput as error:
+            lacking = [label for label in labels if repr(label) in error.message]
+            raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint) from None
+        splits = [split_at(position, config) for position in positions]
     photos = tuple(
-        Photo(file.path, file.label, split_at(position, config), file.sha256, file.levels)
-        for file, position in zip(usable, positions, strict=True)
+        Photo(file.path, file.label, split, file.sha256, file.levels)
+        for file, split in zip(usable, splits, strict=True)
     )
     duplicates = _groups(usable, lambda files: len(files) > 1)
-    dataset = Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config)
+    dataset = Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config, found.layout, given)
     _report_white(dataset)
     return dataset
 

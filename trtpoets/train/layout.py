@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trtpoets.core.spec import Split
 
 
 @dataclass(frozen=True)
@@ -23,3 +29,20 @@ class Layout:
 
 
 CLASS_FOLDERS = Layout("class folders")
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """A file that should be a photo, its label, and the split that the folder or its CSV gives it, if any."""
+
+    path: Path
+    label: str
+    split: Split | None = None
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """All labelled files of a folder, and what was understood of it."""
+
+    files: tuple[LabelledFile, ...]
+    layout: Layout

@@ -10,6 +10,7 @@ import numpy as np
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import Classifier
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 from trtpoets.device.runners.tf import limit_threads
@@ -20,7 +21,8 @@ _FILE = "classifier.keras"
 class KerasRunner:
     """Loads the Keras file of a classifier, and calls `predict` for each batch."""
 
-    name = "keras-predict"
+    identity = RunnerId(Library.KERAS, way="predict")
+    name = identity.name
 
     def __init__(self, classifier: Classifier, threads: int = 0) -> None:
         self.spec = classifier.spec
