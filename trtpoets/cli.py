@@ -287,7 +287,7 @@ def evaluate(
         evaluation = work(name, gate, engines=engines, force=force, progress=progress)
     show_result("evaluation", evaluation, as_json)
     if gate:
-        require_gate(name, evaluation)
+        require_gate(name, evaluation, engines)
 
 
 @app.command()
@@ -329,7 +329,7 @@ def bench(
     with showing() as progress:
         benchmark = work(name, config, compare=compare, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)
-    require_speed(name, benchmark, fail_below, max_p99)
+    require_speed(name, benchmark, fail_below, max_p99, engines)
 
 
 @app.command()
@@ -350,7 +350,7 @@ def recommend(
 
     found = work(name, max_drop=max_drop, max_p99=max_p99, batches=batches or (), engines=engines)
     show_result("recommendation", found, as_json)
-    require_fit(name, found)
+    require_fit(name, found, engines)
 
 
 @app.command()

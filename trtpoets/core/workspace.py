@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from trtpoets.core.commands import command
+from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
@@ -42,6 +42,10 @@ class Workspace:
         if verb in ("retrain", "run", "pretrained"):
             return command(verb, *options, "--name", self.name, engines=self.engines)
         return command(verb, self.name, *options, engines=self.engines)
+
+    def filled(self, hint: str) -> str:
+        """`hint` with the run's name for NAME in each command, and --engines where it is not the default."""
+        return filled(hint, self.name, self.engines)
 
     @property
     def lock(self) -> Path:

@@ -12,8 +12,10 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import BadInput, GateFailed
 from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
 from trtpoets.core.spec import Precision
@@ -118,7 +120,7 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
     return Gate(config, _worst([each.outcome for each in found]), found)
 
 
-def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME") -> None:
+def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
     """Raise GateFailed when the gate of the run `name`, as `Gate.to_dict` gives it, failed; None is no gate."""
     if gate is None or gate["outcome"] != Outcome.FAILED:
         return
@@ -131,7 +133,8 @@ def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME") -> None:
     )
     precisions = {runner_of_row(each).precision for each in failed}
     advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
-    raise GateFailed(misses, hint=f"ship fp16: trtpoets build {name} --precision fp16" if advised else "")
+    hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
+    raise GateFailed(misses, hint=hint if advised else "")
 
 
 def sentence(check: Mapping[str, Any]) -> str:

@@ -161,7 +161,7 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
     return _Layout(
         ready,
         lambda folder: tflite_files(ready, folder, models),
-        lambda out: (*_selftest(out), f"trtpoets evaluate {space.name}"),
+        lambda out: (*_selftest(out), space.command("evaluate")),
         (*warnings, *more),
     )
 
@@ -202,7 +202,7 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     order, against = shipping_order(wanted, _int8_notes(space).get("recommended"), evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:
-        warnings.append(f"the files as they are now were not evaluated: trtpoets evaluate {space.name}")
+        warnings.append(f"the files as they are now were not evaluated: {space.command('evaluate')}")
     parts = Parts(
         spec=models[0].spec,
         models=tuple(model for model in models if model.precision in wanted),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
 from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.paths import user_path
@@ -65,7 +66,7 @@ def inspect(file: Path | str) -> Inspection:
     """
     path = user_path(file)
     if path.is_dir():
-        raise BadInput(f"{path} is a folder", hint=f"name a file in it: trtpoets inspect {path}/FILE")
+        raise BadInput(f"{path} is a folder", hint=f"name a file in it: {command('inspect', path / 'FILE')}")
     if not path.exists():
         raise MissingArtefact(f"{path} is not there", hint="trtpoets inspect FILE")
     try:

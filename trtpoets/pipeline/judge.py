@@ -91,9 +91,9 @@ def evaluate(
         return _with_stale(space, details)
 
 
-def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
+def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when the gate in what `evaluate` returned failed. No gate is no failure, nor is a doubt."""
-    require_passed(evaluation.get("gate"), name)
+    require_passed(evaluation.get("gate"), name, Path(engines))
 
 
 def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:

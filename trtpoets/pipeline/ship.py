@@ -72,9 +72,9 @@ def recommend(
     return recommendation_from_report(report_from_documents(_documents(space)), limits)
 
 
-def require_fit(name: str, found: Mapping[str, Any]) -> None:
+def require_fit(name: str, found: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when what `recommend` returned has nothing that fits, MissingArtefact when it can't tell."""
-    require_recommended(found, name)
+    require_recommended(found, name, Path(engines))
 
 
 def _documents(space: Workspace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.commands import DEFAULT_ENGINES
-from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import locked, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel, hash_of
@@ -50,6 +50,9 @@ def writing(space: Workspace) -> Iterator[None]:
         token = _held.set(_held.get() | {space.lock})
         try:
             yield
+        except TrtPoetsError as error:  # what was raised below knows files, and not which run they are of
+            error.hint = space.filled(error.hint)
+            raise
         finally:
             _held.reset(token)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, RunFailed
 from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.paths import user_path
@@ -39,7 +40,7 @@ def tensorboard(name: str | None = None, *, port: int | None = None, engines: Pa
     runs = tuple(sorted({str(file.parent.relative_to(folder)) for file in folder.rglob(_EVENTS)}))
     if not runs:
         what = f"{name} was" if name else f"nothing under {folder} was"
-        hint = f"trtpoets retrain PHOTOS --name {name or 'NAME'} --force"
+        hint = command("retrain", "PHOTOS", "--name", name or "NAME", "--force", engines=Path(engines))
         raise MissingArtefact(f"{what} not trained here: there are no event files", hint=hint)
     return Board(_started(folder, port), folder, runs)
 

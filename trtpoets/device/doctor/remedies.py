@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trtpoets.core.commands import command
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor.software import Software
 from trtpoets.device.doctor.system import Jetson, System
@@ -28,9 +29,9 @@ def old_jetpack(jetson: Jetson | None) -> str:
     """For a JetPack whose TensorRT is older than 8.5."""
     if jetson is None:
         return "install TensorRT 8.5 or later"
-    told = f" --jetpack {jetson.jetpack.version}" if jetson.jetpack else ""
+    told = ["--jetpack", jetson.jetpack.version] if jetson.jetpack else []
     # Its files are not those of other bundles: this TensorRT reads no photos as bytes.
-    bundle = f"on a PC, for trtexec: trtpoets bundle NAME --for jetson{told}"
+    bundle = f"on a PC, for trtexec: {command('bundle', 'NAME', '--for', 'jetson', *told)}"
     if jetson.chip and jetson.chip.compute_capability < (7, 2):
         return bundle
     return f"flash JetPack 5.1 or later (TensorRT 8.5.2); until then, {bundle}"
