@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.manifest import MANIFEST
-from trtpoets.core.workspace import cache_root
+from trtpoets.core.paths import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

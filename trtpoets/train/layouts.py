@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput
+from trtpoets.core.paths import user_path
 from trtpoets.train.class_folders import ADVICE, class_folders, plain_class_folders
 from trtpoets.train.class_names import check_class_names
 from trtpoets.train.ignored_files import Entries, written_by_a_program
@@ -16,6 +16,8 @@ from trtpoets.train.not_labelled import file_error, folder_error
 from trtpoets.train.photo_index import PhotoIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trtpoets.train.layout import LabelledFiles
     from trtpoets.train.split import DatasetConfig
 
@@ -74,7 +76,7 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
 
 
 def _by_named_file(folder: Path, labels: str, entries: Entries) -> LabelledFiles:
-    path = Path(labels).expanduser()
+    path = user_path(labels)
     if not path.is_file() and not path.is_absolute() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
