@@ -53,7 +53,7 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
     if written := written_by_a_program(folder):
         raise BadInput(f"{folder} is no folder of photos: {written} it", hint=ADVICE)
     by_folders = class_folders(folder, entries)
-    if by_folders is not None and not _has_tables(folder, entries):
+    if by_folders is not None and not _has_tables(folder, by_folders.files[0].path, entries):
         return by_folders
     index = PhotoIndex(folder, entries)
     if by_folders is None:
@@ -91,5 +91,7 @@ def _by_named_file(folder: Path, labels: str, entries: Entries) -> LabelledFiles
     return labelled_by(matched, index)
 
 
-def _has_tables(folder: Path, entries: Entries) -> bool:
-    return any(path.suffix.lower() in (".csv", ".tsv", ".jsonl") for path in entries.files(folder))
+def _has_tables(folder: Path, photo: Path, entries: Entries) -> bool:
+    """Whether a file that may hold labels is in the photo folder, or in one of those between it and a photo."""
+    between = [each for each in photo.parents if each == folder or folder in each.parents]
+    return any(path.suffix.lower() in (".csv", ".tsv", ".jsonl") for each in between for path in entries.files(each))
