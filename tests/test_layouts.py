@@ -233,6 +233,17 @@ def test_one_hot_columns_as_roboflow_exports_them(tmp_path: Path) -> None:
         dataset_from_folder(tmp_path, DatasetConfig(labels="train/_classes.csv"))
 
 
+def test_a_column_with_several_labels_a_photo(tmp_path: Path) -> None:
+    rows = [(name, label, 30) for name, label in flat(tmp_path / "images", 20).items()]
+    table(tmp_path / "entries.csv", [("Image Index", "Finding Labels", "Age"), *rows])
+    assert dataset_from_folder(tmp_path, HALVES).layout.label_column == "Finding Labels"
+    table(
+        tmp_path / "entries.csv", [("Image Index", "Finding Labels", "Age"), *rows[1:], (rows[0][0], "rose|tulip", 1)]
+    )
+    with pytest.raises(BadInput, match="multi-label"):
+        dataset_from_folder(tmp_path, HALVES)
+
+
 def test_a_column_of_splits(tmp_path: Path) -> None:
     truth = flat(tmp_path / "images", 10)
     rows = [(f"images/{n}", label, ("train", "val", "test")[k % 3]) for k, (n, label) in enumerate(truth.items())]
@@ -264,9 +275,9 @@ def test_several_files_of_labels(tmp_path: Path) -> None:
 
 
 def test_class_folders_and_a_file_that_contradicts_them(tmp_path: Path) -> None:
-    classes(tmp_path, 20, names=("part_1", "part_2"))
+    classes(tmp_path / "set", 20, names=("part_1", "part_2"))
     rows = [(f"{part}/{n:03}.jpg", CLASSES[n % 2]) for part in ("part_1", "part_2") for n in range(20)]
-    table(tmp_path / "meta.csv", [("path", "label"), *rows])
+    table(tmp_path / "set" / "meta.csv", [("path", "label"), *rows])
     with pytest.raises(BadInput, match="gives their photos other labels") as caught:
         dataset_from_folder(tmp_path, HALVES)
     assert "--labels" in caught.value.hint and "--class-folders" in caught.value.hint

@@ -56,7 +56,7 @@ def class_folders(folder: Path, entries: Entries, depth: int = 0) -> LabelledFil
         return _split_folders(folder, parts, [*plain, *containers, *aside], entries, depth)
     if not plain:
         return _entered(folder, containers, aside, entries, depth)
-    if len(plain) == 1 and not parts and not containers and not entries.files(plain[0]):
+    if len(plain) == 1 and not parts and not containers and not photos_in(plain[0], entries):
         inner = _filled(entries.folders(plain[0]), entries)
         if inner and plain[0].resolve() != folder.resolve():
             return _entered(folder, plain, aside, entries, depth)

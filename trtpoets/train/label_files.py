@@ -28,6 +28,7 @@ _LABEL_COLUMNS = (
     *("categories", "target", "targets", "breed", "species", "diagnosis", "dx", "disease", "finding", "variety"),
     *("type", "tag", "tags", "y", "groundtruth", "annotation", "labelid", "classid", "categoryid", "targetname"),
 )
+_LABEL_WORD = re.compile(r"label|class|categor|species|breed|diagnos|disease")
 _SPLIT_COLUMNS = ("split", "dataset", "datasplit", "set", "subset", "partition", "fold", "usage", "phase")
 _BOXES = frozenset({"xmin", "ymin", "xmax", "ymax", "bbox", "bboxx", "bboxy", "x1", "y1", "x2", "y2", "encodedpixels"})
 
@@ -149,6 +150,9 @@ def _label_column(named: Sequence[str], others: Sequence[int], sample: Sequence[
         found = [index for index in others if named[index] == name and useful(index)]
         if found:
             return found[0]
+    alike = [index for index in others if useful(index) and _LABEL_WORD.search(named[index])]
+    if len(alike) == 1:
+        return alike[0]
     left = [index for index in others if useful(index)]
     return left[0] if len(left) == 1 and len(others) == 1 else None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput
+from trtpoets.core.paths import user_path
 from trtpoets.train.class_folders import ADVICE, class_folders, plain_class_folders
 from trtpoets.train.class_names import check_class_names
 from trtpoets.train.ignored_files import Entries, written_by_a_program
@@ -16,6 +16,8 @@ from trtpoets.train.not_labelled import file_error, folder_error
 from trtpoets.train.photo_index import PhotoIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trtpoets.train.layout import LabelledFiles
     from trtpoets.train.split import DatasetConfig
 
@@ -51,7 +53,7 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
     if written := written_by_a_program(folder):
         raise BadInput(f"{folder} is no folder of photos: {written} it", hint=ADVICE)
     by_folders = class_folders(folder, entries)
-    if by_folders is not None and not _has_tables(folder, entries):
+    if by_folders is not None and not _has_tables(folder, by_folders.files[0].path, entries):
         return by_folders
     index = PhotoIndex(folder, entries)
     if by_folders is None:
@@ -74,7 +76,7 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
 
 
 def _by_named_file(folder: Path, labels: str, entries: Entries) -> LabelledFiles:
-    path = Path(labels).expanduser()
+    path = user_path(labels)
     if not path.is_file() and not path.is_absolute() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
@@ -89,5 +91,7 @@ def _by_named_file(folder: Path, labels: str, entries: Entries) -> LabelledFiles
     return labelled_by(matched, index)
 
 
-def _has_tables(folder: Path, entries: Entries) -> bool:
-    return any(path.suffix.lower() in (".csv", ".tsv", ".jsonl") for path in entries.files(folder))
+def _has_tables(folder: Path, photo: Path, entries: Entries) -> bool:
+    """Whether a file that may hold labels is in the photo folder, or in one of those between it and a photo."""
+    between = [each for each in photo.parents if each == folder or folder in each.parents]
+    return any(path.suffix.lower() in (".csv", ".tsv", ".jsonl") for each in between for path in entries.files(each))
