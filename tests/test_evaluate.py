@@ -141,11 +141,11 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(BadInput, match="there are no photos to evaluate on") as caught:
         evaluation_from_scores(FAKE, np.zeros((0, 3), np.float32), [], LABELS)
     assert "--test-percent" in caught.value.hint
-    with pytest.raises(BadInput, match=r"scores of x are \(3, 3\), not \(2, 3\)"):
+    with pytest.raises(BadInput, match=r"scores of fake are \(3, 3\), not \(2, 3\)"):
         evaluation_from_scores(FAKE, scores_for(0, 1, 2), photos, LABELS)
     broken = scores_for(0, 1)
     broken[1, 2] = np.nan
-    with pytest.raises(RunFailed, match="x gave a score that is not a number, for photo 1"):
+    with pytest.raises(RunFailed, match="fake gave a score that is not a number, for photo 1"):
         evaluation_from_scores(FAKE, broken, photos, LABELS)
     with pytest.raises(RunFailed, match="the reference gave a score that is not a number"):
         evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, broken)
