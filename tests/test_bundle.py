@@ -363,7 +363,7 @@ def test_without_test_photos_too(space: Workspace) -> None:
 def test_an_evaluation_of_other_files_is_told(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     space.evaluation.unlink()
     made = bundled(space)
-    assert made.warnings == ("the files as they are now were not evaluated: trtpoets evaluate tiny",)
+    assert made.warnings == (f"the files as they are now were not evaluated: {space.command('evaluate')}",)
     assert made.warnings[0] in caplog.text
 
 
@@ -381,8 +381,8 @@ def evaluation_of(space: Workspace, wrong: Precision) -> dict[str, Any]:
     labels = onnx_models_in(space)[0].spec.labels
     scores = {}
     for model in onnx_models_in(space):
-        with open_runner(model) as runner:
-            scores[runner.name] = scores_from_runner(runner, photos)
+        with open_runner(model) as opened:
+            scores[opened.name] = scores_from_runner(opened, photos)
     for number, photo in enumerate(photos):  # every answer is right
         for found in scores.values():
             found[number] = [float(label == photo.label) for label in labels]
