@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import trtpoets
 from tests.fake_builder import TIMINGS, fake_library
 from tests.fake_builder import log as told
-from tests.tiny import tiny_onnx
+from tests.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.cli import app
-from trtpoets.core.errors import BadInput, BuildFailed
+from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
 from trtpoets.core.files import read_json
+from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY
 from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import libcuda
@@ -590,3 +592,41 @@ def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
 
     with pytest.raises(BadArtefact, match="is a card of another version"):
         load_engine(tmp_path / "x.engine")
+
+
+# Refusals that dry runs and builds share
+
+
+@pytest.mark.parametrize(("fixed", "photos"), [(1, "1 photo"), (4, "4 photos")])
+def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int, photos: str) -> None:
+    import onnx
+
+    path = tmp_path / "fp32.onnx"
+    onnx.save(tiny_graph(batch=fixed), str(path))
+    fits = BatchRange(fixed, fixed, fixed)
+    (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX)
+    with pytest.raises(BadInput) as refused:
+        trtpoets.build(str(path), flavour=Flavour.RTX)
+    assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
+    assert refused.value.message == f"this network takes exactly {photos} at a time, so no batch of 1:8:32"
+    assert refused.value.hint == f"build with --batch {fixed}:{fixed}:{fixed}"
+    told = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--dry-run"])
+    assert told.exit_code == 1
+    (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=fits)
+    assert planned.problems == ()
+    assert trtpoets.build(str(path), flavour=Flavour.RTX, batch=fits)[0].card.batch == fits
+
+
+def test_photos_of_another_size_are_refused_alike(rtx: None, tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    graph = tiny_graph()
+    helper.set_model_props(graph, {SPEC_KEY: tiny_spec(side=20).to_json(), PRECISION_KEY: "fp32"})
+    path = tmp_path / "fp32.onnx"
+    onnx.save(graph, str(path))
+    (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX)
+    with pytest.raises(BadArtefact) as refused:
+        trtpoets.build(str(path), flavour=Flavour.RTX)
+    assert [each.message for each in planned.problems] == [refused.value.message]
+    assert "takes photos of [16, 16, 3], its model.json says [20, 20, 3]" in refused.value.message

@@ -22,6 +22,7 @@ from trtpoets.convert.int8_graph import magnitudes_of
 from trtpoets.convert.placement import Placement, placement_from_onnx
 from trtpoets.convert.qdq import scale_of
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import write_text
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
@@ -116,6 +117,7 @@ def read_cache(path: Path) -> CalibrationCache:
         raise MissingArtefact(
             f"{path} is not there", hint="write it: trtpoets quantize NAME --calibration-cache FILE"
         ) from None
+    require_kind(path, "calibration-cache", "text", "json", expected="a calibration cache")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Iterator
 
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.paths import cache_root, temporary_root
 
 _PART = ".part-"
@@ -158,6 +159,7 @@ def read_json(path: Path) -> Any:
             f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
         ) from error
     except (ValueError, RecursionError) as error:
+        require_kind(path, "json", "text", "empty", expected="JSON")
         raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
 
 

@@ -14,6 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.spec import ModelSpec, Precision, TfliteModel, labels_text
 
@@ -94,6 +95,7 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
     except OSError as error:
         raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check that it is a readable file") from error
     if content[4:8] != IDENTIFIER:
+        require_kind(path, expected="a TFLite file")
         raise BadArtefact(f"{path} is not a TFLite file: it does not begin as one", hint=_AGAIN)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -14,7 +14,7 @@ from trtpoets.device.build_child import order_to_look
 from trtpoets.device.build_process import run_build
 from trtpoets.device.capability import opset_ceiling
 from trtpoets.device.engine import current_engine, gpu_of
-from trtpoets.device.engine_config import EngineConfig, problems, request_of
+from trtpoets.device.engine_config import EngineConfig, network_problems, problems, request_of
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_build import Machine
@@ -88,6 +88,7 @@ def plan_from_onnx(
     if library is not None:
         if gpu is not None or config.flavour is Flavour.RTX:
             found += problems(config, model.precision, library, gpu)
+        found += network_problems(model, config)
         found += _found_by_starting(model.precision, config, library, machine)
     told = dict.fromkeys(Problem(error.message, error.hint) for error in found)
     return BuildPlan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -18,7 +19,7 @@ from trtpoets.device import libcuda
 from trtpoets.device.build_child import order_for
 from trtpoets.device.build_process import describe, run_build
 from trtpoets.device.engine_card import build_command, card_from_details, platform_name
-from trtpoets.device.engine_config import EngineConfig, problems, request_of
+from trtpoets.device.engine_config import EngineConfig, network_problems, problems, request_of
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.plan_header import rtx_targets
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
@@ -77,7 +78,8 @@ def engine_from_onnx(
 
 def require_buildable(model: OnnxModel, config: EngineConfig) -> None:
     """Raise what stands in the way of a build, when that can be known without trying. Cheap."""
-    for problem in problems(config, model.precision, load_tensorrt(config.flavour), gpu_of(config.flavour)):
+    found = problems(config, model.precision, load_tensorrt(config.flavour), gpu_of(config.flavour))
+    for problem in chain(found, network_problems(model, config)):
         raise problem
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Iterator
 
 from trtpoets.core.errors import BadInput, TrtPoetsError
+from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.runner_id import USUAL_WORKSPACE_MIB
 from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.device import libcuda
@@ -16,6 +17,7 @@ from trtpoets.device.tensorrt_config import (
     BuildRequest,
     has_hardware_compatible,
     has_version_compatible,
+    input_problems,
     spelled,
     weakly_typed,
 )
@@ -92,6 +94,16 @@ def problems(config: EngineConfig, precision: Precision, library: TensorRt, gpu:
     yield from _bad_dla(config, precision, library)
     if gpu is not None:
         yield from _bad_gpu(precision, library, gpu)
+
+
+def network_problems(model: OnnxModel, config: EngineConfig) -> Iterator[TrtPoetsError]:
+    """Yield what in the ONNX file makes the build impossible, as far as its input tells.
+
+    Raises MissingArtefact, BadArtefact for what is no ONNX file.
+    """
+    photos = facts_of(model.path).photos
+    if photos is not None and len(photos) == 4:
+        yield from input_problems(photos, request_of(model, config))
 
 
 def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsError]:

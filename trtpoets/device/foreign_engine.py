@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.spec import BatchRange, Engine, EngineCard, ModelSpec, Precision
 from trtpoets.device import libcuda
@@ -31,6 +32,7 @@ def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
     """
     if not path.is_file():
         raise MissingArtefact(f"{path} is not there", hint="build it: trtpoets build NAME")
+    require_kind(path, "engine", expected="an engine as TensorRT writes it")
     try:
         return load_engine(path)
     except (MissingArtefact, BadArtefact) as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.spec import Flavour
 
 MAGIC = {b"vtrt": Flavour.RTX, b"ftrt": Flavour.TENSORRT}
@@ -52,6 +53,7 @@ def read_plan_header(engine: Path) -> PlanHeader:
         header = stream.read(_HEADER)
         flavour = MAGIC.get(header[:4])
         if flavour is None:
+            require_kind(engine, "empty", expected="an engine as TensorRT writes it")
             began = f"it begins with {header[:4]!r}" if header else "it is empty"
             raise BadArtefact(
                 f"{engine} is not an engine of TensorRT 8.6 or later, nor of TensorRT-RTX: {began}",

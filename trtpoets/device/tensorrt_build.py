@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
+from trtpoets.core.errors import BadArtefact, BuildFailed
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, LayerReport, Precision
 from trtpoets.device.build_progress import Phases
 from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_config import (
     BuildRequest,
     has_timing_cache,
+    input_problems,
     network_flags,
     new_config,
     new_timing_cache,
-    spelled,
     weakly_typed,
 )
 from trtpoets.device.tensorrt_layers import inspect_engine
@@ -153,18 +153,9 @@ def _check_network(network: Any, request: BuildRequest) -> None:
             f"the network takes {names} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}",
             hint="export it again: trtpoets export NAME --force",
         )
-    batch, *photo = (int(size) for size in network.get_input(0).shape)
-    if photo != [request.height, request.width, 3]:
-        raise BadArtefact(
-            f"the network takes photos of {photo}, its model.json says {[request.height, request.width, 3]}",
-            hint="export it again: trtpoets export NAME --force",
-        )
-    sizes = {request.batch.minimum, request.batch.optimum, request.batch.maximum}
-    if batch != -1 and sizes != {batch}:
-        raise BadInput(
-            f"this network takes exactly {batch} photos at a time, so no batch of {spelled(request.batch)}",
-            hint=f"--batch {batch}:{batch}:{batch}",
-        )
+    shape = [None if int(size) < 0 else int(size) for size in network.get_input(0).shape]
+    for problem in input_problems(shape, request):
+        raise problem
 
 
 def _new_monitor(library: TensorRt, step: Callable[[float], bool]) -> Any:

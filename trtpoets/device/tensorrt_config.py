@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator, Sequence
 
-from trtpoets.core.errors import BadInput, BuildFailed
+from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, TrtPoetsError
 from trtpoets.core.spec import INPUT_NAME, BatchRange, Precision
 from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_messages import Messages
@@ -83,6 +83,23 @@ def dla_problem(library: TensorRt, core: int, cores: int) -> BadInput | None:
             hint="leave --dla out: Xavier, Orin NX and AGX Orin have one, with TensorRT 8 to 10.7 and from 11.4.1 on",
         )
     return BadInput(f"there is no DLA core {core}: this machine has {cores}", hint=f"give --dla 0 to --dla {cores - 1}")
+
+
+def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Iterator[TrtPoetsError]:
+    """Yield why a network that takes `photos`, (N, H, W, 3), can't be built as requested; None: a size left open."""
+    batch, *photo = photos
+    if photo != [request.height, request.width, 3]:
+        yield BadArtefact(
+            f"the network takes photos of {photo}, its model.json says {[request.height, request.width, 3]}",
+            hint="export it again: trtpoets export NAME --force",
+        )
+    sizes = {request.batch.minimum, request.batch.optimum, request.batch.maximum}
+    if batch is not None and sizes != {batch}:
+        yield BadInput(
+            f"this network takes exactly {batch} photo{'' if batch == 1 else 's'} at a time, so no batch of "
+            f"{spelled(request.batch)}",
+            hint=f"build with --batch {batch}:{batch}:{batch}",
+        )
 
 
 def new_config(library: TensorRt, builder: Any, request: BuildRequest) -> Any:

@@ -89,7 +89,7 @@ def _configs(flavour: Flavour | None, **options: Any) -> list[EngineConfig]:
 
 
 def _is_file(model: str) -> bool:
-    return model.lower().endswith(".onnx")
+    return model.lower().endswith(".onnx") or Path(model).is_file()  # net.onnx.gz is no name of a run
 
 
 def _jobs(

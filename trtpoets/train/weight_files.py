@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.optional import tensorflow
 from trtpoets.train.backbones import BACKBONES, Backbone, KerasApplication
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, tensors_of_file
@@ -32,6 +33,10 @@ KERAS_SUFFIXES = (".h5", ".keras")
 """What Keras reads: a whole model or its weights. `.weights.h5` is one of them."""
 
 
+KERAS_KINDS = ("keras", "keras-h5", "hdf5", "zip")
+"""What those files are by their content; weights alone are HDF5 without Keras's configuration."""
+
+
 def load_any(path: Path, backbone: Backbone, makers: Sequence[Callable[[], Graph]]) -> tuple[Graph, Head | None]:
     """Make the first graph that `path` fits, and load it. Also gives the 1,000-class head, where the file has one.
 
@@ -39,6 +44,10 @@ def load_any(path: Path, backbone: Backbone, makers: Sequence[Callable[[], Graph
     """
     if not path.is_file():
         raise BadInput(f"the weights {path} are not a file", hint="give --weights the path of a weight file")
+    try:
+        require_kind(path, "safetensors", *KERAS_KINDS, expected="a weight file of Keras or safetensors")
+    except BadArtefact as error:
+        raise BadInput(error.message, hint=error.hint) from error
     if path.suffix == ".safetensors":
         graph = makers[0]()
         return graph, _load_safetensors(path, backbone, graph)
