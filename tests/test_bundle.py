@@ -17,6 +17,7 @@ import zstandard
 
 import trtpoets
 from tests.bundle_run import RECOMMENDED, bundle_run, evaluated
+from tests.runner_ids import runner
 from tests.test_cli import call_main
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import locked, sha256_of_file
