@@ -1,4 +1,4 @@
-"""Runners that behave badly, each for a precision, in place of the real one in a benchmark's child process.
+"""Runners that behave badly, each for a precision or an engine's name, in place of a benchmark's real ones.
 
 python -m tests.bench_runners '{"fp32": "good", "int8": "crash"}' < request.json
 """
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.spec import Classifier, OnnxModel
+from trtpoets.core.spec import Engine, OnnxModel
+from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench_child import main
 
@@ -26,8 +27,8 @@ class Scripted(FakeRunner):
     """Says what is right to photos of `tests.photos` at first sight of their colours, unless told otherwise."""
 
     def __init__(self, artefact: Any, behaviour: str) -> None:
-        super().__init__(artefact.spec)
-        self.name = "tensorflow" if isinstance(artefact, Classifier) else f"onnxruntime-{artefact.precision.value}"
+        runner = open_runner(artefact)
+        super().__init__(runner.spec, identity=runner.identity)
         self.behaviour = behaviour
         self.left = int(behaviour.rsplit(maxsplit=1)[-1]) if behaviour.startswith("hang after") else 0
 
@@ -80,6 +81,8 @@ def right_scores(photos: np.ndarray) -> np.ndarray:
 def opener(behaviours: dict[str, str]) -> Callable[..., Scripted]:
     def open_scripted(artefact: Any, threads: int, way: Any) -> Scripted:
         key = artefact.precision.value if isinstance(artefact, OnnxModel) else "classifier"
+        if isinstance(artefact, Engine):
+            key = open_runner(artefact).identity.name
         return Scripted(artefact, behaviours.get(key, "good"))
 
     return open_scripted

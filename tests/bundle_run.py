@@ -7,11 +7,12 @@ from typing import Any
 
 from tests.photos import photo_folder
 from tests.tiny import tiny_graph, tiny_spec
-from trtpoets.convert.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import OnnxModel, Precision, Split
-from trtpoets.core.workspace import Workspace, card_of, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.stages import classifier_identity
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
 RECOMMENDED = {"precision": "int8", "why": "it answers like TensorFlow"}
@@ -29,12 +30,14 @@ def bundle_run(
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
         (space.classifier / name).write_bytes(b"not looked at")
     (space.classifier / "model.json").write_text(tiny_spec().to_json())
-    seal_card(card_of(space.classifier), key="classifier", files=[space.classifier], details={})
+    lineage = {"weights_id": tiny_spec().weights_id, "dataset": None}
+    seal_card(card_of(space.classifier), key="classifier", files=[space.classifier], details=lineage)
+    fp32 = OnnxModel(space.onnx(Precision.FP32), Precision.FP32, tiny_spec())
     for precision in precisions:
         _onnx(space, precision, opset, {"recommended": RECOMMENDED, "in_float": {}, **notes})
-    fp32 = OnnxModel(space.onnx(Precision.FP32), Precision.FP32, tiny_spec())
-    (ranges,) = ranges_from_photos(fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX))
-    seal_card(space.ranges, key="ranges", files=[], details=ranges.to_dict())
+        if precision is Precision.FP32:
+            (ranges,) = ranges_from_photos(fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX))
+            seal_card(space.ranges, key="ranges", files=[], details=ranges.to_dict())
     evaluated(space, {"evaluations": [], "skipped": []})
     return space
 
@@ -52,6 +55,9 @@ def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, A
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node{number}"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    source = "classifier" if precision is Precision.FP32 else sha256_of_file(space.onnx(Precision.FP32))
-    details = {"made_from": source, **({"notes": notes} if precision is Precision.INT8 else {})}
+    source = classifier_identity(space) if precision is Precision.FP32 else sha256_of_file(space.onnx(Precision.FP32))
+    details: dict[str, Any] = {"made_from": source}
+    if precision is Precision.INT8:
+        ranges = Ranges.from_dict(open_card(space.ranges) or {})
+        details |= {"notes": notes, "calibration": {"hash": ranges.hash}}
     seal_card(card_of(path), key=precision.value, files=[path], details=details)

@@ -3,7 +3,8 @@
 `site(folder)` makes a folder for PYTHONPATH; every Python that starts with it has the fake GPU (`fake_gpu.py`) and a
 fake TensorRT that builds (`fake_builder.py`) and runs (`fake_runtime.py`). It answers as `FakeRunner` does. What goes
 wrong is told by $PAPER_BOARD, JSON: {"int8": how its build behaves, or "wrong" for an engine with other scores, or
-"dies" for one that ends its process when it runs}. Python 3.8 reads this file.
+"dies" for one that ends its process when it runs, or "unknown operator" for a parser that refuses it}. $PAPER_LACKS are
+packages that can't be imported, with spaces between. Python 3.8 reads this file.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ def install() -> None:
     if begun.name == "runtime":  # a bundle's program: its own runtime, for its children too
         sys.path.insert(0, str(begun))
         os.environ["PYTHONPATH"] = f"{begun}:{os.environ['PYTHONPATH']}"
+    for package in os.environ.get("PAPER_LACKS", "").split():
+        sys.modules[package] = None  # type: ignore[assignment]
     if "PAPER_CLOCK" in os.environ:
         time.time = lambda: float(os.environ["PAPER_CLOCK"])
     from tests import fake_builder, fake_gpu, fake_runtime
 
     names = fake_builder.namespace(VERSION.rpartition(".")[0])
     if b"build_child" in Path("/proc/self/cmdline").read_bytes():  # the child that builds
-        _teach(fake_builder, json.loads(os.environ.get("PAPER_BOARD", "{}")))
+        _teach(fake_builder, names, json.loads(os.environ.get("PAPER_BOARD", "{}")))
         module = ModuleType("tensorrt")
         module.__dict__.update(names)
         module.__version__ = VERSION  # type: ignore[attr-defined]
@@ -83,9 +86,9 @@ def _spec() -> Any:
     return ModelSpec.from_json(path.read_text(), str(path)) if path.is_file() else tiny_spec()
 
 
-def _teach(builder: Any, behaviours: Mapping[str, str]) -> None:
+def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]) -> None:
     """Let the fake builder behave as told for each precision, and write plans that say what they are."""
-    problem, build = builder._problem, builder._build
+    problem, build, parse = builder._problem, builder._build, names["OnnxParser"].parse
     seen: dict[str, Any] = {}
 
     def look(network: Any, config: Any) -> str:
@@ -99,7 +102,14 @@ def _teach(builder: Any, behaviours: Mapping[str, str]) -> None:
         plan = {"batch": [shape[0] for shape in seen["shapes"]], "precision": precision, "behaviour": behaviour}
         return made and b"plan " + json.dumps(plan).encode()
 
-    builder._problem, builder._build = look, built
+    def parsed(self: Any, content: bytes) -> Any:
+        precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in content)
+        if behaviours.get(precision) == "unknown operator":
+            self._errors.append(names["ParserError"]("Plugin not found"))
+            return False
+        return parse(self, content)
+
+    builder._problem, builder._build, names["OnnxParser"].parse = look, built, parsed
 
 
 def _answer_as_the_plan_says(runtime: Any, module: Any, gpu: Any) -> None:

@@ -23,10 +23,11 @@ def paper_engine(
     flavour: Flavour = Flavour.TENSORRT,
     batch: tuple[int, int, int] = (1, 4, 8),
     side: int = SIDE,
+    file: str = "",
     **changes: Any,
 ) -> Engine:
     """An engine file with a sealed card, for the fake GPU."""
-    path = folder / "tiny" / f"fp16.{flavour.value}.engine"
+    path = folder / "tiny" / (file or f"fp16.{flavour.value}.engine")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"plan of a paper network")
     spec = tiny_spec(side)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.runner_ids import runner
 from trtpoets.core.spec import BatchRange, ModelSpec, Photo, Preprocess, Split
 from trtpoets.judge.evaluate import evaluation_from_scores
 
@@ -64,7 +65,7 @@ def evaluations(
     reference = scores(answers)
     runners = {"tensorflow": answers, "onnxruntime-fp16": answers, "onnxruntime-int8": narrow}
     found = [
-        evaluation_from_scores(name, scores(each), shown, labels, None if name == "tensorflow" else reference)
+        evaluation_from_scores(runner(name), scores(each), shown, labels, None if name == "tensorflow" else reference)
         for name, each in runners.items()
     ]
     return [each.to_dict() for each in found], shown
@@ -135,8 +136,8 @@ def documents(
             "conditions": {"cpu": "a processor", "cores": 2, "time": "2026-01-01T00:00:00+00:00", "versions": {}},
         },
         "engines": [
-            {**card, "precision": "fp16", "file": "fp16.rtx.engine"},
-            {**card, "precision": "int8", "file": "int8.rtx.engine"},
+            {**card, **runner("rtx-fp16").row(), "file": "fp16.rtx.engine"},
+            {**card, **runner("rtx-int8").row(), "file": "int8.rtx.engine"},
         ],
         "skipped": [{"what": "running fp16.rtx.engine", "why": "no NVIDIA driver here"}],
     }

@@ -22,6 +22,7 @@ import pytest
 
 from tests.bench_runners import right_scores
 from tests.photos import photo_folder
+from tests.runner_ids import FAKE
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -78,7 +79,7 @@ def measure(config: BenchConfig = QUICK, count: int = 6, batch: int = 1, runner:
             meter.round(config.min_seconds / share, -(-config.min_count // share), config.max_seconds / share)
             for _ in range(share)
         ]
-    watched = Watched(entered.name, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
+    watched = Watched(entered.identity, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
     return measurement_from_rounds(warmup, rounds, watched, truth, config), tuple(meter.answers)
 
 
@@ -89,7 +90,7 @@ def test_percentiles_count_and_rate_by_a_known_clock() -> None:
     # The first inference, six to warm up, two to settle, then 2 ms each with one outlier in the 64.
     clock = Clock(90_000_000, *[50_000_000] * 8, *[2_000_000] * 63, 20_000_000)
     got, _ = measure(ONE_ROUND, clock=clock, batch=4)
-    assert (got.runner, got.batch, got.count, got.load_seconds, got.first_ms) == ("fake", 4, 64, 1.5, 90.0)
+    assert (got.runner.name, got.batch, got.count, got.load_seconds, got.first_ms) == ("fake", 4, 64, 1.5, 90.0)
     assert got.warmup_seconds == pytest.approx(0.39)
     assert (got.p50_ms, got.p90_ms, got.p95_ms, got.p99_ms, got.p99_bound_ms) == (2.0, 2.0, None, None, None)
     assert got.seconds == pytest.approx(0.146)
@@ -158,7 +159,7 @@ WARM = Warmup(1.0, 4, 0.1, True)
 
 
 def measurement_of(rounds: list[Round], warmup: Warmup = WARM, **config: Any) -> Measurement:
-    watched = Watched("fake", 1, 1.5, (), "", 100.0)
+    watched = Watched(FAKE, 1, 1.5, (), "", 100.0)
     return measurement_from_rounds(warmup, rounds, watched, (), replace(QUICK, **config))
 
 
@@ -266,7 +267,7 @@ def scripted(
 def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     got = scripted(monkeypatch, tmp_path, photos, classifier="slow", fp16="noise", int8="wrong")
     assert got.failures == ()
-    assert [(row.runner, row.batch) for row in got.measurements] == [
+    assert [(row.runner.name, row.batch) for row in got.measurements] == [
         (name, batch) for name in ("tensorflow", "onnxruntime-fp16", "onnxruntime-int8") for batch in (1, 4)
     ]
     base, _, fast, _, wrong, _ = got.measurements
@@ -315,8 +316,8 @@ def test_what_goes_wrong_costs_its_own_rows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], behaviour: str, batch: int | None, why: str
 ) -> None:
     got = scripted(monkeypatch, tmp_path, photos, fp16=behaviour)
-    assert [(f.runner, f.batch, f.why) for f in got.failures][:1] == [("onnxruntime-fp16", batch, why)]
-    assert [row.runner for row in got.measurements][:2] == ["tensorflow"] * 2
+    assert [(f.runner.name, f.batch, f.why) for f in got.failures][:1] == [("onnxruntime-fp16", batch, why)]
+    assert [row.runner.name for row in got.measurements][:2] == ["tensorflow"] * 2
     assert len(got.measurements) == (3 if behaviour == "not at 4" else 2)
 
 
@@ -350,7 +351,7 @@ def test_a_runner_that_hangs_late_says_how_far_it_came(
     got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang after 40")
     (failure,) = got.failures
     assert re.fullmatch(r"hung: nothing for 3 s, after \d of 10 rounds", failure.why)
-    assert [row.runner for row in got.measurements] == ["tensorflow"]
+    assert [row.runner.name for row in got.measurements] == ["tensorflow"]
 
 
 def test_a_wrong_runner_is_called_wrong_however_busy_the_machine(
@@ -437,7 +438,7 @@ def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
     config = replace(QUICK, max_seconds=30, timeout_seconds=60)
     got = benchmark_from_artefacts(artefacts, photos, config, lambda *call: seen.append(call))
     assert got.failures == ()
-    assert [(row.runner, row.batch, row.valid) for row in got.measurements] == [
+    assert [(row.runner.name, row.batch, row.valid) for row in got.measurements] == [
         ("tensorflow", 1, True),
         ("tensorflow", 4, True),
         ("onnxruntime-fp32", 1, True),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.runner_ids import runner
 from tests.test_compare import benchmark
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.workspace import open_card
@@ -66,7 +67,7 @@ def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
 def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     first = written(path)
-    failures = [Failure("tensorflow", None, "it is not installed"), Failure("rtx-fp16", 1, "no GPU")]
+    failures = [Failure(runner("tensorflow"), None, "it is not installed"), Failure(runner("rtx-fp16"), 1, "no GPU")]
     given: dict[str, Any] = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {}}
     with pytest.raises(RunFailed) as caught:
         write_benchmark(path, Measured(failures=failures), **given)  # type: ignore[arg-type]

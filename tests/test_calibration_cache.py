@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from tests.bundle_run import bundle_run
 from tests.small_networks import Network, residual_network, saved
 from trtpoets.convert.calibration import Method, Ranges
 from trtpoets.convert.calibration_cache import (
@@ -33,7 +34,7 @@ from trtpoets.convert.qdq import with_pairs
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import OnnxModel, Precision
-from trtpoets.core.workspace import Workspace, card_of, seal_card
+from trtpoets.core.workspace import open_card, seal_card
 from trtpoets.pipeline.calibration_cache import calibration_cache
 
 
@@ -232,24 +233,28 @@ def test_what_can_not_be_written_is_refused(name: str, step: float) -> None:
         text_of_cache(CalibrationCache("8.5.2", ALGORITHM, {name: step}))
 
 
-def test_the_cache_of_a_run(ranges: Ranges, model: OnnxModel, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    space = Workspace(tmp_path / "engines", "flowers")
-    fp32, int8 = space.onnx(Precision.FP32), space.onnx(Precision.INT8)
-    space.folder.mkdir(parents=True)
-    fp32.write_bytes(model.path.read_bytes())
-    int8.write_bytes(b"the INT8 file")
-    seal_card(card_of(fp32), key="k", files=[fp32], details={})
-    with pytest.raises(MissingArtefact, match="flowers has no ranges for a calibration cache yet") as caught:
-        calibration_cache("flowers", tmp_path / "cache.txt", engines=space.engines)
-    assert caught.value.hint == "trtpoets quantize flowers --precision int8"
-    first = next(node for node in onnx.load(model.path).graph.node if node.op_type == "Conv")
-    seal_card(space.ranges, key="k", files=[], details=ranges.to_dict())
-    seal_card(card_of(int8), key="k", files=[int8], details={"notes": {"in_float": {first.name: "sensitive"}}})
+def test_the_cache_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    space = bundle_run(tmp_path, in_float={"conv": "sensitive"})
     with caplog.at_level(logging.INFO):
-        cache = calibration_cache("flowers", tmp_path / "cache.txt", tensorrt="8.6.1", engines=space.engines)
+        cache = calibration_cache("tiny", tmp_path / "cache.txt", tensorrt="8.6.1", engines=space.engines)
     assert read_cache(tmp_path / "cache.txt").scales == cache.scales
-    assert first.input[0] not in cache.scales
+    assert "x" not in cache.scales  # what the first convolution reads
     assert f"{len(cache.scales)} tensors, for TensorRT 8.6.1 and fp32.onnx; {len(cache.without)} have no" in caplog.text
+
+
+def test_a_cache_needs_the_ranges_of_the_int8_file_that_is_there(tmp_path: Path) -> None:
+    space = bundle_run(tmp_path)
+    ranges = dict(open_card(space.ranges) or {})
+    others = Ranges.from_dict(ranges)
+    others = replace(others, tensors={name: (2 * low, 2 * high) for name, (low, high) in others.tensors.items()})
+    seal_card(space.ranges, key="k", files=[], details=others.to_dict())
+    with pytest.raises(MissingArtefact, match=r"or those of another int8\.onnx") as caught:
+        calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
+    assert caught.value.hint == space.command("quantize", "--precision", "int8", "--force")
+    space.onnx(Precision.INT8).unlink()
+    with pytest.raises(MissingArtefact, match="tiny has no ranges for a calibration cache yet") as caught:
+        calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
+    assert caught.value.hint == space.command("quantize", "--precision", "int8")
 
 
 def test_the_programs_default_is_the_librarys() -> None:

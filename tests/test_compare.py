@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.runner_ids import runner
 from tests.test_benchmark import QUICK, WARM
 from trtpoets.core.errors import GateFailed
+from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.judge.benchmark import Benchmark
 from trtpoets.judge.compare import compared
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
@@ -27,7 +29,7 @@ def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement
         Round([int(1e6 * milliseconds * each) for each in np.exp(rng.normal(0, 0.01) + rng.normal(0, 0.02, count))])
         for _ in range(20)
     ]
-    row = measurement_from_rounds(WARM, made, Watched("tensorflow", 1, 1.0, (), "", 100.0), (), QUICK)
+    row = measurement_from_rounds(WARM, made, Watched(TENSORFLOW, 1, 1.0, (), "", 100.0), (), QUICK)
     return row, row.round_p50_ms
 
 
@@ -38,7 +40,7 @@ def benchmark(seed: int, fast_ms: float, *, baseline: bool = True, **other: Any)
     assert interval is not None
     rows = [replace(base, speedup=1.0, speedup_low=1.0, speedup_high=1.0)] if baseline else []
     rated = {"speedup": ratio, "speedup_low": interval.low, "speedup_high": interval.high} if baseline else {}
-    rows.append(replace(fast, runner="onnxruntime-fp32", **{**rated, **other}))
+    rows.append(replace(fast, runner=runner("onnxruntime-fp32"), **{**rated, **other}))
     details = Benchmark(tuple(rows), (), replace(QUICK, batches=(1,)), 15, {"cpu": "one", "versions": {"numpy": "2"}})
     return {**json.loads(json.dumps(details.to_dict())), "artefacts": {"fp32.onnx": "ab"}}
 

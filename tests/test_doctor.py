@@ -17,7 +17,9 @@ from tests.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device import libcuda
 from trtpoets.device.doctor import Diagnosis, diagnose, doctor
+from trtpoets.device.doctor import software as doctor_software
 from trtpoets.device.doctor.findings import Finding, State
+from trtpoets.device.doctor.imports import Imports, try_imports
 from trtpoets.device.doctor.software import Loaded, software_here
 from trtpoets.device.doctor.system import system_at
 from trtpoets.device.jetpack import CHIPS, JETPACKS, chip_of, has_dla, jetpack_of
@@ -66,7 +68,13 @@ def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tensorflow_is_not_imported() -> None:
-    code = "import sys; from trtpoets.device.doctor import doctor; doctor(); print('tensorflow' in sys.modules)"
+    code = """
+import sys
+from trtpoets.device.doctor import doctor, imports, software
+software.try_imports = lambda names: imports.Imports()  # a process of its own, which takes seconds
+doctor()
+print('tensorflow' in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -78,6 +86,7 @@ def test_rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RunFailed("no NVIDIA driver here: gone", hint="buy one")
 
     monkeypatch.setattr(libcuda, "load_driver", none)
+    monkeypatch.setattr(doctor_software, "try_imports", lambda names: Imports())
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     found = by_name(doctor())
     assert found["TensorRT-RTX"].found.endswith("for sm75, sm80, sm86, sm89, sm120, sm121")
@@ -87,11 +96,12 @@ def test_rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_software_that_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_software, "try_imports", lambda names: Imports(tensorflow_gpus=3))
     FakeGpu(tiny_spec()).install(monkeypatch)
     found = software_here()
     assert [(gpu.name, gpu.target) for gpu in found.gpus] == [("Paper GPU", "sm86")]
     assert (found.driver_cuda, found.tensorrt.version, found.pycuda.version) == ("12.6", "10.3.0", "12.6.0")
-    assert found.tensorflow_gpus is None, "asked only where TensorFlow is built for GPUs"
+    assert found.tensorflow_gpus == 3, "as TensorFlow says"
 
 
 def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,13 +128,36 @@ def test_tensorflow_is_asked_in_a_process_of_its_own(
     module = f"""
 from types import SimpleNamespace
 {answer}
-config = SimpleNamespace(list_physical_devices=lambda kind: range(n) if kind == "GPU" else None)
+keras = SimpleNamespace(config=None)
+get_logger = lambda: SimpleNamespace(setLevel=lambda level: None)
+experimental = SimpleNamespace(set_memory_growth=lambda gpu, grow: None)
+config = SimpleNamespace(experimental=experimental, list_physical_devices=lambda kind: range(n))
 """
     write(tmp_path, {"tensorflow.py": module})
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     FakeGpu(tiny_spec()).install(monkeypatch)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.21.0")
-    assert software_here().tensorflow_gpus == gpus
+    write(tmp_path, {f"{name}.py": "" for name in ("onnx", "tf2onnx")})
+    write(tmp_path, {"onnxruntime.py": "get_available_providers = lambda: ['CPUExecutionProvider']"})
+    found = software_here()
+    assert (found.tensorflow_gpus, found.providers) == (gpus, ("CPUExecutionProvider",))
+    assert ("tensorflow" in found.problems) == (gpus is None)
+    assert "libcudart" not in answer or found.problems["tensorflow"] == "libcudart"
+
+
+def test_an_import_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"onnx.py": "import os; os.abort()", "onnxruntime.py": ""})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import died of SIGABRT"}
+
+
+def test_what_is_installed_and_does_not_import_is_not_ready(tmp_path: Path) -> None:
+    broken = {"tensorflow": "libcudart.so.12: cannot open shared object file"}
+    here = software(packages=TRAINING, providers=("CPUExecutionProvider",), problems=broken)
+    found = by_name(diagnose(system(write(tmp_path, UBUNTU), "3.12.3", architecture="x86_64"), here))
+    assert found["TensorFlow"].state is State.MISSING and "libcudart" in found["TensorFlow"].found
+    assert found["retrain, export, quantize"].state is State.MISSING
+    assert found["ONNX"].state is State.READY
 
 
 # Jetsons

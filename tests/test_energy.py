@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.machines import write
+from tests.runner_ids import FAKE
 from tests.test_benchmark import QUICK, WARM, photos, scripted
 from trtpoets.core.spec import Photo
 from trtpoets.judge import benchmark, energy, nvml, watch
@@ -199,7 +200,7 @@ def test_energy_of_a_photo_is_beyond_what_idling_takes(
     joules: float | None, idle: float | None, expected: float | None
 ) -> None:
     rounds = [Round([1_000_000] * 32, watched_seconds=0.5, joules=joules and joules / 2)] * 2
-    watched = Watched("fake", 2, 1.5, (), "", 100.0, None, idle)
+    watched = Watched(FAKE, 2, 1.5, (), "", 100.0, None, idle)
     got = measurement_from_rounds(WARM, rounds, watched, (), QUICK)
     assert got.joules_per_photo == pytest.approx(expected)
 

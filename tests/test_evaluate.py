@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.photos import photo_folder
+from tests.runner_ids import FAKE, runner
 from tests.tiny import tiny_spec
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
 from trtpoets.core.images import photo_to_array
@@ -34,7 +35,7 @@ def scores_for(*answers: int, sure: float = 0.8) -> np.ndarray:
 
 def test_counted_by_hand() -> None:
     photos = photos_of("ant", "ant", "bee", "cow", "cow")
-    got = evaluation_from_scores("tensorflow", scores_for(0, 1, 1, 2, 0), photos, LABELS)
+    got = evaluation_from_scores(runner("tensorflow"), scores_for(0, 1, 1, 2, 0), photos, LABELS)
     assert (got.photos, got.labelled, got.correct, got.accuracy) == (5, 5, 3, 0.6)
     assert got.accuracy_low == pytest.approx(0.2307, abs=1e-4)
     assert got.accuracy_high == pytest.approx(0.8824, abs=1e-4)
@@ -49,7 +50,7 @@ def test_counted_by_hand() -> None:
 def test_beside_the_reference() -> None:
     photos = photos_of("ant", "ant", "bee", "cow")
     reference, scores = scores_for(0, 0, 1, 1), scores_for(0, 1, 1, 2, sure=0.7)
-    got = evaluation_from_scores("onnxruntime-int8", scores, photos, LABELS, reference)
+    got = evaluation_from_scores(runner("onnxruntime-int8"), scores, photos, LABELS, reference)
     compared = got.comparison
     assert compared is not None
     assert (got.agreement, compared.agreed) == (0.5, 2)
@@ -68,7 +69,7 @@ def test_the_surest_mistake_comes_first_and_right_answers_take_turns() -> None:
     photos = photos_of("ant", "ant", "ant", "bee", "cow", "bee")
     scores = scores_for(0, 0, 1, 1, 0, 1)
     scores[4] = [0.98, 0.01, 0.01]
-    got = evaluation_from_scores("x", scores, photos, LABELS)
+    got = evaluation_from_scores(FAKE, scores, photos, LABELS)
     assert [a.path for a in got.mistakes] == ["4.jpg", "2.jpg"]
     assert [a.path for a in got.right] == ["0.jpg", "3.jpg", "1.jpg", "5.jpg"]
 
@@ -76,7 +77,7 @@ def test_the_surest_mistake_comes_first_and_right_answers_take_turns() -> None:
 def test_labels_from_elsewhere_are_judged_by_agreement(caplog: pytest.LogCaptureFixture) -> None:
     photos = photos_of("tulip", "rose")
     with caplog.at_level(logging.WARNING):
-        got = evaluation_from_scores("x", scores_for(0, 1), photos, LABELS, scores_for(0, 2))
+        got = evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, scores_for(0, 2))
     assert "2 labels of the photos are none of the classifier's 3, 'rose' for one" in caplog.text
     assert (got.photos, got.labelled, got.accuracy, got.agreement) == (2, 0, None, 0.5)
     assert got.cross_entropy is None
@@ -88,7 +89,9 @@ def test_labels_from_elsewhere_are_judged_by_agreement(caplog: pytest.LogCapture
 
 
 def test_some_labels_from_elsewhere_count_for_agreement_only() -> None:
-    got = evaluation_from_scores("x", scores_for(0, 1, 2), photos_of("ant", "moth", "bee"), LABELS, scores_for(0, 1, 1))
+    got = evaluation_from_scores(
+        FAKE, scores_for(0, 1, 2), photos_of("ant", "moth", "bee"), LABELS, scores_for(0, 1, 1)
+    )
     assert (got.labelled, got.accuracy, got.agreement) == (2, 0.5, pytest.approx(2 / 3))
     assert [m.path for m in got.mistakes] == ["2.jpg"]
     assert got.comparison is not None
@@ -98,7 +101,7 @@ def test_some_labels_from_elsewhere_count_for_agreement_only() -> None:
 def test_top5_only_where_it_says_something() -> None:
     labels = [f"c{i}" for i in range(20)]
     scores = np.tile(np.arange(20, dtype=np.float32)[::-1], (20, 1))
-    got = evaluation_from_scores("x", scores, photos_of(*labels), labels)
+    got = evaluation_from_scores(FAKE, scores, photos_of(*labels), labels)
     assert (got.accuracy, got.top5_accuracy) == (0.05, 0.25)
 
 
@@ -108,8 +111,8 @@ def test_the_parts_fit_together(count: int, classes: int, seed: int) -> None:
     labels = [f"c{i}" for i in range(classes)]
     photos = photos_of(*(labels[i] for i in rng.integers(0, classes, count)))
     scores, reference = (rng.dirichlet(np.ones(classes), count).astype(np.float32) for _ in range(2))
-    got = evaluation_from_scores("x", scores, photos, labels, reference)
-    base = evaluation_from_scores("tensorflow", reference, photos, labels)
+    got = evaluation_from_scores(FAKE, scores, photos, labels, reference)
+    base = evaluation_from_scores(runner("tensorflow"), reference, photos, labels)
     assert got.comparison is not None
     assert sum(cell[2] for cell in got.confusion) == count
     assert sum(n for row, column, n in got.confusion if row == column) == got.correct
@@ -121,7 +124,7 @@ def test_the_parts_fit_together(count: int, classes: int, seed: int) -> None:
 
 def test_samples_are_bounded() -> None:
     photos = photos_of(*["ant"] * 500)
-    got = evaluation_from_scores("x", scores_for(*[1] * 500), photos, LABELS, scores_for(*[0] * 500))
+    got = evaluation_from_scores(FAKE, scores_for(*[1] * 500), photos, LABELS, scores_for(*[0] * 500))
     assert got.comparison is not None
     assert len(got.mistakes) == len(got.comparison.changed) == SAMPLES
 
@@ -129,23 +132,23 @@ def test_samples_are_bounded() -> None:
 def test_two_thousand_classes() -> None:
     labels = [f"class {i}" for i in range(2000)]
     scores = np.eye(2000, dtype=np.float32)
-    got = evaluation_from_scores("x", scores, photos_of(*labels), labels)
+    got = evaluation_from_scores(FAKE, scores, photos_of(*labels), labels)
     assert (got.accuracy, len(got.confusion)) == (1.0, 2000)
 
 
 def test_wrong_input_is_named() -> None:
     photos = photos_of("ant", "bee")
     with pytest.raises(BadInput, match="there are no photos to evaluate on") as caught:
-        evaluation_from_scores("x", np.zeros((0, 3), np.float32), [], LABELS)
+        evaluation_from_scores(FAKE, np.zeros((0, 3), np.float32), [], LABELS)
     assert "--test-percent" in caught.value.hint
-    with pytest.raises(BadInput, match=r"scores of x are \(3, 3\), not \(2, 3\)"):
-        evaluation_from_scores("x", scores_for(0, 1, 2), photos, LABELS)
+    with pytest.raises(BadInput, match=r"scores of fake are \(3, 3\), not \(2, 3\)"):
+        evaluation_from_scores(FAKE, scores_for(0, 1, 2), photos, LABELS)
     broken = scores_for(0, 1)
     broken[1, 2] = np.nan
-    with pytest.raises(RunFailed, match="x gave a score that is not a number, for photo 1"):
-        evaluation_from_scores("x", broken, photos, LABELS)
+    with pytest.raises(RunFailed, match="fake gave a score that is not a number, for photo 1"):
+        evaluation_from_scores(FAKE, broken, photos, LABELS)
     with pytest.raises(RunFailed, match="the reference gave a score that is not a number"):
-        evaluation_from_scores("x", scores_for(0, 1), photos, LABELS, broken)
+        evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, broken)
 
 
 def test_scores_come_in_the_photos_order_and_report_progress(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.runner_ids import runner as identity
 from trtpoets.core.errors import BadInput, GateFailed
+from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.spec import Photo, Split
 from trtpoets.judge.evaluate import evaluation_from_scores
 from trtpoets.judge.gate import (
@@ -41,8 +43,8 @@ def evaluations(
     def scores(said: np.ndarray) -> np.ndarray:
         return np.where(np.arange(2) == said[:, None], 0.9, 0.1).astype(np.float32)
 
-    first = evaluation_from_scores("tensorflow", scores(reference), shown, LABELS)
-    second = evaluation_from_scores(runner, scores(answers), shown, LABELS, scores(reference))
+    first = evaluation_from_scores(TENSORFLOW, scores(reference), shown, LABELS)
+    second = evaluation_from_scores(identity(runner), scores(answers), shown, LABELS, scores(reference))
     return [first.to_dict(), second.to_dict()]
 
 
@@ -104,7 +106,7 @@ def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
     wide = evaluations(1000, lost=400, runner="onnxruntime-fp32")
     found = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
     gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
-    assert [(each.runner, each.outcome) for each in gate.runners] == [
+    assert [(each.runner.name, each.outcome) for each in gate.runners] == [
         ("onnxruntime-fp16", Outcome.PASSED),
         ("onnxruntime-int8", Outcome.FAILED),
     ]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.photos import make_photo
-from trtpoets.core import images
+from trtpoets.core import images, photo_open
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import (
     bytes_to_array,
@@ -118,9 +118,9 @@ def test_photos_stand_upright(orientation: int, kind: str) -> None:
 def test_a_damaged_exif_block_is_passed_over() -> None:
     content = encoded(two_colours(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
     with warnings.catch_warnings(record=True) as seen:
-        images._readable_formats.cache_clear()
+        photo_open._openers.cache_clear()
         assert_two_colours(bytes_to_array(content, SMALL, "it"))
-    images._readable_formats.cache_clear()
+    photo_open._openers.cache_clear()
     assert not seen
 
 
@@ -174,7 +174,9 @@ def test_a_truncated_photo_is_refused(kind: str) -> None:
     content = encoded(make_photo(0, 0, (200, 150)), kind)
     half = content[: len(content) // 2]
     for look in (lambda: check_photo(half, "half.jpg"), lambda: bytes_to_array(half, SMALL, "half.jpg")):
-        with pytest.raises(BadPhoto, match=r"^half\.jpg (can't be decoded: |is not a photo)") as caught:
+        with pytest.raises(
+            BadPhoto, match=r"^half\.jpg (can't be decoded|is not a photo that can be read): .*"
+        ) as caught:
             look()
         assert caught.value.hint
 
@@ -183,9 +185,8 @@ def test_a_truncated_photo_is_refused(kind: str) -> None:
     ("content", "message"),
     [
         (b"", r"x is empty"),
-        (b"hello", r"x is not a photo that can be read \(JPEG, PNG, WEBP, BMP, GIF"),
+        (b"hello", r"x is not a photo that can be read: it is text"),
         (b"%PDF-1.4", r"x is not a photo"),
-        (b"P6 2 2 255\n" + bytes(12), r"x is not a photo"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", r"x is not a photo"),
     ],
 )
@@ -204,7 +205,7 @@ def png(width: int, height: int, rows: bytes, depth: int = 8) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("side", "message"), [(10_001, r"has 100 megapixels"), (60_000, r"is too large")])
+@pytest.mark.parametrize(("side", "message"), [(10_001, r"has 100 megapixels"), (60_000, r"has 3600 megapixels")])
 def test_a_bomb_is_refused_before_it_is_decoded(side: int, message: str) -> None:
     with pytest.raises(BadPhoto, match=message) as caught:
         check_photo(png(side, side, b"\0" * 100), "bomb.png")
@@ -212,11 +213,11 @@ def test_a_bomb_is_refused_before_it_is_decoded(side: int, message: str) -> None
 
 
 def test_a_large_photo_below_the_limit_gives_no_warning_of_pillows() -> None:
-    images._readable_formats.cache_clear()
+    photo_open._openers.cache_clear()
     with warnings.catch_warnings(record=True) as seen, pytest.raises(BadPhoto, match="can't be decoded"):
         check_photo(png(9_900, 9_900, b"\0" * 100), "large.png")
     assert not seen
-    images._readable_formats.cache_clear()
+    photo_open._openers.cache_clear()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

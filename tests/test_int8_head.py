@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.photos import photo_folder
 from tests.small_networks import LABELS, residual_network, saved, spec
+from trtpoets.convert.bias_correction import layer_fidelity
+from trtpoets.convert.calibration import CalibrationConfig, Method, calibration_photos
+from trtpoets.convert.comparer import Comparer
 from trtpoets.convert.graph import GraphView
+from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
+from trtpoets.core.progress import silent
 from trtpoets.core.spec import INPUT_NAME, OnnxModel, Precision, Split
-from trtpoets.core.workspace import Workspace, card_of, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline import int8_head
+from trtpoets.pipeline.convert import _int8
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import HeadNotes, _judged, refitted_head
 from trtpoets.pipeline.stages import dataset_in
+from trtpoets.ship.int8 import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.head import Head, head_scores
 
@@ -171,3 +180,32 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     assert "98 % of the answers stay (189 could)" in found["why"]
     assert found["gate"]["outcome"] == "cannot tell"
     assert recommended_precision(space) is None
+
+
+def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, _ = models(space, 0.5)
+    rough = CalibrationConfig(photos=8, method=Method.MINMAX)
+    config = Int8Config(correct_bias=False, round_weights=False, target_db=0, target_agreement=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8_head, "paired_difference", lambda before, after: SimpleNamespace(low=-1.0, high=-0.5))
+        patch.setattr(int8_head, "_surely_fewer", lambda before, after: False)
+        dataset = dataset_in(space)
+        used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
+        model = _int8(space, wide, used, rough, config, command="", force=False, progress=silent, refit_head=True)
+    card = open_card(card_of(model.path))
+    assert card is not None
+    notes = card["notes"]
+    assert notes["head"]["kept"]
+    fresh = Comparer(wide, *used, config)
+    shipped = check_onnx(model.path)
+    assert notes["final"] == pytest.approx(asdict(fresh.fidelity(shipped)), rel=1e-5)
+    layers = layer_fidelity(fresh.proto, shipped, fresh.searched, fresh.sessions)
+    assert notes["layers_db"] == pytest.approx(layers, rel=1e-5)
+    assert notes["before_head"] != notes["final"]
+    worst = {each["layer"]: each["db"] for each in notes["histograms"]}
+    assert worst == pytest.approx({name: layers[name] for name in worst}, rel=1e-5)
+    rows = int8_section({"quantisation": {"int8": notes}, "benchmarks": []})
+    assert rows is not None
+    assert rows["rows"][-1]["cells"][0] == "as written, with its last layer fitted"
+    assert rows["rows"][-2]["cells"][0] == "as it was converted" or notes["before_head"] == notes["plain"]

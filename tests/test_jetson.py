@@ -23,7 +23,8 @@ from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.manifest import Target, check_manifest, write_manifest
 from trtpoets.core.onnx_file import check_onnx, open_session, opset_of
 from trtpoets.core.spec import OnnxModel, Precision
-from trtpoets.device.jetpack import BOARDS, CHIPS, JETPACKS, JetPack, board_called, jetpack_called
+from trtpoets.device.jetpack import BOARDS, CHIPS, JETPACKS, JetPack
+from trtpoets.device.jetson_names import board_called, jetpack_called
 from trtpoets.pipeline.for_jetson import jetson_named, models_for, notes_on, system_of
 from trtpoets.ship.bundle import Bundle
 from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
@@ -146,7 +147,7 @@ def test_what_an_old_operator_set_can_not_say_is_refused(tmp_path: Path) -> None
     model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), modern)
     with pytest.raises(ConversionFailed, match=r"can't be written in ONNX operator set 13: .*HardSwish") as caught:
         onnx_for_older(model, tmp_path / "old.onnx", opset=13)
-    assert caught.value.hint == "trtpoets export tiny --opset 13 && trtpoets quantize tiny"
+    assert caught.value.hint == "trtpoets export NAME --opset 13 && trtpoets quantize NAME"
     assert not (tmp_path / "old.onnx").exists()
 
 

@@ -13,8 +13,9 @@ from tests.test_benchmark import QUICK
 from tests.test_compare import benchmark as measured
 from tests.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
-from trtpoets.device.runners import Way
+from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.pipeline import current, judge
 
@@ -23,11 +24,10 @@ class Named(FakeRunner):
     """Named after what it stands for; TensorRT's provider does not load."""
 
     def __init__(self, artefact: Any, way: Way) -> None:
-        super().__init__(artefact.spec)
-        self.name = "tensorflow" if isinstance(artefact, Classifier) else f"onnxruntime-{way.value}"
+        super().__init__(artefact.spec, identity=open_runner(artefact, way=way).identity)
 
     def __enter__(self) -> Named:
-        if self.name == "onnxruntime-tensorrt":
+        if self.identity.way == "tensorrt":
             raise RunFailed("TensorrtExecutionProvider does not load here", hint="")
         super().__enter__()
         return self
@@ -37,12 +37,14 @@ class Named(FakeRunner):
 def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A run of a classifier and an ONNX file, with three photos."""
     folder = photo_folder(tmp_path / "photos", {"ant": 1, "bee": 1, "cow": 1})
-    photos = tuple(Photo(path, path.parent.name, Split.TEST, path.stem) for path in sorted(folder.rglob("*.jpg")))
+    photos = tuple(
+        Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))
+    )
     model = OnnxModel(tmp_path / "fp32.onnx", Precision.FP32, tiny_spec())
     model.path.write_bytes(b"a network")
     monkeypatch.setattr(judge, "artefacts_in", lambda space: (Classifier(tmp_path, tiny_spec()), model))
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
-    monkeypatch.setattr(current, "classifier_key", lambda space: "a classifier")
+    monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     return tmp_path
 
 
@@ -54,11 +56,11 @@ def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
     details = trtpoets.evaluate("x", engines=space)
     assert [each["runner"] for each in details["evaluations"]] == [
         "tensorflow",
-        "onnxruntime-plain",
-        "onnxruntime-cuda",
+        "onnxruntime-fp32",
+        "onnxruntime-cuda-fp32",
     ]
     assert details["skipped"] == [
-        {"what": "running onnxruntime-tensorrt", "why": "TensorrtExecutionProvider does not load here"}
+        {"what": "running onnxruntime-tensorrt-fp32", "why": "TensorrtExecutionProvider does not load here"}
     ]
 
 

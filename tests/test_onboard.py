@@ -213,6 +213,21 @@ def test_jetpack_5s_tensorrt(board: Board, bundle: Path) -> None:
     assert board.run(bundle, "selftest").returncode == 0
 
 
+NOT_ON_A_DEVICE = "onnx onnxruntime typer click rich tensorflow keras jinja2"
+
+
+@pytest.mark.parametrize("version", ["8.5.2", "8.6.2", "10.3.0"])
+def test_a_parser_s_refusal_leads_to_the_next_precision_without_onnx(here: Board, bundle: Path, version: str) -> None:
+    here.environment.update(PAPER_TENSORRT=version, PAPER_LACKS=NOT_ON_A_DEVICE)
+    here.behave(int8="unknown operator", fp16=REFUSED)
+    result = here.run(bundle, "build", "--json")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    node = "a QuantizeLinear node" if version.startswith("8.") else "node 'conv' (Conv)"  # 8.x tells a number only
+    assert f"can't read the network: {node}: Plugin not found; next: fp16\n" in result.stderr
+    assert as_json(result)[0]["card"]["precision"] == "fp32"
+
+
 # What a device has too little of
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.alone import expect_other_scores, run_alone
 from tests.bundle_parts import ORDER, measured, tiny_parts
+from tests.runner_ids import runner
 from tests.tiny import SIDE, tiny_photos
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.spec import Precision
@@ -167,14 +168,14 @@ def test_what_was_measured_decides(parts: Parts) -> None:
     advised_against = replace(fast, order=(Precision.FP16, Precision.FP32, Precision.INT8))
     assert settings_from_parts(advised_against)["cpu"]["precision"] == "fp32"
     server = replace(parts, measured=measured(rows, scenario="server"))
-    assert best_row(server, "onnxruntime-fp32") is None
+    assert best_row(server, runner("onnxruntime-fp32")) is None
 
 
 def test_where_nothing_was_measured(parts: Parts) -> None:
     settings = settings_from_parts(parts)
     assert [settings[each]["precision"] for each in ("cpu", "cuda", "tensorrt")] == ["fp32", "fp16", "int8"]
     assert {each["batch"] for each in settings.values()} == {8}
-    assert fastest_precision(parts, "onnxruntime-{}", ()) == (Precision.INT8, "not measured: nothing was benched")
+    assert fastest_precision(parts, "", ()) == (Precision.INT8, "not measured: nothing was benched")
     assert where(parts) == "nowhere"
 
 

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from tests.photos import photo_folder
 from tests.report_documents import LABELS, documents, measurement, train_benchmark
+from tests.runner_ids import runner
 from trtpoets.cli import app
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.spec import Photo, Split
@@ -332,7 +333,8 @@ def test_learning_rates_beside_each_other() -> None:
 
 def test_many_batch_sizes_are_a_click_away() -> None:
     found = documents()
-    rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in ("a", "b", "c", "d")]
+    names = ("tensorflow", "onnxruntime-fp32", "rtx-fp16", "tflite-int8")
+    rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in names]
     found["benchmark"]["measurements"] = rows
     reader = read(found)
     assert "The other batch sizes" in reader.text
@@ -342,8 +344,8 @@ def test_many_batch_sizes_are_a_click_away() -> None:
 def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
     found = documents(photos=list(photos.values()))
     narrow = found["evaluation"]["evaluations"][-1]
-    found["evaluation"]["evaluations"].append({**narrow, "runner": "rtx-int8"})
-    found["evaluation"]["evaluations"].insert(1, {**narrow, "runner": "tflite-int8"})
+    found["evaluation"]["evaluations"].append({**narrow, **runner("rtx-int8").row()})
+    found["evaluation"]["evaluations"].insert(1, {**narrow, **runner("tflite-int8").row()})
     text = read(found, photos).text.replace("\u00a0", " ")
     assert "rtx-int8 answers 3 of 30 test photos otherwise than TensorFlow in FP32" in text
     assert "Of 30 photos, these runners answer otherwise than TensorFlow: tflite-int8 3 and onnxruntime-int8 3." in text

@@ -198,7 +198,7 @@ def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
 
 def test_the_first_of_the_commands_that_are_missing_is_named(engines: Path) -> None:
     space = Workspace(engines, "small")
-    for gone, hint in [(Precision.FP16, "trtpoets quantize small"), (Precision.FP32, "trtpoets export small")]:
+    for gone, hint in [(Precision.FP16, space.command("quantize")), (Precision.FP32, space.command("export"))]:
         space.onnx(gone).unlink()
         with pytest.raises(MissingArtefact) as caught:
             onnx_in(space, Precision.FP16)
@@ -208,10 +208,10 @@ def test_the_first_of_the_commands_that_are_missing_is_named(engines: Path) -> N
 def test_a_name_that_is_none_is_told_the_nearest(engines: Path) -> None:
     with pytest.raises(MissingArtefact) as caught:
         trtpoets.build("smal", engines=engines)
-    assert caught.value.hint == "did you mean small? If not: trtpoets retrain PHOTOS --name smal"
+    assert caught.value.hint == f"did you mean small? If not: {Workspace(engines, 'smal').command('retrain', 'PHOTOS')}"
     with pytest.raises(MissingArtefact) as caught:
         trtpoets.build("lions", engines=engines)
-    assert caught.value.hint == "trtpoets retrain PHOTOS --name lions"
+    assert caught.value.hint == Workspace(engines, "lions").command("retrain", "PHOTOS")
 
 
 def test_label_answers_with_the_classes_of_the_photos(finished: Path, small_photos: Path) -> None:

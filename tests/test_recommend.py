@@ -12,6 +12,7 @@ import pytest
 
 import trtpoets
 from tests.report_documents import documents, measurement
+from tests.runner_ids import runner
 from trtpoets import cli
 from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
 from trtpoets.core.spec import Photo, Split
@@ -89,7 +90,7 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
     judged = documents()
     judged["benchmark"]["measurements"] = [TENSORFLOW, FP16, cuda]
     same = judged["evaluation"]["evaluations"][1]
-    judged["evaluation"]["evaluations"].append({**same, "runner": "onnxruntime-cuda-fp16"})
+    judged["evaluation"]["evaluations"].append({**same, **runner("onnxruntime-cuda-fp16").row()})
     found = recommendation_from_report(report_from_documents(judged))
     assert (found["chosen"]["runner"], found["chosen"]["file"]) == ("onnxruntime-cuda-fp16", "fp16.onnx")
     assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found["sentence"]
@@ -97,7 +98,7 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
 
 def test_an_engine_is_named_by_its_file() -> None:
     found = documents()
-    found["evaluation"]["evaluations"][1]["runner"] = "rtx-fp16"
+    found["evaluation"]["evaluations"][1].update(runner("rtx-fp16").row())
     found["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
     del found["engines"][1]
     made = recommendation_from_report(report_from_documents(found))
@@ -108,7 +109,7 @@ def test_an_engine_is_named_by_its_file() -> None:
 def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
     found = documents()
     same = found["evaluation"]["evaluations"][1]
-    found["evaluation"]["evaluations"].append({**same, "runner": "tflite-int8"})
+    found["evaluation"]["evaluations"].append({**same, **runner("tflite-int8").row()})
     found["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
     found["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
     made = recommendation_from_report(report_from_documents(found))
@@ -235,12 +236,12 @@ def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPat
             trtpoets.recommend("x", engines=tmp_path)
         return caught.value.message, caught.value.hint
 
-    assert missing() == ("x was not evaluated yet", "trtpoets evaluate x")
+    assert missing() == ("x was not evaluated yet", space.command("evaluate"))
     seal_card(space.evaluation, key=current.evaluation_key(["engine 1"], photos), files=[], details={})
-    assert missing() == ("x was not benched yet", "trtpoets bench x")
+    assert missing() == ("x was not benched yet", space.command("bench"))
     config = BenchConfig(batches=(1, 4))
     key = current.benchmark_key(["engine 1"], photos, config)
     seal_card(space.benchmark, key=key, files=[], details={"config": asdict(config)})
     current.require_current(space)
     monkeypatch.setattr(current, "identities", lambda space, artefacts: ["engine 2"])
-    assert missing() == ("evaluation.json is not of the files that are there now", "trtpoets evaluate x")
+    assert missing() == ("evaluation.json is not of the files that are there now", space.command("evaluate"))

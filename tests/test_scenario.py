@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.runner_ids import FAKE
 from tests.test_benchmark import QUICK, WARM, photos, scripted
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
@@ -34,7 +35,7 @@ SERVER = replace(QUICK, scenario="server", target_qps=100.0, batches=(4,))
 
 
 def row(batch: int, milliseconds: float, count: int = 700) -> Measurement:
-    watched = Watched("fake", batch, 1.5, (), "", 100.0)
+    watched = Watched(FAKE, batch, 1.5, (), "", 100.0)
     return measurement_from_rounds(WARM, [Round([int(milliseconds * 1e6)] * count)], watched, (), QUICK)
 
 
@@ -58,7 +59,7 @@ def test_a_server_needs_a_rate(rate: float, message: str) -> None:
 
 def test_outcomes() -> None:
     assert outcome_from_rows(Scenario.SINGLE_STREAM, [row(1, 2.0)]) == Outcome(
-        "single-stream", "fake", 1, "p90_ms", 2.0, True, ""
+        "single-stream", FAKE, 1, "p90_ms", 2.0, True, ""
     )
     few = outcome_from_rows(Scenario.MULTI_STREAM, [row(8, 2.0, count=100)])
     assert (few.metric, few.value, few.valid, few.reason) == ("p99_ms", None, False, "too few queries for p99_ms")
@@ -98,11 +99,11 @@ def test_a_server_that_is_quick_enough() -> None:
     found = served(0.001)
     assert found["offered"] == len(found["latencies_ms"]) == 662
     assert min(found["latencies_ms"]) >= 1.0
-    outcome = outcome_from_served("fake", found, replace(SERVER, max_p99_ms=20.0))
+    outcome = outcome_from_served(FAKE, found, replace(SERVER, max_p99_ms=20.0))
     assert (outcome.valid, outcome.batch, outcome.metric) == (True, 4, "p99_ms")
     assert outcome.value is not None
     assert 1.0 < outcome.value < 5.0
-    late = outcome_from_served("fake", found, replace(SERVER, max_p99_ms=1.0))
+    late = outcome_from_served(FAKE, found, replace(SERVER, max_p99_ms=1.0))
     assert (late.valid, late.reason[:25]) == (False, "the 99th percentile may b")
 
 
@@ -117,16 +118,16 @@ def test_a_server_waits_in_line() -> None:
 def test_a_server_beside_others_says_nothing() -> None:
     found = {**served(0.001), "taken_seconds": 5.0}
     assert found["seconds"] == pytest.approx(6.6, rel=0.2)
-    outcome = outcome_from_served("fake", found, replace(SERVER, max_others=0.25))
+    outcome = outcome_from_served(FAKE, found, replace(SERVER, max_others=0.25))
     assert (outcome.valid, outcome.reason[:20]) == (False, "other processes used")
-    assert outcome_from_served("fake", {**found, "taken_seconds": None}, replace(SERVER, max_others=0.25)).valid
+    assert outcome_from_served(FAKE, {**found, "taken_seconds": None}, replace(SERVER, max_others=0.25)).valid
     # The kernel's counters may make a little more of a core than there is of it.
-    assert outcome_from_served("fake", {**found, "taken_seconds": 1.01 * found["seconds"]}, SERVER).valid
+    assert outcome_from_served(FAKE, {**found, "taken_seconds": 1.01 * found["seconds"]}, SERVER).valid
 
 
 def test_a_server_that_cant_keep_up() -> None:
     found = served(0.05, replace(SERVER, batches=(1,)))
-    outcome = outcome_from_served("fake", found, SERVER)
+    outcome = outcome_from_served(FAKE, found, SERVER)
     assert outcome.reason == "can't keep up: answers 20 of 100 photos a second"
 
 
@@ -192,7 +193,7 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     config = replace(QUICK, batches=(1,), min_seconds=0.2, scenario="single-stream", loadgen=True)
     got = scripted(monkeypatch, tmp_path, photos, config, fp16="work 100", int8="crash")
-    assert [(each.runner, each.metric, each.valid) for each in got.outcomes] == [
+    assert [(each.runner.name, each.metric, each.valid) for each in got.outcomes] == [
         ("tensorflow", "p90_ms", True),
         ("onnxruntime-fp16", "p90_ms", True),
     ]
@@ -211,7 +212,7 @@ def test_a_fast_wrong_runner_wins_no_scenario(
 ) -> None:
     config = replace(SERVER, target_qps=1500.0, batches=(4,), scenario=scenario)
     got = scripted(monkeypatch, tmp_path, photos, config, fp16="wrong", int8="crash")
-    assert [each.runner for each in got.outcomes] == ["tensorflow", "onnxruntime-fp16"]
+    assert [each.runner.name for each in got.outcomes] == ["tensorflow", "onnxruntime-fp16"]
     assert (got.outcomes[1].valid, got.outcomes[1].reason[:9]) == (False, "wrong: 0%")
 
 
@@ -228,7 +229,7 @@ def test_ctrl_c_in_a_scenario_keeps_what_was_measured(
     config = replace(QUICK, batches=(1, 4), min_seconds=0.1, scenario="offline")
     got = scripted(monkeypatch, tmp_path, photos, config, progress=press, fp16="good")
     assert got.incomplete == "in the offline scenario of onnxruntime-fp16"
-    assert [each.runner for each in got.outcomes] == ["tensorflow"]
+    assert [each.runner.name for each in got.outcomes] == ["tensorflow"]
     assert [row.valid for row in got.measurements] == [True] * 4
     assert told[-2:] == [("offline scenario", 0, 2), ("offline scenario", 1, 2)]
 
@@ -237,7 +238,7 @@ def test_a_benchmark_of_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     config = replace(SERVER, target_qps=1500.0, batches=(16,))
     got = scripted(monkeypatch, tmp_path, photos, config, classifier="slow", fp16="good")
     slow, fast = got.outcomes
-    assert (slow.runner, slow.valid) == ("tensorflow", False)  # 20 ms for at most 16: 800 photos a second
+    assert (slow.runner.name, slow.valid) == ("tensorflow", False)  # 20 ms for at most 16: 800 photos a second
     assert slow.reason.startswith("can't keep up: answers ")
     assert fast.value is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,42 @@ def test_device_runtime_is_python_3_8(path: Path) -> None:
             assert node.attr not in {"removeprefix", "removesuffix"}, f"{path}:{node.lineno}: Python 3.9"
 
 
+ON_A_DEVICE = {"numpy", "PIL", "trtpoets", "__future__"}
+"""What the device runtime imports without asking: beside Python's own, these are on every device."""
+
+
+def guarded(tree: ast.AST) -> set[ast.AST]:
+    """The imports inside `with needs(...)`, `if TYPE_CHECKING`, or `try` with `except ImportError`."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        words = ""
+        if isinstance(node, (ast.With, ast.If)):
+            words = " ".join(
+                map(ast.unparse, [e.context_expr for e in node.items] if hasattr(node, "items") else [node.test])
+            )
+        elif isinstance(node, ast.Try):
+            words = " ".join(ast.unparse(handler.type) for handler in node.handlers if handler.type)
+        if re.search(r"needs\(|suppress\(ImportError|TYPE_CHECKING|ImportError", words):
+            found |= {inner for part in node.body for inner in ast.walk(part)}  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
+def test_what_a_device_may_lack_is_imported_with_an_error_that_says_so(path: Path) -> None:
+    """A bare import inside a function would end in a traceback, on the path that nobody tried on a device."""
+    tree = ast.parse(path.read_text())
+    safe = guarded(tree)
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        beyond = {name.split(".")[0] for name in names} - ON_A_DEVICE - sys.stdlib_module_names
+        assert node in safe or not beyond or ALLOWED.get(name_of(path)) == beyond, f"{path}:{node.lineno}: {beyond}"
+
+
+ALLOWED = {"trtpoets.core.optional": {"onnxruntime"}}
+"""Its callers answer for it: `needs` is around each call."""
+
+
 def without_heavy(code: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a Python where heavy packages can't be imported."""
     hook = f"""
@@ -146,7 +183,7 @@ def test_commands_and_public_functions_are_twins() -> None:
 
     commands = {info.callback.__name__ for info in app.registered_commands if info.callback}
     assert commands == set(COMMANDS)
-    assert set(trtpoets.__all__) == commands | {"TrtPoetsError", "plan_build", "prune_cache"}
+    assert set(trtpoets.__all__) == commands | {"TrtPoetsError", "label_stream", "plan_build", "prune_cache"}
     for name in trtpoets.__all__:
         assert callable(getattr(trtpoets, name)), name
         assert getattr(trtpoets, name).__doc__, name

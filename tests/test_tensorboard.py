@@ -58,7 +58,7 @@ def test_learning_rates_side_by_side(tmp_path: Path) -> None:
 def test_what_it_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingArtefact, match="flowers was not trained here") as caught:
         tensorboard("flowers", engines=tmp_path)
-    assert caught.value.hint == "trtpoets retrain PHOTOS --name flowers --force"
+    assert caught.value.hint == f"trtpoets retrain PHOTOS --name flowers --force --engines {tmp_path}"
     with pytest.raises(MissingArtefact, match="nothing under"):
         tensorboard(engines=tmp_path)
     with pytest.raises(BadInput, match="--port 99999 is no port"):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.spec import Flavour, Precision
-from trtpoets.core.workspace import Workspace, cache_root, card_of, key_of, open_card, seal_card
+from trtpoets.core.paths import cache_root
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, seal_card
 
 
 def sealed(folder: Path) -> Path:
@@ -96,12 +96,6 @@ def test_any_accepted_name_is_one_folder(name: str) -> None:
     assert space.folder.parent == engines
     assert space.lock.parent == engines
     assert space.folder.name == name
-
-
-def test_engines_are_named_by_what_they_are(tmp_path: Path) -> None:
-    space = Workspace(tmp_path, "n")
-    assert space.engine(Precision.FP16, Flavour.RTX).name == "fp16.rtx.engine"
-    assert space.engine(Precision.INT8, Flavour.RTX, ["sm89", "sm86"]).name == "int8.rtx.sm86.sm89.engine"
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

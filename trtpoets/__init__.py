@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.convert import export, quantize
     from trtpoets.pipeline.inspect import inspect
     from trtpoets.pipeline.judge import bench, evaluate
-    from trtpoets.pipeline.label import label
+    from trtpoets.pipeline.label import label, label_stream
     from trtpoets.pipeline.pretrained import models, pretrained
     from trtpoets.pipeline.retrain import retrain
     from trtpoets.pipeline.run import demo, run
@@ -42,6 +42,7 @@ _HOMES = {
     "export": "trtpoets.pipeline.convert",
     "inspect": "trtpoets.pipeline.inspect",
     "label": "trtpoets.pipeline.label",
+    "label_stream": "trtpoets.pipeline.label",
     "models": "trtpoets.pipeline.pretrained",
     "plan_build": "trtpoets.pipeline.build",
     "pretrained": "trtpoets.pipeline.pretrained",
@@ -66,6 +67,7 @@ __all__ = [
     "export",
     "inspect",
     "label",
+    "label_stream",
     "models",
     "plan_build",
     "pretrained",

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from trtpoets.core import manifest
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Flavour, Precision, Resize
 from trtpoets.judge.bench_config import Scenario
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Program(typer.Typer):
+    """Commands that take ~ in every argument and option that is a path: shells leave `--engines=~/runs` as it is."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[_Function], _Function]:
+        """As Typer's; the function gets its paths expanded."""
+        register = super().command(*args, **options)
+
+        def add(function: _Function) -> _Function:
+            @wraps(function)
+            def expanding(**given: Any) -> Any:
+                return function(**{name: _expanded(value) for name, value in given.items()})
+
+            register(expanding)
+            return function
+
+        return add
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_expanded(each) for each in value]
+    return user_path(value) if isinstance(value, Path) else value
 
 
 class FlavourChoice(str, Enum):
@@ -39,7 +68,9 @@ Name = Annotated[str, typer.Argument(help="The name of a run: a folder under eng
 AnyName = Annotated[str | None, typer.Argument(help="The name of a run; all under engines/ without one.")]
 Port = Annotated[int | None, typer.Option(help="Where it answers; default 6006 or the next that is free.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
-Photos = Annotated[Path, typer.Argument(help="A folder of folders of photos; a folder's name is its label.")]
+Photos = Annotated[
+    Path, typer.Argument(help="A folder of labelled photos: class folders, split folders, or a CSV file.")
+]
 Engines = Annotated[Path, typer.Option("--engines", help="Where runs are kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it again even if nothing changed.")]
@@ -54,6 +85,10 @@ Weights = Annotated[Path | None, typer.Option("--weights", help="A file of weigh
 DeviceOption = Annotated[str, typer.Option("--device", help="Where the frozen base runs: cpu, gpu, or auto.")]
 ResizeOption = Annotated[Resize, typer.Option("--resize", help="How photos become square.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable photo is an error, not a warning.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="The CSV file with the labels; default: found.")]
+ClassFolders = Annotated[
+    bool, typer.Option("--class-folders", help="Every folder in PHOTOS is a class, also train or images.")
+]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Training steps.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the head's training and of the calibration photos.")]
 ValidationPercent = Annotated[float, typer.Option(help="Percent of the photos to choose the best step by.")]
@@ -87,8 +122,10 @@ Target = Annotated[manifest.Target, typer.Option("--for", help="Whom it is for."
 BundlePrecisions = Annotated[
     list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default what there is).")
 ]
-JetPack = Annotated[str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2; default: any from 5.1 on.")]
-Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano.")]
+JetPack = Annotated[
+    str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2 or L4T's R35.4.1; default: any from 5.1 on.")
+]
+Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
 BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
 ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
 MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
@@ -138,6 +175,7 @@ MaxP99 = Annotated[
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
 BenchTrain = Annotated[bool, typer.Option("--train", help="Training instead: bottlenecks, head, learning rates.")]
 LearningRates = Annotated[list[float] | None, typer.Option("--learning-rate", help="With --train (repeatable).")]
+StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that can't be read.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request.")]

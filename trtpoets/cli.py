@@ -12,9 +12,10 @@ from trtpoets import arguments as given
 from trtpoets.cli_look import COMMANDS
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
+from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams
 from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
 
-app = typer.Typer(
+app = given.Program(
     name="trtpoets",
     help="From a folder of labelled photos to a verified TensorRT engine.",
     no_args_is_help=True,
@@ -59,6 +60,8 @@ def run(
     validation_percent: given.ValidationPercent = 10,
     test_percent: given.TestPercent = 10,
     strict: given.Strict = False,
+    labels: given.Labels = None,
+    class_folders: given.ClassFolders = False,
     flavour: given.FlavourOption = given.FlavourChoice.AUTO,
     targets: given.Targets = None,
     engines: given.Engines = ENGINES,
@@ -80,6 +83,8 @@ def run(
         validation_percent=validation_percent,
         test_percent=test_percent,
         strict=strict,
+        labels=labels,
+        class_folders=class_folders,
         steps=steps,
         seed=seed,
     )
@@ -100,6 +105,8 @@ def retrain(
     validation_percent: given.ValidationPercent = 10,
     test_percent: given.TestPercent = 10,
     strict: given.Strict = False,
+    labels: given.Labels = None,
+    class_folders: given.ClassFolders = False,
     steps: given.Steps = 4000,
     batch_size: given.BatchSize = 100,
     learning_rate: given.LearningRate = None,
@@ -126,6 +133,8 @@ def retrain(
         validation_percent=validation_percent,
         test_percent=test_percent,
         strict=strict,
+        labels=labels,
+        class_folders=class_folders,
         steps=steps,
         seed=seed,
         batch_size=batch_size,
@@ -278,7 +287,7 @@ def evaluate(
         evaluation = work(name, gate, engines=engines, force=force, progress=progress)
     show_result("evaluation", evaluation, as_json)
     if gate:
-        require_gate(name, evaluation)
+        require_gate(name, evaluation, engines)
 
 
 @app.command()
@@ -320,7 +329,7 @@ def bench(
     with showing() as progress:
         benchmark = work(name, config, compare=compare, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)
-    require_speed(name, benchmark, fail_below, max_p99)
+    require_speed(name, benchmark, fail_below, max_p99, engines)
 
 
 @app.command()
@@ -341,7 +350,7 @@ def recommend(
 
     found = work(name, max_drop=max_drop, max_p99=max_p99, batches=batches or (), engines=engines)
     show_result("recommendation", found, as_json)
-    require_fit(name, found)
+    require_fit(name, found, engines)
 
 
 @app.command()
@@ -397,8 +406,12 @@ def program(version: given.Version = False) -> None:
 
 def main() -> None:
     """Run the program. What the user can mend ends in two lines and exit 1; wrong usage in 2; bugs in a traceback."""
+    prepare_streams()
     try:
         app()
     except TrtPoetsError as error:
         show_error(error)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(BROKEN_PIPE)

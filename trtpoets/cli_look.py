@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from trtpoets import arguments as given
-from trtpoets.terminal import show_result, show_until_interrupt
+from trtpoets.terminal import show_answers, show_result, show_until_interrupt, showing
 
 
 def tensorboard(
@@ -25,16 +26,22 @@ def tensorboard(
 
 def label(
     model: Annotated[str, typer.Argument(help="The name of a run, or an engine file.")],
-    photos: Annotated[list[Path], typer.Argument(help="Photo files.")],
+    photos: Annotated[list[Path], typer.Argument(help="Files, folders, patterns; -: a photo or paths on stdin.")],
     top: given.Top = 5,
     trust: given.Trust = False,
+    strict: given.StrictLabels = False,
     engines: given.Engines = Path("engines"),
     as_json: given.Json = False,
 ) -> None:
-    """Say what photos show, through the best runner here."""
-    from trtpoets.pipeline.label import label as work
+    """Say what photos show, through the best runner here.
 
-    show_result("answers", work(model, photos, top=top, trust=trust, engines=engines), as_json)
+    A photo that can't be read is named on stderr. Exit 1 if none could.
+    """
+    from trtpoets.pipeline.label import label_stream as work
+
+    with showing(again="answers that were printed are complete") as progress:
+        told: dict[str, Any] = {"stdin": sys.stdin.buffer, "progress": progress}
+        show_answers(work(model, photos, top=top, trust=trust, strict=strict, engines=engines, **told), as_json)
 
 
 def models(as_json: given.Json = False) -> None:

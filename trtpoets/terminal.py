@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import Interrupted, MissingDependency
-from trtpoets.core.plain import error_text, messages, progress_lines
+from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
+from trtpoets.core.plain import error_text, json_text, messages, progress_lines
 from trtpoets.core.progress import PARTS
+from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from rich.progress import TaskID
@@ -22,20 +24,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def showing() -> Iterator[Progress]:
+def showing(again: str = "the same command goes on from here") -> Iterator[Progress]:
     """Give a Progress that draws bars on a terminal, and writes a few plain lines anywhere else.
 
-    Warnings of the library are shown in between. Raises Interrupted on Ctrl-C.
+    Warnings of the library are shown in between. Raises Interrupted on Ctrl-C, with the hint `again`.
     """
     try:
         if sys.stderr.isatty():
             with _bars() as progress:
                 yield progress
         else:
-            with messages(lambda line, warning: _write(line + "\n")):
-                yield progress_lines(_write)
+            with messages(lambda line, warning: write_message(line + "\n")):
+                yield progress_lines(write_message)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; what was finished is kept", hint="the same command goes on from here") from None
+        raise Interrupted("interrupted; what was finished is kept", hint=again) from None
 
 
 @contextmanager
@@ -64,7 +66,9 @@ def _bars() -> Iterator[Progress]:
         style = "yellow" if warning else None
         bars.console.print(line, markup=False, highlight=False, style=style, soft_wrap=True)
 
-    with Progress(*columns, console=Console(stderr=True)) as bars, messages(tell):
+    # Only what is printed on the same terminal has to go around the bars; a pipe gets it untouched.
+    around = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=around) as bars, messages(tell):
 
         def show(task: str, done: int, total: int) -> None:
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
@@ -76,38 +80,62 @@ def _bars() -> Iterator[Progress]:
         yield show
 
 
-def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
 def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:
     """Print a result as a table, or as one JSON document; `page` is where the whole report can be seen."""
     from trtpoets.ship.tables import print_json, print_table
 
-    if as_json:
-        print_json(value)
-        return
-    print_table(what, value)
-    if page is not None:
-        sys.stdout.write(f"\nThe whole report: {page}\n")
+    with writing_results():
+        if as_json:
+            print_json(value)
+            return
+        print_table(what, value)
+        if page is not None:
+            sys.stdout.write(f"\nThe whole report: {page}\n")
+
+
+def show_answers(answers: Iterable[Any], as_json: bool) -> None:
+    """Print what `label_stream` yields, each as it comes: tables, or one JSON array that holds failures too.
+
+    The array is closed whatever happens meanwhile. Raises BadPhoto when photos were named and none got an answer.
+    """
+    from trtpoets.ship.tables import print_table
+
+    answered = failed = 0
+    try:
+        for each in answers:
+            good = not hasattr(each, "error")
+            answered, failed = answered + good, failed + (not good)
+            if as_json:
+                sys.stdout.write(("[\n" if answered + failed == 1 else ",\n") + indent(json_text(each), "  "))
+            elif good:
+                sys.stdout.write("\n" if answered > 1 else "")
+                print_table("answers", [each])
+            sys.stdout.flush()
+    finally:
+        if as_json:
+            sys.stdout.write("\n]\n" if answered + failed else "[]\n")
+    if not answered:
+        raise BadPhoto(
+            f"none of {failed:,} photos could be labelled" if failed > 1 else "no photo could be labelled",
+            hint="the reason for each is above" if failed else "name photo files, or a folder of them",
+        )
 
 
 def show_file(path: Path) -> None:
     """Print a text file as it is, in UTF-8 whatever the locale."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(path.read_bytes())
-    sys.stdout.flush()
+    text = path.read_bytes()
+    with writing_results():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
 
 
 def show_until_interrupt(what: str, value: Any, as_json: bool) -> None:
     """Show what a server says of itself and wait for Ctrl-C, which from then on is how it is ended: no failure."""
     try:
         show_result(what, value, as_json)
-        sys.stdout.flush()
         threading.Event().wait()
     except KeyboardInterrupt:
-        sys.stderr.write("\n")
+        write_message("\n")
 
 
 def open_page(page: Path) -> None:
@@ -120,4 +148,4 @@ def open_page(page: Path) -> None:
 
 def show_error(error: TrtPoetsError) -> None:
     """Two lines: what is wrong, and what to try."""
-    sys.stderr.write(error_text(error, colour=sys.stderr.isatty()))
+    write_message(error_text(error, colour=sys.stderr.isatty()))

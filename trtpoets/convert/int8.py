@@ -9,7 +9,7 @@ in FP32, which for these networks is the preprocessing, pooling, the last layer 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.placement import Placement
 from trtpoets.convert.precision import expect_fp32
 from trtpoets.convert.sensitivity import Limits, Search, Step
-from trtpoets.core.onnx_file import CALIBRATION_KEY, write_onnx
+from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Precision
 
@@ -37,7 +37,8 @@ class Int8Notes:
 
     `share` is the share 0..1 of all multiply-adds (`multiply_adds`, for one photo) that run in INT8. Fidelity is held
     against FP32 on the validation photos: `plain` with pairs alone, `corrected` with biases corrected too, `together`
-    with weights rounded together as well (each kept when better), `final` as written. `equalised` is the number of
+    with weights rounded together as well (each kept when better), `final` as written. `before_head` is what `final` was
+    before the last layer was replaced, None where it was not. `equalised` is the number of
     tensors with scaled channels, `rounded` that of the layers whose weights were rounded together. `steps` are the
     layers that the search left in float; `layers_db` is each layer's own signal to noise.
     """
@@ -58,6 +59,7 @@ class Int8Notes:
     final: Fidelity
     steps: tuple[Step, ...]
     layers_db: Mapping[str, float]
+    before_head: Fidelity | None = None
 
 
 def best_ranges(
@@ -101,6 +103,16 @@ def int8_from_onnx(
     write_onnx(finished(form.proto.graph, maker.view.opset, metadata), out)
     layers = layer_fidelity(maker.model, form.proto, comparer.searched, comparer.sessions)
     return OnnxModel(out, Precision.INT8, spec), _notes(maker, ranges, form, stages, steps, layers)
+
+
+def notes_of_new_head(comparer: Comparer, notes: Int8Notes, model: OnnxModel) -> Int8Notes:
+    """The notes of an INT8 file whose last layer was replaced since `notes` were taken: what is measured, anew.
+
+    Raises BadArtefact where the file is no ONNX file.
+    """
+    proto = check_onnx(model.path)
+    layers = layer_fidelity(comparer.proto, proto, comparer.searched, comparer.sessions)
+    return replace(notes, final=comparer.fidelity(proto), layers_db=layers, before_head=notes.final)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 from trtpoets.core.onnx_file import check_onnx, opset_of, write_onnx
 from trtpoets.core.optional import needs
@@ -33,7 +34,7 @@ def onnx_for_older(model: OnnxModel, out: Path, *, opset: int | None = None, flo
     except BadArtefact as error:
         raise ConversionFailed(
             f"{model.path} can't be written in ONNX operator set {opset}: {error.message.partition(': ')[2]}",
-            hint=f"trtpoets export {model.spec.name} --opset {opset} && trtpoets quantize {model.spec.name}",
+            hint=f"{command('export', 'NAME', '--opset', opset)} && {command('quantize', 'NAME')}",
         ) from error
     return OnnxModel(out, model.precision, model.spec)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.naming import canonical
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
+from trtpoets.core.files import temporary_folder
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
 from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
@@ -41,6 +42,7 @@ class ExportConfig:
             )
 
 
+@keras_defaults()
 def onnx_from_classifier(
     classifier: Classifier, out: Path, config: ExportConfig = ExportConfig(), progress: Progress = silent
 ) -> OnnxModel:
@@ -63,6 +65,7 @@ def onnx_from_classifier(
     return OnnxModel(out, Precision.FP32, classifier.spec)
 
 
+@keras_defaults()
 def onnx_from_network(
     model: keras.Model,
     out: Path,
@@ -168,8 +171,8 @@ def _folded(model: Any) -> Any:
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+    with temporary_folder() as folder:
+        options.optimized_model_filepath = str(folder / "folded.onnx")
         try:
             runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:

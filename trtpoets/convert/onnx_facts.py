@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from trtpoets.convert.graph import QUANTISERS, WEIGHTED, GraphView, multiply_adds
-from trtpoets.core.onnx_file import CALIBRATION_KEY, PRECISION_KEY, SPEC_KEY, check_onnx, metadata_of
+from trtpoets.convert.graph import QUANTISERS, GraphView
+from trtpoets.convert.onnx_complaints import read_unchecked
+from trtpoets.convert.onnx_work import Product, all_nodes, operator_name, products, view_of_any
+from trtpoets.core.errors import BadArtefact
+from trtpoets.core.onnx_external import ExternalFile
+from trtpoets.core.onnx_file import CALIBRATION_KEY, PRECISION_KEY, SPEC_KEY, metadata_of
 from trtpoets.core.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _PASSES_ON = ("Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity")
@@ -22,11 +25,14 @@ _PASSES_ON = ("Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity"
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """An input or output: its numbers as "uint8", its sizes; None or a name ("N") where a size is not fixed."""
+    """An input or output: its numbers as "uint8", its sizes; None or a name ("N") where a size is not fixed.
+
+    `shape` is None as a whole where the file does not tell it. What is no tensor has the dtype "sequence" or "map".
+    """
 
     name: str
     dtype: str
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...] | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,10 @@ class OnnxFacts:
     `operators` counts nodes, commonest first. `parameters` counts the numbers of its constants, but not the steps and
     zero points of Q/DQ pairs. `work` is by precision: the pairs' ("int8") for what reads its two factors through Q/DQ
     pairs, else the type of its weights. `sizes_unknown` counts products whose shapes can't be told: the sums lack them.
-    `spec`, `precision` and `calibration` are what trtpoets wrote into the file; None in others' files.
+    `not_counted` counts nodes, by operator, that may multiply and are in no sum: fused operators and plug-ins that are
+    not known here, and bodies of loops. `complaints` are those of ONNX's checker; a build refuses such a file.
+    `external` are the files that weights are in. `spec`, `precision` and `calibration` are what trtpoets wrote into the
+    file; None in others' files.
     """
 
     ir_version: int
@@ -62,15 +71,24 @@ class OnnxFacts:
     precision: str | None
     calibration: str | None
     spec: ModelSpec | None
+    not_counted: Mapping[str, int]
+    complaints: tuple[str, ...]
+    external: tuple[ExternalFile, ...]
 
 
 def facts_of_onnx(path: Path) -> OnnxFacts:
-    """Check and read an ONNX file. Raises MissingArtefact, BadArtefact with what is wrong, MissingDependency."""
-    model = check_onnx(path)
-    view = GraphView(model)
-    work, unknown = _work(view)
+    """Read any ONNX file that parses, without its external data, and list what ONNX's checker says against it.
+
+    Raises BadArtefact for what does not parse, MissingDependency.
+    """
+    unchecked = read_unchecked(path)
+    model = unchecked.model
+    view = view_of_any(model)
+    found, not_counted = products(view, model)
+    work, unknown = _work(found, view)
     metadata = metadata_of(model)
-    operators = Counter(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in view.nodes)
+    spec, complaints = _spec(path, metadata)
+    operators = Counter(operator_name(node) for node in all_nodes(model.graph))
     return OnnxFacts(
         ir_version=int(model.ir_version),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
@@ -81,24 +99,26 @@ def facts_of_onnx(path: Path) -> OnnxFacts:
         operators=dict(sorted(operators.items(), key=lambda each: (-each[1], each[0]))),
         quantizers=operators["QuantizeLinear"],
         dequantizers=operators["DequantizeLinear"],
-        parameters=_parameters(view),
+        parameters=_parameters(model.graph),
         multiply_adds=sum(each.multiply_adds for each in work.values()),
         work=work,
         sizes_unknown=unknown,
         precision=metadata.get(PRECISION_KEY),
         calibration=metadata.get(CALIBRATION_KEY),
-        spec=ModelSpec.from_json(metadata[SPEC_KEY], str(path)) if SPEC_KEY in metadata else None,
+        spec=spec,
+        not_counted=not_counted,
+        complaints=unchecked.complaints + complaints,
+        external=unchecked.external,
     )
 
 
-def _work(view: GraphView) -> tuple[dict[str, WorkFacts], int]:
+def _work(found: Sequence[Product], view: GraphView) -> tuple[dict[str, WorkFacts], int]:
     """The work of each precision, most first; and how many products have unknown shapes."""
-    found: dict[str, list[int]] = {}
-    for node in view.nodes:
-        if node.op_type in WEIGHTED and not node.domain and len(node.input) > 1:
-            found.setdefault(_precision(view, node), []).append(multiply_adds(view, node))
-    work = {name: WorkFacts(len(costs), sum(costs)) for name, costs in found.items()}
-    unknown = sum(costs.count(0) for costs in found.values())
+    costs: dict[str, list[int]] = {}
+    for product in found:
+        costs.setdefault(_precision(view, product.node), []).append(product.multiply_adds)
+    work = {name: WorkFacts(len(each), sum(each)) for name, each in costs.items()}
+    unknown = sum(each.count(0) for each in costs.values())
     return dict(sorted(work.items(), key=lambda each: -each[1].multiply_adds)), unknown
 
 
@@ -117,20 +137,33 @@ def _dequantizer(view: GraphView, tensor: str) -> Any:
     return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
-def _parameters(view: GraphView) -> int:
-    steps = {name for node in view.nodes if node.op_type in QUANTISERS for name in node.input[1:]}
-    return sum(
-        int(np.prod(tensor.dims, dtype=np.int64)) for name, tensor in view.constants.items() if name not in steps
-    )
+def _parameters(graph: Any) -> int:
+    steps = {name for node in graph.node if node.op_type in QUANTISERS for name in node.input[1:]}
+    own: int = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.name not in steps)
+    inner = [each for node in graph.node for attribute in node.attribute for each in (attribute.g, *attribute.graphs)]
+    return own + sum(_parameters(each) for each in inner)
+
+
+def _spec(path: Path, metadata: Mapping[str, str]) -> tuple[ModelSpec | None, tuple[str, ...]]:
+    """What trtpoets wrote into the file of its photos and labels, or why that can't be read."""
+    if SPEC_KEY not in metadata:
+        return None, ()
+    try:
+        return ModelSpec.from_json(metadata[SPEC_KEY], str(path)), ()
+    except BadArtefact as error:
+        return None, (error.message,)
 
 
 def _tensor(value: Any) -> TensorFacts:
-    kind = value.type.tensor_type
-    sizes = [
+    form = value.type.WhichOneof("value")
+    if form not in ("tensor_type", "sparse_tensor_type"):
+        return TensorFacts(value.name, form.replace("_type", "") if form else "unknown", None)
+    kind = getattr(value.type, form)
+    sizes = tuple(
         dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or None
         for dimension in kind.shape.dim
-    ]
-    return TensorFacts(value.name, _dtype(kind.elem_type), tuple(sizes))
+    )
+    return TensorFacts(value.name, _dtype(kind.elem_type), sizes if kind.HasField("shape") else None)
 
 
 def _dtype(number: int) -> str:

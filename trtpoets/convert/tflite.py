@@ -19,6 +19,7 @@ from trtpoets.convert.onnx_export import first_line, serve_signature
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingDependency
 from trtpoets.core.images import photo_batches
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import native_stderr_to, needs, tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import (
@@ -48,6 +49,7 @@ _HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
 _PIXELS = 255.0
 
 
+@keras_defaults()
 def tflite_from_classifier(
     classifier: Classifier,
     precision: Precision,

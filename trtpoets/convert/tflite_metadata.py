@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.optional import needs
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Precision
+from trtpoets.core.spec import FULL_WHITE, INPUT_NAME, OUTPUT_NAME, Precision
 from trtpoets.core.tflite_file import LABELS_FILE
 
 if TYPE_CHECKING:
@@ -41,13 +41,15 @@ def metadata_of_spec(spec: ModelSpec, precision: Precision) -> bytes:
     text = tables.text
     size = tables.table(2, {0: ("Uint32", spec.preprocess.width), 1: ("Uint32", spec.preprocess.height)})
     image = tables.table(2, {0: ("Int8", _RGB), 1: size})
+    white = spec.preprocess.white
+    wide = "" if white == FULL_WHITE else f" In 16-bit photos the value {white} becomes 255."
     photo = tables.table(
         7,
         {
             0: text(INPUT_NAME),
             1: text(
                 f"One photo, RGB, 0 to 255 a channel, {spec.preprocess.width} by {spec.preprocess.height}: "
-                "whatever else the network needs is inside it."
+                f"whatever else the network needs is inside it.{wide}"
             ),
             3: tables.table(3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: image}),
             5: tables.table(2, {0: tables.floats([255.0]), 1: tables.floats([0.0])}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -22,3 +23,12 @@ def command(verb: str, *arguments: object, engines: Path = DEFAULT_ENGINES) -> s
     if Path(engines) != DEFAULT_ENGINES:
         words += ["--engines", str(engines)]
     return " ".join(["trtpoets", verb, *(word if word in PLACEHOLDERS else shlex.quote(word) for word in words)])
+
+
+_NAMED = re.compile(r"(\btrtpoets [a-z]+(?: [^;,&|()]*?)? )NAME\b( --engines )?")
+
+
+def filled(hint: str, name: str, engines: Path = DEFAULT_ENGINES) -> str:
+    """A hint with the run's name, quoted, in the place of NAME in each command, and `--engines DIR` as in `command`."""
+    folder = "" if Path(engines) == DEFAULT_ENGINES else f" --engines {shlex.quote(str(engines))}"
+    return _NAMED.sub(lambda found: found.group(1) + shlex.quote(name) + (found.group(2) or folder), hint)

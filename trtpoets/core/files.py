@@ -12,13 +12,59 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Iterator
+from typing import IO, Any, Iterator
 
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import require_kind
+from trtpoets.core.paths import cache_root, temporary_root
 
 _PART = ".part-"
+
+
+_chosen: ContextVar[tuple[tuple[Path, str], ...]] = ContextVar("chosen", default=())
+
+
+@contextmanager
+def chosen_by(path: Path, setting: str) -> Iterator[None]:
+    """Inside, an error of writing at or below `path` names `setting` as what chooses another place.
+
+    Elsewhere the cache is chosen by TRTPOETS_CACHE, and all else by --engines.
+    """
+    token = _chosen.set(((path.absolute(), setting), *_chosen.get()))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def _setting_of(path: Path) -> str:
+    above = (path.absolute(), *path.absolute().parents)
+    for place, setting in _chosen.get():
+        if place in above:
+            return setting
+    return "set TRTPOETS_CACHE" if cache_root().absolute() in above else "--engines DIR"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give an empty folder that is gone afterwards. Raises StorageFailed, which names TMPDIR."""
+    root = temporary_root()
+    with chosen_by(root, "set TMPDIR"):
+        with storage_errors(root):
+            folder = Path(tempfile.mkdtemp(prefix="trtpoets-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporary_file() -> IO[bytes]:
+    """A file without a name, that is gone when it is closed. Raises StorageFailed, which names TMPDIR."""
+    root = temporary_root()
+    with chosen_by(root, "set TMPDIR"), storage_errors(root):
+        return tempfile.TemporaryFile()
 
 
 @contextmanager
@@ -28,13 +74,13 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = f"free some space, or choose another disk; {_free_mib(path)} MiB are free there"
+            hint = f"free some space, or choose another disk: {_setting_of(path)}; {_free_mib(path)} MiB are free there"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "choose a folder that you may write to: --engines DIR"
+            hint = f"choose a folder that you may write to: {_setting_of(path)}"
         elif error.errno == errno.ENAMETOOLONG:
             hint = "choose a shorter name"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            hint = "something else is in the way: move it, or choose another folder: --engines DIR"
+            hint = f"something else is in the way: move it, or choose another folder: {_setting_of(path)}"
         else:
             raise
         raise StorageFailed(f"can't write {path}: {os.strerror(error.errno)}", hint) from error

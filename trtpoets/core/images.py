@@ -1,4 +1,4 @@
-"""From a photo file to uint8 (H, W, 3). The only place that decodes.
+"""From a photo file to uint8 (H, W, 3). The only place that decodes, with `photo_*` beside it.
 
 Training, calibration, every runner and the bundle call these functions, so a photo gives the same pixels everywhere.
 What a file is, is read from its first bytes; its name is never trusted.
@@ -6,32 +6,29 @@ What a file is, is read from its first bytes; its name is never trusted.
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
-from contextlib import suppress
-from functools import lru_cache
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, Sequence, TypeVar
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput, BadPhoto
+from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
+from trtpoets.core.photo_metadata import lighter_copies
+from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
 from trtpoets.core.spec import Preprocess, Resize
 from trtpoets.core.threads import map_ahead
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.ImageFile import ImageFile
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "HEIF")
-"""What a photo may be, in Pillow's words. JPEG includes MPO, as some phones write it; HEIF needs a Pillow for it."""
-
-MAX_PIXELS = 100_000_000
-"""A larger photo is refused before it is decoded: it is a mistake, or an attack."""
+_T = TypeVar("_T")
 
 MAX_BYTES = 1 << 30
-"""A larger file is refused before it is read: no photo below MAX_PIXELS needs so much."""
+"""A larger file is refused before it is read: no photo needs so much."""
 
 _DRAFT_MARGIN = 2
 """JPEG is decoded at the smallest scale that still has this many times the pixels a side that the network wants."""
@@ -58,17 +55,14 @@ def read_photo(path: Path) -> bytes:
 
 def bytes_to_array(content: bytes, preprocess: Preprocess, source: str) -> np.ndarray:
     """`photo_to_array` for a file that is in memory; `source` names it in errors."""
-    image = _open(content, source)
-    height, width = preprocess.height, preprocess.width
-    try:
-        if image.format in ("JPEG", "MPO"):
-            # Square, because the photo may lie on its side until its orientation is applied.
-            side = int(_DRAFT_MARGIN * max(height, width) / preprocess.crop_fraction)
-            image.draft(None, (side, side))
-        image.load()
-        return _resized(_rgb(_upright(image)), preprocess)
-    except Exception as error:
-        raise BadPhoto(f"{source} can't be decoded: {error}", hint="replace or delete the file") from error
+    # Square, because the photo may lie on its side until its orientation is applied.
+    side = int(_DRAFT_MARGIN * max(preprocess.height, preprocess.width) / preprocess.crop_fraction)
+
+    def array_of(image: ImageFile, copy: bytes) -> np.ndarray:
+        shrink_jpeg(image, copy, side, source)
+        return _resized(_rgb(image, copy, preprocess.white, source), preprocess)
+
+    return _decoded(content, source, array_of)
 
 
 def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -88,17 +82,32 @@ def _resized(rgb: Image.Image, preprocess: Preprocess) -> np.ndarray:
     return np.array(rgb.resize(size, resample=2, box=box), dtype=np.uint8)  # 2: bilinear, antialiased
 
 
-def check_photo(content: bytes, source: str) -> tuple[int, int]:
-    """Decode a photo to its end, small, to see that it is whole: (height, width) as stored. Raises BadPhoto."""
-    image = _open(content, source)
-    size = image.height, image.width
-    try:
-        if image.format in ("JPEG", "MPO"):
-            image.draft(None, (1, 1))
+@dataclass(frozen=True)
+class PhotoFacts:
+    """A photo that was decoded whole: its height and width as stored, and what it suggests for `Preprocess.white`.
+
+    `levels` is 0 where samples have 8 bits or fewer, or are scaled to 8 by what the file declares.
+    """
+
+    height: int
+    width: int
+    levels: int = 0
+
+
+def check_photo(content: bytes, source: str) -> PhotoFacts:
+    """Decode a photo to its end, a JPEG small, to see that it is whole. Raises BadPhoto."""
+
+    def facts_of(image: ImageFile, copy: bytes) -> PhotoFacts:
+        height, width = image.height, image.width
+        if is_wide(image):
+            return PhotoFacts(height, width, wide_photo(image, open_photo(copy, source), copy).level())
+        shrink_jpeg(image, copy, 1, source)
         image.load()
-    except Exception as error:
-        raise BadPhoto(f"{source} can't be decoded: {error}", hint="replace or delete the file") from error
-    return size
+        if image.mode == "F":
+            float_photo(image)
+        return PhotoFacts(height, width)
+
+    return _decoded(content, source, facts_of)
 
 
 def photo_batches(
@@ -125,63 +134,38 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _open(content: bytes, source: str) -> Image.Image:
+def _decoded(content: bytes, source: str, use: Callable[[ImageFile, bytes], _T]) -> _T:
+    """What `use` makes of the opened photo and its bytes. Raises BadPhoto with the decoder's reason.
+
+    Where that fails, the pixels are tried without the metadata that surrounds them.
+    """
+    failure: Exception | None = None
+    for copy in chain((content,), lighter_copies(content)):
+        try:
+            return use(open_photo(copy, source), copy)
+        except Exception as error:  # noqa: BLE001 - decoders raise whatever they like at damaged files
+            failure = failure or error
+    if isinstance(failure, BadPhoto):
+        raise failure
+    raise BadPhoto(f"{source} can't be decoded: {failure}", hint="replace or delete the file") from failure
+
+
+def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Image:
+    """Decode an opened image: upright, RGB with 8 bits a channel, transparency over white."""
     from PIL import Image
 
-    if not content:
-        raise BadPhoto(f"{source} is empty", hint="replace or delete the file")
-    try:
-        image = Image.open(io.BytesIO(content), formats=_readable_formats())
-    except Image.DecompressionBombError as error:
-        raise BadPhoto(f"{source} is too large: {error}", hint=f"at most {MAX_PIXELS // 10**6} megapixels") from error
-    except Exception as error:
-        raise BadPhoto(
-            f"{source} is not a photo that can be read ({', '.join(_readable_formats())})",
-            hint="convert it to JPEG or PNG, or delete it",
-        ) from error
-    if image.width * image.height > MAX_PIXELS:
-        megapixels = image.width * image.height / 1e6
-        raise BadPhoto(f"{source} has {megapixels:.0f} megapixels", hint=f"at most {MAX_PIXELS // 10**6} megapixels")
-    return image
-
-
-@lru_cache(maxsize=None)
-def _readable_formats() -> tuple[str, ...]:
-    from PIL import Image
-
-    # What is wrong with a photo is said once, by our own error: too large (our limit is the tighter one), or broken.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    Image.init()
-    with suppress(ImportError):  # phones' HEIC, for who has installed the plugin
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - a damaged EXIF block says nothing about orientation; the pixels are fine
-        return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """RGB with 8 bits a channel; transparency over white."""
-    from PIL import Image
-
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel, in the modes that Pillow uses for it
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.clip(wide >> 8, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        straight = image.convert("RGBA")
+    if is_wide(image):
+        return wide_photo(image, open_photo(content, source), content).eight_bits(white)
+    image.load()
+    turned = upright(image)
+    if turned.mode == "F":
+        turned = float_photo(turned)
+    if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
+        straight = turned.convert("RGBA")
         paper = Image.new("RGB", straight.size, (255, 255, 255))
         paper.paste(straight, mask=straight.getchannel("A"))
         return paper
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return turned if turned.mode == "RGB" else turned.convert("RGB")
 
 
 def _box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:

@@ -107,7 +107,8 @@ def _tensors_of_nodes(nodes: Any) -> Iterator[Any]:
 
 def _bytes_of(tensor: Any) -> int | None:
     """How many bytes a tensor's numbers have; None for types that share bytes, and for text."""
-    from onnx import helper
+    with needs("train", reason="reading ONNX files with external data"):
+        from onnx import helper
 
     count = 1
     for size in tensor.dims:

@@ -18,6 +18,7 @@ from trtpoets.core.protobuf import fields, message, text
 from trtpoets.core.spec import INPUT_NAME, OnnxModel
 
 _GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
+_NODE, _NODE_NAME, _NODE_OPERATOR = 1, 3, 4
 _INPUT = 11
 """The number of GraphProto's inputs."""
 
@@ -62,6 +63,19 @@ def facts_of(path: Path) -> OnnxFacts:
 def read_vouched_onnx(path: Path) -> OnnxModel:
     """An ONNX file of trtpoets that somebody vouches for, by what it says about itself. Raises as `facts_of` does."""
     return described(path, facts_of(path).metadata)
+
+
+def node_of(content: bytes, index: int) -> tuple[str, str]:
+    """Name and operator of node `index` of the ONNX file `content`; both empty where there is no such node."""
+    try:
+        graphs = [message(value) for number, value in fields(memoryview(content)) if number == _GRAPH]
+        nodes = [message(value) for graph in graphs for number, value in fields(graph) if number == _NODE]
+        if not 0 <= index < len(nodes):
+            return "", ""
+        inside = dict(fields(nodes[index]))
+        return text(inside.get(_NODE_NAME, b"")), text(inside.get(_NODE_OPERATOR, b""))
+    except ValueError:  # not a protobuf: the parser's own message is all there is
+        return "", ""
 
 
 def _photos(graph: memoryview) -> tuple[int | None, ...] | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import contextmanager, nullcontext
 from typing import Any, ContextManager, Iterable, Iterator
 
 from trtpoets.core.errors import MissingDependency
+from trtpoets.core.keras_settings import keras_import, require_keras
 
 
 @contextmanager
@@ -41,16 +43,20 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 
 def tensorflow() -> Any:
-    """Import TensorFlow, quiet, with GPU memory growth on.
+    """Import TensorFlow and Keras 3, quiet, with GPU memory growth on and without the user's settings of Keras.
 
-    Raises MissingDependency where TensorFlow is absent. Growth must be set before the first GPU operation, so every
-    use of TensorFlow comes through here. To see all that TensorFlow has to say, set TF_CPP_MIN_LOG_LEVEL=0.
+    Raises MissingDependency where TensorFlow is absent, or where this process has imported another Keras before.
+    Growth must be set before the first GPU operation, so every use of TensorFlow comes through here. To see all that
+    TensorFlow has to say, set TF_CPP_MIN_LOG_LEVEL=0.
     """
     quiet: ContextManager[None] = nullcontext()
     if "tensorflow" not in sys.modules and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") >= "2":
         quiet = native_stderr_to(os.devnull)
-    with needs("train", reason="this step"), quiet:
+    with needs("train", reason="this step"), quiet, keras_import(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PYTHONWARNINGS=error would make a deprecated name end the import
         import tensorflow as tf
+
+        require_keras(tf)
     tf.get_logger().setLevel("ERROR")
     for gpu in tf.config.list_physical_devices("GPU"):
         try:

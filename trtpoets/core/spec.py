@@ -14,6 +14,9 @@ from trtpoets.core.errors import BadArtefact
 PHOTOS_RULE = 1
 """Version of the rule by which `images.py` turns a file into pixels. Raise it when any pixel may change."""
 
+FULL_WHITE = 65535
+"""The 16-bit value that is white where the training photos did not decide another."""
+
 INPUT_NAME = "photos"
 """Name of a graph's input: uint8 (N, H, W, 3), RGB."""
 
@@ -66,7 +69,8 @@ class Preprocess:
     """From a photo file to the numbers that the backbone sees.
 
     Outside the graph (`images.py`): decode, orientation, RGB, resize to uint8 (height, width, 3). With `Resize.CROP`
-    the middle is kept: the largest box of the input's shape, times `crop_fraction` of its side.
+    the middle is kept: the largest box of the input's shape, times `crop_fraction` of its side. Where photos have 16
+    bits a sample, the value `white` becomes 255; 8-bit samples stay as they are.
     Inside the graph: `x * scale + offset`, channel by channel, x in 0..255.
     """
 
@@ -76,11 +80,15 @@ class Preprocess:
     offset: tuple[float, float, float]
     resize: Resize = Resize.STRETCH
     crop_fraction: float = 1.0
+    white: int = FULL_WHITE
 
     @property
     def hash(self) -> str:
         """sha256 of everything that decides the pixels, the version of the decoding rule included."""
-        return hash_of({"rule": PHOTOS_RULE, **asdict(self)})
+        values = {"rule": PHOTOS_RULE, **asdict(self)}
+        if self.white == FULL_WHITE:
+            del values["white"]  # files from before there was another white have the hash without it
+        return hash_of(values)
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,9 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
         red, green, blue = (float(x) for x in value[name])
         return red, green, blue
 
+    white = int(value.get("white", FULL_WHITE))
+    if white < 1:
+        raise ValueError(f"white is {white}, and at least 1 was expected")
     return Preprocess(
         height=int(value["height"]),
         width=int(value["width"]),
@@ -141,6 +152,7 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
         offset=triple("offset"),
         resize=Resize(value["resize"]),
         crop_fraction=float(value["crop_fraction"]),
+        white=white,
     )
 
 
@@ -157,12 +169,16 @@ def label_indices(found: Iterable[str], labels: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Photo:
-    """One usable photo: where it is, what it shows, what it is for, and the sha256 of its bytes."""
+    """One usable photo: where it is, what it shows, what it is for, and the sha256 of its bytes.
+
+    `levels` is the value of its 16-bit samples that it suggests for white, 0 for 8-bit samples.
+    """
 
     path: Path
     label: str
     split: Split
     sha256: str
+    levels: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,15 @@ A card is a JSON file, written last, that vouches for the files it names: the ha
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from trtpoets.core.commands import command
+from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
-from trtpoets.core.spec import Flavour, Precision, hash_of
-
-
-def cache_root() -> Path:
-    """The folder of everything that can be computed again: $TRTPOETS_CACHE, or trtpoets in the user's cache folder."""
-    chosen = os.environ.get("TRTPOETS_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtpoets"
+from trtpoets.core.paths import user_path
+from trtpoets.core.spec import Precision, hash_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +25,7 @@ class Workspace:
     name: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "engines", user_path(self.engines))
         check_name(self.name)
 
     @property
@@ -49,6 +42,10 @@ class Workspace:
         if verb in ("retrain", "run", "pretrained"):
             return command(verb, *options, "--name", self.name, engines=self.engines)
         return command(verb, self.name, *options, engines=self.engines)
+
+    def filled(self, hint: str) -> str:
+        """`hint` with the run's name for NAME in each command, and --engines where it is not the default."""
+        return filled(hint, self.name, self.engines)
 
     @property
     def lock(self) -> Path:
@@ -127,15 +124,6 @@ class Workspace:
     def tflite(self, precision: Precision) -> Path:
         """The TFLite file of a precision."""
         return self.folder / f"{precision.value}.tflite"
-
-    def engine(self, precision: Precision, flavour: Flavour, targets: Iterable[str] = ()) -> Path:
-        """The engine of a precision and flavour, and of the targets asked for by name."""
-        return self.folder / engine_file_name(precision.value, flavour, targets)
-
-
-def engine_file_name(stem: str, flavour: Flavour, targets: Iterable[str]) -> str:
-    """The file name of an engine: "fp16.rtx.engine", or "fp16.rtx.sm86.sm89.engine" for targets asked for by name."""
-    return ".".join([stem, flavour.value, *sorted(targets), "engine"])
 
 
 def check_name(name: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, BuildFailed, TrtPoetsError
 from trtpoets.core.progress import silent
 from trtpoets.core.spec import Flavour, OnnxModel, Precision
@@ -164,7 +165,7 @@ def _notes(precision: Precision, opset: int, config: EngineConfig, library: Tens
     if ceiling is not None and opset > ceiling:
         yield (
             f"{library.title} reads ONNX operators up to set {ceiling}, and the file has {opset}: it may be refused; "
-            f"if so: trtpoets export NAME --opset {min(ceiling, 17)} --force"
+            f"if so: {command('export', 'NAME', '--opset', min(ceiling, 17), '--force')}"
         )
     if weakly_typed(library, config.dla_core is not None) and precision is not Precision.FP32:
         yield f"{library.title} chooses types layer by layer: some layers may stay in a wider one"

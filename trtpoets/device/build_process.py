@@ -9,13 +9,13 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator, Mapping
 
 from trtpoets.core import errors
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
+from trtpoets.core.files import temporary_file
 from trtpoets.core.progress import PARTS, Progress
 from trtpoets.device.tensorrt_build import OUT_OF_MEMORY
 
@@ -41,7 +41,7 @@ def run_build(
     """
     progress(what, 0, PARTS)
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as noise, open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor, not a path
+    with temporary_file() as noise, open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor, not a path
         try:
             child = _start(writing, noise)
         finally:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_file, sha256_of_file
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Engine, EngineCard, Flavour, LayerReport, OnnxModel, hash_of
+from trtpoets.core.runner_id import RunnerId, engine_file_name, engine_runner
+from trtpoets.core.spec import Engine, EngineCard, Flavour, LayerReport, OnnxModel, Precision, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.device import libcuda
 from trtpoets.device.build_child import order_for
@@ -23,6 +25,8 @@ from trtpoets.device.plan_header import rtx_targets
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.timing_cache import load_timing_cache, save_timing_cache, timing_cache_of
+
+log = logging.getLogger(__name__)
 
 ENGINE_FORMAT = 1
 """Raise it when engines that are on disk must be built again, though nothing else has changed."""
@@ -127,6 +131,29 @@ def load_engine(path: Path) -> Engine:
             hint=build_command(path),
         )
     return Engine(path, card_from_details(details, path))
+
+
+def in_order(engines: Iterable[Engine]) -> tuple[Engine, ...]:
+    """Engines by precision, library and variant, the default variant first; one for each identity.
+
+    An earlier version filed variants under other names: of two files that are one engine, the one with its name counts.
+    """
+    chosen: dict[RunnerId, Engine] = {}
+    for engine in engines:
+        runner = engine_runner(engine.card, engine.card.precision)
+        if runner in chosen and engine.path.name != engine_file_name(engine.card.precision.value, engine.card):
+            log.warning("%s is left aside: %s is the same engine", engine.path, chosen[runner].path.name)
+            continue
+        if runner in chosen:
+            log.warning("%s is left aside: %s is the same engine", chosen[runner].path, engine.path.name)
+        chosen[runner] = engine
+    precisions, flavours = list(Precision), list(Flavour)
+
+    def place(runner: RunnerId) -> tuple[int, int, tuple[str, ...]]:
+        card = chosen[runner].card
+        return precisions.index(card.precision), flavours.index(card.flavour), runner.variant
+
+    return tuple(chosen[runner] for runner in sorted(chosen, key=place))
 
 
 def flavour_available(flavour: Flavour) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Mapping
 
+from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.manifest import BUILT, MANIFEST
 from trtpoets.core.spec import (
@@ -166,4 +167,9 @@ def build_command(path: Path) -> str:
     folder = path.resolve().parent
     if folder.name == BUILT and (folder.parent / MANIFEST).is_file():
         return f"build it again on this machine: {folder.parent / 'build'} --force"
-    return f"build it again on this machine: trtpoets build {folder.name} --force"
+    return f"build it again on this machine: {command('build', folder.name, '--force', engines=_shown(folder.parent))}"
+
+
+def _shown(engines: Path) -> Path:
+    """The folder of runs as a command names it: the default one is named by its default name."""
+    return DEFAULT_ENGINES if engines == DEFAULT_ENGINES.resolve() else engines

@@ -7,6 +7,7 @@ from typing import Iterator
 
 from trtpoets.core.errors import BadInput, TrtPoetsError
 from trtpoets.core.onnx_metadata import facts_of
+from trtpoets.core.runner_id import USUAL_WORKSPACE_MIB
 from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.device import libcuda
 from trtpoets.device.capability import fastest, least_capability, why_not
@@ -42,7 +43,7 @@ class EngineConfig:
     flavour: Flavour
     targets: tuple[str, ...] = ()
     batch: BatchRange = field(default_factory=BatchRange)
-    workspace_mib: int = 1024
+    workspace_mib: int = USUAL_WORKSPACE_MIB
     optimization_level: int | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False

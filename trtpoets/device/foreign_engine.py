@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import read_json, sha256_of_file
@@ -39,7 +40,7 @@ def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
             return _trusted(path)
         raise BadArtefact(
             f"engines are executable code, and no card vouches for {path}: {error.message}",
-            hint=f"see what it is: trtpoets inspect {path}; if you know who built it, add --trust",
+            hint=f"see what it is: {command('inspect', path)}; if you know who built it, add --trust",
         ) from error
 
 

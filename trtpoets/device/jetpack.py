@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import Flavour, Precision
 from trtpoets.device.capability import Capability, arithmetic_of, opset_ceiling, version_of
 
@@ -149,30 +148,6 @@ def jetpack_of(l4t: tuple[int, ...]) -> JetPack | None:
 def chip_of(compatible: str) -> Chip | None:
     """The chip that /proc/device-tree/compatible names, between NULs. None for one that is not in the table."""
     return next((chip for name, chip in CHIPS.items() if f"nvidia,{name}" in compatible.split("\0")), None)
-
-
-def jetpack_called(version: str) -> JetPack:
-    """The JetPack of a version, as "5.1.2". Raises BadInput that names those that are known."""
-    found = next((each for each in JETPACKS if each.version == version), None)
-    if found is None:
-        known = ", ".join(each.version for each in JETPACKS)
-        raise BadInput(
-            f"JetPack {version!r} is not in our table: {known}", hint="on the board: cat /etc/nv_tegra_release"
-        )
-    return found
-
-
-def board_called(name: str, jetpack: JetPack | None = None) -> Board:
-    """The board of a name, as "orin-nano". Raises BadInput for one that is not known, or that `jetpack` is not for."""
-    found = next((each for each in BOARDS if each.name == name), None)
-    if found is None:
-        raise BadInput(
-            f"--board {name!r} is none of: {', '.join(each.name for each in BOARDS)}", hint="--board orin-nano"
-        )
-    if jetpack is not None and found.chip not in jetpack.chips:
-        fitting = ", ".join(each.version for each in JETPACKS if found.chip in each.chips)
-        raise BadInput(f"JetPack {jetpack.version} is not for the {found.title}", hint=f"those that are: {fitting}")
-    return found
 
 
 def has_dla(chip: Chip, model: str) -> bool:

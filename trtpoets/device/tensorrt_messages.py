@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from trtpoets.core.onnx_metadata import node_of
 from trtpoets.device.tensorrt_api import TensorRt
 
 NO_DRIVER = "factory function returned nullptr"
@@ -137,7 +138,7 @@ def parser_sentence(error: Any, content: bytes) -> str:
     if hasattr(error, "node_operator"):
         name, operator = error.node_name(), error.node_operator()
     else:
-        name, operator = _node_of(content, error.node())
+        name, operator = node_of(content, error.node())
     if not operator:
         return text
     return f"node {name!r} ({operator}): {text}" if name else f"a {operator} node: {text}"
@@ -155,11 +156,3 @@ def parser_fix(sentence: str) -> str:
     again = "export it again with the default operators: trtpoets export NAME --force"
     low = sentence.lower()
     return next((fix for words, fix in _FIXES if any(word in low for word in words)), "{again}").format(again=again)
-
-
-def _node_of(content: bytes, index: int) -> tuple[str, str]:
-    """Name and operator of a node of an ONNX file by its number; empty where there is no such node."""
-    import onnx  # the file was checked with it before any parser saw it
-
-    nodes = onnx.load_from_string(content).graph.node
-    return (nodes[index].name, nodes[index].op_type) if 0 <= index < len(nodes) else ("", "")

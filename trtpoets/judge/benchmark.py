@@ -16,6 +16,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import PARTS, Progress, silent
+from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.spec import Engine, ModelSpec, Photo, label_indices
 from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench_config import BenchConfig, Scenario
@@ -30,7 +31,7 @@ from trtpoets.judge.watch import MachineWatch
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
 
-BASELINE = "tensorflow"
+BASELINE = TENSORFLOW.name
 """The runner that the others are compared with, unless another is named: a device has no TensorFlow."""
 
 DEFAULT = BenchConfig()
@@ -64,8 +65,9 @@ class Benchmark:
     baseline: str = BASELINE
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: benchmark.json."""
-        return asdict(self)
+        """As JSON: benchmark.json. Each row begins with the fields of `RunnerId.row`."""
+        about = ("measurements", "failures", "outcomes")
+        return {**asdict(self), **{word: [each.to_dict() for each in getattr(self, word)] for word in about}}
 
 
 def benchmark_from_artefacts(
@@ -86,8 +88,8 @@ def benchmark_from_artefacts(
 
     LoadGen's logs, where it is asked, are kept in a folder a runner below `logs`.
 
-    Raises BadInput where there is no photo or no artefact. What a runner does wrong is in the result, not raised; nor
-    is Ctrl-C: what was measured until then is in the result too.
+    Raises BadInput where there is no photo or no artefact, or one runner is given twice. What a runner does wrong is in
+    the result, not raised; nor is Ctrl-C: what was measured until then is in the result too.
     """
     if not photos:
         raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10")
@@ -101,6 +103,7 @@ def benchmark_from_artefacts(
         for place, artefact in enumerate(artefacts)
         for way in (ways or {}).get(place, (Way.PLAIN,))
     ]
+    _require_different([each.name for each in contenders])
     truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
     outcomes: list[Outcome] = []
     watch = MachineWatch()
@@ -109,12 +112,12 @@ def benchmark_from_artefacts(
             stack.callback(each.end)
         incomplete = _measure(contenders, chosen, prepared, config, watch, progress)
         base = next((each for each in contenders if each.name == baseline), None)
-        judged = [_judged(each, base, batch, truth, watch) for each in contenders for batch in config.batches]
-        rows = [row for row in judged if row is not None]
+        judged = [[_judged(each, base, batch, truth, watch) for batch in config.batches] for each in contenders]
+        rows = [[row for row in own if row is not None] for own in judged]
         if config.scenario and not incomplete:
             incomplete = _run_scenario(contenders, rows, config, logs, outcomes, progress)
     return Benchmark(
-        tuple(rows),
+        tuple(row for own in rows for row in own),
         tuple(failure for each in contenders for failure in each.failures),
         config,
         len(chosen),
@@ -124,6 +127,13 @@ def benchmark_from_artefacts(
         watch.told(),
         baseline,
     )
+
+
+def _require_different(names: Sequence[str]) -> None:
+    """Raise BadInput where two runners have one name: their rows could not be told apart."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once")
 
 
 def _idle() -> tuple[dict[str, Any] | None, float | None]:
@@ -185,19 +195,21 @@ def _measure(
 
 def _run_scenario(
     contenders: Sequence[Contender],
-    rows: Sequence[Measurement],
+    rows: Sequence[Sequence[Measurement]],
     config: BenchConfig,
     logs: Path,
     outcomes: list[Outcome],
     progress: Progress,
 ) -> str:
-    """Add the outcome of each runner that has rows to `outcomes`. Returns where it was interrupted, if it was."""
+    """Add the outcome of each runner that has rows to `outcomes`; `rows` are those of each contender in turn.
+
+    Returns where it was interrupted, if it was.
+    """
     where = ""
     try:
-        for done, each in enumerate(contenders):
+        for done, (each, own) in enumerate(zip(contenders, rows)):
             where = f"in the {config.scenario} scenario of {each.name}"
             progress(f"{config.scenario} scenario", done, len(contenders))
-            own = [row for row in rows if row.runner == each.name]
             outcome = each.outcome(Scenario(config.scenario), own) if own else None
             if outcome is not None:
                 outcomes.append(outcome)

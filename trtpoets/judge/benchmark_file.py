@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import read_json, write_json
+from trtpoets.core.paths import temporary_root
 from trtpoets.core.workspace import seal_card
 from trtpoets.judge.benchmark import Benchmark
 from trtpoets.judge.compare import compared
@@ -43,20 +43,21 @@ def write_benchmark(
     `artefacts` gives each file's sha256 by its name, `skipped` what could not be measured and why. Where the disk is
     full, what was measured goes to the temporary folder under the run's `name`, and StorageFailed says so.
 
-    Raises Interrupted for a benchmark that was cut off, after writing it; `again` is the command that takes it anew.
+    Raises Interrupted for a benchmark that was cut off, after writing it; `again` is the command that takes it anew,
+    which is kept under "command".
     Raises RunFailed where no runner could be measured: an older benchmark is left as it is.
     """
     if measured.failures and not measured.measurements and not measured.incomplete:
-        whys = "; ".join(f"{failure.runner}: {failure.why}" for failure in measured.failures)
+        whys = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
         raise RunFailed(f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor")
-    details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped)}
+    details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped), "command": again}
     if before is not None:
         details["compared"] = compared(before, details)
     try:
         seal_card(path, key=key, files=[], details=details)
     except StorageFailed as error:
-        elsewhere = Path(tempfile.gettempdir()) / f"{name}-benchmark.json"
         try:
+            elsewhere = temporary_root() / f"{name}-benchmark.json"
             write_json(elsewhere, {**details, "incomplete": measured.incomplete or "before it could be written"})
         except StorageFailed:
             raise error from None

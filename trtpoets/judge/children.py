@@ -8,7 +8,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Mapping, Sequence
 
 import trtpoets
+from trtpoets.core.files import temporary_file
 
 
 class ChildFailed(Exception):
@@ -31,7 +31,7 @@ class Child:
     """A Python module running in a process of its own; nothing of it is left when the `with` ends."""
 
     def __init__(self, command: Sequence[str], threads: int = 0) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._errors = temporary_file()
         self._replies: queue.Queue[bytes | None] = queue.Queue()
         self._owed = 0
         self._process = subprocess.Popen(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Iterator, Mapping, Sequence
 
+from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
 from trtpoets.judge.benchmark import BASELINE
 from trtpoets.judge.statistics import ratio_of_runs
 
@@ -32,7 +33,7 @@ class Change:
     interval, or not valid).
     """
 
-    runner: str
+    runner: RunnerId
     batch: int
     by: str
     before: float | None
@@ -51,7 +52,7 @@ def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
     new = {_place(row): row for row in now["measurements"]}
     beside = _baseline(before) == _baseline(now)
     return {
-        "changes": [asdict(_change(old[place], new[place], beside=beside)) for place in new if place in old],
+        "changes": [row_of(_change(old[place], new[place], beside=beside)) for place in new if place in old],
         "conditions": [{"what": what, "before": a, "now": b} for what, a, b in _differences(before, now)],
         "missing": sorted({f"{runner} at batch {batch}" for runner, batch in old.keys() - new.keys()}),
     }
@@ -67,7 +68,7 @@ def _baseline(benchmark: Mapping[str, Any]) -> str:
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any], *, beside: bool) -> Change:
     """By the ratio to the baseline, where both have it `beside` them and it is the same; else by the median."""
-    runner, batch = _place(new)
+    runner, batch = runner_of_row(new), new["batch"]
     if not (old["valid"] and new["valid"]):
         return Change(runner, batch, "", None, None, None, None, "unknown")
     both = all(row.get("speedup") is not None and row.get("speedup_low") is not None for row in (old, new))

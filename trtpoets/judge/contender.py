@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
+from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.core.spec import Photo
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.judge.bench_child import description_from_artefact
@@ -24,9 +25,13 @@ _PATIENCE = 5.0
 class Failure:
     """A runner that could not be measured, at one batch size or (None) at any, and why."""
 
-    runner: str
+    runner: RunnerId
     batch: int | None
     why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
+        return row_of(self)
 
 
 @dataclass
@@ -47,7 +52,8 @@ class Contender:
     """A runner that is measured. What it does wrong ends up in `failures`, and is never raised."""
 
     def __init__(self, artefact: Runnable, way: Way, config: BenchConfig, idle_watts: float | None = None) -> None:
-        self.name = open_runner(artefact, way=way).name
+        self.runner = open_runner(artefact, way=way).identity
+        self.name = self.runner.name
         self.heats: dict[int, Heat] = {}
         self.failures: list[Failure] = []
         self._artefact, self._way, self._config = artefact, way, config
@@ -111,7 +117,7 @@ class Contender:
         heat = self.heats.get(batch)
         if heat is None or heat.finished is None:
             return None
-        watched = Watched(self.name, batch, self._load_seconds, **heat.finished)
+        watched = Watched(self.runner, batch, self._load_seconds, **heat.finished)
         return measurement_from_rounds(heat.warmup, list(heat.rounds.values()), watched, truth, self._config)
 
     def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
@@ -121,7 +127,7 @@ class Contender:
         reply = self._ask({"serve": True}, None)
         if reply is None:
             return None
-        found = outcome_from_served(self.name, reply["served"], self._config)
+        found = outcome_from_served(self.runner, reply["served"], self._config)
         fault = next((row.fault for row in rows if row.fault), "")
         return replace(found, valid=False, reason=fault) if fault else found
 
@@ -153,9 +159,9 @@ class Contender:
             return self._child.ask(request, timeout or self._config.timeout_seconds)
         except ChildFailed as failed:
             if failed.alive:
-                self.failures.append(Failure(self.name, batch, failed.why))
+                self.failures.append(Failure(self.runner, batch, failed.why))
             else:
-                self.failures.append(Failure(self.name, None, failed.why + self._so_far(failed.why)))
+                self.failures.append(Failure(self.runner, None, failed.why + self._so_far(failed.why)))
                 self.end()
         if batch is not None:
             self.heats.pop(batch, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import photo_batches
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.core.spec import Photo, label_indices
 from trtpoets.device.runners.base import Runner, check_scores
 from trtpoets.judge.statistics import mcnemar_exact, paired_shares, wilson_interval
@@ -75,7 +76,7 @@ class Evaluation:
     `agreement` and `comparison` are None without a reference.
     """
 
-    runner: str
+    runner: RunnerId
     labels: tuple[str, ...]
     photos: int
     labelled: int
@@ -95,8 +96,8 @@ class Evaluation:
     comparison: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: evaluation.json holds a list of these."""
-        return asdict(self)
+        """As JSON: evaluation.json holds a list of these. The fields of `RunnerId.row` say which runner it was."""
+        return row_of(self)
 
 
 def scores_from_runner(
@@ -121,7 +122,7 @@ def scores_from_runner(
 
 
 def evaluation_from_scores(
-    runner: str,
+    runner: RunnerId,
     scores: np.ndarray,
     photos: Sequence[Photo],
     labels: Sequence[str],
@@ -132,7 +133,7 @@ def evaluation_from_scores(
     Raises BadInput when shapes, photos and labels don't fit together, RunFailed when a score is not a number.
     """
     truth = _truth(photos, labels)
-    _check(runner, scores, len(photos), len(labels))
+    _check(runner.name, scores, len(photos), len(labels))
     known = np.flatnonzero(truth >= 0)
     answers = scores.argmax(axis=1)
     right = answers == truth

@@ -12,13 +12,17 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import BadInput, GateFailed
+from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
+from trtpoets.core.spec import Precision
 from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
 
-NARROW = ("-fp16", "-int8")
-"""What the names of runners of narrow precisions end in: these are judged unless others are asked for."""
+NARROW = (Precision.FP16, Precision.INT8)
+"""The narrow precisions: their runners are judged unless others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class RunnerGate:
     `recall_change` has the labels whose recall differs from the reference's, in shares, the worst first.
     """
 
-    runner: str
+    runner: RunnerId
     outcome: Outcome
     checks: tuple[Check, ...]
     only_reference: int
@@ -93,8 +97,9 @@ class Gate:
     runners: tuple[RunnerGate, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        value: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        """As JSON; each of "runners" begins with the fields of `RunnerId.row`."""
+        rows = [row_of(each) for each in self.runners]
+        value: dict[str, Any] = json.loads(json.dumps({**asdict(self), "runners": rows}))
         return value
 
 
@@ -104,7 +109,8 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
     Raises BadInput when a runner that is asked for was not evaluated, or none of a narrow precision was.
     """
     compared = {each["runner"]: each for each in evaluations if each.get("comparison")}
-    runners = config.runners or tuple(name for name in compared if name.endswith(NARROW))
+    narrow = (name for name, each in compared.items() if runner_of_row(each).precision in NARROW)
+    runners = config.runners or tuple(narrow)
     if not runners:
         raise BadInput("there is no FP16 or INT8 runner to judge", hint="trtpoets quantize NAME")
     strange = [name for name in runners if name not in compared]
@@ -114,7 +120,7 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
     return Gate(config, _worst([each.outcome for each in found]), found)
 
 
-def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME") -> None:
+def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
     """Raise GateFailed when the gate of the run `name`, as `Gate.to_dict` gives it, failed; None is no gate."""
     if gate is None or gate["outcome"] != Outcome.FAILED:
         return
@@ -125,9 +131,10 @@ def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME") -> None:
         for check in each["checks"]
         if check["outcome"] == Outcome.FAILED
     )
-    narrow = any(each["runner"].endswith("-int8") for each in failed)
-    fp16 = any(each["runner"].endswith("-fp16") for each in failed)
-    raise GateFailed(misses, hint=f"ship fp16: trtpoets build {name} --precision fp16" if narrow and not fp16 else "")
+    precisions = {runner_of_row(each).precision for each in failed}
+    advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
+    hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
+    raise GateFailed(misses, hint=hint if advised else "")
 
 
 def sentence(check: Mapping[str, Any]) -> str:
@@ -186,7 +193,7 @@ def _runner(evaluation: Mapping[str, Any], reference: Mapping[str, Any], config:
     before, after = reference["recall"], evaluation["recall"]
     change = {label: after[label] - before[label] for label in after if after[label] is not None}
     return RunnerGate(
-        runner=evaluation["runner"],
+        runner=runner_of_row(evaluation),
         outcome=_worst([check.outcome for check in checks]),
         checks=tuple(checks),
         only_reference=compared["only_reference"],

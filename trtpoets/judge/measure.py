@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
+from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.meter import Round, Warmup
 from trtpoets.judge.statistics import (
@@ -65,7 +66,7 @@ class Measurement:
     on this machine would find it from `speedup_low` to `speedup_high`, with 95 % confidence.
     """
 
-    runner: str
+    runner: RunnerId
     batch: int
     count: int
     seconds: float
@@ -96,12 +97,16 @@ class Measurement:
     speedup_high: float | None = None
     fault: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
+        return row_of(self)
+
 
 @dataclass(frozen=True)
 class Watched:
     """What is known of a runner at one batch size beside its times: see Measurement."""
 
-    runner: str
+    runner: RunnerId
     batch: int
     load_seconds: float
     answers: Sequence[int]

@@ -17,6 +17,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bystanders import Bystanders
@@ -41,13 +42,17 @@ class Outcome:
     """
 
     scenario: str
-    runner: str
+    runner: RunnerId
     batch: int
     metric: str
     value: float | None
     valid: bool
     reason: str
     loadgen: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
+        return row_of(self)
 
 
 def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
@@ -133,7 +138,7 @@ def serve(
     }
 
 
-def outcome_from_served(name: str, served: Mapping[str, Any], config: BenchConfig) -> Outcome:
+def outcome_from_served(runner: RunnerId, served: Mapping[str, Any], config: BenchConfig) -> Outcome:
     """Whether a runner can serve the target rate: it keeps up, with a 99th percentile within `max_p99_ms` if set."""
     ordered = np.sort(served["latencies_ms"])
     p99, bound = supported_percentile(ordered, 99), percentile_bound(ordered, 99)
@@ -144,7 +149,7 @@ def outcome_from_served(name: str, served: Mapping[str, Any], config: BenchConfi
         reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
     if not reason and config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
         reason = f"the 99th percentile may be {bound:.3g} ms, more than {config.max_p99_ms:g}"
-    return Outcome(Scenario.SERVER.value, name, max(config.batches), "p99_ms", p99, not reason, reason)
+    return Outcome(Scenario.SERVER.value, runner, max(config.batches), "p99_ms", p99, not reason, reason)
 
 
 def with_loadgen(outcome: Outcome, found: Mapping[str, Any]) -> Outcome:

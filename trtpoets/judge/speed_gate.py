@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any, Mapping
 
+from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import GateFailed
 from trtpoets.judge.bench_config import Scenario
 from trtpoets.judge.benchmark import BASELINE
@@ -14,7 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def require_speed(
-    name: str, benchmark: Mapping[str, Any], fail_below: float | None = None, max_p99: float | None = None
+    name: str,
+    benchmark: Mapping[str, Any],
+    fail_below: float | None = None,
+    max_p99: float | None = None,
+    engines: Path = DEFAULT_ENGINES,
 ) -> None:
     """Raise GateFailed unless, at every batch size that was measured, some valid runner is fast enough.
 
@@ -33,7 +39,7 @@ def require_speed(
         if not rows:
             raise GateFailed(
                 f"nothing was measured validly at batch {batch}",
-                hint=f"see why, and measure on a quieter machine: trtpoets bench {name}",
+                hint=f"see why, and measure on a quieter machine: {command('bench', name, engines=engines)}",
             )
         if fail_below is not None:
             _require_ratio(rows, batch, fail_below, benchmark.get("baseline", BASELINE))

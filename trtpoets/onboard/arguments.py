@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from trtpoets import __version__
+from trtpoets.core.paths import given_path
 from trtpoets.core.spec import Flavour, Precision
 from trtpoets.device.engine_config import EngineConfig
 from trtpoets.judge.bench_config import Scenario
@@ -48,7 +48,7 @@ def _nothing(command: argparse.ArgumentParser) -> None:
 
 
 def _install(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--venv", type=Path, help="where the environment goes (default: built/venv)")
+    command.add_argument("--venv", type=given_path, help="where the environment goes (default: built/venv)")
     command.add_argument("--no-pip", action="store_true", help="fetch nothing; say what is missing")
     command.add_argument("--dry-run", action="store_true", help="only look, and say what would be done")
 
@@ -98,7 +98,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     add("--scenario", choices=[each.value for each in Scenario], help="MLPerf's")
     add("--target-qps", type=float, default=0.0, help="photos a second that a server is asked for")
     add("--loadgen", action="store_true", help="let MLPerf's LoadGen judge too; its logs are kept")
-    add("--compare", type=Path, help="an older benchmark.json: what changed since")
+    add("--compare", type=given_path, help="an older benchmark.json: what changed since")
     add("--fail-below", type=float, help="a gate: the fastest, in times the baseline; exit 3 if it fails")
     add("--max-p99", type=float, help="a gate, or a server's bound, in ms; exit 3 if it fails")
 
@@ -122,7 +122,7 @@ def _recover(command: argparse.ArgumentParser) -> None:
 
 
 def _root(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", type=Path, required=True, help="the folder of releases/ and current")
+    command.add_argument("--root", type=given_path, required=True, help="the folder of releases/ and current")
 
 
 def _name(command: argparse.ArgumentParser) -> None:

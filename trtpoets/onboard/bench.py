@@ -10,9 +10,9 @@ from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.optional import installed
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Engine, Flavour, OnnxModel, Precision
-from trtpoets.core.workspace import card_of, engine_file_name
-from trtpoets.device.engine import load_engine
+from trtpoets.core.spec import Engine, OnnxModel, Precision
+from trtpoets.core.workspace import card_of
+from trtpoets.device.engine import in_order, load_engine
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.benchmark import BASELINE, benchmark_from_artefacts
@@ -68,13 +68,9 @@ def _artefacts(bundle: Bundle) -> list[OnnxModel | Engine]:
     widest = [precision for precision in Precision if precision in bundle.manifest.order]
     if installed(_ONNXRUNTIME):
         found.append(bundle.onnx(widest[0]))
-    for flavour in Flavour:
-        for precision in widest:
-            path = bundle.built / engine_file_name(precision.value, flavour, ())
-            if card_of(path).is_file():
-                engine = load_engine(path)
-                if engine.card.onnx_sha256 == sha256_of_file(bundle.onnx(precision).path):
-                    found.append(engine)
+    current = {sha256_of_file(bundle.onnx(precision).path) for precision in widest}
+    built = [load_engine(path) for path in sorted(bundle.built.glob("*.engine")) if card_of(path).is_file()]
+    found += in_order(engine for engine in built if engine.card.onnx_sha256 in current)
     if not found:
         raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {bundle.folder / 'build'}")
     return found

@@ -11,8 +11,9 @@ from typing import Any, Mapping, Sequence
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, RunFailed, TrtPoetsError
 from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.spec import Engine, OnnxModel, Precision
-from trtpoets.core.workspace import card_of, engine_file_name
+from trtpoets.core.workspace import card_of
 from trtpoets.device import libcuda
 from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.cuda import load_pycuda
@@ -112,7 +113,7 @@ def require_first(built: Built) -> None:
 
 
 def _path(bundle: Bundle, precision: Precision, config: EngineConfig) -> Path:
-    return bundle.built / engine_file_name(precision.value, config.flavour, ())
+    return bundle.built / engine_file_name(precision.value, config)
 
 
 def _ready(bundle: Bundle, config: EngineConfig, asked: Mapping[str, Any]) -> Built | None:

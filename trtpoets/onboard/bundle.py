@@ -13,6 +13,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
 from trtpoets.core.onnx_metadata import read_vouched_onnx
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
 from trtpoets.device.engine import load_engine
 from trtpoets.device.runners import open_runner
@@ -105,7 +106,7 @@ def bundle_here() -> Bundle:
     """
     told = os.environ.get(FOLDER_VARIABLE)
     # Links are followed here, once: a fleet's `current` may be switched while this program runs.
-    folder = Path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
+    folder = user_path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
     return open_bundle(folder)
 
 

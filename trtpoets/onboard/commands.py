@@ -14,6 +14,7 @@ from trtpoets.core.errors import Interrupted
 from trtpoets.core.plain import json_text, messages, printable, progress_lines
 from trtpoets.core.progress import Progress
 from trtpoets.core.spec import Flavour, Precision
+from trtpoets.core.streams import write_message, writing_results
 from trtpoets.device.build_plan import require_possible
 from trtpoets.device.doctor import doctor
 from trtpoets.device.engine import default_flavour
@@ -54,8 +55,7 @@ def _showing() -> Iterator[Progress]:
     """Progress and warnings on stderr. Raises Interrupted on Ctrl-C."""
 
     def write(line: str) -> None:
-        sys.stderr.write(printable(line))
-        sys.stderr.flush()
+        write_message(printable(line))
 
     try:
         with messages(lambda line, _: write(line + "\n")):
@@ -67,8 +67,8 @@ def _showing() -> Iterator[Progress]:
 def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:
     """Print a result as one JSON document, or as lines for people."""
     told = json_text(value) if given.json else "\n".join(map(printable, lines()))
-    sys.stdout.write(told + "\n")
-    sys.stdout.flush()
+    with writing_results():
+        sys.stdout.write(told + "\n")
 
 
 def _install(given: argparse.Namespace, _: Progress) -> int:
@@ -159,14 +159,14 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def tell(line: Mapping[str, Any]) -> None:
-        sys.stdout.write(json_text(line, indent=None) + "\n")
-        sys.stdout.flush()
+        with writing_results():
+            sys.stdout.write(json_text(line, indent=None) + "\n")
 
     with runner:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's job in the background is not meant
             signal.signal(signal.SIGINT, interrupt)
         count = classify(runner, sources, config, tell, stop)
-    sys.stderr.write(count_line(count))
+    write_message(count_line(count))
     if pressed.is_set():
         raise KeyboardInterrupt
     return 1 if count.failed else 0

@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.optional import installed
@@ -80,7 +81,7 @@ def _jetpack(bundle: Bundle, here: JetPack | None) -> Iterator[Finding]:
     wanted = bundle.manifest.jetpack
     if wanted and here is not None and here.version != wanted:
         found = f"this bundle was made for JetPack {wanted}, and JetPack {here.version} is here"
-        again = f"trtpoets bundle {bundle.manifest.name} --for jetson --jetpack {here.version}"
+        again = command("bundle", bundle.manifest.name, "--for", "jetson", "--jetpack", here.version)
         yield Finding("JetPack", State.DOUBTFUL, found, "the right operators", f"make one for it: {again}")
 
 
@@ -92,7 +93,7 @@ def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
     ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
     if ceiling is not None and opset > ceiling:
         found = f"ONNX set {opset}, and TensorRT {version} reads up to {ceiling}: it may refuse"
-        again = f"trtpoets export {bundle.manifest.name} --opset {ceiling} --force"
+        again = command("export", bundle.manifest.name, "--opset", ceiling, "--force")
         return Finding(what, State.DOUBTFUL, found, serves, f"on the PC: {again}, quantize, and bundle again")
     return Finding(what, State.READY, f"ONNX set {opset}", serves)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Iterator
 
 from trtpoets.core.errors import BadInput, BadPhoto
+from trtpoets.core.paths import user_path
 
 _STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 """Brands of the ISO base media format (ISO/IEC 14496-12) that are photos: HEIF and AVIF."""
@@ -72,7 +73,8 @@ def source_of(word: str) -> Source:
         return Source(Kind.CAMERA, word, number)
     if " ! " in word or _STREAM.match(word):
         return Source(Kind.CAMERA, word, word, gstreamer=" ! " in word)
-    return Source(_kind_of(Path(word)), word, word)
+    path = user_path(word)
+    return Source(_kind_of(path), str(path), str(path))
 
 
 def _kind_of(path: Path) -> Kind:

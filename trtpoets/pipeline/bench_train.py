@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import statistics
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Split, hash_of
+from trtpoets.core.spec import Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.conditions import conditions
 from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.current import train_benchmark_key
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
+from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.recorded import bench_train_command
 from trtpoets.pipeline.retrain import head_from_features, training_of
 from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, writing
 from trtpoets.train.backbones import backbone_named
@@ -84,6 +87,7 @@ def bench_train(
     with writing(space):
         trained = _head_config(training_of(name, engines=engines)["config"])
         dataset, before = dataset_in(space), conditions()
+        require_photos(space, [photo for photo in dataset.photos if photo.split is not Split.TEST])
         devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
         extractors = _extractors(classifier_in(space).spec, weights, devices)
         found = {
@@ -94,8 +98,10 @@ def bench_train(
             if Device.GPU in devices
             else [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
             "conditions": before,
+            "command": bench_train_command(space, config, weights),
         }
-        seal_card(space.train_benchmark, key=hash_of([dataset.hash, asdict(config)]), files=[], details=found)
+        key = train_benchmark_key(space, asdict(config))
+        seal_card(space.train_benchmark, key=key, files=[], details=found)
     return found
 
 
@@ -122,9 +128,9 @@ def _bottlenecks(
     done, total = 0, (config.rounds + 1) * len(extractors) * len(chosen)
     for _ in range(config.rounds + 1):
         for device, extractor in extractors.items():
-            with tempfile.TemporaryDirectory() as store:
+            with temporary_folder() as store:
                 start = time.perf_counter()
-                bottlenecks_from_photos(chosen, extractor, Path(store))
+                bottlenecks_from_photos(chosen, extractor, store)
                 rates[device].append(len(chosen) / (time.perf_counter() - start))
             done += len(chosen)
             progress("bottlenecks, timed", done, total)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
-from trtpoets.core.workspace import Workspace, engine_file_name
+from trtpoets.core.workspace import Workspace
 from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
@@ -87,7 +89,8 @@ def _configs(flavour: Flavour | None, **options: Any) -> list[EngineConfig]:
 
 
 def _is_file(model: str) -> bool:
-    return model.lower().endswith(".onnx") or Path(model).is_file()  # net.onnx.gz is no name of a run
+    """Whether this is a file: one that is of another kind, as net.onnx.gz, is no name of a run either."""
+    return model.lower().endswith(".onnx") or user_path(model).is_file()
 
 
 def _jobs(
@@ -95,16 +98,12 @@ def _jobs(
 ) -> list[tuple[OnnxModel, EngineConfig, Path]]:
     """Each ONNX file with each configuration, and where its engine goes."""
     if _is_file(model):
-        models = [read_onnx(Path(model))]
+        models = [read_onnx(user_path(model))]
     else:
         space = Workspace(Path(engines), model)
         models = [onnx_in(space, precision) for precision in precisions]
     return [
-        (
-            onnx,
-            config,
-            onnx.path.with_name(engine_file_name(onnx.path.stem, config.flavour, config.chosen_targets)),
-        )
+        (onnx, config, onnx.path.with_name(engine_file_name(onnx.path.stem, config)))
         for config in configs
         for onnx in models
     ]

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 import shlex
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.calibration_cache import cache_from_ranges
 from trtpoets.core.errors import BadInput
-from trtpoets.core.files import sha256_of_file, storage_errors, sweep_parts
+from trtpoets.core.files import chosen_by, sha256_of_file, storage_errors, sweep_parts
 from trtpoets.core.manifest import Target
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge, require_fresh
+from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, int8_ranges, photos_to_judge
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
 from trtpoets.pipeline.golden import golden_in
@@ -70,15 +70,15 @@ def bundle(
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
     space = Workspace(Path(engines), name)
-    folder = space.bundles / root_of(name, target) if out is None else Path(out).absolute()
+    folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
         raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
-    with writing(space):
+    with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
             sweep_parts(path.parent, path.name)
         require_replaceable(folder, force)
         onnx_in(space, Precision.FP32)
-        require_fresh(space, [model.precision for model in onnx_models_in(space)])
+        _require_current(space)
         progress(_TASK, 0, PARTS)
         with storage_errors(space.folder), _scratch(space) as scratch:
             layout = _layout(space, target, precisions, jetson, scratch, progress)
@@ -161,7 +161,7 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
     return _Layout(
         ready,
         lambda folder: tflite_files(ready, folder, models),
-        lambda out: (*_selftest(out), f"trtpoets evaluate {space.name}"),
+        lambda out: (*_selftest(out), space.command("evaluate")),
         (*warnings, *more),
     )
 
@@ -173,6 +173,13 @@ def _selftest(out: Path) -> tuple[str, ...]:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
+
+
+def _require_current(space: Workspace) -> None:
+    """Raise MissingArtefact where an ONNX file is there that is not of the classifier as it is now."""
+    for precision in Precision:
+        if card_of(space.onnx(precision)).is_file():
+            onnx_in(space, precision)
 
 
 def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
@@ -195,7 +202,7 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     order, against = shipping_order(wanted, _int8_notes(space).get("recommended"), evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:
-        warnings.append(f"the files as they are now were not evaluated: trtpoets evaluate {space.name}")
+        warnings.append(f"the files as they are now were not evaluated: {space.command('evaluate')}")
     parts = Parts(
         spec=models[0].spec,
         models=tuple(model for model in models if model.precision in wanted),
@@ -217,10 +224,10 @@ def _int8_notes(space: Workspace) -> Mapping[str, Any]:
 
 def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scratch: Path) -> bytes | None:
     """The ranges for `trtexec --calib` with fp32.onnx; None where either is not there, or TensorRT takes none."""
-    ranges = open_card(space.ranges)
+    ranges = int8_ranges(space) if Precision.INT8 in wanted else None
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
         return None
-    path, known, in_float = scratch / CACHE, Ranges.from_dict(ranges), _int8_notes(space)["in_float"]
+    path, known, in_float = scratch / CACHE, ranges, _int8_notes(space)["in_float"]
     cache_from_ranges(onnx_in(space, Precision.FP32), known, path, jetson.cache_for, in_float)
     return path.read_bytes()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trtpoets.core.workspace import cache_root
+from trtpoets.core.paths import cache_root
 from trtpoets.train.bottlenecks import StoreInfo, prune_stores, stores_in
 
 if TYPE_CHECKING:

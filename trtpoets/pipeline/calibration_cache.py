@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from trtpoets.convert.calibration import Ranges
 from trtpoets.convert.calibration_cache import TENSORRT, CalibrationCache, cache_from_ranges, header_of
 from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.files import chosen_by
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.pipeline.current import int8_ranges
 from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
 
 _log = logging.getLogger(__name__)
@@ -30,15 +32,17 @@ def calibration_cache(
 
     Raises MissingArtefact before `quantize` has written int8.onnx, BadInput for a version without such caches.
     """
-    space = Workspace(Path(engines), name)
-    with writing(space):
+    space, out = Workspace(Path(engines), name), user_path(out)
+    with writing(space), chosen_by(out.parent, "--calibration-cache FILE"):
         fp32 = onnx_in(space, Precision.FP32)
-        card, ranges = open_card(card_of(space.onnx(Precision.INT8))), open_card(space.ranges)
+        card, ranges = open_card(card_of(space.onnx(Precision.INT8))), int8_ranges(space)
         if card is None or ranges is None:
+            again = ["--force"] if space.onnx(Precision.INT8).is_file() else []
             raise MissingArtefact(
-                f"{name} has no ranges for a calibration cache yet", hint=f"trtpoets quantize {name} --precision int8"
+                f"{name} has no ranges for a calibration cache yet, or those of another int8.onnx",
+                hint=space.command("quantize", "--precision", "int8", *again),
             )
-        cache = cache_from_ranges(fp32, Ranges.from_dict(ranges), Path(out), tensorrt, card["notes"]["in_float"])
+        cache = cache_from_ranges(fp32, ranges, out, tensorrt, card["notes"]["in_float"])
     _log.info(
         "%s: %d tensors, for TensorRT %s and fp32.onnx; %d have no range: they lie inside fused kernels, or stay float",
         *(out, len(cache.scales), tensorrt, len(cache.without)),

@@ -16,7 +16,7 @@ from trtpoets.convert.calibration import (
     ranges_from_photos,
 )
 from trtpoets.convert.comparer import Comparer
-from trtpoets.convert.int8 import best_ranges, int8_from_onnx
+from trtpoets.convert.int8 import best_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import Parity, parity_from_scores
@@ -32,10 +32,12 @@ from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, T
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.recorded import export_command, quantize_command
 from trtpoets.pipeline.stages import (
     ENGINES,
+    classifier_identity,
     classifier_in,
-    classifier_key,
     dataset_in,
     has_dataset,
     onnx_in,
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
 
 _VERSION = 4
 """Raise it when the same classifier may give another ONNX file."""
+
+_NOTES_VERSION = 1
+"""Raise it when the notes of the same INT8 file may say something else."""
 
 _PARITY_PHOTOS = 64
 
@@ -68,13 +73,18 @@ def export(
     space = Workspace(Path(engines), name)
     out = space.onnx(Precision.FP32)
     with writing(space):
-        key = hash_of([_VERSION, classifier_key(space), opset])
+        key = hash_of([_VERSION, classifier_identity(space), opset])
         if not force and open_card(card_of(out), key) is not None:
             return read_onnx(out)
         classifier = classifier_in(space)
         model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
         parity = parity_of(classifier, model, space)
-        details = {"opset": opset, "parity": parity_details(parity), "made_from": classifier_key(space)}
+        details = {
+            "opset": opset,
+            "parity": parity_details(parity),
+            "made_from": classifier_identity(space),
+            "command": export_command(space, opset),
+        }
         seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -98,23 +108,25 @@ def quantize(
     Raises BadInput when there are no photos: made-up ranges would give made-up answers.
     """
     space = Workspace(Path(engines), name)
-    calibration = calibration or CalibrationConfig()
+    calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
+    command = quantize_command(space, precisions, calibration, int8, refit_head)
     if Precision.FP32 in precisions:
-        raise BadInput("fp32 is what export writes", hint=f"trtpoets export {name}")
+        raise BadInput("fp32 is what export writes", hint=space.command("export"))
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
-                hint=f"trtpoets pretrained {fp32.spec.backbone} --name {name} --photos FOLDER",
+                hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
             )
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
+        require_photos(space, (*photos, *judged))
         makers = {
-            Precision.FP16: lambda: _fp16(space, fp32, photos, force, progress),
+            Precision.FP16: lambda: _fp16(space, fp32, photos, command, force, progress),
             Precision.INT8: lambda: _int8(
-                space, fp32, (photos, judged), calibration, int8 or Int8Config(), force, progress, refit_head
+                space, fp32, (photos, judged), calibration, int8, command, force, progress, refit_head
             ),
         }
         return tuple(makers[precision]() for precision in precisions)
@@ -124,6 +136,7 @@ def _fp16(
     space: Workspace,
     fp32: OnnxModel,
     photos: Sequence[Photo],
+    command: str,
     force: bool,
     progress: Progress,
 ) -> OnnxModel:
@@ -132,7 +145,7 @@ def _fp16(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
-    details = {"notes": asdict(notes), "made_from": sha256_of_file(fp32.path)}
+    details = {"notes": asdict(notes), "made_from": sha256_of_file(fp32.path), "command": command}
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -143,6 +156,7 @@ def _int8(
     photos: tuple[Sequence[Photo], Sequence[Photo]],
     calibration: CalibrationConfig,
     config: Int8Config,
+    command: str,
     force: bool,
     progress: Progress,
     refit_head: bool,
@@ -151,7 +165,7 @@ def _int8(
     out = space.onnx(Precision.INT8)
     hashes = [[photo.sha256 for photo in some] for some in photos]
     made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
-    key = hash_of([*made_from, asdict(config), refit_head])
+    key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
@@ -163,6 +177,9 @@ def _int8(
         seal_card(space.ranges, key=ranges_key, files=[], details=known)
     ranges = Ranges.from_dict(known)
     model, notes = int8_from_onnx(comparer, ranges, out, progress)
+    advised = advice(space, fp32, model, refit_head, progress)
+    if (advised.get("head") or {}).get("kept"):  # the file was written again, with another last layer
+        notes = notes_of_new_head(comparer, notes, model)
     # Tensors with scaled channels are not cut where their histogram was taken.
     drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
@@ -173,7 +190,7 @@ def _int8(
         "method": ranges.method.value,
     }
     details = {
-        "notes": {**asdict(notes), "histograms": worst, **advice(space, fp32, model, refit_head, progress)},
+        "notes": {**asdict(notes), "histograms": worst, **advised},
         "calibration": {
             **asdict(calibration),
             **measured,
@@ -181,6 +198,7 @@ def _int8(
         },
         "config": asdict(config),
         "made_from": sha256_of_file(fp32.path),
+        "command": command,
     }
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
@@ -209,6 +227,7 @@ def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Wor
     if has_dataset(space):
         photos = dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS]
     if photos:
+        require_photos(space, photos)
         batches = list(photo_batches([photo.path for photo in photos], model.spec.preprocess, 16))
     else:
         batches = [_patterns(model)]

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.convert.calibration import Ranges
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Classifier, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.pipeline.stages import (
+    classifier_identity,
     classifier_in,
     classifier_key,
     dataset_in,
     engines_in,
     has_dataset,
+    onnx_in,
     onnx_models_in,
     tflite_models_in,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trtpoets.core.spec import Photo
     from trtpoets.device.runners import Runnable
 
-_EVALUATION, _BENCHMARK = 2, 1
+_EVALUATION, _BENCHMARK = 3, 2
 """Raise one when the same artefacts may give another evaluation, or another benchmark."""
 
 
@@ -39,7 +42,7 @@ def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
     if not has_dataset(space):
         raise BadInput(
             f"{space.name} has no photos to be judged on",
-            hint=f"give it some: trtpoets pretrained BACKBONE --name {space.name} --photos FOLDER",
+            hint=f"give it some: {space.command('pretrained', 'BACKBONE', '--photos', 'FOLDER')}",
         )
     return dataset_in(space).in_split(Split.TEST)
 
@@ -47,7 +50,7 @@ def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
 def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
     """What each artefact is, by content. Reads every file."""
     return [
-        classifier_key(space) if isinstance(artefact, Classifier) else sha256_of_file(artefact.path)
+        classifier_identity(space) if isinstance(artefact, Classifier) else sha256_of_file(artefact.path)
         for artefact in artefacts
     ]
 
@@ -62,20 +65,54 @@ def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: Be
     return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], vars(config)])
 
 
-def require_fresh(space: Workspace, precisions: Iterable[Precision]) -> None:
-    """Raise MissingArtefact where an ONNX file was made from a classifier or an fp32.onnx that is no longer there.
+def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> dict[str, Any]:
+    """What an evaluation was made from, for its details: read back by `evaluation_now`."""
+    return {"artefacts": list(identities), "photos": _photos_hash(photos)}
 
-    Files of a trtpoets that did not write down what they were made from pass.
-    """
-    sources = {precision: sha256_of_file(space.onnx(Precision.FP32)) for precision in (Precision.FP16, Precision.INT8)}
-    sources[Precision.FP32] = classifier_key(space)
-    for precision in precisions:
-        card = open_card(card_of(space.onnx(precision))) or {}
-        if card.get("made_from") not in (None, sources[precision]):
-            stage = "export" if precision is Precision.FP32 else "quantize"
-            raise MissingArtefact(
-                f"{space.onnx(precision)} is of an earlier training or export", hint=f"trtpoets {stage} {space.name}"
-            )
+
+def evaluation_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] | None:
+    """The evaluation, where all that it judged is still there as it was. `known` is what `identities` gives."""
+    found = open_card(space.evaluation)
+    if found is None or not has_dataset(space):
+        return None
+    judged = found.get("judged") or {}
+    same = set(judged.get("artefacts", [None])) <= set(known)
+    return found if same and judged["photos"] == _photos_hash(photos_to_judge(space)) else None
+
+
+def benchmark_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] | None:
+    """The benchmark, where all that it measured is still there as it was. `known` is what `identities` gives."""
+    found = open_card(space.benchmark)
+    if found is None or "artefacts" not in found:
+        return None
+    return found if set(found["artefacts"].values()) <= set(known) else None
+
+
+def train_benchmark_now(space: Workspace) -> Mapping[str, Any] | None:
+    """What `bench --train` measured, where it was of the classifier that is there now."""
+    found = open_card(space.train_benchmark)
+    return None if found is None else open_card(space.train_benchmark, train_benchmark_key(space, found["config"]))
+
+
+def train_benchmark_key(space: Workspace, config: Mapping[str, Any]) -> str:
+    """What `bench --train` was made from: the key of its card."""
+    return hash_of([classifier_key(space), dict(config)])
+
+
+def int8_ranges(space: Workspace) -> Ranges | None:
+    """The ranges that int8.onnx was written with; None where either is not there. Raises MissingArtefact when stale."""
+    if not space.onnx(Precision.INT8).is_file():
+        return None
+    onnx_in(space, Precision.INT8)
+    card, found = open_card(card_of(space.onnx(Precision.INT8))), open_card(space.ranges)
+    if card is None or found is None:
+        return None
+    ranges = Ranges.from_dict(found)
+    return ranges if (card.get("calibration") or {}).get("hash") == ranges.hash else None
+
+
+def _photos_hash(photos: Sequence[Photo]) -> str:
+    return hash_of([[photo.sha256, photo.label] for photo in photos])
 
 
 def require_current(space: Workspace) -> None:
@@ -90,7 +127,7 @@ def require_current(space: Workspace) -> None:
         if key is None or open_card(card, key) is None:
             stale = f"{card.name} is not of the files that are there now"
             raise MissingArtefact(
-                stale if card.is_file() else f"{space.name} was not {done} yet", hint=f"trtpoets {command} {space.name}"
+                stale if card.is_file() else f"{space.name} was not {done} yet", hint=space.command(command)
             )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trtpoets.core.files import atomic_file, write_text
+from trtpoets.core.files import atomic_file, chosen_by, write_text
 from trtpoets.core.optional import needs
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 
 QUICK_PHOTOS = 60
@@ -36,16 +37,17 @@ def solar_cells(folder: Path | str | None = None, *, quick: bool = False, progre
     """
     with needs("demo", reason="the demonstration"):
         import elpv_dataset
-    folder = Path(folder or ("solar-cells-quick" if quick else "solar-cells"))
+    folder = user_path(folder or ("solar-cells-quick" if quick else "solar-cells"))
     source = Path(elpv_dataset.__file__).parent / "data"
     cells = _sure_cells(source / "labels.csv", QUICK_PHOTOS if quick else None)
-    for done, (file, label) in enumerate(cells, 1):
-        out = folder / label / Path(file).name
-        if not out.is_file():
-            with atomic_file(out) as part:
-                part.write_bytes((source / file).read_bytes())
-        progress("writing the solar cells", done, len(cells))
-    write_text(folder / "LICENCE.txt", _LICENCE)
+    with chosen_by(folder, "--photos FOLDER"):
+        for done, (file, label) in enumerate(cells, 1):
+            out = folder / label / Path(file).name
+            if not out.is_file():
+                with atomic_file(out) as part:
+                    part.write_bytes((source / file).read_bytes())
+            progress("writing the solar cells", done, len(cells))
+        write_text(folder / "LICENCE.txt", _LICENCE)
     return folder
 
 

@@ -12,8 +12,9 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.images import usable_cores
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.paths import cache_root
 from trtpoets.core.spec import INPUT_NAME, Preprocess, hash_of
-from trtpoets.core.workspace import cache_root, card_of, open_card, seal_card
+from trtpoets.core.workspace import card_of, open_card, seal_card
 
 if TYPE_CHECKING:
     from pathlib import Path

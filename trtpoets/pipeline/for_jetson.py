@@ -14,7 +14,8 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision
 from trtpoets.device.capability import why_not
-from trtpoets.device.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack, board_called, jetpack_called
+from trtpoets.device.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack
+from trtpoets.device.jetson_names import board_called, jetpack_called
 from trtpoets.ship.jetson import System
 from trtpoets.ship.words import joined
 

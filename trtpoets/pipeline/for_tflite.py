@@ -19,7 +19,7 @@ from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runn
 from trtpoets.pipeline.convert import parity_details, parity_of
 from trtpoets.pipeline.golden import golden_in
 from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
-from trtpoets.pipeline.stages import classifier_in, classifier_key, dataset_in, onnx_models_in
+from trtpoets.pipeline.stages import classifier_identity, classifier_in, dataset_in, onnx_models_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +105,7 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
 
 
 def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> TfliteModel:
-    out, made_from = space.tflite(Precision.FP32), classifier_key(space)
+    out, made_from = space.tflite(Precision.FP32), classifier_identity(space)
     key = hash_of([_VERSION, made_from, Precision.FP32])
     if open_card(card_of(out), key) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
@@ -117,7 +117,7 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
 
 
 def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress: Progress) -> TfliteModel:
-    out, made_from = space.tflite(Precision.INT8), classifier_key(space)
+    out, made_from = space.tflite(Precision.INT8), classifier_identity(space)
     config = CalibrationConfig(photos=max(_CALIBRATION, len(classifier.spec.labels)))
     photos = calibration_photos(dataset_in(space).photos, config)
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
 from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
-from trtpoets.core.files import read_json, sha256_of_file
+from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
+from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import EngineCard, ModelSpec, TfliteModel
-from trtpoets.core.tflite_file import IDENTIFIER, read_tflite
+from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
 from trtpoets.core.workspace import card_of, read_card, vouches_for
 from trtpoets.device.engine_card import card_from_details
-from trtpoets.device.plan_header import MAGIC, SUFFIXES, PlanHeader, read_plan_header
+from trtpoets.device.plan_header import SUFFIXES, PlanHeader, read_plan_header
+from trtpoets.pipeline.inspect_others import OtherFacts, facts_of_other
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,53 +49,72 @@ class CardFacts:
 class Inspection:
     """What a file is, and `facts` that depend on that.
 
-    `kind` is "engine", "onnx", "tflite", "card", "model" or "calibration-cache".
+    `kind` is "engine", "onnx", "tflite", "card", "model" or "calibration-cache", or one of the names in
+    `core/file_kinds.py`, as "git-lfs-pointer": then `facts` are OtherFacts.
     """
 
     path: Path
     kind: str
     bytes: int
     sha256: str
-    facts: EngineFacts | OnnxFacts | TfliteModel | CardFacts | ModelSpec | CalibrationCache
+    facts: EngineFacts | OnnxFacts | TfliteModel | CardFacts | ModelSpec | CalibrationCache | OtherFacts
+
+    @property
+    def of_ours(self) -> bool:
+        """Whether trtpoets reads files of this kind, beyond naming them."""
+        return not isinstance(self.facts, OtherFacts)
 
 
 def inspect(file: Path | str) -> Inspection:
     """Read what a file says of itself. Nothing is deserialised or run; neither TensorRT nor a GPU is needed.
 
-    What a file is, is read from its first bytes, not from its name. Raises MissingArtefact, BadInput for a folder,
-    BadArtefact with what is wrong with a file that is damaged or of no known kind, MissingDependency for an ONNX file
-    where onnx is not installed.
+    What a file is, is read from its first bytes, not from its name. A folder may be a SavedModel. Raises
+    MissingArtefact, BadInput for another folder, BadArtefact with what is wrong with a file that is damaged or of no
+    known kind, MissingDependency for an ONNX file where onnx is not installed.
     """
-    path = Path(file)
+    path = user_path(file)
     if path.is_dir():
-        raise BadInput(f"{path} is a folder", hint=f"name a file in it: trtpoets inspect {path}/FILE")
+        return _folder(path)
     if not path.exists():
         raise MissingArtefact(f"{path} is not there", hint="trtpoets inspect FILE")
     try:
-        with path.open("rb") as stream:
-            start = stream.read(256)
-        kind = _kind(path, start)
-        return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), _READERS[kind](path))
+        found = kind_of_file(path)
+        kind = _kind(path, found)
+        facts = _READERS[kind](path) if kind in _READERS else facts_of_other(path, kind_named(kind))
+        return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), facts)
     except OSError as error:
         raise StorageFailed(f"{path} can't be read: {error.strerror}", hint="check the file and its disk") from error
 
 
-def _kind(path: Path, start: bytes) -> str:
-    if not start:
+def _folder(path: Path) -> Inspection:
+    """A SavedModel; nothing else that is a folder is described."""
+    graph = path / "saved_model.pb"
+    if not graph.is_file():
+        raise BadInput(f"{path} is a folder", hint=f"name a file in it: {command('inspect', path / 'FILE')}")
+    kind = kind_named("saved-model")
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    facts = OtherFacts("a TensorFlow SavedModel (a folder)", kind.remedy_for(graph), {})
+    return Inspection(path, kind.name, size, sha256_of_folder(path), facts)
+
+
+def _kind(path: Path, found: FileKind | None) -> str:
+    """The kind of a file: by its content, and by its name where its content is of no known kind: it is damaged."""
+    name = found.name if found is not None else ""
+    if name == "empty":
         raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
-    if start[:4] in MAGIC or path.suffix in SUFFIXES:
+    if name:
+        return _kind_of_json(path) if name == "json" else name
+    with path.open("rb") as stream:
+        start = stream.read(256)
+    if path.suffix in SUFFIXES:
         return "engine"
-    if start[4:8] == IDENTIFIER:
-        return "tflite"
-    if start.startswith(b"TRT-"):
-        return "calibration-cache"
     if start.lstrip()[:1] == b"{":
         return _kind_of_json(path)
     if path.suffix == ".onnx" or start[0] == 0x08:  # ONNX begins with its version: field 1, a number
         return "onnx"
     raise BadArtefact(
-        f"{path} is no engine, ONNX or TFLite file, card, model.json, calibration cache: it begins with {start[:8]!r}",
-        hint="trtpoets inspect reads those",
+        f"{path} is of no kind that is known here: it begins with {start[:8]!r}",
+        hint="trtpoets inspect describes engines, networks of several frameworks, cards and calibration caches",
     )
 
 
@@ -132,10 +155,20 @@ def _model(path: Path) -> ModelSpec:
     return ModelSpec.from_json(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
 
 
+def _tflite(path: Path) -> TfliteModel | OtherFacts:
+    try:
+        return read_tflite(path)
+    except BadArtefact:
+        if FACTS_FILE.encode() in path.read_bytes():
+            raise  # one of ours, and damaged
+        kind = kind_named("tflite")
+        return OtherFacts(kind.words, "run it with TFLite's own interpreter", {"of trtpoets": "no"})
+
+
 _READERS: dict[str, Callable[[Path], Any]] = {
     "engine": _engine,
     "onnx": facts_of_onnx,
-    "tflite": read_tflite,
+    "tflite": _tflite,
     "card": _card,
     "model": _model,
     "calibration-cache": read_cache,

@@ -63,7 +63,7 @@ def judged_on_validation(
     scores = {}
     for model in (wide, narrow):
         with open_runner(model) as runner:
-            scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
+            scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
     (first, reference), (second, found) = scores.items()
     evaluations = (
         evaluation_from_scores(first, reference, photos, wide.spec.labels),

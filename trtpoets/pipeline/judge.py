@@ -9,25 +9,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, Photo, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
-from trtpoets.judge.benchmark import BASELINE, BenchConfig, benchmark_from_artefacts
+from trtpoets.judge.benchmark import BenchConfig, benchmark_from_artefacts
 from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.judge.compare import compared
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.judge.speed_gate import require_speed
-from trtpoets.pipeline.current import artefacts_in, benchmark_key, evaluation_key, identities, photos_to_judge
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.current import (
+    artefacts_in,
+    benchmark_key,
+    evaluation_key,
+    identities,
+    photos_to_judge,
+    recorded,
+)
+from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.recorded import bench_command, evaluate_command
+from trtpoets.pipeline.stages import ENGINES, stale_in, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from trtpoets.core.runner_id import RunnerId
     from trtpoets.device.runners.base import Runner
 
 __all__ = ["bench", "evaluate", "require_gate", "require_speed"]
@@ -61,32 +73,46 @@ def evaluate(
     with writing(space):
         artefacts = artefacts_in(space)
         photos = photos_to_judge(space)
-        key = evaluation_key(identities(space, artefacts), photos)
+        contents = identities(space, artefacts)
+        key = evaluation_key(contents, photos)
         known = None if force else open_card(space.evaluation, key)
-        details = known if known is not None else _evaluated(artefacts, photos, progress)
+        details: Mapping[str, Any]
+        if known is None:
+            require_photos(space, photos)
+            details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
+        else:
+            details = known
+        if gate is not None or details is not known:
+            details = {**details, "command": evaluate_command(space, gate)}
         if gate is not None:
             details = {**details, "gate": _gate(details, gate)}
         if details is not known:
             seal_card(space.evaluation, key=key, files=[], details=details)
-    return details
+        return _with_stale(space, details)
 
 
-def require_gate(name: str, evaluation: Mapping[str, Any]) -> None:
+def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when the gate in what `evaluate` returned failed. No gate is no failure, nor is a doubt."""
-    require_passed(evaluation.get("gate"), name)
+    require_passed(evaluation.get("gate"), name, Path(engines))
 
 
 def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
     scores, skipped = _scores(artefacts, photos, progress)
     labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
-    reference = scores[BASELINE]
+    reference = scores[TENSORFLOW]
     return {
         "evaluations": [
-            evaluation_from_scores(runner, each, photos, labels, None if runner == BASELINE else reference).to_dict()
+            evaluation_from_scores(runner, each, photos, labels, None if runner == TENSORFLOW else reference).to_dict()
             for runner, each in scores.items()
         ],
         "skipped": [vars(each) for each in dict.fromkeys(skipped)],
     }
+
+
+def _with_stale(space: Workspace, details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`details` with the files that were left out because they are not of the classifier that is there now."""
+    stale = [each.to_dict() for each in stale_in(space)]
+    return {**details, "skipped": [*details["skipped"], *stale]} if stale else details
 
 
 def _gate(details: Mapping[str, Any], config: GateConfig) -> dict[str, Any]:
@@ -113,7 +139,7 @@ def bench(
     Raises Interrupted on Ctrl-C, after writing what was measured until then, marked incomplete.
     """
     config = config or BenchConfig()
-    before = read_benchmark(Path(compare)) if compare is not None else None
+    before = read_benchmark(user_path(compare)) if compare is not None else None
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
@@ -122,21 +148,24 @@ def bench(
         key = benchmark_key(contents, photos, config)
         known = None if force else open_card(space.benchmark, key)
         if known is not None and not known.get("incomplete"):
+            known = _with_stale(space, known)
             return known if before is None else {**known, "compared": compared(before, known)}
+        require_photos(space, photos)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(
             able, photos, config, progress, _ways(able, config), space.folder / "loadgen"
         )
-        return write_benchmark(
+        details = write_benchmark(
             space.benchmark,
             measured,
             key=key,
             name=name,
-            again=f"trtpoets bench {name}",
+            again=bench_command(space, config, compare),
             artefacts=dict(zip(map(_name, artefacts), contents, strict=True)),
             skipped=[vars(each) for each in dict.fromkeys(skipped)],
             before=before,
         )
+        return _with_stale(space, details)
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
@@ -161,9 +190,9 @@ def _name(artefact: Runnable) -> str:
 
 def _scores(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress
-) -> tuple[dict[str, np.ndarray], list[Skipped]]:
-    """Scores by runner name. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
-    scores: dict[str, np.ndarray] = {}
+) -> tuple[dict[RunnerId, np.ndarray], list[Skipped]]:
+    """Scores by runner. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
+    scores: dict[RunnerId, np.ndarray] = {}
     skipped: list[Skipped] = []
     for artefact, way in [(each, way) for each in artefacts for way in _shippable(each)]:
         with ExitStack() as stack:
@@ -171,7 +200,7 @@ def _scores(
             if isinstance(runner, Skipped):
                 skipped.append(runner)
             else:
-                scores[runner.name] = scores_from_runner(runner, photos, progress=progress)
+                scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
     return scores, skipped
 
 

@@ -42,6 +42,8 @@ def retrain_config(
     validation_percent: float = DatasetConfig.validation_percent,
     test_percent: float = DatasetConfig.test_percent,
     strict: bool = False,
+    labels: Path | None = None,
+    class_folders: bool = False,
     **head: Any,
 ) -> RetrainConfig:
     """The configuration of `retrain`. A `head` option that is None keeps HeadConfig's default."""
@@ -53,7 +55,7 @@ def retrain_config(
         weights=weights,
         resize=resize,
         device=_member(Device, device, "--device"),
-        dataset=DatasetConfig(validation_percent, test_percent, strict),
+        dataset=DatasetConfig(validation_percent, test_percent, strict, str(labels or ""), class_folders),
         head=HeadConfig(**given),
     )
 

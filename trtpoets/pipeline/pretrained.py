@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, hash_of
-from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.pipeline.publish import publish, seal_dataset
+from trtpoets.pipeline.recorded import pretrained_command
 from trtpoets.pipeline.stages import ENGINES, writing
 from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named, weights_id
 from trtpoets.train.classifier import imagenet_classifier, load_classifier
@@ -42,14 +45,21 @@ def pretrained(
     chosen = replace(chosen, preprocess=chosen.published_preprocess)
     space = Workspace(Path(engines), name)
     identity = weights_id(chosen, weights)
-    key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
     with writing(space):
-        if photos is not None:
-            dataset = dataset_from_folder(Path(photos), DatasetConfig(), progress)
-            details = {**dataset.to_dict(), "counts": dataset.counts}
-            seal_card(space.dataset, key=dataset.hash, files=[], details=details)
-        if not force and open_card(card_of(space.classifier), key) is not None:
+        dataset = None if photos is None else dataset_from_folder(user_path(photos), DatasetConfig(), progress)
+        if dataset is not None:
+            chosen = replace(chosen, preprocess=replace(chosen.preprocess, white=dataset.white))
+        key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
+        known = None if force else open_card(card_of(space.classifier), key)
+        if known is not None and "dataset" in known:
+            if dataset is not None:
+                seal_dataset(space, dataset)
             return load_classifier(space.classifier)
-        classifier = imagenet_classifier(network_from_backbone(chosen, weights), name, space.classifier)
-        seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": identity})
-    return classifier
+        network = network_from_backbone(chosen, weights)
+        return publish(
+            space,
+            key,
+            lambda: imagenet_classifier(network, name, space.classifier),
+            dataset=dataset,
+            command=pretrained_command(space, backbone, photos, weights),
+        )

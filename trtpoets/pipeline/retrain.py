@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of, label_indices
-from trtpoets.core.workspace import Workspace, cache_root, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.extractors import Device, extractor_from_network
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
+from trtpoets.pipeline.recorded import retrain_command
+from trtpoets.pipeline.stages import ENGINES, training_in, writing
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named, weights_id
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
@@ -62,25 +65,38 @@ def retrain(
     backbone = _backbone_of(config)
     weights = weights_id(backbone, config.weights)
     with writing(space):
-        dataset = dataset_from_folder(Path(photos), config.dataset, progress)
+        dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
+        backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
         key = hash_of(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
         )
-        seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
-        if not force and open_card(card_of(space.classifier), key) is not None:
+        known = None if force else trained_here(space, key, dataset)
+        if known is not None:
+            seal_dataset(space, known)  # the photos may lie elsewhere now
             return load_classifier(space.classifier)
-        classifier, details = _classifier_from_dataset(dataset, space, backbone, config, progress)
-        seal_card(space.training, key=key, files=[], details=details)
-        seal_card(card_of(space.classifier), key=key, files=[space.classifier], details={"weights_id": weights})
-    return classifier
+        network = network_from_backbone(backbone, config.weights)
+        extractor = extractor_from_network(network, config.device)
+        features = bottlenecks_from_photos(dataset.photos, extractor, cache_root() / "bottlenecks", progress=progress)
+        head, training = _head_and_training(dataset, features, config.head, space.logs, progress)
+        spec = ModelSpec(name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
+        command = retrain_command(space, photos, config)
+        return publish(
+            space,
+            key,
+            lambda: classifier_from_head(network, head.weights, head.bias, spec, space.classifier),
+            dataset=dataset,
+            trained_on=dataset.hash,
+            training={**training, "command": command},
+            command=command,
+        )
 
 
 def training_of(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
     """How the classifier was trained: the details of engines/<name>/training.json. Raises MissingArtefact."""
     space = Workspace(Path(engines), name)
-    details = open_card(space.training)
+    details = training_in(space)
     if details is None:
-        raise MissingArtefact(f"{name} was not retrained", hint=f"trtpoets retrain PHOTOS --name {name}")
+        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"))
     return details
 
 
@@ -89,20 +105,16 @@ def _backbone_of(config: RetrainConfig) -> Backbone:
     return replace(backbone, preprocess=replace(backbone.preprocess, resize=config.resize))
 
 
-def _classifier_from_dataset(
-    dataset: Dataset, space: Workspace, backbone: Backbone, config: RetrainConfig, progress: Progress
-) -> tuple[Classifier, dict[str, Any]]:
-    network = network_from_backbone(backbone, config.weights)
-    extractor = extractor_from_network(network, config.device)
-    features = bottlenecks_from_photos(dataset.photos, extractor, cache_root() / "bottlenecks", progress=progress)
-    head, training = head_from_features(dataset, features, config.head, space.logs, progress)
+def _head_and_training(
+    dataset: Dataset, features: np.ndarray, config: HeadConfig, logs: Path, progress: Progress
+) -> tuple[Head, dict[str, Any]]:
+    """The head, and the details of training.json."""
+    head, training = head_from_features(dataset, features, config, logs, progress)
     test = _rows(dataset.photos, Split.TEST)
     answers = head_scores(head, features[test]).argmax(axis=1)
     accuracy = float(np.mean(answers == _label_indices(dataset)[test]))
     _log.info("accuracy on %d test photos: %.1f %%", len(test), 100 * accuracy)
-    spec = ModelSpec(space.name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
-    classifier = classifier_from_head(network, head.weights, head.bias, spec, space.classifier)
-    return classifier, {**training.to_dict(), "test_accuracy": accuracy, "test_photos": len(test)}
+    return head, {**training.to_dict(), "test_accuracy": accuracy, "test_photos": len(test)}
 
 
 def head_from_features(

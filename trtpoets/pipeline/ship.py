@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import write_json, write_text
+from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import Flavour, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.engine import flavour_available
-from trtpoets.pipeline.current import require_current
+from trtpoets.pipeline.current import (
+    artefacts_in,
+    benchmark_now,
+    evaluation_now,
+    identities,
+    require_current,
+    train_benchmark_now,
+)
 from trtpoets.pipeline.stages import (
     ENGINES,
     classifier_in,
     dataset_in,
     engines_in,
     has_dataset,
+    onnx_models_in,
+    stale_in,
+    training_in,
     writing,
 )
 from trtpoets.ship.markdown import markdown_from_report
@@ -61,25 +72,40 @@ def recommend(
     return recommendation_from_report(report_from_documents(_documents(space)), limits)
 
 
-def require_fit(name: str, found: Mapping[str, Any]) -> None:
+def require_fit(name: str, found: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when what `recommend` returned has nothing that fits, MissingArtefact when it can't tell."""
-    require_recommended(found, name)
+    require_recommended(found, name, Path(engines))
 
 
 def _documents(space: Workspace) -> dict[str, Any]:
-    cards = {precision: open_card(card_of(space.onnx(precision))) for precision in Precision}
-    evaluation, benchmark = open_card(space.evaluation), open_card(space.benchmark)
-    built = engines_in(space)
-    skipped = [entry for card in (evaluation, benchmark) if card for entry in card.get("skipped", [])]
+    classifier, built = classifier_in(space), engines_in(space)
+    cards = {model.precision: open_card(card_of(model.path)) for model in onnx_models_in(space)}
+    known = identities(space, artefacts_in(space))
+    evaluation, benchmark = evaluation_now(space, known), benchmark_now(space, known)
+    train_benchmark = train_benchmark_now(space)
+    dataset_in_use = has_dataset(space) and dataset_in(space) is not None
+    skipped = [each.to_dict() for each in stale_in(space)]
+    skipped += [
+        {"what": f"using {path.name}", "why": f"it is of other files than those that are there now: {remedy}"}
+        for path, document, remedy in (
+            (space.evaluation, evaluation, space.command("evaluate")),
+            (space.benchmark, benchmark, space.command("bench")),
+            (space.train_benchmark, train_benchmark, space.command("bench", "--train")),
+        )
+        if document is None and path.is_file()
+    ]
+    skipped += [entry for card in (evaluation, benchmark) if card for entry in card.get("skipped", [])]
     skipped += _flavours_without_engines({engine.card.flavour for engine in built})
-    fp32 = cards[Precision.FP32]
+    fp32 = cards.get(Precision.FP32)
     found = {
-        "spec": asdict(classifier_in(space).spec),
-        "dataset": open_card(space.dataset),
-        "training": open_card(space.training),
-        "train_benchmark": open_card(space.train_benchmark),
+        "spec": asdict(classifier.spec),
+        "dataset": open_card(space.dataset) if dataset_in_use else None,
+        "training": training_in(space),
+        "train_benchmark": train_benchmark,
         "parity": fp32 and fp32.get("parity"),
         "opset": fp32 and fp32.get("opset"),
+        "commands": _commands(space, cards),
+        "engines_folder": None if space.engines == ENGINES else str(space.engines.absolute()),
         "quantisation": {
             p.value: {**card["notes"], **{word: card.get(word) for word in ("calibration", "config")}}
             for p, card in cards.items()
@@ -87,10 +113,27 @@ def _documents(space: Workspace) -> dict[str, Any]:
         },
         "evaluation": evaluation,
         "benchmark": benchmark,
-        "engines": [{**asdict(engine.card), "file": engine.path.name} for engine in built],
+        "engines": [
+            {**asdict(each.card), **engine_runner(each.card, each.card.precision).row(), "file": each.path.name}
+            for each in built
+        ],
         "skipped": list({(entry["what"], entry["why"]): entry for entry in skipped}.values()),
     }
     return {word: document for word, document in found.items() if document is not None}
+
+
+def _commands(space: Workspace, cards: Mapping[Precision, Mapping[str, Any] | None]) -> dict[str, list[str]]:
+    """The recorded commands of each stage, each once; a stage that an older version did records none."""
+    found = {
+        "retrain": [open_card(space.training) or open_card(card_of(space.classifier))],
+        "export": [cards[Precision.FP32]],
+        "quantize": [card for precision, card in cards.items() if precision is not Precision.FP32],
+        "evaluate": [open_card(space.evaluation)],
+        "bench": [open_card(space.benchmark)],
+        "bench train": [open_card(space.train_benchmark)],
+    }
+    said = {stage: [card["command"] for card in made if card and "command" in card] for stage, made in found.items()}
+    return {stage: list(dict.fromkeys(commands)) for stage, commands in said.items() if commands}
 
 
 def _flavours_without_engines(built: set[Flavour]) -> list[dict[str, str]]:

@@ -1,25 +1,33 @@
-"""What the stages share: holding a workspace, and finding what an earlier stage left in it."""
+"""What the stages share: holding a workspace, and opening what earlier stages left in it.
+
+Every artefact is opened through this module, which follows its card back: an engine to its ONNX file, FP16 and INT8 to
+fp32.onnx, fp32.onnx and TFLite files to the classifier, the classifier to its dataset. What was made from something
+that is no longer there is stale: it is refused with the command that makes it again, or left out and listed.
+"""
 
 from __future__ import annotations
 
 import difflib
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.commands import DEFAULT_ENGINES
-from trtpoets.core.errors import MissingArtefact
-from trtpoets.core.files import locked, sha256_of_file, sweep_parts
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
+from trtpoets.core.files import locked, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
-from trtpoets.core.spec import Classifier, OnnxModel, Precision, TfliteModel
+from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel, hash_of
 from trtpoets.core.tflite_file import read_tflite
-from trtpoets.core.workspace import Workspace, card_of, key_of, open_card
+from trtpoets.core.workspace import Card, Workspace, card_of, key_of, open_card, read_card, vouches_for
 from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from trtpoets.core.spec import Engine
 
@@ -42,34 +50,43 @@ def writing(space: Workspace) -> Iterator[None]:
         token = _held.set(_held.get() | {space.lock})
         try:
             yield
+        except TrtPoetsError as error:  # what was raised below knows files, and not which run they are of
+            error.hint = space.filled(error.hint)
+            raise
         finally:
             _held.reset(token)
 
 
-def dataset_in(space: Workspace) -> Dataset:
-    """The dataset that the classifier was trained on. Raises MissingArtefact."""
-    details = open_card(space.dataset)
-    if details is None:
-        raise MissingArtefact(f"{space.name} has no photos", hint=f"trtpoets retrain PHOTOS --name {space.name}")
-    return Dataset.from_dict(details)
+@dataclass(frozen=True)
+class Stale:
+    """A file that was not made from what is there now: why, and the command that makes it again."""
 
+    path: Path
+    why: str
+    remedy: str
 
-def has_dataset(space: Workspace) -> bool:
-    """Whether there are photos: a pretrained network may have none."""
-    return space.dataset.is_file()
+    def to_dict(self) -> dict[str, str]:
+        """As an entry of a result's "skipped"."""
+        return {"what": f"using {self.path.name}", "why": f"{self.why}: {self.remedy}"}
 
 
 def classifier_in(space: Workspace) -> Classifier:
     """The trained classifier. Raises MissingArtefact when there is none, or it is not whole."""
-    if open_card(card_of(space.classifier)) is None:
+    found = open_card(card_of(space.classifier))
+    if found is None:
         changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
         raise MissingArtefact(
-            f"{space.classifier} was changed after it was trained"
+            f"{space.classifier} was changed after it was trained, or a training was interrupted"
             if changed
             else f"{space.folder} holds no trained classifier",
-            hint=f"{_meant(space)}trtpoets retrain PHOTOS --name {space.name}",
+            hint=f"{_meant(space)}{space.command('retrain', 'PHOTOS')}",
         )
-    return load_classifier(space.classifier)
+    classifier = load_classifier(space.classifier)
+    if found.get("weights_id") != classifier.spec.weights_id:
+        raise BadArtefact(
+            f"{space.classifier} names other weights than its card", hint=space.command("retrain", "PHOTOS")
+        )
+    return classifier
 
 
 def _meant(space: Workspace) -> str:
@@ -79,44 +96,182 @@ def _meant(space: Workspace) -> str:
     return f"did you mean {' or '.join(near)}? If not: " if near else ""
 
 
+def classifier_identity(space: Workspace) -> str:
+    """Which classifier is there, by its content: what later stages are made from. Raises MissingArtefact."""
+    classifier_in(space)
+    card = read_card(card_of(space.classifier))
+    return hash_of([card.key, dict(card.files)])
+
+
 def classifier_key(space: Workspace) -> str:
-    """What the classifier was made from: later stages make their own keys of it. Raises MissingArtefact."""
+    """The photos and options that the classifier was made from. Raises MissingArtefact."""
     classifier_in(space)
     return key_of(card_of(space.classifier))
 
 
+def dataset_in(space: Workspace) -> Dataset:
+    """The dataset that the classifier was trained on; for a published classifier the photos that it was given.
+
+    Raises MissingArtefact where there are no photos or no classifier, or the classifier was trained on others: test
+    photos of the one may be training photos of the other.
+    """
+    details = open_card(space.dataset)
+    if details is None:
+        raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"))
+    classifier_in(space)
+    dataset, card = Dataset.from_dict(details), read_card(card_of(space.classifier)).details
+    if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
+        raise MissingArtefact(
+            f"{space.classifier} was not trained on the photos of {space.dataset}: their test photos may have been "
+            "training photos"
+            if "dataset" in card
+            else f"{space.classifier} is of an older trtpoets: which photos it was trained on is not known",
+            hint=space.command("retrain", dataset.folder),
+        )
+    return dataset
+
+
+def has_dataset(space: Workspace) -> bool:
+    """Whether there are photos: a pretrained network may have none."""
+    return space.dataset.is_file()
+
+
+def training_in(space: Workspace) -> Mapping[str, Any] | None:
+    """How the classifier was trained; None where it was not trained here. Raises MissingArtefact."""
+    return open_card(space.training, classifier_key(space))
+
+
 def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
-    """The ONNX file of a precision, checked. Raises MissingArtefact, with the first of the commands that it takes."""
-    path = space.onnx(precision)
-    if open_card(card_of(path)) is None:
+    """The ONNX file of a precision, of the classifier as it is now.
+
+    Raises MissingArtefact for one that is missing, damaged or stale, with the first of the commands that it takes.
+    """
+    found = _Lineage(space).onnx(precision)
+    if isinstance(found, OnnxModel):
+        return found
+    if found is None:
         classifier_in(space)
-        exported = precision is not Precision.FP32 and open_card(card_of(space.onnx(Precision.FP32))) is not None
-        stage = "quantize" if exported else "export"
-        raise MissingArtefact(f"{path} is not there, or not whole", hint=f"trtpoets {stage} {space.name}")
-    return read_onnx(path)
+        found = _Lineage(space).missing(precision)
+    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy)
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
-    """The ONNX files that are there, in the order of Precision."""
-    return tuple(read_onnx(space.onnx(p)) for p in Precision if open_card(card_of(space.onnx(p))) is not None)
+    """The ONNX files of the classifier as it is now, in the order of Precision; others are in `stale_in`."""
+    lineage = _Lineage(space)
+    return tuple(found for p in Precision if isinstance(found := lineage.onnx(p), OnnxModel))
 
 
 def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
-    """The TFLite files of the classifier as it is now; those of an older one are left aside."""
-    found = {precision: open_card(card_of(space.tflite(precision))) for precision in Precision}
-    there = {precision: card for precision, card in found.items() if card is not None}
-    if not there:
-        return ()
-    current = classifier_key(space)
-    return tuple(read_tflite(space.tflite(p)) for p, card in there.items() if card["classifier"] == current)
+    """The TFLite files of the classifier as it is now; others are in `stale_in`."""
+    lineage = _Lineage(space)
+    return tuple(found for p in Precision if isinstance(found := lineage.tflite(p), TfliteModel))
 
 
 def engines_in(space: Workspace) -> tuple[Engine, ...]:
-    """The engines that were built from the ONNX files as they are now; those of older files are left aside."""
-    from trtpoets.device.engine import load_engine
+    """The engines that were built from the ONNX files as they are now; others are in `stale_in`.
 
-    current = {sha256_of_file(space.onnx(p)) for p in Precision if space.onnx(p).is_file()}
-    order = [p.value for p in Precision]
-    paths = sorted(space.folder.glob("*.engine"), key=lambda path: (order.index(path.name.split(".")[0]), path.name))
-    engines = (load_engine(path) for path in paths if card_of(path).is_file())
-    return tuple(engine for engine in engines if engine.card.onnx_sha256 in current)
+    Raises BadArtefact for an engine that is not what its card says.
+    """
+    return tuple(found for found in _Lineage(space).engines() if not isinstance(found, Stale))
+
+
+def stale_in(space: Workspace) -> tuple[Stale, ...]:
+    """The ONNX files, TFLite files and engines that are there and can't be used, each with the reason."""
+    lineage = _Lineage(space)
+    found = (*map(lineage.onnx, Precision), *map(lineage.tflite, Precision), *lineage.engines())
+    return tuple(each for each in found if isinstance(each, Stale))
+
+
+class _Lineage:
+    """What a run's files were made from. Each file is read once, when it is first asked for."""
+
+    def __init__(self, space: Workspace) -> None:
+        self._space = space
+        self._onnx: dict[Precision, OnnxModel | Stale | None] = {}
+        self._sha256: dict[Precision, str] = {}
+
+    @cached_property
+    def _spec(self) -> ModelSpec:
+        return classifier_in(self._space).spec
+
+    @cached_property
+    def _identity(self) -> str:
+        return classifier_identity(self._space)
+
+    def onnx(self, precision: Precision) -> OnnxModel | Stale | None:
+        """None where there is no such file, or no card of it."""
+        if precision not in self._onnx:
+            self._onnx[precision] = self._opened_onnx(precision)
+        return self._onnx[precision]
+
+    def _opened_onnx(self, precision: Precision) -> OnnxModel | Stale | None:
+        path = self._space.onnx(precision)
+        card = _card_at(path)
+        if card is None:
+            return None
+        remedy = self.missing(precision).remedy
+        if not vouches_for(card, path):
+            return Stale(path, "was changed after it was made, or is damaged", remedy)
+        made_from: str | None
+        if precision is Precision.FP32:
+            made_from, why = self._identity, "was made from an earlier classifier"
+        else:
+            current = isinstance(self.onnx(Precision.FP32), OnnxModel)
+            made_from, why = self._sha256.get(Precision.FP32) if current else None, "was made from an earlier fp32.onnx"
+        if made_from is None or card.details.get("made_from") != made_from:
+            return Stale(path, why, remedy)
+        model = read_onnx(path)
+        if model.spec != self._spec:
+            return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
+        self._sha256[precision] = card.files[path.name]
+        return model
+
+    def missing(self, precision: Precision) -> Stale:
+        """What to say of an ONNX file that is not there: the first command that it takes."""
+        first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
+        remedy = self._space.command("export" if first else "quantize")
+        return Stale(self._space.onnx(precision), "is not there, or not whole", remedy)
+
+    def tflite(self, precision: Precision) -> TfliteModel | Stale | None:
+        """None where there is no such file, or no card of it."""
+        path = self._space.tflite(precision)
+        card = _card_at(path)
+        if card is None:
+            return None
+        remedy = self._space.command("bundle", "--for", "tflite")
+        if not vouches_for(card, path):
+            return Stale(path, "was changed after it was made, or is damaged", remedy)
+        if card.details.get("classifier") != self._identity:
+            return Stale(path, "was made from an earlier classifier", remedy)
+        model = read_tflite(path)
+        if model.spec != self._spec:
+            return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
+        return model
+
+    def engines(self) -> tuple[Engine | Stale, ...]:
+        """In the order of `in_order`; engine files without a card are not of trtpoets."""
+        from trtpoets.device.engine import in_order, load_engine
+
+        paths = sorted(self._space.folder.glob("*.engine"))
+        engines = in_order(load_engine(path) for path in paths if card_of(path).is_file())
+        return tuple(self._stale(engine) or engine for engine in engines)
+
+    def _stale(self, engine: Engine) -> Stale | None:
+        precision = engine.card.precision
+        model = self.onnx(precision)
+        file = self._space.onnx(precision).name
+        if not isinstance(model, OnnxModel):
+            why = f"was built from {file}, which {model.why if model else 'is not there'}"
+            return Stale(engine.path, why, model.remedy if model else self.missing(precision).remedy)
+        remedy = self._space.command("build", "--precision", precision.value)
+        if engine.card.onnx_sha256 != self._sha256[precision]:
+            return Stale(engine.path, f"was built from an earlier {file}", remedy)
+        if engine.card.spec != self._spec:
+            return Stale(engine.path, "has other labels or another preprocessing than the classifier", remedy)
+        return None
+
+
+def _card_at(path: Path) -> Card | None:
+    """The card of an artefact; None where either is missing. Raises BadArtefact for a card that is not whole."""
+    card = card_of(path)
+    return read_card(card) if path.exists() and card.is_file() else None

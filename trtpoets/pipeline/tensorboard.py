@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, RunFailed
 from trtpoets.core.optional import needs, tensorflow
+from trtpoets.core.paths import user_path
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.stages import ENGINES
 
@@ -34,11 +36,11 @@ def tensorboard(name: str | None = None, *, port: int | None = None, engines: Pa
     """
     if port is not None and not 0 <= port <= 65535:
         raise BadInput(f"--port {port} is no port", hint="--port 6006, or none for one that is free")
-    folder = Path(engines) if name is None else Workspace(Path(engines), name).logs
+    folder = user_path(engines) if name is None else Workspace(Path(engines), name).logs
     runs = tuple(sorted({str(file.parent.relative_to(folder)) for file in folder.rglob(_EVENTS)}))
     if not runs:
         what = f"{name} was" if name else f"nothing under {folder} was"
-        hint = f"trtpoets retrain PHOTOS --name {name or 'NAME'} --force"
+        hint = command("retrain", "PHOTOS", "--name", name or "NAME", "--force", engines=Path(engines))
         raise MissingArtefact(f"{what} not trained here: there are no event files", hint=hint)
     return Board(_started(folder, port), folder, runs)
 

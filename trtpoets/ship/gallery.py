@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
-from trtpoets.core.spec import Preprocess, Resize
-from trtpoets.ship.verdict import FLAVOURS
+from trtpoets.core.runner_id import Library
+from trtpoets.core.spec import FULL_WHITE, Precision, Preprocess, Resize
+from trtpoets.ship.verdict import runner_named
 from trtpoets.ship.words import joined, many, percent, shown
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ _BUDGET = 1_200_000
 
 @dataclass
 class _Pictures:
-    """Turns photos into data URIs while the budget lasts."""
+    """Turns photos into data URIs while the budget lasts. 16-bit photos are shown with the classifier's white."""
 
     photos: Mapping[str, Photo]
     left: int
+    white: int
     known: dict[str, str] = field(default_factory=dict)
 
     def uri(self, path: str) -> str:
@@ -43,7 +45,7 @@ class _Pictures:
 
     def _made(self, photo: Photo) -> str:
         try:
-            content = _jpeg(photo)
+            content = _jpeg(photo, self.white)
         except BadPhoto:
             return ""
         uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
@@ -63,10 +65,12 @@ class Galleries:
 
 def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> Galleries:
     """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers."""
-    pictures = _Pictures(photos, _BUDGET)
+    preprocess = (report["spec"] or {}).get("preprocess") or {}
+    white = int(preprocess.get("white", FULL_WHITE))
+    pictures = _Pictures(photos, _BUDGET, white)
     samples = report["samples"]
     changed = {runner: changes for runner, changes in samples["changed"].items() if changes}
-    narrow = _int8_runner(changed) if report["quantisation"].get("int8") else ""
+    narrow = _int8_runner(report, changed) if report["quantisation"].get("int8") else ""
     int8 = _changed_by_int8(report, narrow, changed.pop(narrow), pictures) if narrow else None
     every = [(runner, change) for runner, changes in changed.items() for change in changes]
     mistakes, right = samples["mistakes"], samples["right"]
@@ -90,10 +94,11 @@ def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]
     return Galleries(int8, [each for each in found if each["tiles"]])
 
 
-def _int8_runner(changed: Iterable[str]) -> str:
+def _int8_runner(report: Mapping[str, Any], changed: Iterable[str]) -> str:
     """The INT8 runner whose changes are shown: an engine where one ran, as that is what ships; else the ONNX file's."""
-    runners = [runner for runner in changed if runner.endswith("-int8") and not runner.startswith("tflite")]
-    return next((runner for runner in runners if runner.startswith(tuple(FLAVOURS))), next(iter(runners), ""))
+    known = [runner_named(report, name) for name in changed]
+    runners = [each for each in known if each.precision is Precision.INT8 and each.library is not Library.TFLITE]
+    return next((each.name for each in sorted(runners, key=lambda each: not each.is_engine)), "")
 
 
 def _changed_by_int8(
@@ -163,9 +168,11 @@ def _lines(lines: Iterable[str], path: str, pictures: _Pictures) -> list[str]:
     return [*lines, *([] if pictures.uri(path) else ["/".join(shown(path).split("/")[-2:])])]
 
 
-def _jpeg(photo: Photo) -> bytes:
+def _jpeg(photo: Photo, white: int) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(photo_to_array(photo.path, _THUMBNAIL)).save(out, "JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(photo_to_array(photo.path, replace(_THUMBNAIL, white=white))).save(
+        out, "JPEG", quality=_QUALITY, optimize=True
+    )
     return out.getvalue()

@@ -26,8 +26,9 @@ _CAPTION = {
 
 def inspection_parts(found: Any) -> list[Part]:
     """The tables of an Inspection."""
-    rows, *more = _PARTS[found.kind](found.facts)
-    what = f"{_CAPTION.get(found.kind, 'a calibration cache')}, {found.bytes:,} bytes"
+    rows, *more = _PARTS[found.kind](found.facts) if found.of_ours else _other(found.facts)
+    caption = _CAPTION.get(found.kind, "a calibration cache") if found.of_ours else found.facts.words
+    what = f"{caption}, {found.bytes:,} bytes"
     return [("", ["", ""], [("file", shown(found.path)), ("is", what), *rows[2], ("sha256", found.sha256)]), *more]
 
 
@@ -68,6 +69,8 @@ def _onnx(facts: Any) -> list[Part]:
         *(("gives", _tensor(each)) for each in facts.outputs),
         ("parameters", f"{facts.parameters:,}"),
         ("multiply-adds", f"{facts.multiply_adds:,} a photo{_unknown(facts.sizes_unknown)}"),
+        *([("not counted", _counted(facts.not_counted))] if facts.not_counted else []),
+        *(("weights in", _external(each)) for each in facts.external),
         ("Q/DQ", f"{facts.quantizers:,} and {facts.dequantizers:,}"),
     ]
     if facts.spec:
@@ -87,6 +90,11 @@ def _onnx(facts: Any) -> list[Part]:
         ("", [], rows),
         ("Convolutions and matrix products", ["precision", "layers>", "multiply-adds>", "share>"], work),
         ("Operators", ["operator", "nodes>"], [(shown(name), count) for name, count in operators]),
+        *(
+            [("What ONNX's checker says", [""], [(shown(each),) for each in facts.complaints])]
+            if facts.complaints
+            else []
+        ),
     ]
 
 
@@ -132,7 +140,24 @@ def _photos(spec: Any) -> str:
 
 
 def _tensor(tensor: Any) -> str:
+    if tensor.shape is None:
+        return f"{shown(tensor.name)}: {tensor.dtype}, of a shape that is not told"
     return f"{shown(tensor.name)}: {tensor.dtype} ({', '.join('?' if n is None else shown(n) for n in tensor.shape)})"
+
+
+def _counted(found: Any) -> str:
+    return ", ".join(f"{count:,} {shown(name)}" for name, count in found.items())
+
+
+def _external(file: Any) -> str:
+    size = "" if file.bytes is None else f", {file.bytes:,} bytes"
+    told = f"{shown(file.location)}{size}: {many(file.tensors, 'tensor')}"
+    return f"{told}; can't be used: {shown(file.problem)}" if file.problem else told
+
+
+def _other(facts: Any) -> list[Part]:
+    rows: list[tuple[Any, ...]] = [(shown(name), shown(value)) for name, value in facts.details.items()]
+    return [("", [], [*rows, ("next", facts.remedy)])]
 
 
 def _share(part: int, whole: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.spec import Precision
 from trtpoets.ship.plots import histograms_plot, layers_plot
 from trtpoets.ship.sections import Section
 from trtpoets.ship.words import joined, many, percent, shown
@@ -101,24 +103,28 @@ def _afterwards(notes: Mapping[str, Any]) -> list[str]:
 
 def _unfused(report: Mapping[str, Any]) -> str:
     """A caution, where ONNX Runtime's INT8 was timed."""
-    if not any(row["runner"] == "onnxruntime-int8" for row in report["benchmarks"]):
+    runner = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
+    if not any(row["runner"] == runner.name for row in report["benchmarks"]):
         return ""
     return (
         "ONNX Runtime on a processor runs every Q/DQ pair as an operation of its own, where TensorRT fuses it into a "
-        "kernel: the speed of onnxruntime-int8 is no measure of an INT8 engine's."
+        f"kernel: the speed of {runner.name} is no measure of an INT8 engine's."
     )
 
 
 def _fidelity(notes: Mapping[str, Any]) -> list[Section]:
     """One row for each state of the network that was held against FP32, where noted: the last is what was written."""
-    steps, final = notes.get("steps") or [], notes.get("final")
+    steps, written = notes.get("steps") or [], notes.get("final")
+    final = notes.get("before_head") or written
     stages = [("pairs alone", notes.get("plain")), ("biases corrected", notes.get("corrected"))]
     if notes.get("together") != notes.get("corrected"):
         stages.append(("weights rounded together", notes.get("together")))
     if steps:
         stages.append((f"and the {many(len(steps), 'worst layer')} left in float", final))
     elif final != stages[-1][1]:
-        stages.append(("as written", final))
+        stages.append(("as it was converted" if notes.get("before_head") else "as written", final))
+    if notes.get("before_head"):
+        stages.append(("as written, with its last layer fitted", written))
     return [
         {"cells": [what, _db(found["features_db"]), _db(found["scores_db"]), percent(found["agreement"])]}
         for what, found in stages

@@ -13,7 +13,7 @@ import numpy as np
 
 from trtpoets.core.files import sha256_of_folder, write_text
 from trtpoets.core.manifest import Target
-from trtpoets.core.spec import Precision, Resize
+from trtpoets.core.spec import FULL_WHITE, Precision, Resize
 from trtpoets.ship.bundle import PYTHON_CACHES, root_of
 from trtpoets.ship.parts import CACHE, write_shared
 from trtpoets.ship.runtime import copy_file, copy_template, filled, package_folder, write_runtime
@@ -138,6 +138,8 @@ def _trtexec_readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str
         if preprocess.resize is Resize.CROP
         else "A photo is stretched to that size, bilinear with antialiasing, after turning it upright."
     )
+    if preprocess.white != FULL_WHITE:
+        kept += f" In 16-bit photos the value {preprocess.white} becomes 255."
     return filled(
         "jetson/trtexec.md",
         **_common(parts, system, notes),

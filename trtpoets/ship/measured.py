@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import Precision
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ _BATCHED = ("", "single-stream", "offline")
 """The scenarios whose rows are batches, one after the other."""
 
 
-def rows_of(parts: Parts, runner: str) -> list[Mapping[str, Any]]:
+def rows_of(parts: Parts, runner: RunnerId) -> list[Mapping[str, Any]]:
     """The valid measurements of a runner, one for each batch size; none where nothing was measured."""
     if parts.measured is None or parts.measured["config"].get("scenario", "") not in _BATCHED:
         return []
-    return [row for row in parts.measured["measurements"] if row["runner"] == runner and row["valid"]]
+    return [row for row in parts.measured["measurements"] if row["runner"] == runner.name and row["valid"]]
 
 
-def best_row(parts: Parts, runner: str) -> Mapping[str, Any] | None:
+def best_row(parts: Parts, runner: RunnerId) -> Mapping[str, Any] | None:
     """The measurement of a runner with the most photos/s; None where there is none."""
     return max(rows_of(parts, runner), key=lambda row: row["photos_per_s"], default=None)
 
@@ -33,13 +34,13 @@ def good_precisions(parts: Parts) -> tuple[Precision, ...]:
     return order[: order.index(Precision.FP32) + 1] if Precision.FP32 in order else order
 
 
-def fastest_precision(parts: Parts, runner: str, otherwise: Sequence[Precision]) -> tuple[Precision, str]:
-    """The precision with the most photos/s through a runner, as "onnxruntime-{}", and why.
+def fastest_precision(parts: Parts, way: str, otherwise: Sequence[Precision]) -> tuple[Precision, str]:
+    """The precision with the most photos/s through ONNX Runtime in one of its ways, "" for the CPU, and why.
 
     Where nothing was measured, the first of `otherwise` that may be shipped.
     """
     good = good_precisions(parts)
-    found = [(row, each) for each in good if (row := best_row(parts, runner.format(each.value)))]
+    found = [(row, each) for each in good if (row := best_row(parts, RunnerId(Library.ONNXRUNTIME, each, way)))]
     if found:
         row, precision = max(found, key=lambda pair: float(pair[0]["photos_per_s"]))
         return precision, f"measured: {row['photos_per_s']:.0f} photos/s at batch {row['batch']}, {where(parts)}"

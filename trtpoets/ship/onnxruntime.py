@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import sha256_of_file, write_json, write_text
 from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import BatchRange, Precision
 from trtpoets.ship.measured import best_row, fastest_precision
 from trtpoets.ship.parts import write_shared
@@ -21,8 +22,8 @@ _RUNTIME = ("core", "device", "judge")
 
 _SCRIPTS = ("onnxruntime/classify.py", "onnxruntime/selftest.py", "common/photo_lines.py", "common/golden_test.py")
 
-_RUNNERS = {"cpu": "onnxruntime-{}", "cuda": "onnxruntime-cuda-{}", "tensorrt": "onnxruntime-tensorrt-{}"}
-"""How benchmarks call each provider."""
+_WAYS = {"cpu": "", "cuda": "cuda", "tensorrt": "tensorrt"}
+"""The way of each provider in the identity of a runner."""
 
 _UNMEASURED = {
     "cpu": (Precision.FP32,),  # FP16 is emulated on most CPUs, and INT8 helps where there are instructions for it
@@ -57,12 +58,12 @@ def settings_from_parts(parts: Parts) -> dict[str, Any]:
     Each has the precision to use and `why`, the batch size that did most, options of the session, the optimizers to
     leave out, and for each precision ONNX Runtime's providers with their options, in the order of preference.
     """
-    return {provider: _settings(parts, provider) for provider in _RUNNERS}
+    return {provider: _settings(parts, provider) for provider in _WAYS}
 
 
 def _settings(parts: Parts, provider: str) -> dict[str, Any]:
-    precision, why = fastest_precision(parts, _RUNNERS[provider], _UNMEASURED[provider])
-    best = best_row(parts, _RUNNERS[provider].format(precision.value))
+    precision, why = fastest_precision(parts, _WAYS[provider], _UNMEASURED[provider])
+    best = best_row(parts, RunnerId(Library.ONNXRUNTIME, precision, _WAYS[provider]))
     batch = int(best["batch"]) if best else BatchRange().optimum
     threads = int(parts.measured["config"]["threads"]) if parts.measured and best else 0
     return {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import Precision
-from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations
+from trtpoets.judge.gate import NARROW, GateConfig, Outcome, gate_from_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ def _failed(evaluation: Mapping[str, Any] | None) -> dict[Precision, str]:
     """The precisions whose ONNX file failed the gate that was set, or else the usual one."""
     if not evaluation:
         return {}
-    names = {f"onnxruntime-{each.value}": each for each in (Precision.FP16, Precision.INT8)}
+    names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
     there = [each["runner"] for each in evaluation["evaluations"] if each["runner"] in names]
     if not there:
         return {}

@@ -21,7 +21,7 @@ from trtpoets.ship.sections import (
 )
 from trtpoets.ship.speed import speed_section, tradeoff
 from trtpoets.ship.training import train_benchmark_section, training_section
-from trtpoets.ship.verdict import fastest, narrow_runners, verdict_groups
+from trtpoets.ship.verdict import fastest, narrow_runners, precision_of, verdict_groups
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown
 
 if TYPE_CHECKING:
@@ -87,8 +87,13 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
         tiles.append({"what": "Accuracy", "value": percent(report["accuracy"][runner]), "note": note})
     for narrow in narrow_runners(report):
         note = f"same answers as TensorFlow, {interval(*report['intervals'][narrow]['agreement'])}"
-        word = narrow.rsplit("-", 1)[1].upper()
-        tiles.append({"what": f"{word} agreement", "value": percent(report["agreement"][narrow]), "note": note})
+        tiles.append(
+            {
+                "what": f"{precision_of(report, narrow)} agreement",
+                "value": percent(report["agreement"][narrow]),
+                "note": note,
+            }
+        )
     batches = sorted({row["batch"] for row in report["benchmarks"]})
     best = fastest(report, batches[0]) if batches else None
     if best is not None and best.get("speedup") and best["runner"] != BASELINE:

@@ -86,12 +86,20 @@ def commands_from_report(report: Mapping[str, Any]) -> list[str]:
     """The command that was given, or else the ones that lead here."""
     if report["command"]:
         return [shown(report["command"])]
-    name = shlex.quote(shown(report["name"]))
+    name, recorded = shlex.quote(shown(report["name"])), report.get("commands") or {}
     if not report["name"]:
         return []
     if not report["training"]:
-        return [f"trtpoets pretrained {report['backbone']} --name {name}", f"trtpoets report {name}"]
-    return [f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}", *_stages(report, name)]
+        first = f"trtpoets pretrained {report['backbone']} --name {name}{_kept_in(report)}"
+    else:
+        first = f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}{_kept_in(report)}"
+    return [*map(shown, recorded.get("retrain") or [first]), *_stages(report, name, recorded)]
+
+
+def _kept_in(report: Mapping[str, Any]) -> str:
+    """The option that names the folder of all runs; empty where it is the default."""
+    folder = report.get("engines_folder")
+    return f" --engines {shlex.quote(shown(folder))}" if folder else ""
 
 
 def _photos(report: Mapping[str, Any]) -> str:
@@ -110,24 +118,26 @@ def _retrain_options(report: Mapping[str, Any]) -> str:
     return _options(given)
 
 
-def _stages(report: Mapping[str, Any], name: str) -> list[str]:
-    """The stages after training that have left something."""
+def _stages(report: Mapping[str, Any], name: str, recorded: Mapping[str, Sequence[str]]) -> list[str]:
+    """The stages after training that have left something: as recorded, or as their configurations tell."""
     bench = report["benchmark"].get("config") or {}
     batches = "".join(f" --batch {batch}" for batch in bench.get("batches") or [])
     known = {"min_seconds": "seconds", "max_p99_ms": "max_p99"}
     options = {known.get(word, word): bench.get(word) or None for word in _BENCH} | {"threads": bench.get("threads")}
     trained = report.get("train_benchmark") or {}
     rates = "".join(f" --learning-rate {rate:g}" for rate in (trained.get("config") or {}).get("learning_rates") or [])
-    stages = [
-        *([f"export {name}{_options({'opset': report.get('opset')})}"] if report["parity"] else []),
-        *([f"quantize {name}{_quantised(report['quantisation'])}"] if report["quantisation"] else []),
-        *(f"build {name}{options}" for options in _built(report["engines"])),
-        *([f"evaluate {name}{_gated(report['gate'])}"] if report["intervals"] else []),
-        *([f"bench {name}{batches}{_options(options)}"] if report["benchmarks"] else []),
-        *([f"bench {name} --train{rates}"] if trained else []),
-        f"report {name}",
-    ]
-    return [f"trtpoets {stage}" for stage in stages]
+    told = {
+        "export": [f"export {name}{_options({'opset': report.get('opset')})}"] if report["parity"] else [],
+        "quantize": [f"quantize {name}{_quantised(report['quantisation'])}"] if report["quantisation"] else [],
+        "build": [f"build {name}{options}" for options in _built(report["engines"])],
+        "evaluate": [f"evaluate {name}{_gated(report['gate'])}"] if report["intervals"] else [],
+        "bench": [f"bench {name}{batches}{_options(options)}"] if report["benchmarks"] else [],
+        "bench train": [f"bench {name} --train{rates}"] if trained else [],
+        "report": [f"report {name}"],
+    }
+    kept = _kept_in(report)
+    lines = {stage: recorded.get(stage) or [f"trtpoets {each}{kept}" for each in made] for stage, made in told.items()}
+    return [shown(line) for each in lines.values() for line in each]
 
 
 def _quantised(notes: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId, row_of, runner_of_row
+from trtpoets.core.spec import Precision
 from trtpoets.judge.benchmark import BASELINE
 from trtpoets.judge.gate import photos_for_share
 from trtpoets.judge.statistics import least_count
@@ -25,12 +27,6 @@ if TYPE_CHECKING:
 
 _ALIKE = 0.03
 """Rates that differ by less than this share are alike: what two runs of a benchmark on a quiet machine agree within."""
-
-_BESIDE = ("keras", f"{BASELINE}-")
-"""How the names of runners begin that are there to compare with, and ship nothing of their own."""
-
-_TFLITE = "tflite-"
-"""How the names of runners of TFLite files begin."""
 
 _UNSEEN = "evaluated"
 """What a candidate lacks that was benched and not evaluated."""
@@ -77,10 +73,12 @@ class Lack:
 class Candidate:
     """A runner at a batch size, with what was measured. Times in ms, shares 0..1; `file` is what would be shipped.
 
+    `precision` is "fp32" for TensorFlow too.
+
     `drop` is the accuracy lost beside TensorFlow on `photos` test photos, with its 95 % interval; below 0 it is a win.
     """
 
-    runner: str
+    runner: RunnerId
     precision: str
     file: str
     batch: int
@@ -93,6 +91,10 @@ class Candidate:
     drop_high: float | None
     photos: int
     lacks: tuple[Lack, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; it begins with the fields of `RunnerId.row`."""
+        return row_of(self)
 
 
 def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None = None) -> dict[str, Any]:
@@ -109,26 +111,26 @@ def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None 
     needed = photos_for_share(limits.drop)
     value: dict[str, Any] = {
         "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
-        "chosen": chosen and asdict(chosen),
+        "chosen": chosen and chosen.to_dict(),
         "sentence": _sentence(chosen, limits, needed, _idle(report)) + _untold(chosen, rejected) if chosen else "",
-        "rejected": [asdict(each) for each in rejected],
+        "rejected": [each.to_dict() for each in rejected],
         "photos_needed": needed,
     }
     return dict(json.loads(json.dumps(value)))
 
 
 def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate]:
-    files = {f"{card['flavour']}-{card['precision']}": shown(card.get("file") or "") for card in report["engines"]}
+    files = {card["runner"]: shown(card.get("file") or "") for card in report["engines"]}
     for row in report["benchmarks"]:
-        runner, batch = row["runner"], row["batch"]
-        if runner.startswith(_BESIDE) or (limits.batches and batch not in limits.batches):
+        runner, batch = runner_of_row(row), row["batch"]
+        if runner.compared_only or (limits.batches and batch not in limits.batches):
             continue
-        precision = "fp32" if runner == BASELINE else runner.rpartition("-")[2]
-        drop, low, high = _drop(runner, report)
+        precision = (runner.precision or Precision.FP32).value
+        drop, low, high = _drop(runner.name, report)
         yield Candidate(
             runner=runner,
             precision=precision,
-            file=files.get(runner) or _file(runner, precision),
+            file=files.get(runner.name) or _file(runner, precision),
             batch=batch,
             p50_ms=row["p50_ms"],
             p99_ms=row["p99_ms"],
@@ -138,15 +140,15 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
             drop_low=low,
             drop_high=high,
             photos=report["test_photos"],
-            lacks=tuple(_lacks(row, drop, precision, report, limits)),
+            lacks=tuple(_lacks(row, drop, runner, report, limits)),
         )
 
 
-def _file(runner: str, precision: str) -> str:
+def _file(runner: RunnerId, precision: str) -> str:
     """What a runner that is no engine runs, and so what would be shipped."""
-    if runner == BASELINE:
+    if runner == TENSORFLOW:
         return "classifier"
-    return f"{precision}.tflite" if runner.startswith(_TFLITE) else f"{precision}.onnx"
+    return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
 
 
 def _drop(runner: str, report: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
@@ -161,17 +163,17 @@ def _drop(runner: str, report: Mapping[str, Any]) -> tuple[float | None, float |
 
 
 def _lacks(
-    row: Mapping[str, Any], drop: float | None, precision: str, report: Mapping[str, Any], limits: Limits
+    row: Mapping[str, Any], drop: float | None, runner: RunnerId, report: Mapping[str, Any], limits: Limits
 ) -> Iterable[Lack]:
     if not row["valid"]:
         yield Lack("valid", f"its measurement is not valid: {row['reason']}", unknown=True)
-    if row["runner"] not in report["intervals"]:
+    if runner.name not in report["intervals"]:
         yield Lack(_UNSEEN, "its answers were not evaluated", unknown=True)
     elif drop is None:
         yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
     elif _beyond(drop, limits.drop):
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
-    if precision == "int8" and not row["runner"].startswith(_TFLITE):
+    if runner.precision is Precision.INT8 and runner.library is not Library.TFLITE:
         yield from _advice(report, limits)
     if limits.max_p99 is not None and row["valid"]:
         yield from _late(row, limits.max_p99)
@@ -226,15 +228,15 @@ def _best(fitting: Sequence[Candidate]) -> Candidate:
 
 def _idle(report: Mapping[str, Any]) -> bool:
     """Whether there are engines that could not be run here, and might be the better choice elsewhere."""
-    return any(f"{card['flavour']}-{card['precision']}" not in report["agreement"] for card in report["engines"])
+    return any(card["runner"] not in report["agreement"] for card in report["engines"])
 
 
 def _sentence(chosen: Candidate, limits: Limits, needed: int, idle: bool) -> str:
     p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
     speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
-    file = f"{chosen.file} through {chosen.runner.rpartition('-')[0]}" if chosen.runner != BASELINE else "TensorFlow"
+    file = f"{chosen.file} through {chosen.runner.through}" if chosen.runner != TENSORFLOW else "TensorFlow"
     told = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"
-    if chosen.runner == BASELINE:
+    if chosen.runner == TENSORFLOW:
         return f"{told}; nothing else that ran here keeps within the limits and is faster."
     if chosen.speedup is not None:
         told += f", {chosen.speedup:.1f} times as fast as TensorFlow"
@@ -253,7 +255,7 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int, idle: bool) -> str
 def _untold(chosen: Candidate, rejected: Sequence[Candidate]) -> str:
     """A word on what was faster and might do, if its answers were known."""
     names = [
-        each.runner
+        each.runner.name
         for each in rejected
         if each.photos_per_s > chosen.photos_per_s and {lack.what for lack in each.lacks} == {_UNSEEN}
     ]

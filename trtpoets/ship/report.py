@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.runner_id import runner_of_row
 from trtpoets.core.spec import Split
 from trtpoets.judge.conditions import conditions
 from trtpoets.ship.recommended import Limits, recommendation_from_report
@@ -12,7 +13,7 @@ from trtpoets.ship.unfit import ship_sentence
 from trtpoets.ship.verdict import verdict_from_report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 VERSION = 1
 """Of report.json: raised when a reader of an older one would misunderstand."""
@@ -41,8 +42,8 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Join the documents of the stages, each as its `to_dict` gives it; any may be missing, and is then in `absent`.
 
     Takes spec, dataset, training, train_benchmark, parity, opset, quantisation, evaluation, benchmark, engines,
-    skipped, conditions, command. Returns plain JSON. `accuracy` and `agreement` are shares 0..1 by runner; times are
-    in the unit of their name.
+    skipped, conditions, command, commands, engines_folder. Returns plain JSON. `accuracy` and `agreement` are shares
+    0..1 by the runner's name, `runners` says what each name is made of; times are in the unit of their name.
     """
     found = json.loads(json.dumps(dict(documents), default=str))
     spec = found.get("spec") or {}
@@ -61,6 +62,7 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "opset": found.get("opset"),
         "quantisation": found.get("quantisation") or {},
         **judged(evaluations),
+        "runners": _runners([*evaluations, *(benchmark.get("measurements") or []), *(benchmark.get("failures") or [])]),
         "gate": (found.get("evaluation") or {}).get("gate"),
         "engines": [_engine(card) for card in found.get("engines") or []],
         "benchmarks": benchmark.get("measurements") or [],
@@ -70,6 +72,8 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
         "absent": [{"what": what, "why": why} for word, (what, why) in _STAGES.items() if not found.get(word)],
         "conditions": found.get("conditions") or benchmark.get("conditions") or conditions(),
         "command": found.get("command"),
+        "commands": found.get("commands") or {},
+        "engines_folder": found.get("engines_folder"),
     }
     report["skipped"] += [{"what": _measuring(failure), "why": failure["why"]} for failure in report["failures"]]
     # One by one is how photos come at the edge; `recommend` looks at every batch size.
@@ -78,6 +82,11 @@ def report_from_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
     ship = ship_sentence(report["recommendation"])
     report["verdict"] = [*([{"about": "ship", "text": ship}] if ship else []), *verdict_from_report(report)]
     return report
+
+
+def _runners(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each runner's name is made of: {"rtx-fp16": {"library": "rtx", "precision": "fp16", ...}}."""
+    return {row["runner"]: runner_of_row(row).row() for row in rows}
 
 
 def _dataset(dataset: Mapping[str, Any] | None) -> dict[str, Any] | None:

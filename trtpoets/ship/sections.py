@@ -163,7 +163,7 @@ def engines_section(report: Mapping[str, Any]) -> Section | None:
         version = f"{card['flavour']} {card.get('tensorrt_version', '')}".strip()
         cells = [_engine_name(card), version, places, sizes, size(card["bytes"]), seconds(card["seconds"])]
         rows.append({"cells": cells})
-    idle = [card for card in engines if f"{card['flavour']}-{card['precision']}" not in report["agreement"]]
+    idle = [card for card in engines if card["runner"] not in report["agreement"]]
     note = "An engine runs only where it was built for, with the library version that built it."
     if idle:
         note += " Those that are absent from the tables above were built here, but not run here."
@@ -183,7 +183,7 @@ def engines_section(report: Mapping[str, Any]) -> Section | None:
 
 
 def _engine_name(card: Mapping[str, Any]) -> str:
-    return shown(card.get("file") or f"{card['flavour']}-{card['precision']}")
+    return shown(card.get("file") or card["runner"])
 
 
 def precisions_section(report: Mapping[str, Any]) -> list[str]:

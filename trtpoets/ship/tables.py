@@ -211,7 +211,7 @@ def _onnx(models: Iterable[Any]) -> list[Any]:
 
 def _card(card: Mapping[str, Any]) -> tuple[Any, ...]:
     places = built_for(card["targets"], card.get("compute_capability"))
-    name = card.get("file") or f"{card['flavour']}-{card['precision']}"
+    name = card.get("file") or card["runner"]
     return name, card["precision"], places, size(card["bytes"]), seconds(card["seconds"])
 
 

@@ -9,12 +9,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 from trtpoets.core.files import sha256_of_file, write_text
+from trtpoets.core.runner_id import Library, RunnerId, engine_runner
 from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision, labels_text
 from trtpoets.judge.golden import write_golden
 from trtpoets.ship.measured import best_row, fastest_precision, where
 from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.ship.triton_config import (
     WARM_UP,
+    Batching,
     batching_from_parts,
     cpu_config,
     onnx_config,
@@ -22,6 +24,7 @@ from trtpoets.ship.triton_config import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trtpoets.ship.parts import Parts
@@ -93,8 +96,8 @@ def _write_onnx_model(parts: Parts, precision: Precision, repository: Path) -> N
     version = folder / "1"
     version.mkdir()
     shutil.copyfile(model.path, version / "model.onnx")
-    on_gpu = batching_from_parts(parts, f"onnxruntime-tensorrt-{precision.value}", BatchRange())
-    on_cpu = batching_from_parts(parts, f"onnxruntime-{precision.value}", BatchRange())
+    on_gpu = batching_from_parts(parts, RunnerId(Library.ONNXRUNTIME, precision, "tensorrt"), BatchRange())
+    on_cpu = batching_from_parts(parts, RunnerId(Library.ONNXRUNTIME, precision), BatchRange())
     # An engine is found again by its name: the file's hash is in it, so that another network's is never taken.
     prefix = f"{name}_{sha256_of_file(model.path)[:12]}"
     write_text(folder / "config.pbtxt", onnx_config(parts, name, precision, prefix, on_gpu))
@@ -106,12 +109,19 @@ def _write_tensorrt_model(parts: Parts, precision: Precision, out: Path) -> None
     engine, name = _engine_of(parts, precision), model_name(parts, "tensorrt", precision)
     folder = out / (_REPOSITORY if engine else _UNBUILT) / name
     _write_common(parts, folder)
-    batch = engine.card.batch if engine else BatchRange()
-    batching = batching_from_parts(parts, f"tensorrt-{precision.value}", batch)
+    batching = _tensorrt_batching(parts, precision)
     write_text(folder / "config.pbtxt", tensorrt_config(parts, name, batching))
     if engine:
         (folder / "1").mkdir()
         shutil.copyfile(engine.path, folder / "1" / "model.plan")
+
+
+def _tensorrt_batching(parts: Parts, precision: Precision) -> Batching:
+    """How the engine that is shipped takes batches, or the one that `build-plans` makes."""
+    engine = _engine_of(parts, precision)
+    if engine is None:
+        return batching_from_parts(parts, RunnerId(Library.TENSORRT, precision), BatchRange())
+    return batching_from_parts(parts, engine_runner(engine.card, precision), engine.card.batch)
 
 
 def _write_common(parts: Parts, folder: Path) -> None:
@@ -131,8 +141,8 @@ def _engine_of(parts: Parts, precision: Precision) -> Engine | None:
 def _words(parts: Parts) -> dict[str, object]:
     """What the templates are filled with."""
     spec, first = parts.spec, parts.order[0]
-    on_cpu, _ = fastest_precision(parts, "onnxruntime-{}", (Precision.FP32,))
-    batching = batching_from_parts(parts, f"tensorrt-{first.value}", BatchRange())
+    on_cpu, _ = fastest_precision(parts, "", (Precision.FP32,))
+    batching = _tensorrt_batching(parts, first)
     return {
         **model_words(parts),
         "service": _slug(spec.name, "-"),
@@ -170,15 +180,13 @@ def _plans(parts: Parts) -> str:
 
 def _scaling(parts: Parts) -> str:
     """A row for each runner that was benched: how fast one machine is, and how many do for a load."""
-    kinds = ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime")
-    names = [f"{kind}-{precision.value}" for precision in parts.order for kind in kinds]
     rows = []
-    for name in names:
-        row = best_row(parts, name)
+    for runner in _served(parts):
+        row = best_row(parts, runner)
         if row is not None:
             rate = float(row["photos_per_s"])
             needed = " | ".join(f"{math.ceil(load / (_BUSY * rate)):,}" for load in _LOADS)
-            rows.append(f"| {name} | {row['batch']} | {rate:,.0f} | {row['p50_ms']:.2f} | {needed} |")
+            rows.append(f"| {runner.name} | {row['batch']} | {rate:,.0f} | {row['p50_ms']:.2f} | {needed} |")
     if not rows:
         return "Nothing was benched, so there is no number to plan with: `trtpoets bench`, then make the bundle again."
     loads = " | ".join(f"for {load:,}/s" for load in _LOADS)
@@ -187,3 +195,11 @@ def _scaling(parts: Parts) -> str:
         f"Measured by `trtpoets bench` {where(parts)}: inside one process, without Triton and without a network. The "
         f"last columns are machines like that one for so many photos a second, {_BUSY:.0%} busy.\n\n{head}"
     ) + "\n".join(rows)
+
+
+def _served(parts: Parts) -> Iterator[RunnerId]:
+    """What serves each precision, in the order to ship: the engine of this bundle, then ONNX Runtime's ways."""
+    for precision in parts.order:
+        engine = _engine_of(parts, precision)
+        yield engine_runner(engine.card, precision) if engine else RunnerId(Library.TENSORRT, precision)
+        yield from (RunnerId(Library.ONNXRUNTIME, precision, way) for way in ("tensorrt", "cuda", ""))

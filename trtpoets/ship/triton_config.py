@@ -9,6 +9,7 @@ from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange, Precision
 from trtpoets.ship.measured import best_row, rows_of
 
 if TYPE_CHECKING:
+    from trtpoets.core.runner_id import RunnerId
     from trtpoets.ship.parts import Parts
 
 WARM_UP = "photos"
@@ -35,7 +36,7 @@ class Batching:
     delay_us: int
 
 
-def batching_from_parts(parts: Parts, runner: str, batch: BatchRange) -> Batching:
+def batching_from_parts(parts: Parts, runner: RunnerId, batch: BatchRange) -> Batching:
     """From what was measured of a runner; else what the engine is tuned for.
 
     A photo waits for half of the time that a batch of the smallest size takes.

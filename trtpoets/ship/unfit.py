@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import shlex
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import GateFailed, MissingArtefact
 from trtpoets.judge.statistics import least_count
 from trtpoets.ship.words import joined
@@ -22,26 +24,30 @@ def ship_sentence(found: Mapping[str, Any]) -> str:
     return f"Nothing that was measured can be recommended. {_named(nearest)}: {_texts(nearest)}."
 
 
-def require_recommended(found: Mapping[str, Any], name: str = "NAME") -> None:
+def require_recommended(found: Mapping[str, Any], name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
     """Raise GateFailed when nothing fits: which came nearest, what it lacks, and limits that it would keep.
 
     Raises MissingArtefact instead when something may fit, but too few inferences were timed for its p99.
     """
     if found["chosen"]:
         return
+
+    def run(verb: str, *options: object) -> str:
+        return command(verb, name, *options, engines=engines)
+
     if not found["rejected"]:
         raise MissingArtefact(
             "nothing was both evaluated and benched" + _at(found["limits"]["batches"]),
-            hint=f"trtpoets evaluate {name} && trtpoets bench {name}{_options(found['limits']['batches'])}",
+            hint=f"{run('evaluate')} && {run('bench', *_options(found['limits']['batches']))}",
         )
     untold = [each for each in found["rejected"] if all(lack["unknown"] for lack in each["lacks"])]
     if untold:
         more = f" ({len(untold) - 1} more can't tell either)" if len(untold) > 1 else ""
         told = f"{_named(untold[0])}: {_texts(untold[0])}{more}"
-        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, name))
+        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, run))
     nearest = found["rejected"][0]
     raise GateFailed(
-        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}", hint=_kept_limits(found, nearest, name)
+        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}", hint=_kept_limits(found, nearest, run)
     )
 
 
@@ -57,28 +63,28 @@ def _at(batches: Sequence[int]) -> str:
     return f" at batch {joined([str(batch) for batch in batches])}" if batches else ""
 
 
-def _options(batches: Iterable[int]) -> str:
-    return "".join(f" --batch {batch}" for batch in batches)
+def _options(batches: Iterable[int]) -> list[object]:
+    return [word for batch in batches for word in ("--batch", batch)]
 
 
-def _measure_again(untold: Sequence[Mapping[str, Any]], name: str) -> str:
+def _measure_again(untold: Sequence[Mapping[str, Any]], run: Callable[..., str]) -> str:
     """The command that would tell: a benchmark long enough for a p99 of the slowest, where that is what lacks."""
     if any(lack["what"] == "evaluated" for lack in untold[0]["lacks"]):
-        return f"trtpoets evaluate {shlex.quote(name)} --force"
+        return run("evaluate", "--force")
     batches = sorted({each["batch"] for each in untold})
     late = [each for each in untold if any(lack["what"] == "p99" for lack in each["lacks"])]
     spans = [1000 * each["batch"] / max(each["photos_per_s"], 1e-9) for each in late]
-    longer = f" --seconds {math.ceil(1.2 * least_count(99) * max(spans) / 1000)}" if spans else ""
-    return f"trtpoets bench {shlex.quote(name)}{_options(batches)}{longer}"
+    longer = ["--seconds", math.ceil(1.2 * least_count(99) * max(spans) / 1000)] if spans else []
+    return run("bench", *_options(batches), *longer)
 
 
-def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], name: str) -> str:
+def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], run: Callable[..., str]) -> str:
     """The limits that the nearest would keep; where its p99 is not known, the benchmark that would tell it."""
     drop = max(nearest["drop"] or 0.0, found["limits"]["max_drop"] / 100)
-    words = [f"--max-drop {math.ceil(1000 * drop) / 10:g}"]
+    words = ["--max-drop", f"{math.ceil(1000 * drop) / 10:g}"]
     late, most = nearest["p99_ms"], found["limits"]["max_p99"]
     if most is not None and late is None:
-        return f"see which p99 it keeps: {_measure_again([nearest], name)}"
+        return f"see which p99 it keeps: {_measure_again([nearest], run)}"
     if most is not None:
-        words.append(f"--max-p99 {math.ceil(10 * max(late, most)) / 10:g}")
-    return f"trtpoets recommend {shlex.quote(name)} {' '.join(words)}"
+        words += ["--max-p99", f"{math.ceil(10 * max(late, most)) / 10:g}"]
+    return run("recommend", *words)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.runner_id import RunnerId, runner_of_row
+from trtpoets.core.spec import Precision
 from trtpoets.judge.benchmark import BASELINE
 from trtpoets.ship.gate import gate_sentence
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, points, targets
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLAVOURS = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
-
-_ENGINES = tuple(FLAVOURS)
 
 _TITLES = {
     "speed": "Gained",
@@ -58,10 +58,21 @@ def verdict_groups(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def narrow_runners(report: Mapping[str, Any]) -> list[str]:
     """One evaluated runner for each of FP16 and INT8: an engine where one ran, else ONNX Runtime."""
     chosen = []
-    for precision in ("fp16", "int8"):
-        runners = [runner for runner in report["agreement"] if runner.endswith(f"-{precision}")]
-        chosen += sorted(runners, key=lambda runner: not runner.startswith(_ENGINES))[:1]
+    known = {name: runner_named(report, name) for name in report["agreement"]}
+    for precision in (Precision.FP16, Precision.INT8):
+        runners = [name for name, runner in known.items() if runner.precision is precision]
+        chosen += sorted(runners, key=lambda name: not known[name].is_engine)[:1]
     return chosen
+
+
+def runner_named(report: Mapping[str, Any], name: str) -> RunnerId:
+    """The runner that a report calls `name`."""
+    return runner_of_row(report["runners"][name])
+
+
+def precision_of(report: Mapping[str, Any], name: str) -> str:
+    """The precision of a runner in capitals, "FP32" for TensorFlow."""
+    return (runner_named(report, name).precision or Precision.FP32).name
 
 
 def fastest(report: Mapping[str, Any], batch: int) -> Mapping[str, Any] | None:
@@ -81,7 +92,7 @@ def _accuracy(report: Mapping[str, Any]) -> str:
 
 
 def _precision(report: Mapping[str, Any], runner: str) -> str:
-    precision = runner.rsplit("-", 1)[1].upper()
+    precision = precision_of(report, runner)
     compared = report["comparison"].get(runner)
     if compared is None:
         return ""
@@ -140,7 +151,7 @@ def _engines(report: Mapping[str, Any]) -> str:
             continue
         precisions = joined(sorted({card["precision"].upper() for card in cards}))
         places = targets(sorted({target for card in cards for target in card["targets"]}))
-        idle = [card for card in cards if f"{flavour}-{card['precision']}" not in report["agreement"]]
+        idle = [card for card in cards if card["runner"] not in report["agreement"]]
         text = f"{many(len(cards), f'{name} engine')} ({precisions}) built" + (f" for {places}" if places else "")
         if len(idle) == len(cards):
             text += ", not run on this machine"

@@ -16,6 +16,7 @@ from typing import Any
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Preprocess, Resize
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
@@ -238,6 +239,7 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
     Raises BadInput when the user's file is not there.
     """
     if weights is not None:
+        weights = user_path(weights)
         if not weights.is_file():
             raise BadInput(f"the weights {weights} are not a file", hint="give --weights the path of a weight file")
         return sha256_of_file(weights)

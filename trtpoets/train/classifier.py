@@ -11,6 +11,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.train.networks import Network
@@ -23,6 +24,7 @@ KERAS_FILE = "classifier.keras"
 SPEC_FILE = "model.json"
 
 
+@keras_defaults()
 def classifier_from_head(
     network: Network, head_weights: np.ndarray, head_bias: np.ndarray, spec: ModelSpec, folder: Path
 ) -> Classifier:

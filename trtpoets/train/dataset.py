@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Photo, Split, hash_of
-from trtpoets.train.photo_files import CheckedFile, checked_files, files_in_classes
+from trtpoets.core.spec import FULL_WHITE, Photo, Split, hash_of
+from trtpoets.train.given_splits import splits_with_given
+from trtpoets.train.layout import CLASS_FOLDERS, Layout
+from trtpoets.train.layouts import labelled_files
+from trtpoets.train.photo_files import CheckedFile, checked_files
 from trtpoets.train.split import DatasetConfig, check_config, check_splits, positions_of, split_at
 
 if TYPE_CHECKING:
@@ -30,10 +33,11 @@ _LOGGED = 5
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file in a class folder that is not used, and why."""
+    """A file in a class folder that is not used, why, and what helps."""
 
     path: Path
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Dataset:
 
     `duplicates` are groups of files with the same bytes and label: each is used, and all are in one split.
     `contradictions` are groups with the same bytes under several labels: they can teach nothing and are left out.
+    `layout` is what was understood of the folder. `splits_given` says that the folder or its CSV names each photo's
+    split; such splits are kept as they are.
     """
 
     folder: Path
@@ -51,6 +57,8 @@ class Dataset:
     duplicates: tuple[tuple[Path, ...], ...]
     contradictions: tuple[tuple[Path, ...], ...]
     config: DatasetConfig
+    layout: Layout = CLASS_FOLDERS
+    splits_given: bool = False
 
     def in_split(self, split: Split) -> tuple[Photo, ...]:
         """The photos of one split, in the order of `photos`."""
@@ -63,6 +71,11 @@ class Dataset:
         for photo in self.photos:
             counts[photo.label][photo.split.value] += 1
         return counts
+
+    @property
+    def white(self) -> int:
+        """The 16-bit value that is white: the highest that a training photo suggests, 65535 where they have 8 bits."""
+        return max((photo.levels for photo in self.in_split(Split.TRAIN)), default=0) or FULL_WHITE
 
     @property
     def hash(self) -> str:
@@ -78,15 +91,20 @@ class Dataset:
             "labels": list(self.labels),
             "photos": [
                 {"path": place(p.path), "label": p.label, "split": p.split.value, "sha256": p.sha256}
+                | ({"levels": p.levels} if p.levels else {})
                 for p in self.photos
             ],
-            "left_out": [{"path": place(x.path), "reason": x.reason} for x in self.left_out[:_RECORDED]],
+            "left_out": [
+                {"path": place(x.path), "reason": x.reason, "remedy": x.remedy} for x in self.left_out[:_RECORDED]
+            ],
             "left_out_count": len(self.left_out),
             "duplicates": [[place(path) for path in group] for group in self.duplicates[:_RECORDED]],
             "duplicates_count": len(self.duplicates),
             "contradictions": [[place(path) for path in group] for group in self.contradictions[:_RECORDED]],
             "contradictions_count": len(self.contradictions),
             "config": asdict(self.config),
+            "layout": asdict(self.layout),
+            "splits_given": self.splits_given,
         }
 
     def _relative(self, path: Path) -> str:
@@ -97,15 +115,22 @@ class Dataset:
         """Read what `to_dict` wrote. Raises BadArtefact."""
         try:
             folder = Path(value["folder"])
-            photos = (Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"]) for p in value["photos"])
+            photos = (
+                Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"], int(p.get("levels", 0)))
+                for p in value["photos"]
+            )
             return Dataset(
                 folder=folder,
                 labels=tuple(value["labels"]),
                 photos=tuple(photos),
-                left_out=tuple(LeftOut(folder / x["path"], x["reason"]) for x in value["left_out"]),
+                left_out=tuple(
+                    LeftOut(folder / x["path"], x["reason"], x.get("remedy", "")) for x in value["left_out"]
+                ),
                 duplicates=tuple(tuple(folder / path for path in group) for group in value["duplicates"]),
                 contradictions=tuple(tuple(folder / path for path in group) for group in value["contradictions"]),
                 config=DatasetConfig(**value["config"]),
+                layout=Layout(**value["layout"]) if "layout" in value else CLASS_FOLDERS,
+                splits_given=bool(value.get("splits_given", False)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtefact(
@@ -119,33 +144,47 @@ def dataset_from_folder(
     config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
     progress: Progress = silent,
 ) -> Dataset:
-    """Read a folder of class folders: every photo decoded once to see that it is whole, hashed, and given a split.
+    """Read a folder of labelled photos: every photo decoded once to see that it is whole, hashed, and given a split.
 
-    A file that can't be used is left out with a warning, or with `strict` an error. Raises BadInput when the folder,
-    its names or its photos can't make a dataset.
+    The labels come from class folders or a file of labels; splits that the folder gives are kept. A file that can't
+    be used is left out with a warning, or with `strict` an error. Raises BadInput when the folder, its names or its
+    photos can't make a dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
-    checked = checked_files(files_in_classes(folder), progress)
-    broken = [LeftOut(file.path, file.reason) for file in checked if file.reason]
+    found = labelled_files(folder, config)
+    checked = checked_files(found.files, progress)
+    broken = [LeftOut(file.path, file.reason, file.remedy) for file in checked if file.reason]
     usable = [file for file in checked if not file.reason]
     contradictions = _groups(usable, lambda files: len({file.label for file in files}) > 1)
     contradicted = {path for group in contradictions for path in group}
-    left_out = [*broken, *(LeftOut(path, "is also there under another label") for path in sorted(contradicted))]
+    twice = "is also there under another label"
+    left_out = [*broken, *(LeftOut(path, twice, "keep it under one label") for path in sorted(contradicted))]
     _report(left_out, config, folder)
     usable = [file for file in usable if file.path not in contradicted]
-    labels = _labels(usable, checked, folder)
+    labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
-    by_label: dict[str, list[float]] = {label: [] for label in labels}
-    for file, position in zip(usable, positions, strict=True):
-        by_label[file.label].append(position)
-    check_splits(by_label, config)
+    given = any(file.split for file in usable)
+    if given:
+        splits = splits_with_given(usable, positions, config)
+    else:
+        by_label: dict[str, list[float]] = {label: [] for label in labels}
+        for file, position in zip(usable, positions, strict=True):
+            by_label[file.label].append(position)
+        try:
+            check_splits(by_label, config)
+        except BadInput as error:
+            lacking = [label for label in labels if repr(label) in error.message]
+            raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint) from None
+        splits = [split_at(position, config) for position in positions]
     photos = tuple(
-        Photo(file.path, file.label, split_at(position, config), file.sha256)
-        for file, position in zip(usable, positions, strict=True)
+        Photo(file.path, file.label, split, file.sha256, file.levels)
+        for file, split in zip(usable, splits, strict=True)
     )
     duplicates = _groups(usable, lambda files: len(files) > 1)
-    return Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config)
+    dataset = Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config, found.layout, given)
+    _report_white(dataset)
+    return dataset
 
 
 def _groups(
@@ -158,15 +197,55 @@ def _groups(
     return tuple(tuple(file.path for file in group) for group in same.values() if wanted(group))
 
 
-def _labels(usable: Sequence[CheckedFile], checked: Sequence[CheckedFile], folder: Path) -> tuple[str, ...]:
+def _labels(
+    usable: Sequence[CheckedFile], checked: Sequence[CheckedFile], left_out: Sequence[LeftOut], folder: Path
+) -> tuple[str, ...]:
     labels = tuple(sorted({file.label for file in usable}))
+    unused = sorted({file.label for file in checked} - set(labels))
     if not labels:
-        raise BadInput(f"{folder} has no photo that can be used", hint="see what was left out, and why, above")
-    for label in sorted({file.label for file in checked} - set(labels)):
-        raise BadInput(f"class {label!r} has no photo that can be used", hint="add photos to it, or delete its folder")
+        reasons = _reasons(unused, checked, left_out)
+        raise BadInput(
+            f"{folder} has no photo that can be used{reasons}", hint="mend the files, or give another folder"
+        )
+    for label in unused:
+        raise BadInput(
+            f"class {label!r} has no photo that can be used{_reasons([label], checked, left_out)}",
+            hint="mend its files, add photos to it, or delete its folder",
+        )
     if len(labels) < 2:
         raise BadInput(f"{folder} has one class only, {labels[0]!r}", hint="add a folder with photos of something else")
     return labels
+
+
+def _reasons(labels: Sequence[str], checked: Sequence[CheckedFile], left_out: Sequence[LeftOut]) -> str:
+    """Each reason for which files of these classes were left out, with its remedy; for the end of a sentence."""
+    label_of = {file.path: file.label for file in checked}
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for each in left_out:
+        if label_of[each.path] in labels:
+            groups[each.reason, each.remedy].append(each.path)
+    if not groups:
+        return ""
+    shown = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [
+        f"{paths[0].name}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''} {reason} ({remedy})"
+        for (reason, remedy), paths in shown[:_LOGGED]
+    ]
+    if len(shown) > _LOGGED:
+        lines.append(f"and {sum(len(paths) for _, paths in shown[_LOGGED:])} more files")
+    return f". Left out: {'; '.join(lines)}"
+
+
+def _report_white(dataset: Dataset) -> None:
+    wide = sum(photo.levels > 0 for photo in dataset.photos)
+    if wide:
+        _log.warning(
+            "%d of %d photos are 16-bit photos: values of training photos end at %d, so %d becomes white (255)",
+            wide,
+            len(dataset.photos),
+            dataset.white,
+            dataset.white,
+        )
 
 
 def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) -> None:

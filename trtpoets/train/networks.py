@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.paths import user_path
 from trtpoets.core.spec import INPUT_NAME
 from trtpoets.train.backbones import Backbone, KerasApplication, weights_id
 from trtpoets.train.weight_files import Head, assign, downloaded, load_any, require_finite
@@ -48,6 +50,7 @@ class Graph(NamedTuple):
     head: keras.Layer | None
 
 
+@keras_defaults()
 def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Network:
     """Build a backbone and load its weights: those that it names, or a file of the user's.
 
@@ -56,6 +59,7 @@ def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Ne
     """
     source = backbone.source
     head = None
+    weights = None if weights is None else user_path(weights)
     if weights is not None:
         graph, head = load_any(weights, backbone, graphs_of(backbone))
     elif isinstance(source, EmbeddedWeights):

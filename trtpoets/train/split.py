@@ -38,11 +38,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """How photos are divided, and whether an unusable file is an error (`strict`) or left out with a warning."""
+    """How photos are labelled and divided, and whether an unusable file is an error (`strict`) or only left out.
+
+    `labels` is the file with the labels, empty to find it. `class_folders` makes every folder a class, whatever its
+    name.
+    """
 
     validation_percent: float = 10
     test_percent: float = 10
     strict: bool = False
+    labels: str = ""
+    class_folders: bool = False
 
 
 def check_config(config: DatasetConfig) -> None:

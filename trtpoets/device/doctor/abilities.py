@@ -25,7 +25,7 @@ def works_of(system: System, software: Software, parts: Iterable[Finding]) -> tu
     """What can be done on the machine. `parts` lend their hints."""
     hints = {part.what: part.hint for part in parts}
     return (
-        _retrains(system, software),
+        _retrains(system, software, hints),
         _builds(system, software, hints),
         _builds_rtx(software),
         _runs(system, software, hints),
@@ -33,7 +33,7 @@ def works_of(system: System, software: Software, parts: Iterable[Finding]) -> tu
     )
 
 
-def _retrains(system: System, software: Software) -> Finding:
+def _retrains(system: System, software: Software, hints: Mapping[str, str]) -> Finding:
     what, serves = "retrain, export, quantize", "trtpoets run"
     lacking = [name for name, packages in _PACKAGES.items() if not set(packages) & software.packages.keys()]
     if system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN:
@@ -43,6 +43,10 @@ def _retrains(system: System, software: Software) -> Finding:
         return Finding(what, State.IDLE, "on a PC: bring the ONNX files here, and build", serves)
     if lacking:
         return Finding(what, State.MISSING, f"no {', '.join(lacking)}", serves, "pip install 'trtpoets[train]'")
+    broken = [name for name, module in remedies.MODULES.items() if module in software.problems]
+    if broken:
+        found = f"{', '.join(broken)}: installed, and {'does' if len(broken) == 1 else 'do'} not import"
+        return Finding(what, State.MISSING, found, serves, next(hints[name] for name in broken))
     return Finding(what, State.READY, "on the GPU" if software.tensorflow_gpus else "on the CPU", serves)
 
 

@@ -143,7 +143,10 @@ def _training(system: System, software: Software) -> list[Finding]:
         here = [name for name in names if name in software.packages]
         if here:
             text, hint = _package(what, here, software)
-            found.append(Finding(what, State.DOUBTFUL if hint else State.READY, text, serves, hint))
+            state = State.DOUBTFUL if hint else State.READY
+            if remedies.MODULES[what] in software.problems:
+                state = State.MISSING
+            found.append(Finding(what, state, text, serves, hint))
         elif not elsewhere:
             found.append(Finding(what, State.MISSING, _NOT_INSTALLED, serves, "pip install 'trtpoets[train]'"))
         elif what == "TensorFlow":
@@ -157,6 +160,9 @@ def _package(what: str, here: list[str], software: Software) -> tuple[str, str]:
     if len(here) > 1:
         found = f"{here[0]} and {here[1]} are both installed, and overwrite each other"
         return found, f"pip uninstall -y {' '.join(here)} && pip install {here[0]}"
+    problem = software.problems.get(remedies.MODULES[what])
+    if problem:
+        return f"{version}, and it does not import: {problem}", f"pip install --force-reinstall {here[0]}"
     if what == "TensorFlow":
         return remedies.tensorflow(software, version)
     if what == "ONNX Runtime" and not software.providers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trtpoets.core.commands import command
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor.software import Software
 from trtpoets.device.doctor.system import Jetson, System
@@ -10,6 +11,9 @@ OLDEST_TENSORRT = (8, 5)
 """Since then TensorRT names the tensors of an engine, as trtpoets uses them."""
 
 OLDEST_PYTHON_TO_TRAIN = (3, 10)
+
+MODULES = {"TensorFlow": "tensorflow", "tf2onnx": "tf2onnx", "ONNX": "onnx", "ONNX Runtime": "onnxruntime"}
+"""What training needs, and the modules of `imports.NAMES` that it is imported as."""
 
 _HEADERS = "sudo apt install -y build-essential python3-dev"
 _SHARE = "python3 -m venv --system-site-packages .venv"
@@ -25,9 +29,9 @@ def old_jetpack(jetson: Jetson | None) -> str:
     """For a JetPack whose TensorRT is older than 8.5."""
     if jetson is None:
         return "install TensorRT 8.5 or later"
-    told = f" --jetpack {jetson.jetpack.version}" if jetson.jetpack else ""
+    told = ["--jetpack", jetson.jetpack.version] if jetson.jetpack else []
     # Its files are not those of other bundles: this TensorRT reads no photos as bytes.
-    bundle = f"on a PC, for trtexec: trtpoets bundle NAME --for jetson{told}"
+    bundle = f"on a PC, for trtexec: {command('bundle', 'NAME', '--for', 'jetson', *told)}"
     if jetson.chip and jetson.chip.compute_capability < (7, 2):
         return bundle
     return f"flash JetPack 5.1 or later (TensorRT 8.5.2); until then, {bundle}"

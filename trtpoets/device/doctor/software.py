@@ -1,23 +1,20 @@
 """What is installed here and loads: drivers, TensorRT of both flavours, pycuda, TensorFlow, ONNX Runtime.
 
-TensorRT, TensorRT-RTX, pycuda and ONNX Runtime are imported for real, since their trouble shows only then. TensorFlow
-takes seconds to import: it is looked up among the installed packages, and asked in a process of its own whether it sees
-the GPU, only where there is one.
+All of them are imported, because their faults show only then: TensorRT, TensorRT-RTX and pycuda in this process, what
+training needs in a process of its own (`imports`).
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Callable, Mapping
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.optional import installed, needs, onnxruntime
+from trtpoets.core.optional import installed
 from trtpoets.core.spec import Flavour
 from trtpoets.device import libcuda
 from trtpoets.device.cuda import load_pycuda
+from trtpoets.device.doctor.imports import try_imports
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 
@@ -43,8 +40,8 @@ PACKAGES = (
 )
 """Packages that say what can be done here, or stand in each other's way."""
 
-_ASK_TENSORFLOW = "import json, tensorflow as tf; print(json.dumps(len(tf.config.list_physical_devices('GPU'))))"
-_TENSORFLOW_SECONDS = 90
+_MODULES = {"tensorflow-cpu": "tensorflow", "onnxruntime-gpu": "onnxruntime"}
+"""Packages that bring a module of another name."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,9 @@ class Software:
     """What is installed and loads. `packages` maps those of PACKAGES that are installed to their versions.
 
     `driver_cuda` is the newest CUDA that the driver serves. `tensorflow_gpus` is how many GPUs TensorFlow sees; None
-    where there was no need to ask, or it did not answer. `providers` are those of ONNX Runtime, best first. The
-    version of `pycuda` is that of the CUDA that it was built with.
+    where it is absent or does not import. `providers` are those of ONNX Runtime, best first. The version of `pycuda` is
+    that of the CUDA that it was built with. `problems` maps modules of `imports.NAMES` that are installed and do not
+    import to the reason.
     """
 
     gpus: tuple[Gpu, ...]
@@ -76,6 +74,7 @@ class Software:
     packages: Mapping[str, str]
     tensorflow_gpus: int | None
     providers: tuple[str, ...]
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def software_here() -> Software:
@@ -89,6 +88,7 @@ def software_here() -> Software:
     except TrtPoetsError as error:
         problem, hint = error.message, error.hint
     packages = installed(PACKAGES)
+    tried = try_imports(_MODULES.get(package, package) for package in packages)
     return Software(
         gpus=gpus,
         gpu_problem=problem,
@@ -99,8 +99,9 @@ def software_here() -> Software:
         rtx=_tried(lambda: _loaded(load_tensorrt(Flavour.RTX))),
         pycuda=_tried(lambda: Loaded(".".join(map(str, load_pycuda().get_version())))),
         packages=packages,
-        tensorflow_gpus=_tensorflow_gpus() if gpus and "tensorflow" in packages else None,
-        providers=_providers() if packages.keys() & {"onnxruntime", "onnxruntime-gpu"} else (),
+        tensorflow_gpus=tried.tensorflow_gpus,
+        providers=tried.providers,
+        problems=tried.problems,
     )
 
 
@@ -113,27 +114,3 @@ def _tried(look: Callable[[], Loaded]) -> Loaded:
 
 def _loaded(library: TensorRt) -> Loaded:
     return Loaded(library.version, library.targets)
-
-
-def _tensorflow_gpus() -> int | None:
-    try:
-        told = subprocess.run(
-            [sys.executable, "-c", _ASK_TENSORFLOW],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_TENSORFLOW_SECONDS,
-            check=True,
-        ).stdout.splitlines()
-        return int(json.loads(told[-1]))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
-def _providers() -> tuple[str, ...]:
-    try:
-        with needs("train"):
-            runtime = onnxruntime()
-    except TrtPoetsError:
-        return ()
-    providers: Any = runtime.get_available_providers()
-    return tuple(providers)

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.spec import ModelSpec
 
 
@@ -16,8 +17,12 @@ class Runner(Protocol):
     """Runs one classifier. A constructor only remembers; entering allocates, leaving frees."""
 
     @property
+    def identity(self) -> RunnerId:
+        """Which runner it is: library, precision, way, and the variant of an engine."""
+
+    @property
     def name(self) -> str:
-        """As reports call it: "tensorflow", "onnxruntime-int8", "tensorrt-fp16", "rtx-fp16"."""
+        """The name of `identity`, as reports call it: "tensorflow", "onnxruntime-int8", "rtx-fp16"."""
 
     @property
     def spec(self) -> ModelSpec:

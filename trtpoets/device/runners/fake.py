@@ -9,6 +9,7 @@ from typing import Callable
 import numpy as np
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.runner_id import FAKE, RunnerId
 from trtpoets.core.spec import ModelSpec
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 
@@ -18,14 +19,20 @@ Scores = Callable[[np.ndarray], np.ndarray]
 class FakeRunner:
     """Answers with `scores(photos)`, or with scores that follow from each photo's mean colours.
 
-    A call takes at least `delay_seconds`.
+    A call takes at least `delay_seconds`. It may stand for the runner of another `identity`.
     """
 
-    name = "fake"
-
-    def __init__(self, spec: ModelSpec, scores: Scores | None = None, delay_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        scores: Scores | None = None,
+        delay_seconds: float = 0.0,
+        identity: RunnerId = FAKE,
+    ) -> None:
         if not delay_seconds >= 0:
             raise BadInput(f"a delay of {delay_seconds} seconds", hint="give 0 or more")
+        self.identity = identity
+        self.name = identity.name
         self.spec = spec
         self._scores = scores or self._from_colours
         self._delay = delay_seconds

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import Classifier
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 from trtpoets.device.runners.tf import limit_threads
@@ -19,7 +21,8 @@ _FILE = "classifier.keras"
 class KerasRunner:
     """Loads the Keras file of a classifier, and calls `predict` for each batch."""
 
-    name = "keras-predict"
+    identity = RunnerId(Library.KERAS, way="predict")
+    name = identity.name
 
     def __init__(self, classifier: Classifier, threads: int = 0) -> None:
         self.spec = classifier.spec
@@ -27,6 +30,7 @@ class KerasRunner:
         self._threads = threads
         self._model: Any = None
 
+    @keras_defaults()
     def __enter__(self) -> KerasRunner:
         """Load the model. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not self._path.is_file():
@@ -48,6 +52,7 @@ class KerasRunner:
     ) -> None:
         self._model = None
 
+    @keras_defaults()
     def infer(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
         if self._model is None:

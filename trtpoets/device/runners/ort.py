@@ -10,6 +10,7 @@ import numpy as np
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 
@@ -24,8 +25,9 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(self, model: OnnxModel, threads: int = 0, *, provider: str = "cpu", as_written: bool = False) -> None:
-        where = "" if provider == "cpu" else f"{provider}-"
-        self.name = f"onnxruntime-{where}{model.precision.value}"
+        way = "as-written" if as_written else "" if provider == "cpu" else provider
+        self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way)
+        self.name = self.identity.name
         self._provider = PROVIDERS[provider]
         self.spec = model.spec
         self._path = model.path

@@ -10,6 +10,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 
@@ -25,7 +26,9 @@ class TensorFlowRunner:
     """
 
     def __init__(self, classifier: Classifier, threads: int = 0, *, xla: bool = False, cpu: bool = False) -> None:
-        self.name = "tensorflow" + ("-xla" if xla else "") + ("-cpu" if cpu else "")
+        ways = [word for word, wanted in (("xla", xla), ("cpu", cpu)) if wanted]
+        self.identity = RunnerId(Library.TENSORFLOW, way="-".join(ways))
+        self.name = self.identity.name
         self.spec = classifier.spec
         self._path = classifier.saved_model
         self._threads = threads

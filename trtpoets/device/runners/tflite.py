@@ -13,6 +13,7 @@ import numpy as np
 from trtpoets.core.errors import BadArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import native_stderr_to, tensorflow
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import TfliteModel
 from trtpoets.core.tflite_file import network_in
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
@@ -29,7 +30,9 @@ class TfliteRunner:
     """
 
     def __init__(self, model: TfliteModel, threads: int = 0, *, own_kernels: bool = False) -> None:
-        self.name = f"tflite-{model.precision.value}"
+        self.identity = RunnerId(Library.TFLITE, model.precision, "own-kernels" if own_kernels else "")
+        self.name = self.identity.name
+        self.precision = model.precision
         self.spec = model.spec
         self._path = model.path
         self._threads = threads or usable_cores()

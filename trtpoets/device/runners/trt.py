@@ -16,6 +16,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import atomic_file
+from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Engine, EngineCard
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.engine_card import build_command, check_fits
@@ -43,7 +44,8 @@ class TensorRtRunner:
     """
 
     def __init__(self, engine: Engine, *, graphs: bool = True) -> None:
-        self.name = f"{engine.card.flavour.value}-{engine.card.precision.value}"
+        self.identity = engine_runner(engine.card, engine.card.precision)
+        self.name = self.identity.name
         self.spec = engine.card.spec
         self._engine = engine
         self._graphs = graphs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadPhoto, TrtPoetsError
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.paths import given_path
 from trtpoets.core.plain import error_text, json_text
 from trtpoets.core.spec import ModelSpec
+from trtpoets.core.streams import discard_output, prepare_streams, write_message, writing_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +30,9 @@ def model_spec() -> ModelSpec:
 
 def arguments(doc: str) -> argparse.ArgumentParser:
     """The arguments that every classifier takes."""
+    prepare_streams()
     parser = argparse.ArgumentParser(description=doc.split("\n", maxsplit=1)[0])
-    parser.add_argument("photos", nargs="+", type=Path, help="photo files, or folders of them")
+    parser.add_argument("photos", nargs="+", type=given_path, help="photo files, or folders of them")
     parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
     parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
     return parser
@@ -45,16 +47,17 @@ def print_answers(
     for answer in answers(infer, spec, files_in(given.photos), **asked):
         bad += "error" in answer
         try:
-            print(json_text(answer, indent=None), flush=True)
+            with writing_results():
+                print(json_text(answer, indent=None))
         except BrokenPipeError:  # who read has gone: nothing is left to say, not even while Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             break
     return 1 if bad else 0
 
 
 def failed(error: TrtPoetsError) -> int:
     """Say on stderr what is wrong and what to try; the exit code."""
-    sys.stderr.write(error_text(error))
+    write_message(error_text(error))
     return error.exit_code
 
 

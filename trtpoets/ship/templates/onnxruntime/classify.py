@@ -11,7 +11,6 @@ stands in settings.json. Exit code: 0 done, 1 something can't be read or run, 2 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
@@ -22,11 +21,12 @@ from photo_lines import HERE, arguments, failed, model_spec, print_answers  # it
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed, TrtPoetsError
 from trtpoets.core.files import read_json
 from trtpoets.core.optional import onnxruntime
+from trtpoets.core.paths import user_path
 
 
 def settings_of(provider: str, file: str | None) -> dict[str, Any]:
     """How to run by a provider, by settings.json or another file. Raises BadArtefact."""
-    path = Path(file) if file else HERE / "settings.json"
+    path = user_path(file) if file else HERE / "settings.json"
     settings = read_json(path)
     try:
         found: dict[str, Any] = settings[provider]

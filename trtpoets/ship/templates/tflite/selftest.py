@@ -31,7 +31,7 @@ def main() -> int:
     try:
         check_manifest(HERE)
         with runner_of(given.precision, given.threads) as runner:
-            return golden_test(runner.infer, runner.name.split("-")[1], "TFLite", given.json)
+            return golden_test(runner.infer, runner.precision.value, "TFLite", given.json)
     except TrtPoetsError as error:
         return failed(error)
 

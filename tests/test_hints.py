@@ -1,0 +1,124 @@
+"""Hints are commands that work when they are pasted: the program has the words, and the name and folder are right."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+import trtpoets
+from trtpoets import cli
+from trtpoets.core.commands import command, filled
+from trtpoets.core.errors import MissingArtefact, TrtPoetsError
+from trtpoets.core.workspace import Workspace
+from trtpoets.pipeline.stages import writing
+
+SOURCES = Path(trtpoets.__file__).parent
+NAME = "the director's flowers"
+FOLDER = "my runs"
+
+PROGRAM: Any = typer.main.get_command(cli.app)
+
+
+def commands_in(hint: str) -> list[list[str]]:
+    """The commands in a hint, as a shell splits them."""
+    found = []
+    for part in re.split(r"trtpoets (?=[a-z])", hint)[1:]:
+        text = re.split(r" && |; | \(|, (?:then|or) ", part)[0]
+        found.append(shlex.split(text))
+    return found
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """What Typer makes of a command's words: fails where there is no such command or option."""
+    verb, *rest = words
+    return dict(PROGRAM.commands[verb].make_context(verb, rest).params)
+
+
+def hints() -> dict[str, Callable[[], Any]]:
+    """Calls that fail for a run that is not there."""
+    many: dict[str, Callable[[], Any]] = {
+        name: lambda name=name: getattr(trtpoets, name)(NAME, engines=FOLDER)
+        for name in ("export", "quantize", "build", "evaluate", "bench", "recommend", "report", "plan_build")
+    }
+    many["label"] = lambda: trtpoets.label(NAME, ["x.png"], engines=FOLDER)
+    many["label nothing"] = lambda: trtpoets.label(NAME, [], engines=FOLDER)
+    many["quantize fp32"] = lambda: trtpoets.quantize(NAME, precisions=["fp32"], engines=FOLDER)  # type: ignore[list-item]
+    many["bundle"] = lambda: trtpoets.bundle(NAME, "jetson", engines=FOLDER)  # type: ignore[arg-type]
+    many["tensorboard"] = lambda: trtpoets.tensorboard(NAME, engines=FOLDER)
+    return many
+
+
+@pytest.mark.parametrize("what", hints())
+def test_a_hint_names_the_run(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrtPoetsError) as caught:
+        hints()[what]()
+    hint = caught.value.hint
+    for words in commands_in(hint):
+        given = parsed(words)
+        if "name" in given or "model" in given:
+            assert NAME in (given.get("name"), given.get("model")), hint
+            assert str(given["engines"]) == FOLDER, hint
+    assert commands_in(hint), hint
+
+
+def test_a_name_is_filled_in() -> None:
+    engines = Path(FOLDER)
+    hint = filled("train: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME", NAME, engines)
+    assert [parsed(words)["name"] for words in commands_in(hint)] == [NAME, NAME]
+    hint = filled("trtpoets bench NAME --json > old.json; export FILE.onnx NAME", "a b")
+    assert hint == "trtpoets bench 'a b' --json > old.json; export FILE.onnx NAME"
+    assert filled(command("quantize", "NAME", engines=engines), "a") == "trtpoets quantize a --engines 'my runs'"
+
+
+def test_errors_from_below_get_the_name(tmp_path: Path) -> None:
+    space = Workspace(tmp_path / FOLDER, NAME)
+    with pytest.raises(MissingArtefact) as caught, writing(space):
+        raise MissingArtefact("no file", hint="calibrate again: trtpoets quantize NAME --force")
+    (words,) = commands_in(caught.value.hint)
+    assert parsed(words)["name"] == NAME and parsed(words)["force"]
+    assert str(parsed(words)["engines"]) == str(tmp_path / FOLDER)
+
+
+_BY_HAND = re.compile(r"^trtpoets $|trtpoets (" + "|".join(PROGRAM.commands) + r")\b[^&;:`]*$")
+
+
+def test_no_command_is_put_together_by_hand() -> None:
+    """In an f-string a name with a space falls into two words: `core.commands.command` quotes it."""
+    found = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        if path.name in ("provenance.py", "arguments.py"):  # quotes once, for several commands; tells the version
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.JoinedStr):
+                continue
+            before = ""
+            for part in node.values:
+                if isinstance(part, ast.Constant):
+                    before += str(part.value)
+                elif _BY_HAND.search(before):
+                    found.append(f"{path.relative_to(SOURCES)}:{part.lineno}: {before[-50:]}")
+    assert not found, "\n".join(found)
+
+
+def test_every_command_in_the_sources_exists() -> None:
+    """Also those with placeholders: each option that a hint names is one of its command's."""
+    wrong = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.keyword) and node.arg == "hint" and isinstance(node.value, ast.Constant)):
+                continue
+            for words in commands_in(str(node.value.value)):
+                verb = words[0].rstrip(",.:")
+                if verb not in PROGRAM.commands:  # prose
+                    continue
+                known = {option for each in PROGRAM.commands[verb].params for option in each.opts} | {"--help"}
+                wrong += [f"{path.name}: {word}" for word in words if word.startswith("--") and word not in known]
+    assert wrong == []

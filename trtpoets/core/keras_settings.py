@@ -1,0 +1,117 @@
+"""Keras as trtpoets needs it, whatever the user's environment variables and keras.json say.
+
+Keras reads its settings once, when it is imported. trtpoets imports it with its own settings, and leaves the user's
+variables and files as they are. Where the user's process imported Keras before, `keras_defaults` replaces the settings
+that change results for as long as a network is built or loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+from trtpoets.core.errors import MissingDependency
+
+_IMPORT = {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "0"}
+"""Variables with the value that Keras 3 on TensorFlow needs while it is imported."""
+
+_UNSET = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "KERAS_TORCH_DEVICE")
+"""Variables that shorten `predict`, or stop the import where their value can't be parsed."""
+
+_BY_HAND = "in a program that uses Keras itself, set KERAS_BACKEND=tensorflow before keras is imported; or run trtpoets"
+
+
+@contextmanager
+def keras_import() -> Iterator[None]:
+    """Inside, Keras is imported with its defaults on TensorFlow; the environment is as it was afterwards.
+
+    keras.json is not read: Keras looks for it in an empty temporary folder. Its folder of downloads stays the user's.
+    """
+    names = (*_IMPORT, *_UNSET, "KERAS_HOME")
+    kept = {name: os.environ.get(name) for name in names}
+    fresh = "keras" not in sys.modules
+    empty = _temporary_folder() if fresh else ""
+    try:
+        for name in _UNSET:
+            os.environ.pop(name, None)
+        os.environ.update(_IMPORT)
+        if empty:
+            os.environ["KERAS_HOME"] = empty
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if empty:
+            shutil.rmtree(empty, ignore_errors=True)
+            config = sys.modules.get("keras.src.backend.config")
+            if config is not None and hasattr(config, "_KERAS_DIR"):  # where published weights are kept
+                config._KERAS_DIR = keras_home()  # type: ignore[attr-defined]
+
+
+def keras_home() -> str:
+    """Keras's folder of downloads: $KERAS_HOME, or ~/.keras; a temporary one where there is no home to write to."""
+    chosen = os.environ.get("KERAS_HOME")
+    if chosen:
+        return os.path.expanduser(chosen)  # noqa: PTH111 - Path.expanduser raises where there is no home
+    home = os.path.expanduser("~")  # noqa: PTH111
+    return os.path.join(home if os.access(home, os.W_OK) else tempfile.gettempdir(), ".keras")  # noqa: PTH118
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="trtpoets-keras-")
+    except OSError as error:
+        raise MissingDependency(
+            f"no temporary folder can be made: {error}", hint="set TMPDIR to a folder that you may write to"
+        ) from error
+
+
+def require_keras(tf: Any) -> None:
+    """Raise MissingDependency unless `tf.keras` is Keras 3 on TensorFlow: another one may have been imported before."""
+    keras = sys.modules.get("keras")
+    if keras is not None and hasattr(keras, "config"):
+        backend = keras.config.backend()
+        if backend != "tensorflow":
+            raise MissingDependency(
+                f"this Python process has imported Keras with the backend {backend!r}; trtpoets needs 'tensorflow'",
+                hint=f"{_BY_HAND} in a process of its own",
+            )
+    if not hasattr(tf.keras, "config"):
+        raise MissingDependency(
+            "this Python process uses the legacy Keras 2 (TF_USE_LEGACY_KERAS); trtpoets needs Keras 3",
+            hint="unset TF_USE_LEGACY_KERAS before tensorflow is imported; or run trtpoets in a process of its own",
+        )
+
+
+@contextmanager
+def keras_defaults() -> Iterator[None]:
+    """Inside, layers are made with Keras's own defaults: float32, channels last. Also usable as a decorator.
+
+    What the user's program has chosen is in force again afterwards. Does nothing before Keras is imported, because
+    then trtpoets imports it with these settings.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None or not hasattr(keras, "config"):
+        yield
+        return
+    config = keras.config
+    kept = config.floatx(), config.image_data_format(), config.epsilon(), config.dtype_policy()
+    try:
+        config.set_floatx("float32")
+        config.set_image_data_format("channels_last")
+        config.set_epsilon(1e-7)
+        config.set_dtype_policy("float32")
+        yield
+    finally:
+        floatx, data_format, epsilon, policy = kept
+        config.set_floatx(floatx)
+        config.set_image_data_format(data_format)
+        config.set_epsilon(epsilon)
+        config.set_dtype_policy(policy)

@@ -1,0 +1,101 @@
+"""Paths as users write them, and the folder of what can be computed again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from trtpoets.core.errors import BadInput, StorageFailed
+
+_log = logging.getLogger(__name__)
+
+
+def user_path(path: Path | str) -> Path:
+    """`path` with a leading ~ or ~user replaced by that home folder. Every path that a user gives comes through here.
+
+    A shell leaves `--engines=~/runs` as it is. Raises BadInput where there is no such user, or no home folder.
+    """
+    text = os.fspath(path)
+    if not text.startswith("~"):
+        return Path(path)
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises RuntimeError, and forgets what for
+    if not expanded.startswith("~"):
+        return Path(expanded)
+    if os.path.lexists(text):
+        return Path(path)
+    user = text[1:].split("/")[0]
+    what = f"there is no user {user!r} here" if user else "HOME is not set, and this user has no home folder"
+    raise BadInput(f"can't expand ~ in {text}: {what}", hint="give the path in full, beginning with /")
+
+
+def given_path(text: str) -> Path:
+    """`user_path` for argparse's `type`: what is wrong becomes an error of usage."""
+    from argparse import ArgumentTypeError
+
+    try:
+        return user_path(text)
+    except BadInput as error:
+        raise ArgumentTypeError(error.message) from error
+
+
+def cache_root() -> Path:
+    """The folder of everything that can be computed again: $TRTPOETS_CACHE, or trtpoets in the user's cache folder.
+
+    Where no home folder is known, or the cache folder can't be written, it is a folder of this user's in the temporary
+    folder, and a warning says so once. A folder that TRTPOETS_CACHE names is taken as it is. Raises StorageFailed where
+    there is no temporary folder either.
+    """
+    chosen = os.environ.get("TRTPOETS_CACHE")
+    if chosen:
+        return user_path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = user_path(base) / "trtpoets"
+        why = "" if _writable(folder) else f"{folder} can't be written"
+    except BadInput:
+        why = "there is no home folder"
+    if not why:
+        return folder
+    instead = _temporary_cache()
+    if why not in _told:
+        _told.add(why)
+        _log.warning("%s: the cache is in %s; to keep it elsewhere, set TRTPOETS_CACHE to a folder", why, instead)
+    return instead
+
+
+_told: set[str] = set()
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`, or it can be made."""
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path("/"))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary_cache() -> Path:
+    """A folder of this user's alone: a bottleneck that another user could write would be an answer of theirs."""
+    folder = temporary_root() / f"trtpoets-cache-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+        return folder if own else Path(tempfile.mkdtemp(prefix="trtpoets-cache-"))
+    except OSError as error:
+        raise StorageFailed(
+            f"no cache folder can be made in {folder.parent}: {error.strerror}",
+            hint="set TRTPOETS_CACHE to a folder that you may write to",
+        ) from error
+
+
+def temporary_root() -> Path:
+    """The folder of temporary files. Raises StorageFailed where none can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:  # none of $TMPDIR, $TEMP, $TMP, /tmp, /var/tmp, /usr/tmp and the current folder
+        raise StorageFailed(
+            "no temporary file can be written: not in $TMPDIR, /tmp, /var/tmp or the current folder",
+            hint="set TMPDIR to a folder that you may write to",
+        ) from error

@@ -1,0 +1,191 @@
+"""Photos with more than 8 bits a sample: their values as stored, and the 8 bits that a network sees.
+
+Pillow opens 16-bit colour with the high bytes only. 12-bit values in 16-bit samples, as cameras write them, would keep
+16 levels. So the low bytes are decoded too, by naming the other byte order to Pillow's own decoders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterator
+
+import numpy as np
+
+from trtpoets.core.photo_metadata import significant_bits
+from trtpoets.core.photo_open import upright
+from trtpoets.core.spec import FULL_WHITE
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.ImageFile import ImageFile
+
+_LOW_BYTES = {
+    f"{bands};16{order}": f"{bands};16{other}"
+    for bands in ("RGB", "RGBA", "RGBX", "RGBa")
+    for order, other in (("B", "L"), ("L", "B"), ("N", "B"))
+}
+"""The raw mode that gives the low bytes where Pillow's gives the high ones. Every machine of ours is little-endian."""
+
+_GREY_ALPHA = "LA;16B"
+_ROWS = 1 << 20
+"""Pixels that are converted at once, so that a large photo takes little memory beside itself."""
+
+
+@dataclass(frozen=True)
+class WidePhoto:
+    """A decoded photo with 16-bit samples (32-bit in mode "I"): its high bytes, or all of grey, and its low bytes.
+
+    `bits` are those that hold data, where the file says so, else 0. `declared` is the file's own white, 0 for none.
+    `top` is what an inverted sample counts down from, 0 for none; `key` the one colour that is transparent.
+    """
+
+    high: Image.Image
+    low: Image.Image | None
+    bits: int = 0
+    declared: int = 0
+    top: int = 0
+    packed: bool = False
+    premultiplied: bool = False
+    key: tuple[int, ...] | None = None
+
+    def level(self) -> int:
+        """The value that this photo suggests for white: what its significant bits can hold, else its maximum (or 1).
+
+        A writer that keeps to PNG's rule shifts few significant bits up to fill 16; then white is the full 65535.
+        0 where the file has declared its own white.
+        """
+        if self.declared:
+            return 0
+        peak = 1
+        for _, colour, alpha in self._blocks():
+            seen = colour if alpha is None else colour * (alpha > 0)
+            peak = max(peak, int(seen.max()))
+        if not 0 < self.bits < 16:
+            return peak
+        declared = (1 << self.bits) - 1
+        return declared if peak <= declared else FULL_WHITE
+
+    def eight_bits(self, white: int) -> Image.Image:
+        """RGB with 8 bits a sample, `white` and what is above it being 255; transparency over white."""
+        from PIL import Image
+
+        white = self.declared or white
+        out = np.empty((self.high.height, self.high.width, 3), np.uint8)
+        for top, colour, alpha in self._blocks():
+            # Rounded down, as the high byte is of 16 bits, so that 8-bit values shifted up come back as they were.
+            scaled = (colour << 8) // (white + 1) if white >= 255 else (colour * 255 + white // 2) // white
+            small = np.minimum(scaled, 255)
+            if alpha is not None:
+                opaque = white if int(alpha.max()) <= white else FULL_WHITE
+                share = np.minimum(alpha / opaque, 1.0)
+                small = np.minimum((small if self.premultiplied else small * share) + 255 * (1 - share) + 0.5, 255)
+            out[top : top + len(small)] = small
+        return Image.fromarray(out)
+
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """First row, colours int64 (rows, W, 1 or 3), alpha int64 (rows, W, 1) or None: some rows after others."""
+        width, height = self.high.size
+        step = max(1, _ROWS // width)
+        for top in range(0, height, step):
+            box = (0, top, width, min(top + step, height))
+            values = np.asarray(self.high.crop(box)).astype(np.int64)
+            if self.packed:
+                values = values[..., 0::2] << 8 | values[..., 1::2]
+            elif self.low is not None:
+                values = values << 8 | np.asarray(self.low.crop(box))
+            else:
+                values = np.maximum(values.reshape(*values.shape[:2], -1), 0)
+            if self.top:
+                values = np.maximum(self.top - values, 0)
+            colours = 3 if values.shape[2] >= 3 else 1
+            alpha = values[..., colours:] if values.shape[2] > colours else None
+            if self.key is not None and alpha is None:
+                alpha = np.where((values == self.key).all(axis=2, keepdims=True), 0, FULL_WHITE)
+            yield top, values[..., :colours], alpha
+
+
+def is_wide(image: ImageFile) -> bool:
+    """Whether an opened, not yet decoded image has integer samples that Pillow would not give as they are."""
+    raw = _raw_mode(image)
+    return image.mode.startswith("I") or raw == _GREY_ALPHA or raw in _LOW_BYTES or _netpbm_maximum(image) > 0
+
+
+def wide_photo(image: ImageFile, again: ImageFile, content: bytes) -> WidePhoto:
+    """Decode an image for which `is_wide` is true. `again` is the same file, opened once more."""
+    bits, raw, maximum = significant_bits(content), _raw_mode(image), _netpbm_maximum(image)
+    if maximum:
+        return _netpbm_photo(image, maximum, content)
+    if raw in _LOW_BYTES:
+        premultiplied = raw.startswith("RGBa")
+        plain = raw.replace("RGBa", "RGBA")  # Pillow would divide by alpha, byte by byte
+        _read_as(image, plain)
+        _read_as(again, _LOW_BYTES[plain])
+        image.load()
+        again.load()
+        return WidePhoto(upright(image), upright(again), bits, premultiplied=premultiplied, key=_key(image))
+    if raw == _GREY_ALPHA:
+        _read_as(image, "RGBA")
+        image.load()
+        return WidePhoto(upright(image), None, bits, packed=True)
+    inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
+    declared = 4095 if raw == "I;12" else 0
+    tile: Any = image.tile[0] if image.tile else ("", (), 0, ())
+    if tile[0] == "ppm_plain" and tile[3][-1] < FULL_WHITE:
+        declared = FULL_WHITE  # to which Pillow scales
+    image.load()
+    return WidePhoto(upright(image), None, bits, declared, FULL_WHITE if inverted else 0, key=_key(image))
+
+
+def float_photo(image: Image.Image) -> Image.Image:
+    """A decoded image of float samples as 8-bit grey: 1.0 is white, a NaN black. Raises ValueError beyond 1.0."""
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=np.inf, neginf=0.0)
+    peak = float(values.max())
+    if peak > 1.001:
+        raise ValueError(f"its float samples go up to {peak:.6g}, and 1.0 is white; save it with 16-bit integers")
+    return Image.fromarray(np.clip(values * 256, 0, 255).astype(np.uint8))
+
+
+def _raw_mode(image: Image.Image) -> str:
+    tile = getattr(image, "tile", None)
+    arguments = tile[0][3] if tile else ""
+    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return raw if isinstance(raw, str) else ""
+
+
+def _netpbm_maximum(image: ImageFile) -> int:
+    """The declared maximum of binary grey or RGB whose samples Pillow would scale, one after another; 0 for others."""
+    tile: Any = image.tile[0] if image.tile else ("", (), 0, ())
+    return int(tile[3][-1]) if tile[0] == "ppm" and image.mode in ("L", "I", "RGB") else 0
+
+
+def _netpbm_photo(image: ImageFile, maximum: int, content: bytes) -> WidePhoto:
+    from PIL import Image
+
+    shape = (image.height, image.width, 3) if image.mode == "RGB" else (image.height, image.width)
+    kind = np.dtype(np.uint8 if maximum < 256 else ">u2")
+    samples = np.frombuffer(content, kind, int(np.prod(shape)), image.tile[0][2]).reshape(shape)
+    declared = maximum if maximum < FULL_WHITE else 0
+    if image.mode != "RGB":
+        return WidePhoto(Image.fromarray(samples.astype(np.uint16)), None, declared=declared)
+    high, low = ((samples.astype(np.uint16) >> shift & 0xFF).astype(np.uint8) for shift in (8, 0))
+    return WidePhoto(Image.fromarray(high), Image.fromarray(low), declared=declared)
+
+
+def _read_as(image: ImageFile, raw: str) -> None:
+    """Let the decoder unpack samples as `raw`."""
+    before: Any = image.tile
+    tiles: Any = []
+    for tile in before:
+        arguments = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
+        # Newer Pillows have named tuples, and use the names.
+        tiles.append(tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments))
+    image.tile = tiles
+
+
+def _key(image: Image.Image) -> tuple[int, ...] | None:
+    found = image.info.get("transparency")
+    if isinstance(found, int):
+        return (found,)
+    return tuple(found) if isinstance(found, tuple) else None

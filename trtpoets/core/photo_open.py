@@ -1,0 +1,208 @@
+"""Opens a photo: whatever Pillow and its plugins decode, within limits. Otherwise the reason why not."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Tuple
+
+from trtpoets.core.errors import BadPhoto
+from trtpoets.core.file_kinds import START, described_content
+from trtpoets.core.photo_metadata import jpeg_has_many_scans, webp_pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.ImageFile import ImageFile
+
+EXCLUDED = {
+    "EPS": "Ghostscript, a program, would have to draw it",
+    "WMF": "it is a drawing of lines, and only Windows draws it",
+    "MPEG": "it is a film",
+    "BUFR": "it is a table of measurements, and Pillow has no decoder",
+    "GRIB": "it is a table of measurements, and Pillow has no decoder",
+    "HDF5": "it is a container of arrays, and Pillow has no decoder",
+    "FITS": "it is a table of measurements, without a level that is white",
+    "MCIDAS": "it is a table of measurements, without a level that is white",
+    "SPIDER": "it is a table of measurements, without a level that is white",
+    "IPTC": "it holds the text about a photo",
+}
+"""What Pillow opens and is no photo, in Pillow's words, and why."""
+
+MAX_PIXELS = 100_000_000
+"""A photo is decoded to no more than this: more is a mistake, or an attack. A JPEG is decoded at a smaller scale."""
+
+_MAX_MANY_SCANS = 2 * MAX_PIXELS
+"""A JPEG of many scans (progressive) is decoded within memory for all its pixels, 6 bytes each, at whatever scale."""
+
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+_EXPORT = "export it as JPEG, TIFF or PNG with the camera maker's program, darktable or RawTherapee"
+_RAW_STARTS = (
+    (b"FUJIFILMCCD-RAW", "Fujifilm"),
+    (b"IIRO", "Olympus"),
+    (b"IIRS", "Olympus"),
+    (b"MMOR", "Olympus"),
+    (b"IIU\0", "Panasonic"),
+    (b"FOVb", "Sigma"),
+    (b"\0MRM", "Minolta"),
+)
+_JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+
+Opener = Tuple[str, Callable[..., Any], Any]
+
+
+def open_photo(content: bytes, source: str) -> ImageFile:
+    """Open a photo without decoding it: the first picture of a file, within the limits. Raises BadPhoto.
+
+    Formats are tried here and not by `PIL.Image.open`, which hides the decoders' reasons, and whose own pixel limit
+    refuses the large JPEGs that are decoded small.
+    """
+    if not content:
+        raise BadPhoto(f"{source} is empty", hint="replace or delete the file")
+    _check_pixels(webp_pixels(content), source)
+    reasons: list[str] = []
+    for name, factory, accept in _openers():
+        verdict = accept(content[:16]) if accept else True
+        if not verdict:
+            continue
+        if isinstance(verdict, str):  # the plugin is there, and what it needs is not
+            reasons.append(verdict)
+            continue
+        try:
+            image: ImageFile = factory(io.BytesIO(content), "")
+        except Exception as error:  # noqa: BLE001 - decoders raise whatever they like at damaged files
+            if accept:
+                reasons.append(f"{name}: {_said(error)}")
+            continue
+        _check_raw(image, content, source)
+        if name not in ("JPEG", "MPO"):
+            _check_pixels(image.width * image.height, source)
+        return image
+    raise _unreadable(content, source, reasons)
+
+
+def shrink_jpeg(image: ImageFile, content: bytes, side: int, source: str) -> None:
+    """Let a JPEG be decoded at the smallest scale, 1 to 1/8, at which each side keeps `side` pixels; or, if it would
+    still be above the limit, at the largest below it. Raises BadPhoto when that can't be, nothing for other formats.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return
+    width, height = image.size
+    wanted = max(1, min(width // side, height // side))
+    scale = max(each for each in (1, 2, 4, 8) if each <= wanted)
+    if width * height <= MAX_PIXELS:
+        image.draft(None, (side, side))
+        return
+    while scale < 8 and width * height > MAX_PIXELS * scale**2:
+        scale *= 2
+    if jpeg_has_many_scans(content):
+        _check_pixels(width * height, source, _MAX_MANY_SCANS, " for a JPEG of many scans (progressive)")
+    image.draft(None, (max(1, width // scale), max(1, height // scale)))
+    _check_pixels(image.width * image.height, source)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned as its metadata asks."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - a damaged EXIF block says nothing about orientation; the pixels are fine
+        return image
+
+
+@lru_cache(maxsize=None)
+def _openers() -> tuple[Opener, ...]:
+    """Name, factory and test of each format that is read."""
+    from PIL import Image
+
+    # What is wrong with a photo is said once, by our own error.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    Image.init()
+    with suppress(ImportError):  # phones' HEIC, for who has installed the plugin
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    # Those that know their files by the first bytes come first, so that none that guesses takes a file from them.
+    names = sorted((name for name in Image.ID if name not in EXCLUDED), key=lambda name: Image.OPEN[name][1] is None)
+    return tuple((name, *Image.OPEN[name]) for name in names)
+
+
+def _check_pixels(count: int, source: str, most: int = 0, of: str = "") -> None:
+    most = most or MAX_PIXELS
+    if count > most:
+        raise BadPhoto(f"{source} has {count / 1e6:.0f} megapixels", hint=f"at most {most // 10**6} megapixels{of}")
+
+
+def _check_raw(image: Image.Image, content: bytes, source: str) -> None:
+    """Raw files look like TIFF, and what Pillow would decode is a thumbnail."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None or image.format != "TIFF":
+        return
+    dng, smaller, others = tags.get(50706) is not None, tags.get(254, 0) == 1, tags.get(330) is not None
+    if dng or content[8:10] == b"CR" or (smaller and others):
+        maker = str(tags.get(271) or "").strip("\0 ")
+        raise _raw(source, maker)
+
+
+def _raw(source: str, maker: str) -> BadPhoto:
+    return BadPhoto(
+        f"{source} is a camera's raw file{f' ({maker})' if maker else ''}, not a developed photo", hint=_EXPORT
+    )
+
+
+def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
+    """Why no format took a file: what it is, as far as its first bytes tell, and what the decoders said."""
+    said = f": {'; '.join(reasons)}" if reasons else ""
+    for start, maker in _RAW_STARTS:
+        if content.startswith(start):
+            return _raw(source, maker)
+    if content.startswith(_JXL_STARTS):
+        what = f"is a JPEG XL photo, which Pillow does not decode{said}"
+        return BadPhoto(f"{source} {what}", hint="convert it to JPEG or PNG")
+    if content[4:8] == b"ftyp":
+        return _unreadable_container(content, source, said)
+    excluded, kind = _excluded(content), described_content(content[:START])
+    if kind and kind.name != "photo" and not excluded and not reasons:
+        return BadPhoto(
+            f"{source} is not a photo that can be read: it is {kind.words}", hint=kind.remedy_for(Path(source))
+        )
+    if excluded:
+        said = f": it is {excluded}, and {EXCLUDED[excluded]}"
+    return BadPhoto(
+        f"{source} is not a photo that can be read{said or f': no known format starts with {content[:12]!r}'}",
+        hint="convert it to JPEG or PNG, or delete it",
+    )
+
+
+def _unreadable_container(content: bytes, source: str, said: str) -> BadPhoto:
+    """The same for the ISO base media format (ISO/IEC 14496-12), whose brands tell photos from films."""
+    size = min(int.from_bytes(content[:4], "big"), 256)
+    brands = {content[8:12], *(content[at : at + 4] for at in range(16, size, 4))}
+    if b"crx " in brands:
+        return _raw(source, "Canon")
+    if brands & _AVIF_BRANDS:
+        install = "pip install --upgrade pillow: from 11.3 on it decodes AVIF. Or convert the photo to JPEG"
+        return BadPhoto(f"{source} is an AVIF photo that can't be decoded{said}", hint=install)
+    if brands & _HEIC_BRANDS:
+        if "HEIF" in {name for name, _, _ in _openers()}:
+            return BadPhoto(f"{source} is a HEIC photo that can't be decoded{said}", hint="replace or delete the file")
+        return BadPhoto(f"{source} is a HEIC photo, which needs pillow-heif", hint="pip install 'trtpoets[heif]'")
+    return BadPhoto(f"{source} is a film, not a photo", hint="save frames of it as JPEG, or delete it")
+
+
+def _excluded(content: bytes) -> str:
+    from PIL import Image
+
+    for name in EXCLUDED:
+        accept = Image.OPEN.get(name, (None, None))[1]
+        if accept and accept(content[:16]):
+            return name
+    return ""
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,113 @@
+"""Whether the packages that training needs really import here, tried in a process of its own.
+
+An installed package may not load: a missing shared library, a broken keras.json, another package that it needs. The
+process has the environment of this one, and imports through `core.optional`, as every command does.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+import trtpoets
+
+NAMES = ("onnx", "onnxruntime", "tensorflow", "tf2onnx")
+"""The modules that are tried, in this order."""
+
+_SECONDS = 180
+
+_PROGRAM = """
+import json, sys
+sys.path.append({root!r})
+from trtpoets.core import optional
+
+def try_to(name):
+    if name == "onnxruntime":
+        return {{"providers": optional.onnxruntime().get_available_providers()}}
+    if name == "tensorflow":
+        return {{"gpus": len(optional.tensorflow().config.list_physical_devices("GPU"))}}
+    __import__(name)
+    return {{}}
+
+for name in {names!r}:
+    try:
+        told = try_to(name)
+    except Exception as error:
+        # MissingDependency names the package's own error as its cause.
+        lines = str(error.__cause__ or error).splitlines() or [type(error).__name__]
+        told = {{"problem": lines[0]}}
+    print("\\n" + json.dumps([name, told]), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What the tried packages said: `problems` maps those that do not import to the reason.
+
+    `tensorflow_gpus` is how many GPUs TensorFlow sees, None where it was not tried or does not import. `providers` are
+    those of ONNX Runtime, best first.
+    """
+
+    problems: Mapping[str, str] = field(default_factory=dict)
+    tensorflow_gpus: int | None = None
+    providers: tuple[str, ...] = ()
+
+
+def try_imports(names: Iterable[str]) -> Imports:
+    """Import those of NAMES that are in `names` in a process of its own. Raises nothing."""
+    asked = set(names)
+    wanted = [name for name in NAMES if name in asked]
+    if not wanted:
+        return Imports()
+    program = _PROGRAM.format(root=str(Path(trtpoets.__file__).parent.parent), names=wanted)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_SECONDS,
+            check=False,
+        )
+        output, end = done.stdout, _end(done.returncode)
+    except subprocess.TimeoutExpired as error:
+        output, end = error.stdout or b"", f"took longer than {_SECONDS} s"
+    except OSError as error:
+        output, end = b"", f"can't start {sys.executable}: {error.strerror}"
+    told = dict(filter(None, map(_read, output.splitlines())))
+    problems = {name: str(value["problem"]) for name, value in told.items() if value.get("problem")}
+    for name in wanted:
+        if name not in told:
+            problems[name] = f"the import {end}"
+            break  # those after it were not tried
+    gpus = told.get("tensorflow", {}).get("gpus")
+    return Imports(
+        problems,
+        gpus if isinstance(gpus, int) else None,
+        tuple(told.get("onnxruntime", {}).get("providers", ())),
+    )
+
+
+def _end(code: int) -> str:
+    if code < 0:
+        try:
+            return f"died of {signal.Signals(-code).name}"
+        except ValueError:
+            return f"died of signal {-code}"
+    return f"ended the process with code {code}"
+
+
+def _read(line: bytes) -> tuple[str, dict[str, Any]] | None:
+    """A line of the program; None for what a package printed."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(value, list) and len(value) == 2 and value[0] in NAMES and isinstance(value[1], dict):
+        return value[0], value[1]
+    return None
