@@ -1,4 +1,4 @@
-"""Runners that behave badly, each for a precision or an engine's name, in place of the real one in a benchmark's child process.
+"""Runners that behave badly, each for a precision or an engine's name, in place of a benchmark's real ones.
 
 python -m tests.bench_runners '{"fp32": "good", "int8": "crash"}' < request.json
 """

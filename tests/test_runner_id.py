@@ -200,7 +200,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     chosen = judge.GateConfig(min_agreement=90, runners=("rtx-fp16.sm86",))
     (only,) = trtpoets.evaluate("x", chosen, engines=tmp_path)["gate"]["runners"]
     assert (only["runner"], only["outcome"]) == ("rtx-fp16.sm86", "failed")
-    with pytest.raises(BadInput, match="rtx-fp16.sm80 was not evaluated here") as caught:
+    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated here") as caught:
         trtpoets.evaluate("x", judge.GateConfig(min_agreement=90, runners=("rtx-fp16.sm80",)), engines=tmp_path)
     assert "rtx-fp16.sm86" in caught.value.hint
 
@@ -259,9 +259,13 @@ LIBRARY = re.compile("(?:{})-".format("|".join(each.value for each in Library)))
 def parsed_names(tree: ast.AST) -> Iterator[str]:
     """What looks like reading a runner's name, or like formatting one."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READS:
-            if "runner" in ast.unparse(node.func.value).lower():
-                yield ast.unparse(node)
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in READS
+            and "runner" in ast.unparse(node.func.value).lower()
+        ):
+            yield ast.unparse(node)
         if isinstance(node, ast.JoinedStr):
             first, text = node.values[0], ast.unparse(node)
             if isinstance(first, ast.Constant) and LIBRARY.fullmatch(str(first.value)):
