@@ -119,7 +119,7 @@ def test_the_parts_fit_together(count: int, classes: int, seed: int) -> None:
     assert len(got.mistakes) + got.correct == count == len(got.right) + len(got.mistakes)
     assert got.correct - base.correct == got.comparison.only_runner - got.comparison.only_reference
     assert len(got.comparison.changed) == count - got.comparison.agreed
-    assert json.loads(json.dumps(got.to_dict(), allow_nan=False))["runner"] == "x"
+    assert json.loads(json.dumps(got.to_dict(), allow_nan=False))["runner"] == "fake"
 
 
 def test_samples_are_bounded() -> None:

@@ -367,7 +367,7 @@ def test_golden_photos_are_not_cropped_again(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(bench, "installed", lambda _: {"onnxruntime": "1"})
     monkeypatch.setattr(benchmark, "_CHILD", (sys.executable, "-m", "tests.bench_runners", '{"fp32": "framed"}'))
     found = bench.bench(made, BenchConfig(batches=(1,), min_seconds=0.1))
-    assert found["failures"] == ()
+    assert found["failures"] == []
     assert len(found["measurements"]) == 1
 
 

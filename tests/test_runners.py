@@ -682,7 +682,7 @@ def test_everything_is_freed_when_the_gpu_breaks(
         monkeypatch.setattr(owner, call.rpartition(".")[2], broken)
         runner.infer(tiny_photos(2))
     assert caught.value.message == "the GPU failed: an illegal memory access was encountered"
-    assert runner.name == "tensorrt-fp16" and "may not all be free" not in caplog.text
+    assert runner.name == "tensorrt-fp16.batch1-4-8" and "may not all be free" not in caplog.text
 
 
 def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:
