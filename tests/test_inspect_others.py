@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import struct
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import trtpoets
+from tests.fuzz_files import damaged_bytes
 from tests.test_file_kinds import KINDS, POINTER
 from tests.test_onnx_external import external
 from tests.tiny import tiny_graph
@@ -25,6 +27,7 @@ from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.device.foreign_engine import engine_from_file
+from trtpoets.ship.inspected import inspection_parts
 from trtpoets.ship.tables import print_json, print_table
 from trtpoets.train.backbones import BACKBONES
 from trtpoets.train.weight_files import load_any
@@ -128,6 +131,21 @@ def test_bodies_other_domains_and_old_formats(tmp_path: Path) -> None:
         assert facts.operators["MatMul"] == 2 and facts.complaints and facts.ir_version == ir_version
 
 
+def test_damaged_onnx_files_end_in_an_error_of_ours_or_are_described(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    sources = (tiny_graph().SerializeToString(), path.read_bytes())
+    described = 0
+    for seed in (*range(200), 238, 1009):
+        path.write_bytes(damaged_bytes(random.Random(seed), sources[seed % 2]))
+        try:
+            inspection_parts(trtpoets.inspect(path))
+        except TrtPoetsError as error:
+            assert error.message and error.hint, seed
+        else:
+            described += 1
+    assert described > 10
+
+
 def test_sequences_and_maps(tmp_path: Path) -> None:
     outputs = [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)]
     path = saved_graph(tmp_path / "x.onnx", [helper.make_node("SequenceConstruct", ["x"], ["y"])], outputs=outputs)
@@ -147,7 +165,7 @@ def test_external_weights_are_listed_not_loaded(tmp_path: Path, capsys: pytest.C
     assert "the weights file net.onnx.data is missing" in shown_of(path, capsys)
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"empty", "engine", "json", "calibration-cache"}))
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"empty", "engine", "json", "calibration-cache", "text"}))
 def test_files_of_others_are_described(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for suffix in ("engine", "onnx", "h5"):
         path = tmp_path / f"x.{suffix}"

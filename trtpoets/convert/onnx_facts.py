@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph import QUANTISERS, GraphView
-from trtpoets.convert.onnx_complaints import read_unchecked
+from trtpoets.convert.onnx_complaints import UncheckedOnnx, read_unchecked
 from trtpoets.convert.onnx_work import Product, all_nodes, operator_name, products, view_of_any
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_external import ExternalFile
@@ -81,7 +81,16 @@ def facts_of_onnx(path: Path) -> OnnxFacts:
 
     Raises BadArtefact for what does not parse, MissingDependency.
     """
-    unchecked = read_unchecked(path)
+    try:
+        return _facts(path, read_unchecked(path))
+    except (UnicodeError, TypeError) as error:  # protobuf gives bytes for text that is not UTF-8
+        raise BadArtefact(
+            f"{path} is not a valid ONNX file: it holds text that is not UTF-8 ({error})",
+            hint="export it again, or copy it again",
+        ) from error
+
+
+def _facts(path: Path, unchecked: UncheckedOnnx) -> OnnxFacts:
     model = unchecked.model
     view = view_of_any(model)
     found, not_counted = products(view, model)

@@ -102,18 +102,18 @@ def _kind(path: Path, found: FileKind | None) -> str:
     name = found.name if found is not None else ""
     if name == "empty":
         raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
-    if name:
+    if name not in ("", "text"):
         return _kind_of_json(path) if name == "json" else name
     with path.open("rb") as stream:
         start = stream.read(256)
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES and not name:
         return "engine"
     if start.lstrip()[:1] == b"{":
         return _kind_of_json(path)
-    if path.suffix == ".onnx" or start[0] == 0x08:  # ONNX begins with its version: field 1, a number
+    if (path.suffix == ".onnx" or start[0] == 0x08) and not name:  # ONNX begins with its version: field 1, a number
         return "onnx"
     raise BadArtefact(
-        f"{path} is of no kind that is known here: it begins with {start[:8]!r}",
+        f"{path} is {name and 'text, and '}of no kind that is known here: it begins with {start[:8]!r}",
         hint="trtpoets inspect describes engines, networks of several frameworks, cards and calibration caches",
     )
 
