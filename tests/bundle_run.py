@@ -9,7 +9,7 @@ from tests.photos import photo_folder
 from tests.tiny import tiny_graph, tiny_spec
 from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.core.files import sha256_of_file
-from trtpoets.core.spec import OnnxModel, Precision, Split
+from trtpoets.core.spec import ModelSpec, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
 from trtpoets.pipeline.stages import classifier_identity
@@ -46,6 +46,15 @@ def evaluated(space: Workspace, details: dict[str, Any]) -> None:
     """Seal an evaluation of everything that is there now."""
     key = evaluation_key(identities(space, artefacts_in(space)), photos_to_judge(space))
     seal_card(space.evaluation, key=key, files=[], details=details)
+
+
+def seal_lineage(space: Workspace, key: str) -> None:
+    """Seal the classifier's card anew, and that of fp32.onnx as made from it: for tests that replace the classifier."""
+    weights = ModelSpec.from_json((space.classifier / "model.json").read_text(), "model.json").weights_id
+    lineage = {"weights_id": weights, "dataset": None}
+    seal_card(card_of(space.classifier), key=key, files=[space.classifier], details=lineage)
+    fp32 = space.onnx(Precision.FP32)
+    seal_card(card_of(fp32), key="fp32", files=[fp32], details={"made_from": classifier_identity(space)})
 
 
 def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, Any]) -> None:

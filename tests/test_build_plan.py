@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import trtpoets
+from tests.bundle_run import bundle_run
 from tests.fake_builder import TIMINGS, fake_library
 from tests.fake_builder import log as told
 from tests.tiny import tiny_graph, tiny_onnx, tiny_spec
@@ -518,10 +519,7 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
 
     child("ok", "8.6")
     monkeypatch.setattr(libcuda, "gpus", lambda: (TX2,))
-    folder = tmp_path / "engines" / "tiny"
-    for precision in Precision:
-        model = tiny_onnx(folder / f"{precision.value}.onnx", precision)
-        seal_card(card_of(model.path), key="k", files=[model.path], details={})
+    folder = bundle_run(tmp_path).folder
     words: dict[str, Any] = {"flavour": Flavour.TENSORRT, "engines": tmp_path / "engines"}
     with pytest.raises(BadInput, match="int8 does not pay on this NVIDIA Tegra X2"):
         build("tiny", **words)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import trtpoets
 from tests.alone import run_alone
-from tests.bundle_run import bundle_run
+from tests.bundle_run import bundle_run, seal_lineage
 from tests.test_cli import call_main
 from tests.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     space = bundle_run(folder)
     tiny_classifier(space.classifier)
-    seal_card(card_of(space.classifier), key="classifier", files=[space.classifier], details={})
+    seal_lineage(space, "classifier")
     bundled(space)
     return folder
 
@@ -149,7 +149,7 @@ def test_evaluate_and_bench_take_them_up(space: Workspace) -> None:
 
 def test_files_of_an_older_classifier_are_left_aside(space: Workspace) -> None:
     assert len(tflite_models_in(space)) == 2
-    seal_card(card_of(space.classifier), key="trained again", files=[space.classifier], details={})
+    seal_lineage(space, "trained again")
     assert tflite_models_in(space) == ()
     with writing(space):
         assert [each.precision for each in for_tflite.tflite_models(space, (FP32,))] == [FP32]
