@@ -53,7 +53,7 @@ def test_rates_and_devices_beside_each_other(
 
 
 def test_without_a_training_there_is_nothing_to_compare(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="was not retrained"):
+    with pytest.raises(MissingArtefact, match="holds no trained classifier"):
         bench_train("nothing", engines=tmp_path)
 
 

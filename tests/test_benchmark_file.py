@@ -82,7 +82,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise StorageFailed("can't write it: No space left on device", hint="free some space")
 
     monkeypatch.setattr(benchmark_file, "seal_card", full)
-    monkeypatch.setattr(benchmark_file.tempfile, "gettempdir", lambda: str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(benchmark_file, "temporary_root", lambda: tmp_path / "elsewhere")
     kept = tmp_path / "elsewhere" / "flowers-benchmark.json"
     with pytest.raises(StorageFailed) as caught:
         written(tmp_path / "benchmark.json", incomplete)

@@ -55,7 +55,7 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 """Calls with arguments that not every version takes, and the probe before them."""
 
 OURS = (
-    r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
+    r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
     r"|built\.engine|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
 )
 """Expressions of ours whose last word some class of TensorRT happens to have too."""

@@ -220,7 +220,7 @@ def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.
 def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
     engine = paper_engine(tmp_path)
     assert engine_from_file(engine.path) == engine and engine.vouched
-    engine.path.write_bytes(b"something else")
+    engine.path.write_bytes(b"\x9c\x01\x02\x9dsomething else")
     with pytest.raises(BadArtefact, match=r"is not the engine that its card vouches for: .* changed or damaged"):
         engine_from_file(engine.path)
 
@@ -236,6 +236,6 @@ def test_what_a_trusted_engine_must_have(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "model.json").unlink()
     with pytest.raises(MissingArtefact, match="does not say what its scores mean"):
         engine_from_file(path, trust=True)
-    path.write_bytes(b"ptrt of 8.5, perhaps")
+    path.write_bytes(b"ptrt\0of 8.5, perhaps")
     with pytest.raises(BadArtefact, match=r"is not an engine of TensorRT 8\.6 or later"):
         engine_from_file(path, trust=True)

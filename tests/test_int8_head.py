@@ -45,6 +45,12 @@ def workspace(tmp_path: Path, photos: Path, validation_percent: float = 30) -> W
     space.folder.mkdir()
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent, 10))
     seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+    for name in ("classifier.keras", "saved_model/saved_model.pb"):
+        (space.classifier / name).parent.mkdir(parents=True, exist_ok=True)
+        (space.classifier / name).write_bytes(b"not read")
+    (space.classifier / "model.json").write_text(spec().to_json())
+    lineage = {"weights_id": spec().weights_id, "dataset": dataset.hash}
+    seal_card(card_of(space.classifier), key="classifier", files=[space.classifier], details=lineage)
     return space
 
 
