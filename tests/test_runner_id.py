@@ -188,6 +188,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: shown)
     monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     monkeypatch.setattr(judge, "stale_in", lambda space: ())
+    monkeypatch.setattr(judge, "require_photos", lambda space, photos: None)
     monkeypatch.setattr(judge, "open_runner", Answering)
     details = trtpoets.evaluate("x", judge.GateConfig(min_agreement=90), engines=tmp_path)
     rows = {each["runner"]: each for each in details["evaluations"]}
