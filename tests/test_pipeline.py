@@ -278,7 +278,7 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert gate["outcome"] == "failed"
     assert failed.stderr.splitlines() == [
         "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for",
-        "  try: ship fp16: trtpoets build small --precision fp16",
+        f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
     ]
     assert open_card(space.evaluation) == json.loads(failed.stdout)
     report = trtpoets.report("small", engines=engines)

@@ -126,7 +126,7 @@ def _commands(space: Workspace, cards: Mapping[Precision, Mapping[str, Any] | No
     """The recorded commands of each stage, each once; a stage that an older version did records none."""
     found = {
         "retrain": [open_card(space.training) or open_card(card_of(space.classifier))],
-        "export": [cards[Precision.FP32]],
+        "export": [cards.get(Precision.FP32)],
         "quantize": [card for precision, card in cards.items() if precision is not Precision.FP32],
         "evaluate": [open_card(space.evaluation)],
         "bench": [open_card(space.benchmark)],
