@@ -29,7 +29,7 @@ def paper_engine(
     """An engine file with a sealed card, for the fake GPU."""
     path = folder / "tiny" / (file or f"fp16.{flavour.value}.engine")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x9c\x01plan of a paper network")
+    path.write_bytes(b"plan of a paper network\x80\xff")
     spec = tiny_spec(side)
     card = EngineCard(
         flavour=flavour,

@@ -35,7 +35,9 @@ def retrain_command(space: Workspace, photos: Path | str, config: RetrainConfig)
     """`trtpoets retrain` with everything that `config` says."""
     head = {word: value for word, value in asdict(config.head).items() if word not in _NO_OPTION}
     own = {word: getattr(config, word) for word in ("backbone", "weights", "resize", "device")}
-    return _command(space, "retrain", [Path(photos)], {**own, **asdict(config.dataset), **head})
+    labels = Path(config.dataset.labels) if config.dataset.labels else None
+    dataset = {**asdict(config.dataset), "labels": labels}
+    return _command(space, "retrain", [Path(photos)], {**own, **dataset, **head})
 
 
 def pretrained_command(space: Workspace, backbone: str, photos: Path | str | None, weights: Path | str | None) -> str:
