@@ -69,7 +69,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, home: str, command: str) -> tuple[tu
             weights=Path("/my weights/w.safetensors"),
             resize=Resize.CROP,
             device=Device.CPU,
-            dataset=DatasetConfig(15, 20.5, strict=True),
+            dataset=DatasetConfig(15, 20.5, strict=True, labels="/my photos/labels.csv", class_folders=True),
             head=HeadConfig(
                 steps=77,
                 batch_size=9,
