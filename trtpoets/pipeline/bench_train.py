@@ -19,9 +19,10 @@ from trtpoets.judge.conditions import conditions
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.current import train_benchmark_key
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
+from trtpoets.pipeline.heads import head_from_features
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.recorded import bench_train_command
-from trtpoets.pipeline.retrain import head_from_features, training_of
+from trtpoets.pipeline.retrain import training_of
 from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, writing
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos

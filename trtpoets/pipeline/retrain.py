@@ -12,9 +12,11 @@ import numpy as np
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, ModelSpec, Photo, Resize, Split, hash_of, label_indices
+from trtpoets.core.spec import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
+from trtpoets.pipeline.copies import copies_details, copies_together
 from trtpoets.pipeline.extractors import Device, extractor_from_network
+from trtpoets.pipeline.heads import head_from_features, indices_of_labels, rows_in
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
 from trtpoets.pipeline.recorded import retrain_command
 from trtpoets.pipeline.stages import ENGINES, training_in, writing
@@ -22,13 +24,14 @@ from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named,
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
-from trtpoets.train.head import Head, HeadConfig, Training, head_from_bottlenecks, head_scores
+from trtpoets.train.head import Head, HeadConfig, head_scores
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_VERSION = 1
+_VERSION = 2
 """Raise it when the same photos and configuration may give another classifier."""
 
 _log = logging.getLogger(__name__)
@@ -76,8 +79,12 @@ def retrain(
             return load_classifier(space.classifier)
         network = network_from_backbone(backbone, config.weights)
         extractor = extractor_from_network(network, config.device)
-        features = bottlenecks_from_photos(dataset.photos, extractor, cache_root() / "bottlenecks", progress=progress)
+        cache = cache_root() / "bottlenecks"
+        thumbnails = Thumbnails(cache, extractor.preprocess)
+        features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.keep)
+        as_read, dataset = dataset, copies_together(dataset, features, thumbnails.of(dataset.photos, progress))
         head, training = _head_and_training(dataset, features, config.head, space.logs, progress)
+        training |= copies_details(as_read, dataset, features, head, config.head)
         spec = ModelSpec(name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
         command = retrain_command(space, photos, config)
         return publish(
@@ -110,38 +117,8 @@ def _head_and_training(
 ) -> tuple[Head, dict[str, Any]]:
     """The head, and the details of training.json."""
     head, training = head_from_features(dataset, features, config, logs, progress)
-    test = _rows(dataset.photos, Split.TEST)
+    test = rows_in(dataset, Split.TEST)
     answers = head_scores(head, features[test]).argmax(axis=1)
-    accuracy = float(np.mean(answers == _label_indices(dataset)[test]))
+    accuracy = float(np.mean(answers == indices_of_labels(dataset)[test]))
     _log.info("accuracy on %d test photos: %.1f %%", len(test), 100 * accuracy)
     return head, {**training.to_dict(), "test_accuracy": accuracy, "test_photos": len(test)}
-
-
-def head_from_features(
-    dataset: Dataset,
-    features: np.ndarray,
-    config: HeadConfig,
-    logs: Path | None = None,
-    progress: Progress = silent,
-) -> tuple[Head, Training]:
-    """Train a head on the features (N, D) of all of a dataset's photos, in their order, by their splits and labels."""
-    labels = _label_indices(dataset)
-    train_rows, validation = (_rows(dataset.photos, split) for split in (Split.TRAIN, Split.VALIDATION))
-    return head_from_bottlenecks(
-        features[train_rows],
-        labels[train_rows],
-        features[validation],
-        labels[validation],
-        len(dataset.labels),
-        config,
-        logs=logs,
-        progress=progress,
-    )
-
-
-def _label_indices(dataset: Dataset) -> np.ndarray:
-    return np.array(label_indices((photo.label for photo in dataset.photos), dataset.labels))
-
-
-def _rows(photos: tuple[Photo, ...], split: Split) -> np.ndarray:
-    return np.array([row for row, photo in enumerate(photos) if photo.split is split], dtype=np.int64)

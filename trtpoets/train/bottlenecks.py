@@ -17,7 +17,7 @@ from trtpoets.core.threads import map_ahead
 from trtpoets.train.store import Store, StoreInfo, prune_stores, stores_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["Extractor", "StoreInfo", "bottlenecks_from_photos", "prune_stores", "stores_in"]
@@ -58,13 +58,15 @@ def bottlenecks_from_photos(
     store: Path,
     batch_size: int | None = None,
     progress: Progress = silent,
+    decoded: Callable[[Sequence[Photo], np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """The features of `photos` in their order: float32 (N, width), the caller's own.
 
     Those that the store in the folder `store` has are read from it; the others are computed and added to it, batch by
     batch, so that a killed run loses a few photos' work. Each thread decodes a batch and runs the network on it
     (`extractor.parallel` threads at once): on a CPU, decoding and network then share the cores without waiting for
-    each other. `progress` counts the photos that are computed.
+    each other. `progress` counts the photos that are computed. `decoded`, if given, is called
+    by these threads with each batch and its pixels.
 
     Raises BadPhoto when a photo can't be read or is no longer what it was in the dataset, RunFailed when the network
     gives anything but finite features of the right shape, StorageFailed.
@@ -85,6 +87,8 @@ def bottlenecks_from_photos(
 
     def features(batch: Sequence[Photo]) -> np.ndarray:
         pixels = np.stack([_pixels(photo, extractor.preprocess) for photo in batch])
+        if decoded is not None:
+            decoded(batch, pixels)
         with turns:
             return _checked(extractor(pixels), batch, extractor.width)
 

@@ -47,7 +47,8 @@ class Dataset:
     `duplicates` are groups of files with the same bytes and label: each is used, and all are in one split.
     `contradictions` are groups with the same bytes under several labels: they can teach nothing and are left out.
     `layout` is what was understood of the folder. `splits_given` says that the folder or its CSV names each photo's
-    split; such splits are kept as they are.
+    split; such splits are kept as they are. `families` are sha256s of near-copies, which are in one split unless splits
+    are given.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Dataset:
     config: DatasetConfig
     layout: Layout = CLASS_FOLDERS
     splits_given: bool = False
+    families: tuple[tuple[str, ...], ...] = ()
 
     def in_split(self, split: Split) -> tuple[Photo, ...]:
         """The photos of one split, in the order of `photos`."""
@@ -86,12 +88,18 @@ class Dataset:
     def to_dict(self) -> dict[str, Any]:
         """JSON of the dataset, photo paths relative to `folder`. Long lists of what is not used are cut short."""
         place = self._relative
+        family_of = {sha256: number for number, family in enumerate(self.families) for sha256 in family}
+        paths: dict[int, list[str]] = defaultdict(list)
+        for photo in self.photos:
+            if photo.sha256 in family_of:
+                paths[family_of[photo.sha256]].append(place(photo.path))
         return {
             "folder": str(self.folder),
             "labels": list(self.labels),
             "photos": [
                 {"path": place(p.path), "label": p.label, "split": p.split.value, "sha256": p.sha256}
                 | ({"levels": p.levels} if p.levels else {})
+                | ({"family": family_of[p.sha256]} if p.sha256 in family_of else {})
                 for p in self.photos
             ],
             "left_out": [
@@ -102,6 +110,9 @@ class Dataset:
             "duplicates_count": len(self.duplicates),
             "contradictions": [[place(path) for path in group] for group in self.contradictions[:_RECORDED]],
             "contradictions_count": len(self.contradictions),
+            "families": [paths[number] for number in sorted(paths)][:_RECORDED],
+            "families_count": len(self.families),
+            "families_photos": sum(map(len, paths.values())),
             "config": asdict(self.config),
             "layout": asdict(self.layout),
             "splits_given": self.splits_given,
@@ -115,6 +126,10 @@ class Dataset:
         """Read what `to_dict` wrote. Raises BadArtefact."""
         try:
             folder = Path(value["folder"])
+            families: dict[int, set[str]] = defaultdict(set)
+            for p in value["photos"]:
+                if "family" in p:
+                    families[int(p["family"])].add(str(p["sha256"]))
             photos = (
                 Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"], int(p.get("levels", 0)))
                 for p in value["photos"]
@@ -131,6 +146,7 @@ class Dataset:
                 config=DatasetConfig(**value["config"]),
                 layout=Layout(**value["layout"]) if "layout" in value else CLASS_FOLDERS,
                 splits_given=bool(value.get("splits_given", False)),
+                families=tuple(sorted(tuple(sorted(family)) for family in families.values())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtefact(

@@ -4,6 +4,10 @@ A photo has a position from 0 to 100, made of its content's sha256. Test photos 
 validation photos those in the last `validation_percent`, and the rest train. So renaming, moving or adding photos moves
 no other photo, the rule is the same in each class, and copies of a photo fall together.
 
+Near-copies of a photo (crops, other encodings, frames: `copies.py` finds them) are a family, whose one position is made
+of its lowest sha256. That is hashed anew: the lowest of several is a low number, and would put families into test.
+Photos without copies keep their position.
+
 Photos of one group (`<group>_nohash_<anything>`, as in the TensorFlow for Poets codelab: shots of one object) stay
 together: the position is then made of the group's name. A photo that lies in two groups, byte for byte, makes them one,
 whose position is the lower of the two; likewise a copy outside any group goes where the group goes.
@@ -64,18 +68,31 @@ def check_config(config: DatasetConfig) -> None:
         )
 
 
-def positions_of(files: Sequence[tuple[str, str]]) -> list[float]:
-    """The position, 0 to 100, of each file given as (file name, sha256 of its content)."""
+def positions_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[str]] = ()) -> list[float]:
+    """The position, 0 to 100, of each file given as (file name, sha256 of its content).
+
+    `families` are sha256s of near-copies: each family has one position. A family with a photo of a group goes where
+    the group goes.
+    """
     union = _Union()
     groups = [name.partition(_GROUP_MARK)[0] if _GROUP_MARK in name else None for name, _ in files]
     for (_, sha256), group in zip(files, groups, strict=True):
         if group is not None:
             union.join(_digest_of_group(group), sha256)
+    members = set()
+    for first, *others in families:
+        members |= {first, *others}
+        for other in others:
+            union.join(first, other)
     together: dict[str, list[str]] = defaultdict(list)
     for group in {group for group in groups if group is not None}:
         digest = _digest_of_group(group)
         together[union.root(digest)].append(digest)
     lowest = {root: min(digests) for root, digests in together.items()}
+    kin: dict[str, list[str]] = defaultdict(list)
+    for sha256 in members:
+        kin[union.root(sha256)].append(sha256)
+    lowest = {root: _digest_of_family(sha256s) for root, sha256s in kin.items()} | lowest
     return [_position(lowest.get(union.root(sha256), sha256)) for _, sha256 in files]
 
 
@@ -148,6 +165,10 @@ def _least_percent(positions: Mapping[str, Sequence[float]], split: Split, confi
 
 def _digest_of_group(group: str) -> str:
     return hashlib.sha256(b"group\0" + os.fsencode(group)).hexdigest()
+
+
+def _digest_of_family(sha256s: Iterable[str]) -> str:
+    return hashlib.sha256(b"family\0" + min(sha256s).encode()).hexdigest()
 
 
 def _position(digest: str) -> float:

@@ -1,0 +1,88 @@
+"""Near-copies of photos: kept in one split, and what they make of the measured accuracy."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtpoets.core.spec import Split
+from trtpoets.judge.statistics import wilson_interval
+from trtpoets.pipeline.heads import head_from_features, indices_of_labels, rows_in
+from trtpoets.train.copies import families_of
+from trtpoets.train.head import head_scores
+from trtpoets.train.kept_together import across_splits, with_families
+
+if TYPE_CHECKING:
+    from trtpoets.train.dataset import Dataset
+    from trtpoets.train.head import Head, HeadConfig
+
+_log = logging.getLogger(__name__)
+
+
+def copies_together(dataset: Dataset, features: np.ndarray, thumbnails: np.ndarray) -> Dataset:
+    """The dataset with its near-copies found, by bottlenecks and thumbnails of its photos, and kept in one split."""
+    names = [(str(photo.path.parent), photo.path.name) for photo in dataset.photos]
+    return with_families(dataset, families_of(features, thumbnails, names))
+
+
+def copies_details(
+    as_read: Dataset, dataset: Dataset, features: np.ndarray, head: Head, config: HeadConfig
+) -> dict[str, Any]:
+    """For training.json: how many families there are, and what accuracy would be, or is, without keeping them together.
+
+    `as_read` is the dataset before copies were kept together. Where that moved photos, a second head is trained on
+    `as_read`: `as_it_stands`. Where splits are given, the test photos without a copy in training are judged alone:
+    `without_copies`.
+    """
+    families = len(dataset.families)
+    details: dict[str, Any] = {}
+    if families:
+        members = {sha256 for family in dataset.families for sha256 in family}
+        details["families"] = families
+        details["families_photos"] = sum(photo.sha256 in members for photo in dataset.photos)
+        details["together"] = _judged(dataset, features, head, rows_in(dataset, Split.TEST))
+    if dataset.splits_given:
+        groups = across_splits(dataset)
+        if groups:
+            copied = _with_copy_in_training(dataset)
+            details["families_across_splits"] = len(groups)
+            test = rows_in(dataset, Split.TEST)
+            clean = np.array([row for row in test.tolist() if dataset.photos[row].sha256 not in copied], dtype=np.int64)
+            details["without_copies"] = _judged(dataset, features, head, clean)
+            _log.warning(
+                "%d of %d test photos have a near-copy among the training photos; the given splits were kept. %s",
+                len(test) - len(clean),
+                len(test),
+                _told(details["without_copies"], "Without these, accuracy is"),
+            )
+    elif dataset.photos != as_read.photos:
+        other, _ = head_from_features(as_read, features, config)
+        details["as_it_stands"] = _judged(as_read, features, other, rows_in(as_read, Split.TEST))
+        _log.info("%s", _told(details["as_it_stands"], "with copies on both sides, as the folder stands, it would be"))
+    return details
+
+
+def _with_copy_in_training(dataset: Dataset) -> set[str]:
+    """sha256s of the test photos a copy of which is among the photos that train or choose the step."""
+    copied = set()
+    for group in across_splits(dataset).values():
+        if any(photo.split is not Split.TEST for photo in group):
+            copied |= {photo.sha256 for photo in group if photo.split is Split.TEST}
+    return copied
+
+
+def _judged(dataset: Dataset, features: np.ndarray, head: Head, rows: np.ndarray) -> dict[str, Any]:
+    """Accuracy on the photos `rows` with its 95 % interval; None where there are none."""
+    if not len(rows):
+        return {"test_photos": 0, "test_accuracy": None, "low": None, "high": None}
+    right = int((head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]).sum())
+    low, high = wilson_interval(right, len(rows))
+    return {"test_photos": len(rows), "test_accuracy": right / len(rows), "low": low, "high": high}
+
+
+def _told(judged: dict[str, Any], words: str) -> str:
+    if judged["test_accuracy"] is None:
+        return "No test photo is without one."
+    return f"{words} {100 * judged['test_accuracy']:.1f} % on {judged['test_photos']} test photos"

@@ -1,0 +1,67 @@
+"""What file names say of copies: tools and cameras give the copies of a photo names that differ by a mark.
+
+A name alone proves nothing: two photos of one stem are candidates that need less visual evidence than others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MARKS = re.compile(
+    r"""(?:
+        \.rf\.[0-9a-z]{6,}                                              # Roboflow
+      | [\s._-]*(?:aug(?:mented|mentation)?|copy|kopie|copie|copia|flip(?:ped)?|rot(?:ated?)?|crop(?:ped)?
+        |mirror(?:ed)?|bright(?:ness)?|dark|noise|blur(?:red)?|resized?|edited|burst\w*?)[\s._-]*\d*
+      | [\s._-]*\(\d+\)                                                 # browsers and Windows
+      | [\s._-](?:jpe?g|png|webp|bmp)                                   # Roboflow keeps the old ending
+    )$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_PREFIX = re.compile(r"^(?:aug(?:mented)?_?\d*|copy of|kopie von|copie de)[\s._-]*", re.IGNORECASE)
+_FRAME = re.compile(
+    r"^(?P<stem>.*(?:frame|video|vid|burst|clip|mov|seq(?:uence)?|snapshot)[^0-9]*)(?P<number>\d{1,9})$", re.IGNORECASE
+)
+"""Other numbers at the end of names are too common: they count photos of anything."""
+
+_NEAR = 3
+"""Numbers that are at most so far apart may be of frames in a row."""
+
+
+def stem_of(name: str) -> str:
+    """The name of the photo that a file is a copy of, by its name: `rose_aug3.jpg`, `rose (2).jpg` -> `rose`."""
+    stem = _PREFIX.sub("", PurePath(name).stem)
+    while stem and (shorter := _MARKS.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return stem.casefold()
+
+
+def pairs_by_name(names: Sequence[tuple[str, str]], most: int = 12) -> set[tuple[int, int]]:
+    """Pairs (lower, higher index) of files, given as (folder, name), whose names say that they may be copies.
+
+    Files of one stem, and files of one folder with nearly the same number at the end. At most `most` for each file.
+    """
+    stems: dict[str, list[int]] = defaultdict(list)
+    frames: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for index, (folder, name) in enumerate(names):
+        stem = stem_of(name)
+        stems[stem].append(index)
+        found = _FRAME.match(stem)
+        if found:
+            frames[folder, found["stem"]].append((int(found["number"]), index))
+    pairs: set[tuple[int, int]] = set()
+    for group in stems.values():
+        for place, first in enumerate(group):
+            pairs.update((first, second) for second in group[place + 1 : place + 1 + most])
+    for numbered in frames.values():
+        numbered.sort()
+        for place, (number, first) in enumerate(numbered):
+            for other, second in numbered[place + 1 : place + 1 + _NEAR]:
+                if other - number <= _NEAR:
+                    pairs.add((min(first, second), max(first, second)))
+    return pairs

@@ -1,0 +1,23 @@
+"""Perceptual hashes: 64 bits in which photos differ little where they show the same, whatever their size and light."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trtpoets.core.optional import needs
+
+
+def hashes_of(thumbnails: np.ndarray) -> np.ndarray:
+    """The pHash of thumbnails uint8 (N, S, S) and of their mirror images: bool (N, 2, 64).
+
+    Raises MissingDependency without the package imagehash.
+    """
+    with needs("convert", reason="the search for copies of photos"):
+        import imagehash
+    from PIL import Image
+
+    bits = np.zeros((len(thumbnails), 2, 64), dtype=bool)
+    for row, thumbnail in zip(bits, thumbnails, strict=True):
+        for way, pixels in enumerate((thumbnail, np.ascontiguousarray(thumbnail[:, ::-1]))):
+            row[way] = imagehash.phash(Image.fromarray(pixels)).hash.reshape(-1)
+    return bits
