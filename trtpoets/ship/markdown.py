@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.ship.copies import copies_section
 from trtpoets.ship.gate import gate_section
 from trtpoets.ship.int8 import int8_section
 from trtpoets.ship.mistakes import mistakes_section
@@ -44,6 +45,7 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
     parts += _section("Training", training_section(report))
     parts += _section("Learning rates", train_benchmark_section(report), level=3)
     parts += _section("Photos", dataset_section(report))
+    parts += _section("Near-copies", copies_section(report), level=3)
     told = precisions_section(report)
     parts += ["## From TensorFlow to narrower numbers", *(escaped(each) for each in told)] if told else []
     parts += _section("INT8", int8_section(report))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trtpoets
 from trtpoets.core.optional import needs
 from trtpoets.judge.benchmark import BASELINE
+from trtpoets.ship.copies import copies_section
 from trtpoets.ship.gallery import galleries_from_report
 from trtpoets.ship.gate import gate_section
 from trtpoets.ship.int8 import int8_section
@@ -56,6 +57,7 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         training=training_section(report),
         rates=train_benchmark_section(report),
         dataset=dataset_section(report),
+        copies=copies_section(report),
         precisions=precisions_section(report),
         int8=int8_section(report),
         changed=galleries.int8,

@@ -104,6 +104,8 @@ def _dataset(dataset: Mapping[str, Any] | None) -> dict[str, Any] | None:
         entries = dataset.get(word) or []
         found[word] = entries[:LISTED]
         found[f"{word}_count"] = len(entries)
+    found["families"] = (dataset.get("families") or [])[:LISTED]
+    found["families_count"] = dataset.get("families_count", 0)
     return found
 
 

@@ -131,11 +131,12 @@ def _trouble(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
     kinds = {
         "left_out": ("file was left out", "files were left out"),
         "duplicates": ("group of equal photos", "groups of equal photos"),
+        "families": ("family of near-copies", "families of near-copies"),
         "contradictions": ("photo lies under two labels", "photos lie under two labels"),
     }
     found = []
     for word, (one, more) in kinds.items():
-        count = dataset[f"{word}_count"]
+        count = dataset.get(f"{word}_count", 0)
         if count:
             lines = [_entry(entry) for entry in dataset[word][:CLASSES]]
             if count > len(lines):

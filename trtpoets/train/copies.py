@@ -46,8 +46,11 @@ _SHARED = (0.5, 0.65)
 _NAMED_ALIKE, _NAMED_LESS = 0.75, 0.12
 """The least correlation, and how much less detail is enough, where names say that a photo is a copy of the other."""
 
-_EQUAL = 0.08
-"""Difference (of local contrast 1) of thumbnails that are equal but for noise, whatever they share with others."""
+_EQUAL, _EQUAL_DETAIL = 0.08, 0.7
+"""Difference (of local contrast 1) of thumbnails that are equal but for noise, and how much detail must agree then."""
+
+_IDENTICAL = 0.03
+"""Difference below which thumbnails are equal, whatever they share with others."""
 
 _OVERLAP = 0.5
 _MOST_DETAIL = 0.96
@@ -96,7 +99,8 @@ def families_of(
     few, many = _SHARED
     needed = _DETAIL + (_DETAIL_OF_LOOKALIKES - _DETAIL) * np.clip((found.shared - few) / (many - few), 0, 1)
     needed = np.maximum(needed - _NAMED_LESS * marked, _ordinary_detail(evened, pairs))
-    equal = (found.difference <= _EQUAL) & (found.alike >= _ALIKE)
+    nearly = (found.difference <= _EQUAL) & ((found.detail >= _EQUAL_DETAIL) | marked)
+    equal = (found.alike >= _ALIKE) & (nearly | (found.difference <= _IDENTICAL))
     same = (found.alike >= np.where(marked, _NAMED_ALIKE, _ALIKE)) & ((found.detail >= needed) | equal)
     same &= found.overlap >= _OVERLAP
     return families_from_pairs(found.pairs[same], np.where(equal, 1, found.detail)[same], len(features))

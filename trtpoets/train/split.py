@@ -132,7 +132,7 @@ def _complaint(lacking: Sequence[str], positions: Mapping[str, Sequence[float]],
     count, apart = len(positions[first]), len(set(positions[first]))
     photos = "1 photo" if count == 1 else f"{count} photos"
     if apart < count:
-        photos += f" (only {apart} when copies and {_GROUP_MARK} groups are counted once)"
+        photos += f" (only {apart} when copies, near-copies and {_GROUP_MARK} groups are counted once)"
     others = f"; so it is with {len(lacking) - 1} more, such as {lacking[1]!r}" if len(lacking) > 1 else ""
     return f"class {first!r} has {photos}, and none falls in the {split.value} split{others}"
 
