@@ -5,21 +5,46 @@ Copies are made of photos drawn at random from folders of class folders, in equa
 another contrast, and as a next frame of a video (moved by up to 4 %, zoomed by up to 2 %, noise). With --both, each
 copy has two kinds. A copy is saved as JPEG of quality 88 where its kind says nothing else.
 
-    python benchmarks/copies.py [--photos FOLDER ...] [--count 2000] [--copies 1000] [--both]
+    python benchmarks/copies.py [--photos FOLDER ...] [--originals 2000] [--copies 1000] [--both]
+    python benchmarks/copies.py --features 100000
 
-Without --photos the photos are the demonstration's solar cells, which look alike: the hardest negatives there are.
-Recall is the share of copies that are in their original's family, precision the share of pairs (of two photos in one
-family) whose photos have the same original. Pairs of originals count as wrong, although a few photos in folders that
-people collected are copies of each other: --show N writes pictures of such pairs to look at.
+Without --photos, half of the photos are the demonstration's solar cells, which look alike (the hardest negatives there
+are), and half are generated: structure at every scale, as photos have it. Copies are made of the photos whose folder's
+name matches --of (without --photos: the generated ones; elsewhere all).
+
+Recall is the share of copies that are in their original's family. Precision is the share of pairs (two photos in one
+family) that have one original. A pair of two originals counts as wrong, although photos in folders that people
+collected are sometimes copies of each other, and sister wafers of one ingot have the same grain: those pairs are also
+counted by themselves, and --show FILE writes a picture of some. Seconds are those beyond the bottlenecks and decoding.
+
+--features N measures the search for neighbours alone, of N random features of width 1280.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import io
+import resource
+import tempfile
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
+
+from trtpoets.core.images import usable_cores
+from trtpoets.core.paths import cache_root
+from trtpoets.core.spec import Photo, Split
+from trtpoets.pipeline.demo import solar_cells
+from trtpoets.pipeline.extractors import Device, extractor_from_network
+from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
+from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.copies import families_of
+from trtpoets.train.copy_candidates import nearest
+from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.thumbnails import Thumbnails
 
 KINDS = ("crop", "mirror", "resize", "encode", "light", "frame")
 
@@ -76,3 +101,136 @@ def planted(sources: list[Path], copies: int, both: bool, out: Path, seed: int) 
         path.write_bytes(encoded(image, kinds, rng))
         made.append((path, int(original), "+".join(kinds)))
     return made
+
+
+def generated(folder: Path, count: int) -> None:
+    """Write photos with structure at every scale."""
+    (folder / "generated").mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        total = np.zeros((240, 320, 3))
+        for side, weight in ((3, 45), (7, 35), (15, 25), (35, 18), (80, 10)):
+            grid = rng.normal(0, weight, (side, side, 3)).astype(np.float32)
+            parts = [Image.fromarray(grid[..., c]).resize((320, 240), Image.Resampling.BICUBIC) for c in range(3)]
+            total += np.stack([np.asarray(part) for part in parts], axis=2)
+        pixels = np.clip(128 + total, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "generated" / f"{number:05}.jpg", quality=90)
+
+
+def photos_in(folders: list[Path], count: int, seed: int) -> list[Path]:
+    """About `count` photos of these folders of class folders, as many of each folder as it has, up to equal shares."""
+    rng = np.random.default_rng(seed)
+    chosen: list[Path] = []
+    for left, folder in zip(range(len(folders), 0, -1), folders, strict=True):
+        files = sorted(
+            path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+        )
+        share = (count - len(chosen)) // left
+        chosen += [files[place] for place in sorted(rng.permutation(len(files))[:share].tolist())]
+    return chosen
+
+
+def pairs_of(count: int) -> int:
+    """How many pairs so many photos have."""
+    return count * (count - 1) // 2
+
+
+def told(families: tuple[tuple[int, ...], ...], originals: list[int], kinds: list[str]) -> list[tuple[int, int]]:
+    """Print recall and precision; returns the pairs of originals that are in one family."""
+    family_of = {member: number for number, family in enumerate(families) for member in family}
+    found = defaultdict(list)
+    for place, (original, kind) in enumerate(zip(originals, kinds, strict=True)):
+        for each in filter(None, kind.split("+")):
+            found[each].append(family_of.get(place, -1) == family_of.get(original, -2))
+    pairs = right = 0
+    wrong: list[tuple[int, int]] = []
+    for family in families:
+        pairs += pairs_of(len(family))
+        right += sum(pairs_of(n) for n in np.unique([originals[i] for i in family], return_counts=True)[1].tolist())
+        first = [place for place in family if not kinds[place]]
+        wrong += [(one, other) for number, one in enumerate(first) for other in first[number + 1 :]]
+    copies = [family_of.get(i, -1) == family_of.get(o, -2) for i, o in enumerate(originals) if kinds[i]]
+    print(f"  recall     {100 * np.mean(copies):.1f} % of {len(copies):,} copies (goal: 99 %)")
+    print("             " + ", ".join(f"{kind} {100 * np.mean(found[kind]):.1f} %" for kind in KINDS))
+    print(f"  precision  {100 * right / max(pairs, 1):.1f} % of {pairs:,} pairs (goal: 98 %)")
+    without = pairs - len(wrong)
+    print(f"             {len(wrong)} pairs are of two originals; without these {100 * right / max(without, 1):.1f} %")
+    print(f"  families   {len(families):,}, the largest of {max(map(len, families), default=0)} photos")
+    return wrong
+
+
+def show(paths: list[Path], pairs: list[tuple[int, int]], out: Path) -> None:
+    """A picture of up to 24 pairs, side by side."""
+    if not pairs:
+        return
+    tiles = [
+        np.hstack([np.asarray(Image.open(paths[place]).convert("RGB").resize((160, 160))) for place in pair])
+        for pair in pairs[:24]
+    ]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 4)
+    Image.fromarray(np.vstack([np.hstack(tiles[at : at + 4]) for at in range(0, len(tiles), 4)])).save(out)
+
+
+def neighbours(count: int) -> None:
+    """Time and memory of the search for neighbours alone."""
+    rows = np.random.default_rng(0).standard_normal((count, 1280), dtype=np.float32)
+    rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    nearest(rows, rows, 8)
+    seconds = time.perf_counter() - start
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+    print(f"{count:,} features of width 1280 ({rows.nbytes >> 20} MiB): {seconds:.0f} s, {more} MiB more at the peak")
+
+
+def main() -> None:
+    """Plant, search, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, nargs="+", default=[])
+    parser.add_argument("--of", default="", help="make copies of photos whose path has this in it")
+    parser.add_argument("--originals", type=int, default=2000)
+    parser.add_argument("--copies", type=int, default=1000)
+    parser.add_argument("--both", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", type=Path)
+    parser.add_argument("--features", type=int)
+    options = parser.parse_args()
+    if options.features:
+        neighbours(options.features)
+        return
+    extractor = extractor_from_network(network_from_backbone(backbone_named(DEFAULT_BACKBONE)), Device.CPU)
+    with tempfile.TemporaryDirectory() as name:
+        folders, of = options.photos, options.of
+        if not folders:
+            generated(Path(name) / "made", options.originals // 2)
+            folders, of = [Path(name) / "made", solar_cells(Path(name) / "cells")], of or "generated"
+        sources = photos_in(folders, options.originals, options.seed)
+        places = [place for place, path in enumerate(sources) if of in str(path)]
+        (Path(name) / "copies").mkdir()
+        made = planted([sources[i] for i in places], options.copies, options.both, Path(name) / "copies", options.seed)
+        paths = [*sources, *(path for path, _, _ in made)]
+        originals = [*range(len(sources)), *(places[original] for _, original, _ in made)]
+        kinds = [*("" for _ in sources), *(kind for _, _, kind in made)]
+        photos = [Photo(path, "", Split.TRAIN, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+        store = cache_root() / "bottlenecks"
+        thumbnails = Thumbnails(store, extractor.preprocess)
+        features = bottlenecks_from_photos(photos, extractor, store, decoded=thumbnails.keep)
+        small = thumbnails.of(photos)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.perf_counter()
+        # Names would be evidence: copies are to be found without.
+        families = families_of(features, small, [("", f"{photo.sha256}.jpg") for photo in photos])
+        seconds = time.perf_counter() - start
+        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+        print(f"{len(sources):,} photos of {', '.join(map(str, folders))}, and {len(made):,} copies of {len(places):,}")
+        wrong = told(families, originals, kinds)
+        print(
+            f"  time       {seconds:.1f} s beyond the bottlenecks, {usable_cores()} cores (goal: 10 s for 3,000 photos)"
+        )
+        print(f"  memory     {more} MiB more at the peak")
+        if options.show:
+            show(paths, wrong, options.show)
+
+
+if __name__ == "__main__":
+    main()

@@ -30,7 +30,7 @@ _PLACES = ((0.78, 0.11, 6), (0.85, 0.09, 6), (0.92, 0.08, 5), (1.0, 0.06, 5), (1
 _NOISE = 4.0
 """Local contrast, in grey levels, that is as likely noise as structure."""
 
-_COARSE_ROUNDS, _FINE_ROUNDS = 5, 3
+_COARSE_ROUNDS, _FINE_ROUNDS = 4, 3
 """Rounds of least squares with half the pixels, and with all."""
 
 _HOPELESS, _HOPELESS_DETAIL = 0.6, 0.35

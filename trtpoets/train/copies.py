@@ -26,41 +26,41 @@ from trtpoets.train.photo_hash import hashes_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COARSE = 0.6
+_COARSE = 0.8
 """Correlation of windows below which a pair is not aligned."""
 
-_BEST = 4
+_BEST = 3
 """Each photo's best pairs by that correlation are aligned; others only where it is above `_SURE`."""
 
-_SURE = 0.9
+_SURE = 0.97
 
 _ALIKE = 0.84
 """Least correlation of the aligned thumbnails."""
 
-_DETAIL, _DETAIL_OF_LOOKALIKES = 0.78, 0.97
+_DETAIL, _DETAIL_OF_LOOKALIKES = 0.78, 0.98
 """Least correlation without what many photos share: where that is little of their contrast, and where it is much."""
 
-_SHARED = (0.5, 0.65)
+_SHARED = (0.53, 0.67)
 """Shares of a photo's contrast that are little and much to have in common with many photos."""
 
 _NAMED_ALIKE, _NAMED_LESS = 0.75, 0.12
 """The least correlation, and how much less detail is enough, where names say that a photo is a copy of the other."""
 
-_EQUAL, _EQUAL_DETAIL = 0.08, 0.7
+_EQUAL, _EQUAL_DETAIL = 0.065, 0.8
 """Difference (of local contrast 1) of thumbnails that are equal but for noise, and how much detail must agree then."""
 
 _IDENTICAL = 0.03
 """Difference below which thumbnails are equal, whatever they share with others."""
 
 _OVERLAP = 0.5
-_MOST_DETAIL = 0.96
+_MOST_DETAIL = 0.98
 _STEPS = (0.8, 0.88, 0.93, 0.96, 0.98)
 """Thresholds of detail that a family which is too large is divided by, one after the other."""
 
 _DRAWN = 400
 """Pairs drawn at random to see what photos that are no copies come to."""
 
-_BATCH = 192
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -171,23 +171,23 @@ def _placed(evened: Evened, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     coarse = np.full(count, -1, dtype=np.float32)
     swapped, mirrored = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     start = np.zeros((count, 3), dtype=np.float32)
-    for way in (0, 1):
-        order = np.argsort(pairs[:, way], kind="stable")
-        photos, begins = np.unique(pairs[order, way], return_index=True)
-        groups = np.split(order, begins[1:])
-        for at in range(0, len(photos), 64):
-            seen = evened.windows(photos[at : at + 64])
-            for each, rows in zip(seen, groups[at : at + 64], strict=True):
-                others = middles[numbers[rows, 1 - way]].astype(np.float32)
-                scores = np.matmul(others, each.T)  # (rows, 2, places)
-                flat = scores.reshape(len(rows), -1)
-                best = flat.argmax(axis=1)
-                value = flat[np.arange(len(rows)), best]
-                better = value > coarse[rows]
-                these, best = rows[better], best[better]
-                coarse[these], swapped[these] = value[better], way == 1
-                mirrored[these] = best >= len(where)
-                start[these] = where[best % len(where)]
+    owners = np.concatenate([pairs[:, 0], pairs[:, 1]])
+    order = np.argsort(owners, kind="stable")
+    photos, begins = np.unique(owners[order], return_index=True)
+    groups = np.split(order, begins[1:])
+    for at in range(0, len(photos), 64):
+        seen = evened.windows(photos[at : at + 64])
+        for each, owned in zip(seen, groups[at : at + 64], strict=True):
+            rows, way = owned % count, owned // count
+            others = middles[numbers[rows, 1 - way]].astype(np.float32)
+            flat = np.matmul(others, each.T).reshape(len(rows), -1)  # (rows, photo or its mirror image * places)
+            best = flat.argmax(axis=1)
+            value = flat[np.arange(len(rows)), best]
+            better = value > coarse[rows]
+            these, best = rows[better], best[better]
+            coarse[these], swapped[these] = value[better], way[better] == 1
+            mirrored[these] = best >= len(where)
+            start[these] = where[best % len(where)]
     firsts = np.where(swapped, pairs[:, 1], pairs[:, 0])
     return firsts, np.where(swapped, pairs[:, 0], pairs[:, 1]), mirrored, start, coarse
 

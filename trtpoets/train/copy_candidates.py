@@ -19,7 +19,7 @@ _BLOCK = 2048
 _NEIGHBOURS = 8
 """Pairs that each search gives for a photo."""
 
-_CROWDED = 0.75
+_CROWDED = 0.8
 """A photo whose last neighbour is as similar as this looks like many others."""
 
 _LEAST_BITS = 44

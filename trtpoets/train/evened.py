@@ -9,7 +9,7 @@ from trtpoets.train.alignment import SIDE, centres, evened, windows
 _SAMPLE = 600
 """So many photos, and their mirror images, say what photos share."""
 
-_WIDTH = 48
+_WIDTH = 32
 """Numbers that describe a window."""
 
 _PHOTOS_A_PATTERN = 60
