@@ -13,12 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
+import trtpoets
+from tests.conftest import SMALL
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.spec import Photo, Preprocess, Split
+from trtpoets.core.workspace import Workspace
+from trtpoets.pipeline.retrain import RetrainConfig, training_of
+from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.copies import families_from_pairs, families_of
 from trtpoets.train.copy_candidates import nearest
 from trtpoets.train.copy_names import pairs_by_name, stem_of
 from trtpoets.train.dataset import Dataset, DatasetConfig
+from trtpoets.train.head import HeadConfig
 from trtpoets.train.kept_together import across_splits, with_families
 from trtpoets.train.photo_hash import hashes_of
 from trtpoets.train.split import positions_of, split_at
@@ -307,3 +313,66 @@ def test_thumbnails_are_kept_by_content(tmp_path: Path) -> None:
     assert (Thumbnails(tmp_path / "store", preprocess).of(photos) == first[:3]).all()
     with pytest.raises(BadPhoto):
         Thumbnails(tmp_path / "store", Preprocess(64, 64, (1, 1, 1), (0, 0, 0))).of(photos)
+
+
+def copied_folder(root: Path, places: dict[str, str]) -> Path:
+    """Photos of two classes as augmentation tools export them, three copies of each; `places` by a copy's number."""
+    for label, first in (("a", 0), ("b", 100)):
+        for number in range(20):
+            image = scene(first + number)
+            for copy, changed in enumerate((image, CHANGES["crop"](image), CHANGES["mirror"](image))):
+                folder = root / places.get(f"{copy}", "") / label
+                folder.mkdir(parents=True, exist_ok=True)
+                changed.save(folder / f"{number}_aug{copy}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tuple[Path, RetrainConfig]:
+    config = RetrainConfig(
+        SMALL, small_weights, dataset=DatasetConfig(20, 20), head=HeadConfig(steps=30, eval_interval=10, batch_size=16)
+    )
+    return tmp_path_factory.mktemp("copies"), config
+
+
+def test_retrain_keeps_copies_together_and_tells_both_accuracies(
+    trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, config = trained
+    caplog.set_level("INFO")
+    photos = copied_folder(root / "photos", {})
+    trtpoets.retrain(photos, "together", config, engines=root / "engines")
+    space = Workspace(root / "engines", "together")
+    kept = dataset_in(space)
+    assert kept is not None
+    assert len(kept.families) == 40
+    assert not across_splits(kept)
+    details = training_of("together", engines=root / "engines")
+    assert details["families"] == 40
+    assert details["families_photos"] == 120
+    assert details["together"]["test_accuracy"] == details["test_accuracy"]
+    assert details["together"]["test_photos"] == kept.counts["a"]["test"] + kept.counts["b"]["test"]
+    assert details["as_it_stands"]["low"] <= details["as_it_stands"]["test_accuracy"] <= details["as_it_stands"]["high"]
+    assert "40 families of near-copies with 120 of 120 photos" in caplog.text
+    caplog.clear()
+    trtpoets.retrain(photos, "together", config, engines=root / "engines")
+    assert "families" not in caplog.text  # nothing was done again
+    assert dataset_in(space) == kept
+
+
+def test_retrain_keeps_given_splits_and_tells_the_accuracy_without_copies(
+    trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, config = trained
+    photos = copied_folder(root / "given", {"0": "train", "1": "val", "2": "test"})
+    for label in "ab":
+        scene(500 + ord(label)).save(photos / "test" / label / "new.jpg")
+    trtpoets.retrain(photos, "given", config, engines=root / "engines")
+    kept = dataset_in(Workspace(root / "engines", "given"))
+    assert kept is not None
+    assert kept.counts["a"] == {"train": 20, "validation": 20, "test": 21}
+    details = training_of("given", engines=root / "engines")
+    assert details["families_across_splits"] == 40
+    assert details["without_copies"]["test_photos"] == 2
+    assert "as_it_stands" not in details
+    assert "40 of 42 test photos have a near-copy among the training photos" in caplog.text
