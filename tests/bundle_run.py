@@ -12,7 +12,7 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import ModelSpec, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
-from trtpoets.pipeline.stages import classifier_identity
+from trtpoets.pipeline.stages import classifier_identity, dataset_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
 RECOMMENDED = {"precision": "int8", "why": "it answers like TensorFlow"}
@@ -66,6 +66,8 @@ def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, A
     path.write_bytes(model.SerializeToString(deterministic=True))
     source = classifier_identity(space) if precision is Precision.FP32 else sha256_of_file(space.onnx(Precision.FP32))
     details: dict[str, Any] = {"made_from": source}
+    if precision is not Precision.FP32:
+        details["dataset"] = dataset_in(space).hash
     if precision is Precision.INT8:
         ranges = Ranges.from_dict(open_card(space.ranges) or {})
         details |= {"notes": notes, "calibration": {"hash": ranges.hash}}

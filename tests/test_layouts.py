@@ -158,6 +158,22 @@ def test_roles_are_never_classes_silently(tmp_path: Path, names: tuple[str, str]
     assert set(dataset_from_folder(tmp_path, DatasetConfig(30, 30, class_folders=True)).labels) == set(names)
 
 
+@pytest.mark.parametrize("names", [("mask", "no_mask"), ("raw", "half-raw", "ripe"), ("labels", "no labels")])
+def test_a_name_of_a_role_that_another_class_repeats_is_a_class(tmp_path: Path, names: tuple[str, ...]) -> None:
+    classes(tmp_path, 20, names=names)
+    assert dataset_from_folder(tmp_path, HALVES).labels == tuple(sorted(names))
+
+
+def test_a_given_split_without_photos_names_the_files_that_were_left_out(tmp_path: Path) -> None:
+    classes(tmp_path / "test", 20, start=100)
+    photos(tmp_path / "train" / "tulip", 1, 20)
+    for number in range(3):
+        (tmp_path / "train" / "rose").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / "rose" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    with pytest.raises(BadInput, match=r"no photo for train of class 'rose'\. Left out: 0\.jpg and 2 more"):
+        dataset_from_folder(tmp_path, HALVES)
+
+
 @pytest.mark.parametrize("wrapper", ["flowers/flowers", "images", "data/photos", "my flowers"])
 def test_a_folder_around_the_classes_is_entered(tmp_path: Path, wrapper: str) -> None:
     classes(tmp_path / wrapper, 20)

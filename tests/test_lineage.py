@@ -116,7 +116,7 @@ def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None
     trained_anew(space, dataset=dataset.hash)
     assert dataset_in(space) == dataset
     moved = replace(dataset, photos=tuple(replace(photo, split=Split.TEST) for photo in dataset.photos))
-    publish.seal_dataset(space, moved)
+    publish.seal_dataset(space, moved, "")
     for judge in (lambda: dataset_in(space), lambda: trtpoets.evaluate("tiny", engines=space.engines)):
         with pytest.raises(MissingArtefact, match="was not trained on the photos of") as caught:
             judge()
@@ -125,6 +125,29 @@ def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details={"weights_id": "weights"})
     with pytest.raises(MissingArtefact, match="which photos it was trained on is not known"):
         dataset_in(space)
+
+
+def test_what_other_photos_calibrated_is_stale(space: Workspace) -> None:
+    """A published classifier may be given other photos, of which some calibrated before and are to judge now."""
+    dataset = dataset_in(space)
+    swapped = {Split.TRAIN: Split.TEST, Split.TEST: Split.TRAIN, Split.VALIDATION: Split.VALIDATION}
+    photos = tuple(replace(photo, split=swapped[photo.split]) for photo in dataset.photos)
+    publish.seal_dataset(space, replace(dataset, photos=photos), "")
+    assert [model.precision for model in onnx_models_in(space)] == [FP32]
+    with pytest.raises(MissingArtefact, match=r"int8\.onnx was made with other photos") as caught:
+        onnx_in(space, INT8)
+    assert caught.value.hint == space.command("quantize")
+
+
+def test_a_damaged_engine_is_listed_and_does_not_stop_the_rest(space: Workspace) -> None:
+    path = space.folder / "fp32.rtx.engine"
+    path.write_bytes(b"an engine")
+    seal_card(card_of(path), key="k", files=[path], details={})
+    path.write_bytes(b"half an")
+    assert stages.engines_in(space) == ()
+    (stale,) = stale_in(space)
+    assert stale.path == path
+    assert stale.remedy == space.command("build")
 
 
 def test_photos_that_are_gone_or_changed_are_told(space: Workspace) -> None:
@@ -272,7 +295,7 @@ def test_splits_that_training_changed_stay(engines: Path, two_folders: tuple[Pat
     photo = dataset.in_split(Split.TRAIN)[0]
     photos = tuple(replace(each, split=Split.TEST) if each == photo else each for each in dataset.photos)
     changed = replace(dataset, photos=photos)
-    publish.seal_dataset(space, changed)
+    publish.seal_dataset(space, changed, "")
     details = {**card.details, "dataset": changed.hash}
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details=details)
     trtpoets.retrain(two_folders[0], "x", config_of(small_weights), engines=engines)

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from tests.photos import make_photo
+from trtpoets.core import images
 from trtpoets.core.errors import BadPhoto
-from trtpoets.core.images import bytes_to_array, check_photo
+from trtpoets.core.images import bytes_to_array, check_photo, photo_to_array
 from trtpoets.core.spec import FULL_WHITE, Preprocess, Split, preprocess_from_dict
 from trtpoets.train.dataset import Dataset, dataset_from_folder
 
@@ -226,3 +227,19 @@ def test_only_training_photos_decide_the_white(tmp_path: Path) -> None:
     dataset = dataset_from_folder(mixed_folder(tmp_path / "photos"))
     changed = tuple(replace(photo, levels=0 if photo.split is Split.TRAIN else 9999) for photo in dataset.photos)
     assert replace(dataset, photos=changed).white == FULL_WHITE
+
+
+def test_a_photo_of_fewer_bits_than_the_classifier_expects_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_warned_dark", [])
+    for name, top in (("dark.png", 4080), ("darker.png", 255), ("full.png", FULL_WHITE)):
+        pixels = np.full((8, 8, 1), top, np.uint16)
+        (tmp_path / name).write_bytes(png16(pixels))
+    photo_to_array(tmp_path / "full.png", SIZE)
+    photo_to_array(tmp_path / "dark.png", replace(SIZE, white=4080))
+    assert caplog.text == ""
+    for name in ("dark.png", "darker.png"):
+        photo_to_array(tmp_path / name, SIZE)
+    (told,) = caplog.messages
+    assert "dark.png has 16-bit samples that end at 4080" in told

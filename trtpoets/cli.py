@@ -156,16 +156,26 @@ def pretrained(
     name: given.NameOption,
     photos: Annotated[Path | None, typer.Option(help="Folder of folders to calibrate with and measure on.")] = None,
     weights: given.Weights = None,
+    labels: given.Labels = None,
+    class_folders: given.ClassFolders = False,
     engines: given.Engines = ENGINES,
     force: given.Force = False,
     as_json: given.Json = False,
 ) -> None:
     """Make a 1,000-class ImageNet classifier, without training."""
+    from trtpoets.pipeline.options import photos_config
     from trtpoets.pipeline.pretrained import pretrained as work
 
     with showing() as progress:
         classifier = work(
-            backbone, name, photos=photos, weights=weights, engines=engines, force=force, progress=progress
+            backbone,
+            name,
+            photos=photos,
+            weights=weights,
+            config=photos_config(labels, class_folders),
+            engines=engines,
+            force=force,
+            progress=progress,
         )
     show_result("classifier", classifier, as_json)
 

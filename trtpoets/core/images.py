@@ -6,6 +6,7 @@ What a file is, is read from its first bytes; its name is never trusted.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -18,13 +19,14 @@ from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
-from trtpoets.core.spec import Preprocess, Resize
+from trtpoets.core.spec import FULL_WHITE, Preprocess, Resize
 from trtpoets.core.threads import map_ahead
 
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFile import ImageFile
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 MAX_BYTES = 1 << 30
@@ -32,6 +34,12 @@ MAX_BYTES = 1 << 30
 
 _DRAFT_MARGIN = 2
 """JPEG is decoded at the smallest scale that still has this many times the pixels a side that the network wants."""
+
+
+_DARK = 8
+"""A 16-bit photo whose maximum is below this part of white was made for fewer bits."""
+
+_warned_dark: list[str] = []
 
 
 def photo_to_array(path: Path, preprocess: Preprocess) -> np.ndarray:
@@ -155,7 +163,10 @@ def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Ima
     from PIL import Image
 
     if is_wide(image):
-        return wide_photo(image, open_photo(content, source), content).eight_bits(white)
+        wide = wide_photo(image, open_photo(content, source), content)
+        if white == FULL_WHITE and 0 < (level := wide.level()) * _DARK <= FULL_WHITE:
+            _warn_dark(level, source)
+        return wide.eight_bits(white)
     image.load()
     turned = upright(image)
     if turned.mode == "F":
@@ -166,6 +177,18 @@ def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Ima
         paper.paste(straight, mask=straight.getchannel("A"))
         return paper
     return turned if turned.mode == "RGB" else turned.convert("RGB")
+
+
+def _warn_dark(level: int, source: str) -> None:
+    if not _warned_dark:
+        _warned_dark.append(source)
+        _log.warning(
+            "%s has 16-bit samples that end at %d; this classifier takes %d for white, so the photo is nearly black to "
+            "it. Photos like it must be among the training photos. Others are not named",
+            source,
+            level,
+            FULL_WHITE,
+        )
 
 
 def _box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:

@@ -243,7 +243,8 @@ class EngineCard:
     `gpu` and `compute_capability` are those of the machine that built it; None when it has none. A `version_compatible`
     engine also runs on other versions of its TensorRT; a `hardware_compatible` one on other GPUs, as `targets` says.
     `dla_core` is the accelerator that it was built for, None for the GPU. None for `optimization_level` and `layers`
-    means the library's own level, and an engine built before layers were told.
+    means the library's own level, and an engine built before layers were told. `command` builds it again where it was
+    built; "" in a bundle.
     """
 
     flavour: Flavour
@@ -269,6 +270,7 @@ class EngineCard:
     hardware_compatible: bool = False
     dla_core: int | None = None
     layers: LayerReport | None = None
+    command: str = ""
 
 
 @dataclass(frozen=True)

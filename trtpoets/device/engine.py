@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -33,11 +33,18 @@ ENGINE_FORMAT = 1
 
 
 def engine_from_onnx(
-    model: OnnxModel, config: EngineConfig, out: Path, progress: Progress = silent, *, vouched_sha256: str = ""
+    model: OnnxModel,
+    config: EngineConfig,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    vouched_sha256: str = "",
+    command: str = "",
 ) -> Engine:
     """Build an engine at `out` and its card beside it, in a child process; nothing is left half done.
 
     The ONNX file is checked by the `onnx` package first, unless a bundle's manifest vouches for it by its sha256.
+    `command` is recorded in the card.
 
     Raises BadInput for a config that can't be met, BadArtefact for an ONNX file that is not whole, MissingDependency,
     BuildFailed with TensorRT's reason, StorageFailed.
@@ -69,7 +76,7 @@ def engine_from_onnx(
             timeout_seconds=config.timeout_seconds,
             progress=progress,
         )
-        card = _card(model, request, library, part, onnx_sha256, result)
+        card = replace(_card(model, request, library, part, onnx_sha256, result), command=command)
     seal_card(card_of(out), key=key, files=[out], details=asdict(card))
     if gpu is not None and result["timing_cache"] is not None:
         save_timing_cache(timings, bytes.fromhex(result["timing_cache"]), library, gpu)

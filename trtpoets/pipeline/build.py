@@ -16,6 +16,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
+from trtpoets.pipeline.recorded import build_command
 from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ def build(
         dla_core=dla_core,
         timeout_seconds=timeout_seconds,
     )
+    command = _recorded(model, precisions, flavour, configs[0], engines)
     with nullcontext() if _is_file(model) else writing(Workspace(Path(engines), model)):
         jobs = _jobs(model, precisions, configs, engines)
         for onnx, config, _ in jobs:
             require_buildable(onnx, config)
-        return tuple(_build(*job, force, progress) for job in jobs)
+        return tuple(_build(*job, command, force, progress) for job in jobs)
 
 
 def plan_build(
@@ -119,6 +121,13 @@ def flavours_here() -> tuple[Flavour, ...]:
     return able
 
 
-def _build(onnx: OnnxModel, config: EngineConfig, out: Path, force: bool, progress: Progress) -> Engine:
+def _build(onnx: OnnxModel, config: EngineConfig, out: Path, command: str, force: bool, progress: Progress) -> Engine:
     ready = None if force else current_engine(onnx, config, out)
-    return ready or engine_from_onnx(onnx, config, out, progress)
+    return ready or engine_from_onnx(onnx, config, out, progress, command=command)
+
+
+def _recorded(
+    model: str, precisions: Sequence[Precision], flavour: Flavour | None, config: EngineConfig, engines: Path | str
+) -> str:
+    """The command that builds again; "" for an ONNX file outside of a run, whose engines are in no report."""
+    return "" if _is_file(model) else build_command(Workspace(Path(engines), model), precisions, flavour, config)

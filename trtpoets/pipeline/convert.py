@@ -45,7 +45,7 @@ from trtpoets.pipeline.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trtpoets.convert.fidelity import Fidelity
 
@@ -123,10 +123,11 @@ def quantize(
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
         require_photos(space, (*photos, *judged))
+        made = {"made_from": sha256_of_file(fp32.path), "dataset": dataset.hash, "command": command}
         makers = {
-            Precision.FP16: lambda: _fp16(space, fp32, photos, command, force, progress),
+            Precision.FP16: lambda: _fp16(space, fp32, photos, made, force, progress),
             Precision.INT8: lambda: _int8(
-                space, fp32, (photos, judged), calibration, int8, command, force, progress, refit_head
+                space, fp32, (photos, judged), calibration, int8, made, force, progress, refit_head
             ),
         }
         return tuple(makers[precision]() for precision in precisions)
@@ -136,7 +137,7 @@ def _fp16(
     space: Workspace,
     fp32: OnnxModel,
     photos: Sequence[Photo],
-    command: str,
+    made: Mapping[str, str],
     force: bool,
     progress: Progress,
 ) -> OnnxModel:
@@ -145,7 +146,7 @@ def _fp16(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
-    details = {"notes": asdict(notes), "made_from": sha256_of_file(fp32.path), "command": command}
+    details = {"notes": asdict(notes), **made}
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -156,12 +157,12 @@ def _int8(
     photos: tuple[Sequence[Photo], Sequence[Photo]],
     calibration: CalibrationConfig,
     config: Int8Config,
-    command: str,
+    made: Mapping[str, str],
     force: bool,
     progress: Progress,
     refit_head: bool,
 ) -> OnnxModel:
-    """`photos` are those to calibrate with, and those to judge by."""
+    """`photos` are those to calibrate with, and those to judge by; `made` what the card says of how it was made."""
     out = space.onnx(Precision.INT8)
     hashes = [[photo.sha256 for photo in some] for some in photos]
     made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
@@ -197,8 +198,7 @@ def _int8(
             "trials": known["trials"],
         },
         "config": asdict(config),
-        "made_from": sha256_of_file(fp32.path),
-        "command": command,
+        **made,
     }
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model

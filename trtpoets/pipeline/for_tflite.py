@@ -119,13 +119,15 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
 def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress: Progress) -> TfliteModel:
     out, made_from = space.tflite(Precision.INT8), classifier_identity(space)
     config = CalibrationConfig(photos=max(_CALIBRATION, len(classifier.spec.labels)))
-    photos = calibration_photos(dataset_in(space).photos, config)
+    dataset = dataset_in(space)
+    photos = calibration_photos(dataset.photos, config)
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])
     if open_card(card_of(out), key) is None:
         model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
         judged, gate = judged_on_validation(space, fp32, model, progress=progress)
         details = {
             "classifier": made_from,
+            "dataset": dataset.hash,
             "calibration": {"photos": len(photos), "seed": config.seed},
             "judged": {"photos": judged, "gate": gate},
         }

@@ -28,6 +28,7 @@ __all__ = [
     "calibration_config",
     "gate_config",
     "int8_config",
+    "photos_config",
     "retrain_config",
     "run_config",
 ]
@@ -58,6 +59,11 @@ def retrain_config(
         dataset=DatasetConfig(validation_percent, test_percent, strict, str(labels or ""), class_folders),
         head=HeadConfig(**given),
     )
+
+
+def photos_config(labels: Path | None, class_folders: bool) -> DatasetConfig:
+    """How `pretrained` reads its photos."""
+    return DatasetConfig(labels=str(labels or ""), class_folders=class_folders)
 
 
 def run_config(retraining: RetrainConfig, flavour: Flavour | None, targets: Sequence[str], seed: int) -> RunConfig:

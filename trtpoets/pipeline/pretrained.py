@@ -32,6 +32,7 @@ def pretrained(
     *,
     photos: Path | str | None = None,
     weights: Path | None = None,
+    config: DatasetConfig | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
@@ -39,21 +40,22 @@ def pretrained(
     """Make a 1,000-class ImageNet classifier of a published network, with its published preprocessing.
 
     `photos`, a folder of folders, are what `quantize` calibrates with and `bench` measures on; their labels count as
-    right answers where they are names of ImageNet classes.
+    right answers where they are names of ImageNet classes. `config` says how the folder is read.
     """
     chosen = backbone_named(backbone)
     chosen = replace(chosen, preprocess=chosen.published_preprocess)
     space = Workspace(Path(engines), name)
-    identity = weights_id(chosen, weights)
+    identity, config = weights_id(chosen, weights), config or DatasetConfig()
     with writing(space):
-        dataset = None if photos is None else dataset_from_folder(user_path(photos), DatasetConfig(), progress)
+        dataset = None if photos is None else dataset_from_folder(user_path(photos), config, progress)
         if dataset is not None:
             chosen = replace(chosen, preprocess=replace(chosen.preprocess, white=dataset.white))
         key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
+        command = pretrained_command(space, backbone, photos, weights, config)
         known = None if force else open_card(card_of(space.classifier), key)
         if known is not None and "dataset" in known:
             if dataset is not None:
-                seal_dataset(space, dataset)
+                seal_dataset(space, dataset, command)
             return load_classifier(space.classifier)
         network = network_from_backbone(chosen, weights)
         return publish(
@@ -61,5 +63,5 @@ def pretrained(
             key,
             lambda: imagenet_classifier(network, name, space.classifier),
             dataset=dataset,
-            command=pretrained_command(space, backbone, photos, weights),
+            command=command,
         )

@@ -39,7 +39,7 @@ def publish(
     """
     classifier = write_classifier()
     if dataset is not None:
-        seal_dataset(space, dataset)
+        seal_dataset(space, dataset, command)
     if training is None:
         space.training.unlink(missing_ok=True)
     else:
@@ -49,9 +49,13 @@ def publish(
     return classifier
 
 
-def seal_dataset(space: Workspace, dataset: Dataset) -> None:
-    """Write dataset.json. Of a trained classifier only the paths may change: call `publish` for everything else."""
-    seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+def seal_dataset(space: Workspace, dataset: Dataset, command: str) -> None:
+    """Write dataset.json, and the command that trains on it. Of a trained classifier only the paths may change.
+
+    Call `publish` for everything else.
+    """
+    details = {**dataset.to_dict(), "counts": dataset.counts, "command": command}
+    seal_card(space.dataset, key=dataset.hash, files=[], details=details)
 
 
 def trained_here(space: Workspace, key: str, dataset: Dataset) -> Dataset | None:

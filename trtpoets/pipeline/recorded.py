@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from trtpoets.convert.calibration import CalibrationConfig
     from trtpoets.convert.int8_config import Int8Config
-    from trtpoets.core.spec import Precision
+    from trtpoets.core.spec import Flavour, Precision
+    from trtpoets.device.engine_config import EngineConfig
     from trtpoets.judge.benchmark import BenchConfig
     from trtpoets.judge.gate import GateConfig
     from trtpoets.pipeline.bench_train import TrainBenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
+    from trtpoets.train.split import DatasetConfig
 
 _NO_OPTION = frozenset({"eval_interval"})
 """Of the head's configuration: what only Python can set."""
@@ -40,10 +42,13 @@ def retrain_command(space: Workspace, photos: Path | str, config: RetrainConfig)
     return _command(space, "retrain", [Path(photos)], {**own, **dataset, **head})
 
 
-def pretrained_command(space: Workspace, backbone: str, photos: Path | str | None, weights: Path | str | None) -> str:
-    """`trtpoets pretrained` with its photos and weights."""
-    paths = {word: None if path is None else Path(path) for word, path in (("photos", photos), ("weights", weights))}
-    return _command(space, "pretrained", [backbone], paths)
+def pretrained_command(
+    space: Workspace, backbone: str, photos: Path | str | None, weights: Path | str | None, config: DatasetConfig
+) -> str:
+    """`trtpoets pretrained` with its photos, how they are read, and its weights."""
+    given = {"photos": photos, "labels": config.labels if photos else None, "weights": weights}
+    paths: dict[str, Any] = {word: None if path is None else Path(path) for word, path in given.items()}
+    return _command(space, "pretrained", [backbone], {**paths, "class_folders": bool(photos) and config.class_folders})
 
 
 def export_command(space: Workspace, opset: int) -> str:
@@ -69,6 +74,24 @@ def quantize_command(
         "seed": calibration.seed,
     }
     return _command(space, "quantize", [], options)
+
+
+def build_command(
+    space: Workspace, precisions: Sequence[Precision], flavour: Flavour | None, config: EngineConfig
+) -> str:
+    """`trtpoets build` with everything that `config` says; `flavour` None stands for all that can build."""
+    options = {
+        "precision": list(precisions),
+        "flavour": flavour,
+        "target": list(config.targets),
+        "batch": ":".join(map(str, asdict(config.batch).values())),
+        "workspace": config.workspace_mib,
+        "optimization_level": config.optimization_level,
+        **{word: getattr(config, word) for word in ("version_compatible", "hardware_compatible")},
+        "dla": config.dla_core,
+        "timeout": config.timeout_seconds,
+    }
+    return _command(space, "build", [], options)
 
 
 def evaluate_command(space: Workspace, gate: GateConfig | None) -> str:

@@ -73,9 +73,10 @@ def retrain(
         key = hash_of(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
         )
+        command = retrain_command(space, photos, config)
         known = None if force else trained_here(space, key, dataset)
         if known is not None:
-            seal_dataset(space, known)  # the photos may lie elsewhere now
+            seal_dataset(space, known, command)  # the photos may lie elsewhere now
             return load_classifier(space.classifier)
         network = network_from_backbone(backbone, config.weights)
         extractor = extractor_from_network(network, config.device)
@@ -86,7 +87,6 @@ def retrain(
         head, training = _head_and_training(dataset, features, config.head, space.logs, progress)
         training |= copies_details(as_read, dataset, features, head, config.head)
         spec = ModelSpec(name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
-        command = retrain_command(space, photos, config)
         return publish(
             space,
             key,

@@ -39,6 +39,8 @@ from trtpoets.ship.unfit import require_recommended
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trtpoets.core.spec import Engine
+
 
 def report(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
     """Write engines/<name>/report.json, report.html and report.md from what the stages left; returns the first."""
@@ -104,7 +106,7 @@ def _documents(space: Workspace) -> dict[str, Any]:
         "train_benchmark": train_benchmark,
         "parity": fp32 and fp32.get("parity"),
         "opset": fp32 and fp32.get("opset"),
-        "commands": _commands(space, cards),
+        "commands": _commands(space, cards, built),
         "engines_folder": None if space.engines == ENGINES else str(space.engines.absolute()),
         "quantisation": {
             p.value: {**card["notes"], **{word: card.get(word) for word in ("calibration", "config")}}
@@ -122,17 +124,21 @@ def _documents(space: Workspace) -> dict[str, Any]:
     return {word: document for word, document in found.items() if document is not None}
 
 
-def _commands(space: Workspace, cards: Mapping[Precision, Mapping[str, Any] | None]) -> dict[str, list[str]]:
+def _commands(
+    space: Workspace, cards: Mapping[Precision, Mapping[str, Any] | None], built: Sequence[Engine]
+) -> dict[str, list[str]]:
     """The recorded commands of each stage, each once; a stage that an older version did records none."""
-    found = {
-        "retrain": [open_card(space.training) or open_card(card_of(space.classifier))],
+    trained_on = open_card(space.dataset) or {}
+    found: dict[str, list[Mapping[str, Any] | None]] = {
+        "retrain": [trained_on if "command" in trained_on else open_card(card_of(space.classifier))],
         "export": [cards.get(Precision.FP32)],
         "quantize": [card for precision, card in cards.items() if precision is not Precision.FP32],
+        "build": [{"command": engine.card.command} for engine in built],
         "evaluate": [open_card(space.evaluation)],
         "bench": [open_card(space.benchmark)],
         "bench train": [open_card(space.train_benchmark)],
     }
-    said = {stage: [card["command"] for card in made if card and "command" in card] for stage, made in found.items()}
+    said = {stage: [card["command"] for card in made if card and card.get("command")] for stage, made in found.items()}
     return {stage: list(dict.fromkeys(commands)) for stage, commands in said.items() if commands}
 
 

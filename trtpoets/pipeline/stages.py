@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ENGINES = DEFAULT_ENGINES
 
+_OTHER_PHOTOS = "was made with other photos than those of dataset.json, some of which may be test photos now"
+
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 
@@ -168,10 +170,7 @@ def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
 
 
 def engines_in(space: Workspace) -> tuple[Engine, ...]:
-    """The engines that were built from the ONNX files as they are now; others are in `stale_in`.
-
-    Raises BadArtefact for an engine that is not what its card says.
-    """
+    """The engines that were built from the ONNX files as they are now; damaged and other ones are in `stale_in`."""
     return tuple(found for found in _Lineage(space).engines() if not isinstance(found, Stale))
 
 
@@ -198,6 +197,10 @@ class _Lineage:
     def _identity(self) -> str:
         return classifier_identity(self._space)
 
+    @cached_property
+    def _dataset_hash(self) -> str | None:
+        return dataset_in(self._space).hash if has_dataset(self._space) else None
+
     def onnx(self, precision: Precision) -> OnnxModel | Stale | None:
         """None where there is no such file, or no card of it."""
         if precision not in self._onnx:
@@ -220,6 +223,8 @@ class _Lineage:
             made_from, why = self._sha256.get(Precision.FP32) if current else None, "was made from an earlier fp32.onnx"
         if made_from is None or card.details.get("made_from") != made_from:
             return Stale(path, why, remedy)
+        if precision is not Precision.FP32 and self._dataset_hash not in (None, card.details.get("dataset")):
+            return Stale(path, _OTHER_PHOTOS, remedy)
         model = read_onnx(path)
         if model.spec != self._spec:
             return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
@@ -243,6 +248,8 @@ class _Lineage:
             return Stale(path, "was changed after it was made, or is damaged", remedy)
         if card.details.get("classifier") != self._identity:
             return Stale(path, "was made from an earlier classifier", remedy)
+        if precision is Precision.INT8 and self._dataset_hash not in (None, card.details.get("dataset")):
+            return Stale(path, _OTHER_PHOTOS, remedy)
         model = read_tflite(path)
         if model.spec != self._spec:
             return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
@@ -252,9 +259,15 @@ class _Lineage:
         """In the order of `in_order`; engine files without a card are not of trtpoets."""
         from trtpoets.device.engine import in_order, load_engine
 
-        paths = sorted(self._space.folder.glob("*.engine"))
-        engines = in_order(load_engine(path) for path in paths if card_of(path).is_file())
-        return tuple(self._stale(engine) or engine for engine in engines)
+        whole, damaged = [], []
+        for path in sorted(self._space.folder.glob("*.engine")):
+            if card_of(path).is_file():
+                try:
+                    whole.append(load_engine(path))
+                except BadArtefact as error:
+                    why = error.message.removeprefix(f"{path} ")
+                    damaged.append(Stale(path, why, self._space.command("build")))
+        return (*(self._stale(engine) or engine for engine in in_order(whole)), *damaged)
 
     def _stale(self, engine: Engine) -> Stale | None:
         precision = engine.card.precision

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput
 from trtpoets.core.spec import Split
-from trtpoets.train.folder_roles import is_container, is_role, is_side, is_unlabelled, split_of, splits_of
+from trtpoets.train.folder_roles import class_like, is_container, is_role, is_side, is_unlabelled, split_of, splits_of
 from trtpoets.train.ignored_files import PHOTO_SUFFIXES, Entries
 from trtpoets.train.layout import LabelledFile, LabelledFiles, Layout
 
@@ -49,8 +49,9 @@ def class_folders(folder: Path, entries: Entries, depth: int = 0) -> LabelledFil
     splits = splits_of([path.name for path in everything])
     parts = {path: splits[path.name] for path in everything if path.name in splits}
     rest = [path for path in everything if path not in parts]
-    aside = [path for path in rest if is_side(path.name) or is_unlabelled(path.name)]
-    containers = [path for path in rest if is_container(path.name) and path not in aside]
+    named = class_like([path.name for path in rest])
+    aside = [path for path in rest if path.name not in named and (is_side(path.name) or is_unlabelled(path.name))]
+    containers = [path for path in rest if path.name not in named and path not in aside and is_container(path.name)]
     plain = [path for path in rest if path not in aside and path not in containers]
     if parts and not any(photos_in(path, entries) for path in plain):
         return _split_folders(folder, parts, [*plain, *containers, *aside], entries, depth)

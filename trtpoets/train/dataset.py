@@ -180,27 +180,38 @@ def dataset_from_folder(
     usable = [file for file in usable if file.path not in contradicted]
     labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
-    given = any(file.split for file in usable)
-    if given:
-        splits = splits_with_given(usable, positions, config)
-    else:
-        by_label: dict[str, list[float]] = {label: [] for label in labels}
-        for file, position in zip(usable, positions, strict=True):
-            by_label[file.label].append(position)
-        try:
-            check_splits(by_label, config)
-        except BadInput as error:
-            lacking = [label for label in labels if repr(label) in error.message]
-            raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint) from None
-        splits = [split_at(position, config) for position in positions]
+    try:
+        splits = _splits(usable, labels, positions, config)
+    except BadInput as error:
+        lacking = [label for label in labels if repr(label) in error.message]
+        raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint) from None
     photos = tuple(
         Photo(file.path, file.label, split, file.sha256, file.levels)
         for file, split in zip(usable, splits, strict=True)
     )
     duplicates = _groups(usable, lambda files: len(files) > 1)
-    dataset = Dataset(folder, labels, photos, tuple(left_out), duplicates, contradictions, config, found.layout, given)
+    dataset = Dataset(
+        folder, labels, photos, tuple(left_out), duplicates, contradictions, config, found.layout, _given(usable)
+    )
     _report_white(dataset)
     return dataset
+
+
+def _given(files: Sequence[CheckedFile]) -> bool:
+    return any(file.split for file in files)
+
+
+def _splits(
+    files: Sequence[CheckedFile], labels: Sequence[str], positions: Sequence[float], config: DatasetConfig
+) -> list[Split]:
+    """The split of each file. Raises BadInput for classes that lack photos."""
+    if _given(files):
+        return splits_with_given(files, positions, config)
+    by_label: dict[str, list[float]] = {label: [] for label in labels}
+    for file, position in zip(files, positions, strict=True):
+        by_label[file.label].append(position)
+    check_splits(by_label, config)
+    return [split_at(position, config) for position in positions]
 
 
 def _groups(

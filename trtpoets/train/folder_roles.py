@@ -74,6 +74,19 @@ def is_unlabelled(name: str) -> bool:
     return bool(_UNLABELLED.fullmatch(name.strip()))
 
 
+def class_like(names: Sequence[str]) -> frozenset[str]:
+    """Those of these names of roles that are classes, as a name beside them has the same word: mask beside no_mask.
+
+    Names of splits are none: test beside test_2 says what both are for.
+    """
+    words = {name: set(re.split(r"[^\w]|_", name.lower())) for name in names if not is_role(name)}
+    return frozenset(
+        name
+        for name in names
+        if (is_side(name) or is_container(name)) and any(name.strip().lower() in each for each in words.values())
+    )
+
+
 def is_role(name: str) -> bool:
     """Whether a folder of this name is not taken as a class unless the user says so."""
     return split_of(name) is not None or is_container(name) or is_side(name) or is_unlabelled(name)
