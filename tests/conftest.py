@@ -30,6 +30,26 @@ def _ctrl_c_reaches_programs() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _pictures_are_drawn_once() -> None:
+    """Pages of the same numbers show the same pictures, and drawing them takes most of the time of a page."""
+    from trtpoets.ship import drawing, plots, speed_plots
+
+    drawn: dict[tuple[Any, ...], str] = {}
+
+    def once(name: str, height: float, draw: Any) -> str:
+        values = repr([cell.cell_contents for cell in draw.__closure__ or ()])
+        blocked = "matplotlib" in sys.modules and sys.modules["matplotlib"] is None
+        if blocked or " at 0x" in values:  # an object's address may be that of an earlier one
+            return drawing.svg(name, height, draw)
+        key = (name, height, draw.__code__, values)
+        if key not in drawn:
+            drawn[key] = drawing.svg(name, height, draw)
+        return drawn[key]
+
+    plots.svg = speed_plots.svg = once
+
+
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained weights of the smallest backbone: enough to tell colours apart."""

@@ -16,7 +16,8 @@ from tests.photos import photo_folder
 from tests.tiny import tiny_onnx
 from trtpoets.convert.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
-from trtpoets.core.spec import OnnxModel, Precision, Split
+from trtpoets.core.files import atomic_folder
+from trtpoets.core.spec import Classifier, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline import publish, stages
 from trtpoets.pipeline.calibration_cache import calibration_cache
@@ -222,17 +223,21 @@ def test_a_name_that_is_trained_again_uses_nothing_of_before(
     assert any(each["what"] == "using evaluation.json" for each in report["skipped"])
 
 
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory, two_folders: tuple[Path, Path], small_weights: Path) -> Path:
+    """The engines folder after a training with the other labels."""
+    engines = tmp_path_factory.mktemp("second") / "engines"
+    trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
+    return engines
+
+
 @pytest.mark.parametrize("stop", range(8))
 def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
-    stop: int,
-    engines: Path,
-    two_folders: tuple[Path, Path],
-    small_weights: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stop: int, engines: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before or after each of the four writes, by Ctrl-C."""
     space, before = Workspace(engines, "x"), dataset_in(Workspace(engines, "x"))
-    key = read_card(card_of(space.classifier)).key
+    key, trained = read_card(card_of(space.classifier)).key, Workspace(second, "x")
     turn = iter(range(8))
 
     def stopped(write: Any) -> Any:
@@ -246,11 +251,24 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
 
         return instead
 
+    def write_classifier() -> Classifier:
+        with atomic_folder(space.classifier) as part:
+            shutil.copytree(trained.classifier, part, dirs_exist_ok=True)
+        return classifier_in(trained)
+
+    dataset = dataset_in(trained)
     with monkeypatch.context() as patched:
-        patched.setattr("trtpoets.pipeline.retrain.classifier_from_head", stopped(trtpoets_writer()))
         patched.setattr(publish, "seal_card", stopped(seal_card))
         with pytest.raises(KeyboardInterrupt):
-            trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
+            publish.publish(
+                space,
+                "another key",
+                stopped(write_classifier),
+                dataset=dataset,
+                command="",
+                trained_on=dataset.hash,
+                training={},
+            )
     try:
         found = dataset_in(space)
     except TrtPoetsError as error:
@@ -258,8 +276,6 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
         assert "trtpoets retrain" in error.hint
         with pytest.raises(MissingArtefact):
             trtpoets.evaluate("x", engines=engines)
-        trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
-        assert set(dataset_in(space).labels) == {"bee", "cow"}
         return
     now = read_card(card_of(space.classifier))
     assert (now.key == key, found == before) in ((True, True), (False, False))
@@ -267,10 +283,20 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
     assert training_in(space) is not None
 
 
-def trtpoets_writer() -> Any:
-    from trtpoets.train.classifier import classifier_from_head
+def test_a_training_that_was_stopped_can_be_done_again(
+    engines: Path, two_folders: tuple[Path, Path], small_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any, **words: Any) -> Any:
+        raise KeyboardInterrupt
 
-    return classifier_from_head
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "seal_dataset", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
+    with pytest.raises(TrtPoetsError, match=r"was changed after it was trained"):
+        dataset_in(Workspace(engines, "x"))
+    trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
+    assert set(dataset_in(Workspace(engines, "x")).labels) == {"bee", "cow"}
 
 
 def test_photos_that_moved_are_read_again_without_training(

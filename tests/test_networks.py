@@ -180,7 +180,7 @@ def test_keras_mobilenet_v2_is_not_ours(ending, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.h5", b"", "do not fit mobilenet_0.25_128: "),
+        ("a.h5", b"", "is not a weight file of Keras or safetensors: it is empty"),
         ("a.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "do not fit mobilenet_0.25_128: "),
         ("a.keras", b"PK\x03\x04nothing", "do not fit mobilenet_0.25_128: "),
         ("a.safetensors", b"\xff" * 64, "is not a safetensors file of floats"),

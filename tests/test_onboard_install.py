@@ -36,7 +36,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def be(loads: Any, release: str = "36 4.3", python: str = "3.10") -> None:
         root = write(tmp_path / "root", jetson_files(release, *ORIN, python))
         found = diagnose(system(root, f"{python}.12"), loads)
-        monkeypatch.setattr(install, "doctor", lambda: found)
+        monkeypatch.setattr(install, "doctor", lambda training: found)
 
     monkeypatch.setattr(findings, "compiler_problem", lambda _: "")
     monkeypatch.setattr(install, "compiler_problem", lambda _: "")

@@ -53,7 +53,7 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
     already is left as it is. Raises BadInput inside another environment, RunFailed where a command
     fails, StorageFailed, Busy.
     """
-    diagnosis = doctor()
+    diagnosis = doctor(training=False)
     venv = Path(os.path.abspath(venv)) if venv else bundle.built / "venv"  # noqa: PTH100 - links stay as they are
     findings = findings_of(bundle, diagnosis)
     missing = lacking(findings)

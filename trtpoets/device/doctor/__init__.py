@@ -21,9 +21,12 @@ class Diagnosis:
     software: Software
 
 
-def doctor() -> Diagnosis:
-    """Look at this machine. Raises nothing: what is missing is a finding."""
-    return diagnose(system_at(), software_here())
+def doctor(*, training: bool = True) -> Diagnosis:
+    """Look at this machine. Raises nothing: what is missing is a finding.
+
+    Without `training`, what only training needs is not imported: that takes seconds, and a device may lack it.
+    """
+    return diagnose(system_at(), software_here(training=training))
 
 
 def diagnose(system: System, software: Software) -> Diagnosis:

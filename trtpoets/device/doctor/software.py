@@ -77,8 +77,11 @@ class Software:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def software_here() -> Software:
-    """Look at this process's Python and driver. Raises nothing: what does not load is told."""
+def software_here(*, training: bool = True) -> Software:
+    """Look at this process's Python and driver. Raises nothing: what does not load is told.
+
+    Without `training`, the modules of `imports.NAMES` are not tried.
+    """
     gpus: tuple[Gpu, ...] = ()
     problem = hint = ""
     driver_cuda = None
@@ -88,7 +91,7 @@ def software_here() -> Software:
     except TrtPoetsError as error:
         problem, hint = error.message, error.hint
     packages = installed(PACKAGES)
-    tried = try_imports(_MODULES.get(package, package) for package in packages)
+    tried = try_imports(_MODULES.get(package, package) for package in packages if training)
     return Software(
         gpus=gpus,
         gpu_problem=problem,
