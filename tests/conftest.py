@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -28,6 +29,12 @@ def _ctrl_c_reaches_programs() -> None:
     """A shell's job in the background ignores Ctrl-C, and so would all that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_is_searched_for_among_new_objects() -> None:
+    """TensorFlow's objects live on: to walk through them at each collection takes most of the time of some tests."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -533,6 +533,7 @@ def test_a_core_that_is_shared_makes_every_row_invalid(
     assert all(re.match(r"other processes used \d+% of the cores meanwhile|not steady", each) for each in reasons(got))
 
 
+@pytest.mark.slow  # only an idle machine can tell
 def test_the_harness_adds_little() -> None:
     spec = tiny_spec()
     answer = np.array([[0.2, 0.3, 0.5]], np.float32)
