@@ -11,6 +11,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
+from trtpoets.core.own_files import write_own
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def check_size(model: Any) -> None:
 def write_onnx(model: Any, out: Path) -> None:
     """Write a ModelProto, whole or not at all, and check it. Raises StorageFailed, BadArtefact."""
     with atomic_file(out) as part:
-        part.write_bytes(model.SerializeToString(deterministic=True))
+        write_own(part, model.SerializeToString(deterministic=True))
         check_onnx(part)
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
-from trtpoets.core.files import storage_errors
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
 from trtpoets.core.onnx_load import read_whole
 from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
+from trtpoets.core.own_files import write_own
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
@@ -138,8 +138,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
         raise BuildFailed("the build was cancelled")
     seconds = time.perf_counter() - begun
     out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
-    with storage_errors(out):
-        out.write_bytes(built.engine)
+    write_own(out, built.engine)
     return {
         "seconds": seconds,
         "calibration": calibration,
