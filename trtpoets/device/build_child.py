@@ -28,6 +28,7 @@ from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
 from trtpoets.core.onnx_load import read_whole
 from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
 from trtpoets.core.own_files import write_own
+from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
@@ -64,6 +65,7 @@ class Answers:
 def main() -> None:
     """Carry out the one order on stdin."""
     faulthandler.enable()
+    ignore_until_parent_ends()
     order = json.loads(sys.stdin.readline())
     _limit_memory(order["memory_bytes"])
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
