@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import IO, Any, Iterator
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.locks import locked
-from trtpoets.core.own_files import PART, open_own, require_no_link, sweep_parts, write_all
+from trtpoets.core.own_files import PART, open_own, remove_folder, require_no_link, sweep_parts, write_all
 from trtpoets.core.paths import temporary_root
 from trtpoets.core.storage import TMPDIR, UNSUPPORTED, chosen_by, storage_errors
 
@@ -68,7 +67,7 @@ def temporary_folder() -> Iterator[Path]:
                     raise
             raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
 
 
 def temporary_file() -> IO[bytes]:
@@ -164,8 +163,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _take_place(part, path, old)
             sync(path.parent)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            remove_folder(part)
+        remove_folder(old)
 
 
 def _take_place(part: Path, path: Path, old: Path) -> None:

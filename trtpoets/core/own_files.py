@@ -148,6 +148,12 @@ def write_all(handle: int, content: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
+def remove_folder(path: Path) -> None:
+    """Delete a folder with all in it, as far as that can be done. A link is not followed, and stays."""
+    with suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def sweep_parts(folder: Path, name: str = "") -> None:
     """Delete what killed writers left in `folder`, of `name` or of anything. Call it while holding its lock.
 
@@ -174,6 +180,6 @@ def _sweep(path: Path, folder: int) -> None:
     if status.st_uid not in (os.geteuid(), os.fstat(folder).st_uid):
         return
     if stat.S_ISDIR(status.st_mode):
-        shutil.rmtree(path, ignore_errors=True)  # looks again, and follows no link
+        remove_folder(path)
     elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
         os.unlink(path.name, dir_fd=folder)

@@ -77,7 +77,7 @@ def storage_failure(error: OSError, path: Path, doing: str = "write") -> Storage
     number = _number_of(error)
     if number is None or number == errno.EBADF or isinstance(error, _PROCESSES):
         return None
-    if isinstance(error.filename, (str, bytes)):
+    if isinstance(error.filename, (str, bytes)) and "/" in os.fsdecode(error.filename):  # else beside a descriptor
         named = Path(os.fsdecode(error.filename)).absolute()
         if path.absolute().parent not in (named, *named.parents) and named not in path.absolute().parents:
             path, doing = named, "use"

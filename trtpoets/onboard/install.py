@@ -20,6 +20,7 @@ import trtpoets
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.optional import installed
+from trtpoets.core.own_files import remove_folder
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor import doctor
 from trtpoets.device.doctor.findings import Finding, State
@@ -166,7 +167,7 @@ def _link(bundle: Bundle, venv: Path) -> None:
                 old = bundle.built / f".venv.part-old-{os.getpid()}"
                 usual.replace(old)
                 part.replace(usual)
-                shutil.rmtree(old, ignore_errors=True)
+                remove_folder(old)
             else:
                 part.replace(usual)
 

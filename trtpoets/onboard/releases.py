@@ -24,7 +24,7 @@ from typing import Iterator
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder, locked, read_json, storage_errors, sweep_parts, sync, write_json
 from trtpoets.core.manifest import MANIFEST, check_manifest
-from trtpoets.core.own_files import require_no_link
+from trtpoets.core.own_files import remove_folder, require_no_link
 from trtpoets.onboard.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class Releases:
             except OSError as error:
                 log.warning("the old release %s can't be deleted: %s", self.path(release), error.strerror)
             else:
-                shutil.rmtree(doomed, ignore_errors=True)
+                remove_folder(doomed)
         return tuple(old)
 
     def require(self, release: str, what: str) -> str:
