@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -81,7 +82,9 @@ def storage_failure(error: OSError, path: Path, doing: str = "write") -> Storage
         named = Path(os.fsdecode(error.filename)).absolute()
         if path.absolute().parent not in (named, *named.parents) and named not in path.absolute().parents:
             path, doing = named, "use"
-    return StorageFailed(f"can't {doing} {path}: {os.strerror(number)}", _hint(number, path))
+    return StorageFailed(
+        f"can't {doing} {path}: {os.strerror(number)}", _reading_hint(number, path, doing) or _hint(number, path)
+    )
 
 
 def stray_failure(error: OSError) -> StorageFailed | None:
@@ -90,7 +93,10 @@ def stray_failure(error: OSError) -> StorageFailed | None:
     if number is None or number in _BUGS or isinstance(error, (*_PROCESSES, ConnectionError)):
         return None
     if not isinstance(error.filename, (str, bytes)):
-        return StorageFailed(f"a file can't be read or written: {os.strerror(number)}", _general(number))
+        return StorageFailed(
+            f"a file can't be read or written: {os.strerror(number)}",
+            _general(number) or "see whether all disks are there and whole: df",
+        )
     path = Path(os.fsdecode(error.filename))
     with suppress(StorageFailed):
         root = temporary_root()
@@ -116,6 +122,14 @@ def _number_of(error: OSError) -> int | None:
     return int(found.group(1)) if found and int(found.group(1)) in errno.errorcode else None
 
 
+def _reading_hint(number: int, path: Path, doing: str) -> str:
+    """What to do where a file is only read; empty where it is written, or that makes no difference."""
+    if doing not in ("read", "use") or number in FULL | _TOO_MANY | {errno.EROFS}:
+        return ""
+    see = "who may read it: ls -ld" if number in _NOT_ALLOWED else "whether its disk is there and whole: df"
+    return f"see {see} {shlex.quote(str(path))}"
+
+
 def _hint(number: int, path: Path) -> str:
     if number in FULL:
         return f"free some space, or choose another disk: {_setting_of(path)}{_free(path)}"
@@ -126,7 +140,7 @@ def _hint(number: int, path: Path) -> str:
     if number in _IN_THE_WAY:
         return f"something else is in the way: move it, or choose another folder: {_setting_of(path)}"
     if number in _LOST or number == errno.ENOENT:
-        return f"see whether its disk is there and whole (df, dmesg), or choose another disk: {_setting_of(path)}"
+        return f"see whether its disk is there and whole (df), or choose another disk: {_setting_of(path)}"
     return _general(number) or f"its disk does not do what is needed: choose another one: {_setting_of(path)}"
 
 
@@ -137,7 +151,7 @@ def _general(number: int) -> str:
     if number in _TOO_MANY:
         return "let this program open more files: ulimit -n 4096"
     if number in _LOST:
-        return "see whether all disks are there and whole: df; dmesg"
+        return "see whether all disks are there and whole: df"
     return ""
 
 

@@ -21,6 +21,7 @@ from trtpoets.core.files import locked, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel, hash_of
+from trtpoets.core.storage import stray_failure
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Card, Workspace, card_of, key_of, open_card, read_card, vouches_for
 from trtpoets.train.classifier import load_classifier
@@ -57,6 +58,11 @@ def writing(space: Workspace) -> Iterator[None]:
         except TrtPoetsError as error:  # what was raised below knows files, and not which run they are of
             error.hint = space.filled(error.hint)
             raise
+        except OSError as error:  # of a disk, where no stage expected it
+            failure = stray_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
         finally:
             _held.reset(token)
 
