@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,7 @@ from trtpoets.core.files import (
 from trtpoets.core.program import run_program
 from trtpoets.core.storage import error_in_text, storage_errors, storage_failure, stray_failure
 from trtpoets.core.workspace import Workspace, open_card, seal_card
+from trtpoets.device import build_child
 from trtpoets.onboard.bundle import Bundle
 from trtpoets.onboard.releases import Releases
 from trtpoets.pipeline.stages import writing
@@ -235,6 +239,29 @@ def test_hdf5_and_native_code_tell_it_in_words(tmp_path: Path) -> None:
     told = error_in_text("{{node x}} /saved_model/variables; Read-only file system")
     assert told is not None and told.errno == errno.EROFS
     assert error_in_text("the graph has a loop") is None
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, "error"), (errno.ENOENT, "bug")])
+def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object) -> dict[str, object]:
+        raise OSError(number, os.strerror(number), "/disk/fp32.onnx")
+
+    reading, writing = os.pipe()
+    order = json.dumps({"task": "build", "memory_bytes": 1 << 30, "answers": writing})
+    monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
+    monkeypatch.setattr(build_child, "_TASKS", {"build": build})
+    for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
+        monkeypatch.setattr(build_child, name, lambda *_: None)
+    monkeypatch.setattr(build_child.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(build_child.faulthandler, "enable", lambda: None)
+    build_child.main()
+    with suppress(OSError):  # it may have been closed with the answers
+        os.close(writing)
+    with os.fdopen(reading) as answers:
+        answer = json.loads(answers.read())
+    assert list(answer) == [kind]
+    if kind == "error":
+        assert answer["error"]["kind"] == "StorageFailed" and "/disk/fp32.onnx" in answer["error"]["message"]
 
 
 # The folder of temporary files

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.file_kinds import require_kind
-from trtpoets.core.files import atomic_file
+from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
@@ -53,6 +53,9 @@ def check_onnx(path: Path) -> Any:
         onnx.checker.check_model(model, full_check=True)
     except TrtPoetsError:
         raise
+    except OSError:
+        with storage_errors(path, "read"):
+            raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadArtefact(

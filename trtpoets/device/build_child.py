@@ -30,6 +30,7 @@ from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
 from trtpoets.core.own_files import write_own
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
+from trtpoets.core.storage import stray_failure
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.tensorrt_config import BuildRequest
@@ -75,7 +76,10 @@ def main() -> None:
     try:
         answers.send(done=_TASKS[order["task"]](order, answers, cancelled))
     except TrtPoetsError as error:
-        answers.send(error={"kind": type(error).__name__, "message": error.message, "hint": error.hint})
+        answers.send(error=_as_answer(error))
+    except OSError as error:
+        failure = stray_failure(error)
+        answers.send(**({"bug": traceback.format_exc()} if failure is None else {"error": _as_answer(failure)}))
     except MemoryError:
         answers.send(
             error={
@@ -86,6 +90,10 @@ def main() -> None:
         )
     except Exception:  # noqa: BLE001 - the parent raises it again, with this traceback
         answers.send(bug=traceback.format_exc())
+
+
+def _as_answer(error: TrtPoetsError) -> dict[str, str]:
+    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
 def _end_with_parent() -> None:
