@@ -68,11 +68,11 @@ def test_json_stays_json() -> None:
     ("end", "codes"),
     [
         (">/dev/full", {1}),
-        ("| true", {0, 1, 141}),
-        (">&-", {0}),
+        ("| true", {0, 141}),
+        (">&-", {1}),
         ("2>&-", {0}),
         ("2>/dev/full", {0}),
-        ("<&- >&- 2>&-", {0}),
+        ("<&- >&- 2>&-", {1}),
     ],
 )
 def test_streams_that_take_nothing(end: str, codes: set[int]) -> None:
@@ -81,6 +81,40 @@ def test_streams_that_take_nothing(end: str, codes: set[int]) -> None:
     assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
     if "full" in end and "2" not in end:
         assert done.stderr.startswith(b"Error: can't write to standard output: No space left on device")
+
+
+PROGRAM = "from trtpoets.cli import main; main()"
+ONBOARD = "from trtpoets.onboard.__main__ import main; main()"
+GONE = "the reader has gone"
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "end", "unbuffered", "exit_code", "told"),
+    [
+        (PROGRAM, ["--help"], ">/dev/full", "1", 1, b"can't write to standard output: No space left on device"),
+        (PROGRAM, ["models"], GONE, "", 141, b""),
+        (PROGRAM, ["--nonsense"], "2>/dev/full", "", 2, b""),
+        (ONBOARD, ["build", "--help"], ">&-", "1", 1, b"can't write to standard output: it is closed"),
+        (ONBOARD, ["--help"], GONE, "1", 141, b""),
+    ],
+)
+def test_help_and_usage(
+    code: str, arguments: list[str], end: str, unbuffered: str, exit_code: int, told: bytes
+) -> None:
+    """What Click, Typer and argparse print, and what they catch."""
+    if end == GONE:
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-c", code, *arguments]
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        with os.fdopen(writing) as stdout:
+            done = subprocess.run(
+                command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False
+            )
+    else:
+        done = shell(end, *arguments, code=code, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == exit_code, done.stderr
+    assert told in done.stderr and b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
 
 
 def test_an_error_where_nobody_reads_errors() -> None:

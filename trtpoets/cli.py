@@ -10,9 +10,8 @@ import typer
 
 from trtpoets import arguments as given
 from trtpoets.cli_look import COMMANDS
-from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.program import run_program
 from trtpoets.core.spec import Precision, Resize
-from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams
 from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
 
 app = given.Program(
@@ -416,12 +415,4 @@ def program(version: given.Version = False) -> None:
 
 def main() -> None:
     """Run the program. What the user can mend ends in two lines and exit 1; wrong usage in 2; bugs in a traceback."""
-    prepare_streams()
-    try:
-        app()
-    except TrtPoetsError as error:
-        show_error(error)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        discard_output()
-        sys.exit(BROKEN_PIPE)
+    sys.exit(run_program(app, show_error))

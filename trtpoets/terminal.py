@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
 from trtpoets.core.plain import error_text, json_text, messages, progress_lines
 from trtpoets.core.progress import PARTS
+from trtpoets.core.signals import interrupted
 from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def showing(again: str = "the same command goes on from here") -> Iterator[Progr
             with messages(lambda line, warning: write_message(line + "\n")):
                 yield progress_lines(write_message)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; what was finished is kept", hint=again) from None
+        raise Interrupted(f"{interrupted()}; what was finished is kept", hint=again) from None
 
 
 @contextmanager

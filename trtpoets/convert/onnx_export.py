@@ -17,6 +17,7 @@ from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_o
 from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
+from trtpoets.core.storage import error_in_text
 
 if TYPE_CHECKING:
     import keras
@@ -176,6 +177,9 @@ def _folded(model: Any) -> Any:
         try:
             runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
+            failure = error_in_text(str(error))
+            if failure is not None:
+                raise failure from error
             raise ConversionFailed(f"ONNX Runtime refuses the exported network: {first_line(error)}") from error
         folded = onnx.load(options.optimized_model_filepath)
     strange = sorted(

@@ -1,115 +1,144 @@
-"""Writing that survives being killed: temporary name, fsync, rename. Content hashes. Locks between processes."""
+"""Writing that survives being killed: temporary name, fsync, rename. Content hashes.
+
+What may be a symbolic link and what may not is told in `own_files`.
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import glob
 import hashlib
 import json
+import logging
 import math
 import os
-import shutil
+import stat
 import tempfile
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Iterator
 
-from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
+from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
-from trtpoets.core.paths import cache_root, temporary_root
+from trtpoets.core.locks import locked
+from trtpoets.core.own_files import PART, open_own, remove_folder, require_no_link, sweep_parts, write_all
+from trtpoets.core.paths import temporary_root
+from trtpoets.core.storage import TMPDIR, UNSUPPORTED, chosen_by, storage_errors
 
-_PART = ".part-"
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "chosen_by",
+    "locked",
+    "read_json",
+    "sha256_of_file",
+    "sha256_of_folder",
+    "storage_errors",
+    "sweep_parts",
+    "sync",
+    "temporary_file",
+    "temporary_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
-
-_chosen: ContextVar[tuple[tuple[Path, str], ...]] = ContextVar("chosen", default=())
-
-
-@contextmanager
-def chosen_by(path: Path, setting: str) -> Iterator[None]:
-    """Inside, an error of writing at or below `path` names `setting` as what chooses another place.
-
-    Elsewhere the cache is chosen by TRTPOETS_CACHE, and all else by --engines.
-    """
-    token = _chosen.set(((path.absolute(), setting), *_chosen.get()))
-    try:
-        yield
-    finally:
-        _chosen.reset(token)
-
-
-def _setting_of(path: Path) -> str:
-    above = (path.absolute(), *path.absolute().parents)
-    for place, setting in _chosen.get():
-        if place in above:
-            return setting
-    return "set TRTPOETS_CACHE" if cache_root().absolute() in above else "--engines DIR"
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Give an empty folder that is gone afterwards. Raises StorageFailed, which names TMPDIR."""
+    """Give an empty folder that is gone afterwards. Raises StorageFailed, which names TMPDIR; also for what is written.
+
+    An OSError inside that names a file elsewhere is raised as it is.
+    """
     root = temporary_root()
-    with chosen_by(root, "set TMPDIR"):
+    with chosen_by(root, TMPDIR):
         with storage_errors(root):
             folder = Path(tempfile.mkdtemp(prefix="trtpoets-"))
         try:
             yield folder
+        except OSError as error:
+            named = error.filename
+            if not isinstance(named, (str, bytes)) or folder in (
+                Path(os.fsdecode(named)),
+                *Path(os.fsdecode(named)).parents,
+            ):
+                with storage_errors(folder):
+                    raise
+            raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
 
 
 def temporary_file() -> IO[bytes]:
     """A file without a name, that is gone when it is closed. Raises StorageFailed, which names TMPDIR."""
     root = temporary_root()
-    with chosen_by(root, "set TMPDIR"), storage_errors(root):
+    with chosen_by(root, TMPDIR), storage_errors(root):
         return tempfile.TemporaryFile()
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of writing at `path` into StorageFailed with something to do about it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = f"free some space, or choose another disk: {_setting_of(path)}; {_free_mib(path)} MiB are free there"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = f"choose a folder that you may write to: {_setting_of(path)}"
-        elif error.errno == errno.ENAMETOOLONG:
-            hint = "choose a shorter name"
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            hint = f"something else is in the way: move it, or choose another folder: {_setting_of(path)}"
-        else:
-            raise
-        raise StorageFailed(f"can't write {path}: {os.strerror(error.errno)}", hint) from error
-
-
-def _free_mib(path: Path) -> int:
-    folder = next((p for p in [path, *path.parents] if p.is_dir()), Path("/"))
-    return shutil.disk_usage(folder).free >> 20
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on leaving without an error it becomes `path`, on disk for good.
 
-    Raises StorageFailed when the disk is full or may not be written; `path` is then as it was.
+    Where `path` is a symbolic link, the link is replaced; what it leads to is left alone. Raises StorageFailed when the
+    disk is full, fails or may not be written; `path` is then as it was.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}{_PART}", dir=path.parent)
+        part, handle = _new_part(path)
         os.close(handle)
-        part = Path(name)
-        try:
+        with _dropped_at_the_end(part):
             yield part
-            _umask_mode(part)
-            sync(part)
-            part.replace(path)
-            sync(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
+            with _checked(part) as handle:
+                _publish(handle, part, path)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically. Raises StorageFailed, as `atomic_file` does."""
+    with storage_errors(path):
+        part, handle = _new_part(path)
+        with _dropped_at_the_end(part), _closing(handle):
+            write_all(handle, content)
+            _publish(handle, part, path)
+
+
+def _new_part(path: Path) -> tuple[Path, int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}{PART}", dir=path.parent)
+    return Path(name), handle
+
+
+def _publish(handle: int, part: Path, path: Path) -> None:
+    with _where_supported("change the mode of", path, errno.EPERM, errno.EACCES):  # SMB and FAT keep no modes
+        os.fchmod(handle, 0o666 & ~_umask())
+    _flush(handle, path)
+    part.replace(path)
+    sync(path.parent)
+
+
+@contextmanager
+def _checked(part: Path) -> Iterator[int]:
+    """The descriptor of a temporary file that others wrote by its name: it must still be a file of ours."""
+    handle = open_own(part, os.O_RDWR)
+    with _closing(handle):
+        yield handle
+
+
+@contextmanager
+def _closing(handle: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _dropped_at_the_end(part: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what stays is swept by the next writer
+            part.unlink()
 
 
 @contextmanager
@@ -117,31 +146,45 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`; on leaving without an error it takes `path`'s place.
 
     The old folder is moved aside first, so for an instant `path` may be absent: write the card that vouches for it
-    afterwards, outside it.
+    afterwards, outside it. Raises StorageFailed, where `path` is a symbolic link too; `path` is then as it was.
     """
     with storage_errors(path):
+        require_no_link(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}{_PART}", dir=path.parent))
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}{PART}", dir=path.parent))
         old = part.with_name(part.name + ".old")
         try:
-            part.chmod(0o777 & ~_umask())
+            with _where_supported("change the mode of", path, errno.EPERM, errno.EACCES):
+                part.chmod(0o777 & ~_umask())
             yield part
             for file in sorted(part.rglob("*")):
-                if file.is_file():
+                if stat.S_ISREG(file.lstat().st_mode):
                     sync(file)
-            if path.exists():
-                path.replace(old)
-            part.replace(path)
+            _take_place(part, path, old)
             sync(path.parent)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(part)
+        remove_folder(old)
+
+
+def _take_place(part: Path, path: Path, old: Path) -> None:
+    there = os.path.lexists(path)
+    if there:
+        path.replace(old)
+    try:
+        part.replace(path)
+    except BaseException:
+        if there:
+            try:
+                old.replace(path)
+            except OSError:
+                _log.warning("what was at %s is now in %s", path, old)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8. File names that are not UTF-8 survive."""
-    with atomic_file(path) as part:
-        part.write_text(text, encoding="utf-8", errors="surrogateescape")
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -158,6 +201,9 @@ def read_json(path: Path) -> Any:
         raise MissingArtefact(
             f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
         ) from error
+    except OSError as error:
+        with storage_errors(path, "read"):
+            raise error
     except (ValueError, RecursionError) as error:
         require_kind(path, "json", "text", "empty", expected="JSON")
         raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
@@ -171,11 +217,17 @@ def _finite(text: str) -> float:
 
 
 def sha256_of_file(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """sha256 (hex) of a file's bytes. Raises FileNotFoundError; StorageFailed where its disk fails."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+    try:
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        with storage_errors(path, "read"):
+            raise error
     return digest.hexdigest()
 
 
@@ -189,55 +241,39 @@ def sha256_of_folder(path: Path) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def locked(path: Path, what: str, hint: str = "wait until it has finished, or choose another --name") -> Iterator[None]:
-    """Hold the lock file at `path` while inside. Raises Busy, with `hint`, at once when another process holds it.
-
-    Raises StorageFailed when it can't be written.
-    The system drops the lock when its holder dies, however it dies.
-    """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a+")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read(20).strip() or "unknown"
-            raise Busy(
-                f"another trtpoets (process {holder}) is working on {what}",
-                hint=hint,
-            ) from None
-        with storage_errors(path):  # past the stream's buffer, which would be written again when it is closed
-            os.ftruncate(stream.fileno(), 0)
-            os.write(stream.fileno(), str(os.getpid()).encode())
-        yield
-
-
-def sweep_parts(folder: Path, name: str = "") -> None:
-    """Delete what killed writers left in `folder`, of `name` or of anything. Call it while holding its lock."""
-    for part in folder.glob(f".{glob.escape(name[:60]) or '*'}{_PART}*"):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-
-
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on disk for good."""
-    handle = os.open(path, os.O_RDONLY)
+    """Have a file's bytes, or a folder's names, on disk for good; where the disk can't promise that, go on.
+
+    Raises OSError where the disk fails, or has no room after all.
+    """
+    is_folder = path.is_dir()
     try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if is_folder else os.O_NOFOLLOW))
+    except PermissionError:
+        if is_folder:  # names may be made in a folder that may not be read
+            return
+        raise
+    with _closing(handle):
+        _flush(handle, path)
+
+
+def _flush(handle: int, path: Path) -> None:
+    with _where_supported("sync", path, errno.EBADF, errno.EROFS):
         os.fsync(handle)
-    finally:
-        os.close(handle)
+
+
+@contextmanager
+def _where_supported(doing: str, path: Path, *more: int) -> Iterator[None]:
+    """Go on where a disk lacks what is done inside: it makes writing safer, or files readable by others."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED and error.errno not in more:
+            raise
+        _log.debug("can't %s %s: %s", doing, path, os.strerror(error.errno))
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _umask_mode(path: Path) -> None:
-    path.chmod(0o666 & ~_umask())

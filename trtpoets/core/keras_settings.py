@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from typing import Any, Iterator
 
 from trtpoets.core.errors import MissingDependency
+from trtpoets.core.paths import temporary_root
+from trtpoets.core.storage import TMPDIR, chosen_by, storage_errors
 
 _IMPORT = {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "0"}
 """Variables with the value that Keras 3 on TensorFlow needs while it is imported."""
@@ -65,12 +67,9 @@ def keras_home() -> str:
 
 
 def _temporary_folder() -> str:
-    try:
+    root = temporary_root()
+    with chosen_by(root, TMPDIR), storage_errors(root):
         return tempfile.mkdtemp(prefix="trtpoets-keras-")
-    except OSError as error:
-        raise MissingDependency(
-            f"no temporary folder can be made: {error}", hint="set TMPDIR to a folder that you may write to"
-        ) from error
 
 
 def require_keras(tf: Any) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.file_kinds import require_kind
-from trtpoets.core.files import atomic_file
+from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
+from trtpoets.core.own_files import write_own
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def check_onnx(path: Path) -> Any:
         onnx.checker.check_model(model, full_check=True)
     except TrtPoetsError:
         raise
+    except OSError:
+        with storage_errors(path, "read"):
+            raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadArtefact(
@@ -92,7 +96,7 @@ def check_size(model: Any) -> None:
 def write_onnx(model: Any, out: Path) -> None:
     """Write a ModelProto, whole or not at all, and check it. Raises StorageFailed, BadArtefact."""
     with atomic_file(out) as part:
-        part.write_bytes(model.SerializeToString(deterministic=True))
+        write_own(part, model.SerializeToString(deterministic=True))
         check_onnx(part)
 
 

@@ -91,11 +91,32 @@ def _temporary_cache() -> Path:
 
 
 def temporary_root() -> Path:
-    """The folder of temporary files. Raises StorageFailed where none can be written."""
+    """The folder of temporary files; with a warning, once, where it is not the one that TMPDIR names.
+
+    Raises StorageFailed, which names TMPDIR's folder, where none can be written.
+    """
+    chosen = os.environ.get("TMPDIR", "")
     try:
-        return Path(tempfile.gettempdir())
+        root = Path(tempfile.gettempdir())
     except OSError as error:  # none of $TMPDIR, $TEMP, $TMP, /tmp, /var/tmp, /usr/tmp and the current folder
+        first = chosen or "/tmp"  # noqa: S108 - told, not used
         raise StorageFailed(
-            "no temporary file can be written: not in $TMPDIR, /tmp, /var/tmp or the current folder",
-            hint="set TMPDIR to a folder that you may write to",
+            f"no temporary file can be written: not in {first} ({_why_not(first)}), /var/tmp or the current folder",
+            hint="free some space there, or set TMPDIR to a folder that you may write to: export TMPDIR=FOLDER",
         ) from error
+    if chosen and root != Path(os.path.abspath(chosen)) and chosen not in _told:  # noqa: PTH100 - links stay
+        why = _why_not(chosen)
+        if why:  # else it was chosen by the caller's program, or after the first file
+            _told.add(chosen)
+            _log.warning("TMPDIR is %s, which can't be used (%s): temporary files are in %s", chosen, why, root)
+    return root
+
+
+def _why_not(folder: str) -> str:
+    """Why no temporary file can be written in a folder; empty where one can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"x")
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return ""

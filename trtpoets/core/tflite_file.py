@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
+from trtpoets.core.own_files import write_own
 from trtpoets.core.spec import ModelSpec, Precision, TfliteModel, labels_text
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def write_tflite(
         FACTS_FILE: json.dumps(facts, indent=2) + "\n",
     }
     with atomic_file(out) as part:
-        part.write_bytes(network)
+        write_own(part, network)
         with zipfile.ZipFile(part, "a") as archive:
             for name, text in files.items():
                 entry = zipfile.ZipInfo(name)  # its time is the zip format's first: 1980

@@ -117,6 +117,16 @@ class Workspace:
         """The folder of what is shipped."""
         return self.folder / "bundles"
 
+    @property
+    def loadgen(self) -> Path:
+        """The folder of LoadGen's logs."""
+        return self.folder / "loadgen"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that trtpoets makes in the run's."""
+        return (self.classifier, self.golden, self.bundles, self.logs, self.loadgen)
+
     def onnx(self, precision: Precision) -> Path:
         """The ONNX file of a precision."""
         return self.folder / f"{precision.value}.onnx"

@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
-from trtpoets.core.files import storage_errors
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
 from trtpoets.core.onnx_load import read_whole
 from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
+from trtpoets.core.own_files import write_own
+from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
+from trtpoets.core.storage import stray_failure
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.tensorrt_config import BuildRequest
@@ -64,6 +66,7 @@ class Answers:
 def main() -> None:
     """Carry out the one order on stdin."""
     faulthandler.enable()
+    ignore_until_parent_ends()
     order = json.loads(sys.stdin.readline())
     _limit_memory(order["memory_bytes"])
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
@@ -73,7 +76,10 @@ def main() -> None:
     try:
         answers.send(done=_TASKS[order["task"]](order, answers, cancelled))
     except TrtPoetsError as error:
-        answers.send(error={"kind": type(error).__name__, "message": error.message, "hint": error.hint})
+        answers.send(error=_as_answer(error))
+    except OSError as error:
+        failure = stray_failure(error)
+        answers.send(**({"bug": traceback.format_exc()} if failure is None else {"error": _as_answer(failure)}))
     except MemoryError:
         answers.send(
             error={
@@ -84,6 +90,10 @@ def main() -> None:
         )
     except Exception:  # noqa: BLE001 - the parent raises it again, with this traceback
         answers.send(bug=traceback.format_exc())
+
+
+def _as_answer(error: TrtPoetsError) -> dict[str, str]:
+    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
 def _end_with_parent() -> None:
@@ -138,8 +148,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
         raise BuildFailed("the build was cancelled")
     seconds = time.perf_counter() - begun
     out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
-    with storage_errors(out):
-        out.write_bytes(built.engine)
+    write_own(out, built.engine)
     return {
         "seconds": seconds,
         "calibration": calibration,

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.files import atomic_file
+from trtpoets.core.files import write_bytes
 from trtpoets.core.spec import hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.device.engine_card import platform_name
@@ -42,8 +42,7 @@ def load_timing_cache(path: Path, library: TensorRt, gpu: Gpu) -> bytes:
 def save_timing_cache(path: Path, content: bytes, library: TensorRt, gpu: Gpu) -> None:
     """Keep what a build measured. A cache that can't be written is no failure of the build: a warning."""
     try:
-        with atomic_file(path) as part:
-            part.write_bytes(content)
+        write_bytes(path, content)
         details = {"library": library.title, "gpu": gpu.name, "compute_capability": list(gpu.compute_capability)}
         seal_card(card_of(path), key=_key(library, gpu), files=[path], details=details)
     except TrtPoetsError as error:

@@ -24,6 +24,7 @@ import numpy as np
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
+from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
@@ -71,6 +72,7 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
 
 def main(opener: Opener = open_runner) -> None:
     """Serve requests until there are no more. `opener` makes the runner; tests hand in their own."""
+    ignore_until_parent_ends()
     with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
         Path("/proc/self/oom_score_adj").write_text("1000")
     # Native libraries write to stdout as they like: what they write there goes to stderr, our lines have it alone.

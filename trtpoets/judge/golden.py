@@ -16,7 +16,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.files import atomic_file, read_json, write_json
+from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, read_photo
 from trtpoets.core.spec import Photo, Precision, Preprocess
 from trtpoets.device.runners.base import Runner
@@ -139,8 +139,7 @@ def _scores(runners: Mapping[Precision, Runner], pixels: np.ndarray) -> dict[Pre
 def write_golden(golden: Golden, folder: Path) -> None:
     """Write golden.json and the photos into `folder`. Raises StorageFailed."""
     for photo in golden.photos:
-        with atomic_file(folder / photo.file) as part:
-            part.write_bytes(_bmp(photo.pixels))
+        write_bytes(folder / photo.file, _bmp(photo.pixels))
     height, width = golden.photos[0].pixels.shape[:2]
     value = {
         "format": _FORMAT,

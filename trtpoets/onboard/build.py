@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, RunFailed, TrtPoetsError
+from trtpoets.core.files import storage_errors
 from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import engine_file_name
@@ -149,7 +150,8 @@ def _attempt(
             return engine, Attempt(precision, verdict=verdict)
         problem, hint = golden_problem(verdict), ""
     for file in (path, card_of(path)):  # what is not to be run does not lie about
-        file.unlink(missing_ok=True)
+        with storage_errors(file, "delete"):
+            file.unlink(missing_ok=True)
     return None, Attempt(precision, problem, hint, verdict)
 
 

@@ -13,6 +13,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
 from trtpoets.core.onnx_metadata import read_vouched_onnx
+from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
 from trtpoets.device.engine import load_engine
@@ -88,9 +89,14 @@ class Bundle:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold `built` for writing, swept of what killed builds left. Raises Busy when another process builds there."""
-        with locked(self.built / ".lock", str(self.folder), hint="wait until it has finished"):
-            sweep_parts(self.built)
+        """Hold `built` for writing, swept of what killed builds left. Raises Busy when another process builds there.
+
+        `built` may not be a symbolic link: StorageFailed.
+        """
+        require_no_link(self.built)
+        with locked(self.built / ".lock", str(self.folder), hint="wait until it has finished") as held:
+            if held:
+                sweep_parts(self.built)
             yield
 
 

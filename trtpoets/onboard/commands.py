@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from trtpoets.core.errors import Interrupted
 from trtpoets.core.plain import json_text, messages, printable, progress_lines
 from trtpoets.core.progress import Progress
+from trtpoets.core.signals import interrupted, is_heeded, note
 from trtpoets.core.spec import Flavour, Precision
 from trtpoets.core.streams import write_message, writing_results
 from trtpoets.device.build_plan import require_possible
@@ -61,7 +62,8 @@ def _showing() -> Iterator[Progress]:
         with messages(lambda line, _: write(line + "\n")):
             yield progress_lines(write)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; what was finished is kept", hint="the same command goes on from here") from None
+        message = f"{interrupted()}; what was finished is kept"
+        raise Interrupted(message, hint="the same command goes on from here") from None
 
 
 def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:
@@ -150,21 +152,25 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
     runner, _ = runner_in(bundle, given.runner, _precision(given))
     stop, pressed = threading.Event(), threading.Event()
 
-    def interrupt(*_: object) -> None:
+    def interrupt(number: int, _: object) -> None:
         stop.set()
         pressed.set()
+        note(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C does not wait
 
-    # systemd and others end a service so, and people: what is under way is answered, and the engine is freed.
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # systemd and others end a service so, and people: what is under way is answered, and the engine is freed. SIGTERM
+    # is how a service is ended, and no failure.
+    if is_heeded(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def tell(line: Mapping[str, Any]) -> None:
         with writing_results():
             sys.stdout.write(json_text(line, indent=None) + "\n")
 
     with runner:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's job in the background is not meant
-            signal.signal(signal.SIGINT, interrupt)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            if is_heeded(number):  # a shell's job in the background is not meant
+                signal.signal(number, interrupt)
         count = classify(runner, sources, config, tell, stop)
     write_message(count_line(count))
     if pressed.is_set():

@@ -18,8 +18,9 @@ from typing import Mapping
 
 import trtpoets
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
-from trtpoets.core.files import atomic_file
+from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.optional import installed
+from trtpoets.core.own_files import remove_folder
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor import doctor
 from trtpoets.device.doctor.findings import Finding, State
@@ -159,14 +160,16 @@ def _link(bundle: Bundle, venv: Path) -> None:
     usual = bundle.built / "venv"
     if usual.resolve() != venv.resolve():
         part = bundle.built / f".venv.part-{os.getpid()}"
-        part.symlink_to(venv, target_is_directory=True)
-        if usual.is_dir() and not usual.is_symlink():  # the bundle's own, which nothing uses any more
-            old = bundle.built / f".venv.part-old-{os.getpid()}"
-            usual.replace(old)
-            part.replace(usual)
-            shutil.rmtree(old)
-        else:
-            part.replace(usual)
+        with storage_errors(usual):
+            part.unlink(missing_ok=True)
+            part.symlink_to(venv, target_is_directory=True)
+            if usual.is_dir() and not usual.is_symlink():  # the bundle's own, which nothing uses any more
+                old = bundle.built / f".venv.part-old-{os.getpid()}"
+                usual.replace(old)
+                part.replace(usual)
+                remove_folder(old)
+            else:
+                part.replace(usual)
 
 
 def _write_launcher(bundle: Bundle, venv: Path) -> None:
@@ -174,7 +177,8 @@ def _write_launcher(bundle: Bundle, venv: Path) -> None:
     launcher = venv / "bin" / "trtpoets"
     with atomic_file(launcher) as part:
         part.write_text(f'#!/bin/sh\nexec {shlex.quote(str(bundle.folder / "trtpoets"))} "$@"\n', encoding="utf-8")
-    launcher.chmod(0o755)
+    with storage_errors(launcher, "make executable"):
+        launcher.chmod(0o755)
 
 
 def _seen_from(venv: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:

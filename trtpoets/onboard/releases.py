@@ -10,9 +10,12 @@ always is one release or the other.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shlex
 import shutil
+import stat
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,10 +24,15 @@ from typing import Iterator
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder, locked, read_json, storage_errors, sweep_parts, sync, write_json
 from trtpoets.core.manifest import MANIFEST, check_manifest
+from trtpoets.core.own_files import remove_folder, require_no_link
 from trtpoets.onboard.bundle import Bundle
+
+log = logging.getLogger(__name__)
 
 _DIGITS = 16
 """Of a manifest's sha256, in the name of a release."""
+
+_RELEASE = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 
 
 @dataclass(frozen=True)
@@ -47,15 +55,22 @@ class Releases:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the device for one update. Raises Busy at once when another is under way."""
+        """Hold the device for one update. Raises Busy at once when another is under way.
+
+        `root` may be a symbolic link; `releases` may not: StorageFailed.
+        """
         for name in ("current", "previous"):
             link = self.root / name
             if link.exists() and not link.is_symlink():
                 raise BadInput(f"{link} is no link: it would be replaced", hint="choose another --root")
-        with locked(self.root / ".update.lock", f"the releases in {self.root}", hint="wait until it has finished"):
-            self.folder.mkdir(exist_ok=True)
-            sweep_parts(self.folder)
-            sweep_parts(self.root)
+        lock, what = self.root / ".update.lock", f"the releases in {self.root}"
+        with locked(lock, what, hint="wait until it has finished") as held:
+            require_no_link(self.folder)
+            with storage_errors(self.folder):
+                self.folder.mkdir(exist_ok=True)
+            if held:
+                sweep_parts(self.folder)
+                sweep_parts(self.root.resolve())
             yield
 
     @property
@@ -88,7 +103,9 @@ class Releases:
                     shutil.copy(bundle.folder / name, copy)
                 check_manifest(part)
         built = path / "built"
-        built.mkdir(exist_ok=True)
+        require_no_link(path, built)
+        with storage_errors(built):
+            built.mkdir(exist_ok=True)
         if self.venv.exists() and not (built / "venv").exists():
             self._link(built / "venv", self.venv)
         return release
@@ -129,14 +146,23 @@ class Releases:
         return switch
 
     def prune(self) -> tuple[str, ...]:
-        """Delete the releases that are neither current nor previous; returns their names."""
+        """Delete the releases that are neither current nor previous; returns their names.
+
+        What is not a folder with a manifest under a release's name stays, and so does what a link leads to. One that
+        can't be deleted is left for the next update, with a warning.
+        """
         kept = {self.current, self.previous}
-        old = sorted(each.name for each in self.folder.iterdir() if each.name not in kept and each.is_dir())
+        with storage_errors(self.folder, "read"):
+            old = sorted(each.name for each in self.folder.iterdir() if each.name not in kept and _is_release(each))
         for release in old:
             # Renamed first: half a release must not look like one.
             doomed = self.folder / f".{release}.part-old"
-            self.path(release).replace(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            try:
+                self.path(release).replace(doomed)
+            except OSError as error:
+                log.warning("the old release %s can't be deleted: %s", self.path(release), error.strerror)
+            else:
+                remove_folder(doomed)
         return tuple(old)
 
     def require(self, release: str, what: str) -> str:
@@ -159,8 +185,9 @@ class Releases:
         if release:
             self._link(path, Path("releases") / release)
         else:
-            path.unlink(missing_ok=True)
-            sync(self.root)
+            with storage_errors(path, "delete"):
+                path.unlink(missing_ok=True)
+                sync(self.root)
 
     def _link(self, path: Path, target: Path) -> None:
         part = path.with_name(f".{path.name}.part-{os.getpid()}")
@@ -176,3 +203,16 @@ class Releases:
         except (MissingArtefact, BadArtefact):
             return False
         return True
+
+
+def _is_release(path: Path) -> bool:
+    """Whether `path` is a folder, no link, that `Releases.add` made."""
+    try:
+        manifest = path / MANIFEST
+        return (
+            _RELEASE.fullmatch(path.name) is not None
+            and stat.S_ISDIR(path.lstat().st_mode)
+            and stat.S_ISREG(manifest.lstat().st_mode)
+        )
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from trtpoets.core.errors import BuildFailed, StorageFailed
+from trtpoets.core.files import storage_errors
 from trtpoets.core.spec import OnnxModel
 from trtpoets.device.build_child import memory_to_use
 
@@ -34,7 +35,8 @@ def require_room(model: OnnxModel, folder: Path, root: Path = Path("/")) -> None
     size = model.path.stat().st_size
     disk = _TIMES_ON_DISK * size // _MIB + _SPARE_ON_DISK_MIB
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
-    free = shutil.disk_usage(there).free // _MIB
+    with storage_errors(there, "look at"):
+        free = shutil.disk_usage(there).free // _MIB
     if free < disk:
         raise StorageFailed(
             f"{free:,} MiB are free at {there}, and an engine of {model.path.name} needs {disk:,}",

@@ -75,7 +75,7 @@ def bundle(
         raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
     with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
-            sweep_parts(path.parent, path.name)
+            sweep_parts(path.parent.resolve(), path.name)  # which the user may have named by a link
         require_replaceable(folder, force)
         onnx_in(space, Precision.FP32)
         _require_current(space)

@@ -152,9 +152,7 @@ def bench(
             return known if before is None else {**known, "compared": compared(before, known)}
         require_photos(space, photos)
         able, skipped = _able(artefacts)
-        measured = benchmark_from_artefacts(
-            able, photos, config, progress, _ways(able, config), space.folder / "loadgen"
-        )
+        measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config), space.loadgen)
         details = write_benchmark(
             space.benchmark,
             measured,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact
+from trtpoets.core.files import storage_errors
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.train.dataset import Dataset
 
@@ -41,7 +42,8 @@ def publish(
     if dataset is not None:
         seal_dataset(space, dataset, command)
     if training is None:
-        space.training.unlink(missing_ok=True)
+        with storage_errors(space.training, "delete"):
+            space.training.unlink(missing_ok=True)
     else:
         seal_card(space.training, key=key, files=[], details=training)
     details = {"weights_id": classifier.spec.weights_id, "dataset": trained_on, "command": command}

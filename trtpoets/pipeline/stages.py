@@ -19,7 +19,9 @@ from trtpoets.core.commands import DEFAULT_ENGINES
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import locked, sweep_parts
 from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.own_files import require_no_link
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel, hash_of
+from trtpoets.core.storage import stray_failure
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Card, Workspace, card_of, key_of, open_card, read_card, vouches_for
 from trtpoets.train.classifier import load_classifier
@@ -42,19 +44,27 @@ _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 def writing(space: Workspace) -> Iterator[None]:
     """Hold a workspace for writing. Inside itself it just goes on, so stages can call each other.
 
-    Raises Busy when another process holds it. What a killed process left half-written is swept away first.
+    Raises Busy when another process holds it, StorageFailed where the run's folder or one that trtpoets makes in it is
+    a symbolic link. What a killed process left half-written is swept away first.
     """
     if space.lock in _held.get():
         yield
         return
-    with locked(space.lock, space.name):
-        sweep_parts(space.folder)
+    with locked(space.lock, space.name) as held:
+        require_no_link(space.folder, *space.folders)
+        if held:  # without it, they may be another process's
+            sweep_parts(space.folder)
         token = _held.set(_held.get() | {space.lock})
         try:
             yield
         except TrtPoetsError as error:  # what was raised below knows files, and not which run they are of
             error.hint = space.filled(error.hint)
             raise
+        except OSError as error:  # of a disk, where no stage expected it
+            failure = stray_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
         finally:
             _held.reset(token)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
+from trtpoets.core.storage import error_in_text
 from trtpoets.train.networks import Network
 from trtpoets.train.weights import imagenet_labels
 
@@ -128,7 +127,7 @@ def _save_serving(model: keras.Model, spec: ModelSpec, folder: Path) -> None:
     try:
         tf.saved_model.save(module, str(folder), signatures={"serve": module.serve, "serving_default": module.serve})
     except tf.errors.OpError as error:
-        for number in (errno.ENOSPC, errno.EDQUOT):  # TensorFlow has its own exceptions for what the system says
-            if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number)) from error
-        raise
+        failure = error_in_text(str(error))
+        if failure is None:
+            raise
+        raise failure from error

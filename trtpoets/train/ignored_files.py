@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.core.files import storage_errors
 from trtpoets.core.manifest import MANIFEST
 from trtpoets.core.paths import cache_root
 
@@ -92,6 +93,9 @@ class Entries:
         try:
             names = sorted(os.listdir(folder))  # noqa: PTH208 - names, as bytes sort
         except OSError as error:
+            if not isinstance(error, PermissionError):  # photos would be missing without anybody's knowing
+                with storage_errors(folder, "read"):
+                    raise
             self._logger.warning("%s can't be read (%s), so it is ignored", folder, error.strerror)
             return [], []
         photos = {name for name in names if Path(name).suffix.lower() in PHOTO_SUFFIXES}

@@ -11,11 +11,11 @@ also why nothing is synced to the disk.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-import shutil
+import re
+import stat
 import time
 import zlib
 from contextlib import contextmanager
@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.errors import BadInput, StorageFailed
-from trtpoets.core.files import storage_errors
+from trtpoets.core.locks import waiting_for
+from trtpoets.core.own_files import names_in, open_folder, open_own, read_own
 from trtpoets.core.spec import hash_of
+from trtpoets.core.storage import chosen_by, storage_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +38,7 @@ _FORMAT = 1
 _HEADER = 512
 _ENTRY = np.dtype([("photo", "u1", (32,)), ("crc", "<u4")])
 _WINDOW = 1024
+_NAME = re.compile("[0-9a-f]{32}")
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class Store:
     """The features that one extractor gave, by the sha256 of the photo's bytes."""
 
     def __init__(self, folder: Path, key: str, width: int) -> None:
-        self.path = folder / hash_of([_FORMAT, key, width])[:32]
+        self.path = folder / _name(key, width)
         self._header = _header(key, width)
         self._width = width
 
@@ -95,7 +98,11 @@ class Store:
             entry["crc"] = _crc(name, values)
         with _storing(self.path), _lock(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            with _opened(self.path / "index") as index, _opened(self.path / "features") as features:
+            with (
+                _folder(self.path) as folder,
+                _opened(self.path / "index", folder) as index,
+                _opened(self.path / "features", folder) as features,
+            ):
                 count = self._count(os.pread(index, _HEADER, 0), os.fstat(index).st_size)
                 if count is None:
                     _log.warning("the bottlenecks in %s are damaged: computing them again", self.path)
@@ -110,21 +117,29 @@ class Store:
         """The entries whose rows are there. None is given where the store is absent or its header is damaged."""
         with _storing(self.path):
             try:
-                content = (self.path / "index").read_bytes()
-                rows = (self.path / "features").stat().st_size // (self._width * 4)
+                with _folder(self.path) as folder:
+                    content = read_own(self.path / "index", folder=folder)
+                    with _opened(self.path / "features", folder, os.O_RDONLY) as features:
+                        rows = os.fstat(features).st_size // (self._width * 4)
             except FileNotFoundError:
                 return np.zeros(0, dtype=_ENTRY)
         count = min(self._count(content[:_HEADER], len(content)) or 0, rows)
         return np.frombuffer(content, dtype=_ENTRY, count=count, offset=_HEADER) if count else np.zeros(0, _ENTRY)
 
     def _features(self, start: int, stop: int) -> np.ndarray:
-        return np.memmap(
-            self.path / "features",
-            dtype="<f4",
-            mode="r",
-            offset=start * self._width * 4,
-            shape=(stop - start, self._width),
-        )
+        with (
+            _storing(self.path),
+            _folder(self.path) as folder,
+            _opened(self.path / "features", folder, os.O_RDONLY) as features,
+            os.fdopen(os.dup(features), "rb") as stream,
+        ):
+            return np.memmap(
+                stream,
+                dtype="<f4",
+                mode="r",
+                offset=start * self._width * 4,
+                shape=(stop - start, self._width),
+            )
 
     def _count(self, header: bytes, size: int) -> int | None:
         """How many whole entries an index of this header and size has; None when the header is not ours."""
@@ -134,21 +149,32 @@ class Store:
 
     def _touch(self) -> None:
         try:
-            os.utime(self.path / "index")
+            with _folder(self.path) as folder:
+                os.utime("index", dir_fd=folder, follow_symlinks=False)
         except OSError:  # a cache that may only be read still serves
             _log.debug("can't mark %s as used", self.path)
 
 
 def stores_in(folder: Path) -> tuple[StoreInfo, ...]:
-    """The stores in a folder of stores, the last used first. What is not a store is passed over."""
-    infos = (_info(path) for path in sorted(folder.glob("*/index")))
+    """The stores in a folder of stores, the last used first. What is not a store, whole, is passed over, and links.
+
+    A store is a folder whose name follows from what its index begins with. Raises StorageFailed.
+    """
+    with _storing(folder):
+        try:
+            with _folder(folder) as handle:
+                names = sorted(names_in(handle))
+        except FileNotFoundError:
+            return ()
+    infos = (_info(folder / name) for name in names if _NAME.fullmatch(name))
     return tuple(sorted((info for info in infos if info), key=lambda info: -info.used))
 
 
 def prune_stores(folder: Path, older_than_days: float = 0) -> tuple[StoreInfo, ...]:
     """Delete the stores that were last used more than so many days ago, or all at 0; returns what was deleted.
 
-    A process that is filling one goes on undisturbed: it begins the store anew. Raises BadInput, StorageFailed.
+    Of a store its two files are deleted, and its folder where nothing else is in it. A process that is filling one
+    goes on undisturbed: it begins the store anew. Raises BadInput, StorageFailed.
     """
     if not older_than_days >= 0:
         raise BadInput(f"stores not used for {older_than_days} days", hint="give a number of days of at least 0")
@@ -157,21 +183,44 @@ def prune_stores(folder: Path, older_than_days: float = 0) -> tuple[StoreInfo, .
     for info in stores_in(folder):
         if not older_than_days or info.used <= limit:
             with _storing(info.path), _lock(info.path):
-                shutil.rmtree(info.path)
-            gone.append(info)
+                if _delete(info):
+                    gone.append(info)
     return tuple(gone)
 
 
-def _info(index: Path) -> StoreInfo | None:
+def _info(path: Path) -> StoreInfo | None:
+    """The store at `path`; None where there is none, or anything in its place."""
     try:
-        with index.open("rb") as stream:
-            header = json.loads(stream.read(_HEADER))
-        status = index.stat()
-        size = status.st_size + (index.parent / "features").stat().st_size
-        photos = max(0, status.st_size - _HEADER) // _ENTRY.itemsize
-        return StoreInfo(index.parent, str(header["key"]), int(header["width"]), photos, size, status.st_mtime)
-    except (OSError, ValueError, KeyError, TypeError):
+        with _folder(path) as folder, _opened(path / "index", folder, os.O_RDONLY) as index:
+            header, status = os.pread(index, _HEADER, 0), os.fstat(index)
+            features = os.stat("features", dir_fd=folder, follow_symlinks=False)
+        told = json.loads(header)
+        key, width = str(told["key"]), int(told["width"])
+    except (OSError, StorageFailed, ValueError, KeyError, TypeError):
         return None
+    if header != _header(key, width) or path.name != _name(key, width) or not stat.S_ISREG(features.st_mode):
+        return None
+    photos = max(0, status.st_size - _HEADER) // _ENTRY.itemsize
+    return StoreInfo(path, key, width, photos, status.st_size + features.st_size, status.st_mtime)
+
+
+def _delete(info: StoreInfo) -> bool:
+    """Delete a store; whether it was still there. What else is in its folder stays, with the folder."""
+    if _info(info.path) is None:
+        return False
+    with _folder(info.path) as folder:
+        for name in ("features", "index"):
+            os.unlink(name, dir_fd=folder)
+        left = names_in(folder)
+    if left:
+        _log.warning("%s is left: %s in it is not of trtpoets", info.path, left[0])
+    else:
+        info.path.rmdir()
+    return True
+
+
+def _name(key: str, width: int) -> str:
+    return hash_of([_FORMAT, key, width])[:32]
 
 
 def _header(key: str, width: int) -> bytes:
@@ -187,28 +236,42 @@ def _crc(name: bytes, values: np.ndarray) -> int:
 
 @contextmanager
 def _storing(path: Path) -> Iterator[None]:
-    hint = "free some space (trtpoets cache --prune), or set TRTPOETS_CACHE to a folder elsewhere"
     try:
-        with storage_errors(path):
+        with chosen_by(path, "set TRTPOETS_CACHE"):
             yield
-    except StorageFailed as error:
-        raise StorageFailed(error.message, hint=hint) from error
     except OSError as error:
-        raise StorageFailed(f"can't use {path}: {error.strerror}", hint=hint) from error
+        failure = storage_failure(error, path, "use")
+        if failure is None:
+            raise
+        hint = "free some space (trtpoets cache --prune), or set TRTPOETS_CACHE to a folder elsewhere"
+        raise StorageFailed(failure.message, hint=hint) from error
 
 
 @contextmanager
 def _lock(store: Path) -> Iterator[None]:
-    """Wait for the store's lock and hold it. It lies beside the store, so that the store can be deleted under it."""
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with (store.parent / f".{store.name}.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    """Wait for the store's lock and hold it. It lies beside the store, so that the store can be deleted under it.
+
+    Where the disk has no locks, writers may spoil each other's rows: then their checksums are wrong.
+    """
+    with _folder(store.parent, make=True), waiting_for(store.parent / f".{store.name}.lock", "the cache"):
         yield
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def _folder(path: Path, *, make: bool = False) -> Iterator[int]:
+    """The descriptor of a folder of the cache, which may not be a link."""
+    if make:
+        path.mkdir(parents=True, exist_ok=True)
+    handle = open_folder(path)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _opened(path: Path, folder: int, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
+    handle = open_own(path, flags, folder=folder)
     try:
         yield handle
     finally:

@@ -15,7 +15,7 @@ from typing import Callable
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, StorageFailed
-from trtpoets.core.files import atomic_file
+from trtpoets.core.files import write_bytes
 from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Engine, EngineCard
 from trtpoets.device.cuda import CudaSession
@@ -272,8 +272,7 @@ class _RuntimeCache:
         if content is None or hashlib.sha256(content).digest() == self._sha256:
             return
         try:
-            with atomic_file(self._file) as part:
-                part.write_bytes(content)
+            write_bytes(self._file, content)
         except (StorageFailed, OSError) as error:
             log.warning("the kernels compiled for this engine could not be kept for next time: %s", error)
 
