@@ -21,6 +21,7 @@ from tests.report_documents import LABELS, documents, measurement, train_benchma
 from tests.runner_ids import runner
 from trtpoets.cli import app
 from trtpoets.core.errors import MissingDependency
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Photo, Split
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations
@@ -74,7 +75,7 @@ def read(found: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reade
 @pytest.fixture
 def photos(tmp_path: Path) -> dict[str, Photo]:
     folder = photo_folder(tmp_path, dict.fromkeys(LABELS, 10))
-    made = [Photo(path, path.parent.name, Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+    made = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
     return {str(photo.path): photo for photo in made}
 
 
