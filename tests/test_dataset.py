@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.photos import make_photo, photo_folder
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_json
 from trtpoets.core.spec import Split
-from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, dataset_from_folder
 
 HALVES = DatasetConfig(validation_percent=30, test_percent=30)
 

@@ -39,19 +39,16 @@ def _failure(network: bytes, threads: int, own_kernels: bool) -> str:
     # The parent's import path as it is: the child must find the same packages, and nothing of the current folder.
     program = f"import sys; sys.path[:] = {sys.path!r}; from trtpoets.device.tflite_child import main; main()"
     order = json.dumps({"threads": threads, "own_kernels": own_kernels}).encode() + b"\n"
+    command = [sys.executable, "-B", "-c", program]
     with temporary_file() as noise:
-        child = subprocess.Popen(
-            [sys.executable, "-B", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise
-        )
-        try:
-            answer, _ = child.communicate(order + network, timeout=_SECONDS)
+        try:  # a child that takes too long is killed
+            child = subprocess.run(
+                command, input=order + network, stdout=subprocess.PIPE, stderr=noise, timeout=_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             return f"it takes longer than {_SECONDS:g} seconds for two photos"
-        finally:
-            child.kill()
-            child.wait()
-        if child.returncode == 0 and answer:
-            return str(json.loads(answer)["failure"])
+        if child.returncode == 0 and child.stdout:
+            return str(json.loads(child.stdout)["failure"])
         noise.seek(0)
         said = [line.strip() for line in noise.read().decode("utf-8", "replace").splitlines() if line.strip()]
     words = f"; its last words: {said[-1][:300]}" if said else ""

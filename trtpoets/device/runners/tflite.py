@@ -54,7 +54,8 @@ class TfliteRunner:
         if not self._contained:
             require_sound(self._path, content, self._threads, self._own_kernels)
         try:
-            interpreter = loaded_interpreter(content, self._threads, self._own_kernels)
+            with native_stderr_to(os.devnull):  # it tells of its delegate there
+                interpreter = loaded_interpreter(content, self._threads, self._own_kernels)
             (photos,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -96,8 +97,7 @@ def loaded_interpreter(network: bytes, threads: int, own_kernels: bool) -> Any:
     """TFLite's interpreter with a network, its tensors allocated. Raises MissingDependency, and what it likes."""
     kind, resolvers = _interpreter_kind()
     resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own_kernels else resolvers.AUTO
-    # It tells of its delegate on stderr, and TensorFlow's own asks for the other package.
-    with warnings.catch_warnings(), native_stderr_to(os.devnull):
+    with warnings.catch_warnings():  # TensorFlow's own asks for the other package
         warnings.simplefilter("ignore", UserWarning)
         interpreter = kind(model_content=network, num_threads=threads, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
