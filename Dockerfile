@@ -35,8 +35,10 @@ FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3 AS serve
 # The image's own user 1000. Engines that ONNX Runtime builds are kept in /tmp/engines while the container lives.
 USER 1000:1000
 WORKDIR /bundle
+# Where Triton listens inside the container. It authenticates nobody: publish with -p 127.0.0.1:8000:8000.
+ENV LISTEN=0.0.0.0
 EXPOSE 8000 8001 8002
-# The golden photos through the server: their scores have to be those of the bundle. Docker knows 0 and 1 alone.
+# The golden photos through the server: their scores have to be those of the bundle, and what would change the server is refused. Docker knows 0 and 1 alone.
 HEALTHCHECK --interval=60s --timeout=30s --start-period=10m --retries=3 \
     CMD ["sh", "-c", "python3 selftest.py || exit 1"]
 CMD ["/bundle/serve"]

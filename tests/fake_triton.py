@@ -1,4 +1,5 @@
-"""Triton's HTTP protocol over ONNX Runtime: inference protocol v2, its binary data extension and repository index.
+"""Triton's HTTP protocol over ONNX Runtime: inference protocol v2, its binary data extension and readiness; and the
+requests that would change a server, by HTTP and gRPC, which are refused as Triton does or left open.
 
 It holds a request to what Triton holds it to (sizes, shapes, types, the largest batch, as config.pbtxt has them), and
 serves the ONNX models of a repository. For what can't be had here: the server itself.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,23 +34,37 @@ class Refused(Exception):
 
 
 class FakeTriton:
-    """Serves the models that are named, from a repository. `requests` holds the batch size of each."""
+    """Serves the models that are named, from a bundle's repositories. `requests` holds the batch size of each.
 
-    def __init__(self, repository: Path, models: list[str]) -> None:
+    `left_open` has the paths (HTTP) and methods (gRPC) that are not refused; `mode_none` refuses as a Triton whose
+    models are fixed, without any restriction of protocols.
+    """
+
+    def __init__(
+        self, repository: Path, models: list[str], left_open: Collection[str] = (), mode_none: bool = False
+    ) -> None:
         import onnxruntime
 
-        self.configs = {name: read_config(repository / name / "config.pbtxt") for name in models}
+        self.configs = {name: read_config(repository / name / name / "config.pbtxt") for name in models}
         self.sessions = {
             name: onnxruntime.InferenceSession(
-                repository / name / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+                repository / name / name / "1" / "model.onnx", providers=["CPUExecutionProvider"]
             )
             for name in models
         }
         self.requests: list[int] = []
+        self.left_open, self.mode_none = left_open, mode_none
+        self.probed: list[str] = []
 
-    def index(self, asked: dict[str, Any]) -> list[dict[str, str]]:
-        assert asked == {"ready": True}
-        return [{"name": name, "version": "1", "state": "READY"} for name in self.sessions]
+    def controlled(self, request: str) -> tuple[int, str]:
+        """The HTTP status and the error with which a request that would change the server is answered."""
+        self.probed.append(request)
+        if self.mode_none and ("/load" in request or "/unload" in request or "RepositoryModel" in request):
+            return 503, "explicit model load / unload is not allowed if polling is enabled"
+        if request in self.left_open:
+            return (400, "failed to load it") if "/load" in request else (200, "")
+        kind = "API" if request.startswith("/") else "protocol"
+        return 403, f"This {kind} is restricted, expecting header 'triton-admin-key'"
 
     def infer(self, model: str, head: dict[str, Any], raw: bytes) -> tuple[dict[str, Any], bytes]:
         if model not in self.sessions:
@@ -86,11 +102,22 @@ def serving(triton: FakeTriton) -> Iterator[str]:
         def log_message(self, *args: Any) -> None:
             pass
 
+        def do_GET(self) -> None:
+            _, version, models, model, ready = self.path.split("/")
+            assert (version, models, ready) == ("v2", "models", "ready")
+            self.send_response(200 if model in triton.sessions else 400)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            raw = b""
             try:
-                head, raw = self.answer(body)
-                status = 200
+                if self.path.startswith("/v2/models/"):
+                    (head, raw), status = self.answer(body), 200
+                else:
+                    status, error = triton.controlled(self.path)
+                    head = json.dumps({"error": error} if error else {}).encode()
             except Refused as refused:
                 head, raw, status = json.dumps({"error": str(refused)}).encode(), b"", 400
             self.send_response(status)
@@ -101,8 +128,6 @@ def serving(triton: FakeTriton) -> Iterator[str]:
             self.wfile.write(head + raw)
 
         def answer(self, body: bytes) -> tuple[bytes, bytes]:
-            if self.path == "/v2/repository/index":
-                return json.dumps(triton.index(json.loads(body))).encode(), b""
             _, version, models, model, infer = self.path.split("/")
             assert (version, models, infer) == ("v2", "models", "infer")
             split = int(self.headers[LENGTH])
@@ -118,3 +143,30 @@ def serving(triton: FakeTriton) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving_grpc(triton: FakeTriton) -> Iterator[str]:
+    """Its address for gRPC, as long as it serves the methods that would change it."""
+    import grpc
+
+    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: Any) -> Any:
+            service, _, method = details.method.rpartition("/")
+            assert service == "/inference.GRPCInferenceService"
+
+            def answer(message: bytes, context: Any) -> bytes:
+                status, error = triton.controlled(method)
+                if status != 200:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, error)
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.server(ThreadPoolExecutor(2), handlers=(Handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()

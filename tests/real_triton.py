@@ -67,9 +67,9 @@ def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str,
     assert folder is not None
     backends = Path(shutil.copytree(folder / "backends", scratch / "backends"))
     shutil.copy(_stub(folder), backends / "python")
-    for config in bundle.glob("model_repository/*/**/*.pbtxt"):
+    for config in bundle.glob("model_repository/*/*/**/*.pbtxt"):
         config.write_text(config.read_text().replace('backend: "onnxruntime"', 'backend: "python"'))
-    for version in bundle.glob("model_repository/*/1"):
+    for version in bundle.glob("model_repository/*/*/1"):
         (version / "model.py").write_text(_MODEL)
     ports = _free_ports(2)
     options = f"--backend-directory={backends} --http-port={ports[0]} --grpc-port={ports[1]} --allow-metrics=false"

@@ -25,6 +25,7 @@ from tests.photos import photo_folder
 from tests.runner_ids import FAKE
 from tests.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, MissingArtefact
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.runners.base import Timing
@@ -52,7 +53,7 @@ QUICK = BenchConfig(
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Photo]:
     folder = photo_folder(tmp_path / "photos", {"ant": 5, "bee": 5, "cow": 5})
-    return [Photo(path, path.parent.name, Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+    return [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
 
 
 class Clock:

@@ -171,11 +171,12 @@ def test_what_cant_be_counted_is_shown_in_percent(
 
     monkeypatch.setattr(plain, "_TELL_EVERY", -1.0)
     with terminal.showing() as progress:
-        for task, total in (("build x", PARTS), ("photos", 40)):
+        for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
             progress(task, total // 4, total)
             progress(task, total, total)
+    thousand = ["files: 250 of 1,000", "files: 1,000"]  # as many as PARTS, and counted all the same
     lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40"]
+    assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40", *thousand]
 
 
 def test_fewer_than_one_a_second_have_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,7 @@ from tests.photos import make_photo, photo_folder
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_json
 from trtpoets.core.spec import Split
-from trtpoets.train import dataset as dataset_module
-from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, dataset_from_folder
 
 HALVES = DatasetConfig(validation_percent=30, test_percent=30)
 
@@ -81,13 +81,13 @@ def test_json_of_something_else() -> None:
         Dataset.from_dict(json.loads('{"folder": "x", "photos": 3}'))
 
 
-def test_what_is_recorded_of_left_out_files_is_capped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_module, "_RECORDED", 2)
-    for number in range(5):
-        (folder / "roses" / f"{number}.txt").write_text("x")
-    value = dataset_from_folder(folder, HALVES).to_dict()
-    assert len(value["left_out"]) == 2
-    assert value["left_out_count"] == 5
+def test_all_files_that_are_left_out_are_recorded(folder: Path) -> None:
+    dataset = dataset_from_folder(folder, HALVES)
+    lacking = tuple(LeftOut(folder / f"{number}.txt", "is no photo") for number in range(1500))
+    value = replace(dataset, left_out=lacking).to_dict()
+    assert [each["path"] for each in value["left_out"]] == [f"{number}.txt" for number in range(1500)]
+    assert value["left_out_count"] == 1500
+    assert Dataset.from_dict(value).to_dict() == value
 
 
 def test_copies_share_a_split_and_are_reported(folder: Path) -> None:

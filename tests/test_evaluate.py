@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from tests.photos import photo_folder
 from tests.runner_ids import FAKE, runner
 from tests.tiny import tiny_spec
-from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
+from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged, RunFailed
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.spec import Photo, Split
 from trtpoets.device.runners.fake import FakeRunner
@@ -153,7 +156,7 @@ def test_wrong_input_is_named() -> None:
 
 def test_scores_come_in_the_photos_order_and_report_progress(tmp_path: Path) -> None:
     folder = photo_folder(tmp_path, {"ant": 3, "bee": 4})
-    photos = [Photo(path, path.parent.name, Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+    photos = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
     seen: list[tuple[str, int, int]] = []
     with FakeRunner(tiny_spec()) as runner:
         scores = scores_from_runner(runner, photos, 3, lambda *call: seen.append(call))
@@ -165,7 +168,7 @@ def test_scores_come_in_the_photos_order_and_report_progress(tmp_path: Path) -> 
 
 def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:
     folder = photo_folder(tmp_path, {"ant": 2})
-    photos = [Photo(path, "ant", Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+    photos = [Photo(path, "ant", Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
     with (
         FakeRunner(tiny_spec(), lambda batch: np.full((len(batch), 3), np.nan)) as runner,
         pytest.raises(RunFailed, match="fake gave a score that is not a number"),
@@ -175,5 +178,7 @@ def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="no photos to evaluate on"):
             scores_from_runner(runner, [])
         (folder / "ant" / "0001.jpg").write_bytes(b"")
-        with pytest.raises(BadPhoto, match=r"0001\.jpg is empty"):
+        with pytest.raises(PhotoChanged, match=r"0001\.jpg has changed since the dataset was read"):
             scores_from_runner(runner, photos)
+        with pytest.raises(BadPhoto, match=r"0001\.jpg is empty"):
+            scores_from_runner(runner, [photos[0], replace(photos[1], sha256=hashlib.sha256(b"").hexdigest())])

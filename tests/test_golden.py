@@ -85,7 +85,7 @@ def test_pixels_are_what_the_network_saw_when_it_was_judged(
 
 def test_a_photo_that_was_replaced_is_told(photos: list[Photo]) -> None:
     photos[0].path.write_bytes(photos[1].path.read_bytes())
-    with pytest.raises(BadInput, match="is not the photo that it was"):
+    with pytest.raises(BadInput, match="has changed since the dataset was read"):
         golden_photos(photos[:1], SPEC.preprocess)
 
 

@@ -68,6 +68,7 @@ def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space
     class Measured:
         incomplete = ""
         failures = ()
+        measurements = ()
 
         def to_dict(self) -> dict[str, Any]:
             return {**measured(1, 5.0), "incomplete": ""}

@@ -144,6 +144,8 @@ def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> Non
         {"files": {"x": 1}},
         {"files": {"x": "short"}},
         {"order": ["int4"]},
+        {"order": []},
+        {"order": ["fp16", "fp16"]},
         {"order": 3},
         {"name": None},
         {"jetpack": 5},

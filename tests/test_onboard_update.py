@@ -247,7 +247,8 @@ def fleet(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir(exist_ok=True)
     ssh.write_text(
-        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nHOST=$1; export HOST\n'
+        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\n'
+        '[ "$1" = -- ] || exit 254\nHOST=$2; export HOST\nshift\n'
         '[ "$HOST" != down ] || exit 255\nexec sh -c "$2"\n'
     )
     ssh.chmod(0o755)
@@ -286,6 +287,22 @@ def test_a_fleet(packed: Path, tmp_path: Path) -> None:
     assert fleet(tmp_path, str(packed), str(root), "one").returncode == 0
     assert (tmp_path / "venv-seen").read_text() == f"{root}/venv\n"
     assert not list(tmp_path.glob("tmp.*")), "what was unpacked is still there"
+
+
+def test_a_fleets_hosts_are_words_as_they_are(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is a pattern of file names, several words, or an option of ssh; and there is one at least."""
+    monkeypatch.chdir(tmp_path)
+    hosts = ["*", "-oProxyCommand=x", "a b", "$HOME"]
+    result = fleet(tmp_path, str(packed), str(tmp_path / "root"), *hosts, "--", "--keep", "*")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "told").read_text().splitlines() == [
+        f"{host} update --root {tmp_path}/root --keep *" for host in hosts
+    ]
+    assert [line for line in result.stderr.splitlines() if line.endswith("updated")] == [
+        f"== {host}: updated" for host in hosts
+    ]
+    nobody = fleet(tmp_path, str(packed), str(tmp_path / "root"), "--", "--restart")
+    assert (nobody.returncode, nobody.stderr) == (2, "Error: no host is named\n")
 
 
 def test_a_fleet_stops_at_the_first_that_fails(packed: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.report_documents import LABELS, documents, measurement, train_benchma
 from tests.runner_ids import runner
 from trtpoets.cli import app
 from trtpoets.core.errors import MissingDependency
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Photo, Split
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations
@@ -74,7 +75,7 @@ def read(found: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reade
 @pytest.fixture
 def photos(tmp_path: Path) -> dict[str, Photo]:
     folder = photo_folder(tmp_path, dict.fromkeys(LABELS, 10))
-    made = [Photo(path, path.parent.name, Split.TEST, "") for path in sorted(folder.rglob("*.jpg"))]
+    made = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
     return {str(photo.path): photo for photo in made}
 
 
@@ -372,6 +373,7 @@ def test_pictures_are_bounded(photos: dict[str, Photo], monkeypatch: pytest.Monk
     noise = np.random.default_rng(0).integers(0, 256, (500, 900, 3), dtype=np.uint8)
     for photo in photos.values():
         Image.fromarray(noise).save(photo.path, quality=95)
+    photos = {path: replace(photo, sha256=sha256_of_file(photo.path)) for path, photo in photos.items()}
     page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
     assert page.count("data:image") > 12
     assert len(page) < 700_000

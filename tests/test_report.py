@@ -95,11 +95,15 @@ def test_documents_are_not_changed() -> None:
     assert json.dumps(found, default=str) == before
 
 
-def test_long_lists_are_cut_but_counted() -> None:
+def test_long_lists_are_whole_and_counted() -> None:
     found = documents()
-    found["dataset"]["left_out"] = [{"path": f"{i}.jpg", "reason": "empty"} for i in range(5000)]
+    left_out = [{"path": f"{i}.jpg", "reason": "empty"} for i in range(5000)]
+    found["dataset"]["left_out"] = left_out
     report = report_from_documents(found)
-    assert (len(report["dataset"]["left_out"]), report["dataset"]["left_out_count"]) == (200, 5000)
+    assert (report["dataset"]["left_out"], report["dataset"]["left_out_count"]) == (left_out, 5000)
+    # An older version wrote the first 1000 of them, and how many there were.
+    found["dataset"].update(left_out=left_out[:1000], left_out_count=1500)
+    assert report_from_documents(found)["dataset"]["left_out_count"] == 1500
 
 
 def test_the_verdict_says_what_was_measured() -> None:

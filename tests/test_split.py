@@ -56,7 +56,37 @@ def test_a_photo_in_two_groups_makes_them_one() -> None:
     apart = positions_of([("a_nohash_1", content(1)), ("b_nohash_1", content(2))])
     joined = positions_of([("a_nohash_1", content(1)), ("b_nohash_1", content(2)), ("b_nohash_2", content(1))])
     assert len(set(apart)) == 2
-    assert joined == [min(apart)] * 3
+    assert len(set(joined)) == 1
+    assert joined[0] not in apart
+
+
+def test_joined_groups_are_spread_over_the_splits_as_all_others() -> None:
+    """The lowest of two positions would put 19 % of them into test and 1 % into validation."""
+    files: list[tuple[str, str]] = []
+    for pair in range(3000):
+        shared = content(2 * pair)
+        files += [
+            (f"{pair}a_nohash_1", shared),
+            (f"{pair}b_nohash_1", shared),
+            (f"{pair}b_nohash_2", content(2 * pair + 1)),
+        ]
+    positions = positions_of(files)
+    splits = [split_at(position, DatasetConfig()) for position in positions[::3]]
+    for split, share in ((Split.TEST, 0.1), (Split.VALIDATION, 0.1), (Split.TRAIN, 0.8)):
+        assert splits.count(split) / len(splits) == pytest.approx(share, abs=0.02)
+
+
+def test_groups_that_are_not_joined_keep_their_position() -> None:
+    """These are the positions of earlier versions: nothing moves when this one reads the folder again."""
+    files = [
+        ("a_nohash_1.jpg", content(1)),
+        ("b_nohash_1.jpg", content(2)),
+        ("c.jpg", content(3)),
+        ("d.jpg", content(4)),
+    ]
+    assert positions_of(files, [(content(3), content(4))]) == pytest.approx(
+        [41.32444682047627, 32.7482586652696] + [3.7531666576882117] * 2
+    )
 
 
 def test_positions_are_even() -> None:

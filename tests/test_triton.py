@@ -21,7 +21,7 @@ pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient i
 from tests import real_triton
 from tests.alone import expect_other_scores
 from tests.bundle_parts import ORDER, measured, tiny_parts
-from tests.fake_triton import FakeTriton, read_config, serving
+from tests.fake_triton import FakeTriton, read_config, serving, serving_grpc
 from tests.tiny import SIDE, tiny_photos
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.spec import BatchRange, Engine, EngineCard, Flavour, Precision
@@ -30,10 +30,15 @@ from trtpoets.ship.parts import Parts
 from trtpoets.ship.triton import model_name, triton_files
 
 CONFIGS = [
-    *(f"model_repository/tiny_onnx_{each.value}/config.pbtxt" for each in ORDER),
-    *(f"model_repository/tiny_onnx_{each.value}/configs/cpu.pbtxt" for each in ORDER),
+    *(f"model_repository/tiny_onnx_{each.value}/tiny_onnx_{each.value}/config.pbtxt" for each in ORDER),
+    *(f"model_repository/tiny_onnx_{each.value}/tiny_onnx_{each.value}/configs/cpu.pbtxt" for each in ORDER),
     *(f"to_build/tiny_tensorrt_{each.value}/config.pbtxt" for each in ORDER),
 ]
+
+
+def path_of(model: str) -> Path:
+    """A model in the repository that holds it alone."""
+    return Path("model_repository", model, model)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +115,7 @@ def test_a_configuration_is_one_by_tritons_schema(bundle: Path, path: str) -> No
 
 @pytest.mark.parametrize("precision", ORDER)
 def test_tensorrt_is_asked_for_the_precision_of_the_file(bundle: Path, parts: Parts, precision: Precision) -> None:
-    config = read_config(bundle / "model_repository" / f"tiny_onnx_{precision.value}" / "config.pbtxt")
+    config = read_config(bundle / path_of(f"tiny_onnx_{precision.value}") / "config.pbtxt")
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
     assert set(accelerator.parameters) <= ACCELERATOR_PARAMETERS
@@ -143,9 +148,9 @@ def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
         ("tensorrt-int8", 64, 9000.0, True),
     ]
     folder = filled(replace(parts, measured=measured(rows)), tmp_path)
-    gpu = read_config(folder / "model_repository/tiny_onnx_fp32/config.pbtxt").dynamic_batching
+    gpu = read_config(folder / "model_repository/tiny_onnx_fp32/tiny_onnx_fp32/config.pbtxt").dynamic_batching
     assert (list(gpu.preferred_batch_size), gpu.max_queue_delay_microseconds) == ([16], 500)
-    cpu = read_config(folder / "model_repository/tiny_onnx_fp32/configs/cpu.pbtxt").dynamic_batching
+    cpu = read_config(folder / "model_repository/tiny_onnx_fp32/tiny_onnx_fp32/configs/cpu.pbtxt").dynamic_batching
     assert (list(cpu.preferred_batch_size), cpu.max_queue_delay_microseconds) == ([], 2500)
     plan = read_config(folder / "to_build/tiny_tensorrt_int8/config.pbtxt").dynamic_batching
     assert list(plan.preferred_batch_size) == [8]  # 64 is more than the plan takes
@@ -181,7 +186,7 @@ def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "with").mkdir()
     folder = filled(replace(parts, engines=engines), tmp_path / "with")
     (plan,) = folder.rglob("model.plan")
-    assert plan.relative_to(folder) == Path("model_repository/tiny_tensorrt_fp16/1/model.plan")
+    assert plan.relative_to(folder) == path_of("tiny_tensorrt_fp16") / "1" / "model.plan"
     assert plan.read_bytes() == b"a plan"
     assert not (folder / "to_build/tiny_tensorrt_fp16").exists()
     config = read_config(plan.parent.parent / "config.pbtxt")
@@ -198,14 +203,14 @@ def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, e
     named = replace(parts, spec=replace(parts.spec, name=name))
     assert model_name(named, "onnx", Precision.INT8) == f"{expected}_onnx_int8"
     folder = filled(named, tmp_path)
-    assert read_config(folder / "model_repository" / f"{expected}_onnx_int8" / "config.pbtxt")
+    assert read_config(folder / path_of(f"{expected}_onnx_int8") / "config.pbtxt")
     service = kserve(folder)["metadata"]["name"]
     assert service == expected.replace("_", "-")
 
 
 def test_a_label_is_a_line(parts: Parts, tmp_path: Path) -> None:
     folder = filled(replace(parts, spec=replace(parts.spec, labels=("ant\nhill", "b\re", "cow"))), tmp_path)
-    for path in (folder / "labels.txt", folder / "model_repository" / "tiny_onnx_fp32" / "labels.txt"):
+    for path in (folder / "labels.txt", folder / path_of("tiny_onnx_fp32") / "labels.txt"):
         assert path.read_text() == "ant hill\nb e\ncow\n"
 
 
@@ -223,8 +228,17 @@ def test_kserve_scales_by_what_waits(bundle: Path) -> None:
     assert predictor["minReplicas"] < predictor["maxReplicas"]
     model = predictor["model"]
     assert model["modelFormat"] == {"name": "triton"}
-    (loaded,) = [each.partition("=")[2] for each in model["args"] if each.startswith("--load-model=")]
-    assert (bundle / "model_repository" / loaded).is_dir()
+    repository = bundle / model["storageUri"].partition("/tiny/")[2]
+    assert [path.name for path in repository.iterdir()] == ["tiny_onnx_int8"]  # what is there is served
+    assert model["args"] == [
+        "--model-control-mode=none",
+        "--http-restricted-api=model-repository,shared-memory,trace,logging:triton-admin-key=$(TRITON_ADMIN_KEY)",
+        "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:triton-admin-key=$(TRITON_ADMIN_KEY)",
+        "--strict-readiness=true",
+    ]
+    (key,) = model["env"]
+    assert (key["name"], set(key["valueFrom"])) == ("TRITON_ADMIN_KEY", {"secretKeyRef"})
+    assert found["metadata"]["labels"] == {"networking.kserve.io/visibility": "cluster-local"}
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -246,24 +260,65 @@ def run(command: list[Any], programs: Path | None = None) -> subprocess.Complete
     )
 
 
-def test_serve_loads_what_is_asked_for(parts: Parts, tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    folder = filled(parts, tmp_path / "b")
+def served(folder: Path, tmp_path: Path, *arguments: str, **environment: str) -> list[str]:
+    """The arguments that `serve` gives to Triton, without those that every start has."""
     program(tmp_path / "bin", "tritonserver", 'printf "%s\\n" "$@"')
-    always = [
-        f"--model-repository={folder}/model_repository",
-        "--model-control-mode=explicit",
-        "--strict-readiness=true",
-    ]
-    told = run([folder / "serve"], tmp_path / "bin").stdout.split("\n")[:-1]
-    assert told == [*always, "--load-model=tiny_onnx_int8"]
-    told = run([folder / "serve", "--cpu"], tmp_path / "bin").stdout.split("\n")[:-1]
-    assert told == [*always, "--model-config-name=cpu", "--load-model=tiny_onnx_fp32"]
-    told = run([folder / "serve", "a", "b c"], tmp_path / "bin").stdout.split("\n")[:-1]
-    assert told == [*always, "--load-model=a", "--load-model=b c"]
-    (folder / "built/model_repository/tiny_tensorrt_int8").mkdir(parents=True)
-    told = run([folder / "serve"], tmp_path / "bin").stdout.split("\n")[:-1]
-    assert told == [*always, f"--model-repository={folder}/built/model_repository", "--load-model=tiny_tensorrt_int8"]
+    given = [f"{name}={value}" for name, value in environment.items()]
+    told = run(["env", *given, folder / "serve", *arguments], tmp_path / "bin").stdout.split("\n")[:-1]
+    mode, http, grpc, *rest = told
+    assert mode == "--model-control-mode=none"
+    restricted = re.fullmatch(r"--http-restricted-api=([\w,-]+):triton-admin-key=(\w+)", http)
+    assert restricted
+    assert set(restricted[1].split(",")) == {"model-repository", "shared-memory", "trace", "logging"}
+    assert grpc == f"--grpc-restricted-protocol={restricted[1]}:triton-admin-key={restricted[2]}"
+    assert restricted[2] == environment.get("TRITON_ADMIN_KEY", restricted[2])
+    assert len(restricted[2]) == 64 or "TRITON_ADMIN_KEY" in environment
+    address = environment.get("LISTEN", "127.0.0.1")
+    assert rest[:3] == [f"--http-address={address}", f"--grpc-address={address}", "--strict-readiness=true"]
+    return rest[3:]
+
+
+def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "b c").mkdir()
+    folder = filled(parts, tmp_path / "b c")
+    repository = f"--model-repository={folder}/model_repository"
+    assert served(folder, tmp_path) == [f"{repository}/tiny_onnx_int8"]
+    assert served(folder, tmp_path, "--cpu") == ["--model-config-name=cpu", f"{repository}/tiny_onnx_fp32"]
+    two = ["tiny_onnx_fp16", "tiny_onnx_int8"]
+    assert served(folder, tmp_path, *two, LISTEN="0.0.0.0") == [f"{repository}/{each}" for each in two]
+    assert served(folder, tmp_path, TRITON_ADMIN_KEY="secret") == [f"{repository}/tiny_onnx_int8"]
+    (folder / "built/tiny_tensorrt_int8/tiny_tensorrt_int8").mkdir(parents=True)
+    assert served(folder, tmp_path) == [f"--model-repository={folder}/built/tiny_tensorrt_int8"]
+
+
+def test_every_start_has_another_key(bundle: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "tritonserver", 'printf "%s\\n" "$@"')
+    assert len({run([bundle / "serve"], tmp_path / "bin").stdout for _ in range(3)}) == 3
+
+
+def test_serve_refuses_what_is_no_model_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "tritonserver", "echo started")
+    result = run([bundle / "serve", "tiny_onnx_int8", "a b"], tmp_path / "bin")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("a b is no model of this bundle; there are:\ntiny_onnx_fp16\n")
+
+
+@pytest.mark.parametrize(
+    "place", ["README.md", "docs", "Dockerfile", "Dockerfile.l4t", "trtpoets/ship", "bundle"], ids=str
+)
+def test_ports_are_published_to_this_machine_alone(bundle: Path, place: str) -> None:
+    """And nowhere may a client load a model."""
+    folder = bundle if place == "bundle" else Path(__file__).parent.parent / place
+    files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        text = path.read_bytes().decode("utf-8", "replace")
+        published = re.findall(r"(?:-p|--publish)[= ]+(\S*:|)(?=\d+:\d+)", text)
+        if path.name == "docker.md":  # the sentence that says what not to do
+            published.remove("")
+        assert set(published) <= {"127.0.0.1:"}, path
+        assert "--model-control-mode=explicit" not in text, path
+        assert "--load-model" not in text, path
+    assert list(folder.rglob("*compose*")) == []
 
 
 def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> None:
@@ -273,21 +328,23 @@ def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> No
     program(tmp_path / "bin", "trtexec", build)
     result = run([folder / "build-plans"], tmp_path / "bin")
     assert result.returncode == 0, result.stderr
-    made = folder / "built" / "model_repository"
-    assert sorted(path.name for path in made.iterdir()) == [
+    made = folder / "built"
+    assert sorted(path.name for path in made.iterdir() if path.is_dir()) == [
         f"tiny_tensorrt_{each}" for each in ("fp16", "fp32", "int8")
     ]
-    assert (made / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"
-    assert read_config(made / "tiny_tensorrt_int8" / "config.pbtxt").backend == "tensorrt"
+    assert (made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"
+    assert read_config(made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "config.pbtxt").backend == "tensorrt"
     told = (folder / "built" / "tiny_tensorrt_int8.log").read_text()
-    assert "--onnx=model_repository/tiny_onnx_int8/1/model.onnx --stronglyTyped" in told
+    assert "--onnx=model_repository/tiny_onnx_int8/tiny_onnx_int8/1/model.onnx --stronglyTyped" in told
     assert f"--optShapes=photos:8x{SIDE}x{SIDE}x3" in told
     check_manifest(folder)
     program(tmp_path / "bin", "trtexec", "echo no GPU; exit 7")
     result = run([folder / "build-plans", "int8"], tmp_path / "bin")
     assert (result.returncode, result.stdout) == (1, "")
     assert "no GPU\ntiny_tensorrt_int8: trtexec failed" in result.stderr
-    assert (made / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"  # the old one still serves
+    assert (
+        made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan"
+    ).read_text() == "plan\n"  # the old one still serves
 
 
 def test_measuring_is_perf_analyzers(bundle: Path, tmp_path: Path) -> None:
@@ -304,22 +361,82 @@ def test_measuring_is_perf_analyzers(bundle: Path, tmp_path: Path) -> None:
     assert lines[0].startswith("-m tiny_onnx_fp16 -u server:8001 -i grpc -b 1 ")
 
 
+def self_test(bundle: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """The self-test, where Python has nothing but its own (-S: no site-packages)."""
+    return run([sys.executable, "-I", "-S", bundle / "selftest.py", *arguments])
+
+
 def test_the_self_test_asks_every_model_that_is_ready(bundle: Path) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_int8", "tiny_onnx_fp32"])
-    with serving(triton) as url:
-        result = run([sys.executable, "-I", bundle / "selftest.py", "--url", url])
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert [line.split(":")[1] for line in result.stdout.splitlines()] == [" tiny_onnx_fp32", " tiny_onnx_int8"]
+    with serving(triton) as url, serving_grpc(triton) as grpc:
+        result = self_test(bundle, "--url", url, "--grpc", grpc)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split(":")[1] for line in lines[:2]] == [" tiny_onnx_fp32", " tiny_onnx_int8"]
     assert result.stdout.count("3 of 3 answers alike") == 2
+    assert lines[2:] == [
+        f"passed: loading models, shared memory, trace and log settings are refused by {protocol}"
+        for protocol in ("HTTP", "gRPC")
+    ]
     assert triton.requests == [1] * 6
+    assert triton.probed == [*HTTP_REQUESTS, *GRPC_REQUESTS]
     check_manifest(bundle)
+    assert not list(bundle.rglob("__pycache__"))
 
 
-def test_the_self_test_needs_nothing_but_python(bundle: Path) -> None:
+HTTP_REQUESTS = (
+    "/v2/repository/models/trtpoets_selftest_probe/load",
+    "/v2/repository/models/trtpoets_selftest_probe/unload",
+    "/v2/systemsharedmemory/region/trtpoets_selftest_probe/register",
+    "/v2/cudasharedmemory/region/trtpoets_selftest_probe/register",
+    "/v2/trace/setting",
+    "/v2/logging",
+)
+GRPC_REQUESTS = (
+    *("RepositoryModelLoad", "RepositoryModelUnload", "SystemSharedMemoryRegister", "CudaSharedMemoryRegister"),
+    *("TraceSetting", "LogSettings"),
+)
+
+
+@pytest.mark.parametrize("left_open", [*HTTP_REQUESTS, *GRPC_REQUESTS])
+def test_the_self_test_fails_where_a_client_can_change_the_server(bundle: Path, left_open: str) -> None:
+    triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"], left_open=[left_open])
+    with serving(triton) as url, serving_grpc(triton) as grpc:
+        result = self_test(bundle, "--url", url, "--grpc", grpc)
+    assert result.returncode == 3, result.stdout + result.stderr
+    (failed,) = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
+    assert f"({left_open}): " in failed
+    assert "whoever reaches it can change it" in result.stderr
+
+
+def test_a_triton_with_fixed_models_refuses_to_load_and_is_open_for_the_rest(bundle: Path) -> None:
+    everything = [*HTTP_REQUESTS, *GRPC_REQUESTS]
+    triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"], left_open=everything, mode_none=True)
+    with serving(triton) as url, serving_grpc(triton) as grpc:
+        result = self_test(bundle, "--url", url, "--grpc", grpc)
+    failed = re.findall(r"FAILED: .* \((\S+)\): ", result.stdout)
+    assert (result.returncode, failed) == (3, [*HTTP_REQUESTS[2:], *GRPC_REQUESTS[2:]])
+
+
+def test_where_no_grpc_is_heard_it_is_said(bundle: Path) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"])
-    with serving(triton) as url:  # -S: no site-packages
-        result = run([sys.executable, "-I", "-S", bundle / "selftest.py", "--url", url])
-    assert result.returncode == 0, result.stdout + result.stderr
+    with serving(triton) as url:
+        result = self_test(bundle, "--url", url, "--grpc", "127.0.0.1:9")
+        other = self_test(bundle, "--url", url, "--grpc", url)  # something listens, and does not speak gRPC
+    assert (result.returncode, result.stdout.count("passed: ")) == (0, 2)
+    assert result.stderr == "note: nothing listens at 127.0.0.1:9: if there is gRPC elsewhere, --grpc HOST:PORT\n"
+    assert other.returncode == 1
+    assert other.stderr.startswith(f"Error: {url} does not answer RepositoryModelLoad by gRPC: ")
+
+
+def test_a_status_of_grpc_is_read_from_what_a_proxy_compressed(bundle: Path) -> None:
+    """By the examples of RFC 7541, C.6; and with padding, priority, tables and continued blocks."""
+    module = runpy.run_path(str(bundle / "refusals.py"))
+    assert (module["_compressed"]("302").hex(), module["_compressed"]("307").hex()) == ("6402", "640eff")
+    name = module["_compressed"]("grpc-status")
+    literal = bytes([0x40, 0x80 | len(name)]) + name + bytes([0x80 | 2]) + module["_compressed"]("14")
+    assert module["_fields"](b"\x88\x3f\xe1\x1f\x5f\x01x" + literal)["grpc-status"] == "14"
+    assert module["_unpadded"](1, 8 | 32, b"\x02" + b"12345" + literal + b"00") == literal
 
 
 def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
@@ -327,7 +444,7 @@ def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> No
     expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
     with serving(FakeTriton(tmp_path / "model_repository", ["tiny_onnx_fp32"])) as url:
-        result = run([sys.executable, "-I", tmp_path / "selftest.py", "--url", url])
+        result = self_test(tmp_path, "--url", url)
     assert (result.returncode, result.stdout[:28]) == (3, "FAILED: tiny_onnx_fp32: scor"), result.stderr
 
 
@@ -419,7 +536,7 @@ def test_a_real_triton_serves_it(parts: Parts, tmp_path: Path) -> None:
             sent.set_data_from_numpy(pixels)
             classes = client.infer("tiny_onnx_fp32", [sent], outputs=[InferRequestedOutput("scores", class_count=1)])
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert [line.split(":")[1].strip() for line in tested.stdout.splitlines()] == loaded
+    assert [line.split(":")[1].strip() for line in tested.stdout.splitlines()[:2]] == loaded
     assert answered.returncode == 0, answered.stderr
     best = [parts.spec.labels[i] for i in parts.golden.expected["fp32"].scores.argmax(axis=1)]
     assert [json.loads(line)["labels"] for line in answered.stdout.splitlines()] == [[each] for each in best]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
 from trtpoets.core.plain import error_text, json_text, messages, progress_lines
-from trtpoets.core.progress import PARTS
+from trtpoets.core.progress import is_counted
 from trtpoets.core.signals import interrupted
 from trtpoets.core.streams import write_message, writing_results
 
@@ -75,7 +75,7 @@ def _bars() -> Iterator[Progress]:
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
                 tasks[task] = bars.add_task(task, total=total, rate="")
             entry = bars.tasks[tasks[task]]
-            speed = None if total == PARTS else entry.finished_speed or entry.speed
+            speed = (entry.finished_speed or entry.speed) if is_counted(total) else None
             bars.update(tasks[task], completed=done, total=total, rate=f"{speed:,.0f}/s" if (speed or 0) > 1 else "")
 
         yield show

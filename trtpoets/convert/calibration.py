@@ -202,15 +202,14 @@ def ranges_from_photos(
     proto = check_onnx(model.path)
     placement = placement_from_onnx(proto)
     refuse_unknown_operators(model.path)
-    paths = [photo.path for photo in photos]
     methods = config.method.by_values
     passes = 1 if methods == (Method.MINMAX,) else 2
 
     def told(done: int) -> None:
-        progress("calibration", done, passes * len(paths))
+        progress("calibration", done, passes * len(photos))
 
     witness = Witness(model.spec.labels)
-    extremes = spans(proto, placement.tensors, paths, model.spec.preprocess, config.batch_size, told, witness.see)
+    extremes = spans(proto, placement.tensors, photos, model.spec.preprocess, config.batch_size, told, witness.see)
     per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
     witness.conclude(len(per_class))
     seen = silenced(extremes, len(photos))
@@ -218,7 +217,7 @@ def ranges_from_photos(
     counts: dict[str, np.ndarray] = {}
     if passes == 2:
         counts = histograms(
-            proto, live, paths, model.spec.preprocess, config.batch_size, lambda done: told(len(paths) + done)
+            proto, live, photos, model.spec.preprocess, config.batch_size, lambda done: told(len(photos) + done)
         )
     kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
     sha256 = sha256_of_onnx(model.path)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, ConversionFailed
-from trtpoets.core.files import sha256_of_file
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
+from trtpoets.core.images import changed_photos, photo_content
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.spec import Photo
 
@@ -46,11 +46,14 @@ def refuse_changed_photos(photos: Sequence[Photo]) -> None:
 
     Splits were decided by content: behind the same name there may now be a test photo, or no photo at all.
     """
-    changed = [photo.path for photo in photos if _sha256(photo.path) != photo.sha256]
+    for photo in photos:
+        if not photo.path.is_file():
+            photo_content(photo)
+    changed = changed_photos(photos)
     if changed:
         raise BadInput(
             f"{len(changed)} of {len(photos)} calibration photos changed since the run read them, "
-            f"{changed[0]} for one: a test photo may be among them",
+            f"{changed[0].path} for one: a test photo may be among them",
             hint="read them again: trtpoets retrain PHOTOS --name NAME (or pretrained, with --photos)",
         )
 
@@ -140,16 +143,6 @@ def silenced(seen: Mapping[str, tuple[float, float]], photos: int) -> dict[str, 
             *(photos, named, more),
         )
     return {name: (0.0, 0.0) if name in quiet else span for name, span in seen.items()}
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_of_file(path)
-    except OSError as error:
-        raise BadPhoto(
-            f"{path} can't be read: {error.strerror}",
-            hint="put it back, or read the folder again: trtpoets retrain PHOTOS --name NAME",
-        ) from error
 
 
 def _deviation(mean: np.ndarray, square: np.ndarray) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +44,8 @@ class Comparer:
         self.proto = check_onnx(model.path)
         self.sessions = Sessions()
         self._sha256 = sha256_of_onnx(model.path)
-        self._photos = [photo.path for photo in photos]
-        judged = sorted(validation or photos, key=lambda photo: photo.sha256)[: self.config.judged_photos]
-        self._judged = [photo.path for photo in judged]
+        self._photos = list(photos)
+        self._judged = sorted(validation or photos, key=lambda photo: photo.sha256)[: self.config.judged_photos]
         self._fidelity: dict[bytes, Fidelity] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
@@ -105,8 +103,8 @@ class Comparer:
         # 128 photos of 224 x 224 are 19 MB; they are run some dozen times.
         return tuple(photo_batches(self._judged, self.model.spec.preprocess, _BATCH))
 
-    def _decoded(self, paths: Sequence[Path]) -> np.ndarray:
-        return next(photo_batches(paths, self.model.spec.preprocess, len(paths)))
+    def _decoded(self, photos: Sequence[Photo]) -> np.ndarray:
+        return next(photo_batches(photos, self.model.spec.preprocess, len(photos)))
 
 
 def _identity(form: Any) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from trtpoets.convert.thresholds import BINS
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.spec import INPUT_NAME, Preprocess
+from trtpoets.core.spec import INPUT_NAME, Photo, Preprocess
 
 _FETCH_BYTES = 64 << 20
 """How much of the activations is taken out of ONNX Runtime at once."""
@@ -32,7 +31,7 @@ See = Callable[[np.ndarray, np.ndarray], None]
 def spans(
     model: Any,
     tensors: Sequence[str],
-    paths: Sequence[Path],
+    photos: Sequence[Photo],
     preprocess: Preprocess,
     batch_size: int,
     told: Told,
@@ -46,7 +45,7 @@ def spans(
     lowest = np.full(len(tensors), np.inf)
     highest = np.full(len(tensors), -np.inf)
     session = open_session(_with_extremes(model, tensors).SerializeToString())
-    for batch, extremes in _answers(session, paths, preprocess, batch_size, told):
+    for batch, extremes in _answers(session, photos, preprocess, batch_size, told):
         scores, *found = extremes
         pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
         if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
@@ -59,7 +58,7 @@ def spans(
 
 
 def peaks(
-    model: Any, tensors: Sequence[str], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+    model: Any, tensors: Sequence[str], photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, told: Told
 ) -> dict[str, np.ndarray]:
     """The largest magnitude of each channel of tensors (N, C, H, W) over all photos: float32 (C,) a tensor."""
     from onnx import TensorProto, helper
@@ -73,14 +72,14 @@ def peaks(
         copy.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
     highest: list[np.ndarray] = []
     session = open_session(copy.SerializeToString())
-    for _, (_, *maps) in _answers(session, paths, preprocess, batch_size, told):
+    for _, (_, *maps) in _answers(session, photos, preprocess, batch_size, told):
         found = [each.max(axis=(0, 2, 3)) for each in maps]
         highest = [np.maximum(old, new) for old, new in zip(highest, found, strict=True)] if highest else found
     return dict(zip(tensors, highest, strict=True))
 
 
 def histograms(
-    model: Any, tops: Mapping[str, float], paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+    model: Any, tops: Mapping[str, float], photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, told: Told
 ) -> dict[str, np.ndarray]:
     """How often |x| falls in each of 2048 equal bins over 0..tops[tensor]: int64 (2048,) a tensor.
 
@@ -92,7 +91,7 @@ def histograms(
     at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * floats)))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     session = open_session(with_outputs(model, names).SerializeToString())
-    for _, (_, *arrays) in _answers(session, paths, preprocess, at_once, told):
+    for _, (_, *arrays) in _answers(session, photos, preprocess, at_once, told):
         for name, array in zip(names, arrays, strict=True):
             dense = array.ndim == 4 and min(array.shape[2:]) > _DENSE
             values = array[:, :, ::2, ::2] if dense else array
@@ -105,11 +104,11 @@ def histograms(
 
 
 def _answers(
-    session: Any, paths: Sequence[Path], preprocess: Preprocess, batch_size: int, told: Told
+    session: Any, photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, told: Told
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     done = 0
     told(0)
-    for batch in photo_batches(paths, preprocess, batch_size):
+    for batch in photo_batches(photos, preprocess, batch_size):
         yield batch, session.run(None, {INPUT_NAME: batch})
         done += len(batch)
         told(done)

@@ -77,20 +77,20 @@ def fp16_from_onnx(
     proto = check_onnx(model.path)
     refuse_unknown_operators(model.path)
     view = GraphView(proto)
-    paths = [photo.path for photo in photos[:_SCANNED]]
-    total = len(paths) + min(len(paths), _COMPARED)
+    photos = photos[:_SCANNED]
+    total = len(photos) + min(len(photos), _COMPARED)
     names = [name for node in view.nodes for name in node.output if view.is_float(name)]
-    seen = spans(proto, names, paths, model.spec.preprocess, _BATCH, lambda done: progress("fp16", done, total))
+    seen = spans(proto, names, photos, model.spec.preprocess, _BATCH, lambda done: progress("fp16", done, total))
     largest = {name: max(-low, high) for name, (low, high) in seen.items()}
     kept = _kept_fp32(view, largest)
     halved = with_fp16(proto, kept)
     write_onnx(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
-    apart, same = _compare(model, out, paths[:_COMPARED], lambda done: progress("fp16", len(paths) + done, total))
+    apart, same = _compare(model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total))
     top = max(largest, key=lambda name: largest[name])
     notes = Fp16Notes(
         nodes=len(view.nodes),
         kept_fp32=kept,
-        photos=len(paths),
+        photos=len(photos),
         largest=largest[top],
         largest_at=top,
         compared=len(same),
@@ -148,11 +148,11 @@ def _unfit_weights(view: GraphView, name: str) -> str:
     return ""
 
 
-def _compare(model: OnnxModel, other: Path, paths: Sequence[Path], told: Any) -> tuple[np.ndarray, np.ndarray]:
+def _compare(model: OnnxModel, other: Path, photos: Sequence[Photo], told: Any) -> tuple[np.ndarray, np.ndarray]:
     """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,)."""
     sessions = [open_session(model.path), open_session(other)]
     apart, same, done = [], [], 0
-    for batch in photo_batches(paths, model.spec.preprocess, _BATCH):
+    for batch in photo_batches(photos, model.spec.preprocess, _BATCH):
         first, second = (session.run(None, {INPUT_NAME: batch})[0] for session in sessions)
         apart.append(np.abs(first - second))
         same.append(first.argmax(axis=1) == second.argmax(axis=1))

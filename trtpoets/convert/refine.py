@@ -64,10 +64,9 @@ def refined_ranges(
     ends = {view.producer[name].name for name in names}
     order = [node.name for node in view.nodes if node.name in ends]
     features = features_of(view)
-    paths = [photo.path for photo in photos[:PHOTOS]]
     pieces = pieces_of(proto, order, (features,))
     factors = _factors(proto, view, names, photos[PHOTOS:], model.spec.preprocess)
-    measure = _Measure(pieces, features, next(photo_batches(paths, model.spec.preprocess, len(paths))))
+    measure = _Measure(pieces, features, next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)))
     tensors = dict(candidates[0].tensors)
     equalised = {}
     live: Live = {INPUT_NAME: measure.photos}
@@ -97,8 +96,7 @@ def _factors(
     pairs = pairs_of(view, names)
     if len(photos) < _PEAK_PHOTOS or not pairs:
         return {}
-    paths = [photo.path for photo in photos]
-    seen = peaks(proto, [pair.tensor for pair in pairs], paths, preprocess, 16, lambda done: None)
+    seen = peaks(proto, [pair.tensor for pair in pairs], photos, preprocess, 16, lambda done: None)
     found = {}
     for pair in pairs:
         scales = factors_of(view, pair, seen[pair.tensor])

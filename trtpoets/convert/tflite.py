@@ -120,7 +120,7 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
         return {OUTPUT_NAME: rest(scaled, training=False)}
 
     def representative() -> Iterator[list[np.ndarray]]:
-        for batch in photo_batches([photo.path for photo in photos], spec.preprocess, 1):
+        for batch in photo_batches(photos, spec.preprocess, 1):
             yield [batch.astype(np.float32)]
 
     keep = tf.Module()

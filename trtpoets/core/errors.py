@@ -3,6 +3,7 @@
 TrtPoetsError
 ├── BadInput             a photo, folder, name or option that can't be used
 │   └── BadPhoto         one photo file that can't be decoded
+│       └── PhotoChanged one photo file that has other bytes than when the dataset was read
 ├── MissingDependency    a package that is not installed, or does not load
 ├── MissingArtefact      an earlier stage has not run
 ├── BadArtefact          a file that is damaged, was edited, or belongs to something else
@@ -44,6 +45,10 @@ class BadInput(TrtPoetsError):
 
 class BadPhoto(BadInput):
     """One photo file that can't be decoded."""
+
+
+class PhotoChanged(BadPhoto):
+    """One photo file that has other bytes than when the dataset was read."""
 
 
 class MissingDependency(TrtPoetsError):

@@ -6,6 +6,7 @@ What a file is, is read from its first bytes; its name is never trusted.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Callable, Iterator, Sequence, TypeVar
 
 import numpy as np
 
-from trtpoets.core.errors import BadInput, BadPhoto
+from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
 from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
-from trtpoets.core.spec import FULL_WHITE, Preprocess, Resize
+from trtpoets.core.spec import FULL_WHITE, Photo, Preprocess, Resize
 from trtpoets.core.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -42,12 +43,42 @@ _DARK = 8
 _warned_dark: list[str] = []
 
 
-def photo_to_array(path: Path, preprocess: Preprocess) -> np.ndarray:
+def photo_to_array(photo: Path | Photo, preprocess: Preprocess) -> np.ndarray:
     """Decode, turn upright, make RGB and resize: uint8 (height, width, 3), the caller's own.
 
-    Raises BadPhoto with the reason when the file can't be used.
+    The bytes that are decoded are those that `photo_content` verified. Raises BadPhoto with the reason when the file
+    can't be used, PhotoChanged when it is not the photo of the dataset any more.
     """
-    return bytes_to_array(read_photo(path), preprocess, str(path))
+    return bytes_to_array(photo_content(photo), preprocess, str(_path_of(photo)))
+
+
+def photo_content(photo: Path | Photo) -> bytes:
+    """The bytes of a photo. Those of a dataset's Photo have its sha256; a path alone has none to be held against.
+
+    Raises PhotoChanged when the sha256 is another, BadPhoto when the file can't be read.
+    """
+    content = read_photo(_path_of(photo))
+    if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
+        raise PhotoChanged(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
+    return content
+
+
+def changed_photos(photos: Sequence[Photo]) -> list[Photo]:
+    """Those photos whose files have another sha256 now, or can't be read. Reads them all."""
+    same = map_ahead(_unchanged, photos, usable_cores(), 64)
+    return [photo for photo, unchanged in zip(photos, same) if not unchanged]
+
+
+def _unchanged(photo: Photo) -> bool:
+    try:
+        photo_content(photo)
+    except BadPhoto:
+        return False
+    return True
+
+
+def _path_of(photo: Path | Photo) -> Path:
+    return photo.path if isinstance(photo, Photo) else photo
 
 
 def read_photo(path: Path) -> bytes:
@@ -119,17 +150,17 @@ def check_photo(content: bytes, source: str) -> PhotoFacts:
 
 
 def photo_batches(
-    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int = 0
+    photos: Sequence[Path | Photo], preprocess: Preprocess, batch_size: int, workers: int = 0
 ) -> Iterator[np.ndarray]:
     """Yield the photos in order as uint8 (n, height, width, 3), n = batch_size but for the last.
 
     Worker threads (0: one a core) decode ahead, at most two batches, while the caller works on the last one.
-    Raises BadPhoto at the first photo that can't be used.
+    Raises BadPhoto at the first photo that can't be used, PhotoChanged at one of a dataset that has other bytes now.
     """
     if batch_size < 1:
         raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
     threads = workers or usable_cores()
-    arrays = map_ahead(lambda path: photo_to_array(path, preprocess), paths, threads, 2 * batch_size + threads)
+    arrays = map_ahead(lambda photo: photo_to_array(photo, preprocess), photos, threads, 2 * batch_size + threads)
     try:
         for batch in iter(lambda: list(islice(arrays, batch_size)), []):
             yield np.stack(batch)

@@ -192,4 +192,6 @@ def _from_dict(value: Any) -> Manifest:
         raise TypeError("a word that is no text")
     name, target, version, model, jetpack, board = words
     order = tuple(Precision(each) for each in value["order"])
+    if not order or len(set(order)) < len(order):
+        raise ValueError(f"the order to try precisions in is {value['order']!r}: one or more, each once")
     return Manifest(name, target, version, model, order, files, jetpack, board)

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any, Callable, Iterator
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.progress import PARTS, Progress
+from trtpoets.core.progress import Progress, is_counted
 
 _TELL_EVERY = 5.0
 """Seconds between lines about one task."""
@@ -59,12 +59,12 @@ def progress_lines(write: Write) -> Progress:
         if done >= total:
             took = now - began.pop(task)
             told.pop(task, None)
-            rate = f", {done / took:,.0f}/s" if done > took > 1 and total != PARTS else ""
-            what = "done" if total == PARTS else f"{done:,}"
+            rate = f", {done / took:,.0f}/s" if done > took > 1 and is_counted(total) else ""
+            what = f"{done:,}" if is_counted(total) else "done"
             write(f"{task}: {what} in {took:.1f} s{rate}\n")
         elif now - told.get(task, since) > _TELL_EVERY:
             told[task] = now
-            write(f"{task}: {done / total:.0%}\n" if total == PARTS else f"{task}: {done:,} of {total:,}\n")
+            write(f"{task}: {done:,} of {total:,}\n" if is_counted(total) else f"{task}: {done / total:.0%}\n")
 
     return show
 

@@ -2,7 +2,8 @@
 
     python -m trtpoets.judge.bench_child
 
-The first request says what to load; it is answered with {"loaded": seconds}. Then, in any order, as often as asked:
+The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds}. Then, in
+any order, as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"serve": true} -> {"served": {...}}; {"loadgen": scenario, "batch": n,
 "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends
@@ -17,6 +18,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Callable, Mapping
 
@@ -25,7 +27,7 @@ import numpy as np
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
 from trtpoets.core.signals import ignore_until_parent_ends
-from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Precision, TfliteModel
+from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
@@ -35,6 +37,9 @@ from trtpoets.judge.meter import Meter
 from trtpoets.judge.scenario import serve
 
 Opener = Callable[..., Runner]
+
+_OPENER: Opener = partial(open_runner, contained=True)
+"""The real runners. This process may be ended by a damaged file: it is there to be watched."""
 
 _PATIENCE = 10
 """So many times the least warm-up, and what is not steady by then is told to be unsteady."""
@@ -70,7 +75,7 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
     return load_engine(path)
 
 
-def main(opener: Opener = open_runner) -> None:
+def main(opener: Opener = _OPENER) -> None:
     """Serve requests until there are no more. `opener` makes the runner; tests hand in their own."""
     ignore_until_parent_ends()
     with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
@@ -98,11 +103,12 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
         # Before any library counts the cores. A library that ignores its thread option can't get more than the others.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     runner = opener(artefact_from_description(request["artefact"]), config.threads, Way(request["way"]))
-    paths = [Path(path) for path in request["photos"]]
+    files = [Photo(Path(path), "", Split.TEST, sha256) for path, sha256 in request["photos"]]
+    paths = [file.path for file in files]
     preprocess = runner.spec.preprocess
     if request["prepared"]:  # what was cropped once is not cropped again
         preprocess = replace(preprocess, crop_fraction=1.0)
-    photos = np.concatenate(list(photo_batches(paths, preprocess, 16)))
+    photos = np.concatenate(list(photo_batches(files, preprocess, 16)))
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:

@@ -67,7 +67,7 @@ class Contender:
         request = {
             "artefact": description_from_artefact(self._artefact),
             "way": self._way.value,
-            "photos": [str(photo.path.resolve()) for photo in photos],
+            "photos": [[str(photo.path.resolve()), photo.sha256] for photo in photos],
             "prepared": prepared,
             "config": asdict(self._config),
             "energy": self._idle_watts is not None,

@@ -105,7 +105,8 @@ def scores_from_runner(
 ) -> np.ndarray:
     """Ask an entered runner about each photo, in order: float32 (N, C).
 
-    Raises BadInput for no photos, BadPhoto for one that can't be decoded, RunFailed when the runner breaks or gives
+    Raises BadInput for no photos, BadPhoto for one that can't be decoded, PhotoChanged for one that has other bytes
+    than in the dataset, RunFailed when the runner breaks or gives
     scores of another shape, or that are not numbers.
     """
     if not photos:
@@ -114,7 +115,7 @@ def scores_from_runner(
     parts: list[np.ndarray] = []
     done = 0
     progress(task, done, len(photos))
-    for batch in photo_batches([photo.path for photo in photos], runner.spec.preprocess, batch_size):
+    for batch in photo_batches(photos, runner.spec.preprocess, batch_size):
         parts.append(check_scores(runner.infer(batch), len(batch), runner.spec, runner.name))
         done += len(batch)
         progress(task, done, len(photos))

@@ -17,7 +17,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
-from trtpoets.core.images import bytes_to_array, read_photo
+from trtpoets.core.images import bytes_to_array, photo_to_array
 from trtpoets.core.spec import Photo, Precision, Preprocess
 from trtpoets.device.runners.base import Runner
 
@@ -222,10 +222,7 @@ def _gap(some: np.ndarray, others: np.ndarray) -> float:
 
 
 def _prepared(photo: Photo, number: int, preprocess: Preprocess) -> GoldenPhoto:
-    content = read_photo(photo.path)
-    if hashlib.sha256(content).hexdigest() != photo.sha256:
-        raise BadInput(f"{photo.path} is not the photo that it was when it was put aside", hint="train again")
-    pixels = bytes_to_array(content, preprocess, str(photo.path))
+    pixels = photo_to_array(photo, preprocess)
     sha256 = hashlib.sha256(_bmp(pixels)).hexdigest()
     return GoldenPhoto(f"{number:03}.bmp", photo.label, sha256, photo.sha256, pixels)
 

@@ -20,7 +20,7 @@ from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.current import train_benchmark_key
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
 from trtpoets.pipeline.heads import head_from_features
-from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded import bench_train_command
 from trtpoets.pipeline.retrain import training_of
 from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, writing
@@ -88,22 +88,35 @@ def bench_train(
     with writing(space):
         trained = _head_config(training_of(name, engines=engines)["config"])
         dataset, before = dataset_in(space), conditions()
-        require_photos(space, [photo for photo in dataset.photos if photo.split is not Split.TEST])
-        devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
-        extractors = _extractors(classifier_in(space).spec, weights, devices)
-        found = {
-            "config": asdict(config),
-            "bottlenecks": _bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
-            "heads": _heads(dataset, extractors[Device.CPU], devices, trained, config, space.logs, progress),
-            "skipped": []
-            if Device.GPU in devices
-            else [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
-            "conditions": before,
-            "command": bench_train_command(space, config, weights),
-        }
-        key = train_benchmark_key(space, asdict(config))
-        seal_card(space.train_benchmark, key=key, files=[], details=found)
+        used = [photo for photo in dataset.photos if photo.split is not Split.TEST]
+        with verified_photos(space, used):
+            found = _measured(space, dataset, trained, config, weights, before, progress)
+        seal_card(space.train_benchmark, key=train_benchmark_key(space, asdict(config)), files=[], details=found)
     return found
+
+
+def _measured(
+    space: Workspace,
+    dataset: Dataset,
+    trained: HeadConfig,
+    config: TrainBenchConfig,
+    weights: Path | None,
+    before: Mapping[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """What `bench_train` returns; `before` are the conditions that it began in."""
+    devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
+    extractors = _extractors(classifier_in(space).spec, weights, devices)
+    return {
+        "config": asdict(config),
+        "bottlenecks": _bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
+        "heads": _heads(dataset, extractors[Device.CPU], devices, trained, config, space.logs, progress),
+        "skipped": []
+        if Device.GPU in devices
+        else [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
+        "conditions": before,
+        "command": bench_train_command(space, config, weights),
+    }
 
 
 def _head_config(trained: Mapping[str, Any]) -> HeadConfig:

@@ -32,7 +32,7 @@ from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, T
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import advice
-from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded import export_command, quantize_command
 from trtpoets.pipeline.stages import (
     ENGINES,
@@ -122,7 +122,6 @@ def quantize(
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
-        require_photos(space, (*photos, *judged))
         made = {"made_from": sha256_of_file(fp32.path), "dataset": dataset.hash, "command": command}
         makers = {
             Precision.FP16: lambda: _fp16(space, fp32, photos, made, force, progress),
@@ -130,7 +129,8 @@ def quantize(
                 space, fp32, (photos, judged), calibration, int8, made, force, progress, refit_head
             ),
         }
-        return tuple(makers[precision]() for precision in precisions)
+        with verified_photos(space, (*photos, *judged)):
+            return tuple(makers[precision]() for precision in precisions)
 
 
 def _fp16(
@@ -227,8 +227,8 @@ def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Wor
     if has_dataset(space):
         photos = dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS]
     if photos:
-        require_photos(space, photos)
-        batches = list(photo_batches([photo.path for photo in photos], model.spec.preprocess, 16))
+        with verified_photos(space, photos):
+            batches = list(photo_batches(photos, model.spec.preprocess, 16))
     else:
         batches = [_patterns(model)]
     with open_runner(classifier) as reference, open_runner(model) as runner:

@@ -66,8 +66,15 @@ def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: Be
 
 
 def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> dict[str, Any]:
-    """What an evaluation was made from, for its details: read back by `evaluation_now`."""
-    return {"artefacts": list(identities), "photos": _photos_hash(photos)}
+    """What an evaluation was made from, for its details: read back by `evaluation_now`.
+
+    The sha256 are those of the bytes that were decoded, in the order of the photos: reading verifies them.
+    """
+    return {
+        "artefacts": list(identities),
+        "photos": _photos_hash(photos),
+        "photo_sha256": [photo.sha256 for photo in photos],
+    }
 
 
 def evaluation_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite import PRECISIONS, tflite_from_classifier
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Precision, TfliteModel, hash_of
+from trtpoets.core.spec import Precision, Split, TfliteModel, hash_of
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
@@ -19,6 +19,7 @@ from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runn
 from trtpoets.pipeline.convert import parity_details, parity_of
 from trtpoets.pipeline.golden import golden_in
 from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
+from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.stages import classifier_identity, classifier_in, dataset_in, onnx_models_in
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
     photos = calibration_photos(dataset.photos, config)
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])
     if open_card(card_of(out), key) is None:
-        model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
-        judged, gate = judged_on_validation(space, fp32, model, progress=progress)
+        with verified_photos(space, (*photos, *dataset_in(space).in_split(Split.VALIDATION))):
+            model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
+            judged, gate = judged_on_validation(space, fp32, model, progress=progress)
         details = {
             "classifier": made_from,
             "dataset": dataset.hash,

@@ -10,7 +10,7 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners.ort import OnnxRuntimeRunner
 from trtpoets.judge.golden import COUNT, Golden, golden_from_runners, golden_photos, read_golden, write_golden
 from trtpoets.pipeline.current import photos_to_judge
-from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.photos import verified_photos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ def golden_in(space: Workspace, models: Sequence[OnnxModel]) -> Golden:
     photos = photos_to_judge(space)
     key = hash_of([_VERSION, COUNT, [sha256_of_file(each.path) for each in models], [each.sha256 for each in photos]])
     if open_card(card_of(space.golden), key) is None:
-        require_photos(space, photos)
-        chosen = golden_photos(photos, models[0].spec.preprocess)
+        with verified_photos(space, photos):
+            chosen = golden_photos(photos, models[0].spec.preprocess)
         runners: dict[Precision, Runner] = {each.precision: OnnxRuntimeRunner(each) for each in models}
         # INT8 in integers and in float rounds in other places: so will TensorRT.
         others: dict[Precision, Runner] = {

@@ -30,7 +30,7 @@ from trtpoets.pipeline.current import (
     photos_to_judge,
     recorded,
 )
-from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.photos import require_photos, verified_photos
 from trtpoets.pipeline.recorded import bench_command, evaluate_command
 from trtpoets.pipeline.stages import ENGINES, stale_in, writing
 
@@ -78,8 +78,8 @@ def evaluate(
         known = None if force else open_card(space.evaluation, key)
         details: Mapping[str, Any]
         if known is None:
-            require_photos(space, photos)
-            details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
+            with verified_photos(space, photos):
+                details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
         else:
             details = known
         if gate is not None or details is not known:
@@ -153,6 +153,9 @@ def bench(
         require_photos(space, photos)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config), space.loadgen)
+        # Each runner has a process of its own, and a photo that changed is its failure there.
+        if measured.failures or not all(row.valid for row in measured.measurements):
+            require_photos(space, photos)
         details = write_benchmark(
             space.benchmark,
             measured,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput, BadPhoto
-from trtpoets.core.images import read_photo, usable_cores
-from trtpoets.core.threads import map_ahead
+from trtpoets.core.images import changed_photos
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.stages import classifier_in, dataset_in
 from trtpoets.train.backbones import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from trtpoets.core.spec import Photo
 
@@ -31,9 +30,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
             f"{gone[0].path}",
             hint=f"name the folder where they are now: {_again(space, 'NEWPLACE')}",
         )
-    changed = [
-        photo for photo, same in zip(photos, map_ahead(_same, photos, usable_cores(), 64), strict=True) if not same
-    ]
+    changed = changed_photos(photos)
     if changed:
         raise BadInput(
             f"{len(changed)} of {len(photos)} photos were changed since the classifier was trained, for example "
@@ -42,11 +39,19 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
         )
 
 
-def _same(photo: Photo) -> bool:
+@contextmanager
+def verified_photos(space: Workspace, photos: Sequence[Photo]) -> Iterator[None]:
+    """`require_photos` at the beginning; and when a photo is found changed or gone later, inside.
+
+    What is inside reads photos by `core.images`, which verifies the bytes that it decodes. Raises BadInput, that counts
+    the photos and names the command to run next; and whatever is raised inside.
+    """
+    require_photos(space, photos)
     try:
-        return hashlib.sha256(read_photo(photo.path)).hexdigest() == photo.sha256
-    except BadPhoto:  # it can't be read any more, or is too large to be one
-        return False
+        yield
+    except BadPhoto:
+        require_photos(space, photos)
+        raise
 
 
 def _again(space: Workspace, place: object) -> str:

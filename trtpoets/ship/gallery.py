@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import BadPhoto
+from trtpoets.core.commands import DEFAULT_ENGINES
+from trtpoets.core.errors import BadPhoto, PhotoChanged
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.runner_id import Library
 from trtpoets.core.spec import FULL_WHITE, Precision, Preprocess, Resize
+from trtpoets.core.workspace import Workspace
 from trtpoets.ship.verdict import runner_named
 from trtpoets.ship.words import joined, many, percent, shown
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from trtpoets.core.spec import Photo
+
+_log = logging.getLogger(__name__)
 
 _SIDE = 160
 _QUALITY = 76
@@ -29,12 +35,16 @@ _BUDGET = 1_200_000
 
 @dataclass
 class _Pictures:
-    """Turns photos into data URIs while the budget lasts. 16-bit photos are shown with the classifier's white."""
+    """Turns photos into data URIs while the budget lasts. 16-bit photos are shown with the classifier's white.
+
+    `changed` are photos that are not shown, because their files are no longer what was judged.
+    """
 
     photos: Mapping[str, Photo]
     left: int
     white: int
     known: dict[str, str] = field(default_factory=dict)
+    changed: list[Photo] = field(default_factory=list)
 
     def uri(self, path: str) -> str:
         """The photo as a data URI; empty where the photo is gone, damaged, not of this run, or the page is full."""
@@ -46,6 +56,9 @@ class _Pictures:
     def _made(self, photo: Photo) -> str:
         try:
             content = _jpeg(photo, self.white)
+        except PhotoChanged:
+            self.changed.append(photo)
+            return ""
         except BadPhoto:
             return ""
         uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
@@ -64,7 +77,10 @@ class Galleries:
 
 
 def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]) -> Galleries:
-    """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers."""
+    """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers.
+
+    A photo whose file was changed since is not shown: a warning counts these and names one.
+    """
     preprocess = (report["spec"] or {}).get("preprocess") or {}
     white = int(preprocess.get("white", FULL_WHITE))
     pictures = _Pictures(photos, _BUDGET, white)
@@ -91,6 +107,14 @@ def galleries_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo]
             "tiles": [_answered(answer, pictures) for answer in right[:_TILES]],
         },
     ]
+    if pictures.changed:
+        space = Workspace(Path(report["engines_folder"] or DEFAULT_ENGINES), report["name"])
+        _log.warning(
+            "%s of the page were changed since they were judged, %s for one, and are not shown; to see what to do: %s",
+            many(len(pictures.changed), "photo"),
+            pictures.changed[0].path,
+            space.command("evaluate", "--force"),
+        )
     return Galleries(int8, [each for each in found if each["tiles"]])
 
 
@@ -172,7 +196,7 @@ def _jpeg(photo: Photo, white: int) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(photo_to_array(photo.path, replace(_THUMBNAIL, white=white))).save(
+    Image.fromarray(photo_to_array(photo, replace(_THUMBNAIL, white=white))).save(
         out, "JPEG", quality=_QUALITY, optimize=True
     )
     return out.getvalue()

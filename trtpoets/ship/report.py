@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of report.json: raised when a reader of an older one would misunderstand."""
 
-LISTED = 200
-"""At most this many files of a kind (left out, duplicates) are listed; the counts are of all."""
-
 _MATRIX = 100
 """A confusion matrix of at most this many labels is written whole; a larger one as its non-zero cells."""
 
@@ -100,12 +97,11 @@ def _dataset(dataset: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "counts": counts,
         "photos": {split.value: sum(each.get(split.value, 0) for each in counts.values()) for split in Split},
     }
-    for word in ("left_out", "duplicates", "contradictions"):
+    for word in ("left_out", "duplicates", "contradictions", "families"):
         entries = dataset.get(word) or []
-        found[word] = entries[:LISTED]
-        found[f"{word}_count"] = len(entries)
-    found["families"] = (dataset.get("families") or [])[:LISTED]
-    found["families_count"] = dataset.get("families_count", 0)
+        found[word] = entries
+        # An older version listed the first 1000, beside the number of all.
+        found[f"{word}_count"] = max(len(entries), dataset.get(f"{word}_count", 0))
     return found
 
 

@@ -35,13 +35,14 @@ RELEASE = "25.06"
 _IMAGE = f"nvcr.io/nvidia/tritonserver:{RELEASE}-py3"
 
 _REPOSITORY = "model_repository"
+"""The folder of repositories, one for each model, so that Triton is shown the chosen models and no others."""
 
 _UNBUILT = "to_build"
 """Models whose engine has to be built on the server: all but the plan. Triton would not start with them in sight."""
 
 _FILLED = ("serve", "build-plans", "measure")
 
-_COPIED = ("triton/client.py", "triton/selftest.py", "common/photo_lines.py")
+_COPIED = ("triton/client.py", "triton/selftest.py", "triton/refusals.py", "common/photo_lines.py")
 
 _LONGEST = 40
 """Characters of a name: Kubernetes takes 63, and KServe adds to it."""
@@ -74,7 +75,8 @@ def triton_files(parts: Parts, folder: Path) -> None:
 
 def next_with_triton(out: Path) -> tuple[str, ...]:
     """The commands to go on with, where there is a GPU; README.md has those for a CPU."""
-    run = f'docker run -d --gpus all -p 8000:8000 --user 1000:1000 -v "$PWD:/bundle" {_IMAGE} /bundle/serve'
+    ports = "-p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 -e LISTEN=0.0.0.0"
+    run = f'docker run -d --gpus all {ports} --user 1000:1000 -v "$PWD:/bundle" {_IMAGE} /bundle/serve'
     return f"cd {shlex.quote(str(out))} && {run}", "python3 selftest.py"
 
 
@@ -91,7 +93,7 @@ def _slug(name: str, between: str) -> str:
 
 def _write_onnx_model(parts: Parts, precision: Precision, repository: Path) -> None:
     model, name = parts.model(precision), model_name(parts, "onnx", precision)
-    folder = repository / name
+    folder = repository / name / name
     _write_common(parts, folder)
     version = folder / "1"
     version.mkdir()
@@ -107,7 +109,7 @@ def _write_onnx_model(parts: Parts, precision: Precision, repository: Path) -> N
 def _write_tensorrt_model(parts: Parts, precision: Precision, out: Path) -> None:
     """The model with its plan where an engine was built here; else all but the plan, for `build-plans`."""
     engine, name = _engine_of(parts, precision), model_name(parts, "tensorrt", precision)
-    folder = out / (_REPOSITORY if engine else _UNBUILT) / name
+    folder = out / _REPOSITORY / name / name if engine else out / _UNBUILT / name
     _write_common(parts, folder)
     batching = _tensorrt_batching(parts, precision)
     write_text(folder / "config.pbtxt", tensorrt_config(parts, name, batching))

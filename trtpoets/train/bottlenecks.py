@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
-from trtpoets.core.images import bytes_to_array, read_photo, usable_cores
+from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.images import photo_to_array, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Photo, Preprocess
 from trtpoets.core.threads import map_ahead
@@ -68,8 +67,8 @@ def bottlenecks_from_photos(
     each other. `progress` counts the photos that are computed. `decoded`, if given, is called
     by these threads with each batch and its pixels.
 
-    Raises BadPhoto when a photo can't be read or is no longer what it was in the dataset, RunFailed when the network
-    gives anything but finite features of the right shape, StorageFailed.
+    Raises BadPhoto when a photo can't be read, PhotoChanged when it is no longer what it was in the dataset, RunFailed
+    when the network gives anything but finite features of the right shape, StorageFailed.
     """
     if batch_size is None:
         batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
@@ -86,7 +85,7 @@ def bottlenecks_from_photos(
     turns = threading.Semaphore(extractor.parallel)
 
     def features(batch: Sequence[Photo]) -> np.ndarray:
-        pixels = np.stack([_pixels(photo, extractor.preprocess) for photo in batch])
+        pixels = np.stack([photo_to_array(photo, extractor.preprocess) for photo in batch])
         if decoded is not None:
             decoded(batch, pixels)
         with turns:
@@ -103,13 +102,6 @@ def bottlenecks_from_photos(
             done += len(batch)
             progress("bottlenecks", done, len(todo))
     return rows
-
-
-def _pixels(photo: Photo, preprocess: Preprocess) -> np.ndarray:
-    content = read_photo(photo.path)
-    if hashlib.sha256(content).hexdigest() != photo.sha256:
-        raise BadPhoto(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
-    return bytes_to_array(content, preprocess, str(photo.path))
 
 
 def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.ndarray:

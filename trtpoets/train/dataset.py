@@ -25,9 +25,6 @@ __all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder"]
 
 _log = logging.getLogger(__name__)
 
-_RECORDED = 1000
-"""So many left-out files, and so many groups of copies, are written into dataset.json, beside their full number."""
-
 _LOGGED = 5
 
 
@@ -86,7 +83,7 @@ class Dataset:
         return hash_of([list(self.labels), rows])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON of the dataset, photo paths relative to `folder`. Long lists of what is not used are cut short."""
+        """JSON of the dataset, photo paths relative to `folder`."""
         place = self._relative
         family_of = {sha256: number for number, family in enumerate(self.families) for sha256 in family}
         paths: dict[int, list[str]] = defaultdict(list)
@@ -102,15 +99,13 @@ class Dataset:
                 | ({"family": family_of[p.sha256]} if p.sha256 in family_of else {})
                 for p in self.photos
             ],
-            "left_out": [
-                {"path": place(x.path), "reason": x.reason, "remedy": x.remedy} for x in self.left_out[:_RECORDED]
-            ],
+            "left_out": [{"path": place(x.path), "reason": x.reason, "remedy": x.remedy} for x in self.left_out],
             "left_out_count": len(self.left_out),
-            "duplicates": [[place(path) for path in group] for group in self.duplicates[:_RECORDED]],
+            "duplicates": [[place(path) for path in group] for group in self.duplicates],
             "duplicates_count": len(self.duplicates),
-            "contradictions": [[place(path) for path in group] for group in self.contradictions[:_RECORDED]],
+            "contradictions": [[place(path) for path in group] for group in self.contradictions],
             "contradictions_count": len(self.contradictions),
-            "families": [paths[number] for number in sorted(paths)][:_RECORDED],
+            "families": [paths[number] for number in sorted(paths)],
             "families_count": len(self.families),
             "families_photos": sum(map(len, paths.values())),
             "config": asdict(self.config),

@@ -9,8 +9,8 @@ of its lowest sha256. That is hashed anew: the lowest of several is a low number
 Photos without copies keep their position.
 
 Photos of one group (`<group>_nohash_<anything>`, as in the TensorFlow for Poets codelab: shots of one object) stay
-together: the position is then made of the group's name. A photo that lies in two groups, byte for byte, makes them one,
-whose position is the lower of the two; likewise a copy outside any group goes where the group goes.
+together: the position is then made of the group's name. Groups that share a photo, byte for byte or as a near-copy, are
+one, whose position is made of all of them, as a family's is; a copy outside any group goes where the group goes.
 
 No rule that keeps every photo in its place when others come can promise each class a test photo: it would have to look
 at one photo alone, and chance then leaves small classes without. `check_splits` names those, and what helps.
@@ -88,7 +88,7 @@ def positions_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[s
     for group in {group for group in groups if group is not None}:
         digest = _digest_of_group(group)
         together[union.root(digest)].append(digest)
-    lowest = {root: min(digests) for root, digests in together.items()}
+    lowest = {root: _digest_of_groups(digests) for root, digests in together.items()}
     kin: dict[str, list[str]] = defaultdict(list)
     for sha256 in members:
         kin[union.root(sha256)].append(sha256)
@@ -165,6 +165,15 @@ def _least_percent(positions: Mapping[str, Sequence[float]], split: Split, confi
 
 def _digest_of_group(group: str) -> str:
     return hashlib.sha256(b"group\0" + os.fsencode(group)).hexdigest()
+
+
+def _digest_of_groups(digests: Sequence[str]) -> str:
+    """The digest of groups that are one: a single group keeps its own. The lowest of several is a low number, and would
+    put most of them into test: it is hashed anew.
+    """
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(b"groups\0" + min(digests).encode()).hexdigest()
 
 
 def _digest_of_family(sha256s: Iterable[str]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.core.errors import BadPhoto
-from trtpoets.core.images import bytes_to_array, read_photo, usable_cores
+from trtpoets.core.images import photo_to_array, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.alignment import SIDE
@@ -43,7 +41,7 @@ class Thumbnails:
     def of(self, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
         """The thumbnails of photos in their order: uint8 (N, SIDE, SIDE).
 
-        Raises BadPhoto when a photo can't be read or is no longer what it was, StorageFailed.
+        Raises BadPhoto when a photo can't be read, PhotoChanged when it is no longer what it was, StorageFailed.
         """
         rows = np.zeros((len(photos), SIDE * SIDE // 4), dtype=np.float32)
         found = self._store.fill([photo.sha256 for photo in photos], rows)
@@ -66,10 +64,7 @@ class Thumbnails:
         return thumbnails
 
     def _decoded(self, photo: Photo) -> np.ndarray:
-        content = read_photo(photo.path)
-        if hashlib.sha256(content).hexdigest() != photo.sha256:
-            raise BadPhoto(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
-        return thumbnail_of(bytes_to_array(content, self._preprocess, str(photo.path)))
+        return thumbnail_of(photo_to_array(photo, self._preprocess))
 
 
 def thumbnail_of(pixels: np.ndarray) -> np.ndarray:

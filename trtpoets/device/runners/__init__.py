@@ -34,9 +34,10 @@ class Way(Enum):
     """An ONNX file through the TensorRT that ONNX Runtime drives."""
 
 
-def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN) -> Runner:
+def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN, *, contained: bool = False) -> Runner:
     """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
 
+    `contained` says that this process may be ended by a damaged file: TFLite's are then loaded without a trial.
     A `way` that is not one of the artefact's kind is a ValueError.
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
@@ -46,7 +47,7 @@ def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN) -> R
     if isinstance(artefact, OnnxModel) and way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
         return OnnxRuntimeRunner(artefact, threads, provider="cpu" if way is Way.PLAIN else way.value)
     if isinstance(artefact, TfliteModel) and way is Way.PLAIN:
-        return TfliteRunner(artefact, threads)
+        return TfliteRunner(artefact, threads, contained=contained)
     if isinstance(artefact, Engine) and way is Way.PLAIN:
         return TensorRtRunner(artefact)
     raise ValueError(f"{type(artefact).__name__} can't be run by {way.value}")

@@ -17,6 +17,7 @@ from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import TfliteModel
 from trtpoets.core.tflite_file import network_in
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.tflite_check import require_sound
 
 
 class TfliteRunner:
@@ -27,9 +28,14 @@ class TfliteRunner:
     with EfficientNet-Lite0 and MobileNetV2 in FP32 and INT8 (benchmarks/tflite_batches.py).
 
     With `own_kernels` it computes without XNNPACK, as builds of it for some boards do: slower, and rounding elsewhere.
+
+    A network is tried in a process of its own before it is loaded here, as a damaged one can end the process. A process
+    that may be ended (`contained`) loads it at once.
     """
 
-    def __init__(self, model: TfliteModel, threads: int = 0, *, own_kernels: bool = False) -> None:
+    def __init__(
+        self, model: TfliteModel, threads: int = 0, *, own_kernels: bool = False, contained: bool = False
+    ) -> None:
         self.identity = RunnerId(Library.TFLITE, model.precision, "own-kernels" if own_kernels else "")
         self.name = self.identity.name
         self.precision = model.precision
@@ -37,22 +43,19 @@ class TfliteRunner:
         self._path = model.path
         self._threads = threads or usable_cores()
         self._own_kernels = own_kernels
+        self._contained = contained
         self._interpreter: Any = None
         self._turn = threading.Lock()
 
     def __enter__(self) -> TfliteRunner:
         """Load the file. Raises MissingDependency, MissingArtefact, or BadArtefact when it is damaged."""
         content = network_in(self._path)
-        kind, resolvers = _interpreter_kind()
-        resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if self._own_kernels else resolvers.AUTO
+        _interpreter_kind()
+        if not self._contained:
+            require_sound(self._path, content, self._threads, self._own_kernels)
         try:
-            # It tells of its delegate on stderr, and TensorFlow's own asks for the other package.
-            with warnings.catch_warnings(), native_stderr_to(os.devnull):
-                warnings.simplefilter("ignore", UserWarning)
-                interpreter = kind(
-                    model_content=content, num_threads=self._threads, experimental_op_resolver_type=resolver
-                )
-                interpreter.allocate_tensors()
+            with native_stderr_to(os.devnull):  # it tells of its delegate there
+                interpreter = loaded_interpreter(content, self._threads, self._own_kernels)
             (photos,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -88,6 +91,17 @@ class TfliteRunner:
             self._interpreter.invoke()
             scores: np.ndarray = self._interpreter.get_tensor(self._scores)
         return scores
+
+
+def loaded_interpreter(network: bytes, threads: int, own_kernels: bool) -> Any:
+    """TFLite's interpreter with a network, its tensors allocated. Raises MissingDependency, and what it likes."""
+    kind, resolvers = _interpreter_kind()
+    resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own_kernels else resolvers.AUTO
+    with warnings.catch_warnings():  # TensorFlow's own asks for the other package
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = kind(model_content=network, num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def _interpreter_kind() -> tuple[Any, Any]:

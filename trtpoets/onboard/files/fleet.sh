@@ -15,38 +15,45 @@ go_on=no
 [ $# -ge 3 ] || { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
 archive=$1 root=$2
 shift 2
-[ -f "$archive" ] || { echo "Error: there is no archive $archive" >&2; exit 1; }
+[ -f "$archive" ] || { printf 'Error: there is no archive %s\n' "$archive" >&2; exit 1; }
 
-hosts= options=
-while [ $# -gt 0 ]; do
-    [ "$1" = -- ] && { shift; break; }
-    hosts="$hosts $1"
-    shift
-done
 # Words for another shell: each in single quotes, and quotes inside them closed, escaped and opened again.
 quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
-for word; do options="$options $(quoted "$word")"; done
+# The hosts stay in "$@", one word each; what follows -- becomes options.
+options= after=no
+for word; do
+    shift
+    if [ $after = yes ]; then
+        options="$options $(quoted "$word")"
+    elif [ "$word" = -- ]; then
+        after=yes
+    else
+        set -- "$@" "$word"
+    fi
+done
+[ $# -gt 0 ] || { echo "Error: no host is named" >&2; exit 2; }
 root=$(quoted "$root")
 
 # What runs on the device. The bundle's own manifest says whether it arrived whole.
 there="set -eu
-mkdir -p $root
+mkdir -p -- $root
 new=\$(mktemp -d)
 trap 'rm -rf \"\$new\"' EXIT INT TERM
 zstd -dcq | tar -xm -C \"\$new\" --no-same-owner
-bundle=\$(echo \"\$new\"/*)
-if [ -e $root/venv ]; then mkdir -p \"\$bundle/built\"; ln -s $root/venv \"\$bundle/built/venv\"; fi
+set -- \"\$new\"/*
+bundle=\$1
+if [ -e $root/venv ]; then mkdir -p \"\$bundle/built\"; ln -s -- $root/venv \"\$bundle/built/venv\"; fi
 \"\$bundle/trtpoets\" update --root $root$options"
 
 failed=
-for host in $hosts; do
-    echo "== $host" >&2
-    if ssh -o BatchMode=yes -o ServerAliveInterval=15 "$host" "$there" < "$archive"; then
-        echo "== $host: updated" >&2
+for host; do
+    printf '== %s\n' "$host" >&2
+    if ssh -o BatchMode=yes -o ServerAliveInterval=15 -- "$host" "$there" < "$archive"; then
+        printf '== %s: updated\n' "$host" >&2
     else
-        echo "== $host: FAILED, and keeps what it ran" >&2
+        printf '== %s: FAILED, and keeps what it ran\n' "$host" >&2
         failed="$failed $host"
         [ $go_on = yes ] || break
     fi
 done
-[ -z "$failed" ] || { echo "Error: not updated:$failed" >&2; exit 1; }
+[ -z "$failed" ] || { printf 'Error: not updated:%s\n' "$failed" >&2; exit 1; }

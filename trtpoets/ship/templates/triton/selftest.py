@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Whether a Triton answers as the machine where the bundle was made: the golden photos, through every model it serves.
+And whether it refuses what would let a client change it: to load and unload models, shared memory, trace, log settings.
 
-    python3 selftest.py [--url localhost:8000] [--model NAME]
+    python3 selftest.py [--url localhost:8000] [--grpc localhost:8001] [--model NAME]
 
 Needs nothing but Python, as it is the check of health in Triton's container. Exit code: 0 the scores are those
-expected, 3 they are not, 1 it can't be told.
+expected and nothing is open, 3 they are not or something is, 1 it can't be told.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 import struct
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +46,60 @@ def check_files() -> None:
         print(f"note: {path} was changed since the bundle was made", file=sys.stderr)
 
 
-def asked(url: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
-    """The JSON that the server answers to a POST."""
+def asked(url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    """The status and the body that the server answers."""
     connection = http.client.HTTPConnection(url, timeout=20)
     try:
-        connection.request("POST", path, body, headers)
+        connection.request(method, path, body, headers)
         response = connection.getresponse()
-        text = response.read().decode("utf-8", "replace")
+        return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         raise NotTold(f"no Triton answers at {url}: {error}") from error
     finally:
         connection.close()
-    if response.status != http.client.OK:
-        raise NotTold(f"{url}{path}: {response.status} {text[:300]}")
-    return json.loads(text)
 
 
 def ready_models(url: str, names: list[str]) -> list[str]:
     """The models of this bundle that are ready."""
-    index = asked(url, "/v2/repository/index", b'{"ready": true}', {"Content-Type": "application/json"})
-    return sorted(each["name"] for each in index if each["name"] in names)
+    return [name for name in names if asked(url, "GET", f"/v2/models/{name}/ready", b"", {})[0] == http.client.OK]
+
+
+def refusals() -> Any:
+    """The module beside this file that probes the server. It is compiled here, because an import would prefer a
+    compiled copy in __pycache__, which no manifest knows.
+    """
+    path = HERE / "refusals.py"
+    module = types.ModuleType("refusals")
+    sys.modules["refusals"] = module  # its dataclass looks itself up there
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - checked by check_files
+    return module
+
+
+def closed(url: str, grpc: str) -> bool:
+    """Say whether the server refuses, by HTTP and by gRPC, what would let a client change it."""
+    probes = refusals()
+    try:
+        found = probes.openings(url, grpc)
+    except probes.Unclear as error:
+        raise NotTold(str(error)) from error
+    for line in found:
+        print(f"FAILED: not refused by {line}")
+    if found:
+        print(
+            "serve it by ./serve, or with the options in kserve.yaml: whoever reaches it can change it", file=sys.stderr
+        )
+    else:
+        print("passed: loading models, shared memory, trace and log settings are refused by HTTP")
+        if probes.listens(grpc):
+            print("passed: loading models, shared memory, trace and log settings are refused by gRPC")
+        else:
+            print(f"note: nothing listens at {grpc}: if there is gRPC elsewhere, --grpc HOST:PORT", file=sys.stderr)
+    return not found
 
 
 def bundled_models() -> list[str]:
     """The models that this bundle has, or may have after `build-plans`."""
-    return sorted(path.name for kind in ("model_repository", "to_build") for path in HERE.glob(f"{kind}/*"))
+    return sorted({path.name for kind in ("model_repository", "to_build") for path in HERE.glob(f"{kind}/*")})
 
 
 def pixels(path: Path) -> tuple[bytes, int, int]:
@@ -95,8 +126,12 @@ def scores_of(url: str, model: str, path: Path) -> tuple[list[float], float]:
     head = json.dumps({"inputs": [{**photo, "parameters": {"binary_data_size": len(raw)}}]}).encode()
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
     begun = time.perf_counter()
-    answer = asked(url, f"/v2/models/{model}/infer", head + raw, headers)
+    status, content = asked(url, "POST", f"/v2/models/{model}/infer", head + raw, headers)
     took = 1000 * (time.perf_counter() - begun)
+    if status != http.client.OK:
+        text = "".join(each if each.isprintable() else "?" for each in content[:300].decode("utf-8", "replace"))
+        raise NotTold(f"{url}/v2/models/{model}/infer: {status} {text}")
+    answer = json.loads(content)
     (scores,) = (each["data"] for each in answer["outputs"] if each["name"] == "scores")
     return [float(score) for score in scores], took
 
@@ -123,9 +158,10 @@ def tested(url: str, model: str, golden: dict[str, Any]) -> bool:
 
 
 def main() -> int:
-    """Test every model that is served, or the one that is named."""
+    """Test every model that is served, or the one that is named; and what the server refuses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--url", default="localhost:8000", help="host and port of Triton's HTTP")
+    parser.add_argument("--grpc", help="host and port of Triton's gRPC; default: port 8001 of the same host")
     parser.add_argument("--model", help="one model; default: all of this bundle that are ready")
     given = parser.parse_args()
     try:
@@ -135,6 +171,7 @@ def main() -> int:
         if not models:
             raise NotTold(f"{given.url} serves no model of this bundle: ./serve")
         results = [tested(given.url, model, golden) for model in models]
+        results.append(closed(given.url, given.grpc or f"{given.url.rpartition(':')[0] or given.url}:8001"))
     except (NotTold, OSError, KeyError, ValueError) as error:
         print(f"Error: {type(error).__name__ + ': ' if not isinstance(error, NotTold) else ''}{error}", file=sys.stderr)
         return 1
