@@ -19,6 +19,7 @@ from typing import IO, Any, Iterator
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.paths import cache_root, temporary_root
+from trtpoets.core.reading import LARGEST_JSON, blocks_of, read_text
 
 _PART = ".part-"
 
@@ -149,10 +150,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises MissingArtefact, or BadArtefact when it is not JSON."""
+def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
+    """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact for no JSON."""
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_text(path, most, errors="surrogateescape")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise MissingArtefact(
@@ -171,11 +172,10 @@ def _finite(text: str) -> float:
 
 
 def sha256_of_file(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """sha256 (hex) of a regular file's bytes. Raises NotReadable, OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+    for block in blocks_of(path):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ What a file is, is read from its first bytes; its name is never trusted.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -16,8 +17,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
+from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, bytes_to_decode, require_decodable
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
+from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.core.spec import Preprocess, Resize
 from trtpoets.core.threads import map_ahead
 
@@ -39,16 +42,30 @@ def photo_to_array(path: Path, preprocess: Preprocess) -> np.ndarray:
 
     Raises BadPhoto with the reason when the file can't be used.
     """
-    return bytes_to_array(read_photo(path), preprocess, str(path))
+    with photo_bytes(path) as content:
+        return bytes_to_array(content, preprocess, str(path))
+
+
+@contextmanager
+def photo_bytes(path: Path) -> Iterator[bytes]:
+    """Give the bytes of a photo file, as `read_photo` does, while they are used.
+
+    All threads share the memory of such bytes: a thread waits where others hold too much. Not to be nested.
+    """
+    try:
+        size = min(path.stat().st_size, MAX_BYTES)
+    except OSError:
+        size = 0  # read_photo says why
+    with FILES.holding(size):
+        yield read_photo(path)
 
 
 def read_photo(path: Path) -> bytes:
-    """The bytes of a photo file. Raises BadPhoto when it can't be read, or is too large for one."""
+    """The bytes of a photo file. Raises BadPhoto for no regular file, or one that can't be read or is too large."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BadPhoto(f"{path} has {size >> 20} MiB", hint=f"a photo has at most {MAX_BYTES >> 20} MiB")
-        return path.read_bytes()
+        return read_bytes(path, MAX_BYTES)
+    except NotReadable as error:
+        raise BadPhoto(error.message, hint=error.hint) from error
     except OSError as error:
         raise BadPhoto(f"{path} can't be read: {error.strerror}", hint="check that it is there and readable") from error
 
@@ -58,11 +75,10 @@ def bytes_to_array(content: bytes, preprocess: Preprocess, source: str) -> np.nd
     # Square, because the photo may lie on its side until its orientation is applied.
     side = int(_DRAFT_MARGIN * max(preprocess.height, preprocess.width) / preprocess.crop_fraction)
 
-    def array_of(image: ImageFile, copy: bytes) -> np.ndarray:
-        shrink_jpeg(image, copy, side, source)
+    def array_of(image: ImageFile, copy: bytes, _: tuple[int, int]) -> np.ndarray:
         return _resized(_rgb(image, copy, preprocess.white, source), preprocess)
 
-    return _decoded(content, source, array_of)
+    return _decoded(content, source, side, array_of)
 
 
 def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -97,17 +113,16 @@ class PhotoFacts:
 def check_photo(content: bytes, source: str) -> PhotoFacts:
     """Decode a photo to its end, a JPEG small, to see that it is whole. Raises BadPhoto."""
 
-    def facts_of(image: ImageFile, copy: bytes) -> PhotoFacts:
-        height, width = image.height, image.width
+    def facts_of(image: ImageFile, copy: bytes, stored: tuple[int, int]) -> PhotoFacts:
+        width, height = stored
         if is_wide(image):
             return PhotoFacts(height, width, wide_photo(image, open_photo(copy, source), copy).level())
-        shrink_jpeg(image, copy, 1, source)
         image.load()
         if image.mode == "F":
             float_photo(image)
         return PhotoFacts(height, width)
 
-    return _decoded(content, source, facts_of)
+    return _decoded(content, source, 1, facts_of)
 
 
 def photo_batches(
@@ -134,20 +149,38 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _decoded(content: bytes, source: str, use: Callable[[ImageFile, bytes], _T]) -> _T:
-    """What `use` makes of the opened photo and its bytes. Raises BadPhoto with the decoder's reason.
+def _decoded(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
+    """What `use` makes of the opened photo, its bytes, and its width and height as stored.
 
-    Where that fails, the pixels are tried without the metadata that surrounds them.
+    A JPEG has the scale at which each side keeps `side` pixels. Memory is claimed from what all threads share before
+    it is taken. Raises BadPhoto with the decoder's reason. Where that fails, the pixels are tried without the metadata
+    that surrounds them.
     """
     failure: Exception | None = None
     for copy in chain((content,), lighter_copies(content)):
         try:
-            return use(open_photo(copy, source), copy)
+            return _used(copy, source, side, use)
         except Exception as error:  # noqa: BLE001 - decoders raise whatever they like at damaged files
             failure = failure or error
     if isinstance(failure, BadPhoto):
         raise failure
     raise BadPhoto(f"{source} can't be decoded: {failure}", hint="replace or delete the file") from failure
+
+
+def _used(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
+    with ExitStack() as stack:
+        early = bytes_before_opening(content)
+        if early:
+            require_decodable(early, source)
+            stack.enter_context(DECODING.holding(early))
+        image = open_photo(content, source)
+        stored = image.size
+        shrink_jpeg(image, content, side, source)
+        if not early:
+            needed = bytes_to_decode(image, content, is_wide(image), stored[0] * stored[1])
+            require_decodable(needed, source)
+            stack.enter_context(DECODING.holding(needed))
+        return use(image, content, stored)
 
 
 def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Image:
@@ -161,7 +194,7 @@ def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Ima
     if turned.mode == "F":
         turned = float_photo(turned)
     if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
-        straight = turned.convert("RGBA")
+        straight = turned if turned.mode == "RGBA" else turned.convert("RGBA")
         paper = Image.new("RGB", straight.size, (255, 255, 255))
         paper.paste(straight, mask=straight.getchannel("A"))
         return paper

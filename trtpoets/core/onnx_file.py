@@ -11,6 +11,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _self_contained(model: Path | bytes) -> str | bytes:
         if not model.is_file():
             return str(model)
         require_kind(model, "onnx", "ort", expected="an ONNX file")
-        content = model.read_bytes()
+        content = read_bytes(model)
     if without_external(content):
         return model if isinstance(model, bytes) else str(model)
     if isinstance(model, bytes):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.file_kinds import FileKind, ultralytics_metadata
 from trtpoets.core.protobuf import fields, message, text
+from trtpoets.core.reading import open_regular
 from trtpoets.device.plan_header import MAGIC
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
         details = {"damaged": f"{type(error).__name__}: {error}"}
     remedy = kind.remedy_for(path)
     if kind.name == "ultralytics-engine":
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             found = ultralytics_metadata(stream.read(64))
         remedy = f"cut the metadata off: tail -c +{found[0] + 1} FILE > NEW.engine" if found else remedy
         remedy = FileKind(kind.name, kind.words, remedy).remedy_for(path)
@@ -48,7 +49,7 @@ def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
 
 
 def _ultralytics(path: Path) -> dict[str, str]:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         found = ultralytics_metadata(stream.read(64))
         if found is None:
             return {}
@@ -92,7 +93,7 @@ def _graph_def(path: Path) -> dict[str, str]:
 
 
 def _safetensors(path: Path) -> dict[str, str]:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > _LONGEST:
             raise ValueError(f"a header of {size:,} bytes")

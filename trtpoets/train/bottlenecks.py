@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
-from trtpoets.core.images import bytes_to_array, read_photo, usable_cores
+from trtpoets.core.images import bytes_to_array, photo_bytes, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Photo, Preprocess
 from trtpoets.core.threads import map_ahead
@@ -106,10 +106,10 @@ def bottlenecks_from_photos(
 
 
 def _pixels(photo: Photo, preprocess: Preprocess) -> np.ndarray:
-    content = read_photo(photo.path)
-    if hashlib.sha256(content).hexdigest() != photo.sha256:
-        raise BadPhoto(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
-    return bytes_to_array(content, preprocess, str(photo.path))
+    with photo_bytes(photo.path) as content:
+        if hashlib.sha256(content).hexdigest() != photo.sha256:
+            raise BadPhoto(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
+        return bytes_to_array(content, preprocess, str(photo.path))
 
 
 def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput
 from trtpoets.core.file_kinds import kind_of_file
+from trtpoets.core.reading import NotReadable, read_start
 from trtpoets.train.class_folders import ADVICE, photos_in, some_names
 from trtpoets.train.folder_roles import is_role
 from trtpoets.train.photo_index import PhotoIndex, counted_by_folder
@@ -90,9 +91,8 @@ def _detection(files: Sequence[Path]) -> str:
         if suffix in (".txt", ".xml", ".json", ".csv", ".yaml", ".yml") and counts.get(suffix, 0) < _LOOKED_AT:
             counts[suffix] = counts.get(suffix, 0) + 1
             try:
-                with path.open("rb") as stream:
-                    start = stream.read(1 << 20).decode("utf-8", "replace")
-            except OSError:
+                start = read_start(path, 1 << 20).decode("utf-8", "replace")
+            except (OSError, NotReadable):
                 continue
             if what := _evidence(suffix, start):
                 return f"{path.name} has {what}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.errors import BadPhoto
-from trtpoets.core.images import bytes_to_array, read_photo, usable_cores
+from trtpoets.core.images import bytes_to_array, photo_bytes, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.alignment import SIDE
@@ -66,10 +66,12 @@ class Thumbnails:
         return thumbnails
 
     def _decoded(self, photo: Photo) -> np.ndarray:
-        content = read_photo(photo.path)
-        if hashlib.sha256(content).hexdigest() != photo.sha256:
-            raise BadPhoto(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
-        return thumbnail_of(bytes_to_array(content, self._preprocess, str(photo.path)))
+        with photo_bytes(photo.path) as content:
+            if hashlib.sha256(content).hexdigest() != photo.sha256:
+                raise BadPhoto(
+                    f"{photo.path} has changed since the dataset was read", hint="run the same command again"
+                )
+            return thumbnail_of(bytes_to_array(content, self._preprocess, str(photo.path)))
 
 
 def thumbnail_of(pixels: np.ndarray) -> np.ndarray:
