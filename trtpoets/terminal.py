@@ -9,8 +9,9 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
-from trtpoets.core.plain import error_text, json_text, messages, progress_lines
+from trtpoets.core.plain import error_text, json_text, messages, printable, progress_lines
 from trtpoets.core.progress import PARTS
+from trtpoets.core.reading import read_text
 from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def _bars() -> Iterator[Progress]:
     )
 
     columns = (
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -71,6 +72,7 @@ def _bars() -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=around) as bars, messages(tell):
 
         def show(task: str, done: int, total: int) -> None:
+            task = printable(task)
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
                 tasks[task] = bars.add_task(task, total=total, rate="")
             entry = bars.tasks[tasks[task]]
@@ -90,7 +92,7 @@ def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) 
             return
         print_table(what, value)
         if page is not None:
-            sys.stdout.write(f"\nThe whole report: {page}\n")
+            sys.stdout.write(f"\nThe whole report: {printable(page)}\n")
 
 
 def show_answers(answers: Iterable[Any], as_json: bool) -> None:
@@ -122,8 +124,8 @@ def show_answers(answers: Iterable[Any], as_json: bool) -> None:
 
 
 def show_file(path: Path) -> None:
-    """Print a text file as it is, in UTF-8 whatever the locale."""
-    text = path.read_bytes()
+    """Print a text file in UTF-8 whatever the locale, without what a terminal would obey."""
+    text = printable(read_text(path, errors="backslashreplace"), keep="\n\t").encode()
     with writing_results():
         sys.stdout.flush()
         sys.stdout.buffer.write(text)

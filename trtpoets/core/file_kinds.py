@@ -6,12 +6,12 @@ Only bytes are read here; nothing is parsed whole, unpacked or run. Names and su
 from __future__ import annotations
 
 import re
-import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.file_signatures import AFTER, BRANDS, SIGNATURES, ZIP_MARKS
 from trtpoets.core.protobuf_kinds import protobuf_kind
@@ -44,7 +44,7 @@ class FileKind:
 
     def remedy_for(self, path: Path) -> str:
         """The remedy with the file's path in it, quoted for a shell."""
-        names = {"FILE": shlex.quote(str(path)), "FOLDER": shlex.quote(str(path.parent))}
+        names = {"FILE": quote(path), "FOLDER": quote(path.parent)}
         return re.sub(r"\b(FILE|FOLDER)\b", lambda found: names[found.group()], self.remedy)
 
 

@@ -11,13 +11,13 @@ always is one release or the other.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder, locked, read_json, storage_errors, sweep_parts, sync, write_json
 from trtpoets.core.manifest import MANIFEST, check_manifest
@@ -144,7 +144,7 @@ class Releases:
         if not release or not self.path(release).is_dir():
             raise MissingArtefact(
                 f"{self.root} has no {what} release",
-                hint=f"update first: ./trtpoets update --root {shlex.quote(str(self.root))}",
+                hint=f"update first: ./trtpoets update --root {quote(self.root)}",
             )
         return release
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.core.commands import command
+from trtpoets.core.commands import command, quote
 from trtpoets.core.errors import BadInput
 from trtpoets.core.file_kinds import kind_of_file
 from trtpoets.core.reading import NotReadable, read_start
@@ -34,9 +33,7 @@ def file_error(path: Path) -> BadInput:
         target = path.with_name(_SUFFIXES.sub("", path.name) or path.name)
         if target == path:
             target = path.with_name(path.name + "_photos")
-        packed, folder = (
-            shlex.quote(f"./{each}" if str(each).startswith("-") else str(each)) for each in (path, target)
-        )
+        packed, folder = (quote(each) for each in (path, target))
         unpack = {
             "zip": f"unzip -q {packed} -d {folder}",
             "7z": f"7z x {packed} -o{folder}",
