@@ -13,7 +13,7 @@ from trtpoets.cli_look import COMMANDS
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams
-from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
+from trtpoets.terminal import USAGE_ERROR, open_page, show_error, show_file, show_result, show_usage_error, showing
 
 app = given.Program(
     name="trtpoets",
@@ -408,10 +408,14 @@ def main() -> None:
     """Run the program. What the user can mend ends in two lines and exit 1; wrong usage in 2; bugs in a traceback."""
     prepare_streams()
     try:
-        app()
+        code = app(standalone_mode=False)
     except TrtPoetsError as error:
         show_error(error)
         sys.exit(error.exit_code)
+    except USAGE_ERROR as error:
+        show_usage_error(error)
+        sys.exit(2)
     except BrokenPipeError:
         discard_output()
         sys.exit(BROKEN_PIPE)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
 from trtpoets.core.plain import error_text, json_text, messages, printable, progress_lines
 from trtpoets.core.progress import PARTS
@@ -151,3 +153,14 @@ def open_page(page: Path) -> None:
 def show_error(error: TrtPoetsError) -> None:
     """Two lines: what is wrong, and what to try."""
     write_message(error_text(error, colour=sys.stderr.isatty()))
+
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""Typer's error for wrong usage, whose name depends on its version."""
+
+
+def show_usage_error(error: Any) -> None:
+    """What Typer says of wrong usage. The words that it repeats may be names of files, which a pattern gave."""
+    if type(error).__name__ != "NoArgsIsHelpError":  # whose message is the help
+        error.message = printable(error.message)
+    error.show()

@@ -137,7 +137,7 @@ def _self_contained(model: Path | bytes) -> str | bytes:
     """What ONNX Runtime shall open: it would look for weights of a graph in memory in the current directory."""
     content = model if isinstance(model, bytes) else b""
     if not isinstance(model, bytes):
-        if not model.is_file():
+        if not model.exists() or model.is_dir():
             return str(model)
         require_kind(model, "onnx", "ort", expected="an ONNX file")
         content = read_bytes(model)

@@ -77,8 +77,8 @@ def read_bytes(path: Path, most: int = LARGEST_NETWORK_FILE) -> bytes:
         if size > most:
             raise _too_large(path, size, most)
         # Files of /proc and /sys have no size, and files grow: what is read is counted too.
-        content = _read(stream, path, size + 1 if size else _BLOCK)
-        if len(content) > size:
+        content = _read(stream, path, min(size or _BLOCK, most) + 1)
+        if size < len(content) <= most:
             content += _read(stream, path, most + 1 - len(content))
     if len(content) > most:
         raise _too_large(path, len(content), most)
