@@ -33,7 +33,9 @@ def _ansi_c(character: str) -> str:
         return f"\\{character}"
     if printable(character) == character:
         return character
-    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+    # A surrogate is a byte of a file name that is not UTF-8; others stand for nothing that a shell could be given.
+    content = character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in content)
 
 
 def command(verb: str, *arguments: object, engines: Path = DEFAULT_ENGINES) -> str:
