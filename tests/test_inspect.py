@@ -22,6 +22,7 @@ from tests.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets import cli
 from trtpoets.convert.calibration_cache import CalibrationCache, text_of_cache
 from trtpoets.convert.onnx_facts import WorkFacts, facts_of_onnx
+from trtpoets.core import reading
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed, TrtPoetsError
 from trtpoets.core.files import read_json
 from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision, hash_of
@@ -299,7 +300,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*given: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(reading.os, "open", refuse)
     with pytest.raises(StorageFailed, match=r"x\.engine can't be read: Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 

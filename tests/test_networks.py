@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from tests.photos import make_photo
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.optional import tensorflow
+from trtpoets.train import published
 from trtpoets.train.backbones import BACKBONES, backbone_named
 from trtpoets.train.networks import Network, graphs_of, network_from_backbone, with_scaling
 from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL
@@ -180,7 +184,7 @@ def test_keras_mobilenet_v2_is_not_ours(ending, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.h5", b"", "is not a weight file of Keras or safetensors: it is empty"),
+        ("a.h5", b"", "it is empty"),
         ("a.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "do not fit mobilenet_0.25_128: "),
         ("a.keras", b"PK\x03\x04nothing", "do not fit mobilenet_0.25_128: "),
         ("a.safetensors", b"\xff" * 64, "is not a safetensors file of floats"),
@@ -244,47 +248,61 @@ def test_safetensors_that_do_not_fit(tmp_path):
     assert network_from_backbone(row, path).imagenet_head is None
 
 
-def test_no_network_says_what_to_do(monkeypatch, tmp_path, capfd):
-    keras = tensorflow().keras
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+class Response(io.BytesIO):
+    """What urlopen gives."""
+
+    headers: Mapping[str, str] = {}
+    url = "https://example.org/file.h5"
+
+    def geturl(self):
+        return self.url
+
+
+@pytest.fixture
+def no_caches(monkeypatch, tmp_path):
+    """Empty caches of Keras and trtpoets; gives Keras's folder."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "keras" / "models").mkdir(parents=True)
+    return tmp_path / "keras" / "models"
+
+
+def test_no_network_says_what_to_do(monkeypatch, no_caches, capfd):
     row = backbone_named("resnet50")
 
-    def refuse(*arguments, **options):
+    def refuse(url):
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", refuse)
-    before = keras.config.is_interactive_logging_enabled()
+    monkeypatch.setattr(published, "opener", refuse)
     with pytest.raises(MissingArtefact) as caught:
         network_from_backbone(row)
     assert "resnet50 needs the weights resnet50_weights_tf_dim_ordering_tf_kernels.h5" in caught.value.message
     assert "Network is unreachable" in caught.value.message
     assert row.source.url in caught.value.hint
     assert "--weights FILE; these need no download: efficientnet_lite0, mobilenet_v2" in caught.value.hint
-    assert keras.config.is_interactive_logging_enabled() == before
     assert capfd.readouterr().out == ""
 
 
-def test_downloaded_weights_are_kept_and_loaded(made, monkeypatch, tmp_path):
-    """Keras's own cache is used: a file that lies there is not fetched again."""
+def test_downloaded_weights_are_kept_loaded_and_known_by_content(made, monkeypatch, no_caches, tmp_path):
     model, _ = made
-    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
-    (tmp_path / "models").mkdir()
-    model.save(tmp_path / "models" / "mobilenet_2_5_128_tf.h5")
+    model.save(tmp_path / "published.h5")
+    content = (tmp_path / "published.h5").read_bytes()
+    monkeypatch.setattr(published, "opener", lambda url: Response(content))
     network = network_from_backbone(backbone_named(SMALL))
-    assert network.weights_id == "keras-applications:mobilenet_2_5_128_tf.h5:no-published-hash"
+    assert network.weights_id == hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(published, "opener", lambda url: pytest.fail("it is fetched again"))
+    network = network_from_backbone(backbone_named(SMALL))
     assert network.imagenet_head is not None
     photos = photos_of(network)
     logits = answers(network.model, photos) @ network.imagenet_head[0] + network.imagenet_head[1]
     np.testing.assert_allclose(logits, answers(model, photos / np.float32(127.5) - 1), atol=2e-5)
 
 
-def test_a_damaged_download_says_what_to_delete(monkeypatch, tmp_path):
-    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
-    (tmp_path / "models").mkdir()
-    path = tmp_path / "models" / "mobilenet_2_5_128_tf.h5"
-    path.write_bytes(b"half a file")
+def test_a_damaged_download_says_what_to_delete(monkeypatch, no_caches, tmp_path):
+    monkeypatch.setattr(published, "opener", lambda url: Response(b"half a file"))
     with pytest.raises(BadArtefact, match="the downloaded file is damaged") as caught:
         network_from_backbone(backbone_named(SMALL))
+    path = tmp_path / "cache" / "weights" / "mobilenet_2_5_128_tf.h5"
     assert caught.value.hint == f"delete {path}; it is downloaded again"
 
 

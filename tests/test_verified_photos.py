@@ -23,7 +23,7 @@ from trtpoets.convert.comparer import Comparer
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core import images
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
-from trtpoets.core.images import changed_photos, photo_batches, photo_content, photo_to_array
+from trtpoets.core.images import changed_photos, photo_batches, photo_to_array
 from trtpoets.core.spec import Photo, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners.fake import FakeRunner
@@ -63,8 +63,8 @@ def test_what_is_decoded_is_what_was_hashed(photos: list[Photo], monkeypatch: py
     contents = iter([photos[0].path.read_bytes(), photos[1].path.read_bytes()])
     monkeypatch.setattr(images, "read_photo", lambda path: next(contents))
     assert np.array_equal(photo_to_array(photos[0], PREPROCESS), expected)
-    with pytest.raises(PhotoChanged, match=r"0\.png has changed since the dataset was read"):
-        photo_content(photos[0])
+    with pytest.raises(PhotoChanged, match=r"0\.png has changed since the dataset was read"), photo_bytes(photos[0]):
+        pass
 
 
 def test_changed_photos_are_those_with_other_bytes_or_none(photos: list[Photo]) -> None:
@@ -183,7 +183,7 @@ def test_the_page_does_not_show_what_was_not_judged(tmp_path: Path, caplog: pyte
     assert f"trtpoets evaluate {report['name']} --force" in caplog.text
 
 
-DECODERS = {"photo_to_array", "photo_batches", "read_photo", "bytes_to_array", "photo_content"}
+DECODERS = {"photo_to_array", "photo_batches", "read_photo", "bytes_to_array", "photo_bytes"}
 WITHOUT_A_HASH = {
     "core/images.py": "the reader itself",
     "train/photo_files.py": "makes the hashes",

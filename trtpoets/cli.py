@@ -12,7 +12,7 @@ from trtpoets import arguments as given
 from trtpoets.cli_look import COMMANDS
 from trtpoets.core.program import run_program
 from trtpoets.core.spec import Precision, Resize
-from trtpoets.terminal import open_page, show_error, show_file, show_result, showing
+from trtpoets.terminal import USAGE_ERROR, open_page, show_error, show_file, show_result, show_usage_error, showing
 
 app = given.Program(
     name="trtpoets",
@@ -415,4 +415,16 @@ def program(version: given.Version = False) -> None:
 
 def main() -> None:
     """Run the program. What the user can mend ends in two lines and exit 1; wrong usage in 2; bugs in a traceback."""
-    sys.exit(run_program(app, show_error))
+    sys.exit(run_program(_answered, show_error))
+
+
+def _answered() -> int:
+    """The exit code of the program's command."""
+    try:
+        code = app(standalone_mode=False)
+    except USAGE_ERROR as error:
+        show_usage_error(error)
+        return 2
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0

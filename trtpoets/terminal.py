@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
-from trtpoets.core.plain import error_text, json_text, messages, progress_lines
+from trtpoets.core.plain import error_text, json_text, messages, printable, progress_lines
 from trtpoets.core.progress import is_counted
+from trtpoets.core.reading import read_text
 from trtpoets.core.signals import interrupted
 from trtpoets.core.streams import write_message, writing_results
 
@@ -54,10 +57,10 @@ def _bars() -> Iterator[Progress]:
     )
 
     columns = (
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -72,6 +75,7 @@ def _bars() -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=around) as bars, messages(tell):
 
         def show(task: str, done: int, total: int) -> None:
+            task = printable(task)
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
                 tasks[task] = bars.add_task(task, total=total, rate="")
             entry = bars.tasks[tasks[task]]
@@ -91,7 +95,7 @@ def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) 
             return
         print_table(what, value)
         if page is not None:
-            sys.stdout.write(f"\nThe whole report: {page}\n")
+            sys.stdout.write(f"\nThe whole report: {printable(page)}\n")
 
 
 def show_answers(answers: Iterable[Any], as_json: bool) -> None:
@@ -123,8 +127,8 @@ def show_answers(answers: Iterable[Any], as_json: bool) -> None:
 
 
 def show_file(path: Path) -> None:
-    """Print a text file as it is, in UTF-8 whatever the locale."""
-    text = path.read_bytes()
+    """Print a text file in UTF-8 whatever the locale, without what a terminal would obey."""
+    text = printable(read_text(path, errors="backslashreplace"), keep="\n\t").encode()
     with writing_results():
         sys.stdout.flush()
         sys.stdout.buffer.write(text)
@@ -150,3 +154,14 @@ def open_page(page: Path) -> None:
 def show_error(error: TrtPoetsError) -> None:
     """Two lines: what is wrong, and what to try."""
     write_message(error_text(error, colour=sys.stderr.isatty()))
+
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""Typer's error for wrong usage, whose name depends on its version."""
+
+
+def show_usage_error(error: Any) -> None:
+    """What Typer says of wrong usage. The words that it repeats may be names of files, which a pattern gave."""
+    if type(error).__name__ != "NoArgsIsHelpError":  # whose message is the help
+        error.message = printable(error.message)
+    error.show()

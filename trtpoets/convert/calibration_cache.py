@@ -26,6 +26,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import write_text
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.reading import LARGEST_JSON, read_bytes
 from trtpoets.core.spec import OnnxModel
 
 TENSORRT = "10.3.0"
@@ -112,7 +113,7 @@ def text_of_cache(cache: CalibrationCache) -> str:
 def read_cache(path: Path) -> CalibrationCache:
     """Read a cache file, whoever wrote it. Raises MissingArtefact, or BadArtefact that names the line."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, LARGEST_JSON)
     except FileNotFoundError:
         raise MissingArtefact(
             f"{path} is not there", hint="write it: trtpoets quantize NAME --calibration-cache FILE"

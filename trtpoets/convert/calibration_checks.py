@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
-from trtpoets.core.images import changed_photos, photo_content
+from trtpoets.core.images import changed_photos, photo_bytes
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.spec import Photo
 
@@ -48,7 +48,8 @@ def refuse_changed_photos(photos: Sequence[Photo]) -> None:
     """
     for photo in photos:
         if not photo.path.is_file():
-            photo_content(photo)
+            with photo_bytes(photo):
+                pass
     changed = changed_photos(photos)
     if changed:
         raise BadInput(

@@ -16,6 +16,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_external import ExternalFile, external_files
 from trtpoets.core.onnx_file import check_size
 from trtpoets.core.optional import needs
+from trtpoets.core.reading import read_bytes
 
 _MOST = 10
 """Complaints that are kept of one check."""
@@ -35,7 +36,7 @@ def read_unchecked(path: Path) -> UncheckedOnnx:
     with needs("train", reason="reading ONNX files"):
         import onnx
     require_kind(path, "onnx", expected="a valid ONNX file")
-    content = path.read_bytes()
+    content = read_bytes(path)
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:

@@ -6,15 +6,16 @@ Only bytes are read here; nothing is parsed whole, unpacked or run. Names and su
 from __future__ import annotations
 
 import re
-import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.file_signatures import AFTER, BRANDS, SIGNATURES, ZIP_MARKS
 from trtpoets.core.protobuf_kinds import protobuf_kind
+from trtpoets.core.reading import open_regular
 
 START = 4096
 """How many first bytes `described_content` wants. Fewer are enough for most kinds."""
@@ -43,7 +44,7 @@ class FileKind:
 
     def remedy_for(self, path: Path) -> str:
         """The remedy with the file's path in it, quoted for a shell."""
-        names = {"FILE": shlex.quote(str(path)), "FOLDER": shlex.quote(str(path.parent))}
+        names = {"FILE": quote(path), "FOLDER": quote(path.parent)}
         return re.sub(r"\b(FILE|FOLDER)\b", lambda found: names[found.group()], self.remedy)
 
 
@@ -139,8 +140,8 @@ def described_content(start: bytes) -> FileKind | None:
 
 
 def kind_of_file(path: Path) -> FileKind | None:
-    """What the file at `path` is; None: of no known kind. Raises OSError where it can't be read."""
-    with path.open("rb") as stream:
+    """What the file at `path` is; None: of no known kind. Raises NotReadable for what is no regular file, OSError."""
+    with open_regular(path) as stream:
         start = stream.read(START)
         name = _name(start)
         if name == "hdf5":
@@ -148,7 +149,7 @@ def kind_of_file(path: Path) -> FileKind | None:
             name = "keras-h5" if any(word in start + rest for word in (b"model_config", b"keras_version")) else name
         elif name == "zip":
             # The list of an archive's files is at its end.
-            stream.seek(max(path.stat().st_size - (64 << 10), 0))
+            stream.seek(-min(stream.seek(0, 2), 64 << 10), 2)
             name = _zip_kind(start + stream.read()) or name
     return None if name is None else kind_named(name)
 

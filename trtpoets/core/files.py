@@ -22,6 +22,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.locks import locked
 from trtpoets.core.own_files import PART, open_own, remove_folder, require_no_link, sweep_parts, write_all
 from trtpoets.core.paths import temporary_root
+from trtpoets.core.reading import LARGEST_JSON, blocks_of, read_text
 from trtpoets.core.storage import TMPDIR, UNSUPPORTED, chosen_by, storage_errors
 
 __all__ = [
@@ -192,10 +193,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises MissingArtefact, or BadArtefact when it is not JSON."""
+def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
+    """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact for no JSON."""
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_text(path, most, errors="surrogateescape")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise MissingArtefact(
@@ -217,12 +218,11 @@ def _finite(text: str) -> float:
 
 
 def sha256_of_file(path: Path) -> str:
-    """sha256 (hex) of a file's bytes. Raises FileNotFoundError; StorageFailed where its disk fails."""
+    """sha256 (hex) of a regular file. Raises FileNotFoundError, NotReadable; StorageFailed where its disk fails."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+        for block in blocks_of(path):
+            digest.update(block)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,8 +19,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
 from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
+from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, bytes_to_decode, require_decodable
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
+from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.core.spec import FULL_WHITE, Photo, Preprocess, Resize
 from trtpoets.core.threads import map_ahead
 
@@ -46,21 +49,30 @@ _warned_dark: list[str] = []
 def photo_to_array(photo: Path | Photo, preprocess: Preprocess) -> np.ndarray:
     """Decode, turn upright, make RGB and resize: uint8 (height, width, 3), the caller's own.
 
-    The bytes that are decoded are those that `photo_content` verified. Raises BadPhoto with the reason when the file
+    The bytes that are decoded are those that `photo_bytes` verified. Raises BadPhoto with the reason when the file
     can't be used, PhotoChanged when it is not the photo of the dataset any more.
     """
-    return bytes_to_array(photo_content(photo), preprocess, str(_path_of(photo)))
+    with photo_bytes(photo) as content:
+        return bytes_to_array(content, preprocess, str(_path_of(photo)))
 
 
-def photo_content(photo: Path | Photo) -> bytes:
-    """The bytes of a photo. Those of a dataset's Photo have its sha256; a path alone has none to be held against.
+@contextmanager
+def photo_bytes(photo: Path | Photo) -> Iterator[bytes]:
+    """Give the bytes of a photo, as `read_photo` does, while they are used. A path has no sha256 to be held against.
 
-    Raises PhotoChanged when the sha256 is another, BadPhoto when the file can't be read.
+    All threads share the memory of such bytes: a thread waits where others hold too much. Not to be nested. Raises
+    PhotoChanged when a dataset's Photo has another sha256 now, BadPhoto when the file can't be read.
     """
-    content = read_photo(_path_of(photo))
-    if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
-        raise PhotoChanged(f"{photo.path} has changed since the dataset was read", hint="run the same command again")
-    return content
+    path = _path_of(photo)
+    try:
+        size = min(path.stat().st_size, MAX_BYTES)
+    except OSError:
+        size = 0  # read_photo says why
+    with FILES.holding(size):
+        content = read_photo(path)
+        if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
+            raise PhotoChanged(f"{path} has changed since the dataset was read", hint="run the same command again")
+        yield content
 
 
 def changed_photos(photos: Sequence[Photo]) -> list[Photo]:
@@ -71,10 +83,10 @@ def changed_photos(photos: Sequence[Photo]) -> list[Photo]:
 
 def _unchanged(photo: Photo) -> bool:
     try:
-        photo_content(photo)
+        with photo_bytes(photo):
+            return True
     except BadPhoto:
         return False
-    return True
 
 
 def _path_of(photo: Path | Photo) -> Path:
@@ -82,12 +94,11 @@ def _path_of(photo: Path | Photo) -> Path:
 
 
 def read_photo(path: Path) -> bytes:
-    """The bytes of a photo file. Raises BadPhoto when it can't be read, or is too large for one."""
+    """The bytes of a photo file. Raises BadPhoto for no regular file, or one that can't be read or is too large."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BadPhoto(f"{path} has {size >> 20} MiB", hint=f"a photo has at most {MAX_BYTES >> 20} MiB")
-        return path.read_bytes()
+        return read_bytes(path, MAX_BYTES)
+    except NotReadable as error:
+        raise BadPhoto(error.message, hint=error.hint) from error
     except OSError as error:
         raise BadPhoto(f"{path} can't be read: {error.strerror}", hint="check that it is there and readable") from error
 
@@ -97,11 +108,10 @@ def bytes_to_array(content: bytes, preprocess: Preprocess, source: str) -> np.nd
     # Square, because the photo may lie on its side until its orientation is applied.
     side = int(_DRAFT_MARGIN * max(preprocess.height, preprocess.width) / preprocess.crop_fraction)
 
-    def array_of(image: ImageFile, copy: bytes) -> np.ndarray:
-        shrink_jpeg(image, copy, side, source)
+    def array_of(image: ImageFile, copy: bytes, _: tuple[int, int]) -> np.ndarray:
         return _resized(_rgb(image, copy, preprocess.white, source), preprocess)
 
-    return _decoded(content, source, array_of)
+    return _decoded(content, source, side, array_of)
 
 
 def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -136,17 +146,16 @@ class PhotoFacts:
 def check_photo(content: bytes, source: str) -> PhotoFacts:
     """Decode a photo to its end, a JPEG small, to see that it is whole. Raises BadPhoto."""
 
-    def facts_of(image: ImageFile, copy: bytes) -> PhotoFacts:
-        height, width = image.height, image.width
+    def facts_of(image: ImageFile, copy: bytes, stored: tuple[int, int]) -> PhotoFacts:
+        width, height = stored
         if is_wide(image):
             return PhotoFacts(height, width, wide_photo(image, open_photo(copy, source), copy).level())
-        shrink_jpeg(image, copy, 1, source)
         image.load()
         if image.mode == "F":
             float_photo(image)
         return PhotoFacts(height, width)
 
-    return _decoded(content, source, facts_of)
+    return _decoded(content, source, 1, facts_of)
 
 
 def photo_batches(
@@ -173,20 +182,38 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _decoded(content: bytes, source: str, use: Callable[[ImageFile, bytes], _T]) -> _T:
-    """What `use` makes of the opened photo and its bytes. Raises BadPhoto with the decoder's reason.
+def _decoded(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
+    """What `use` makes of the opened photo, its bytes, and its width and height as stored.
 
-    Where that fails, the pixels are tried without the metadata that surrounds them.
+    A JPEG has the scale at which each side keeps `side` pixels. Memory is claimed from what all threads share before
+    it is taken. Raises BadPhoto with the decoder's reason. Where that fails, the pixels are tried without the metadata
+    that surrounds them.
     """
     failure: Exception | None = None
     for copy in chain((content,), lighter_copies(content)):
         try:
-            return use(open_photo(copy, source), copy)
+            return _used(copy, source, side, use)
         except Exception as error:  # noqa: BLE001 - decoders raise whatever they like at damaged files
             failure = failure or error
     if isinstance(failure, BadPhoto):
         raise failure
     raise BadPhoto(f"{source} can't be decoded: {failure}", hint="replace or delete the file") from failure
+
+
+def _used(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
+    with ExitStack() as stack:
+        early = bytes_before_opening(content)
+        if early:
+            require_decodable(early, source)
+            stack.enter_context(DECODING.holding(early))
+        image = open_photo(content, source)
+        stored = image.size
+        shrink_jpeg(image, content, side, source)
+        if not early:
+            needed = bytes_to_decode(image, content, is_wide(image), stored[0] * stored[1])
+            require_decodable(needed, source)
+            stack.enter_context(DECODING.holding(needed))
+        return use(image, content, stored)
 
 
 def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Image:
@@ -203,7 +230,7 @@ def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Ima
     if turned.mode == "F":
         turned = float_photo(turned)
     if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
-        straight = turned.convert("RGBA")
+        straight = turned if turned.mode == "RGBA" else turned.convert("RGBA")
         paper = Image.new("RGB", straight.size, (255, 255, 255))
         paper.paste(straight, mask=straight.getchannel("A"))
         return paper

@@ -16,6 +16,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import STAND_INS, kind_of_file
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.protobuf import fields, message, text
+from trtpoets.core.reading import read_bytes
 
 LARGEST_NETWORK = (1 << 31) - (1 << 20)
 """Bytes of weights that one ModelProto can hold, with room for the graph: a protobuf ends at 2 GiB."""
@@ -70,7 +71,7 @@ def external_files(path: Path, content: bytes | None = None) -> tuple[ExternalFi
     `content` saves reading the file again. Raises BadArtefact for what is no ONNX file, OSError.
     """
     try:
-        entries = external_entries(path.read_bytes() if content is None else content)
+        entries = external_entries(read_bytes(path) if content is None else content)
         needed: dict[str, list[int]] = {}
         for entry in entries:
             start, length = (_size(entry.get(key, "0")) for key in ("offset", "length"))
@@ -109,7 +110,7 @@ def sha256_of_onnx(path: Path) -> str:
     """
     own = sha256_of_file(path)
     try:
-        found = external_entries(path.read_bytes())
+        found = external_entries(read_bytes(path))
     except ValueError:
         return own  # no ONNX file: whoever reads it says so
     if not found:

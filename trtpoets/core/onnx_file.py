@@ -12,6 +12,7 @@ from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -140,10 +141,10 @@ def _self_contained(model: Path | bytes) -> str | bytes:
     """What ONNX Runtime shall open: it would look for weights of a graph in memory in the current directory."""
     content = model if isinstance(model, bytes) else b""
     if not isinstance(model, bytes):
-        if not model.is_file():
+        if not model.exists() or model.is_dir():
             return str(model)
         require_kind(model, "onnx", "ort", expected="an ONNX file")
-        content = model.read_bytes()
+        content = read_bytes(model)
     if without_external(content):
         return model if isinstance(model, bytes) else str(model)
     if isinstance(model, bytes):

@@ -10,6 +10,7 @@ from typing import Any, Iterator, Mapping
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_external import external_entries, identity, require_external
 from trtpoets.core.optional import needs
+from trtpoets.core.reading import read_bytes
 
 _EXTERNAL = 1
 """TensorProto.DataLocation.EXTERNAL"""
@@ -34,12 +35,12 @@ def read_whole(path: Path) -> LoadedOnnx:
     Raises BadArtefact, MissingArtefact for weights that are missing, MissingDependency where external data is met
     without the `onnx` package, OSError.
     """
-    content = path.read_bytes()
+    content = read_bytes(path)
     own = hashlib.sha256(content).hexdigest()
     files = require_external(path, content)
     if not files:
         return LoadedOnnx(content, own)
-    weights = {each.location: (path.parent / each.location).read_bytes() for each in files}
+    weights = {each.location: read_bytes(path.parent / each.location) for each in files}
     with needs("train", reason="reading ONNX files with external data"):
         import onnx
     model = onnx.load_model_from_string(content)

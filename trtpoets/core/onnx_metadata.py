@@ -15,6 +15,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_file import described
 from trtpoets.core.protobuf import fields, message, text
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.spec import INPUT_NAME, OnnxModel
 
 _GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
@@ -45,7 +46,7 @@ def facts_of(path: Path) -> OnnxFacts:
     opset = 1
     photos = None
     try:
-        for number, value in fields(memoryview(path.read_bytes())):
+        for number, value in fields(memoryview(read_bytes(path))):
             if number == _GRAPH:
                 photos = _photos(message(value)) or photos
             if number not in (_OPSET_IMPORT, _METADATA):

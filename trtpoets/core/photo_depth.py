@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 from trtpoets.core.photo_metadata import significant_bits
-from trtpoets.core.photo_open import upright
+from trtpoets.core.photo_open import orientation_of, turned
 from trtpoets.core.spec import FULL_WHITE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LOW_BYTES = {
 """The raw mode that gives the low bytes where Pillow's gives the high ones. Every machine of ours is little-endian."""
 
 _GREY_ALPHA = "LA;16B"
-_ROWS = 1 << 20
+_BLOCK = 1 << 18
 """Pixels that are converted at once, so that a large photo takes little memory beside itself."""
 
 
@@ -37,6 +37,7 @@ class WidePhoto:
 
     `bits` are those that hold data, where the file says so, else 0. `declared` is the file's own white, 0 for none.
     `top` is what an inverted sample counts down from, 0 for none; `key` the one colour that is transparent.
+    `orientation` is EXIF's, by which the 8-bit photo is turned: it takes less memory than these images.
     """
 
     high: Image.Image
@@ -47,6 +48,7 @@ class WidePhoto:
     packed: bool = False
     premultiplied: bool = False
     key: tuple[int, ...] | None = None
+    orientation: int = 1
 
     def level(self) -> int:
         """The value that this photo suggests for white: what its significant bits can hold, else its maximum (or 1).
@@ -70,8 +72,8 @@ class WidePhoto:
         from PIL import Image
 
         white = self.declared or white
-        out = np.empty((self.high.height, self.high.width, 3), np.uint8)
-        for top, colour, alpha in self._blocks():
+        out = Image.new("RGB", self.high.size)
+        for corner, colour, alpha in self._blocks():
             # Rounded down, as the high byte is of 16 bits, so that 8-bit values shifted up come back as they were.
             scaled = (colour << 8) // (white + 1) if white >= 255 else (colour * 255 + white // 2) // white
             small = np.minimum(scaled, 255)
@@ -79,15 +81,13 @@ class WidePhoto:
                 opaque = white if int(alpha.max()) <= white else FULL_WHITE
                 share = np.minimum(alpha / opaque, 1.0)
                 small = np.minimum((small if self.premultiplied else small * share) + 255 * (1 - share) + 0.5, 255)
-            out[top : top + len(small)] = small
-        return Image.fromarray(out)
+            pixels = np.broadcast_to(small, (*small.shape[:2], 3)).astype(np.uint8)
+            out.paste(Image.fromarray(pixels), corner)
+        return turned(out, self.orientation)
 
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        """First row, colours int64 (rows, W, 1 or 3), alpha int64 (rows, W, 1) or None: some rows after others."""
-        width, height = self.high.size
-        step = max(1, _ROWS // width)
-        for top in range(0, height, step):
-            box = (0, top, width, min(top + step, height))
+    def _blocks(self) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray | None]]:
+        """Left and top, colours int64 (h, w, 1 or 3), alpha int64 (h, w, 1) or None: one block after another."""
+        for box in _boxes(*self.high.size):
             values = np.asarray(self.high.crop(box)).astype(np.int64)
             if self.packed:
                 values = values[..., 0::2] << 8 | values[..., 1::2]
@@ -101,7 +101,16 @@ class WidePhoto:
             alpha = values[..., colours:] if values.shape[2] > colours else None
             if self.key is not None and alpha is None:
                 alpha = np.where((values == self.key).all(axis=2, keepdims=True), 0, FULL_WHITE)
-            yield top, values[..., :colours], alpha
+            yield box[:2], values[..., :colours], alpha
+
+
+def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Left, top, right and bottom of blocks that make up an image, each of at most _BLOCK pixels."""
+    across = min(width, _BLOCK)
+    down = max(1, _BLOCK // across)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            yield left, top, min(left + across, width), min(top + down, height)
 
 
 def is_wide(image: ImageFile) -> bool:
@@ -122,18 +131,28 @@ def wide_photo(image: ImageFile, again: ImageFile, content: bytes) -> WidePhoto:
         _read_as(again, _LOW_BYTES[plain])
         image.load()
         again.load()
-        return WidePhoto(upright(image), upright(again), bits, premultiplied=premultiplied, key=_key(image))
+        return WidePhoto(
+            image, again, bits, premultiplied=premultiplied, key=_key(image), orientation=orientation_of(image)
+        )
     if raw == _GREY_ALPHA:
         _read_as(image, "RGBA")
         image.load()
-        return WidePhoto(upright(image), None, bits, packed=True)
+        return WidePhoto(image, None, bits, packed=True, orientation=orientation_of(image))
     inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
     declared = 4095 if raw == "I;12" else 0
     tile: Any = image.tile[0] if image.tile else ("", (), 0, ())
     if tile[0] == "ppm_plain" and tile[3][-1] < FULL_WHITE:
         declared = FULL_WHITE  # to which Pillow scales
     image.load()
-    return WidePhoto(upright(image), None, bits, declared, FULL_WHITE if inverted else 0, key=_key(image))
+    return WidePhoto(
+        image,
+        None,
+        bits,
+        declared,
+        FULL_WHITE if inverted else 0,
+        key=_key(image),
+        orientation=orientation_of(image),
+    )
 
 
 def float_photo(image: Image.Image) -> Image.Image:

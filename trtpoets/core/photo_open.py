@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable, Tuple
 
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.file_kinds import START, described_content
-from trtpoets.core.photo_metadata import jpeg_has_many_scans, webp_pixels
+from trtpoets.core.photo_memory import pixels_before_opening
+from trtpoets.core.photo_metadata import jpeg_has_many_scans
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,6 +52,12 @@ _RAW_STARTS = (
 )
 _JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
+_ORIENTATION = 274
+"""EXIF's tag."""
+
+_TURNS: dict[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""Pillow's Transpose that each orientation asks for: the numbers are the same in all its versions."""
+
 Opener = Tuple[str, Callable[..., Any], Any]
 
 
@@ -62,7 +69,7 @@ def open_photo(content: bytes, source: str) -> ImageFile:
     """
     if not content:
         raise BadPhoto(f"{source} is empty", hint="replace or delete the file")
-    _check_pixels(webp_pixels(content), source)
+    _check_pixels(pixels_before_opening(content), source)
     reasons: list[str] = []
     for name, factory, accept in _openers():
         verdict = accept(content[:16]) if accept else True
@@ -105,13 +112,22 @@ def shrink_jpeg(image: ImageFile, content: bytes, side: int, source: str) -> Non
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The decoded image, turned as its metadata asks."""
-    from PIL import ImageOps
+    """The decoded image, turned as its metadata asks; itself where that asks for nothing."""
+    return turned(image, orientation_of(image))
 
+
+def orientation_of(image: Image.Image) -> int:
+    """The orientation by EXIF, 1 to 8, of a decoded image; 1 where it has none."""
     try:
-        return ImageOps.exif_transpose(image)
+        found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - a damaged EXIF block says nothing about orientation; the pixels are fine
-        return image
+        return 1
+    return found if found in _TURNS else 1
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as an EXIF orientation asks; itself for 1."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 @lru_cache(maxsize=None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
@@ -22,7 +24,8 @@ Write = Callable[[str], object]
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """One JSON document in ASCII, so that any locale and any file name can be written. `indent` None: one line."""
-    return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+    # DEL is the one control character that JSON leaves as it is.
+    return json.dumps(value, indent=indent, default=_plain, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> Any:
@@ -36,9 +39,31 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def printable(text: str) -> str:
-    """Text that any terminal can take: file names that are not UTF-8 show their bytes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def printable(text: object, keep: str = "") -> str:
+    """`text` as any terminal and page shows it: what is not visible as it is becomes an escape, as \\x1b or \\u202e.
+
+    That is control and format characters (so line ends, escape sequences, bidirectional overrides), surrogates (bytes
+    of names that are not UTF-8), private and unassigned characters. Characters in `keep` stay. The one function for
+    what comes from outside and is written for people: file names, class names, metadata of models.
+    """
+    return _SUSPECT.sub(lambda found: _escape(found.group(), keep), str(text))
+
+
+_SUSPECT = re.compile(r"[^\x20-\x7e]")
+
+
+def _escape(character: str, keep: str) -> str:
+    if character in keep or character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    number = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, as Python keeps it in file names
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
@@ -54,6 +79,7 @@ def progress_lines(write: Write) -> Progress:
     told: dict[str, float] = {}
 
     def show(task: str, done: int, total: int) -> None:
+        task = printable(task)
         now = time.monotonic()
         since = began.setdefault(task, now)
         if done >= total:
@@ -78,7 +104,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno >= logging.WARNING
-        self._tell(f"warning: {record.getMessage()}" if warning else record.getMessage(), warning)
+        line = printable(record.getMessage())
+        self._tell(f"warning: {line}" if warning else line, warning)
 
 
 @contextmanager

@@ -17,6 +17,9 @@ PHOTOS_RULE = 1
 FULL_WHITE = 65535
 """The 16-bit value that is white where the training photos did not decide another."""
 
+LARGEST_SIDE = 4096
+"""Pixels of the largest height or width that a network may take."""
+
 INPUT_NAME = "photos"
 """Name of a graph's input: uint8 (N, H, W, 3), RGB."""
 
@@ -135,6 +138,13 @@ class ModelSpec:
         return spec
 
 
+def check_side(value: Any) -> int:
+    """A height or width in pixels as a file tells it, checked before anything is allocated by it. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
+        raise ValueError(f"a side of {value!r} pixels, and 1 to {LARGEST_SIDE:,} were expected")
+    return value
+
+
 def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
     """Read `asdict(Preprocess)`. Raises KeyError, TypeError or ValueError."""
 
@@ -142,16 +152,19 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
         red, green, blue = (float(x) for x in value[name])
         return red, green, blue
 
+    crop = float(value["crop_fraction"])
+    if not 0.01 <= crop <= 1:
+        raise ValueError(f"crop_fraction is {crop}, and 0.01 to 1 was expected")
     white = int(value.get("white", FULL_WHITE))
     if white < 1:
         raise ValueError(f"white is {white}, and at least 1 was expected")
     return Preprocess(
-        height=int(value["height"]),
-        width=int(value["width"]),
+        height=check_side(value["height"]),
+        width=check_side(value["width"]),
         scale=triple("scale"),
         offset=triple("offset"),
         resize=Resize(value["resize"]),
-        crop_fraction=float(value["crop_fraction"]),
+        crop_fraction=crop,
         white=white,
     )
 

@@ -17,6 +17,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.spec import ModelSpec, Precision, TfliteModel, labels_text
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def network_in(path: Path) -> bytes:
 def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
     """The network, and what FACTS_FILE, SPEC_FILE and LABELS_FILE say."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError as error:
         raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite") from error
     except OSError as error:

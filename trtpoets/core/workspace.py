@@ -14,6 +14,7 @@ from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
+from trtpoets.core.reading import LARGEST_CARD
 from trtpoets.core.spec import Precision, hash_of
 
 
@@ -184,7 +185,7 @@ class Card:
 
 def read_card(path: Path) -> Card:
     """The card at `path`, whatever lies beside it. Raises MissingArtefact, or BadArtefact when it is not whole."""
-    value = read_json(path)
+    value = read_json(path, LARGEST_CARD)
     if not isinstance(value, dict) or set(value) != {"seal", "key", "files", "details"}:
         raise BadArtefact(f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again")
     if value.pop("seal") != hash_of(value):

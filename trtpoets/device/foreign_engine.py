@@ -12,6 +12,7 @@ from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import read_json, sha256_of_file
+from trtpoets.core.reading import read_text
 from trtpoets.core.spec import BatchRange, Engine, EngineCard, ModelSpec, Precision
 from trtpoets.device import libcuda
 from trtpoets.device.engine import load_engine
@@ -75,7 +76,7 @@ def _spec(path: Path) -> ModelSpec:
         file = path.parent / name
         if file.is_file():
             read_json(file)  # says where it is not JSON
-            return ModelSpec.from_json(file.read_text(encoding="utf-8", errors="surrogateescape"), str(file))
+            return ModelSpec.from_json(read_text(file, errors="surrogateescape"), str(file))
     raise MissingArtefact(
         f"{path} does not say what its scores mean, nor how its photos are prepared",
         hint=f"copy the model.json of the classifier that it was made from into {path.parent}",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
+from trtpoets.core.reading import open_regular
 from trtpoets.core.spec import Flavour
 
 MAGIC = {b"vtrt": Flavour.RTX, b"ftrt": Flavour.TENSORRT}
@@ -49,7 +50,7 @@ def read_plan_header(engine: Path) -> PlanHeader:
     if not engine.is_file():
         raise MissingArtefact(f"{engine} is not there", hint="build it: trtpoets build NAME")
     size = engine.stat().st_size
-    with engine.open("rb") as stream:
+    with open_regular(engine) as stream:
         header = stream.read(_HEADER)
         flavour = MAGIC.get(header[:4])
         if flavour is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.files import write_bytes
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.spec import hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.device.engine_card import platform_name
@@ -31,7 +32,7 @@ def load_timing_cache(path: Path, library: TensorRt, gpu: Gpu) -> bytes:
         return b""
     try:
         if open_card(card_of(path), _key(library, gpu)) is not None:
-            return path.read_bytes()
+            return read_bytes(path)
         reason = f"it was not measured by {library.title} on a {gpu.name}, or not written whole"
     except TrtPoetsError as error:
         reason = error.message

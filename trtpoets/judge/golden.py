@@ -18,7 +18,8 @@ import numpy as np
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, photo_to_array
-from trtpoets.core.spec import Photo, Precision, Preprocess
+from trtpoets.core.reading import read_bytes
+from trtpoets.core.spec import ModelSpec, Photo, Precision, Preprocess, check_side
 from trtpoets.device.runners.base import Runner
 
 COUNT = 12
@@ -38,6 +39,9 @@ _TIMES = 3.0
 """So many times the difference that was measured here is allowed to a library that rounds in other places."""
 
 _AGAIN = "copy the bundle here again"
+
+_HEADER_BYTES = 1 << 10
+"""More than a BMP has beside its pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,16 +166,26 @@ def write_golden(golden: Golden, folder: Path) -> None:
     write_json(folder / INDEX, value)
 
 
-def read_golden(folder: Path) -> Golden:
-    """Read what `write_golden` wrote, and check it. Raises MissingArtefact, or BadArtefact that names the file."""
+def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
+    """Read what `write_golden` wrote, and check it, also against the model whose `spec` is given.
+
+    Raises MissingArtefact, or BadArtefact that names the file.
+    """
     path = folder / INDEX
     value = read_json(path)
     try:
-        size = Preprocess(int(value["height"]), int(value["width"]), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        size = Preprocess(check_side(value["height"]), check_side(value["width"]), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        if spec is not None and (size.height, size.width) != (spec.preprocess.height, spec.preprocess.width):
+            raise ValueError(
+                f"its photos have {size.height} x {size.width} pixels, and the model takes "
+                f"{spec.preprocess.height} x {spec.preprocess.width}"
+            )
         photos = tuple(_read_photo(folder, entry, size) for entry in value["photos"])
         expected = {str(Precision(word).value): _read_expected(each) for word, each in value["expected"].items()}
         if not photos or any(each.scores.shape[0] != len(photos) for each in expected.values()):
             raise ValueError(f"there are scores of another number of photos than {len(photos)}")
+        if spec is not None and any(each.scores.shape[1] != len(spec.labels) for each in expected.values()):
+            raise ValueError(f"there are scores of another number of classes than {len(spec.labels)}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadArtefact(f"{path} is damaged: {type(error).__name__}: {error}", hint=_AGAIN) from error
     return Golden(photos, expected)
@@ -241,7 +255,7 @@ def _read_photo(folder: Path, entry: Mapping[str, Any], size: Preprocess) -> Gol
         raise ValueError(f"{file!r} is no name of a photo")
     path = folder / file
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, size.height * size.width * 3 + 4 * size.height + _HEADER_BYTES)
     except OSError as error:
         raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_AGAIN) from error
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:

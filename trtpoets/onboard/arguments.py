@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 from trtpoets import __version__
 from trtpoets.core.paths import given_path
+from trtpoets.core.plain import printable
 from trtpoets.core.spec import Flavour, Precision
 from trtpoets.device.engine_config import EngineConfig
 from trtpoets.judge.bench_config import Scenario
@@ -18,11 +20,16 @@ _SOURCES = "photos, folders, videos; camera, camera:1, csi, /dev/video0, rtsp://
 _WORDS = [precision.value for precision in Precision]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with words that may be names of files without what a terminal would obey."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; what was chosen is in `command`."""
-    top = argparse.ArgumentParser(
-        prog="trtpoets", description="A bundle of trtpoets: build, check and run its network on this device."
-    )
+    top = _Parser(prog="trtpoets", description="A bundle of trtpoets: build, check and run its network on this device.")
     top.add_argument("--version", action="version", version=f"trtpoets {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text, add in (

@@ -15,6 +15,7 @@ from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
 from trtpoets.core.onnx_metadata import read_vouched_onnx
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import user_path
+from trtpoets.core.reading import read_text
 from trtpoets.core.spec import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
 from trtpoets.device.engine import load_engine
 from trtpoets.device.runners import open_runner
@@ -50,7 +51,7 @@ class Bundle:
     @property
     def golden(self) -> Golden:
         """The golden photos with their scores. Raises BadArtefact."""
-        return read_golden(self.folder / "golden")
+        return read_golden(self.folder / "golden", self.spec)
 
     def onnx(self, precision: Precision) -> OnnxModel:
         """The ONNX file of a precision. Raises BadInput where the bundle has none, BadArtefact."""
@@ -122,7 +123,7 @@ def open_bundle(folder: Path) -> Bundle:
     path = folder / "model.json"
     if path.name not in manifest.files:
         raise BadArtefact(f"{folder} is no bundle for a device: it has no model.json", hint="make it: --for jetson")
-    return Bundle(folder, manifest, ModelSpec.from_json(path.read_text(encoding="utf-8"), str(path)))
+    return Bundle(folder, manifest, ModelSpec.from_json(read_text(path), str(path)))
 
 
 def check_bundle_name(bundle: Bundle, name: str | None) -> None:

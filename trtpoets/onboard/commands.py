@@ -55,12 +55,9 @@ def run(words: Sequence[str]) -> int:
 def _showing() -> Iterator[Progress]:
     """Progress and warnings on stderr. Raises Interrupted on Ctrl-C."""
 
-    def write(line: str) -> None:
-        write_message(printable(line))
-
     try:
-        with messages(lambda line, _: write(line + "\n")):
-            yield progress_lines(write)
+        with messages(lambda line, _: write_message(line + "\n")):
+            yield progress_lines(write_message)
     except KeyboardInterrupt:
         message = f"{interrupted()}; what was finished is kept"
         raise Interrupted(message, hint="the same command goes on from here") from None

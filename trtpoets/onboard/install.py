@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Mapping
 
 import trtpoets
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.optional import installed
@@ -63,7 +64,7 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
     stuck = [each.what for each in findings if each in missing and not (pip and each.what in _BY_PIP)]
     stuck += [each.what for each in findings if each.what == "compiler"]
     commands = _commands(venv, wanted)
-    told = tuple(" ".join(map(shlex.quote, command)) for command in commands)
+    told = tuple(" ".join(map(quote, command)) for command in commands)
     if dry_run or stuck:
         return Installation(findings, told, venv, tuple(stuck))
     if not (venv / "bin" / "python").exists() and sys.prefix != sys.base_prefix:
@@ -148,7 +149,7 @@ def _run(command: list[str], system: System) -> None:
     code = subprocess.run(command, stdout=sys.stderr.fileno(), env=environment, check=False).returncode
     if code:
         raise RunFailed(
-            f"{' '.join(map(shlex.quote, command))} ended with code {code}: its last lines are above",
+            f"{' '.join(map(quote, command))} ended with code {code}: its last lines are above",
             hint="see whether there is room, df -h, and venv: sudo apt install -y python3-venv"
             if "venv" in command
             else "without a network: install what is missing by hand, then ./install --no-pip",

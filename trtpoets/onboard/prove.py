@@ -46,7 +46,8 @@ def verdict_from_dict(value: Mapping[str, Any]) -> Verdict:
 
 def _answer(request: Mapping[str, str]) -> dict[str, Any]:
     try:
-        engine, golden = load_engine(Path(request["engine"])), read_golden(Path(request["golden"]))
+        engine = load_engine(Path(request["engine"]))
+        golden = read_golden(Path(request["golden"]), engine.card.spec)
         with open_runner(engine) as runner:
             scores = runner.infer(golden.pixels)
         return {"verdict": asdict(check_scores_against(golden, engine.card.precision, scores))}

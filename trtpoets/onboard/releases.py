@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import shutil
 import stat
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder, locked, read_json, storage_errors, sweep_parts, sync, write_json
 from trtpoets.core.manifest import MANIFEST, check_manifest
@@ -170,7 +170,7 @@ class Releases:
         if not release or not self.path(release).is_dir():
             raise MissingArtefact(
                 f"{self.root} has no {what} release",
-                hint=f"update first: ./trtpoets update --root {shlex.quote(str(self.root))}",
+                hint=f"update first: ./trtpoets update --root {quote(self.root)}",
             )
         return release
 

@@ -12,6 +12,7 @@ from typing import Iterator
 
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.paths import user_path
+from trtpoets.core.reading import read_start
 
 _STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 """Brands of the ISO base media format (ISO/IEC 14496-12) that are photos: HEIF and AVIF."""
@@ -96,8 +97,7 @@ def _kind_of(path: Path) -> Kind:
 
 def _is_video(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            head = stream.read(16)
+        head = read_start(path, 16)
     except OSError:
         return False  # as a photo it gets its line, with the reason
     if head[4:8] == b"ftyp":

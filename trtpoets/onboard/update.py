@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BuildFailed, GateFailed
 from trtpoets.onboard.bundle import Bundle
 from trtpoets.onboard.releases import Releases, Switch
@@ -183,7 +183,7 @@ def _run(command: list[str], seconds: float | None = None) -> int:
 
     Returns its exit code; 124 where it took longer than `seconds`, and was ended with all that it had started.
     """
-    log.info("$ %s", " ".join(map(shlex.quote, command)))
+    log.info("$ %s", " ".join(map(quote, command)))
     sys.stderr.flush()
     try:
         # An updater has no threads, so what runs between fork and exec is safe.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import tempfile
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration_cache import cache_from_ranges
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import chosen_by, sha256_of_file, storage_errors, sweep_parts
 from trtpoets.core.manifest import Target
@@ -172,7 +172,7 @@ def _selftest(out: Path) -> tuple[str, ...]:
 
 
 def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+    return quote(path)
 
 
 def _require_current(space: Workspace) -> None:

@@ -41,4 +41,4 @@ def golden_in(space: Workspace, models: Sequence[OnnxModel]) -> Golden:
         with atomic_folder(space.golden) as folder:
             write_golden(golden_from_runners(chosen, runners, others), folder)
         seal_card(card_of(space.golden), key=key, files=[space.golden], details={"photos": len(chosen)})
-    return read_golden(space.golden)
+    return read_golden(space.golden, models[0].spec)

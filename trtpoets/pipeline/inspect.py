@@ -13,6 +13,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, Storage
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
 from trtpoets.core.paths import user_path
+from trtpoets.core.reading import read_bytes, read_start, read_text
 from trtpoets.core.spec import EngineCard, ModelSpec, TfliteModel
 from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
 from trtpoets.core.workspace import card_of, read_card, vouches_for
@@ -104,8 +105,7 @@ def _kind(path: Path, found: FileKind | None) -> str:
         raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
     if name not in ("", "text"):
         return _kind_of_json(path) if name == "json" else name
-    with path.open("rb") as stream:
-        start = stream.read(256)
+    start = read_start(path, 256)
     if path.suffix in SUFFIXES and not name:
         return "engine"
     if start.lstrip()[:1] == b"{":
@@ -152,14 +152,14 @@ def _card(path: Path) -> CardFacts:
 
 
 def _model(path: Path) -> ModelSpec:
-    return ModelSpec.from_json(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
+    return ModelSpec.from_json(read_text(path, errors="surrogateescape"), str(path))
 
 
 def _tflite(path: Path) -> TfliteModel | OtherFacts:
     try:
         return read_tflite(path)
     except BadArtefact:
-        if FACTS_FILE.encode() in path.read_bytes():
+        if FACTS_FILE.encode() in read_bytes(path):
             raise  # one of ours, and damaged
         kind = kind_named("tflite")
         return OtherFacts(kind.words, "run it with TFLite's own interpreter", {"of trtpoets": "no"})

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from trtpoets.core.file_kinds import FileKind, ultralytics_metadata
 from trtpoets.core.protobuf import fields, message, text
+from trtpoets.core.reading import open_regular, read_bytes
 from trtpoets.device.plan_header import MAGIC
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _LONGEST = 1 << 24
 _LISTED = 5
+_MOST_NODES = 1_000_000
+"""Nodes of a graph that are counted: each takes some 500 bytes, and 2 in the file."""
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no more than _LONGEST bytes are read at once: zipfile reads the list of an archive whole."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(_LONGEST + 1 if size is None or size < 0 else min(size, _LONGEST + 1))
+        if len(found) > _LONGEST:
+            raise ValueError(f"its list of files has more than {_LONGEST >> 20} MiB")
+        return found
+
+
+@contextmanager
+def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    raw: Any = cast(io.BufferedReader, open_regular(path)).detach()
+    with _Bounded(raw) as stream, zipfile.ZipFile(stream) as archive:
+        yield archive
 
 
 @dataclass(frozen=True)
@@ -40,7 +63,7 @@ def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
         details = {"damaged": f"{type(error).__name__}: {error}"}
     remedy = kind.remedy_for(path)
     if kind.name == "ultralytics-engine":
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             found = ultralytics_metadata(stream.read(64))
         remedy = f"cut the metadata off: tail -c +{found[0] + 1} FILE > NEW.engine" if found else remedy
         remedy = FileKind(kind.name, kind.words, remedy).remedy_for(path)
@@ -48,7 +71,7 @@ def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
 
 
 def _ultralytics(path: Path) -> dict[str, str]:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         found = ultralytics_metadata(stream.read(64))
         if found is None:
             return {}
@@ -62,7 +85,7 @@ def _ultralytics(path: Path) -> dict[str, str]:
 
 
 def _keras(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as archive:
+    with _zip(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         told = {}
         for name in ("metadata.json", "config.json"):
@@ -77,14 +100,17 @@ def _keras(path: Path) -> dict[str, str]:
 
 
 def _archive(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as archive:
+    with _zip(path) as archive:
         names = archive.namelist()
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     return {"holds": f"{len(names):,} files: {', '.join(names[:_LISTED])}{more}"}
 
 
 def _graph_def(path: Path) -> dict[str, str]:
-    nodes = [dict(fields(message(value))) for number, value in fields(memoryview(path.read_bytes())) if number == 1]
+    found = (value for number, value in fields(memoryview(read_bytes(path))) if number == 1)
+    nodes = [dict(fields(message(value))) for value in islice(found, _MOST_NODES + 1)]
+    if len(nodes) > _MOST_NODES:
+        raise ValueError(f"it has more than {_MOST_NODES:,} nodes")
     operators = Counter(text(node.get(2, b"")) for node in nodes)
     common = ", ".join(f"{count:,} {name}" for name, count in operators.most_common(_LISTED))
     inputs = ", ".join(text(node.get(1, b"")) for node in nodes if text(node.get(2, b"")) == "Placeholder")
@@ -92,7 +118,7 @@ def _graph_def(path: Path) -> dict[str, str]:
 
 
 def _safetensors(path: Path) -> dict[str, str]:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > _LONGEST:
             raise ValueError(f"a header of {size:,} bytes")

@@ -15,6 +15,7 @@ from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
 from trtpoets.core.paths import user_path
+from trtpoets.core.plain import printable
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Engine, Precision
 from trtpoets.core.threads import map_ahead
@@ -108,7 +109,7 @@ def label_stream(
             if len(sources) > batch:
                 progress("photos", done, len(sources))
             if isinstance(result, BadPhoto):
-                error = " ".join(result.message.splitlines())
+                error = printable(result.message)
                 _log.warning("%s", error)
                 yield Unlabelled(source.path, error)
             elif result is not None:

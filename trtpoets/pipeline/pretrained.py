@@ -12,10 +12,11 @@ from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.publish import publish, seal_dataset
 from trtpoets.pipeline.recorded import pretrained_command
 from trtpoets.pipeline.stages import ENGINES, writing
-from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named, weights_id
+from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named
 from trtpoets.train.classifier import imagenet_classifier, load_classifier
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.published import weights_id
 
 _VERSION = 1
 """Raise it when the same weights may give another classifier."""

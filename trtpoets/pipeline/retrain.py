@@ -20,12 +20,13 @@ from trtpoets.pipeline.heads import head_from_features, indices_of_labels, rows_
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
 from trtpoets.pipeline.recorded import retrain_command
 from trtpoets.pipeline.stages import ENGINES, training_in, writing
-from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named, weights_id
+from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.head import Head, HeadConfig, head_scores
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.published import weights_id
 from trtpoets.train.thumbnails import Thumbnails
 
 if TYPE_CHECKING:

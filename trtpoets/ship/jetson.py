@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtpoets.core.commands import quote
 from trtpoets.core.files import sha256_of_folder, write_text
 from trtpoets.core.manifest import Target
 from trtpoets.core.spec import FULL_WHITE, Precision, Resize
@@ -87,12 +88,12 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
 
 def next_on_a_jetson(name: str, archive: Path, system: System) -> tuple[str, ...]:
     """The commands to go on with, here and on the device."""
-    unpacked = shlex.quote(root_of(name, Target.JETSON))
+    unpacked = quote(root_of(name, Target.JETSON))
     run = (
         f"cd {unpacked} && ./install && ./build && ./selftest" if system.runs_trtpoets else f"less {unpacked}/README.md"
     )
-    there = f"zstd -dc {shlex.quote(archive.name)} | tar -x && {run}"
-    return f"scp {shlex.quote(str(archive))} USER@JETSON:", f"ssh -t USER@JETSON {shlex.quote(there)}"
+    there = f"zstd -dc {quote(archive.name)} | tar -x && {run}"
+    return f"scp {quote(archive)} USER@JETSON:", f"ssh -t USER@JETSON {quote(there)}"
 
 
 def _write_commands(folder: Path, runtime: str) -> None:

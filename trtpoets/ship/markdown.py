@@ -58,13 +58,13 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
     parts += [_details("What was measured, by content", _list(benched))] if benched else []
     commands = commands_from_report(report)
     if commands:
-        parts += ["To do it again:", _code("\n".join(commands))]
-    return shown("\n\n".join(part for part in parts if part) + "\n")
+        parts += ["To do it again:", _code("\n".join(map(shown, commands)))]
+    return shown("\n\n".join(part for part in parts if part) + "\n", keep="\n")
 
 
 def escaped(text: Any) -> str:
     """Text that shows as it is: no markup, no HTML, no formula, no mention, no link, on one line."""
-    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = shown(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _SPECIAL.sub(r"\\\1", line)
     line = _ACTIVE.sub(lambda found: f"{found[1]}&#8203;" if found[1] != "://" else ":&#8203;//", line)
     line = line.replace("$", "<span>$</span>")

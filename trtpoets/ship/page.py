@@ -39,7 +39,9 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
     with needs("report", reason="the report's page"):
         import jinja2
     templates = files("trtpoets.ship") / "templates"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_visible
+    )
     template = environment.from_string((templates / "page.html").read_text(encoding="utf-8"))
     galleries = galleries_from_report(report, photos or {})
     text = template.render(
@@ -71,7 +73,12 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
     )
     # A unit stays with its number.
     text = text.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms").replace(" MiB", "\u00a0MiB")
-    return shown("\n".join(line for line in text.splitlines() if line.strip()) + "\n")
+    return shown("\n".join(line for line in text.split("\n") if line.strip()) + "\n", keep="\n")
+
+
+def _visible(value: Any) -> Any:
+    """What the template writes: text as it can be seen. Markup of ours keeps its line ends."""
+    return shown(value) if type(value) is str else value
 
 
 def _subtitle(report: Mapping[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.commands import quote
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ def commands_from_report(report: Mapping[str, Any]) -> list[str]:
     """The command that was given, or else the ones that lead here."""
     if report["command"]:
         return [shown(report["command"])]
-    name, recorded = shlex.quote(shown(report["name"])), report.get("commands") or {}
+    name, recorded = quote(report["name"]), report.get("commands") or {}
     if not report["name"]:
         return []
     if not report["training"]:
-        first = f"trtpoets pretrained {report['backbone']} --name {name}{_kept_in(report)}"
+        first = f"trtpoets pretrained {quote(report['backbone'])} --name {name}{_kept_in(report)}"
     else:
         first = f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}{_kept_in(report)}"
     return [*map(shown, recorded.get("retrain") or [first]), *_stages(report, name, recorded)]
@@ -99,11 +99,11 @@ def commands_from_report(report: Mapping[str, Any]) -> list[str]:
 def _kept_in(report: Mapping[str, Any]) -> str:
     """The option that names the folder of all runs; empty where it is the default."""
     folder = report.get("engines_folder")
-    return f" --engines {shlex.quote(shown(folder))}" if folder else ""
+    return f" --engines {quote(folder)}" if folder else ""
 
 
 def _photos(report: Mapping[str, Any]) -> str:
-    return shlex.quote(shown((report["dataset"] or {}).get("folder") or "PHOTOS"))
+    return quote((report["dataset"] or {}).get("folder") or "PHOTOS")
 
 
 def _retrain_options(report: Mapping[str, Any]) -> str:
@@ -121,7 +121,7 @@ def _retrain_options(report: Mapping[str, Any]) -> str:
 def _stages(report: Mapping[str, Any], name: str, recorded: Mapping[str, Sequence[str]]) -> list[str]:
     """The stages after training that have left something: as recorded, or as their configurations tell."""
     bench = report["benchmark"].get("config") or {}
-    batches = "".join(f" --batch {batch}" for batch in bench.get("batches") or [])
+    batches = "".join(f" --batch {quote(batch)}" for batch in bench.get("batches") or [])
     known = {"min_seconds": "seconds", "max_p99_ms": "max_p99"}
     options = {known.get(word, word): bench.get(word) or None for word in _BENCH} | {"threads": bench.get("threads")}
     trained = report.get("train_benchmark") or {}
@@ -144,7 +144,7 @@ def _quantised(notes: Mapping[str, Any]) -> str:
     """How the narrow ONNX files were made; INT8's notes say it, of both."""
     int8 = notes.get("int8") or {}
     calibration, config = int8.get("calibration") or {}, int8.get("config") or {}
-    precisions = "".join(f" --precision {precision}" for precision in notes)
+    precisions = "".join(f" --precision {quote(precision)}" for precision in notes)
     return precisions + _options(
         {
             "method": calibration.get("asked"),
@@ -162,7 +162,9 @@ def _built(engines: Sequence[Mapping[str, Any]]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for card in engines:
         # Those with a "+" are what is built for when nothing is asked for.
-        targets = "".join(f" --target {target}" for target in sorted(card["targets"]) if not target.endswith("+"))
+        targets = "".join(
+            f" --target {quote(target)}" for target in sorted(card["targets"]) if not target.endswith("+")
+        )
         batch = card.get("batch") or {}
         sizes = [str(batch[word]) for word in ("minimum", "optimum", "maximum") if word in batch]
         given = {
@@ -172,20 +174,20 @@ def _built(engines: Sequence[Mapping[str, Any]]) -> list[str]:
             **{word: card.get(word) for word in ("version_compatible", "hardware_compatible")},
             "dla": card.get("dla_core"),
         }
-        alike.setdefault(f" --flavour {card['flavour']}{targets}{_options(given)}", []).append(card["precision"])
-    return ["".join(f" --precision {each}" for each in made) + options for options, made in alike.items()]
+        alike.setdefault(f" --flavour {quote(card['flavour'])}{targets}{_options(given)}", []).append(card["precision"])
+    return ["".join(f" --precision {quote(each)}" for each in made) + options for options, made in alike.items()]
 
 
 def _gated(gate: Mapping[str, Any] | None) -> str:
     config = gate["config"] if gate else {}
-    runners = "".join(f" --runner {shlex.quote(shown(runner))}" for runner in config.get("runners") or [])
+    runners = "".join(f" --runner {quote(runner)}" for runner in config.get("runners") or [])
     return _options({word: config.get(word) for word in ("max_drop", "min_agreement")}) + runners
 
 
 def _options(given: Mapping[str, Any]) -> str:
     """As on a command line; what is None or off is left out."""
     words = [
-        f" --{word.replace('_', '-')}" + ("" if value is True else f" {value}")
+        f" --{word.replace('_', '-')}" + ("" if value is True else f" {quote(value)}")
         for word, value in given.items()
         if value is not None and value is not False
     ]

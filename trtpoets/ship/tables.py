@@ -50,10 +50,11 @@ def print_table(what: str, value: Any) -> None:
         if isinstance(part, Table):
             if part.title:
                 # A line of its own, however long: a path that is torn apart can't be copied.
-                console.print(("\n" if number else "") + part.title, style="bold", soft_wrap=True)
+                console.print(("\n" if number else "") + shown(part.title), style="bold", soft_wrap=True)
             console.print(part.grid)
         else:
-            console.print(part, soft_wrap=isinstance(part, Text))
+            copied = isinstance(part, Text)  # a command or a path, which is there to be copied
+            console.print(Text(shown(part, keep="\n")), soft_wrap=copied)
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def _bundle(made: Bundle) -> list[Any]:
     from rich.text import Text
 
     lines = [Text(shown(f"  {command}")) for command in made.next]
-    where = Text(shown(f"\n{made.folder}\n{made.archive}\nsha256 {made.archive_sha256}"))
+    where = Text("\n".join(("", shown(made.folder), shown(made.archive), f"sha256 {made.archive_sha256}")))
     return [*_parts([bundle_part(made)]), where, "\nNext:", *lines]
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING
 
+from trtpoets.core.commands import quote
 from trtpoets.core.files import sha256_of_file, write_text
 from trtpoets.core.runner_id import Library, RunnerId, engine_runner
 from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision, labels_text
@@ -77,7 +78,7 @@ def next_with_triton(out: Path) -> tuple[str, ...]:
     """The commands to go on with, where there is a GPU; README.md has those for a CPU."""
     ports = "-p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 -e LISTEN=0.0.0.0"
     run = f'docker run -d --gpus all {ports} --user 1000:1000 -v "$PWD:/bundle" {_IMAGE} /bundle/serve'
-    return f"cd {shlex.quote(str(out))} && {run}", "python3 selftest.py"
+    return f"cd {quote(out)} && {run}", "python3 selftest.py"
 
 
 def model_name(parts: Parts, kind: str, precision: Precision) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.plain import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -108,6 +110,6 @@ def _target(name: str) -> str:
     return f"{generation}{later} ({name})" if generation else name
 
 
-def shown(text: Any) -> str:
-    """A name from the user's disk as text that can be written anywhere: what is not UTF-8 becomes a question mark."""
-    return str(text).encode("utf-8", "replace").decode("utf-8")
+def shown(text: Any, keep: str = "") -> str:
+    """A name from outside as text that can be written anywhere: see `printable`."""
+    return printable(text, keep)

@@ -10,18 +10,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.files import sha256_of_file
-from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Preprocess, Resize
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 """The one that loses least to INT8 of those that need no download."""
+
+PINNED: Mapping[str, str] = MappingProxyType({})
+"""The sha256 of published files, by name, as `python -m trtpoets.train.weights.pin` computes them.
+
+Keras publishes an MD5 for five of the files and nothing for the sixteen of MobileNet v1. Where nothing is pinned,
+`published.py` records the sha256 of the first download."""
 
 _STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -32,7 +35,8 @@ class KerasApplication:
 
     `function` is called with `arguments`. `entry` is the layer before which the network scales its photos itself; what
     lies before it is left out, since `Preprocess` does it. `bgr`: trained on blue, green, red. `headless`: the features
-    need nothing of what keras.applications leaves out with `include_top=False`. `md5` is None where Keras has none.
+    need nothing of what keras.applications leaves out with `include_top=False`. `md5` is what Keras publishes, None
+    where it publishes none.
     """
 
     function: str
@@ -43,6 +47,11 @@ class KerasApplication:
     entry: str = ""
     bgr: bool = False
     headless: bool = True
+
+    @property
+    def sha256(self) -> str | None:
+        """The pinned sha256 of the file; None where none is pinned."""
+        return PINNED.get(self.file)
 
     @property
     def url(self) -> str:
@@ -231,18 +240,3 @@ def backbone_named(name: str) -> Backbone:
         meant = f"did you mean {' or '.join(near)}? " if near else ""
         raise BadInput(f"there is no backbone named {name[:60]!r}", hint=f"{meant}all of them: trtpoets models")
     return backbone
-
-
-def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
-    """What tells these weights from any others, known before they are loaded: a sha256, or a published name.
-
-    Raises BadInput when the user's file is not there.
-    """
-    if weights is not None:
-        weights = user_path(weights)
-        if not weights.is_file():
-            raise BadInput(f"the weights {weights} are not a file", hint="give --weights the path of a weight file")
-        return sha256_of_file(weights)
-    if isinstance(backbone.source, EmbeddedWeights):
-        return backbone.source.sha256
-    return f"keras-applications:{backbone.source.file}:{backbone.source.md5 or 'no-published-hash'}"

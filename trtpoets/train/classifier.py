@@ -11,6 +11,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.reading import read_text
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.core.storage import error_in_text
 from trtpoets.train.networks import Network
@@ -79,7 +80,7 @@ def load_classifier(folder: Path) -> Classifier:
             )
     path = folder / SPEC_FILE
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_text(path, errors="surrogateescape")
     except OSError as error:
         raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check its permissions") from error
     return Classifier(folder, ModelSpec.from_json(text, str(path)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.files import storage_errors
 from trtpoets.core.manifest import MANIFEST
 from trtpoets.core.paths import cache_root
+from trtpoets.core.reading import read_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -181,7 +182,6 @@ def _start(path: Path) -> bytes:
     try:
         if not path.is_file():
             return b""
-        with path.open("rb") as stream:
-            return stream.read(_START)
+        return read_start(path, _START)
     except OSError:
         return b""

@@ -7,16 +7,22 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.reading import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
-MAX_BYTES = 1 << 30
+MAX_BYTES = 256 << 20
+"""Bytes of the largest file of labels: some 100 a photo."""
+
+MAX_CELLS = 50_000_000
+"""Most cells of a table, rows times columns: a short row is as wide as the first."""
 
 _PHOTO_COLUMNS = (
     *("filename", "filepath", "filepaths", "imagepath", "imagefile", "path", "file", "files", "filenames", "fname"),
@@ -61,9 +67,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     The delimiter (comma, semicolon, tab or |) is the one that gives the first rows equal widths. Raises BadInput.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BadInput(f"{path} has more than {MAX_BYTES >> 20} MiB", hint="give a smaller file of labels")
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise BadInput(f"{path} can't be read: {error.strerror}", hint="check its name and permissions") from error
     text = _decoded(content)
@@ -72,10 +76,12 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     if "\0" in text:
         raise BadInput(f"{path} is not a text file", hint="save the table as CSV in UTF-8")
     delimiter = _delimiter(text)
+    rows: list[list[str]] = []
     try:
-        rows = [
-            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(map(str.strip, row))
-        ]
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if any(map(str.strip, row)):
+                rows.append(row)
+                _require_cells(path, len(rows), len(rows[0]))
     except csv.Error as error:
         raise BadInput(f"{path} is not a CSV file: {error}", hint="save the table as CSV in UTF-8") from error
     if not rows:
@@ -83,6 +89,13 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     width = max(len(rows[0]), 1)
     cells = [[cell.strip() for cell in (row + [""] * width)[:width]] for row in rows]
     return cells[0], cells[1:]
+
+
+def _require_cells(path: Path, rows: int, columns: int) -> None:
+    if rows * columns > MAX_CELLS:
+        raise BadInput(
+            f"{path} has {rows:,} rows or more of {columns:,} columns", hint="keep the columns of photos and of labels"
+        )
 
 
 def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
@@ -187,8 +200,9 @@ def _refuse_several_labels(rows: Iterable[LabelRow], path: Path) -> None:
 
 
 def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
-    values = []
-    for number, line in enumerate(text.splitlines(), 1):
+    values: list[dict[str, object]] = []
+    keys: dict[str, None] = {}
+    for number, line in enumerate(io.StringIO(text), 1):
         if not line.strip():
             continue
         try:
@@ -198,7 +212,9 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
         if not isinstance(value, dict):
             raise BadInput(f"line {number} of {path} is not a JSON object", hint="write one object a line")
         values.append(value)
-    head = list(dict.fromkeys(key for value in values for key in value))
+        keys.update(dict.fromkeys(value))
+        _require_cells(path, len(values), len(keys))
+    head = list(keys)
     if not head:
         raise BadInput(f"{path} has no rows", hint='write one object a line: {"file_name": "1.jpg", "label": "rose"}')
     if "objects" in head:
@@ -223,7 +239,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _delimiter(text: str) -> str:
-    lines = [line for line in text.splitlines()[:50] if line.strip()]
+    lines = [line for line in islice(io.StringIO(text), 50) if line.strip()]
 
     def fitness(delimiter: str) -> tuple[int, int]:
         try:

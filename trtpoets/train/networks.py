@@ -17,8 +17,9 @@ from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.paths import user_path
 from trtpoets.core.spec import INPUT_NAME
-from trtpoets.train.backbones import Backbone, KerasApplication, weights_id
-from trtpoets.train.weight_files import Head, assign, downloaded, load_any, require_finite
+from trtpoets.train.backbones import Backbone, KerasApplication
+from trtpoets.train.published import published_weights
+from trtpoets.train.weight_files import Head, assign, load_any, load_content, require_finite
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Network:
     """A frozen backbone in memory.
 
     `model` takes photos uint8 (N, H, W, 3) and gives features float32 (N, D); the scaling of `backbone.preprocess` is
-    inside. `imagenet_head` is the published last layer, (D, 1000) and (1000,), where the weights have one.
+    inside. `weights_id` is the sha256 of the weight file that was loaded. `imagenet_head` is the published last layer,
+    (D, 1000) and (1000,), where the weights have one.
     """
 
     backbone: Backbone
@@ -61,26 +63,28 @@ def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Ne
     head = None
     weights = None if weights is None else user_path(weights)
     if weights is not None:
-        graph, head = load_any(weights, backbone, graphs_of(backbone))
+        graph, head, identity = load_any(weights, backbone, graphs_of(backbone))
     elif isinstance(source, EmbeddedWeights):
-        graph = _embedded_graph(backbone)
+        graph, identity = _embedded_graph(backbone), source.sha256
         tensors = embedded_tensors(source)
         head = tensors.pop(HEAD_KERNEL), tensors.pop(HEAD_BIAS)
         assign(graph.base, tensors, source.path)
     else:
-        graph, head = _load_downloaded(backbone, downloaded(backbone, source))
+        graph, head, identity = _load_published(backbone, source)
     require_finite(graph.base, weights or backbone.name)
     if isinstance(source, KerasApplication) and source.bgr:
         _swap_red_and_blue(graph.base)
-    return Network(backbone, with_scaling(backbone, graph.base), weights_id(backbone, weights), head)
+    return Network(backbone, with_scaling(backbone, graph.base), identity, head)
 
 
-def _load_downloaded(backbone: Backbone, path: Path) -> tuple[Graph, Head | None]:
+def _load_published(backbone: Backbone, source: KerasApplication) -> tuple[Graph, Head | None, str]:
+    found = published_weights(backbone, source)
     try:
-        return load_any(path, backbone, graphs_of(backbone))
+        graph, head = load_content(found.path, found.content, backbone, graphs_of(backbone))
     except BadInput as error:
-        hint = f"delete {path}; it is downloaded again"
+        hint = f"delete {found.path}; it is downloaded again"
         raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint) from error
+    return graph, head, found.sha256
 
 
 def graphs_of(backbone: Backbone) -> list[Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.core.commands import command
+from trtpoets.core.commands import command, quote
 from trtpoets.core.errors import BadInput
 from trtpoets.core.file_kinds import kind_of_file
+from trtpoets.core.reading import NotReadable, read_start
 from trtpoets.train.class_folders import ADVICE, photos_in, some_names
 from trtpoets.train.folder_roles import is_role
 from trtpoets.train.photo_index import PhotoIndex, counted_by_folder
@@ -33,9 +33,7 @@ def file_error(path: Path) -> BadInput:
         target = path.with_name(_SUFFIXES.sub("", path.name) or path.name)
         if target == path:
             target = path.with_name(path.name + "_photos")
-        packed, folder = (
-            shlex.quote(f"./{each}" if str(each).startswith("-") else str(each)) for each in (path, target)
-        )
+        packed, folder = (quote(each) for each in (path, target))
         unpack = {
             "zip": f"unzip -q {packed} -d {folder}",
             "7z": f"7z x {packed} -o{folder}",
@@ -90,9 +88,8 @@ def _detection(files: Sequence[Path]) -> str:
         if suffix in (".txt", ".xml", ".json", ".csv", ".yaml", ".yml") and counts.get(suffix, 0) < _LOOKED_AT:
             counts[suffix] = counts.get(suffix, 0) + 1
             try:
-                with path.open("rb") as stream:
-                    start = stream.read(1 << 20).decode("utf-8", "replace")
-            except OSError:
+                start = read_start(path, 1 << 20).decode("utf-8", "replace")
+            except (OSError, NotReadable):
                 continue
             if what := _evidence(suffix, start):
                 return f"{path.name} has {what}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadPhoto
-from trtpoets.core.images import check_photo, read_photo, usable_cores
+from trtpoets.core.images import check_photo, photo_bytes, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 
@@ -55,8 +55,9 @@ def _check(label: str, path: Path) -> CheckedFile:
         reason = "is a link that leads nowhere" if path.is_symlink() else "is not a regular file"
         return CheckedFile(path, label, "", reason, "delete it")
     try:
-        content = read_photo(path)
-        facts = check_photo(content, str(path))
+        with photo_bytes(path) as content:
+            facts = check_photo(content, str(path))
+            sha256 = hashlib.sha256(content).hexdigest()
     except BadPhoto as error:
         return CheckedFile(path, label, "", error.message.replace(str(path), "", 1).strip(), error.hint)
-    return CheckedFile(path, label, hashlib.sha256(content).hexdigest(), levels=facts.levels)
+    return CheckedFile(path, label, sha256, levels=facts.levels)

@@ -16,6 +16,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import write_bytes
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Engine, EngineCard
 from trtpoets.device.cuda import CudaSession
@@ -258,7 +259,7 @@ class _RuntimeCache:
     def read(self) -> bytes | None:
         """What was kept last time; None when there is nothing, or nothing readable."""
         try:
-            content = self._file.read_bytes()
+            content = read_bytes(self._file)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -280,7 +281,7 @@ class _RuntimeCache:
 def _read_plan(path: Path, card: EngineCard) -> bytes:
     if not path.is_file():
         raise MissingArtefact(f"{path} is not there", hint=build_command(path))
-    plan = path.read_bytes()
+    plan = read_bytes(path)
     if hashlib.sha256(plan).hexdigest() != card.engine_sha256:
         raise BadArtefact(
             f"{path} is not the engine that its card vouches for: the file was changed or damaged",

@@ -78,9 +78,8 @@ def embedded_tensors(weights: EmbeddedWeights) -> dict[str, np.ndarray]:
     return _float32(content)
 
 
-def tensors_of_file(path: Path) -> dict[str, np.ndarray]:
-    """Read any safetensors file as float32 arrays. Raises BadArtefact when it is not one."""
-    content = path.read_bytes()
+def tensors_of_content(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file in memory as float32; `path` names it. Raises BadArtefact when it is not one."""
     try:
         return _float32(content)
     except (ValueError, KeyError, TypeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "runtime"))
@@ -15,7 +15,7 @@ import numpy as np
 from trtpoets.core.errors import BadPhoto, TrtPoetsError
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.paths import given_path
-from trtpoets.core.plain import error_text, json_text
+from trtpoets.core.plain import error_text, json_text, printable
 from trtpoets.core.spec import ModelSpec
 from trtpoets.core.streams import discard_output, prepare_streams, write_message, writing_results
 
@@ -28,10 +28,18 @@ def model_spec() -> ModelSpec:
     return ModelSpec.from_json((HERE / "model.json").read_text(encoding="utf-8"), "model.json")
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with words that may be names of files without what a terminal would obey."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        super().error(printable(message))
+
+
 def arguments(doc: str) -> argparse.ArgumentParser:
     """The arguments that every classifier takes."""
     prepare_streams()
-    parser = argparse.ArgumentParser(description=doc.split("\n", maxsplit=1)[0])
+    parser = Parser(description=doc.split("\n", maxsplit=1)[0])
     parser.add_argument("photos", nargs="+", type=given_path, help="photo files, or folders of them")
     parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
     parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
