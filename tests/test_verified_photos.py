@@ -23,7 +23,7 @@ from trtpoets.convert.comparer import Comparer
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core import images
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
-from trtpoets.core.images import changed_photos, photo_batches, photo_to_array
+from trtpoets.core.images import changed_photos, photo_batches, photo_bytes, photo_to_array
 from trtpoets.core.spec import Photo, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners.fake import FakeRunner
