@@ -74,7 +74,7 @@ def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: Be
 
 def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> dict[str, Any]:
     """What an evaluation was made from, for its details: read back by `evaluation_now`."""
-    return {"artefacts": list(identities), "photos": _photos_hash(photos)}
+    return {"version": _EVALUATION, "artefacts": list(identities), "photos": _photos_hash(photos)}
 
 
 def evaluation_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] | None:
@@ -83,6 +83,8 @@ def evaluation_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] 
     if found is None or not has_dataset(space):
         return None
     judged = found.get("judged") or {}
+    if judged.get("version") != _EVALUATION:
+        return None
     same = set(judged.get("artefacts", [None])) <= set(known)
     return found if same and judged["photos"] == _photos_hash(photos_to_judge(space)) else None
 

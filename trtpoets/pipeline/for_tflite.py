@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trtpoets.core.spec import Classifier
     from trtpoets.ship.parts import Parts
 
-_VERSION = 1
+_VERSION = 2
 """Raise it when the same classifier and photos may give another TFLite file."""
 
 _CALIBRATION = 64
