@@ -127,14 +127,18 @@ def test_one_answer_less_is_chance_and_many_are_not() -> None:
     truth = wanted.argmax(axis=1)
 
     def judged(shift: float) -> HeadNotes:
-        return _judged(wanted, blunt, Head(exact.weights, np.array([shift, 0], np.float32)), features, truth, 1.0, 50)
+        after = Head(exact.weights, np.array([shift, 0], np.float32))
+        return _judged(wanted, blunt, after, features, truth, groups, 1.0, 50)
 
+    groups = np.arange(photos)
     assert judged(0.04).kept
     assert judged(0.04).agreement == (1.0, 1 - 1 / photos)
     many = judged(0.4)
     assert many.divergence is not None
     assert many.divergence[1] < many.divergence[0]
     assert (many.kept, many.why) == (False, "it answers less often like FP32")
+    groups = np.arange(photos) // 10  # ten copies of each photo: as many answers less are chance
+    assert judged(0.4).kept
 
 
 def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
@@ -183,7 +187,9 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     narrow.path.write_bytes(wide.path.read_bytes())
     found = recommendation(space, wide, narrow)
     assert found["precision"] == "int8"
-    assert "98 % of the answers stay (189 could)" in found["why"]
+    assert (
+        "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found["why"]
+    )
     assert found["gate"]["outcome"] == "cannot tell"
     assert recommended_precision(space) is None
 

@@ -14,7 +14,7 @@ from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import Outcome, too_few
+from trtpoets.judge.gate import Outcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.convert import parity_details, parity_of
 from trtpoets.pipeline.golden import golden_in
@@ -141,5 +141,5 @@ def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
     return missed_on_validation(judged["gate"], judged["photos"]), tuple(
         f"whether TFLite's int8 is good enough is not sure: {too_few(check)}"
         for check in judged["gate"]["runners"][0]["checks"]
-        if check["outcome"] == Outcome.UNKNOWN
+        if check["outcome"] == Outcome.UNKNOWN and not missed(check)
     )
