@@ -11,7 +11,7 @@ from trtpoets.convert.calibration import CalibrationConfig, Method, Ranges, rang
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import ModelSpec, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, photos_to_judge
+from trtpoets.pipeline.current import artefacts_in, evaluation_key, groups_to_judge, identities, photos_to_judge
 from trtpoets.pipeline.stages import classifier_identity, dataset_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
@@ -44,7 +44,8 @@ def bundle_run(
 
 def evaluated(space: Workspace, details: dict[str, Any]) -> None:
     """Seal an evaluation of everything that is there now."""
-    key = evaluation_key(identities(space, artefacts_in(space)), photos_to_judge(space))
+    photos = photos_to_judge(space)
+    key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
     seal_card(space.evaluation, key=key, files=[], details=details)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trtpoets import cli
-from trtpoets.core.errors import BadInput, GateFailed
+from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 
 
 def program(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -75,6 +75,15 @@ def test_a_gate_that_fails_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("trtpoets.pipeline.judge.evaluate", fail)
     assert call_main(monkeypatch, "evaluate", "flowers") == 3
     assert capsys.readouterr().err == "Error: int8 loses 2.1 points\n  try: ship fp16\n"
+
+
+def test_a_gate_that_cannot_tell_exits_4(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def undecided(*args: Any, **kwargs: Any) -> None:
+        raise GateUndecided("the gate cannot tell: 40 photos are too few", hint="--allow-undecided")
+
+    monkeypatch.setattr("trtpoets.pipeline.judge.evaluate", undecided)
+    assert call_main(monkeypatch, "evaluate", "flowers") == 4
+    assert capsys.readouterr().err.startswith("Error: the gate cannot tell")
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

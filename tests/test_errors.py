@@ -12,7 +12,7 @@ def test_the_docstring_draws_every_error() -> None:
     assert len(kinds) > 5
     for kind in kinds:
         assert kind.__name__ in (errors.__doc__ or ""), kind
-        assert kind.exit_code == {errors.GateFailed: 3, errors.Interrupted: 130}.get(kind, 1)
+        assert kind.exit_code == {errors.GateFailed: 3, errors.GateUndecided: 4, errors.Interrupted: 130}.get(kind, 1)
 
 
 def test_an_error_comes_home_from_a_child_process_whole() -> None:

@@ -127,14 +127,18 @@ def test_one_answer_less_is_chance_and_many_are_not() -> None:
     truth = wanted.argmax(axis=1)
 
     def judged(shift: float) -> HeadNotes:
-        return _judged(wanted, blunt, Head(exact.weights, np.array([shift, 0], np.float32)), features, truth, 1.0, 50)
+        after = Head(exact.weights, np.array([shift, 0], np.float32))
+        return _judged(wanted, blunt, after, features, truth, groups, 1.0, 50)
 
+    groups = np.arange(photos)
     assert judged(0.04).kept
     assert judged(0.04).agreement == (1.0, 1 - 1 / photos)
     many = judged(0.4)
     assert many.divergence is not None
     assert many.divergence[1] < many.divergence[0]
     assert (many.kept, many.why) == (False, "it answers less often like FP32")
+    groups = np.arange(photos) // 10  # ten copies of each photo: as many answers less are chance
+    assert judged(0.4).kept
 
 
 def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
@@ -183,7 +187,9 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     narrow.path.write_bytes(wide.path.read_bytes())
     found = recommendation(space, wide, narrow)
     assert found["precision"] == "int8"
-    assert "98 % of the answers stay (189 could)" in found["why"]
+    assert (
+        "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found["why"]
+    )
     assert found["gate"]["outcome"] == "cannot tell"
     assert recommended_precision(space) is None
 
@@ -194,8 +200,8 @@ def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path)
     rough = CalibrationConfig(photos=8, method=Method.MINMAX)
     config = Int8Config(correct_bias=False, round_weights=False, target_db=0, target_agreement=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8_head, "paired_difference", lambda before, after: SimpleNamespace(low=-1.0, high=-0.5))
-        patch.setattr(int8_head, "_surely_fewer", lambda before, after: False)
+        patch.setattr(int8_head, "paired_difference", lambda *results: SimpleNamespace(low=-1.0, high=-0.5))
+        patch.setattr(int8_head, "difference_interval", lambda *results: SimpleNamespace(low=-0.1, high=0.1))
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         model = _int8(space, wide, used, rough, config, command="", force=False, progress=silent, refit_head=True)

@@ -299,12 +299,18 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
 
 
-def test_a_gate_on_few_photos_warns_and_exits_0(engines: Path) -> None:
-    result = gated(engines, "--max-drop", "99.9", "--min-agreement", "99.99", "--runner", "onnxruntime-fp32")
+def test_a_gate_on_few_photos_cannot_tell(engines: Path) -> None:
+    limits = ("--max-drop", "99.9", "--min-agreement", "99.99", "--runner", "onnxruntime-fp32")
+    strict = gated(engines, *limits, "--json")
+    assert strict.returncode == 4
+    assert json.loads(strict.stdout)["gate"]["outcome"] == "cannot tell"
+    assert strict.stderr.startswith("Error: the gate cannot tell: ")
+    assert "--min-agreement 99.99 --runner onnxruntime-fp32 --allow-undecided" in strict.stderr
+    result = gated(engines, *limits, "--allow-undecided")
     assert result.returncode == 0, result.stderr
     count = len(dataset_in(Workspace(engines, "small")).in_split(Split.TEST))
     assert result.stderr.splitlines()[0].startswith(
-        f"warning: the gate is not sure: {count} photos can't tell whether 99.99 % of the answers stay (38,"
+        f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
     assert gated(engines, "--runner", "onnxruntime-int8").stderr.splitlines() == [
         "Error: a gate without a limit",

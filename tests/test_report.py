@@ -112,10 +112,14 @@ def test_the_verdict_says_what_was_measured() -> None:
         "The classifier is right on 93.3 % of 30 held-out photos (95 % interval 78.7–98.2 %)."
     ]
     same, changed = said(report, "precision")
-    assert same == "FP16 gives the same answer as TensorFlow to every one of 30 photos."
+    assert same == (
+        "FP16 gives the same answer as TensorFlow to every one of 30 photos (95 % interval of the agreement "
+        "88.6–100.0 %); its accuracy is the same on these photos (0 right answers lost, 0 won; 95 % interval −11.4 to "
+        "+11.4 points)."
+    )
     assert changed == (
-        "INT8 answers like TensorFlow on 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points "
-        "(3 right answers lost, 0 won: chance could explain it, p = 0.25)."
+        "INT8 answers like TensorFlow on 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points (−25.6 to +2.5; "
+        "3 right answers lost, 0 won: chance could explain it, p = 0.25)."
     )
     assert said(report, "speed") == [
         (
@@ -160,7 +164,8 @@ def test_a_loss_beyond_chance_and_an_even_trade() -> None:
     compared |= {"only_reference": 9, "only_runner": 0, "p_value": 0.0039, "accuracy_change": -0.3, "agreed": 21}
     assert "9 right answers lost, 0 won: more than chance, p = 0.0039" in verdict_from_report(report)[2]["text"]
     compared |= {"only_reference": 1, "only_runner": 1, "p_value": 1.0, "accuracy_change": 0.0}
-    assert "its accuracy is the same (1 right answer lost, 1 won)." in verdict_from_report(report)[2]["text"]
+    told = verdict_from_report(report)[2]["text"]
+    assert "its accuracy is the same on these photos (1 right answer lost, 1 won; 95 % interval" in told
 
 
 def test_an_engine_that_ran_stands_for_its_precision() -> None:

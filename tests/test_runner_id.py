@@ -183,7 +183,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
     artefacts = (Classifier(tmp_path, tiny_spec()), *two_engines(tmp_path))
-    shown = tuple(replace(photo, split=Split.TEST) for photo in photos)
+    shown = tuple(replace(photo, split=Split.TEST, sha256=f"{i:064}") for i, photo in enumerate(photos))
     monkeypatch.setattr(judge, "artefacts_in", lambda space: artefacts)
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: shown)
     monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")

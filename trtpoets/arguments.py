@@ -128,10 +128,16 @@ JetPack = Annotated[
 Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
 BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
 ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
-MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(help="A gate: points of accuracy that may be lost. Exit 3 if it fails, 4 if it cannot tell."),
+]
 MinAgreement = Annotated[
     float | None,
-    typer.Option(help="A gate: percent of answers like TensorFlow's. Where photos are too few to tell: a warning."),
+    typer.Option(help="A gate: percent of answers like TensorFlow's. Exit 3 and 4 likewise."),
+]
+AllowUndecided = Annotated[
+    bool, typer.Option("--allow-undecided", help="A gate whose photos are too few to tell exits 0, with a warning.")
 ]
 GateRunners = Annotated[
     list[str] | None, typer.Option("--runner", help="What the gate judges (repeatable; default FP16 and INT8).")

@@ -281,6 +281,7 @@ def evaluate(
     name: given.Name,
     max_drop: given.MaxDrop = None,
     min_agreement: given.MinAgreement = None,
+    allow_undecided: given.AllowUndecided = False,
     runners: given.GateRunners = None,
     engines: given.Engines = ENGINES,
     force: given.Force = False,
@@ -291,7 +292,7 @@ def evaluate(
     from trtpoets.pipeline.judge import require_gate
     from trtpoets.pipeline.options import gate_config
 
-    gate = gate_config(max_drop, min_agreement, runners)
+    gate = gate_config(max_drop, min_agreement, runners, allow_undecided)
     with showing() as progress:
         evaluation = work(name, gate, engines=engines, force=force, progress=progress)
     show_result("evaluation", evaluation, as_json)

@@ -13,7 +13,8 @@ TrtPoetsError
 ├── BuildFailed          TensorRT would not build the engine
 ├── RunFailed            a runner that can't answer
 ├── Interrupted          the user pressed Ctrl-C
-└── GateFailed           everything worked, and the result is not good enough
+├── GateFailed           everything worked, and the result is not good enough
+└── GateUndecided        everything worked, and there are too few photos to tell whether the result is good enough
 
 Anything else that is raised is a bug of ours, and keeps its traceback.
 """
@@ -93,3 +94,9 @@ class GateFailed(TrtPoetsError):
     """Everything worked, and the result is not good enough."""
 
     exit_code = 3
+
+
+class GateUndecided(TrtPoetsError):
+    """Everything worked, and there are too few photos to tell whether the result is good enough."""
+
+    exit_code = 4

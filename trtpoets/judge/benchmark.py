@@ -24,9 +24,10 @@ from trtpoets.judge.children import python_module
 from trtpoets.judge.conditions import conditions
 from trtpoets.judge.contender import Contender, Failure
 from trtpoets.judge.energy import find_sensor, idle_watts
+from trtpoets.judge.grouped import equality_test
 from trtpoets.judge.measure import Measurement
 from trtpoets.judge.scenario import Outcome
-from trtpoets.judge.statistics import mcnemar_exact, ratio_of_rounds
+from trtpoets.judge.statistics import ratio_of_rounds
 from trtpoets.judge.watch import MachineWatch
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
@@ -105,6 +106,7 @@ def benchmark_from_artefacts(
     ]
     _require_different([each.name for each in contenders])
     truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
+    copies = np.unique([photo.sha256 or str(photo.path) for photo in chosen], return_inverse=True)[1]
     outcomes: list[Outcome] = []
     watch = MachineWatch()
     with ExitStack() as stack:
@@ -112,7 +114,7 @@ def benchmark_from_artefacts(
             stack.callback(each.end)
         incomplete = _measure(contenders, chosen, prepared, config, watch, progress)
         base = next((each for each in contenders if each.name == baseline), None)
-        judged = [[_judged(each, base, batch, truth, watch) for batch in config.batches] for each in contenders]
+        judged = [[_judged(each, base, batch, truth, copies, watch) for batch in config.batches] for each in contenders]
         rows = [[row for row in own if row is not None] for own in judged]
         if config.scenario and not incomplete:
             incomplete = _run_scenario(contenders, rows, config, logs, outcomes, progress)
@@ -222,7 +224,12 @@ def _run_scenario(
 
 
 def _judged(
-    contender: Contender, base: Contender | None, batch: int, truth: Sequence[int], watch: MachineWatch
+    contender: Contender,
+    base: Contender | None,
+    batch: int,
+    truth: Sequence[int],
+    copies: np.ndarray,
+    watch: MachineWatch,
 ) -> Measurement | None:
     """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong."""
     measured = contender.measurement(batch, truth)
@@ -236,7 +243,7 @@ def _judged(
     assert heat.finished is not None
     assert base_heat.finished is not None
     answers, base_answers = np.array(heat.finished["answers"]), np.array(base_heat.finished["answers"])
-    wrong = _wrong(answers, base_answers, np.asarray(truth), base.name)
+    wrong = _wrong(answers, base_answers, np.asarray(truth), copies, base.name)
     if wrong and not measured.fault:  # however busy the machine was
         measured = replace(measured, valid=False, reason=wrong, fault=wrong)
     both = sorted(heat.rounds.keys() & base_heat.rounds.keys())
@@ -250,13 +257,12 @@ def _judged(
     return replace(measured, speedup=ratio, speedup_low=low, speedup_high=high)
 
 
-def _wrong(answers: np.ndarray, base_answers: np.ndarray, truth: np.ndarray, baseline: str) -> str:
+def _wrong(answers: np.ndarray, base_answers: np.ndarray, truth: np.ndarray, copies: np.ndarray, baseline: str) -> str:
     """Why a runner's answers in the timed run are too bad to be timed; empty when they are not."""
     both = (answers >= 0) & (base_answers >= 0) & (truth >= 0)
     if not both.any():
         return ""
     right, base_right = (answers == truth)[both], (base_answers == truth)[both]
-    only_base, only_this = int((base_right & ~right).sum()), int((right & ~base_right).sum())
-    if right.mean() >= base_right.mean() - _WORST_DROP or mcnemar_exact(only_base, only_this) > _SURE:
+    if right.mean() >= base_right.mean() - _WORST_DROP or equality_test(base_right, right, copies[both]) > _SURE:
         return ""
     return f"wrong: {right.mean():.0%} of the timed photos right, {baseline} {base_right.mean():.0%}"

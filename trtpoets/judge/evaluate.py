@@ -14,7 +14,8 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.core.spec import Photo, label_indices
 from trtpoets.device.runners.base import Runner, check_scores
-from trtpoets.judge.statistics import mcnemar_exact, paired_shares, wilson_interval
+from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
+from trtpoets.judge.grouped import count_of_groups, difference_interval, equality_test, share_interval
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Comparison:
 
     `only_reference` photos are right with the reference alone, `only_runner` with the runner alone.
     `accuracy_change` is runner minus reference, between `change_low` and `change_high`.
-    `p_value` is the exact McNemar test's. `max_abs` is the largest difference in any score.
+    `p_value` is the exact McNemar test's, over groups. `max_abs` is the largest difference in any score.
     """
 
     agreed: int
@@ -69,17 +70,22 @@ class Comparison:
 class Evaluation:
     """One runner on the held-out photos. Shares are 0..1, intervals are of 95 %.
 
+    `photos` are in `groups` independent groups (copies of a photo, shots of one object), those with a known label in
+    `labelled_groups`. All intervals and tests count groups as clusters (`judge.grouped`).
+
     `labelled` photos have a label that the classifier knows; accuracy, recall, confusion, mistakes and right answers
     are about those. With none of them (a published network on other photos) there is only agreement, the rest is None.
-    `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` has None for a label without
-    photos. `mistakes` come with the surest first, `right` from all labels in turn; each is at most SAMPLES long.
-    `agreement` and `comparison` are None without a reference.
+    `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` and `recall_intervals` have None
+    for a label without photos. `mistakes` come with the surest first, `right` from all labels in turn; each is at most
+    SAMPLES long. `agreement` and `comparison` are None without a reference.
     """
 
     runner: RunnerId
     labels: tuple[str, ...]
     photos: int
+    groups: int
     labelled: int
+    labelled_groups: int
     correct: int
     accuracy: float | None
     accuracy_low: float | None
@@ -87,6 +93,7 @@ class Evaluation:
     top5_accuracy: float | None
     cross_entropy: float | None
     recall: Mapping[str, float | None]
+    recall_intervals: Mapping[str, tuple[float, float] | None]
     confusion: tuple[tuple[int, int, int], ...]
     mistakes: tuple[Answer, ...]
     right: tuple[Answer, ...]
@@ -128,10 +135,13 @@ def evaluation_from_scores(
     photos: Sequence[Photo],
     labels: Sequence[str],
     reference: np.ndarray | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Evaluation:
     """Judge `scores` (N, C), row i for photos[i]; `reference` are TensorFlow's for the same photos.
 
-    Raises BadInput when shapes, photos and labels don't fit together, RunFailed when a score is not a number.
+    `groups` has a number for each photo, equal for photos that are not independent of each other: copies of one photo,
+    shots of one object. None means that all are independent. Raises BadInput when shapes, photos, groups and labels
+    don't fit together, RunFailed when a score is not a number.
     """
     truth = _truth(photos, labels)
     _check(runner.name, scores, len(photos), len(labels))
@@ -139,27 +149,32 @@ def evaluation_from_scores(
     answers = scores.argmax(axis=1)
     right = answers == truth
     correct, total = int(right.sum()), len(known)
-    interval = wilson_interval(correct, total) if total else None
+    group_of = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    count = count_of_groups(group_of, len(truth))
+    interval = share_interval(right[known], group_of[known]) if total else None
     wrong = known[~right[known]]
     surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
     comparison, agreement = None, None
     if reference is not None:
         _check("the reference", reference, len(photos), len(labels))
-        comparison = _comparison(scores, reference, truth, photos, labels)
-        agreement = wilson_interval(comparison.agreed, len(truth))
+        comparison = _comparison(scores, reference, truth, photos, labels, group_of)
+        agreement = share_interval(answers == reference.argmax(axis=1), group_of)
     return Evaluation(
         runner=runner,
         labels=tuple(labels),
         photos=len(truth),
+        groups=count,
         labelled=total,
+        labelled_groups=count_of_groups(group_of[known], total),
         correct=correct,
         accuracy=correct / total if total else None,
         accuracy_low=interval.low if interval else None,
         accuracy_high=interval.high if interval else None,
         top5_accuracy=_top5(scores[known], truth[known]),
         cross_entropy=_cross_entropy(scores[known, truth[known]]),
-        recall=_recall(right[known], truth[known], labels),
-        confusion=_confusion(truth[known], answers[known], len(labels)),
+        recall=recall_of_classes(right[known], truth[known], labels),
+        recall_intervals=recall_intervals(right[known], truth[known], group_of[known], labels),
+        confusion=confusion_of(truth[known], answers[known], len(labels)),
         mistakes=tuple(_answer(i, scores, photos, truth, labels) for i in surest[:SAMPLES]),
         right=tuple(_answer(i, scores, photos, truth, labels) for i in _in_turn(truth, right)[:SAMPLES]),
         agreement=comparison.agreed / len(truth) if comparison else None,
@@ -218,17 +233,6 @@ def _cross_entropy(scores: np.ndarray) -> float | None:
     return float(-np.log(np.maximum(scores.astype(np.float64), 1e-12)).mean()) if len(scores) else None
 
 
-def _recall(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float | None]:
-    shown = np.bincount(truth, minlength=len(labels))
-    found = np.bincount(truth[right], minlength=len(labels))
-    return {label: int(found[i]) / int(shown[i]) if shown[i] else None for i, label in enumerate(labels)}
-
-
-def _confusion(truth: np.ndarray, answers: np.ndarray, classes: int) -> tuple[tuple[int, int, int], ...]:
-    cells, counts = np.unique(truth * classes + answers, return_counts=True)
-    return tuple((int(cell) // classes, int(cell) % classes, int(count)) for cell, count in zip(cells, counts))
-
-
 def _in_turn(truth: np.ndarray, right: np.ndarray) -> list[int]:
     """Photos with a right answer: the first of each label, then the second of each, and so on."""
     rank: dict[int, int] = {}
@@ -241,7 +245,12 @@ def _in_turn(truth: np.ndarray, right: np.ndarray) -> list[int]:
 
 
 def _comparison(
-    scores: np.ndarray, reference: np.ndarray, truth: np.ndarray, photos: Sequence[Photo], labels: Sequence[str]
+    scores: np.ndarray,
+    reference: np.ndarray,
+    truth: np.ndarray,
+    photos: Sequence[Photo],
+    labels: Sequence[str],
+    group_of: np.ndarray,
 ) -> Comparison:
     ours, theirs = scores.argmax(axis=1), reference.argmax(axis=1)
     known = truth >= 0
@@ -249,7 +258,7 @@ def _comparison(
     only_reference = int((reference_right & ~right).sum())
     only_runner = int((right & ~reference_right).sum())
     labelled = int(known.sum())
-    interval = paired_shares(only_reference, only_runner, labelled) if labelled else None
+    interval = difference_interval(reference_right, right, group_of[known]) if labelled else None
     return Comparison(
         agreed=int((ours == theirs).sum()),
         only_reference=only_reference,
@@ -257,7 +266,7 @@ def _comparison(
         accuracy_change=(only_runner - only_reference) / labelled if interval else None,
         change_low=interval.low if interval else None,
         change_high=interval.high if interval else None,
-        p_value=mcnemar_exact(only_reference, only_runner),
+        p_value=equality_test(reference_right, right, group_of[known]),
         max_abs=float(np.abs(scores.astype(np.float64) - reference).max()),
         changed=tuple(
             Change(

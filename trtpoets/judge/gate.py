@@ -1,9 +1,9 @@
 """Evaluations -> passed, failed, or cannot tell: how much worse than TensorFlow a narrow precision may be.
 
-The photos decide what can be said. Where there are enough of them, the measured value is held against the limit. With
-fewer, only a miss that chance can't explain counts (its whole 95 % interval lies beyond the limit, and McNemar's test
-sees more than chance); anything else is "cannot tell". Enough means that a flawless runner would be proven: with not
-one answer lost, Wilson's interval keeps within the limit.
+Each limit is held against the 95 % interval of what was measured, in which copies of photos count as groups. It is
+passed where the whole interval lies within the limit, failed where the whole interval lies beyond it. Anything else is
+"cannot tell", with how many photos could. So a runner that loses nothing fails, and one that loses twice the limit
+or more passes, at most 1 time in 40.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from trtpoets.core.commands import DEFAULT_ENGINES, command
-from trtpoets.core.errors import BadInput, GateFailed
+from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
 from trtpoets.core.spec import Precision
-from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
+from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
 NARROW = (Precision.FP16, Precision.INT8)
 """The narrow precisions: their runners are judged unless others are asked for."""
@@ -29,12 +29,14 @@ NARROW = (Precision.FP16, Precision.INT8)
 class GateConfig:
     """The limits; None does not look. `max_drop` is accuracy in percentage points, `min_agreement` is in percent.
 
-    `runners` are those to judge by name; none given means every runner of a narrow precision.
+    `runners` are those to judge by name; none given means every runner of a narrow precision. With `allow_undecided`
+    "cannot tell" is no error: `require_passed` then raises nothing.
     """
 
     max_drop: float | None = None
     min_agreement: float | None = None
     runners: tuple[str, ...] = ()
+    allow_undecided: bool = False
 
     def __post_init__(self) -> None:
         if self.max_drop is None and self.min_agreement is None:
@@ -57,8 +59,10 @@ class Outcome(str, Enum):
 class Check:
     """One limit for one runner. Shares 0..1: `measured` between `low` and `high`, against `limit`.
 
-    `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos_needed` is how many
-    would do for this limit; `photos` is how many there are.
+    `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos` were judged, in
+    `groups` independent groups. `changed` is the share of photos that only one of the two gets right (of "agreement":
+    that are answered otherwise). `photos_needed` is how many independent photos could tell, if as many change; None
+    where no number could. See `judge.sample_size`.
     """
 
     what: str
@@ -68,14 +72,16 @@ class Check:
     low: float | None
     high: float | None
     photos: int
-    photos_needed: int
+    groups: int
+    changed: float | None
+    photos_needed: int | None
 
 
 @dataclass(frozen=True)
 class RunnerGate:
     """What the gate says of one runner.
 
-    `p_value` is the exact McNemar test's: how likely so uneven a trade of right answers is between equals.
+    `p_value` is the exact McNemar test's, over groups: how likely so uneven a trade of right answers is between equals.
     `recall_change` has the labels whose recall differs from the reference's, in shares, the worst first.
     """
 
@@ -121,20 +127,41 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
 
 
 def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
-    """Raise GateFailed when the gate of the run `name`, as `Gate.to_dict` gives it, failed; None is no gate."""
-    if gate is None or gate["outcome"] != Outcome.FAILED:
+    """Raise unless the gate of the run `name`, as `Gate.to_dict` gives it, passed; None is no gate.
+
+    Raises GateFailed where a runner fails a limit, and else GateUndecided where the photos can't tell, unless the gate
+    allows that.
+    """
+    if gate is None or gate["outcome"] == Outcome.PASSED:
         return
-    failed = [each for each in gate["runners"] if each["outcome"] == Outcome.FAILED]
-    misses = "; ".join(
-        f"{each['runner']} {sentence(check)}"
-        for each in failed
-        for check in each["checks"]
-        if check["outcome"] == Outcome.FAILED
+    if gate["outcome"] == Outcome.FAILED:
+        failed = [each for each in gate["runners"] if each["outcome"] == Outcome.FAILED]
+        precisions = {runner_of_row(each).precision for each in failed}
+        advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
+        hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
+        raise GateFailed(_checks_with(gate, Outcome.FAILED), hint=hint if advised else "")
+    if not gate["config"].get("allow_undecided"):
+        again = command("evaluate", name, *_options(gate["config"]), "--allow-undecided", engines=engines)
+        raise GateUndecided(
+            f"the gate cannot tell: {'; '.join(unknowns(gate))}",
+            hint=f"judge more photos (--test-percent), or let a doubt pass: {again}",
+        )
+
+
+def _checks_with(gate: Mapping[str, Any], outcome: Outcome) -> str:
+    return "; ".join(
+        f"{runner['runner']} {sentence(check)}"
+        for runner in gate["runners"]
+        for check in runner["checks"]
+        if check["outcome"] == outcome
     )
-    precisions = {runner_of_row(each).precision for each in failed}
-    advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
-    hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
-    raise GateFailed(misses, hint=hint if advised else "")
+
+
+def _options(config: Mapping[str, Any]) -> list[str]:
+    """The gate as options of `evaluate`."""
+    limits = {"--max-drop": config["max_drop"], "--min-agreement": config["min_agreement"]}
+    words = [word for option, value in limits.items() if value is not None for word in (option, f"{value:g}")]
+    return words + [word for runner in config["runners"] for word in ("--runner", runner)]
 
 
 def sentence(check: Mapping[str, Any]) -> str:
@@ -143,11 +170,15 @@ def sentence(check: Mapping[str, Any]) -> str:
     if check["measured"] is None:
         return "was shown no photo with a label that the classifier knows: no accuracy to lose"
     measured, low, high = (100 * check[word] for word in ("measured", "low", "high"))
+    # A second digit where the first would put a bound on the limit.
+    digits = 2 if f"{limit:.1f}" in (f"{abs(low):.1f}", f"{abs(high):.1f}") else 1
     if check["what"] == "agreement":
-        return f"answers like TensorFlow on {measured:.1f} % ({low:.1f} to {high:.1f}), {limit:g} are asked for"
+        seen = f"answers like TensorFlow on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
+        return f"{seen}, {limit:g} are asked for"
     if measured < 0:
-        return f"wins {-measured:.1f} points of accuracy ({-high:.1f} to {-low:.1f}), losing {limit:g} is allowed"
-    return f"loses {measured:.1f} points of accuracy ({low:.1f} to {high:.1f}), {limit:g} are allowed"
+        seen = f"wins {-measured:.1f} points of accuracy ({-high:.{digits}f} to {-low:.{digits}f})"
+        return f"{seen}, losing {limit:g} is allowed"
+    return f"loses {measured:.1f} points of accuracy ({low:.{digits}f} to {high:.{digits}f}), {limit:g} are allowed"
 
 
 def unknowns(gate: Mapping[str, Any]) -> list[str]:
@@ -156,31 +187,55 @@ def unknowns(gate: Mapping[str, Any]) -> list[str]:
     for runner in gate["runners"]:
         for check in runner["checks"]:
             if check["outcome"] == Outcome.UNKNOWN:
-                told.setdefault(_too_few(check), []).append(runner["runner"])
+                told.setdefault(too_few(check), []).append(runner["runner"])
     return [f"{text}: {', '.join(runners)}" for text, runners in told.items()]
 
 
-def _too_few(check: Mapping[str, Any]) -> str:
-    limit, photos, needed = 100 * check["limit"], f"{check['photos']:,}", f"{check['photos_needed']:,}"
-    if check["what"] == "agreement":
-        return f"{photos} photos can't tell whether {limit:g} % of the answers stay ({needed} could)"
-    return f"{photos} photos can't tell whether accuracy falls by at most {limit:g} points ({needed} could)"
+def too_few(check: Mapping[str, Any]) -> str:
+    """Of a check that can't tell: what it can't, and how many photos could."""
+    agreement, limit = check["what"] == "agreement", 100 * check["limit"]
+    what = (
+        f"at least {limit:g} % of the answers stay" if agreement else f"at most {limit:g} points of accuracy are lost"
+    )
+    here = f"{photos_in_groups(check['photos'], check['groups'])} can't tell whether {what}"
+    if check["measured"] is None:
+        return here
+    needed, changed = check["photos_needed"], 100 * check["changed"]
+    if needed is None:
+        exact = check["limit"] == (1 if agreement else 0)
+        return f"{here} ({'no number of photos can' if exact else 'what was measured is at the limit'})"
+    kind = "change" if agreement else "change between right and wrong"
+    seen = f"as {changed:.2g} % of the answers {kind}" if changed else f"if no answers {kind}"
+    return f"{here} (about {rounded(needed)} independent photos could, {seen})"
 
 
-def photos_for_share(limit: float) -> int:
-    """How many photos prove that a share is at most `limit`, when it shows on none: Wilson's interval of 0 of n.
+def missed(check: Mapping[str, Any]) -> bool:
+    """Whether the best estimate is that a limit is missed: for advice, where a doubt has to go one way or the other.
 
-    A limit of 0 can't be proven by any number, and is held against what was seen: 1.
+    So it is where the check fails, and where what was measured is beyond the limit though the photos would do to show
+    that a flawless runner is within it.
     """
-    if limit <= 0:
-        return 1
-    low, high = 1, 2
-    while wilson_interval(0, high).high > limit:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if wilson_interval(0, middle).high <= limit else (middle, high)
-    return high
+    if check["outcome"] != Outcome.UNKNOWN or check["measured"] is None:
+        return bool(check["outcome"] == Outcome.FAILED)
+    agreement, limit, measured = check["what"] == "agreement", check["limit"], check["measured"]
+    flawless = photos_for_share(round(1 - limit, 12) if agreement else limit)
+    # Shares are quotients of whole numbers: exactly the limit is allowed, whatever the last bit says.
+    beyond = (measured < limit if agreement else measured > limit) and not math.isclose(measured, limit, rel_tol=1e-9)
+    return beyond and (flawless is None or check["groups"] >= flawless)
+
+
+def photos_in_groups(photos: int, groups: int, noun: str = "photo") -> str:
+    """`800 photos`, or `225 photos in 9 independent groups`."""
+    count = f"1 {noun}" if photos == 1 else f"{photos:,} {noun}s"
+    if groups >= photos:
+        return count
+    return f"{count} in {'1 independent group' if groups == 1 else f'{groups:,} independent groups'}"
+
+
+def rounded(count: int) -> str:
+    """A number of photos that can't be known better: from 1,000 on with two digits, upwards."""
+    unit: int = 10 ** max(len(str(count)) - 2, 0) if count >= 1000 else 1
+    return f"{-(-count // unit) * unit:,}"
 
 
 def _runner(evaluation: Mapping[str, Any], reference: Mapping[str, Any], config: GateConfig) -> RunnerGate:
@@ -204,30 +259,28 @@ def _runner(evaluation: Mapping[str, Any], reference: Mapping[str, Any], config:
 
 
 def _agreement(evaluation: Mapping[str, Any], limit: float) -> Check:
-    photos, needed = evaluation["photos"], photos_for_share(1 - limit)
     measured, low, high = (evaluation[word] for word in ("agreement", "agreement_low", "agreement_high"))
-    outcome = _outcome(misses=measured < limit, surely=high < limit, enough=photos >= needed)
-    return Check("agreement", outcome, limit, measured, low, high, photos, needed)
+    outcome = _outcome(within=low >= limit, beyond=high < limit)
+    photos, groups = evaluation["photos"], evaluation["groups"]
+    needed = photos_for_agreement(limit, measured)
+    return Check("agreement", outcome, limit, measured, low, high, photos, groups, 1 - measured, needed)
 
 
 def _drop(evaluation: Mapping[str, Any], limit: float) -> Check:
-    compared, photos = evaluation["comparison"], evaluation["labelled"]
-    needed = photos_for_share(limit)
+    compared, photos, groups = evaluation["comparison"], evaluation["labelled"], evaluation["labelled_groups"]
     if compared["accuracy_change"] is None:
-        return Check("drop", Outcome.UNKNOWN, limit, None, None, None, photos, needed)
+        return Check("drop", Outcome.UNKNOWN, limit, None, None, None, photos, groups, None, None)
     measured, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
-    # Shares are quotients of whole numbers: a drop of exactly the limit is allowed, whatever its last bit says.
-    misses = measured > limit and not math.isclose(measured, limit, rel_tol=1e-9)
-    # Of a handful of photos an interval is too sure of itself; the exact test is not.
-    surely = low > limit and compared["p_value"] < 1 - CONFIDENCE
-    outcome = _outcome(misses=misses, surely=surely, enough=photos >= needed)
-    return Check("drop", outcome, limit, measured, low, high, photos, needed)
+    changed = (compared["only_reference"] + compared["only_runner"]) / photos
+    needed = photos_for_drop(limit, changed)
+    if needed is not None and needed <= groups:  # a runner that loses nothing would have passed: this one loses some
+        needed = photos_for_drop(limit, changed, measured)
+    outcome = _outcome(within=high <= limit, beyond=low > limit)
+    return Check("drop", outcome, limit, measured, low, high, photos, groups, changed, needed)
 
 
-def _outcome(*, misses: bool, surely: bool, enough: bool) -> Outcome:
-    if surely or (misses and enough):
-        return Outcome.FAILED
-    return Outcome.PASSED if enough else Outcome.UNKNOWN
+def _outcome(*, within: bool, beyond: bool) -> Outcome:
+    return Outcome.PASSED if within else Outcome.FAILED if beyond else Outcome.UNKNOWN
 
 
 def _worst(outcomes: Sequence[Outcome]) -> Outcome:

@@ -19,7 +19,14 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.current import artefacts_in, evaluation_key, identities, int8_ranges, photos_to_judge
+from trtpoets.pipeline.current import (
+    artefacts_in,
+    evaluation_key,
+    groups_to_judge,
+    identities,
+    int8_ranges,
+    photos_to_judge,
+)
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
 from trtpoets.pipeline.golden import golden_in
@@ -198,7 +205,8 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     golden = golden_in(space, models)
     progress(_TASK, PARTS // 4, PARTS)
     known = identities(space, artefacts_in(space))
-    evaluation = open_card(space.evaluation, evaluation_key(known, photos_to_judge(space)))
+    photos = photos_to_judge(space)
+    evaluation = open_card(space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)))
     order, against = shipping_order(wanted, _int8_notes(space).get("recommended"), evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:

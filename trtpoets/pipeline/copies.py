@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtpoets.core.spec import Split
-from trtpoets.judge.statistics import wilson_interval
+from trtpoets.judge.gate import photos_in_groups
+from trtpoets.judge.grouped import count_of_groups, share_interval
 from trtpoets.pipeline.heads import head_from_features, indices_of_labels, rows_in
 from trtpoets.train.copies import families_of
 from trtpoets.train.head import head_scores
-from trtpoets.train.kept_together import across_splits, with_families
+from trtpoets.train.kept_together import across_splits, groups_of, with_families
 
 if TYPE_CHECKING:
     from trtpoets.train.dataset import Dataset
@@ -42,7 +44,7 @@ def copies_details(
         members = {sha256 for family in dataset.families for sha256 in family}
         details["families"] = families
         details["families_photos"] = sum(photo.sha256 in members for photo in dataset.photos)
-        details["together"] = _judged(dataset, features, head, rows_in(dataset, Split.TEST))
+        details["together"] = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
     if dataset.splits_given:
         groups = across_splits(dataset)
         if groups:
@@ -50,17 +52,20 @@ def copies_details(
             details["families_across_splits"] = len(groups)
             test = rows_in(dataset, Split.TEST)
             clean = np.array([row for row in test.tolist() if dataset.photos[row].sha256 not in copied], dtype=np.int64)
-            details["without_copies"] = _judged(dataset, features, head, clean)
+            details["without_copies"] = accuracy_on(dataset, features, head, clean)
             _log.warning(
                 "%d of %d test photos have a near-copy among the training photos; the given splits were kept. %s",
                 len(test) - len(clean),
                 len(test),
-                _told(details["without_copies"], "Without these, accuracy is"),
+                accuracy_text(details["without_copies"], "Without these, accuracy is"),
             )
     elif dataset.photos != as_read.photos:
         other, _ = head_from_features(as_read, features, config)
-        details["as_it_stands"] = _judged(as_read, features, other, rows_in(as_read, Split.TEST))
-        _log.info("%s", _told(details["as_it_stands"], "with copies on both sides, as the folder stands, it would be"))
+        copies_known = replace(as_read, families=dataset.families)
+        details["as_it_stands"] = accuracy_on(copies_known, features, other, rows_in(as_read, Split.TEST))
+        _log.info(
+            "%s", accuracy_text(details["as_it_stands"], "with copies on both sides, as the folder stands, it would be")
+        )
     return details
 
 
@@ -73,16 +78,26 @@ def _with_copy_in_training(dataset: Dataset) -> set[str]:
     return copied
 
 
-def _judged(dataset: Dataset, features: np.ndarray, head: Head, rows: np.ndarray) -> dict[str, Any]:
-    """Accuracy on the photos `rows` with its 95 % interval; None where there are none."""
+def accuracy_on(dataset: Dataset, features: np.ndarray, head: Head, rows: np.ndarray) -> dict[str, Any]:
+    """Accuracy on the photos `rows` with its 95 % interval, copies counted as groups; None where there are none."""
     if not len(rows):
-        return {"test_photos": 0, "test_accuracy": None, "low": None, "high": None}
-    right = int((head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]).sum())
-    low, high = wilson_interval(right, len(rows))
-    return {"test_photos": len(rows), "test_accuracy": right / len(rows), "low": low, "high": high}
+        return {"test_photos": 0, "test_groups": 0, "test_accuracy": None, "low": None, "high": None}
+    right = head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]
+    groups = groups_of([dataset.photos[row] for row in rows.tolist()], dataset)
+    low, high = share_interval(right, groups)
+    return {
+        "test_photos": len(rows),
+        "test_groups": count_of_groups(groups, len(rows)),
+        "test_accuracy": float(right.mean()),
+        "low": low,
+        "high": high,
+    }
 
 
-def _told(judged: dict[str, Any], words: str) -> str:
+def accuracy_text(judged: dict[str, Any], words: str) -> str:
+    """What `accuracy_on` found, in a sentence that begins with `words`."""
     if judged["test_accuracy"] is None:
         return "No test photo is without one."
-    return f"{words} {100 * judged['test_accuracy']:.1f} % on {judged['test_photos']} test photos"
+    photos = photos_in_groups(judged["test_photos"], judged["test_groups"], "test photo")
+    interval = f"{100 * judged['low']:.1f} to {100 * judged['high']:.1f}"
+    return f"{words} {100 * judged['test_accuracy']:.1f} % ({interval}) on {photos}"

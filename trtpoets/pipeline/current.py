@@ -21,6 +21,7 @@ from trtpoets.pipeline.stages import (
     onnx_models_in,
     tflite_models_in,
 )
+from trtpoets.train.kept_together import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from trtpoets.core.spec import Photo
     from trtpoets.device.runners import Runnable
 
-_EVALUATION, _BENCHMARK = 3, 2
+_EVALUATION, _BENCHMARK = 4, 2
 """Raise one when the same artefacts may give another evaluation, or another benchmark."""
 
 
@@ -47,6 +48,12 @@ def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
     return dataset_in(space).in_split(Split.TEST)
 
 
+def groups_to_judge(space: Workspace, photos: Sequence[Photo]) -> tuple[int, ...] | None:
+    """The independent group of each of `photos`; None where each is a group of its own."""
+    groups = groups_of(photos, dataset_in(space) if has_dataset(space) else None)
+    return groups if len(set(groups)) < len(groups) else None
+
+
 def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
     """What each artefact is, by content. Reads every file."""
     return [
@@ -55,9 +62,9 @@ def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
     ]
 
 
-def evaluation_key(identities: Sequence[str], photos: Sequence[Photo]) -> str:
-    """What an evaluation was made from: the key of its card."""
-    return hash_of([_EVALUATION, list(identities), [photo.sha256 for photo in photos]])
+def evaluation_key(identities: Sequence[str], photos: Sequence[Photo], groups: Sequence[int] | None = None) -> str:
+    """What an evaluation was made from: the key of its card. `groups` is what `groups_to_judge` gives."""
+    return hash_of([_EVALUATION, list(identities), [photo.sha256 for photo in photos], groups and list(groups)])
 
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
@@ -71,6 +78,7 @@ def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> dict[str, An
     The sha256 are those of the bytes that were decoded, in the order of the photos: reading verifies them.
     """
     return {
+        "version": _EVALUATION,
         "artefacts": list(identities),
         "photos": _photos_hash(photos),
         "photo_sha256": [photo.sha256 for photo in photos],
@@ -83,6 +91,8 @@ def evaluation_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] 
     if found is None or not has_dataset(space):
         return None
     judged = found.get("judged") or {}
+    if judged.get("version") != _EVALUATION:
+        return None
     same = set(judged.get("artefacts", [None])) <= set(known)
     return found if same and judged["photos"] == _photos_hash(photos_to_judge(space)) else None
 
@@ -127,7 +137,7 @@ def require_current(space: Workspace) -> None:
     known, photos = identities(space, artefacts_in(space)), photos_to_judge(space)
     found = open_card(space.benchmark)
     keys = {
-        "evaluated": (space.evaluation, evaluation_key(known, photos), "evaluate"),
+        "evaluated": (space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)), "evaluate"),
         "benched": (space.benchmark, benchmark_key(known, photos, _config_of(found)) if found else None, "bench"),
     }
     for done, (card, key, command) in keys.items():

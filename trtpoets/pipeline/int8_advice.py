@@ -10,9 +10,10 @@ from trtpoets.core.spec import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, sentence, unknowns
+from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.pipeline.stages import dataset_in
+from trtpoets.train.kept_together import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +45,9 @@ def recommendation(
 ) -> dict[str, Any]:
     """Which precision to ship, why, and the gate it comes from: {"precision", "why", "photos", "gate"}.
 
-    FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers. INT8 when it reaches
-    the target, or when the photos are too few to say that it does not; `why` then says so.
+    FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers: when its interval lies
+    beyond the target, or what was measured does, and there are enough photos for a flawless INT8 to be within it. INT8
+    otherwise; where the photos are too few to tell, `why` says so.
     """
     photos, gate = judged_on_validation(space, fp32, int8, target, progress)
     if gate is None:
@@ -57,17 +59,19 @@ def judged_on_validation(
     space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
 ) -> tuple[int, dict[str, Any] | None]:
     """Hold `narrow` against `wide` on validation photos: how many there are, and the gate as JSON; None without any."""
-    photos = sorted(dataset_in(space).in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
+    dataset = dataset_in(space)
+    photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
         return 0, None
+    groups = groups_of(photos, dataset)
     scores = {}
     for model in (wide, narrow):
         with open_runner(model) as runner:
             scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
     (first, reference), (second, found) = scores.items()
     evaluations = (
-        evaluation_from_scores(first, reference, photos, wide.spec.labels),
-        evaluation_from_scores(second, found, photos, wide.spec.labels, reference),
+        evaluation_from_scores(first, reference, photos, wide.spec.labels, groups=groups),
+        evaluation_from_scores(second, found, photos, wide.spec.labels, reference, groups),
     )
     return len(photos), gate_from_evaluations([each.to_dict() for each in evaluations], target).to_dict()
 
@@ -80,9 +84,9 @@ def recommended_precision(space: Workspace) -> Precision | None:
 
 
 def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
-    """What a gate on so many validation photos failed by, in words; empty where it did not."""
-    failed = [check for check in gate["runners"][0]["checks"] if check["outcome"] == Outcome.FAILED]
-    return _on_validation(failed, photos) if failed else ""
+    """What a gate on so many validation photos is missed by, in words; empty where it is not."""
+    beyond = [check for check in gate["runners"][0]["checks"] if missed(check)]
+    return _on_validation(beyond, photos) if beyond else ""
 
 
 def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
@@ -94,8 +98,8 @@ def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, s
     if why:
         _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
         return {"precision": Precision.FP16.value, "why": why}
-    why = _on_validation(gate["runners"][0]["checks"], photos)
-    if gate["outcome"] == Outcome.UNKNOWN:
-        why += "; " + "; ".join(text.split(":")[0] for text in unknowns(gate))
+    checks = gate["runners"][0]["checks"]
+    doubts = [too_few(check) for check in checks if check["outcome"] == Outcome.UNKNOWN]
+    why = "; ".join([_on_validation(checks, photos), *doubts])
     _log.info("INT8: %s", why)
     return {"precision": Precision.INT8.value, "why": why}

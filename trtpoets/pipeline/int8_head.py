@@ -16,13 +16,15 @@ from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Photo, Precision, Split, label_indices
 from trtpoets.core.workspace import Workspace
-from trtpoets.judge.statistics import paired_difference, paired_shares
+from trtpoets.judge.grouped import difference_interval
+from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
 from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_near import best_head_near, divergence
+from trtpoets.train.kept_together import groups_of
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +61,9 @@ class HeadNotes:
 def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: Progress = silent) -> dict[str, Any]:
     """Fit the head of `int8` to the FP32 network's scores on training photos, and keep it if validation says so.
 
-    It is kept when, on validation photos, its scores are nearer to FP32's by more than chance (paired bootstrap),
-    and neither agreement with FP32 nor accuracy is lower by more than chance: a photo or two more or less say nothing.
+    It is kept when, on validation photos, its scores are nearer to FP32's by more than chance (paired bootstrap of
+    groups of copies), and neither agreement with FP32 nor accuracy is lower by more than chance: a photo or two more or
+    less say nothing.
     The file of `int8` is then replaced: call it before its card is sealed. Returns HeadNotes as JSON. Labels are not
     needed, and not used to fit.
 
@@ -89,7 +92,8 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     after, penalty = best_head_near(before, features[:cut], logits[:cut])
     wanted = head_scores(Head(layer.weights, layer.bias), wide_features[cut:])
     truth = np.array(label_indices((photo.label for photo in validation), fp32.spec.labels))
-    notes = _judged(wanted, before, after, features[cut:], truth, penalty, cut)
+    groups = np.array(groups_of(validation, dataset))
+    notes = _judged(wanted, before, after, features[cut:], truth, groups, penalty, cut)
     if notes.kept:
         write_onnx(with_last_layer(check_onnx(int8.path), after.weights, after.bias), int8.path)
     _log.info("the head fitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
@@ -111,12 +115,19 @@ def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.n
 
 
 def _judged(
-    wanted: np.ndarray, before: Head, after: Head, features: np.ndarray, truth: np.ndarray, penalty: float, fitted: int
+    wanted: np.ndarray,
+    before: Head,
+    after: Head,
+    features: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray,
+    penalty: float,
+    fitted: int,
 ) -> HeadNotes:
     """Both heads on the validation photos, and which one it shall be."""
     scores = [head_scores(head, features) for head in (before, after)]
     apart = [divergence(wanted, each) for each in scores]
-    change = paired_difference(apart[0], apart[1])
+    change = paired_difference(apart[0], apart[1], groups)
     answers = [each.argmax(axis=1) for each in scores]
     alike = [each == wanted.argmax(axis=1) for each in answers]
     known = truth >= 0
@@ -124,9 +135,9 @@ def _judged(
     kept = False
     if change.high >= 0:
         why = "its scores are no nearer to FP32's than chance allows"
-    elif _surely_fewer(*alike):
+    elif difference_interval(alike[0], alike[1], groups).high < 0:
         why = "it answers less often like FP32"
-    elif known.any() and _surely_fewer(*right):
+    elif known.any() and difference_interval(right[0], right[1], groups[known]).high < 0:
         why = "it is less often right"
     else:
         why, kept = "its scores are nearer to FP32's, and no fewer answers are alike or right, but for chance", True
@@ -142,8 +153,3 @@ def _judged(
         agreement=(float(alike[0].mean()), float(alike[1].mean())),
         accuracy=(float(right[0].mean()), float(right[1].mean())) if known.any() else None,
     )
-
-
-def _surely_fewer(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether fewer photos are true in `after` (N,) than in `before` (N,), by more than chance."""
-    return paired_shares(int((before & ~after).sum()), int((after & ~before).sum()), len(before)).high < 0

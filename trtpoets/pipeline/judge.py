@@ -26,6 +26,7 @@ from trtpoets.pipeline.current import (
     artefacts_in,
     benchmark_key,
     evaluation_key,
+    groups_to_judge,
     identities,
     photos_to_judge,
     recorded,
@@ -65,21 +66,23 @@ def evaluate(
 ) -> Mapping[str, Any]:
     """Score the test photos with TensorFlow, and every ONNX file, TFLite file and engine that can run here.
 
-    Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...]}, and "gate" when
-    one is set, now or before on the same scores. A gate that fails is told there and raises nothing:
-    `require_gate` does. One that can't tell is a warning.
+    Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...], "groups": [...]},
+    and "gate" when one is set, now or before on the same scores. "groups" has the independent group of each test photo,
+    None where each is its own. A gate that fails or can't tell is told there and raises nothing: `require_gate` does.
     """
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
         photos = photos_to_judge(space)
         contents = identities(space, artefacts)
-        key = evaluation_key(contents, photos)
+        groups = groups_to_judge(space, photos)
+        key = evaluation_key(contents, photos, groups)
         known = None if force else open_card(space.evaluation, key)
         details: Mapping[str, Any]
         if known is None:
             with verified_photos(space, photos):
-                details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
+                evaluated = _evaluated(artefacts, photos, groups, progress)
+            details = {**evaluated, "judged": recorded(contents, photos)}
         else:
             details = known
         if gate is not None or details is not known:
@@ -92,19 +95,27 @@ def evaluate(
 
 
 def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
-    """Raise GateFailed when the gate in what `evaluate` returned failed. No gate is no failure, nor is a doubt."""
+    """Raise GateFailed when the gate in what `evaluate` returned failed, GateUndecided when it can't tell.
+
+    No gate is no failure; with `allow_undecided` in its configuration, "cannot tell" is none either.
+    """
     require_passed(evaluation.get("gate"), name, Path(engines))
 
 
-def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
+def _evaluated(
+    artefacts: Sequence[Runnable], photos: Sequence[Photo], groups: Sequence[int] | None, progress: Progress
+) -> Mapping[str, Any]:
     scores, skipped = _scores(artefacts, photos, progress)
     labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
     reference = scores[TENSORFLOW]
     return {
         "evaluations": [
-            evaluation_from_scores(runner, each, photos, labels, None if runner == TENSORFLOW else reference).to_dict()
+            evaluation_from_scores(
+                runner, each, photos, labels, None if runner == TENSORFLOW else reference, groups
+            ).to_dict()
             for runner, each in scores.items()
         ],
+        "groups": groups and list(groups),
         "skipped": [vars(each) for each in dict.fromkeys(skipped)],
     }
 
@@ -116,10 +127,10 @@ def _with_stale(space: Workspace, details: Mapping[str, Any]) -> Mapping[str, An
 
 
 def _gate(details: Mapping[str, Any], config: GateConfig) -> dict[str, Any]:
-    """The gate's judgement as JSON; what it can't tell is said as a warning."""
+    """The gate's judgement as JSON. What it can't tell is a warning where that is allowed."""
     found = gate_from_evaluations(details["evaluations"], config).to_dict()
-    for text in unknowns(found):
-        _log.warning("the gate is not sure: %s", text)
+    for text in unknowns(found) if config.allow_undecided else ():
+        _log.warning("the gate cannot tell: %s", text)
     return found
 
 

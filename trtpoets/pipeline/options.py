@@ -85,12 +85,12 @@ def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
 
 
 def gate_config(
-    max_drop: float | None, min_agreement: float | None, runners: Sequence[str] | None
+    max_drop: float | None, min_agreement: float | None, runners: Sequence[str] | None, allow_undecided: bool = False
 ) -> GateConfig | None:
-    """The gate of `evaluate`, or None when no part of one is given. Raises BadInput for runners without a limit."""
-    if max_drop is None and min_agreement is None and not runners:
+    """The gate of `evaluate`, or None when no part of one is given. Raises BadInput where it has no limit."""
+    if max_drop is None and min_agreement is None and not runners and not allow_undecided:
         return None
-    return GateConfig(max_drop, min_agreement, tuple(runners or ()))
+    return GateConfig(max_drop, min_agreement, tuple(runners or ()), allow_undecided)
 
 
 def _member(kind: type[Enum], word: str, option: str) -> Any:

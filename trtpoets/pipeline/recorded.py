@@ -96,7 +96,8 @@ def build_command(
 
 def evaluate_command(space: Workspace, gate: GateConfig | None) -> str:
     """`trtpoets evaluate`, with its gate where there is one."""
-    limits = {"max_drop": gate.max_drop, "min_agreement": gate.min_agreement} if gate else {}
+    words = ("max_drop", "min_agreement", "allow_undecided")
+    limits = {word: getattr(gate, word) for word in words} if gate else {}
     return _command(space, "evaluate", [], {**limits, "runner": list(gate.runners or ()) if gate else []})
 
 

@@ -14,9 +14,9 @@ from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
-from trtpoets.pipeline.copies import copies_details, copies_together
+from trtpoets.pipeline.copies import accuracy_on, accuracy_text, copies_details, copies_together
 from trtpoets.pipeline.extractors import Device, extractor_from_network
-from trtpoets.pipeline.heads import head_from_features, indices_of_labels, rows_in
+from trtpoets.pipeline.heads import head_from_features, rows_in
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
 from trtpoets.pipeline.recorded import retrain_command
 from trtpoets.pipeline.stages import ENGINES, training_in, writing
@@ -24,7 +24,7 @@ from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
-from trtpoets.train.head import Head, HeadConfig, head_scores
+from trtpoets.train.head import Head, HeadConfig
 from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.published import weights_id
 from trtpoets.train.thumbnails import Thumbnails
@@ -118,8 +118,11 @@ def _head_and_training(
 ) -> tuple[Head, dict[str, Any]]:
     """The head, and the details of training.json."""
     head, training = head_from_features(dataset, features, config, logs, progress)
-    test = rows_in(dataset, Split.TEST)
-    answers = head_scores(head, features[test]).argmax(axis=1)
-    accuracy = float(np.mean(answers == indices_of_labels(dataset)[test]))
-    _log.info("accuracy on %d test photos: %.1f %%", len(test), 100 * accuracy)
-    return head, {**training.to_dict(), "test_accuracy": accuracy, "test_photos": len(test)}
+    judged = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
+    _log.info("%s", accuracy_text(judged, "accuracy is"))
+    return head, {
+        **training.to_dict(),
+        **{word: judged[word] for word in ("test_accuracy", "test_photos", "test_groups")},
+        "test_accuracy_low": judged["low"],
+        "test_accuracy_high": judged["high"],
+    }

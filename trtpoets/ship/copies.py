@@ -37,10 +37,15 @@ def copies_section(report: Mapping[str, Any]) -> Section | None:
         note += f" The splits that the folder gives were kept: {across} in several. Trust the accuracy without copies."
     else:
         note += " None of them lies in several splits."
-    return {"note": note, "columns": [("test photos", TEXT), ("photos", NUMBER), ("accuracy", NUMBER)], "rows": rows}
+    return {
+        "note": note,
+        "columns": [("test photos", TEXT), ("photos", NUMBER), ("independent groups", NUMBER), ("accuracy", NUMBER)],
+        "rows": rows,
+    }
 
 
 def _row(name: str, judged: Mapping[str, Any] | None) -> dict[str, Any]:
     judged = judged or {}
     accuracy = Value(percent(judged.get("test_accuracy")), interval(judged.get("low"), judged.get("high")))
-    return {"cells": [name, judged.get("test_photos", 0), accuracy]}
+    photos = judged.get("test_photos", 0)
+    return {"cells": [name, photos, judged.get("test_groups", photos), accuracy]}

@@ -28,7 +28,7 @@ def gate_sentence(gate: Mapping[str, Any] | None) -> str:
     if failed:
         return f"{limits} fails: {'; '.join(failed)}."
     if gate["outcome"] == Outcome.UNKNOWN:
-        return f"{limits} is undecided: {'; '.join(unknowns(gate))}."
+        return f"{limits} cannot tell: {'; '.join(unknowns(gate))}."
     return f"{limits} is passed by {joined([runner['runner'] for runner in gate['runners']])}."
 
 
@@ -56,7 +56,8 @@ def gate_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
     marks = {Outcome.PASSED.value: "best", Outcome.FAILED.value: "bad"}
     return {
         "note": f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, beside TensorFlow on the same photos. "
-        "Enough photos are held to what was measured; with fewer, only what chance does not explain fails.",
+        "A limit is passed where the whole 95 % interval keeps within it, and failed where the whole interval is "
+        "beyond it; between the two, the photos cannot tell.",
         "columns": [("runner", ""), ("", ""), ("measured, with its 95 % interval", "")],
         "rows": [{"cells": row, "mark": marks.get(row[1], "")} for row in gate_rows(gate)],
         "notes": [f"{text}." for text in (*unknowns(gate), *_traded(gate))],
@@ -71,7 +72,7 @@ def _traded(gate: Mapping[str, Any]) -> list[str]:
         if not lost and not won:
             continue
         text = f"{runner['runner']}: {many(lost, 'right answer')} lost, {won:,} won"
-        text += f" (exact McNemar test: p = {runner['p_value']:.2g})"
+        text += f" (exact McNemar test over groups: p = {runner['p_value']:.2g})"
         fell = [(label, change) for label, change in runner["recall_change"].items() if change < 0]
         if fell:
             worst = [f"{shown(label)} {points(change)} points" for label, change in fell[:_CLASSES]]

@@ -119,8 +119,8 @@ def _mistakes(report: Mapping[str, Any]) -> list[str]:
     elif found["pairs"]:
         parts += _section("Most often confused", found["pairs"], level=3)
     if found["recall"]:
-        columns = [("class", ""), ("photos", "number"), ("found", "number")]
-        rows = [[row["label"], row["photos"], row["value"]] for row in found["recall"]["rows"]]
+        columns = [("class", ""), ("photos", "number"), ("found", "number"), ("95 %", "number")]
+        rows = [[row["label"], row["photos"], row["value"], row["interval"]] for row in found["recall"]["rows"]]
         parts += [escaped(found["recall"]["note"]), table(columns, rows)]
     return parts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.ship.sections import CLASSES
-from trtpoets.ship.words import many, percent, shown
+from trtpoets.ship.words import interval, many, percent, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ def mistakes_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
         "note": f"{many(wrong, 'mistake')} in {many(sum(shown_photos), 'photo')}, as {runner} answers.",
         "matrix": _matrix(labels, cells, shown_photos) if len(labels) <= _MATRIX else None,
         "pairs": _pairs(labels, cells),
-        "recall": _recall(report["recall"][runner], labels, shown_photos),
+        "recall": _recall(report["recall"][runner], report["recall_intervals"][runner], labels, shown_photos),
     }
 
 
@@ -75,7 +75,12 @@ def _pairs(labels: list[str], cells: list[tuple[int, int, int]]) -> dict[str, An
     }
 
 
-def _recall(recall: Mapping[str, float | None], labels: list[str], photos: list[int]) -> dict[str, Any] | None:
+def _recall(
+    recall: Mapping[str, float | None],
+    intervals: Mapping[str, list[float] | None],
+    labels: list[str],
+    photos: list[int],
+) -> dict[str, Any] | None:
     known = [(label, recall[label], photos[i]) for i, label in enumerate(labels) if recall.get(label) is not None]
     if not known:
         return None
@@ -83,9 +88,15 @@ def _recall(recall: Mapping[str, float | None], labels: list[str], photos: list[
         note = f"The {CLASSES} classes that are found least often, of {len(known):,}."
         known = sorted(known, key=lambda row: (row[1], row[0]))[:CLASSES]
     else:
-        note = "Share of a class's photos that are called by its name (recall)."
+        note = "Share of a class's photos that are called by its name (recall), and its 95 % interval."
     rows = [
-        {"label": shown(label), "photos": count, "value": percent(value), "share": f"{value or 0:.3f}"}
+        {
+            "label": shown(label),
+            "photos": count,
+            "value": percent(value),
+            "interval": interval(*(intervals.get(label) or (None, None))),
+            "share": f"{value or 0:.3f}",
+        }
         for label, value, count in known
     ]
     return {"note": note, "rows": rows}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trtpoets
 from trtpoets.core.optional import needs
 from trtpoets.judge.benchmark import BASELINE
+from trtpoets.judge.gate import photos_in_groups
 from trtpoets.ship.copies import copies_section
 from trtpoets.ship.gallery import galleries_from_report
 from trtpoets.ship.gate import gate_section
@@ -92,7 +93,8 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
     tiles = []
     runner = BASELINE if BASELINE in report["accuracy"] else next(iter(report["accuracy"]), None)
     if runner is not None:
-        note = f"{interval(*report['intervals'][runner]['accuracy'])} on {many(report['test_photos'], 'photo')}"
+        photos = photos_in_groups(report["test_photos"], report["test_groups"])
+        note = f"{interval(*report['intervals'][runner]['accuracy'])} on {photos}"
         tiles.append({"what": "Accuracy", "value": percent(report["accuracy"][runner]), "note": note})
     for narrow in narrow_runners(report):
         note = f"same answers as TensorFlow, {interval(*report['intervals'][narrow]['agreement'])}"

@@ -18,7 +18,8 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId, row_of, runner_of_row
 from trtpoets.core.spec import Precision
 from trtpoets.judge.benchmark import BASELINE
-from trtpoets.judge.gate import photos_for_share
+from trtpoets.judge.gate import photos_in_groups, rounded
+from trtpoets.judge.sample_size import photos_for_drop
 from trtpoets.judge.statistics import least_count
 from trtpoets.ship.words import joined, many, milliseconds, shown
 
@@ -75,7 +76,8 @@ class Candidate:
 
     `precision` is "fp32" for TensorFlow too.
 
-    `drop` is the accuracy lost beside TensorFlow on `photos` test photos, with its 95 % interval; below 0 it is a win.
+    `drop` is the accuracy lost beside TensorFlow on `photos` test photos (in `groups` independent
+    groups), with its 95 % interval; below 0 it is a win.
     """
 
     runner: RunnerId
@@ -90,6 +92,7 @@ class Candidate:
     drop_low: float | None
     drop_high: float | None
     photos: int
+    groups: int
     lacks: tuple[Lack, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,14 +104,15 @@ def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None 
     """Which of what was measured to ship, as JSON: {"limits", "chosen", "sentence", "rejected", "photos_needed"}.
 
     `chosen` is a Candidate, or None when nothing fits; `rejected` has those that lack something, the nearest first.
-    `photos_needed` is how many test photos could prove the loss allowed; `sentence` says so where they are fewer.
+    `photos_needed` is how many independent test photos could tell whether the loss is allowed, if as many answers
+    change; None where no number could. `sentence` says so where the interval of the loss goes beyond the limit.
     """
     limits = limits or Limits()
     found = list(_candidates(report, limits))
     fitting = [each for each in found if not each.lacks]
     rejected = sorted((each for each in found if each.lacks), key=_distance)
     chosen = _best(fitting) if fitting else None
-    needed = photos_for_share(limits.drop)
+    needed = photos_for_drop(limits.drop, _changed(chosen, report))
     value: dict[str, Any] = {
         "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
         "chosen": chosen and chosen.to_dict(),
@@ -140,8 +144,15 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
             drop_low=low,
             drop_high=high,
             photos=report["test_photos"],
+            groups=report["test_groups"],
             lacks=tuple(_lacks(row, drop, runner, report, limits)),
         )
+
+
+def _changed(chosen: Candidate | None, report: Mapping[str, Any]) -> float:
+    """The share of photos that only one of `chosen` and TensorFlow gets right; 0 where nothing is compared."""
+    compared = report["comparison"].get(chosen.runner.name) if chosen else None
+    return (compared["only_reference"] + compared["only_runner"]) / report["test_photos"] if compared else 0.0
 
 
 def _file(runner: RunnerId, precision: str) -> str:
@@ -231,7 +242,7 @@ def _idle(report: Mapping[str, Any]) -> bool:
     return any(card["runner"] not in report["agreement"] for card in report["engines"])
 
 
-def _sentence(chosen: Candidate, limits: Limits, needed: int, idle: bool) -> str:
+def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool) -> str:
     p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
     speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
     file = f"{chosen.file} through {chosen.runner.through}" if chosen.runner != TENSORFLOW else "TensorFlow"
@@ -246,10 +257,13 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int, idle: bool) -> str
         if round(drop, 1) > 0
         else f"with {-drop:.1f} points of accuracy won ({-high:.1f} to {-low:.1f})"
         if round(drop, 1) < 0
-        else "with no accuracy lost"
+        else f"with the same accuracy (a change of {-high:.1f} to {-low:.1f} points)"
     )
-    doubt = f"; it takes {needed:,} to prove that a loss is at most {_points(limits.drop)}"
-    return f"{told}, {moved} on {many(chosen.photos, 'photo')}{doubt if chosen.photos < needed else ''}."
+    told = f"{told}, {moved} on {photos_in_groups(chosen.photos, chosen.groups)}"
+    if high <= 100 * limits.drop:
+        return f"{told}."
+    could = f"about {rounded(needed)} independent photos could" if needed else "no number of photos could"
+    return f"{told}; that can't tell whether at most {_points(limits.drop)} are lost ({could})."
 
 
 def _untold(chosen: Candidate, rejected: Sequence[Candidate]) -> str:

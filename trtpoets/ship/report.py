@@ -121,6 +121,7 @@ def judged(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
     compared = {each["runner"]: each["comparison"] for each in evaluations if each.get("comparison")}
     return {
         "test_photos": first.get("photos", 0),
+        "test_groups": first.get("groups", first.get("photos", 0)),
         "accuracy": {each["runner"]: each["accuracy"] for each in evaluations if each["accuracy"] is not None},
         "agreement": {each["runner"]: each["agreement"] for each in evaluations if each["agreement"] is not None},
         "top5_accuracy": {e["runner"]: e["top5_accuracy"] for e in evaluations if e.get("top5_accuracy") is not None},
@@ -137,6 +138,7 @@ def judged(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
             for runner, each in compared.items()
         },
         "recall": {each["runner"]: each["recall"] for each in evaluations},
+        "recall_intervals": {each["runner"]: each.get("recall_intervals", {}) for each in evaluations},
         "confusion": {each["runner"]: _confusion(each) for each in evaluations},
         "samples": {
             "runner": first.get("runner"),

@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.spec import Split
+from trtpoets.judge.gate import photos_in_groups
 from trtpoets.ship.plots import accuracy_plot
-from trtpoets.ship.words import built_for, interval, joined, many, percent, points, seconds, shown, size, tiny
+from trtpoets.ship.words import (
+    built_for,
+    interval,
+    joined,
+    many,
+    percent,
+    point_interval,
+    points,
+    seconds,
+    shown,
+    size,
+    tiny,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +40,8 @@ NUMBER, TEXT = "number", ""
 """Kinds of columns."""
 
 _UNKNOWN = (None, None)
+
+_GROUPS = "; copies of a photo, near-copies and shots of one object are one group, and count as far as they differ"
 
 Section = dict[str, Any]
 """What stands under a heading of the page: note, columns, rows, plots, lists, as far as it has them."""
@@ -54,7 +69,7 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
             Value(percent(report["agreement"].get(runner)), interval(*bounds.get("agreement", _UNKNOWN))),
             Value(
                 points(compared.get("accuracy_change")),
-                f"{points(compared.get('change_low'))} to {points(compared.get('change_high'))}" if compared else "",
+                point_interval(compared.get("change_low"), compared.get("change_high")) if compared else "",
             ),
         ]
         rows.append({"cells": cells})
@@ -62,12 +77,14 @@ def accuracy_section(report: Mapping[str, Any]) -> Section | None:
         (r, report["accuracy"][r], *report["intervals"][r]["accuracy"]) for r in runners if r in report["accuracy"]
     ]
     plots = []
+    grouped = _GROUPS if report["test_groups"] < report["test_photos"] else ""
     if known:
         alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in known)
-        plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals (Wilson)."))
+        plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals."))
     return {
-        "note": f"Measured on {many(report['test_photos'], 'photo')} that were held out from training and calibration. "
-        "Agreement is how often a runner answers like TensorFlow, right or wrong. Ranges are 95 % intervals.",
+        "note": f"Measured on {photos_in_groups(report['test_photos'], report['test_groups'])}, held out from training "
+        "and calibration. Agreement is how often a runner answers like TensorFlow, right or wrong. Ranges are 95 % "
+        f"intervals (Wilson's; Tango's of the change){grouped}.",
         "columns": [
             ("runner", TEXT),
             ("accuracy", NUMBER),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.plain import json_text
 from trtpoets.core.spec import Engine
-from trtpoets.judge.gate import Outcome
+from trtpoets.judge.gate import Outcome, photos_in_groups
+from trtpoets.ship.accuracy import accuracy_parts
 from trtpoets.ship.benched import benched_parts, ratio
 from trtpoets.ship.builds import layer_lines, plan_text
 from trtpoets.ship.bundle import bundle_part
@@ -82,23 +83,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     return Table(title, made)
 
 
-def accuracy_table(report: Mapping[str, Any]) -> Table:
-    """Accuracy and agreement of every runner, with their 95 % intervals."""
-    unknown = (None, None)
-    rows = [
-        (
-            runner,
-            percent(report["accuracy"].get(runner)),
-            interval(*bounds.get("accuracy", unknown)),
-            percent(report["agreement"].get(runner)),
-            interval(*bounds.get("agreement", unknown)),
-        )
-        for runner, bounds in report["intervals"].items()
-    ]
-    title = f"Accuracy on {many(report['test_photos'], 'held-out photo')}, and agreement with TensorFlow"
-    return table(["runner", "accuracy>", "95 %>", "agreement>", "95 %>"], rows, title)
-
-
 def speed_table(report: Mapping[str, Any]) -> Table:
     """Latency and throughput of every runner at every batch size."""
     rows = [
@@ -118,7 +102,7 @@ def speed_table(report: Mapping[str, Any]) -> Table:
 def _report(report: Mapping[str, Any]) -> list[Any]:
     parts: list[Any] = ["\n".join(each["text"] for each in report["verdict"]) or "Nothing was measured yet."]
     if report["intervals"]:
-        parts.append(accuracy_table(report))
+        parts += _parts(accuracy_parts(report))
     if report["benchmarks"]:
         parts += [speed_table(report), *_invalid(report["benchmarks"])]
     if report["engines"]:
@@ -128,7 +112,7 @@ def _report(report: Mapping[str, Any]) -> list[Any]:
 
 
 def _evaluation(details: Mapping[str, Any]) -> list[Any]:
-    parts: list[Any] = [accuracy_table(judged(details["evaluations"])), *_gate(details)]
+    parts: list[Any] = [*_parts(accuracy_parts(judged(details["evaluations"]))), *_gate(details)]
     return [*parts, *_skipped(details.get("skipped", []))]
 
 
@@ -193,7 +177,13 @@ def _training(training: Mapping[str, Any]) -> list[Any]:
     best = f"; step {training['best_step']:,} was kept" if training.get("best_step") is not None else ""
     told = f"Trained in {seconds(training.get('seconds'))}{best}."
     if training.get("test_accuracy") is not None:
-        told += f" Right on {percent(training['test_accuracy'])} of {many(training['test_photos'], 'test photo')}."
+        count = training["test_photos"]
+        photos = photos_in_groups(count, training.get("test_groups", count), "test photo")
+        told += f" Right on {percent(training['test_accuracy'])} of {photos}"
+        if training.get("test_accuracy_low") is not None:
+            sure = interval(training["test_accuracy_low"], training["test_accuracy_high"])
+            told += f" (95 % interval {sure})"
+        told += "."
     return [told]
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.runner_id import RunnerId, runner_of_row
 from trtpoets.core.spec import Precision
 from trtpoets.judge.benchmark import BASELINE
+from trtpoets.judge.gate import photos_in_groups
 from trtpoets.ship.gate import gate_sentence
-from trtpoets.ship.words import interval, joined, many, milliseconds, percent, points, targets
+from trtpoets.ship.words import interval, joined, many, milliseconds, percent, point_interval, points, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,7 @@ def _accuracy(report: Mapping[str, Any]) -> str:
     if runner is None:
         return ""
     low, high = report["intervals"][runner]["accuracy"]
-    photos = many(report["test_photos"], "held-out photo")
+    photos = photos_in_groups(report["test_photos"], report["test_groups"], "held-out photo")
     value = percent(report["accuracy"][runner])
     return f"The classifier is right on {value} of {photos} (95 % interval {interval(low, high)})."
 
@@ -97,21 +98,22 @@ def _precision(report: Mapping[str, Any], runner: str) -> str:
     if compared is None:
         return ""
     photos, agreed = report["test_photos"], compared["agreed"]
-    if agreed == photos:
-        return f"{precision} gives the same answer as TensorFlow to every one of {many(photos, 'photo')}."
     low, high = report["intervals"][runner]["agreement"]
     alike = f"{precision} answers like TensorFlow on {percent(agreed / photos)} ({interval(low, high)})"
+    if agreed == photos:
+        alike = f"{precision} gives the same answer as TensorFlow to every one of {many(photos, 'photo')}"
+        alike += f" (95 % interval of the agreement {interval(low, high)})"
     change = compared["accuracy_change"]
     if change is None:
         return f"{alike}."
+    sure = point_interval(compared["change_low"], compared["change_high"])
     lost, won = compared["only_reference"], compared["only_runner"]
     chance = "more than chance" if compared["p_value"] < _LIKELY else "chance could explain it"
     traded = f"{many(lost, 'right answer')} lost, {won} won"
     if lost == won:
-        return f"{alike}; its accuracy is the same ({traded})."
-    return (
-        f"{alike}; its accuracy changes by {points(change)} points ({traded}: {chance}, p = {compared['p_value']:.2g})."
-    )
+        return f"{alike}; its accuracy is the same on these photos ({traded}; 95 % interval {sure} points)."
+    told = f"{alike}; its accuracy changes by {points(change)} points ({sure}"
+    return f"{told}; {traded}: {chance}, p = {compared['p_value']:.2g})."
 
 
 def _recommended(report: Mapping[str, Any]) -> str:

@@ -52,6 +52,11 @@ def interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
+def point_interval(low: float | None, high: float | None) -> str:
+    """An interval of differences in percentage points."""
+    return "–" if low is None or high is None else f"{points(low)} to {points(high)}"
+
+
 def milliseconds(value: float | None) -> str:
     """A time in ms with three significant digits; a dash where it is not known."""
     if value is None:

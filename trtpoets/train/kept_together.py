@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trtpoets.train.split import check_splits, positions_of, split_at
+from trtpoets.train.split import check_splits, independent_groups, positions_of, split_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,15 @@ def with_families(dataset: Dataset, families: Sequence[Sequence[int]]) -> Datase
         for photo, position in zip(photos, positions, strict=True)
     )
     return replace(dataset, photos=tuple(divided))
+
+
+def groups_of(photos: Sequence[Photo], dataset: Dataset | None = None) -> tuple[int, ...]:
+    """The independent group of each photo: equal for equal bytes, one `_nohash_` group, one family of `dataset`.
+
+    The other photos of `dataset`, of whatever split, join groups too.
+    """
+    files = [(photo.path.name, photo.sha256) for photo in (*photos, *(dataset.photos if dataset else ()))]
+    return tuple(independent_groups(files, dataset.families if dataset else ())[: len(photos)])
 
 
 def across_splits(dataset: Dataset) -> dict[str, list[Photo]]:

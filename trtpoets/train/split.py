@@ -96,6 +96,23 @@ def positions_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[s
     return [_position(lowest.get(union.root(sha256), sha256)) for _, sha256 in files]
 
 
+def independent_groups(files: Sequence[tuple[str, str]], families: Iterable[Sequence[str]] = ()) -> list[int]:
+    """The independent group, numbered from 0, of each file given as (file name, sha256 of its content).
+
+    One group are files that share a position for what they show: equal bytes, one `_nohash_` group, one of `families`
+    of near-copies (sha256s), and what these join.
+    """
+    union = _Union()
+    for name, sha256 in files:
+        if _GROUP_MARK in name:
+            union.join(_digest_of_group(name.partition(_GROUP_MARK)[0]), sha256)
+    for first, *others in families:
+        for other in others:
+            union.join(first, other)
+    number: dict[str, int] = {}
+    return [number.setdefault(union.root(sha256), len(number)) for _, sha256 in files]
+
+
 def split_at(position: float, config: DatasetConfig) -> Split:
     """What a photo at this position is used for."""
     if position < config.test_percent:

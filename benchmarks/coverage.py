@@ -1,0 +1,262 @@
+"""How often the intervals that trtpoets prints hold the true value: simulated, beside the 95 % that they claim.
+
+    python benchmarks/coverage.py [--draws 4000] [--only accuracy] [--json FILE]
+
+Each scenario draws results from a known truth under the assumptions that it states, asks the functions of
+`trtpoets.judge` for the interval, and counts. A row has the claimed coverage, the mean of the simulated coverage over a
+range of true values, and the lowest of them. Intervals of counts move in steps: for one true value and one number of
+photos the coverage lies above or below the claim by chance of arithmetic (Brown, Cai and DasGupta, 2001), so the mean
+over the range is held to 93 to 97 %, and the lowest is printed beside it. Rows that end in "wide" may lie above: their
+assumptions are those under which the interval is meant to be wider than necessary. Exit 1 when a row is out of bounds.
+
+To add rows: a function that yields Scenarios, and its name in FAMILIES. A Scenario names what is simulated and has a
+function from a random generator and a true value to whether the interval held it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from trtpoets.judge.grouped import difference_interval, share_interval
+from trtpoets.judge.statistics import Interval, paired_difference, paired_shares, wilson_interval
+
+BOUNDS = (0.93, 0.97)
+"""What the mean coverage of a row has to lie within, where 0.95 is claimed."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated, and under which assumptions.
+
+    `held` draws once under one of the true values `truths`, and tells whether the interval holds it. `draws`
+    is how many of --draws this row takes, 1 for all: fewer for what is slow. `wide` rows may lie above the bounds.
+    """
+
+    what: str
+    assumed: str
+    truths: tuple[float, ...]
+    held: Callable[[np.random.Generator, float], bool]
+    draws: float = 1.0
+    claimed: float = 0.95
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """The result: coverage 0..1, the mean over all true values and the lowest of them."""
+
+    what: str
+    assumed: str
+    claimed: float
+    mean: float
+    lowest: float
+    draws: int
+    wide: bool
+    within: bool
+
+
+def simulated(family: str, number: int, draws: int) -> Row:
+    """Simulate the scenario `number` of a family, seeded by its name, with `draws` in all over its true values."""
+    scenario = list(FAMILIES[family]())[number]
+    rng = np.random.default_rng(zlib.crc32(f"{family} {scenario.what} {scenario.assumed}".encode()))
+    each = max(int(draws * scenario.draws / len(scenario.truths)), 1)
+    shares = [np.mean([scenario.held(rng, truth) for _ in range(each)]) for truth in scenario.truths]
+    mean, (low, high) = float(np.mean(shares)), (bound + scenario.claimed - 0.95 for bound in BOUNDS)
+    within = low <= mean and (scenario.wide or mean <= high)
+    return Row(
+        scenario.what,
+        scenario.assumed,
+        scenario.claimed,
+        mean,
+        float(min(shares)),
+        each * len(shares),
+        scenario.wide,
+        within,
+    )
+
+
+def holds(interval: Interval, truth: float) -> bool:
+    """Whether the interval holds the true value, but for rounding."""
+    return interval.low - 1e-12 <= truth <= interval.high + 1e-12
+
+
+# -- accuracy and agreement: shares of photos --------------------------------------------------------------------------
+
+wilson = lru_cache(maxsize=None)(wilson_interval)
+tango = lru_cache(maxsize=None)(paired_shares)
+
+SHARES = tuple(np.linspace(0.6, 0.98, 20))
+
+
+def sizes_of(kind: str) -> np.ndarray:
+    """Photos in each group, of several ways to have copies."""
+    rng = np.random.default_rng(0)
+    return np.array(
+        {
+            "9 photos with 25 copies each": [25] * 9,
+            "40 groups of 5": [5] * 40,
+            "100 photos and 20 groups of 5": [1] * 100 + [5] * 20,
+            "60 groups of 1 to 20": np.minimum(rng.geometric(0.3, 60), 20).tolist(),
+            "100 photos and 3 groups of 30": [1] * 100 + [30] * 3,
+            "300 photos and 40 groups of 5": [1] * 300 + [5] * 40,
+            "200 groups of 1 to 10": rng.integers(1, 11, 200).tolist(),
+        }[kind]
+    )
+
+
+def drawn_in_groups(rng: np.random.Generator, sizes: np.ndarray, rho: float) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform numbers (N,) and their groups: two of a group are the same with probability `rho`, else independent."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    own = rng.random(len(groups)) >= np.sqrt(rho)
+    return np.where(own, rng.random(len(groups)), rng.random(len(sizes))[groups]), groups
+
+
+def accuracy() -> Iterator[Scenario]:
+    """The interval of accuracy, agreement and recall."""
+    for photos in (10, 40, 200, 1000):
+        yield Scenario(
+            "accuracy, agreement, recall",
+            f"{photos:,} independent photos; shares 60 to 98 %",
+            SHARES,
+            lambda rng, share, photos=photos: holds(wilson(int(rng.binomial(photos, share)), photos), share),
+            draws=4,
+        )
+    for photos in (200, 1000):
+        yield Scenario(
+            "accuracy, agreement, recall",
+            f"{photos:,} independent photos; shares 98 to 99.9 %",
+            tuple(np.linspace(0.98, 0.999, 20)),
+            lambda rng, share, photos=photos: holds(wilson(int(rng.binomial(photos, share)), photos), share),
+            draws=4,
+        )
+
+
+def grouped() -> Iterator[Scenario]:
+    """The same, where photos come in groups that are answered alike to some degree."""
+    kinds = (
+        "9 photos with 25 copies each",
+        "40 groups of 5",
+        "100 photos and 20 groups of 5",
+        "60 groups of 1 to 20",
+        "100 photos and 3 groups of 30",
+    )
+    for kind in kinds:
+        sizes = sizes_of(kind)
+        for rho in (1.0, 0.7, 0.3, 0.0):
+
+            def held(rng: np.random.Generator, share: float, sizes: np.ndarray = sizes, rho: float = rho) -> bool:
+                drawn, groups = drawn_in_groups(rng, sizes, rho)
+                return holds(share_interval(drawn < share, groups), share)
+
+            yield Scenario("accuracy in groups", f"{kind}; rho {rho:g}", SHARES, held, 0.5, wide=rho == 0)
+
+
+# -- the change of accuracy between two runners ------------------------------------------------------------------------
+
+CHANGES = ((0.02, 0.0), (0.03, 0.01), (0.05, 0.02), (0.1, 0.0), (0.1, 0.05), (0.2, 0.1), (0.3, -0.05))
+"""(share of photos that only one of the two gets right, accuracy lost)."""
+
+
+def difference() -> Iterator[Scenario]:
+    """The interval of the change of accuracy beside the reference, on the same photos."""
+    for photos in (100, 800, 5000):
+
+        def held(rng: np.random.Generator, place: float, photos: int = photos) -> bool:
+            changed, loss = CHANGES[int(place)]
+            chances = [(changed + loss) / 2, (changed - loss) / 2, 1 - changed]
+            lost, won, _ = rng.multinomial(photos, chances).tolist()
+            return holds(tango(lost, won, photos), -loss)
+
+        yield Scenario(
+            "change of accuracy",
+            f"{photos:,} independent photos; 2 to 30 % change",
+            tuple(range(len(CHANGES))),
+            held,
+            2,
+        )
+    for kind in ("300 photos and 40 groups of 5", "200 groups of 1 to 10", "9 photos with 25 copies each"):
+        sizes = sizes_of(kind)
+        for rho in (1.0, 0.5, 0.0):
+
+            def held_in_groups(
+                rng: np.random.Generator, place: float, sizes: np.ndarray = sizes, rho: float = rho
+            ) -> bool:
+                changed, loss = CHANGES[int(place)]
+                drawn, groups = drawn_in_groups(rng, sizes, rho)
+                lost, won = drawn < (changed + loss) / 2, drawn > 1 - (changed - loss) / 2
+                return holds(difference_interval(lost, won, groups), -loss)
+
+            yield Scenario(
+                "change of accuracy in groups",
+                f"{kind}; rho {rho:g}; 2 to 30 % change",
+                tuple(range(len(CHANGES))),
+                held_in_groups,
+                0.5,
+                wide=rho == 0 or len(sizes) < 20,
+            )
+
+
+# -- the change of a score's divergence: INT8's notes ------------------------------------------------------------------
+
+
+def divergence() -> Iterator[Scenario]:
+    """The interval of the mean change of a number a photo, such as the divergence of INT8's scores from FP32's."""
+    for groups_of in (1, 4):
+        for count in (30, 200):
+
+            def held(rng: np.random.Generator, truth: float, count: int = count, groups_of: int = groups_of) -> bool:
+                shared = np.repeat(rng.gamma(2.0, 0.5, count), groups_of) if groups_of > 1 else 0.0
+                change = rng.gamma(2.0, 0.5, count * groups_of) + shared - (2.0 if groups_of > 1 else 1.0) + truth
+                place = np.repeat(np.arange(count), groups_of)
+                return holds(paired_difference(np.zeros(len(change)), change, place), truth)
+
+            copies = f"{count} groups of {groups_of}" if groups_of > 1 else f"{count} independent photos"
+            yield Scenario("change of divergence", f"{copies}; skewed (gamma, shape 2)", (0.0, 0.2), held, 0.2)
+
+
+FAMILIES: dict[str, Callable[[], Iterator[Scenario]]] = {
+    "accuracy": accuracy,
+    "grouped": grouped,
+    "difference": difference,
+    "divergence": divergence,
+}
+
+
+def main() -> int:
+    """Simulate every row, print the table, and tell whether all are within the bounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=8000, help="draws a row (default 8000)")
+    parser.add_argument("--only", choices=[*FAMILIES], help="one family of rows")
+    parser.add_argument("--processes", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    given = parser.parse_args()
+    began = time.perf_counter()
+    rows = [
+        (name, i) for name in ([given.only] if given.only else FAMILIES) for i in range(len(list(FAMILIES[name]())))
+    ]
+    with ProcessPoolExecutor(given.processes) as pool:
+        found = list(pool.map(simulated, *zip(*rows, strict=True), [given.draws] * len(rows)))
+    print(f"{'interval':30} {'assumed':56} {'claimed':>7} {'mean':>6} {'lowest':>6}")
+    for row in found:
+        mark = "" if row.within else "  OUT OF BOUNDS"
+        wide = " wide" if row.wide else ""
+        print(f"{row.what:30} {row.assumed:56} {row.claimed:7.0%} {row.mean:6.1%} {row.lowest:6.1%}{wide}{mark}")
+    print(f"{len(found)} rows in {time.perf_counter() - began:.0f} s; mean within 93 to 97 % where 95 % is claimed")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in found], indent=1))
+    return 0 if all(row.within for row in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Which classes are found, and which are taken for which: counted from true labels and answers."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+from trtpoets.judge.grouped import share_interval
+
+
+def recall_of_classes(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float | None]:
+    """The share of each label's photos that are `right`; None for a label without photos.
+
+    `right` is bool (N,), `truth` the index of each photo's label, int64 (N,).
+    """
+    shown = np.bincount(truth, minlength=len(labels))
+    found = np.bincount(truth[right], minlength=len(labels))
+    return {label: int(found[i]) / int(shown[i]) if shown[i] else None for i, label in enumerate(labels)}
+
+
+def recall_intervals(
+    right: np.ndarray, truth: np.ndarray, groups: np.ndarray, labels: Sequence[str]
+) -> dict[str, tuple[float, float] | None]:
+    """The 95 % interval of each label's recall; None for a label without photos. `groups` as in `share_interval`."""
+    order = np.argsort(truth, kind="stable")
+    ends = np.cumsum(np.bincount(truth, minlength=len(labels)))[:-1]
+    found: dict[str, tuple[float, float] | None] = {}
+    for label, hits, group_of in zip(labels, np.split(right[order], ends), np.split(groups[order], ends)):
+        interval = share_interval(hits, group_of) if len(hits) else None
+        found[label] = (interval.low, interval.high) if interval else None
+    return found
+
+
+def confusion_of(truth: np.ndarray, answers: np.ndarray, classes: int) -> tuple[tuple[int, int, int], ...]:
+    """(label index, answer index, photos) wherever there are photos; `truth` and `answers` are int64 (N,)."""
+    cells, counts = np.unique(truth * classes + answers, return_counts=True)
+    return tuple((int(cell) // classes, int(cell) % classes, int(count)) for cell, count in zip(cells, counts))

@@ -1,0 +1,66 @@
+"""How many independent photos a limit needs, from how many answers change."""
+
+from __future__ import annotations
+
+import math
+
+from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
+
+POWER = 0.8
+"""How probable it is that so many photos decide."""
+
+_MOST = 10**9
+"""More photos than this are no answer."""
+
+
+def photos_for_share(limit: float) -> int | None:
+    """The fewest photos that show a share to be at most `limit`, when it is 0 in all of them (Wilson's interval).
+
+    None for a limit of 0, which no number of photos can show.
+    """
+    if limit <= 0:
+        return None
+    low, high = 1, 2
+    while wilson_interval(0, high).high > limit:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if wilson_interval(0, middle).high <= limit else (middle, high)
+    return high
+
+
+def photos_for_drop(limit: float, changed: float, loss: float = 0.0) -> int | None:
+    """How many photos decide, with probability POWER, whether a loss of accuracy is at most `limit`.
+
+    `changed` is the share of photos that only one of the two classifiers gets right, `loss` the true loss: none, unless
+    given (Lachin, 1992, for McNemar's test, with a margin). At least as many as no changes at all would need: 6,280 for
+    a limit of 0.005 where 2 % change, 765 where none do. None where `loss` is at the limit.
+    """
+    least = photos_for_share(limit) if loss <= limit else 1
+    if least is None or math.isclose(loss, limit, rel_tol=1e-9):
+        return None
+    needed = (_deviations() / (limit - loss)) ** 2 * max(changed - loss**2, 0.0)
+    return max(least, math.ceil(needed)) if needed < _MOST else None
+
+
+def photos_for_agreement(limit: float, agreement: float) -> int | None:
+    """How many photos decide, with probability POWER, whether at least the share `limit` of answers agrees.
+
+    `agreement` is the true share. None where it is at the limit, or 1 is asked for: no number of photos can show that.
+    """
+    allowed, changed = 1 - limit, 1 - agreement
+    least = photos_for_share(round(allowed, 12)) if changed <= allowed else 1
+    if least is None or math.isclose(changed, allowed, rel_tol=1e-9):
+        return None
+    sure, likely = _deviations(0.0), _deviations() - _deviations(0.0)
+    spread = sure * math.sqrt(allowed * (1 - allowed)) + likely * math.sqrt(changed * (1 - changed))
+    needed = (spread / (allowed - changed)) ** 2
+    return max(least, math.ceil(needed)) if needed < _MOST else None
+
+
+def _deviations(power: float = POWER) -> float:
+    """Standard deviations between a limit and what is true: the interval's half, and `power` where it is not 0."""
+    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+
+    normal = NormalDist()
+    return normal.inv_cdf(0.5 + CONFIDENCE / 2) + (normal.inv_cdf(power) if power else 0.0)
