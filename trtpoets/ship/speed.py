@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.ship.benched import benched_parts
+from trtpoets.ship.benched import DRIFTS, benched_parts
 from trtpoets.ship.sections import NUMBER, TEXT, Section, Value
 from trtpoets.ship.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
 from trtpoets.ship.words import joined, many, milliseconds, percent
@@ -44,8 +44,13 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
     if any(row.get("speedup_low") is not None for row in measured):
         notes.append(
-            "Ratios are formed round by round, with TensorFlow's rounds in between; the range is what another run on "
-            "this machine would find, with 95 % confidence."
+            "Ratios are formed round by round, with TensorFlow's rounds in between; the range is what another run "
+            "under the same conditions would find, with 95 % confidence for all ratios together."
+        )
+    if any(row.get("drifts") for row in measured):
+        notes.append(
+            f"Where it says {DRIFTS}, the ratio was another at the end than at the beginning: another run may find "
+            "another one."
         )
     if any(row.get("device") for row in measured):
         notes += [_TRTEXEC, *_held_up(measured)]
@@ -99,6 +104,8 @@ def _ratio(row: Mapping[str, Any]) -> str | Value:
     if row.get("speedup") is None:
         return "–"
     ratio = f"{row['speedup']:.2f}×"
+    if row.get("drifts"):
+        return Value(ratio, DRIFTS)
     if row.get("speedup_low") is None or row["speedup_low"] == row["speedup_high"]:
         return ratio
     return Value(ratio, f"{row['speedup_low']:.2f}–{row['speedup_high']:.2f}")
