@@ -218,7 +218,8 @@ def test_the_gate_holds_a_p99_to_its_bound() -> None:
     with pytest.raises(GateFailed, match=r"onnxruntime-fp32|tensorflow") as caught:
         require_speed("flowers", found, max_p99=40.0)
     assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
-    assert caught.value.hint.startswith("measure for longer: --seconds ")
+    assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
+    assert caught.value.hint.endswith(" --max-p99 40")
     with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4 already"):
         require_speed("flowers", {**found, "measurements": found["measurements"][1:]}, max_p99=4.0)
 

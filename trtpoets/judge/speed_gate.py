@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import BadInput, GateFailed
@@ -45,17 +46,24 @@ def require_speed(
     if served and max_p99 is not None:
         _require_served(served, benchmark["config"], max_p99)
         max_p99 = None
+    bench = partial(command, "bench", name, engines=engines)
     for batch in benchmark["config"]["batches"]:
         rows = [row for row in benchmark["measurements"] if row["batch"] == batch and row["valid"]]
         if not rows:
             raise GateFailed(
                 f"nothing was measured validly at batch {batch}",
-                hint=f"see why, and measure on a quieter machine: {command('bench', name, engines=engines)}",
+                hint=f"see why, and measure on a quieter machine: {bench()}",
             )
         if fail_below is not None:
-            _require_ratio(rows, batch, fail_below, benchmark.get("baseline", BASELINE))
+            _require_ratio(
+                rows,
+                batch,
+                fail_below,
+                benchmark.get("baseline", BASELINE),
+                partial(command, "bench", name, engines=engines),
+            )
         if max_p99 is not None:
-            _require_p99(rows, batch, max_p99)
+            _require_p99(rows, batch, max_p99, bench)
 
 
 def _require_served(outcomes: list[Mapping[str, Any]], config: Mapping[str, Any], limit: float) -> None:
@@ -68,7 +76,9 @@ def _require_served(outcomes: list[Mapping[str, Any]], config: Mapping[str, Any]
         )
 
 
-def _require_ratio(rows: list[Mapping[str, Any]], batch: int, limit: float, baseline: str) -> None:
+def _require_ratio(
+    rows: list[Mapping[str, Any]], batch: int, limit: float, baseline: str, bench: Callable[..., str]
+) -> None:
     """Some ratio is surely beyond the limit; all of them surely below fail; else it is a warning.
 
     The intervals of a benchmark hold together, so that it may be any of them. A ratio without one is as it was found.
@@ -88,7 +98,7 @@ def _require_ratio(rows: list[Mapping[str, Any]], batch: int, limit: float, base
         within = "" if high is None else f" ({low:.2f} to {high:.2f})"
         raise GateFailed(
             f"{best['runner']}, the fastest at batch {batch}, is {ratio}{within}, not {limit:g}",
-            hint="compare with a run that passed: trtpoets bench NAME --compare OLD.json",
+            hint=f"compare with a run that passed: {bench('--compare', 'FILE')}",
         )
     sure = f"but another run may find {low:.2f} to {high:.2f}" if low is not None else "that is without an interval"
     log.warning("on the edge: %s is %s, %s: whether that is %g can't be told", best["runner"], ratio, sure, limit)
@@ -99,7 +109,7 @@ def _most(row: Mapping[str, Any]) -> float:
     return float(row["speedup"] if row.get("speedup_high") is None else row["speedup_high"])
 
 
-def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float) -> None:
+def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float, bench: Callable[..., str]) -> None:
     told = [(bound, row) for row in rows if (bound := row.get("p99_bound_ms")) is not None]
     late = [(row["runner"], found) for row in rows if (found := late_percentile(row, limit))]
     if not told and len(late) == len(rows):
@@ -114,7 +124,7 @@ def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float) -> Non
         raise GateFailed(
             f"too few inferences at batch {batch} to bound a 99th percentile: {best['runner']}: "
             f"{too_few(best['count'], best.get('independent_count') or 0)}",
-            hint=f"measure for longer: --seconds {seconds_for_a_bound(best)}",
+            hint=f"measure for longer: {bench('--seconds', seconds_for_a_bound(best), '--max-p99', f'{limit:g}')}",
         )
     bound, best = min(told, key=lambda each: each[0])
     if bound > limit:
