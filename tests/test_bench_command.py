@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ import trtpoets
 from tests.test_benchmark import QUICK
 from tests.test_compare import benchmark as measured
 from tests.tiny import tiny_spec
-from trtpoets.core.errors import BadArtefact, BadInput, Interrupted
-from trtpoets.core.spec import Classifier, OnnxModel, Precision
+from trtpoets import cli
+from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
+from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Way
 from trtpoets.judge.bench_config import BenchConfig, Scenario
+from trtpoets.judge.benchmark import benchmark_from_artefacts
+from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import judge
 from trtpoets.pipeline.options import bench_config
 
@@ -67,10 +72,40 @@ def test_what_changed_since_an_older_one(made: Measured, tmp_path: Path) -> None
     found = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
     assert [each["verdict"] for each in found["compared"]["changes"]] == ["same", "same"]
     assert open_card(older) == found
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(BadArtefact, match="is no benchmark"):
-        trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
+    broken = {**found, "measurements": [{"runner": "tensorflow"}]}
+    for text in ("{}", json.dumps(broken)):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(BadArtefact, match="is no benchmark"):
+            trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
     assert made.made == 2, "a file that can't be read is told before anything is measured"
+
+
+@pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])
+def test_limits_are_read_before_anything_is_measured(
+    made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trtpoets", "bench", "flowers", "--engines", str(tmp_path), *options])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert (caught.value.code in (1, 2), made.made) == (True, 0)
+
+
+def test_loadgen_is_looked_for_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    photo = Photo(tmp_path / "a.jpg", "ant", Split.TEST, "0" * 64)
+    with pytest.raises(MissingDependency, match="--loadgen needs mlperf_loadgen"):
+        benchmark_from_artefacts([Classifier(tmp_path, tiny_spec())], [photo], replace(QUICK, loadgen=True))
+
+
+def test_scores_are_kept_though_the_gate_refuses_its_options(
+    made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "_evaluated", lambda *_: {"evaluations": [], "skipped": []})
+    with pytest.raises(BadInput):
+        trtpoets.evaluate("flowers", GateConfig(max_drop=1.0, runners=("rtx-fp8",)), engines=tmp_path)
+    kept = open_card(Workspace(tmp_path, "flowers").evaluation)
+    assert kept is not None
+    assert kept["evaluations"] == []
 
 
 def test_the_ways_to_run_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -84,7 +119,7 @@ def test_the_ways_to_run_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_options_become_a_configuration() -> None:
     assert bench_config(None, 2.0, 0) == BenchConfig()
     assert bench_config(None, 60.0, 0).max_seconds == 120.0
-    assert bench_config(None, 2.0, 0, max_p99=5.0).min_count == 662
+    assert bench_config(None, 2.0, 0, max_p99=5.0).min_count == 1324
     assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
     server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
     assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)

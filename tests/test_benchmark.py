@@ -105,7 +105,10 @@ def test_percentiles_count_and_rate_by_a_known_clock() -> None:
 
 def test_p99_needs_662_inferences() -> None:
     got, _ = measure(replace(ONE_ROUND, min_count=662), clock=Clock(1_000_000))
-    assert (got.count, got.p95_ms, got.p99_ms, got.p99_bound_ms) == (662, 1.0, 1.0, 1.0)
+    assert (got.count, got.p95_ms, got.p99_ms, got.p99_bound_ms) == (662, 1.0, 1.0, None), "one round has no bound"
+    got, _ = measure(replace(QUICK, min_count=2000), clock=Clock(1_000_000))
+    assert got.p99_bound_ms == pytest.approx(1.0)
+    assert 662 <= got.independent_count < 2000
 
 
 def test_it_times_for_the_seconds_and_the_count_that_are_asked_for() -> None:

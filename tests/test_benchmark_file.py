@@ -3,9 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.runner_ids import runner
 from tests.test_compare import benchmark
@@ -13,7 +16,11 @@ from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunF
 from trtpoets.core.workspace import open_card
 from trtpoets.judge import benchmark_file
 from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
+from trtpoets.judge.compare import compared
 from trtpoets.judge.contender import Failure
+from trtpoets.ship.benched import benched_parts
+
+_NOW = benchmark(1, 5.0)
 
 
 def test_reading_a_benchmark(tmp_path: Path) -> None:
@@ -21,13 +28,65 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
     (tmp_path / "printed.json").write_text(json.dumps(details))
     assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json") == details
-    for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}'):
+    row = details["measurements"][0]
+    wrong = ({**row, "round_p50_ms": [1.0, -1.0]}, {**row, "batch": True}, {**row, "valid": None}, {"runner": "x"}, 3)
+    texts = [json.dumps({**details, "measurements": [row, each]}) for each in wrong]
+    texts += [json.dumps({**details, word: [3]}) for word in ("conditions", "config", "artefacts", "baseline")]
+    for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}', *texts):
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(BadArtefact, match="is no benchmark"):
             read_benchmark(tmp_path / "other.json")
     with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
         read_benchmark(tmp_path / "none.json")
     assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
+
+
+_VALUES = st.sampled_from(
+    [None, True, -1, 0, 10**400, 1e-300, 0.5, "x", "\x1b[31m", [], ["x"], [0.0], [None], [[1.0]], {}, {"x": [1]}]
+)
+
+
+@given(st.data())
+def test_an_older_benchmark_is_refused_or_compared_whatever_it_holds(data: st.DataObject) -> None:
+    """Before anything is measured: nothing that `read_benchmark` lets through ends a comparison."""
+    now = _NOW
+    before = json.loads(json.dumps(_NOW))
+    holder: Any = before
+    for _ in range(data.draw(st.integers(1, 4))):
+        key = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else list(range(len(holder)))))
+        if not isinstance(holder[key], (dict, list)) or not holder[key]:
+            break
+        parent, holder = holder, holder[key]
+    else:
+        holder = parent
+    if data.draw(st.booleans()) and isinstance(holder, dict):
+        holder.pop(key, None)
+    else:
+        holder[key] = data.draw(_VALUES)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "old.json"
+        path.write_text(json.dumps(before))
+        try:
+            older = read_benchmark(path)
+        except BadArtefact as error:
+            assert error.hint
+            return
+    found = compared(older, now)
+    json.dumps(found, allow_nan=False)
+    list(benched_parts({"measurements": [], "compared": found}))
+
+
+def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("a row")
+
+    monkeypatch.setattr(benchmark_file, "compared", broken)
+    path = tmp_path / "benchmark.json"
+    with pytest.raises(KeyError):
+        written(path, before=benchmark(2, 5.0))
+    kept = open_card(path, "k")
+    assert kept is not None
+    assert len(kept["measurements"]) == 2
 
 
 class Measured:

@@ -12,14 +12,14 @@ import pytest
 
 from tests.runner_ids import runner
 from tests.test_benchmark import QUICK, WARM
-from trtpoets.core.errors import GateFailed
+from trtpoets.core.errors import BadInput, GateFailed
 from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.judge.benchmark import Benchmark
 from trtpoets.judge.compare import compared
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round
-from trtpoets.judge.speed_gate import require_speed
-from trtpoets.judge.statistics import ratio_of_rounds
+from trtpoets.judge.rounds import ratio_of_rounds
+from trtpoets.judge.speed_gate import require_limits, require_speed
 from trtpoets.ship.benched import benched_parts, ratio
 
 
@@ -36,13 +36,48 @@ def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement
 def benchmark(seed: int, fast_ms: float, *, baseline: bool = True, **other: Any) -> dict[str, Any]:
     base, base_rounds = rounds(20.0, seed)
     fast, fast_rounds = rounds(fast_ms, seed + 1000)
-    ratio, interval = ratio_of_rounds(base_rounds, fast_rounds)
+    ratio, interval, _ = ratio_of_rounds(base_rounds, fast_rounds)
     assert interval is not None
     rows = [replace(base, speedup=1.0, speedup_low=1.0, speedup_high=1.0)] if baseline else []
     rated = {"speedup": ratio, "speedup_low": interval.low, "speedup_high": interval.high} if baseline else {}
     rows.append(replace(fast, runner=runner("onnxruntime-fp32"), **{**rated, **other}))
     details = Benchmark(tuple(rows), (), replace(QUICK, batches=(1,)), 15, {"cpu": "one", "versions": {"numpy": "2"}})
     return {**json.loads(json.dumps(details.to_dict())), "artefacts": {"fp32.onnx": "ab"}}
+
+
+def test_few_false_alarms_of_all_rows_together() -> None:
+    """Eight rows of two benchmarks of the same: that one of them is called faster or slower is rare."""
+    rng = np.random.default_rng(9)
+
+    def row(name: str, base: np.ndarray, milliseconds: float) -> dict[str, Any]:
+        spans = base * milliseconds * np.exp(rng.normal(0, 0.02, 20))
+        numbers = {"p50_ms": float(np.median(spans)), "round_p50_ms": spans.tolist(), "speedup": 20 / milliseconds}
+        return {**runner(name).row(), "batch": 1, "valid": True, **numbers}
+
+    def one() -> dict[str, Any]:
+        base = np.exp(rng.normal(0, 0.05, 20))
+        names = [f"onnxruntime-{each}" for each in ("fp32", "fp16", "int8")] + [f"tflite-{p}" for p in ("fp32", "int8")]
+        names += [f"rtx-{each}" for each in ("fp32", "fp16", "int8")]
+        return {"measurements": [row("tensorflow", base, 20.0), *(row(name, base, 5.0) for name in names)]}
+
+    alarms = 0
+    for _ in range(100):
+        changes = compared(one(), one())["changes"]
+        assert {each["by"] for each in changes[1:]} == {"speedup"}
+        alarms += any(each["verdict"] in ("faster", "slower") for each in changes)
+    assert alarms <= 9
+
+
+def test_a_speed_that_drifts_is_not_compared() -> None:
+    before, now = benchmark(1, 5.0), benchmark(2, 5.0)
+    row = now["measurements"][1]
+    row["round_p50_ms"] = [each * (1 + place / 100) for place, each in enumerate(row["round_p50_ms"])]
+    change = compared(before, now)["changes"][1]
+    assert (change["verdict"], change["noise"]) == ("drifts", None)
+    now["compared"] = compared(before, now)
+    row["drifts"] = True
+    assert ratio(row) == f"{row['speedup']:.2f}× drifts"
+    assert [rows[1][-2:] for _, _, rows in benched_parts(now)] == [("–", "drifts")]
 
 
 @pytest.mark.parametrize("baseline", [True, False], ids=["beside TensorFlow", "alone"])
@@ -159,10 +194,34 @@ def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
         require_speed("flowers", found, 3.5, 6.0)
         require_speed("flowers", benchmark(1, 5.0, valid=False))
     assert caplog.text == ""
-    edge = found["measurements"][1]["speedup"] * 0.9999
-    with caplog.at_level(logging.WARNING):
-        require_speed("flowers", found, edge)
-    assert "on the edge: onnxruntime-fp32 is" in caplog.text
+    for share in (0.9999, 1.0001):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            require_speed("flowers", found, found["measurements"][1]["speedup"] * share)
+        assert "on the edge: onnxruntime-fp32 is" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [{"fail_below": float("nan")}, {"fail_below": 0.0}, {"max_p99": float("inf")}])
+def test_limits_that_are_none(limits: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="is no limit: a number above 0 is") as caught:
+        require_limits(**limits)
+    assert caught.value.hint.startswith("--")
+
+
+def test_the_gate_holds_a_p99_to_its_bound() -> None:
+    found = benchmark(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
+    require_speed("flowers", found, max_p99=5.5)
+    with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
+        require_speed("flowers", found, max_p99=5.2)
+    for row in found["measurements"]:
+        row.update(p99_bound_ms=None, independent_count=331)
+    with pytest.raises(GateFailed, match=r"onnxruntime-fp32|tensorflow") as caught:
+        require_speed("flowers", found, max_p99=40.0)
+    assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
+    assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
+    assert caught.value.hint.endswith(" --max-p99 40")
+    with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4 already"):
+        require_speed("flowers", {**found, "measurements": found["measurements"][1:]}, max_p99=4.0)
 
 
 def test_tables_of_what_changed() -> None:

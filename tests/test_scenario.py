@@ -99,12 +99,20 @@ def test_a_server_that_is_quick_enough() -> None:
     found = served(0.001)
     assert found["offered"] == len(found["latencies_ms"]) == 662
     assert min(found["latencies_ms"]) >= 1.0
-    outcome = outcome_from_served(FAKE, found, replace(SERVER, max_p99_ms=20.0))
+    bounded = replace(SERVER, max_p99_ms=20.0, timeout_seconds=60.0)
+    unsure = outcome_from_served(FAKE, found, bounded)
+    assert (unsure.valid, unsure.reason[:31]) == (False, "no bound of the 99th percentile")
+    found = served(0.001, bounded)
+    assert found["offered"] == 3 * 662
+    outcome = outcome_from_served(FAKE, found, bounded)
     assert (outcome.valid, outcome.batch, outcome.metric) == (True, 4, "p99_ms")
     assert outcome.value is not None
     assert 1.0 < outcome.value < 5.0
-    late = outcome_from_served(FAKE, found, replace(SERVER, max_p99_ms=1.0))
-    assert (late.valid, late.reason[:25]) == (False, "the 99th percentile may b")
+    late = outcome_from_served(FAKE, found, replace(bounded, max_p99_ms=1.0))
+    assert (late.valid, late.reason[:25]) == (False, "the 99th percentile is 1.")
+    assert outcome.value is not None
+    edge = outcome_from_served(FAKE, found, replace(bounded, max_p99_ms=1.001 * outcome.value))
+    assert (edge.valid, edge.reason[:25]) == (False, "the 99th percentile may b")
 
 
 def test_a_server_waits_in_line() -> None:

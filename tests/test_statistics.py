@@ -17,8 +17,6 @@ from trtpoets.judge.statistics import (
     paired_difference,
     paired_shares,
     percentile,
-    percentile_bound,
-    ratio_of_rounds,
     supported_percentile,
     wilson_interval,
 )
@@ -165,40 +163,3 @@ def test_coefficient_of_variation() -> None:
     assert coefficient_of_variation(np.array([])) == 0
     assert coefficient_of_variation(np.array([5.0])) == 0
     assert coefficient_of_variation(np.array([9.0, 11.0])) == pytest.approx(0.1)
-
-
-def test_the_bound_of_a_percentile_holds() -> None:
-    assert percentile_bound(np.arange(661.0), 99) is None
-    assert percentile_bound(np.arange(662.0), 99) == 661.0  # as LoadGen: the largest but 1, counted from above
-    assert percentile_bound(np.arange(63.0), 90) is None
-    assert percentile_bound([], 99) is None
-    rng = np.random.default_rng(1)
-    holds = [percentile_bound(np.sort(rng.random(2000)), 90) >= 0.9 for _ in range(1000)]
-    assert 0.98 < np.mean(holds) < 1.0
-    assert percentile_bound(np.arange(200_000.0), 99) == pytest.approx(198_000, abs=200)
-
-
-def test_a_ratio_is_where_another_run_finds_it() -> None:
-    rng = np.random.default_rng(5)
-
-    def run(rounds: int) -> tuple[np.ndarray, np.ndarray]:
-        drift = np.cumsum(rng.normal(0, 0.1, rounds))  # of the machine, and far larger than what is looked for
-        return 3.0 * np.exp(drift + rng.normal(0, 0.03, rounds)), np.exp(drift + rng.normal(0, 0.03, rounds))
-
-    covered = 0
-    for _ in range(200):
-        (_, interval), (other, _) = ratio_of_rounds(*run(10)), ratio_of_rounds(*run(10))
-        assert interval is not None
-        assert 0.8 < interval.low < interval.high < 5
-        covered += interval.low <= other <= interval.high
-    assert covered >= 180
-    slower = [ratio_of_rounds(a, 1.05 * a * np.exp(rng.normal(0, 0.01, 10))) for a, _ in (run(10) for _ in range(100))]
-    assert sum(interval is not None and interval.high < 1 for _, interval in slower) >= 95
-
-
-def test_ratios_of_few_rounds() -> None:
-    assert ratio_of_rounds([4.0], [2.0]) == (pytest.approx(2.0), None)
-    assert ratio_of_rounds([4.0] * 5, [2.0] * 5) == (pytest.approx(2.0), pytest.approx((2.0, 2.0)))
-    for first, second in (([1.0], [1.0, 2.0]), ([], [])):
-        with pytest.raises(BadInput, match=r"\d and \d rounds"):
-            ratio_of_rounds(first, second)

@@ -219,7 +219,7 @@ def quantize(
     chosen = tuple(precisions or (Precision.FP16, Precision.INT8))
     config = calibration_config(photos, method, seed)
     int8: dict[str, Any] = {"int8": int8_config(int8_share, max_fp16_layers), "refit_head": refit_head}
-    caches.check_tensorrt(tensorrt)
+    caches.check_cache(calibration_cache, tensorrt)
     with showing() as progress:
         models = work(
             name, precisions=chosen, calibration=config, **int8, engines=engines, force=force, progress=progress
@@ -323,7 +323,7 @@ def bench(
 ) -> None:
     """Measure every runner's speed beside TensorFlow's."""
     from trtpoets.pipeline.judge import bench as work
-    from trtpoets.pipeline.judge import require_speed
+    from trtpoets.pipeline.judge import require_limits, require_speed
     from trtpoets.pipeline.options import bench_config
 
     if train:
@@ -335,6 +335,7 @@ def bench(
         show_result("train benchmark", found, as_json)
         return
     more = {"xla": xla, "keras": keras, "cpu": cpu, "target_qps": target_qps, "loadgen": loadgen}
+    require_limits(fail_below, max_p99)
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **more)
     with showing() as progress:
         benchmark = work(name, config, compare=compare, engines=engines, progress=progress)

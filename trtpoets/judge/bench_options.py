@@ -25,8 +25,8 @@ def bench_config(
     if more.get("target_qps") and scenario is not Scenario.SERVER:
         raise BadInput(f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server")
     chosen = tuple(batches or BenchConfig.batches)
-    # A 99th percentile needs its count, and so its time.
-    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 60.0)
+    # The bound of a 99th percentile needs its count, and so its time: inferences are not independent.
+    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (2 * least_count(99), 120.0)
     longest = max(BenchConfig.max_seconds, 2 * seconds, longest)
     config = BenchConfig(
         batches=chosen,

@@ -25,9 +25,10 @@ from trtpoets.judge.conditions import conditions
 from trtpoets.judge.contender import Contender, Failure
 from trtpoets.judge.energy import find_sensor, idle_watts
 from trtpoets.judge.grouped import equality_test
+from trtpoets.judge.loadgen import require_loadgen
 from trtpoets.judge.measure import Measurement
+from trtpoets.judge.rounds import ratio_of_rounds
 from trtpoets.judge.scenario import Outcome
-from trtpoets.judge.statistics import ratio_of_rounds
 from trtpoets.judge.watch import MachineWatch
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
@@ -89,13 +90,16 @@ def benchmark_from_artefacts(
 
     LoadGen's logs, where it is asked, are kept in a folder a runner below `logs`.
 
-    Raises BadInput where there is no photo or no artefact, or one runner is given twice. What a runner does wrong is in
-    the result, not raised; nor is Ctrl-C: what was measured until then is in the result too.
+    Raises BadInput where there is no photo or no artefact, or one runner is given twice; MissingDependency for LoadGen
+    where that is not installed. What a runner does wrong is in the result, not raised; nor is Ctrl-C: what was measured
+    until then is in the result too.
     """
     if not photos:
         raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10")
     if not artefacts:
         raise BadInput("there is nothing to measure", hint="make a classifier first: trtpoets run PHOTOS --name NAME")
+    if config.loadgen:
+        require_loadgen()
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
     before["energy"], idle = _idle()
@@ -114,7 +118,11 @@ def benchmark_from_artefacts(
             stack.callback(each.end)
         incomplete = _measure(contenders, chosen, prepared, config, watch, progress)
         base = next((each for each in contenders if each.name == baseline), None)
-        judged = [[_judged(each, base, batch, truth, copies, watch) for batch in config.batches] for each in contenders]
+        ratios = (len(contenders) - 1) * len(config.batches)
+        judged = [
+            [_judged(each, base, batch, truth, copies, watch, ratios) for batch in config.batches]
+            for each in contenders
+        ]
         rows = [[row for row in own if row is not None] for own in judged]
         if config.scenario and not incomplete:
             incomplete = _run_scenario(contenders, rows, config, logs, outcomes, progress)
@@ -230,8 +238,12 @@ def _judged(
     truth: Sequence[int],
     copies: np.ndarray,
     watch: MachineWatch,
+    ratios: int,
 ) -> Measurement | None:
-    """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong."""
+    """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong.
+
+    `ratios` is how many the benchmark has, whose intervals are to hold together.
+    """
     measured = contender.measurement(batch, truth)
     if measured and measured.valid and measured.device and watch.slowed(batch):
         reason = f"the GPU was {watch.slowed(batch)} meanwhile: measure again when it is cool, with power enough"
@@ -252,9 +264,9 @@ def _judged(
     if contender is base:
         return replace(measured, speedup=1.0, speedup_low=1.0, speedup_high=1.0)
     first, second = ([float(np.median(each.rounds[number].spans)) for number in both] for each in (base_heat, heat))
-    ratio, interval = ratio_of_rounds(first, second)
+    ratio, interval, drifts = ratio_of_rounds(first, second, comparisons=ratios)
     low, high = interval or (None, None)
-    return replace(measured, speedup=ratio, speedup_low=low, speedup_high=high)
+    return replace(measured, speedup=ratio, speedup_low=low, speedup_high=high, speedup_rows=ratios, drifts=drifts)
 
 
 def _wrong(answers: np.ndarray, base_answers: np.ndarray, truth: np.ndarray, copies: np.ndarray, baseline: str) -> str:

@@ -12,19 +12,68 @@ from trtpoets.core.workspace import seal_card
 from trtpoets.judge.benchmark import Benchmark
 from trtpoets.judge.compare import compared
 
+_LEAST, _MOST = 1e-9, 1e12
+"""Of a time in ms or a ratio that is compared."""
+
 
 def read_benchmark(path: Path) -> Mapping[str, Any]:
-    """benchmark.json, or what `bench --json` printed. Raises MissingArtefact, or BadArtefact when it is neither."""
+    """benchmark.json, or what `bench --json` printed: all that `compared` reads of it is there, and is what it should.
+
+    Raises MissingArtefact, or BadArtefact when it is neither.
+    """
     if not path.is_file():
         raise MissingArtefact(f"{path} is not there", hint="keep one first: trtpoets bench NAME --json > old.json")
     found = read_json(path)
     details = found.get("details", found) if isinstance(found, dict) else None
-    if not isinstance(details, dict) or not isinstance(details.get("measurements"), list):
+    problem = _problem(details)
+    if problem:
         raise BadArtefact(
-            f"{path} is no benchmark",
-            hint="give benchmark.json of a run, or what this wrote: trtpoets bench NAME --json",
+            f"{path} is no benchmark: {problem}",
+            hint="give benchmark.json of a run, or what this wrote: trtpoets bench NAME --json > old.json",
         )
+    assert isinstance(details, dict)
     return details
+
+
+def _problem(details: Any) -> str:
+    """What of a benchmark is not as it should be; empty where all is."""
+    if not isinstance(details, dict) or not isinstance(details.get("measurements"), list):
+        return "it has no list of measurements"
+    if not isinstance(details.get("baseline", ""), str):
+        return "its baseline is no name"
+    conditions = details.get("conditions") or {}
+    parts = {"conditions": conditions, **{word: details.get(word) for word in ("config", "artefacts")}}
+    if isinstance(conditions, dict):
+        parts.update((word, conditions.get(word)) for word in ("versions", "jetson"))
+        states = conditions.get("gpu_state") or []
+        if not isinstance(states, list) or not all(isinstance(each, dict) for each in states):
+            return "its GPU state is no list of objects"
+    wrong = [word for word, part in parts.items() if part is not None and not isinstance(part, dict)]
+    if wrong:
+        return f"its {wrong[0]} is no object"
+    problems = (_row_problem(row) for row in details["measurements"])
+    return next((f"measurement {place}: {text}" for place, text in enumerate(problems, 1) if text), "")
+
+
+def _row_problem(row: Any) -> str:
+    if not isinstance(row, dict):
+        return "it is no object"
+    if not isinstance(row.get("runner"), str):
+        return "its runner has no name"
+    batch, valid = row.get("batch"), row.get("valid")
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        return "its batch is no size"
+    if not isinstance(valid, bool):
+        return "it is neither valid nor not"
+    rounds = row.get("round_p50_ms") or []
+    if not isinstance(rounds, list) or not all(map(_is_measure, rounds)):
+        return "its round_p50_ms is no list of times"
+    wrong = [word for word in ("p50_ms", "speedup") if row.get(word) is not None and not _is_measure(row[word])]
+    return f"its {wrong[0]} is no number above 0" if wrong else ""
+
+
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _LEAST <= value <= _MOST
 
 
 def write_benchmark(
@@ -51,10 +100,11 @@ def write_benchmark(
         whys = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
         raise RunFailed(f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor")
     details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped), "command": again}
-    if before is not None:
-        details["compared"] = compared(before, details)
     try:
         seal_card(path, key=key, files=[], details=details)
+        if before is not None:  # only now: whatever becomes of comparing, what was measured is kept
+            details["compared"] = compared(before, details)
+            seal_card(path, key=key, files=[], details=details)
     except StorageFailed as error:
         try:
             elsewhere = temporary_root() / f"{name}-benchmark.json"

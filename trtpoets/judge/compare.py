@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
 from trtpoets.judge.benchmark import BASELINE
-from trtpoets.judge.statistics import ratio_of_runs
+from trtpoets.judge.rounds import LEAST_ROUNDS, ratio_of_runs
 
 _CONDITIONS = ("cpu", "cores", "governor", "os", "kernel", "machine", "python", "nvidia_driver")
 """Of the conditions, those that explain another speed. Time, load and free memory always differ."""
@@ -28,9 +28,10 @@ class Change:
     """One runner at one batch size, then and now.
 
     `change` is how much of its speed beside TensorFlow it won (above 0) or lost, as a share; where there is no
-    TensorFlow, or another baseline, of its own median, which `by` then says. `noise` is how much two runs of the same
-    differ by, with 95 % confidence. `verdict` is "faster", "slower", "same" (within the noise) or "unknown" (no
-    interval, or not valid).
+    TensorFlow, or another baseline, of its own median, which `by` then says. `noise` is how much two runs of the same,
+    under the same conditions, differ by, with 95 % confidence for all rows of a comparison together. `verdict` is
+    "faster", "slower", "same" (within the noise), "drifts" (in one of the benchmarks its speed was another at the end
+    than at the beginning, so that there is no noise to hold it against) or "unknown" (too few rounds, or not valid).
     """
 
     runner: RunnerId
@@ -43,6 +44,18 @@ class Change:
     verdict: str
 
 
+class _Pair(NamedTuple):
+    """One row in both benchmarks: what is compared, then and now, round by round; more is faster."""
+
+    runner: RunnerId
+    batch: int
+    by: str
+    before: float | None
+    now: float | None
+    old: list[float]
+    new: list[float]
+
+
 def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Compare two benchmarks as `Benchmark.to_dict` gives them.
 
@@ -50,9 +63,11 @@ def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
     """
     old = {_place(row): row for row in before["measurements"]}
     new = {_place(row): row for row in now["measurements"]}
-    beside = _baseline(before) == _baseline(now)
+    beside = _baseline(before) if _baseline(before) == _baseline(now) else None
+    pairs = [_pair(place, old, new, beside) for place in new if place in old]
+    count = sum(bool(pair.old and pair.new) for pair in pairs)
     return {
-        "changes": [row_of(_change(old[place], new[place], beside=beside)) for place in new if place in old],
+        "changes": [row_of(_change(pair, count)) for pair in pairs],
         "conditions": [{"what": what, "before": a, "now": b} for what, a, b in _differences(before, now)],
         "missing": sorted({f"{runner} at batch {batch}" for runner, batch in old.keys() - new.keys()}),
     }
@@ -66,24 +81,41 @@ def _baseline(benchmark: Mapping[str, Any]) -> str:
     return str(benchmark.get("baseline", BASELINE))
 
 
-def _change(old: Mapping[str, Any], new: Mapping[str, Any], *, beside: bool) -> Change:
-    """By the ratio to the baseline, where both have it `beside` them and it is the same; else by the median."""
-    runner, batch = runner_of_row(new), new["batch"]
-    if not (old["valid"] and new["valid"]):
-        return Change(runner, batch, "", None, None, None, None, "unknown")
-    both = all(row.get("speedup") is not None and row.get("speedup_low") is not None for row in (old, new))
-    if beside and both and not old["speedup"] == new["speedup"] == 1.0:  # the baseline is always once as fast as itself
-        change = new["speedup"] / old["speedup"] - 1
-        halves = [math.log(row["speedup_high"] / row["speedup_low"]) / 2 for row in (old, new)]
-        # Each is of the difference of two runs like itself: half of its variance is its own.
-        noise: float | None = math.expm1(math.hypot(*halves) / math.sqrt(2))
-        return Change(runner, batch, "speedup", old["speedup"], new["speedup"], change, noise, _verdict(change, noise))
-    first, second = old.get("round_p50_ms"), new.get("round_p50_ms")
-    if old["p50_ms"] is None or new["p50_ms"] is None or not first or not second:
-        return Change(runner, batch, "p50_ms", old["p50_ms"], new["p50_ms"], None, None, "unknown")
-    ratio, interval = ratio_of_runs(first, second)
+def _pair(
+    place: tuple[str, int],
+    old: Mapping[tuple[str, int], Mapping[str, Any]],
+    new: Mapping[tuple[str, int], Mapping[str, Any]],
+    beside: str | None,
+) -> _Pair:
+    """By the ratio to the baseline `beside` it, round by round, where both have one; else by the median."""
+    first, second = old[place], new[place]
+    runner, batch = runner_of_row(second), place[1]
+    if not (first["valid"] and second["valid"]):
+        return _Pair(runner, batch, "", None, None, [], [])
+    if beside is not None and beside != place[0]:
+        ratios = [_ratios(row, rows.get((beside, batch))) for row, rows in ((first, old), (second, new))]
+        if all(len(each) >= LEAST_ROUNDS for each in ratios):
+            return _Pair(runner, batch, "speedup", first.get("speedup"), second.get("speedup"), *ratios)
+    speeds = [[1 / each for each in row.get("round_p50_ms") or []] for row in (first, second)]
+    return _Pair(runner, batch, "p50_ms", first.get("p50_ms"), second.get("p50_ms"), *speeds)
+
+
+def _ratios(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[float]:
+    """How many times as fast as the baseline, round by round; rounds are missing at the end, if any."""
+    if base is None or not base["valid"] or row.get("speedup") is None:
+        return []
+    return [slow / quick for slow, quick in zip(base.get("round_p50_ms") or [], row.get("round_p50_ms") or [])]
+
+
+def _change(pair: _Pair, count: int) -> Change:
+    """`count` rows are compared, and their noise is to hold together."""
+    known = pair.before is not None and pair.now is not None
+    if not known or not pair.old or not pair.new:
+        return Change(pair.runner, pair.batch, pair.by, pair.before, pair.now, None, None, "unknown")
+    ratio, interval, drifts = ratio_of_runs(pair.new, pair.old, comparisons=count)
     noise = None if interval is None else math.sqrt(interval.high / interval.low) - 1
-    return Change(runner, batch, "p50_ms", old["p50_ms"], new["p50_ms"], ratio - 1, noise, _verdict(ratio - 1, noise))
+    verdict = "drifts" if drifts else _verdict(ratio - 1, noise)
+    return Change(pair.runner, pair.batch, pair.by, pair.before, pair.now, ratio - 1, noise, verdict)
 
 
 def _verdict(change: float, noise: float | None) -> str:

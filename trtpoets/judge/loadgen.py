@@ -35,6 +35,12 @@ _EAGER = 0.7
 """LoadGen prepares as many queries as the expected latency needs: too few, and it ends too soon and INVALID."""
 
 
+def require_loadgen() -> None:
+    """Raise MissingDependency where LoadGen is not installed. Call it before measuring for it."""
+    with needs("loadgen", reason="--loadgen"):
+        import mlperf_loadgen  # noqa: F401
+
+
 def loadgen_judges(
     runner: Runner, photos: np.ndarray, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig, out: Path
 ) -> dict[str, Any]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.meter import Round, Warmup
-from trtpoets.judge.statistics import (
-    coefficient_of_variation,
-    least_count,
-    percentile,
-    percentile_bound,
-    supported_percentile,
-)
+from trtpoets.judge.rounds import percentile_bound
+from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
 
 _LEAST_WATCH = 0.5
 """Seconds below which the kernel's counters, in hundredths of one, say nothing about others."""
@@ -52,8 +48,9 @@ class Measurement:
     """One runner at one batch size. A percentile that the count does not support is None.
 
     Times without a clock in their name are the inference clock's: photos in memory -> scores on the host. `count`
-    inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 % confidence.
-    `round_p50_ms` is the median of each round, `quantiles_ms` the 0th, 5th ... 100th percentile, for drawing.
+    inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 % confidence,
+    by rounds; None where it has no bound, as they count as `independent_count` independent inferences and 662 are
+    needed. `round_p50_ms` is the median of each round, `quantiles_ms` the 0th, 5th ... 100th percentile, for drawing.
     `first_ms` is the first inference at this batch size; `load_seconds` entering the runner, its imports included.
     `cv` is standard deviation over mean. `peak_memory_mib` is of the whole process so far, photos included. `accuracy`
     is that of the answers of the timed run, None where the labels are not the classifier's. `others` is the share 0..1
@@ -63,7 +60,9 @@ class Measurement:
     where the numbers must not be used, for `reason`; `fault` is what is wrong with its answers, where something is.
 
     `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
-    on this machine would find it from `speedup_low` to `speedup_high`, with 95 % confidence.
+    under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
+    `speedup_rows` ratios of a benchmark together. Where it `drifts`, it was another at the end than at the beginning,
+    or depends on the round before, so that there is no interval.
     """
 
     runner: RunnerId
@@ -79,6 +78,7 @@ class Measurement:
     p95_ms: float | None
     p99_ms: float | None
     p99_bound_ms: float | None
+    independent_count: int
     photos_per_s: float
     cv: float
     round_p50_ms: list[float]
@@ -95,6 +95,8 @@ class Measurement:
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
+    speedup_rows: int = 0
+    drifts: bool = False
     fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def measurement_from_rounds(
     reason = watched.fault or _doubt(spans, warmup, config, cut) or crowded(others, config)
     ordered = np.sort(spans) / 1e6
     seconds = float(spans.sum()) / 1e9
+    bound = percentile_bound([each.spans for each in rounds], 99)
     return Measurement(
         runner=watched.runner,
         batch=watched.batch,
@@ -140,7 +143,8 @@ def measurement_from_rounds(
         p90_ms=supported_percentile(ordered, 90),
         p95_ms=supported_percentile(ordered, 95),
         p99_ms=supported_percentile(ordered, 99),
-        p99_bound_ms=percentile_bound(ordered, 99),
+        p99_bound_ms=None if bound.value is None else bound.value / 1e6,
+        independent_count=bound.independent,
         photos_per_s=len(spans) * watched.batch / max(seconds, 1e-9),
         cv=coefficient_of_variation(ordered),
         round_p50_ms=[float(np.median(each.spans)) / 1e6 for each in rounds],
@@ -156,6 +160,22 @@ def measurement_from_rounds(
         reason=reason,
         fault=watched.fault,
     )
+
+
+def seconds_for_a_bound(row: Mapping[str, Any]) -> int:
+    """For how many seconds to measure, that a 99th percentile gets a bound, going by a measurement as JSON.
+
+    As many more as the independent inferences that are lacking; where none are known, as if most were independent.
+    """
+    needed, count, independent = least_count(99), max(int(row["count"]), 1), int(row.get("independent_count") or 0)
+    inferences = 1.2 * needed * count / independent if independent else 2.0 * needed
+    return math.ceil(inferences * int(row["batch"]) / max(float(row["photos_per_s"]), 1e-9))
+
+
+def late_percentile(row: Mapping[str, Any], limit: float) -> tuple[int, float] | None:
+    """The highest known percentile of a measurement, as JSON, that is more than `limit` ms already, and its ms."""
+    known = ((percent, row.get(f"p{percent}_ms")) for percent in (99, 95, 90, 50))
+    return next(((percent, value) for percent, value in known if value is not None and value > limit), None)
 
 
 def _clock(milliseconds: np.ndarray) -> Clock | None:

@@ -22,7 +22,7 @@ from trtpoets.device.engine import default_flavour
 from trtpoets.device.engine_config import EngineConfig, batch_range
 from trtpoets.judge.bench_config import Scenario
 from trtpoets.judge.bench_options import bench_config
-from trtpoets.judge.speed_gate import require_speed
+from trtpoets.judge.speed_gate import require_limits, require_speed
 from trtpoets.onboard.arguments import parser
 from trtpoets.onboard.bench import bench
 from trtpoets.onboard.build import build, plan_build, require_first
@@ -123,6 +123,7 @@ def _selftest(given: argparse.Namespace, _: Progress) -> int:
 def _bench(given: argparse.Namespace, progress: Progress) -> int:
     bundle = bundle_here()
     check_bundle_name(bundle, given.name)
+    require_limits(given.fail_below, given.max_p99)
     config = bench_config(
         given.batch,
         given.seconds,

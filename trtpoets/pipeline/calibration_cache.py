@@ -8,6 +8,7 @@ from pathlib import Path
 from trtpoets.convert.calibration_cache import TENSORRT, CalibrationCache, cache_from_ranges, header_of
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.files import chosen_by
+from trtpoets.core.outputs import require_writable
 from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
@@ -17,9 +18,14 @@ from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
 _log = logging.getLogger(__name__)
 
 
-def check_tensorrt(tensorrt: str) -> None:
-    """Raise BadInput unless calibration caches exist for this version of TensorRT. Cheap: call it before long work."""
+def check_cache(out: Path | str | None, tensorrt: str) -> None:
+    """Raise BadInput unless calibration caches exist for this TensorRT, StorageFailed unless `out` can be written.
+
+    Cheap: call it before long work.
+    """
     header_of(tensorrt)
+    if out is not None:
+        require_writable(user_path(out), "--calibration-cache")
 
 
 def calibration_cache(

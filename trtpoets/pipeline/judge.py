@@ -21,7 +21,7 @@ from trtpoets.judge.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.judge.compare import compared
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
-from trtpoets.judge.speed_gate import require_speed
+from trtpoets.judge.speed_gate import require_limits, require_speed
 from trtpoets.pipeline.current import (
     artefacts_in,
     benchmark_key,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from trtpoets.core.runner_id import RunnerId
     from trtpoets.device.runners.base import Runner
 
-__all__ = ["bench", "evaluate", "require_gate", "require_speed"]
+__all__ = ["bench", "evaluate", "require_gate", "require_limits", "require_speed"]
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +83,9 @@ def evaluate(
             with verified_photos(space, photos):
                 evaluated = _evaluated(artefacts, photos, groups, progress)
             details = {**evaluated, "judged": recorded(contents, photos)}
+            details = {**details, "command": evaluate_command(space, None)}
+            # Before the gate, which may refuse its options: scores that took minutes are kept.
+            seal_card(space.evaluation, key=key, files=[], details=details)
         else:
             details = known
         if gate is not None or details is not known:

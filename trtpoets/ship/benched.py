@@ -13,12 +13,18 @@ Part = tuple[str, list[str], list["Sequence[Any]"]]
 """A table: title, columns (those that end in ">" are numbers), rows."""
 
 
+DRIFTS = "drifts"
+"""Stands where an interval would, if a ratio had not been another at the end than at the beginning."""
+
+
 def ratio(row: Mapping[str, Any]) -> str:
-    """How many times as fast as TensorFlow, and by how much two runs differ."""
+    """How many times as fast as TensorFlow, and by how much two runs differ, where that did not drift."""
     if not row["valid"]:
         return "INVALID"
     if row.get("speedup") is None:
         return "–"
+    if row.get("drifts"):
+        return f"{row['speedup']:.2f}× {DRIFTS}"
     low, high = row.get("speedup_low"), row.get("speedup_high")
     if low is None or high is None or low == high:
         return f"{row['speedup']:.2f}×"

@@ -23,7 +23,7 @@ from trtpoets.ship.sections import (
 )
 from trtpoets.ship.speed import speed_section, tradeoff
 from trtpoets.ship.training import train_benchmark_section, training_section
-from trtpoets.ship.verdict import fastest, narrow_runners, precision_of, verdict_groups
+from trtpoets.ship.verdict import fastest, narrow_runners, precision_of, surely_faster, verdict_groups
 from trtpoets.ship.words import interval, joined, many, milliseconds, percent, shown
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
         )
     batches = sorted({row["batch"] for row in report["benchmarks"]})
     best = fastest(report, batches[0]) if batches else None
-    if best is not None and best.get("speedup") and best["runner"] != BASELINE:
+    if best is not None and surely_faster(best) and best["runner"] != BASELINE:
         note = f"{best['runner']}, {milliseconds(best['p50_ms'])} ms at batch {best['batch']}"
         tiles.append({"what": "Faster than TensorFlow", "value": f"{best['speedup']:.1f}×", "note": note})
     return tiles

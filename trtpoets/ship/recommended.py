@@ -3,8 +3,8 @@
 Every runner that was evaluated and benched validly is a candidate at each of its batch sizes: TensorFlow, ONNX Runtime
 on the CPU or by what drives a GPU, TFLite, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside
 a GPU) are there to compare with: what they would ship is the classifier, as TensorFlow does. Of those that keep within
-the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do are
-alike; then the smallest loss decides, and then the smallest batch.
+the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do (3 %, or
+what the rounds say) are alike; then the smallest loss decides, and then the smallest batch.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId, row_of, runne
 from trtpoets.core.spec import Precision
 from trtpoets.judge.benchmark import BASELINE
 from trtpoets.judge.gate import photos_in_groups, rounded
+from trtpoets.judge.measure import late_percentile
+from trtpoets.judge.rounds import too_few
 from trtpoets.judge.sample_size import photos_for_drop
 from trtpoets.judge.statistics import least_count
+from trtpoets.ship.choice import best_of
 from trtpoets.ship.words import joined, many, milliseconds, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-_ALIKE = 0.03
-"""Rates that differ by less than this share are alike: what two runs of a benchmark on a quiet machine agree within."""
 
 _UNSEEN = "evaluated"
 """What a candidate lacks that was benched and not evaluated."""
@@ -38,7 +38,7 @@ _DROP = 0.5
 
 @dataclass(frozen=True)
 class Limits:
-    """What must be kept; None does not look. `max_drop` is in percentage points, `max_p99` in ms.
+    """What must be kept; None does not look. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
 
     Without `max_drop` half a point may be lost, and INT8 is left out where `quantize` advises against it. `batches`
     are the sizes to choose from; none given means all that were measured.
@@ -74,6 +74,9 @@ class Lack:
 class Candidate:
     """A runner at a batch size, with what was measured. Times in ms, shares 0..1; `file` is what would be shipped.
 
+    `p99_bound_ms` is what its 99th percentile does not exceed, with 99 % confidence; `count` inferences were timed,
+    which count as `independent_count` independent ones: see Measurement.
+
     `precision` is "fp32" for TensorFlow too.
 
     `drop` is the accuracy lost beside TensorFlow on `photos` test photos (in `groups` independent
@@ -86,6 +89,9 @@ class Candidate:
     batch: int
     p50_ms: float | None
     p99_ms: float | None
+    p99_bound_ms: float | None
+    count: int
+    independent_count: int
     photos_per_s: float
     speedup: float | None
     drop: float | None
@@ -111,7 +117,8 @@ def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None 
     found = list(_candidates(report, limits))
     fitting = [each for each in found if not each.lacks]
     rejected = sorted((each for each in found if each.lacks), key=_distance)
-    chosen = _best(fitting) if fitting else None
+    rows = {(row["runner"], row["batch"]): row for row in report["benchmarks"]}
+    chosen = best_of(fitting, rows) if fitting else None
     needed = photos_for_drop(limits.drop, _changed(chosen, report))
     value: dict[str, Any] = {
         "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
@@ -138,6 +145,9 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
             batch=batch,
             p50_ms=row["p50_ms"],
             p99_ms=row["p99_ms"],
+            p99_bound_ms=row.get("p99_bound_ms"),
+            count=row["count"],
+            independent_count=row.get("independent_count") or 0,
             photos_per_s=row["photos_per_s"],
             speedup=row.get("speedup"),
             drop=drop,
@@ -204,15 +214,19 @@ def _advice(report: Mapping[str, Any], limits: Limits) -> Iterable[Lack]:
 
 
 def _late(row: Mapping[str, Any], limit: float) -> Iterable[Lack]:
-    known = [(percent, row.get(f"p{percent}_ms")) for percent in (99, 95, 90, 50)]
-    late = next(((percent, value) for percent, value in known if value is not None and value > limit), None)
+    late, bound = late_percentile(row, limit), row.get("p99_bound_ms")
     if late is not None:
         percent, value = late
         text = f"its p{percent} is {milliseconds(value)} ms, {limit:g} are allowed"
         yield Lack("p99", text, value / limit - 1)
-    elif row["p99_ms"] is None:
+    elif bound is None and row["p99_ms"] is None:
         text = f"{many(row['count'], 'inference')} can't support a p99 ({least_count(99):,} could)"
         yield Lack("p99", text, unknown=True)
+    elif bound is None:
+        text = f"its p99 has no bound: {too_few(row['count'], row.get('independent_count') or 0)}"
+        yield Lack("p99", text, unknown=True)
+    elif bound > limit:
+        yield Lack("p99", f"its p99 may be {milliseconds(bound)} ms, {limit:g} are allowed", bound / limit - 1)
 
 
 def _beyond(drop: float, limit: float) -> bool:
@@ -231,12 +245,6 @@ def _distance(candidate: Candidate) -> tuple[bool, float, float]:
     return any(each.unknown for each in lacks), sum(each.excess for each in lacks), -candidate.photos_per_s
 
 
-def _best(fitting: Sequence[Candidate]) -> Candidate:
-    top = max(each.photos_per_s for each in fitting)
-    alike = [each for each in fitting if each.photos_per_s >= (1 - _ALIKE) * top]
-    return min(alike, key=lambda each: (max(each.drop or 0.0, 0.0), each.batch, -each.photos_per_s))
-
-
 def _idle(report: Mapping[str, Any]) -> bool:
     """Whether there are engines that could not be run here, and might be the better choice elsewhere."""
     return any(card["runner"] not in report["agreement"] for card in report["engines"])
@@ -244,6 +252,8 @@ def _idle(report: Mapping[str, Any]) -> bool:
 
 def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool) -> str:
     p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
+    if limits.max_p99 is not None:
+        p99 += f", at most {milliseconds(chosen.p99_bound_ms)}"
     speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
     file = f"{chosen.file} through {chosen.runner.through}" if chosen.runner != TENSORFLOW else "TensorFlow"
     told = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"

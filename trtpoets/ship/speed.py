@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.ship.benched import benched_parts
+from trtpoets.ship.benched import DRIFTS, benched_parts
 from trtpoets.ship.sections import NUMBER, TEXT, Section, Value
 from trtpoets.ship.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
 from trtpoets.ship.words import joined, many, milliseconds, percent
@@ -34,18 +34,37 @@ def speed_section(report: Mapping[str, Any]) -> Section | None:
         return None
     rows = []
     for row in measured:
-        median, *high = (milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99))
+        median, high = (milliseconds(row[f"p{p}_ms"]) for p in (50, 90))
         # What matters most comes first: a phone shows no more.
-        cells = [row["runner"], row["batch"], median, _ratio(row), f"{row['photos_per_s']:,.0f}", *high, _memory(row)]
+        cells = [
+            row["runner"],
+            row["batch"],
+            median,
+            _ratio(row),
+            f"{row['photos_per_s']:,.0f}",
+            high,
+            _late(row),
+            _memory(row),
+        ]
         rows.append({"cells": cells, "mark": "" if row["valid"] else "bad"})
     notes: list[str] = []
     bad = [f"{row['runner']} at batch {row['batch']}: {row['reason']}" for row in measured if not row["valid"]]
     if any(row["p99_ms"] is None for row in measured):
         notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
+    if any(row.get("p99_bound_ms") is not None for row in measured):
+        notes.append(
+            "Beneath a p99 stands what it does not exceed, with 99 % confidence, by rounds; where nothing "
+            "does, the inferences were too few, or depended too much on each other."
+        )
     if any(row.get("speedup_low") is not None for row in measured):
         notes.append(
-            "Ratios are formed round by round, with TensorFlow's rounds in between; the range is what another run on "
-            "this machine would find, with 95 % confidence."
+            "Ratios are formed round by round, with TensorFlow's rounds in between; the range is what another run "
+            "under the same conditions would find, with 95 % confidence for all ratios together."
+        )
+    if any(row.get("drifts") for row in measured):
+        notes.append(
+            f"Where it says {DRIFTS}, the ratio was another at the end than at the beginning: another run may find "
+            "another one."
         )
     if any(row.get("device") for row in measured):
         notes += [_TRTEXEC, *_held_up(measured)]
@@ -93,12 +112,19 @@ def _held_up(measured: Sequence[Mapping[str, Any]]) -> list[str]:
     return told
 
 
+def _late(row: Mapping[str, Any]) -> str | Value:
+    told, bound = milliseconds(row["p99_ms"]), row.get("p99_bound_ms")
+    return told if bound is None or row["p99_ms"] is None else Value(told, f"≤ {milliseconds(bound)}")
+
+
 def _ratio(row: Mapping[str, Any]) -> str | Value:
     if not row["valid"]:
         return "INVALID"  # in words too: a colour alone is not seen by all
     if row.get("speedup") is None:
         return "–"
     ratio = f"{row['speedup']:.2f}×"
+    if row.get("drifts"):
+        return Value(ratio, DRIFTS)
     if row.get("speedup_low") is None or row["speedup_low"] == row["speedup_high"]:
         return ratio
     return Value(ratio, f"{row['speedup_low']:.2f}–{row['speedup_high']:.2f}")

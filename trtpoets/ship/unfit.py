@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.commands import DEFAULT_ENGINES, command
 from trtpoets.core.errors import GateFailed, MissingArtefact
-from trtpoets.judge.statistics import least_count
+from trtpoets.judge.measure import seconds_for_a_bound
 from trtpoets.ship.words import joined
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def _measure_again(untold: Sequence[Mapping[str, Any]], run: Callable[..., str])
         return run("evaluate", "--force")
     batches = sorted({each["batch"] for each in untold})
     late = [each for each in untold if any(lack["what"] == "p99" for lack in each["lacks"])]
-    spans = [1000 * each["batch"] / max(each["photos_per_s"], 1e-9) for each in late]
-    longer = ["--seconds", math.ceil(1.2 * least_count(99) * max(spans) / 1000)] if spans else []
+    longer = ["--seconds", max(map(seconds_for_a_bound, late))] if late else []
     return run("bench", *_options(batches), *longer)
 
 
@@ -82,7 +81,7 @@ def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], run: Call
     """The limits that the nearest would keep; where its p99 is not known, the benchmark that would tell it."""
     drop = max(nearest["drop"] or 0.0, found["limits"]["max_drop"] / 100)
     words = ["--max-drop", f"{math.ceil(1000 * drop) / 10:g}"]
-    late, most = nearest["p99_ms"], found["limits"]["max_p99"]
+    late, most = nearest["p99_bound_ms"], found["limits"]["max_p99"]
     if most is not None and late is None:
         return f"see which p99 it keeps: {_measure_again([nearest], run)}"
     if most is not None:

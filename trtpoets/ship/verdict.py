@@ -82,6 +82,14 @@ def fastest(report: Mapping[str, Any], batch: int) -> Mapping[str, Any] | None:
     return min(rows, key=lambda row: float(row["p50_ms"]), default=None)
 
 
+def surely_faster(row: Mapping[str, Any]) -> bool:
+    """Whether a measurement is faster than TensorFlow by more than noise; without an interval, by what was found."""
+    if row.get("drifts") or not row.get("speedup"):
+        return False
+    least = row["speedup"] if row.get("speedup_low") is None else row["speedup_low"]
+    return bool(least > 1)
+
+
 def _accuracy(report: Mapping[str, Any]) -> str:
     runner = BASELINE if BASELINE in report["accuracy"] else next(iter(report["accuracy"]), None)
     if runner is None:
@@ -142,7 +150,9 @@ def _speed(report: Mapping[str, Any]) -> str:
         return f"{told}; nothing that ran here is faster than TensorFlow."
     sure = f" ({best['speedup_low']:.2f} to {best['speedup_high']:.2f})" if best.get("speedup_low") is not None else ""
     ratio = f"{best['speedup']:.1f} times{sure} as fast as TensorFlow ({milliseconds(base['p50_ms'])} ms)"
-    return f"{told}, {ratio}."
+    if best.get("drifts"):
+        return f"{told}, {ratio}; that ratio drifted meanwhile."
+    return f"{told}, {ratio}{'' if surely_faster(best) else ', which may be noise'}."
 
 
 def _engines(report: Mapping[str, Any]) -> str:

@@ -1,0 +1,267 @@
+"""How often the intervals and bounds of speed hold, on simulated rounds of which the truth is known.
+
+    python benchmarks/coverage_speed.py [--runs 500] [--seed 0]
+
+Each line is a scenario: what is claimed, how often it held where an interval or a bound was given, how often one was
+given, how often one was given that was wrong, and how wide it was beside the value. What is claimed of scenarios
+marked "assumed" must hold as often as it is said, within 2 points for intervals and never less often for bounds:
+otherwise the exit code is 1. The others show what happens where the assumptions don't hold: whether an interval is
+withheld, and how often it is wrong if it is not. No clock is read and no runner is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from trtpoets.judge.compare import compared
+from trtpoets.judge.rounds import percentile_bound, ratio_of_rounds, ratio_of_runs
+from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE
+
+ROUNDS = 20
+NOISE = 0.02
+"""Standard deviation of a round's logarithm."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+RUNNERS = tuple(f"{each}-{precision}" for each in ("onnxruntime", "rtx", "tensorrt") for precision in PRECISIONS)[:8]
+
+
+def dependent(rng: np.random.Generator, share: float, count: int) -> np.ndarray:
+    """Normal values (count,) of variance 1, each of which keeps `share` of the one before."""
+    fresh = rng.normal(size=count) * math.sqrt(1 - share**2)
+    fresh[0] = rng.normal()
+    for place in range(1, count):
+        fresh[place] += share * fresh[place - 1]
+    return fresh
+
+
+def spells(rng: np.random.Generator, length: float, part: float, count: int) -> np.ndarray:
+    """Where (count,) it is slow: spells of `length` on average, `part` of all."""
+    ends, begins = 1 / length, part / (length * (1 - part))
+    slow = np.empty(count, bool)
+    now = rng.random() < part
+    for place, chance in enumerate(rng.random(count)):
+        slow[place] = now
+        now = chance >= ends if now else chance < begins
+    return slow
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`trial` gives whether a claim held, None where none was made, and how wide it was."""
+
+    what: str
+    name: str
+    nominal: float
+    assumed: bool
+    trial: Callable[[np.random.Generator], tuple[bool | None, float]]
+    weight: float = 1.0
+
+
+Rounds = Callable[[np.random.Generator], np.ndarray]
+"""Makes the logarithms (ROUNDS,) of one run, whose median is 0 in the long run."""
+
+
+def of_rounds(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
+    """Whether another run finds its ratio in the interval; what both sides do cancels out."""
+
+    def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
+        shared = np.cumsum(rng.normal(0, 0.1, ROUNDS))
+        found = ratio_of_rounds(np.exp(shared + made(rng)), np.exp(shared))
+        other = float(np.exp(np.median(made(rng))))
+        if found.interval is None:
+            return None, 0.0
+        return found.interval.low <= other <= found.interval.high, math.log(
+            found.interval.high / found.interval.low
+        ) / 2
+
+    return trial
+
+
+def of_runs(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
+    """Whether the interval of the ratio of two runs of the same holds 1."""
+
+    def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
+        found = ratio_of_runs(np.exp(made(rng)), np.exp(made(rng)))
+        if found.interval is None:
+            return None, 0.0
+        return found.interval.low <= 1 <= found.interval.high, math.log(found.interval.high / found.interval.low) / 2
+
+    return trial
+
+
+def of_rows(share: float, before_and_now: bool) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
+    """Whether eight rows of one benchmark, or of two compared, are right together: none is faster or slower."""
+
+    def one(rng: np.random.Generator) -> dict[str, object]:
+        base = NOISE * dependent(rng, share, ROUNDS)
+        rows = [{"runner": "tensorflow", "batch": 1, "valid": True, "round_p50_ms": np.exp(base).tolist()}]
+        for name in RUNNERS:
+            spans = np.exp(base + NOISE * dependent(rng, share, ROUNDS))
+            rows.append({"runner": name, "batch": 1, "valid": True, "round_p50_ms": spans.tolist()})
+        return {"measurements": [{**row, "p50_ms": 1.0, "speedup": 1.0} for row in rows]}
+
+    def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
+        if before_and_now:
+            changes = compared(one(rng), one(rng))["changes"][1:]
+            noises = [each["noise"] for each in changes if each["noise"] is not None]
+            held = not any(each["verdict"] in ("faster", "slower") for each in changes)
+            return held, float(np.mean(noises)) if noises else 0.0
+        base, other = (NOISE * dependent(rng, share, ROUNDS) for _ in range(2))
+        held, widths = True, []
+        for _ in RUNNERS:
+            first, second = (NOISE * dependent(rng, share, ROUNDS) for _ in range(2))
+            found = ratio_of_rounds(np.exp(base), np.exp(first), comparisons=len(RUNNERS))
+            if found.interval is not None:
+                held &= found.interval.low <= float(np.exp(np.median(other - second))) <= found.interval.high
+                widths.append(math.log(found.interval.high / found.interval.low) / 2)
+        return held, float(np.mean(widths)) if widths else 0.0
+
+    return trial
+
+
+def of_percentile(
+    made: Callable[[np.random.Generator, int], np.ndarray], count: int, truth: float
+) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
+    """Whether the bound of the 99th percentile of `count` latencies in ROUNDS rounds is not below `truth`."""
+
+    def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
+        found = percentile_bound(np.array_split(made(rng, count), ROUNDS), 99).value
+        return (None, 0.0) if found is None else (found >= truth, found / truth - 1)
+
+    return trial
+
+
+def scenarios() -> list[Scenario]:
+    """All of them, in the order of the table."""
+    made: list[Scenario] = []
+    for what, of in (("ratio of rounds", of_rounds), ("ratio of runs", of_runs)):
+
+        def add(name: str, assumed: bool, rounds: Rounds, what: str = what, of: Callable[..., object] = of) -> None:
+            made.append(Scenario(what, name, CONFIDENCE, assumed, of(rounds), 4.0))  # type: ignore[arg-type]
+
+        for share in (0.0, 0.3, 0.5, 0.8):
+            name = f"a round keeps {share:.0%} of the last" if share else "independent rounds"
+            add(name, share <= 0.5, lambda rng, share=share: NOISE * dependent(rng, share, ROUNDS))
+        add("heavy tails (t, 3 degrees)", True, lambda rng: NOISE * rng.standard_t(3, ROUNDS))
+        add("a tenth of rounds 20 % slower", True, lambda rng: NOISE * rng.normal(size=ROUNDS) + _outliers(rng))
+        add("a drift by 10 %", False, lambda rng: NOISE * rng.normal(size=ROUNDS) + _DRIFT)
+        add("a random walk", False, lambda rng: np.cumsum(NOISE * rng.normal(size=ROUNDS)))
+    for share in (0.0, 0.5):
+        name = f"8 rows, a round keeps {share:.0%}" if share else "8 rows, independent rounds"
+        made.append(Scenario("all ratios", name, CONFIDENCE, True, of_rows(share, False)))
+        made.append(Scenario("no false alarm", name, CONFIDENCE, True, of_rows(share, True)))
+    for name, assumed, latencies, truth in _latencies():
+        for count in (1000, 4000):
+            made.append(
+                Scenario(
+                    "p99 bound",
+                    f"{name}, {count:,}",
+                    PERCENTILE_CONFIDENCE,
+                    assumed,
+                    of_percentile(latencies, count, truth),
+                )
+            )
+    return made
+
+
+_DRIFT = 0.05 * np.linspace(-1, 1, ROUNDS)
+
+
+def _outliers(rng: np.random.Generator) -> np.ndarray:
+    return 0.2 * (rng.random(ROUNDS) < 0.1)
+
+
+def _latencies() -> list[tuple[str, bool, Callable[[np.random.Generator, int], np.ndarray], float]]:
+    """Name, whether the assumptions hold, what makes the latencies (N,), and their 99th percentile."""
+    high = 2.3263
+
+    def keeping(share: float) -> Callable[[np.random.Generator, int], np.ndarray]:
+        return lambda rng, count: np.exp(0.1 * dependent(rng, share, count))
+
+    def rounds(rng: np.random.Generator, count: int) -> np.ndarray:
+        return np.exp(0.03 * rng.normal(size=count) + np.repeat(0.05 * rng.normal(size=ROUNDS), count // ROUNDS))
+
+    def drifting(rng: np.random.Generator, count: int) -> np.ndarray:
+        return np.exp(0.01 * rng.normal(size=count) + 0.1 * np.linspace(-1, 1, count))
+
+    def bursts(length: float, part: float) -> Callable[[np.random.Generator, int], np.ndarray]:
+        return lambda rng, count: np.exp(0.02 * rng.normal(size=count) + 0.4 * spells(rng, length, part, count))
+
+    def in_spells(part: float) -> float:
+        """The percentile lies among the slow ones, at this share of them."""
+        from statistics import NormalDist
+
+        return math.exp(0.4 + 0.02 * NormalDist().inv_cdf(1 - 0.01 / part))
+
+    return [
+        ("independent", True, keeping(0.0), math.exp(0.1 * high)),
+        ("exponential tails", True, lambda rng, count: 1 + rng.exponential(size=count), 1 + math.log(100)),
+        ("keeps 50 % of the last", True, keeping(0.5), math.exp(0.1 * high)),
+        ("keeps 90 % of the last", True, keeping(0.9), math.exp(0.1 * high)),
+        ("keeps 97 % of the last", True, keeping(0.97), math.exp(0.1 * high)),
+        ("rounds at other levels", True, rounds, math.exp(high * math.hypot(0.03, 0.05))),
+        ("a drift by 20 %", True, drifting, math.exp(0.098)),
+        ("10 % in spells of 5", True, bursts(5, 0.1), in_spells(0.1)),
+        ("3 % in spells of 20", False, bursts(20, 0.03), in_spells(0.03)),
+        ("5 % in spells of 100", False, bursts(100, 0.05), in_spells(0.05)),
+    ]
+
+
+def simulated(task: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Of scenario, runs and seed: the share that held of those given, the share given, and the median width."""
+    place, runs, seed = task
+    trial = scenarios()[place].trial
+    rng = np.random.default_rng([seed, place])
+    found = [trial(rng) for _ in range(runs)]
+    given = [(held, width) for held, width in found if held is not None]
+    if not given:
+        return math.nan, 0.0, math.nan
+    return (
+        float(np.mean([held for held, _ in given])),
+        len(given) / runs,
+        float(np.median([width for _, width in given])),
+    )
+
+
+def misses(scenario: Scenario, held: float, count: float) -> bool:
+    """Whether what is claimed holds too seldom, or too often for an interval, beyond what `count` runs leave open."""
+    if math.isnan(held):
+        return False
+    open_ = 3 * math.sqrt(scenario.nominal * (1 - scenario.nominal) / max(count, 1))
+    return held < scenario.nominal - open_ - (0.02 if scenario.nominal == CONFIDENCE else 0)
+
+
+def main() -> int:
+    """Print the table; 1 where a claim fails under its assumptions."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=500, help="simulated benchmarks a scenario (four times for ratios)")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    chosen = scenarios()
+    tasks = [(place, int(given.runs * each.weight), given.seed) for place, each in enumerate(chosen)]
+    print(f"{'what':<16} {'scenario':<34} {'nominal':>7} {'held':>6} {'given':>6} {'wrong':>6} {'width':>6}  assumed")
+    failed = 0
+    with get_context("fork").Pool(2) as pool:
+        for (_, runs, _), each, (held, share, width) in zip(tasks, chosen, pool.imap(simulated, tasks), strict=True):
+            wrong = each.assumed and misses(each, held, share * runs)
+            failed += wrong
+            wide = "–" if math.isnan(width) else f"{width:.1%}"
+            shares = [f"{held:.1%}", f"{share:.0%}", f"{share * (1 - held):.1%}"] if share else ["–", "0%", "0%"]
+            told = "".join(f" {number:>6}" for number in (*shares, wide))
+            print(
+                f"{each.what:<16} {each.name:<34} {each.nominal:>7.0%}{told}  "
+                f"{'yes' if each.assumed else 'no'}{', and FAILS' if wrong else ''}",
+                flush=True,
+            )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
