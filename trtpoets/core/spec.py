@@ -183,10 +183,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network on disk: `folder` holds classifier.keras, saved_model/ and model.json."""
+    """A trained network on disk: `folder` holds classifier.keras, saved_model/ and model.json.
+
+    `foreign` is why it is not known to be made here by this user; empty where it is, or the user trusts it. TensorFlow
+    runs what is in it, so a foreign one is described and never loaded.
+    """
 
     folder: Path
     spec: ModelSpec
+    foreign: str = ""
 
     @property
     def saved_model(self) -> Path:
@@ -275,10 +280,11 @@ class EngineCard:
 class Engine:
     """A serialised engine; its card lies beside it as `<path>.json`.
 
-    An engine that is not `vouched` for was built elsewhere, and is trusted by the user: its card was made up from what
-    the file tells, and does not know the batch sizes.
+    An engine that is not `vouched` for has no card: it was made up from what the file tells, and does not know the
+    batch sizes. `foreign` is as in Classifier: TensorRT runs what is in an engine, so a foreign one is never loaded.
     """
 
     path: Path
     card: EngineCard
     vouched: bool = True
+    foreign: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,11 +150,17 @@ def read_record(bundle: Bundle) -> Mapping[str, Any]:
 
 
 def engine_in(bundle: Bundle) -> Engine:
-    """The engine to run. Raises MissingArtefact, or BadArtefact when it is not what its card vouches for."""
+    """The engine to run. Raises MissingArtefact, or BadArtefact when it was changed, or not built here by this user."""
     name = read_record(bundle)["engine"]
     if Path(name).name != name:
         raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force")
-    return load_engine(bundle.built / name)
+    engine = load_engine(bundle.built / name)
+    if engine.foreign:
+        raise BadArtefact(
+            f"{engine.path} is not known to be built here by this user: {engine.foreign}",
+            hint=f"build it, as the user who runs it: {shlex.quote(str(bundle.folder / 'build'))}",
+        )
+    return engine
 
 
 def runner_in(bundle: Bundle, runner: str = ENGINE, precision: Precision | None = None) -> tuple[Runner, Precision]:

@@ -107,7 +107,7 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
 def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> TfliteModel:
     out, made_from = space.tflite(Precision.FP32), classifier_identity(space)
     key = hash_of([_VERSION, made_from, Precision.FP32])
-    if open_card(card_of(out), key) is None:
+    if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
         parity = parity_of(classifier, model, space)
         seal_card(
@@ -121,7 +121,7 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
     config = CalibrationConfig(photos=max(_CALIBRATION, len(classifier.spec.labels)))
     photos = calibration_photos(dataset_in(space).photos, config)
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])
-    if open_card(card_of(out), key) is None:
+    if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
         judged, gate = judged_on_validation(space, fp32, model, progress=progress)
         details = {

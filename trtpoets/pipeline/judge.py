@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
@@ -32,7 +33,7 @@ from trtpoets.pipeline.current import (
 )
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.recorded import bench_command, evaluate_command
-from trtpoets.pipeline.stages import ENGINES, stale_in, writing
+from trtpoets.pipeline.stages import ENGINES, classifier_in, stale_in, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,7 @@ def evaluate(
         details: Mapping[str, Any]
         if known is None:
             require_photos(space, photos)
+            require_trusted(space.classifier, classifier_in(space).foreign)
             details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
         else:
             details = known
@@ -151,6 +153,7 @@ def bench(
             known = _with_stale(space, known)
             return known if before is None else {**known, "compared": compared(before, known)}
         require_photos(space, photos)
+        require_trusted(space.classifier, classifier_in(space).foreign)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(
             able, photos, config, progress, _ways(able, config), space.folder / "loadgen"

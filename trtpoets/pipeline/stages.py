@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +71,10 @@ class Stale:
 
 
 def classifier_in(space: Workspace) -> Classifier:
-    """The trained classifier. Raises MissingArtefact when there is none, or it is not whole."""
+    """The trained classifier; it may be foreign, and then nothing loads it.
+
+    Raises MissingArtefact when there is none, or it is not whole.
+    """
     found = open_card(card_of(space.classifier))
     if found is None:
         changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
@@ -86,7 +89,7 @@ def classifier_in(space: Workspace) -> Classifier:
         raise BadArtefact(
             f"{space.classifier} names other weights than its card", hint=space.command("retrain", "PHOTOS")
         )
-    return classifier
+    return replace(classifier, foreign=read_card(card_of(space.classifier)).foreign)
 
 
 def _meant(space: Workspace) -> str:
@@ -167,17 +170,17 @@ def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
     return tuple(found for p in Precision if isinstance(found := lineage.tflite(p), TfliteModel))
 
 
-def engines_in(space: Workspace) -> tuple[Engine, ...]:
-    """The engines that were built from the ONNX files as they are now; others are in `stale_in`.
+def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
+    """The engines that this user built from the ONNX files as they are now; others are in `stale_in`.
 
-    Raises BadArtefact for an engine that is not what its card says.
+    With `trust` also those of others. Raises BadArtefact for an engine that is not what its card says.
     """
-    return tuple(found for found in _Lineage(space).engines() if not isinstance(found, Stale))
+    return tuple(found for found in _Lineage(space, trust).engines() if not isinstance(found, Stale))
 
 
-def stale_in(space: Workspace) -> tuple[Stale, ...]:
+def stale_in(space: Workspace, *, trust: bool = False) -> tuple[Stale, ...]:
     """The ONNX files, TFLite files and engines that are there and can't be used, each with the reason."""
-    lineage = _Lineage(space)
+    lineage = _Lineage(space, trust)
     found = (*map(lineage.onnx, Precision), *map(lineage.tflite, Precision), *lineage.engines())
     return tuple(each for each in found if isinstance(each, Stale))
 
@@ -185,8 +188,8 @@ def stale_in(space: Workspace) -> tuple[Stale, ...]:
 class _Lineage:
     """What a run's files were made from. Each file is read once, when it is first asked for."""
 
-    def __init__(self, space: Workspace) -> None:
-        self._space = space
+    def __init__(self, space: Workspace, trust: bool = False) -> None:
+        self._space, self._trust = space, trust
         self._onnx: dict[Precision, OnnxModel | Stale | None] = {}
         self._sha256: dict[Precision, str] = {}
 
@@ -243,6 +246,8 @@ class _Lineage:
             return Stale(path, "was changed after it was made, or is damaged", remedy)
         if card.details.get("classifier") != self._identity:
             return Stale(path, "was made from an earlier classifier", remedy)
+        if card.foreign and not self._trust:  # TensorFlow's interpreter runs any operator of TensorFlow's
+            return Stale(path, f"is not known to be made here by you: {card.foreign}", remedy)
         model = read_tflite(path)
         if model.spec != self._spec:
             return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
@@ -254,6 +259,8 @@ class _Lineage:
 
         paths = sorted(self._space.folder.glob("*.engine"))
         engines = in_order(load_engine(path) for path in paths if card_of(path).is_file())
+        if self._trust:
+            engines = tuple(replace(engine, foreign="") for engine in engines)
         return tuple(self._stale(engine) or engine for engine in engines)
 
     def _stale(self, engine: Engine) -> Stale | None:
@@ -268,6 +275,8 @@ class _Lineage:
             return Stale(engine.path, f"was built from an earlier {file}", remedy)
         if engine.card.spec != self._spec:
             return Stale(engine.path, "has other labels or another preprocessing than the classifier", remedy)
+        if engine.foreign:  # TensorRT would run what is in it
+            return Stale(engine.path, f"is not known to be built here by you: {engine.foreign}", remedy)
         return None
 
 
