@@ -78,10 +78,9 @@ def trust(
     engines: given.Engines = Path("engines"),
     as_json: given.Json = False,
 ) -> None:
-    """Let a run's files that others made be opened: they may run code.
+    """Mark a run that others made as trusted: its files may run code.
 
-    Classifier, engines and TFLite files are marked as yours. Do it for a run of an earlier trtpoets, or whose maker you
-    trust.
+    Its classifier, engines and TFLite files are opened from then on. For a run of an earlier trtpoets too.
     """
     from trtpoets.pipeline.trust import trust as work
 

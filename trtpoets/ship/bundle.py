@@ -35,7 +35,7 @@ _TIME = 315_532_800
 """The beginning of 1980, for every file: the oldest time that all tools can write."""
 
 PYTHON_CACHES = "pycache-"
-"""What the folder of Python's caches in `built/` begins with: nobody's work."""
+"""What the folder of Python's caches in `built/` began with in earlier versions: nobody's work."""
 
 _OTHER = "choose another place: --out FOLDER"
 
