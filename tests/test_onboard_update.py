@@ -247,7 +247,7 @@ def fleet(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir(exist_ok=True)
     ssh.write_text(
-        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nHOST=$1; export HOST\n'
+        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\n[ "$1" = -- ] && shift\nHOST=$1; export HOST\n'
         '[ "$HOST" != down ] || exit 255\nexec sh -c "$2"\n'
     )
     ssh.chmod(0o755)
@@ -300,7 +300,7 @@ def test_a_fleet_stops_at_the_first_that_fails(packed: Path, tmp_path: Path) -> 
 def test_a_fleet_that_is_called_wrongly(packed: Path, tmp_path: Path) -> None:
     usage = fleet(tmp_path, str(packed))
     assert usage.returncode == 2
-    assert "fleet.sh [-k] ARCHIVE ROOT HOST..." in usage.stderr
+    assert "fleet.sh [-k] [-s SHA256] ARCHIVE ROOT HOST..." in usage.stderr
     assert fleet(tmp_path, "none.tar.zst", "/root", "host").returncode == 1
     packed.write_bytes(packed.read_bytes()[:50])
     assert fleet(tmp_path, str(packed), str(tmp_path / "root"), "one").returncode == 1

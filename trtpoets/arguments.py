@@ -127,6 +127,7 @@ JetPack = Annotated[
 ]
 Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
 BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
+Sign = Annotated[Path | None, typer.Option(help="A private key of ssh's: devices can ask for its signature.")]
 ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
 MaxDrop = Annotated[float | None, typer.Option(help="A gate: accuracy may fall by so many points. Exit 3 if it fails.")]
 MinAgreement = Annotated[

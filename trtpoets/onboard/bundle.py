@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 import trtpoets
+from trtpoets.core.authenticity import KEY_VARIABLE
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
@@ -23,6 +24,9 @@ from trtpoets.judge.golden import Golden, read_golden
 
 FOLDER_VARIABLE = "TRTPOETS_BUNDLE"
 """Where the bundle is, for a runtime that does not lie in it."""
+
+RELEASES = "releases"
+"""The folder of bundles side by side, on a device that is updated."""
 
 ENGINE, ONNXRUNTIME = "engine", "onnxruntime"
 RUNNERS = (ENGINE, ONNXRUNTIME)
@@ -108,6 +112,9 @@ def bundle_here() -> Bundle:
     told = os.environ.get(FOLDER_VARIABLE)
     # Links are followed here, once: a fleet's `current` may be switched while this program runs.
     folder = user_path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
+    if folder.parent.name == RELEASES:
+        # One key for the device: who updates it and who runs its service may have no home, or another one.
+        os.environ.setdefault(KEY_VARIABLE, str(folder.parent.parent / "key"))
     return open_bundle(folder)
 
 
