@@ -16,7 +16,8 @@ import pytest
 
 from tests.paper_bundle import paper_bundle, python_3_8
 from trtpoets.core.files import sha256_of_file
-from trtpoets.ship.runtime import package_folder
+from trtpoets.core.manifest import write_manifest
+from trtpoets.ship.runtime import copy_template, package_folder
 
 MARK = "import pathlib\npathlib.Path({mark!r}).write_text('executed')\n"
 
@@ -70,7 +71,10 @@ def linked(source: str, out: Path) -> None:
 
 PLANTED: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
     *((f"runtime/{name}.py", lambda text, out: out.write_text(text)) for name in ("hashlib", "json", "os", "pathlib")),
-    *((f"runtime/{name}.py", lambda text, out: out.write_text(text)) for name in ("sitecustomize", "numpy", "re")),
+    *(
+        (f"runtime/{name}.py", lambda text, out: out.write_text(text))
+        for name in ("sitecustomize", "numpy", "__future__")
+    ),
     ("runtime/x.pth", lambda text, out: out.write_text("import hashlib\n")),
     ("runtime/hashlib.pyc", compiled),
     ("runtime/trtpoets/core/__pycache__/errors.cpython-311.pyc", compiled),
@@ -152,3 +156,43 @@ def test_another_runtime_has_other_caches(tmp_path: Path) -> None:
     Path(told[1]).chmod(0o777)
     again = subprocess.run([sys.executable, start], capture_output=True, text=True, check=True, env=environment)
     assert again.stdout == "None\n"
+
+
+SCRIPTS = [
+    "onnxruntime/classify.py",
+    "onnxruntime/selftest.py",
+    "tflite/classify.py",
+    "tflite/selftest.py",
+    "triton/client.py",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_programs_of_other_bundles(script: str, tmp_path: Path) -> None:
+    """They lie in the bundle's own folder, which Python puts first on its path."""
+    folder, mark = tmp_path / "bundle", tmp_path / "mark"
+    (folder / "runtime").mkdir(parents=True)
+    for name in (script, "common/checked.py", "common/photo_lines.py", "common/golden_test.py"):
+        copy_template(name, folder)
+    write_manifest(folder, name="x", target="x", version="0", model="0" * 64, order=[])
+    evil = MARK.format(mark=str(mark))
+    names = ("argparse.py", "__future__.py", "runpy.py", "numpy/__init__.py", "runtime/json.py")
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(evil)
+        for where in (tmp_path, folder) if name == "argparse.py" else (folder,):
+            result = subprocess.run(
+                [sys.executable, path_from(where, folder / Path(script).name)],
+                cwd=where,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert result.returncode == 1 and f"{path} is not in the manifest" in result.stderr, result.stderr
+            assert not mark.exists()
+        path.unlink()
+
+
+def path_from(where: Path, file: Path) -> str:
+    return os.path.relpath(file, where)

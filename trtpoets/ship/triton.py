@@ -41,7 +41,7 @@ _UNBUILT = "to_build"
 
 _FILLED = ("serve", "build-plans", "measure")
 
-_COPIED = ("triton/client.py", "triton/selftest.py", "common/photo_lines.py")
+_COPIED = ("triton/client.py", "triton/selftest.py", "common/photo_lines.py", "common/checked.py")
 
 _LONGEST = 40
 """Characters of a name: Kubernetes takes 63, and KServe adds to it."""
