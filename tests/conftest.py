@@ -18,10 +18,11 @@ SMALL = "mobilenet_0.25_128"
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests leave the user's cache alone."""
+    """Tests leave the user's cache and key alone."""
     import os
 
     os.environ["TRTPOETS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TRTPOETS_KEY"] = str(tmp_path_factory.mktemp("data") / "key")
 
 
 @pytest.fixture(scope="session", autouse=True)

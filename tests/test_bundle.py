@@ -27,7 +27,8 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.golden import read_golden
-from trtpoets.pipeline.stages import dataset_in, onnx_models_in
+from trtpoets.pipeline.lineage import onnx_models_in
+from trtpoets.pipeline.stages import dataset_in
 from trtpoets.ship.bundle import Bundle
 from trtpoets.ship.order import shipping_order
 

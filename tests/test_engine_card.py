@@ -187,9 +187,9 @@ def test_an_engine_without_a_card_is_not_loaded(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(BadArtefact) as caught:
         trtpoets.label(str(path), [photo])
     assert caught.value.message == (
-        f"engines are executable code, and no card vouches for {path}: {card_of(path)} is not there"
+        f"engines are executable code, and {path} is not known to be built here by you: {card_of(path)} is not there"
     )
-    assert caught.value.hint == (f"see what it is: trtpoets inspect {path}; if you know who built it, add --trust")
+    assert caught.value.hint == (f"see what it is: trtpoets inspect {path}; if you trust who built it, add --trust")
     assert "new engine" not in gpu.journal
 
 

@@ -58,7 +58,7 @@ def test_a_real_engine(built: Engine) -> None:
     found = trtpoets.inspect(built.path)
     assert (found.kind, found.bytes, found.sha256) == ("engine", built.card.engine_bytes, built.card.engine_sha256)
     assert found.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
-    assert found.facts.card == built.card and not found.facts.unvouched
+    assert found.facts.card == built.card and (found.facts.not_intact, found.facts.foreign) == ("", "")
 
 
 @pytest.mark.parametrize("targets", [(), ("sm75",), ("sm80", "sm86", "sm89", "sm120", "sm121")])
@@ -117,7 +117,7 @@ def tensorrt_plan(path: Path, version: tuple[int, int, int, int], size: int | No
 def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int]) -> None:
     found = trtpoets.inspect(tensorrt_plan(tmp_path / "x.plan", version))
     assert found.facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
-    assert found.facts.unvouched == "no card lies beside it"
+    assert found.facts.not_intact == "no card lies beside it" and found.facts.foreign
     assert read_plan_header(tensorrt_plan(tmp_path / "x.plan", version, size=7)).whole is None, "not known to be a size"
 
 
@@ -145,9 +145,13 @@ def test_cards_that_do_not_vouch(built: Engine, tmp_path: Path) -> None:
     content[200] ^= 1
     path.write_bytes(content)
     facts = trtpoets.inspect(path).facts
-    assert facts.card is None and facts.unvouched.endswith("vouches for another file: this one was changed")
+    assert (
+        facts.card is None
+        and facts.not_intact.endswith("is the card of other bytes: this file was changed")
+        and facts.foreign
+    )
     card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
-    assert "its seal does not match its text" in trtpoets.inspect(path).facts.unvouched
+    assert "its seal does not match its text" in trtpoets.inspect(path).facts.not_intact
 
 
 # ONNX
@@ -237,7 +241,7 @@ def test_a_card(tmp_path: Path) -> None:
     card = tmp_path / "card.json"
     seal_card(card, key="k", files=[tmp_path / "a.onnx", tmp_path / "b.onnx"], details={"note": "x"})
     facts = trtpoets.inspect(card).facts
-    assert (facts.key, facts.files, facts.details) == ("k", {"a.onnx": "whole", "b.onnx": "whole"}, {"note": "x"})
+    assert (facts.key, facts.files, facts.details) == ("k", {"a.onnx": "intact", "b.onnx": "intact"}, {"note": "x"})
     (tmp_path / "a.onnx").write_bytes(b"2")
     (tmp_path / "b.onnx").unlink()
     assert trtpoets.inspect(card).facts.files == {"a.onnx": "changed", "b.onnx": "missing"}
@@ -364,12 +368,18 @@ def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "model.json").write_text(tiny_spec().to_json())
     onnx_file = tiny_onnx(tmp_path / "int8.onnx", Precision.INT8).path
     expected = {
-        built.path: ("TensorRT-RTX", "Ampere (sm86) and Blackwell (sm120)", "vouches for it", "1 to 4, tuned for 2"),
-        card_of(built.path): (f"{built.path.name}: whole", "tensorrt_version"),
+        built.path: (
+            "TensorRT-RTX",
+            "Ampere (sm86) and Blackwell (sm120)",
+            "intact: the file is the one that its card",
+            "made here by you",
+            "1 to 4, tuned for 2",
+        ),
+        card_of(built.path): (f"{built.path.name}: intact", "made here by you", "tensorrt_version"),
         onnx_file: ("42,360 a photo", "uint8 (N, 16, 16, 3)", "2 and 2", "QuantizeLinear"),
         cache: ("TensorRT 10.3.0", "63.5", "… and 20 more"),
         tmp_path / "model.json": ("ant, bee, cow", "16×16, stretch"),
-        tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): ("TensorRT 10.3.0.30", "not to be trusted"),
+        tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): ("TensorRT 10.3.0.30", "not known to be made here by you"),
     }
     for path, texts in expected.items():
         found = trtpoets.inspect(path)

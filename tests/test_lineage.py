@@ -21,9 +21,10 @@ from trtpoets.core.spec import Classifier, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline import publish, stages
 from trtpoets.pipeline.calibration_cache import calibration_cache
+from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.pipeline.stages import classifier_in, dataset_in, onnx_in, onnx_models_in, stale_in, training_in
+from trtpoets.pipeline.stages import classifier_in, dataset_in, training_in
 from trtpoets.train.dataset import DatasetConfig
 from trtpoets.train.head import HeadConfig
 
@@ -60,7 +61,7 @@ def test_what_needs_a_file_refuses_a_stale_one(space: Workspace, tmp_path: Path)
         lambda: trtpoets.quantize("tiny", engines=space.engines),
         lambda: trtpoets.bundle("tiny", "triton", engines=space.engines),
         lambda: calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines),
-        lambda: stages.onnx_in(space, INT8),
+        lambda: onnx_in(space, INT8),
     ):
         with pytest.raises(MissingArtefact, match=r"fp32\.onnx was made from|int8\.onnx was made from") as caught:
             command()
@@ -145,7 +146,7 @@ def test_a_damaged_engine_is_listed_and_does_not_stop_the_rest(space: Workspace)
     path.write_bytes(b"an engine")
     seal_card(card_of(path), key="k", files=[path], details={})
     path.write_bytes(b"half an")
-    assert stages.engines_in(space) == ()
+    assert engines_in(space) == ()
     (stale,) = stale_in(space)
     assert stale.path == path
     assert stale.remedy == space.command("build")

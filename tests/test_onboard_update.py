@@ -317,7 +317,7 @@ def test_a_fleet_stops_at_the_first_that_fails(packed: Path, tmp_path: Path) -> 
 def test_a_fleet_that_is_called_wrongly(packed: Path, tmp_path: Path) -> None:
     usage = fleet(tmp_path, str(packed))
     assert usage.returncode == 2
-    assert "fleet.sh [-k] ARCHIVE ROOT HOST..." in usage.stderr
+    assert "fleet.sh [-k] [-s SHA256] ARCHIVE ROOT HOST..." in usage.stderr
     assert fleet(tmp_path, "none.tar.zst", "/root", "host").returncode == 1
     packed.write_bytes(packed.read_bytes()[:50])
     assert fleet(tmp_path, str(packed), str(tmp_path / "root"), "one").returncode == 1

@@ -24,9 +24,10 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.engine import flavour_available
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.pipeline.label import _candidates
+from trtpoets.pipeline.lineage import engines_in, onnx_in
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
-from trtpoets.pipeline.stages import dataset_in, engines_in, onnx_in
+from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.head import HeadConfig
 
 needs_rtx = pytest.mark.skipif(

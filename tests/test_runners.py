@@ -451,7 +451,9 @@ def test_a_strange_runtime_cache_is_told(
     gpu.install(monkeypatch, rtx=True)
     gpu.cache_accepted = gpu.cache_taken = False
     engine = paper_engine(tmp_path, Flavour.RTX)
-    engine.path.with_name(f"{engine.path.name}.{VERSION}-sm86-paper-gpu.runtime-cache").write_bytes(b"damaged")
+    gpu.cache_out = b"of another release"
+    with open_runner(engine):
+        pass
     with nothing_left(gpu), caplog.at_level(logging.WARNING), open_runner(engine) as runner:
         runner.infer(tiny_photos(1))
     assert "the runtime cache is from another GPU or library" in caplog.text

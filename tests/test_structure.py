@@ -159,7 +159,7 @@ def test_importing_anything_imports_nothing_heavy() -> None:
 
 COMMANDS = [
     *("demo", "run", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report", "label"),
-    *("models", "cache", "inspect", "doctor", "recommend", "tensorboard", "bundle"),
+    *("models", "cache", "inspect", "trust", "doctor", "recommend", "tensorboard", "bundle"),
 ]
 
 

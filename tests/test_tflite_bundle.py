@@ -28,7 +28,8 @@ from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline import for_tflite
 from trtpoets.pipeline.current import artefacts_in
 from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.stages import onnx_models_in, tflite_models_in, writing
+from trtpoets.pipeline.lineage import onnx_models_in, tflite_models_in
+from trtpoets.pipeline.stages import writing
 from trtpoets.ship.bundle import Bundle
 
 FP32, FP16, INT8 = Precision

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.run import demo, run
     from trtpoets.pipeline.ship import recommend, report
     from trtpoets.pipeline.tensorboard import tensorboard
+    from trtpoets.pipeline.trust import trust
 
 _HOMES = {
     "TrtPoetsError": "trtpoets.core.errors",
@@ -53,6 +54,7 @@ _HOMES = {
     "retrain": "trtpoets.pipeline.retrain",
     "run": "trtpoets.pipeline.run",
     "tensorboard": "trtpoets.pipeline.tensorboard",
+    "trust": "trtpoets.pipeline.trust",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "retrain",
     "run",
     "tensorboard",
+    "trust",
 ]
 
 

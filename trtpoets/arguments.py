@@ -127,6 +127,7 @@ JetPack = Annotated[
 ]
 Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
 BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
+Sign = Annotated[Path | None, typer.Option(help="A private key of ssh's: devices can ask for its signature.")]
 ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
 MaxDrop = Annotated[
     float | None,
@@ -182,7 +183,7 @@ Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 
 BenchTrain = Annotated[bool, typer.Option("--train", help="Training instead: bottlenecks, head, learning rates.")]
 LearningRates = Annotated[list[float] | None, typer.Option("--learning-rate", help="With --train (repeatable).")]
 StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that can't be read.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Load an engine file that has no card: it is code.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Open what you did not make here: it may run code.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request.")]
 Top = Annotated[int, typer.Option(min=1, help="How many labels a photo.")]

@@ -393,6 +393,7 @@ def bundle(
     jetpack: given.JetPack = "",
     board: given.Board = "",
     out: given.BundleOut = None,
+    sign: given.Sign = None,
     engines: given.Engines = ENGINES,
     force: given.ReplaceBundle = False,
     as_json: given.Json = False,
@@ -401,6 +402,7 @@ def bundle(
     from trtpoets.pipeline.bundle import bundle as work
 
     told: dict[str, Any] = {"precisions": tuple(precisions or ()), "jetpack": jetpack, "board": board, "out": out}
+    told["sign"] = sign
     with showing() as progress:
         made = work(name, target, **told, engines=engines, force=force, progress=progress)
     show_result("bundle", made, as_json)

@@ -73,6 +73,20 @@ def inspect(
     show_result("inspection", work(file), as_json)
 
 
+def trust(
+    name: Annotated[str, typer.Argument(help="The name of a run.")],
+    engines: given.Engines = Path("engines"),
+    as_json: given.Json = False,
+) -> None:
+    """Mark a run that others made as trusted: its files may run code.
+
+    Its classifier, engines and TFLite files are opened from then on. For a run of an earlier trtpoets too.
+    """
+    from trtpoets.pipeline.trust import trust as work
+
+    show_result("trusted", work(name, engines=engines), as_json)
+
+
 def doctor(as_json: given.Json = False) -> None:
     """Say what this machine can do, and how to mend the rest."""
     from trtpoets.device.doctor import doctor as work
@@ -80,5 +94,5 @@ def doctor(as_json: given.Json = False) -> None:
     show_result("doctor", work(), as_json)
 
 
-COMMANDS = (tensorboard, label, models, cache, inspect, doctor)
+COMMANDS = (tensorboard, label, models, cache, inspect, trust, doctor)
 """In the order in which help lists them."""

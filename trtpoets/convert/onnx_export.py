@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.naming import canonical
+from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.keras_settings import keras_defaults
@@ -106,6 +107,7 @@ def serve_signature(classifier: Classifier) -> Any:
     hint = "train again: trtpoets retrain PHOTOS --name NAME --force"
     if not (folder / "saved_model.pb").is_file():
         raise MissingArtefact(f"{folder} is not a SavedModel", hint=hint)
+    require_trusted(classifier.folder, classifier.foreign)
     tf = tensorflow()
     try:
         loaded = tf.saved_model.load(str(folder))

@@ -17,6 +17,7 @@ import numpy as np
 from trtpoets.convert.calibration_checks import refuse_changed_photos
 from trtpoets.convert.onnx_export import first_line, serve_signature
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
+from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingDependency
 from trtpoets.core.images import photo_batches
 from trtpoets.core.keras_settings import keras_defaults
@@ -140,6 +141,7 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
 def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
     """The Keras network, and its first layer, which scales photos. Raises BadArtefact, ConversionFailed."""
     path = classifier.folder / "classifier.keras"
+    require_trusted(classifier.folder, classifier.foreign)
     try:
         model = tf.keras.models.load_model(str(path), compile=False)
     except Exception as error:

@@ -16,6 +16,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import read_json, sha256_of_file, write_json
+from trtpoets.core.signatures import SUFFIX
 from trtpoets.core.spec import Precision
 
 FORMAT = 1
@@ -23,12 +24,16 @@ FORMAT = 1
 
 MANIFEST = "manifest.json"
 
+SIGNATURE = MANIFEST + SUFFIX
+"""The signature of the manifest, where the bundle is signed; with the manifest it covers every file."""
+
 BUILT = "built"
 """The folder, at the top of a bundle, of what the device makes for itself."""
 
 _AGAIN = "copy the bundle here again, or make it again: trtpoets bundle NAME --for TARGET"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMED = 5
+_LATEST = 1 << 40
 
 
 class Target(str, Enum):
@@ -46,7 +51,9 @@ class Manifest:
 
     `target` is a Target, or one of a later trtpoets. `version` is the trtpoets that made it, `model` the sha256 of the
     run's fp32.onnx, `order` the precisions in the order in which they are to be tried. `jetpack` and `board` are empty
-    where none was asked for. `files` maps every path below the folder, with `/`, to its sha256.
+    where none was asked for. `created` is when this content was first bundled, in seconds since 1970 (UTC), and later
+    for later content of a run; 0 where an earlier trtpoets made it. `files` maps every path below the folder, with `/`,
+    to its sha256.
     """
 
     name: str
@@ -57,6 +64,7 @@ class Manifest:
     files: Mapping[str, str]
     jetpack: str = ""
     board: str = ""
+    created: int = 0
 
 
 def write_manifest(
@@ -69,6 +77,7 @@ def write_manifest(
     order: Sequence[Precision],
     jetpack: str = "",
     board: str = "",
+    created: int = 0,
 ) -> Manifest:
     """Write the manifest of everything that lies below `folder`: the last file of a bundle.
 
@@ -83,7 +92,7 @@ def write_manifest(
         except UnicodeEncodeError as error:
             raise BadInput(f"the name {path!r} is not UTF-8", hint="rename it") from error
         files[path] = sha256_of_file(folder / path)
-    made = Manifest(name, target, version, model, tuple(order), files, jetpack, board)
+    made = Manifest(name, target, version, model, tuple(order), files, jetpack, board, created)
     write_json(folder / MANIFEST, _to_dict(made))
     return made
 
@@ -143,12 +152,12 @@ def extra_files(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file, link and other entry below a bundle, but for the manifest and `built/`; links are not followed."""
+    """Every file, link and other entry below a bundle but manifest, signature and `built/`; no link is followed."""
 
     def below(inside: Path, before: str) -> Iterator[tuple[str, os.stat_result]]:
         for name in sorted(os.listdir(inside)):  # noqa: PTH208 - names only: a Path of each would be thrown away
             path = before + name
-            if path in (MANIFEST, BUILT):
+            if path in (MANIFEST, SIGNATURE, BUILT):
                 continue
             entry = os.lstat(inside / name)
             if stat.S_ISDIR(entry.st_mode):
@@ -170,6 +179,8 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
     }
     asked = {"jetpack": manifest.jetpack, "board": manifest.board}
     value.update({word: text for word, text in asked.items() if text})
+    if manifest.created:
+        value["created"] = manifest.created
     value["files"] = dict(sorted(manifest.files.items()))
     return value
 
@@ -182,7 +193,7 @@ def _from_dict(value: Any) -> Manifest:
     for path, sha256 in files.items():
         parts = PurePosixPath(path).parts
         inside = parts and ".." not in parts and "/".join(parts) == path and not path.startswith("/")
-        if not inside or "\0" in path or parts[0] == BUILT or path == MANIFEST:
+        if not inside or "\0" in path or parts[0] == BUILT or path in (MANIFEST, SIGNATURE):
             raise ValueError(f"{path!r} is no path of a file in a bundle")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
             raise ValueError(f"{path!r} has no sha256")
@@ -194,4 +205,7 @@ def _from_dict(value: Any) -> Manifest:
     order = tuple(Precision(each) for each in value["order"])
     if not order or len(set(order)) < len(order):
         raise ValueError(f"the order to try precisions in is {value['order']!r}: one or more, each once")
-    return Manifest(name, target, version, model, order, files, jetpack, board)
+    created = value.get("created", 0)
+    if not isinstance(created, int) or isinstance(created, bool) or not 0 <= created < _LATEST:
+        raise ValueError(f"it was created {created!r} seconds after 1970")
+    return Manifest(name, target, version, model, order, files, jetpack, board, created)

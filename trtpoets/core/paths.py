@@ -66,7 +66,40 @@ def cache_root() -> Path:
     return instead
 
 
+def data_root() -> Path:
+    """The folder of what can't be computed again: trtpoets in the user's data folder ($XDG_DATA_HOME).
+
+    Where no home folder is known, or the data folder can't be written, it is a folder of this user's in the temporary
+    folder, and a warning says so once. Raises StorageFailed where neither can be used.
+    """
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    try:
+        folder = user_path(base) / "trtpoets"
+        why = "" if _writable(folder) or (folder / "key").is_file() else f"{folder} can't be written"
+    except BadInput:
+        why = "there is no home folder"
+    if not why:
+        return folder
+    instead = _own_temporary("trtpoets-data")
+    if instead is None:
+        raise StorageFailed(
+            f"{why}, and what is in the temporary folder under the name of yours belongs to another user",
+            hint="set TRTPOETS_KEY to a file in a folder that you may write to",
+        )
+    if why not in _told_data:
+        _told_data.add(why)
+        _log.warning(
+            "%s: the key that marks what you make is in %s, and may be gone tomorrow; to keep it, set TRTPOETS_KEY to "
+            "a file in a folder that you may write to",
+            why,
+            instead,
+        )
+    return instead
+
+
 _told: set[str] = set()
+
+_told_data: set[str] = set()
 
 
 def _writable(folder: Path) -> bool:
@@ -77,17 +110,25 @@ def _writable(folder: Path) -> bool:
 
 def _temporary_cache() -> Path:
     """A folder of this user's alone: a bottleneck that another user could write would be an answer of theirs."""
-    folder = temporary_root() / f"trtpoets-cache-{os.getuid()}"
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-        own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
-        return folder if own else Path(tempfile.mkdtemp(prefix="trtpoets-cache-"))
+        return _own_temporary("trtpoets-cache") or Path(tempfile.mkdtemp(prefix="trtpoets-cache-"))
     except OSError as error:
         raise StorageFailed(
-            f"no cache folder can be made in {folder.parent}: {error.strerror}",
+            f"no cache folder can be made in {temporary_root()}: {error.strerror}",
             hint="set TRTPOETS_CACHE to a folder that you may write to",
         ) from error
+
+
+def _own_temporary(name: str) -> Path | None:
+    """`<name>-<user>` in the temporary folder, made if need be; None where what is there may be another user's.
+
+    Raises OSError, and StorageFailed where there is no temporary folder.
+    """
+    folder = temporary_root() / f"{name}-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return folder if own else None
 
 
 def temporary_root() -> Path:

@@ -123,3 +123,8 @@ def messages(tell: Callable[[str, bool], object]) -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = True
+
+
+def labels_text(labels: Sequence[str]) -> str:
+    """The text of labels.txt: line i names score i, even where a label has a line break of its own."""
+    return "".join(f"{' '.join(label.splitlines())}\n" for label in labels)

@@ -169,11 +169,6 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def labels_text(labels: Sequence[str]) -> str:
-    """The text of labels.txt: line i names score i, even where a label has a line break of its own."""
-    return "".join(f"{' '.join(label.splitlines())}\n" for label in labels)
-
-
 def label_indices(found: Iterable[str], labels: Sequence[str]) -> list[int]:
     """Which score each label names; -1 for a label that the classifier does not know."""
     index = {label: number for number, label in enumerate(labels)}
@@ -196,10 +191,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network on disk: `folder` holds classifier.keras, saved_model/ and model.json."""
+    """A trained network on disk: `folder` holds classifier.keras, saved_model/ and model.json.
+
+    `foreign` is why it is not known to be made here by this user; empty where it is, or the user trusts it. TensorFlow
+    runs what is in it, so a foreign one is described and never loaded.
+    """
 
     folder: Path
     spec: ModelSpec
+    foreign: str = ""
 
     @property
     def saved_model(self) -> Path:
@@ -236,10 +236,9 @@ class BatchRange:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """In which arithmetic TensorRT runs the layers of an engine.
+    """In which arithmetic TensorRT runs each computing layer of an engine, as "int8", "fp16" or "fp32".
 
-    `layers` gives each computing layer's, as "int8", "fp16" or "fp32"; `counts` and `shares` (0 to 1) sum them up.
-    Where the library does not tell, all are empty and `why_not` has the reason.
+    `counts` and `shares` (0 to 1) sum them up. Where the library does not tell, all are empty and `why_not` says why.
     """
 
     layers: Mapping[str, str]
@@ -256,8 +255,7 @@ class EngineCard:
     `gpu` and `compute_capability` are those of the machine that built it; None when it has none. A `version_compatible`
     engine also runs on other versions of its TensorRT; a `hardware_compatible` one on other GPUs, as `targets` says.
     `dla_core` is the accelerator that it was built for, None for the GPU. None for `optimization_level` and `layers`
-    means the library's own level, and an engine built before layers were told. `command` builds it again where it was
-    built; "" in a bundle.
+    means the library's own level, and an engine built before layers were told. `command` builds it again.
     """
 
     flavour: Flavour
@@ -290,10 +288,11 @@ class EngineCard:
 class Engine:
     """A serialised engine; its card lies beside it as `<path>.json`.
 
-    An engine that is not `vouched` for was built elsewhere, and is trusted by the user: its card was made up from what
-    the file tells, and does not know the batch sizes.
+    Without a card (not `vouched`) it was made up from the file, which does not tell the batch sizes. `foreign` is as in
+    Classifier: TensorRT runs what is in an engine.
     """
 
     path: Path
     card: EngineCard
     vouched: bool = True
+    foreign: str = ""

@@ -1,7 +1,9 @@
 """Where each artefact of engines/<name>/ lives, and the cards that say whether it is still up to date.
 
 A card is a JSON file, written last, that vouches for the files it names: the hash of everything they were made from
-(`key`), the sha256 of each file, and a seal over the card itself. What a card does not vouch for is not there.
+(`key`), the sha256 of each file, and a seal over the card itself. What a card does not vouch for is not there. The seal
+is a hash, and tells only that nothing was changed by accident; `hmac` tells whether this user made the files here
+(`core/authenticity.py`), which is asked of files that run code when they are opened.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from trtpoets.core.authenticity import tag_of, why_not_made_here
 from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
@@ -168,26 +171,42 @@ def card_of(path: Path) -> Path:
 def seal_card(card: Path, *, key: str, files: Iterable[Path], details: Mapping[str, Any]) -> None:
     """Write a card that vouches for `files` (files or folders beside the card), made from `key`.
 
-    `details` is any JSON; readers get it back from `open_card`.
+    `details` is any JSON; readers get it back from `open_card`. Raises StorageFailed, and BadArtefact where the user's
+    key can't be used.
     """
     value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": dict(details)}
-    write_json(card, {**value, "seal": hash_of(value)})
+    _write_card(card, value)
+
+
+def adopt_card(card: Path) -> None:
+    """Give a whole card the HMAC of this user, who says that they trust its files. Raises as `read_card` does."""
+    found = read_card(card)
+    _write_card(card, {"key": found.key, "files": dict(found.files), "details": dict(found.details)})
+
+
+def _write_card(card: Path, value: Mapping[str, Any]) -> None:
+    write_json(card, {**value, "seal": hash_of(value), "hmac": tag_of(value)})
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card as it was sealed: `files` maps names beside it to their sha256."""
+    """A card as it was sealed: `files` maps names beside it to their sha256.
+
+    `foreign` is why this user is not known to have written it here; empty where they have.
+    """
 
     key: str
     files: Mapping[str, str]
     details: Mapping[str, Any]
+    foreign: str = ""
 
 
 def read_card(path: Path) -> Card:
     """The card at `path`, whatever lies beside it. Raises MissingArtefact, or BadArtefact when it is not whole."""
     value = read_json(path, LARGEST_CARD)
-    if not isinstance(value, dict) or set(value) != {"seal", "key", "files", "details"}:
+    if not isinstance(value, dict) or set(value) - {"hmac"} != {"seal", "key", "files", "details"}:
         raise BadArtefact(f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again")
+    tag = value.pop("hmac", None)
     if value.pop("seal") != hash_of(value):
         raise BadArtefact(
             f"{path} was edited or damaged: its seal does not match its text",
@@ -198,7 +217,7 @@ def read_card(path: Path) -> Card:
         raise BadArtefact(
             f"{path} is a card of another version of trtpoets", hint="run the stage that writes it again, with --force"
         )
-    return Card(str(value["key"]), files, details)
+    return Card(str(value["key"]), files, details, why_not_made_here(value, tag))
 
 
 def vouches_for(card: Card, file: Path) -> bool:
@@ -206,16 +225,16 @@ def vouches_for(card: Card, file: Path) -> bool:
     return file.exists() and _content(file) == card.files.get(file.name)
 
 
-def open_card(card: Path, key: str | None = None) -> Mapping[str, Any] | None:
+def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mapping[str, Any] | None:
     """The details of a card that is whole, vouches for what lies beside it, and (when given) was made from `key`.
 
-    None when the card is absent, stale, or a file is missing or differs: the stage has to run. Raises BadArtefact when
-    the card itself was edited or damaged.
+    None when the card is absent, stale, or a file is missing or differs: the stage has to run. With `own` also where
+    this user is not known to have made it here. Raises BadArtefact when the card itself was edited or damaged.
     """
     if not card.is_file():
         return None
     found = read_card(card)
-    if key is not None and found.key != key:
+    if (key is not None and found.key != key) or (own and found.foreign):
         return None
     if not all(vouches_for(found, card.parent / name) for name in found.files):
         return None

@@ -14,7 +14,7 @@ from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, engine_file_name, engine_runner
 from trtpoets.core.spec import Engine, EngineCard, Flavour, LayerReport, OnnxModel, Precision, hash_of
-from trtpoets.core.workspace import card_of, open_card, seal_card
+from trtpoets.core.workspace import card_of, open_card, read_card, seal_card
 from trtpoets.device import libcuda
 from trtpoets.device.build_child import order_for
 from trtpoets.device.build_process import describe, run_build
@@ -120,13 +120,16 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
 
 
 def current_engine(model: OnnxModel, config: EngineConfig, out: Path) -> Engine | None:
-    """The engine at `out` when it is what `engine_from_onnx` would build; None when it has to be built."""
-    details = open_card(card_of(out), engine_key(model, config))
+    """The engine at `out` when it is what `engine_from_onnx` would build, and this user built it; None: build it."""
+    details = open_card(card_of(out), engine_key(model, config), own=True)
     return None if details is None else Engine(out, card_from_details(details, out))
 
 
 def load_engine(path: Path) -> Engine:
-    """The engine at `path` with its card. Raises MissingArtefact, or BadArtefact when card and engine don't belong."""
+    """The engine at `path` with its card; it may be foreign, and then no runner loads it.
+
+    Raises MissingArtefact, or BadArtefact when card and engine don't belong together.
+    """
     card = card_of(path)
     for file in (path, card):
         if not file.is_file():
@@ -137,7 +140,7 @@ def load_engine(path: Path) -> Engine:
             f"{path} is not the engine that its card vouches for: the file was changed or damaged",
             hint=build_command(path),
         )
-    return Engine(path, card_from_details(details, path))
+    return Engine(path, card_from_details(details, path), foreign=read_card(card).foreign)
 
 
 def in_order(engines: Iterable[Engine]) -> tuple[Engine, ...]:

@@ -1,11 +1,13 @@
 """Engine files given by path, and those that trtpoets did not build.
 
-Engines are executable code: TensorRT runs what is in them. So only an engine that its card vouches for is loaded,
-unless the user says that they trust it.
+Engines are executable code: TensorRT runs what is in them. So only an engine that this user built here is loaded, by
+the HMAC in its card, unless the user says that they trust it. That a card fits its engine tells nothing of who wrote
+both.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from trtpoets.core.commands import command
@@ -23,11 +25,12 @@ _MODEL = ("model.json", "classifier/model.json")
 
 
 def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
-    """The engine at `path`: the one that its card vouches for, or, with `trust`, one that nobody vouches for.
+    """The engine at `path`: one that this user built here, or, with `trust`, any.
 
-    A trusted engine tells its library and version by its header; `model.json` beside it (or in classifier/) its labels
-    and photos; its name its precision, as in fp16.mine.engine. It is taken to be for this machine and GPU, and its
-    library checks that. Engines of TensorRT before 8.6 have no header, and are never trusted.
+    A trusted engine without a card that fits it tells its library and version by its header; `model.json` beside it
+    (or in classifier/) its labels and photos; its name its precision, as in fp16.mine.engine. It is taken to be for
+    this machine and GPU, and its library checks that. Engines of TensorRT before 8.6 have no header: without a card
+    they are never loaded.
 
     Raises MissingArtefact, BadArtefact (also for an engine that may not be loaded without `trust`), BadInput.
     """
@@ -35,14 +38,20 @@ def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
         raise MissingArtefact(f"{path} is not there", hint="build it: trtpoets build NAME")
     require_kind(path, "engine", expected="an engine as TensorRT writes it")
     try:
-        return load_engine(path)
+        engine = load_engine(path)
+        why, cause = engine.foreign, None
     except (MissingArtefact, BadArtefact) as error:
         if trust:
             return _trusted(path)
+        why, cause = error.message, error
+    if trust:
+        return replace(engine, foreign="")
+    if why:
         raise BadArtefact(
-            f"engines are executable code, and no card vouches for {path}: {error.message}",
-            hint=f"see what it is: {command('inspect', path)}; if you know who built it, add --trust",
-        ) from error
+            f"engines are executable code, and {path} is not known to be built here by you: {why}",
+            hint=f"see what it is: {command('inspect', path)}; if you trust who built it, add --trust",
+        ) from cause
+    return engine
 
 
 def _trusted(path: Path) -> Engine:

@@ -31,9 +31,10 @@ def load_timing_cache(path: Path, library: TensorRt, gpu: Gpu) -> bytes:
     if not path.is_file():
         return b""
     try:
-        if open_card(card_of(path), _key(library, gpu)) is not None:
+        # TensorRT deserialises it: another's is left aside, as another's engine would be.
+        if open_card(card_of(path), _key(library, gpu), own=True) is not None:
             return read_bytes(path)
-        reason = f"it was not measured by {library.title} on a {gpu.name}, or not written whole"
+        reason = f"it was not measured by you with {library.title} on a {gpu.name}, or not written whole"
     except TrtPoetsError as error:
         reason = error.message
     log.info("%s is left aside: %s", path, reason)

@@ -48,7 +48,12 @@ _PATIENCE = 10
 def description_from_artefact(artefact: Runnable) -> dict[str, str]:
     """What the child needs to find an artefact again, as JSON."""
     if isinstance(artefact, Classifier):
-        return {"kind": "classifier", "path": str(artefact.folder.resolve()), "spec": artefact.spec.to_json()}
+        return {
+            "kind": "classifier",
+            "path": str(artefact.folder.resolve()),
+            "spec": artefact.spec.to_json(),
+            "foreign": artefact.foreign,
+        }
     if isinstance(artefact, (OnnxModel, TfliteModel)):
         return {
             "kind": "onnx" if isinstance(artefact, OnnxModel) else "tflite",
@@ -66,7 +71,7 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
     """
     path = Path(value["path"])
     if value["kind"] == "classifier":
-        return Classifier(path, ModelSpec.from_json(value["spec"], str(path)))
+        return Classifier(path, ModelSpec.from_json(value["spec"], str(path)), value["foreign"])
     if value["kind"] in ("onnx", "tflite"):
         kind = OnnxModel if value["kind"] == "onnx" else TfliteModel
         return kind(path, Precision(value["precision"]), ModelSpec.from_json(value["spec"], str(path)))

@@ -58,6 +58,8 @@ def _install(command: argparse.ArgumentParser) -> None:
     command.add_argument("--venv", type=given_path, help="where the environment goes (default: built/venv)")
     command.add_argument("--no-pip", action="store_true", help="fetch nothing; say what is missing")
     command.add_argument("--dry-run", action="store_true", help="only look, and say what would be done")
+    command.add_argument("--root", type=given_path, help="with --signers: the root of the updates")
+    command.add_argument("--signers", type=given_path, help="public keys; updates take only what one of them signed")
 
 
 def _build(command: argparse.ArgumentParser) -> None:
@@ -117,6 +119,9 @@ def _update(command: argparse.ArgumentParser) -> None:
     add("--health", metavar="COMMAND", help="must succeed after that (default: the new bundle's self-test)")
     add("--health-seconds", type=float, default=60.0, help="how long it may take (default: %(default)g)")
     add("--strict", action="store_true", help="no update where the first precision could not be had")
+    add("--from", dest="source", type=given_path, metavar="BUNDLE", help="another bundle than this: folder or .tar.zst")
+    add("--sha256", help="of the .tar.zst that --from names, as `trtpoets bundle` told it")
+    add("--allow-downgrade", action="store_true", help="take a bundle that is older than the one that runs")
 
 
 def _rollback(command: argparse.ArgumentParser) -> None:

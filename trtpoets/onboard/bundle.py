@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 import trtpoets
+from trtpoets.core.authenticity import KEY_VARIABLE
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
@@ -24,6 +26,9 @@ from trtpoets.judge.golden import Golden, read_golden
 
 FOLDER_VARIABLE = "TRTPOETS_BUNDLE"
 """Where the bundle is, for a runtime that does not lie in it."""
+
+RELEASES = "releases"
+"""The folder of bundles side by side, on a device that is updated."""
 
 ENGINE, ONNXRUNTIME = "engine", "onnxruntime"
 RUNNERS = (ENGINE, ONNXRUNTIME)
@@ -114,6 +119,9 @@ def bundle_here() -> Bundle:
     told = os.environ.get(FOLDER_VARIABLE)
     # Links are followed here, once: a fleet's `current` may be switched while this program runs.
     folder = user_path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
+    if folder.parent.name == RELEASES:
+        # One key for the device: who updates it and who runs its service may have no home, or another one.
+        os.environ.setdefault(KEY_VARIABLE, str(folder.parent.parent / "key"))
     return open_bundle(folder)
 
 
@@ -156,11 +164,17 @@ def read_record(bundle: Bundle) -> Mapping[str, Any]:
 
 
 def engine_in(bundle: Bundle) -> Engine:
-    """The engine to run. Raises MissingArtefact, or BadArtefact when it is not what its card vouches for."""
+    """The engine to run. Raises MissingArtefact, or BadArtefact when it was changed, or not built here by this user."""
     name = read_record(bundle)["engine"]
     if Path(name).name != name:
         raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force")
-    return load_engine(bundle.built / name)
+    engine = load_engine(bundle.built / name)
+    if engine.foreign:
+        raise BadArtefact(
+            f"{engine.path} is not known to be built here by this user: {engine.foreign}",
+            hint=f"build it, as the user who runs it: {shlex.quote(str(bundle.folder / 'build'))}",
+        )
+    return engine
 
 
 def runner_in(bundle: Bundle, runner: str = ENGINE, precision: Precision | None = None) -> tuple[Runner, Precision]:

@@ -28,7 +28,8 @@ from trtpoets.onboard.bench import bench
 from trtpoets.onboard.build import build, plan_build, require_first
 from trtpoets.onboard.bundle import bundle_here, check_bundle_name, runner_in
 from trtpoets.onboard.classify import ClassifyConfig, classify
-from trtpoets.onboard.install import install, python_outside, require_ready
+from trtpoets.onboard.incoming import incoming
+from trtpoets.onboard.install import install, python_outside, require_ready, set_signers
 from trtpoets.onboard.selftest import require_passed, selftest
 from trtpoets.onboard.sources import source_of
 from trtpoets.onboard.text import (
@@ -72,6 +73,8 @@ def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[st
 
 def _install(given: argparse.Namespace, _: Progress) -> int:
     bundle = bundle_here()
+    if given.signers is not None:
+        set_signers(given.signers, given.root, dry_run=given.dry_run)
     python = python_outside(bundle, given.venv)
     if python is not None:
         os.execv(python, [str(python), *sys.argv])  # noqa: S606 - this program, in another Python
@@ -177,8 +180,9 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
 
 
 def _update(given: argparse.Namespace, progress: Progress) -> int:
-    options = Options(given.restart, given.health, given.health_seconds, given.strict)
-    found = update(bundle_here(), given.root, options)
+    options = Options(given.restart, given.health, given.health_seconds, given.strict, given.allow_downgrade)
+    with incoming(given.source, given.sha256) as bundle:
+        found = update(bundle, given.root, options)
     _show(given, found, lambda: update_lines(found))
     return 0
 

@@ -22,12 +22,14 @@ from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.optional import installed
 from trtpoets.core.own_files import remove_folder
+from trtpoets.core.signatures import write_signers
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor import doctor
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.device.doctor.system import System
 from trtpoets.onboard.bundle import Bundle
 from trtpoets.onboard.findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
+from trtpoets.onboard.releases import Releases
 
 _NUMPY, _OLDEST_NUMPY = "numpy>=1.24,<2", (1, 24)
 """What pycuda is compiled against runs with no older numpy; Jetsons' own packages are for numpy 1."""
@@ -85,6 +87,17 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
         _write_launcher(bundle, venv)
     findings, still = _seen_from(venv)
     return Installation(findings, told, venv, still)
+
+
+def set_signers(keys: Path, root: Path | None, *, dry_run: bool) -> None:
+    """From now on the updates of `root` take only bundles that one of these public keys signed.
+
+    Raises BadInput for what holds no public key, or without `root`; StorageFailed.
+    """
+    if root is None:
+        raise BadInput("--signers is of the updates in a folder", hint="add: --root /opt/NAME")
+    if not dry_run:
+        write_signers(keys, Releases(root).signers)
 
 
 def python_outside(bundle: Bundle, venv: Path | None) -> Path | None:

@@ -3,6 +3,8 @@
     root/releases/<first digits of the manifest's sha256>/    each whole, with its own engine
     root/current, root/previous                               links to two of them
     root/update.json                                          only while a switch is not yet proven
+    root/allowed_signers                                      where there is one: whose bundles are taken, and no others
+    root/key                                                  what marks the engines that were built here
 
 Nothing is ordered by time: a device's clock may be wrong. A link is changed by renaming a new one over it, so `current`
 always is one release or the other.
@@ -22,10 +24,20 @@ from typing import Iterator
 
 from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
-from trtpoets.core.files import atomic_folder, locked, read_json, storage_errors, sweep_parts, sync, write_json
-from trtpoets.core.manifest import MANIFEST, check_manifest
+from trtpoets.core.files import (
+    atomic_folder,
+    locked,
+    read_json,
+    sha256_of_file,
+    storage_errors,
+    sweep_parts,
+    sync,
+    write_json,
+)
+from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest
 from trtpoets.core.own_files import remove_folder, require_no_link
-from trtpoets.onboard.bundle import Bundle
+from trtpoets.core.signatures import verify_file
+from trtpoets.onboard.bundle import RELEASES, Bundle
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +61,9 @@ class Releases:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - links stay as they are
-        self.folder = self.root / "releases"
+        self.folder = self.root / RELEASES
         self.venv = self.root / "venv"
+        self.signers = self.root / "allowed_signers"
         self._journal = self.root / "update.json"
 
     @contextmanager
@@ -92,16 +105,22 @@ class Releases:
         return bundle.identity[:_DIGITS]
 
     def add(self, bundle: Bundle) -> str:
-        """Copy a bundle in, whole or not at all; one that is there and whole is left. Raises StorageFailed."""
-        release = self.name_of(bundle)
+        """Copy a bundle in, whole or not at all; one that is there and whole is left.
+
+        The copy is what is checked: its files, its manifest by the hash that names the release, and its signature where
+        this device asks for one. Raises BadArtefact, StorageFailed.
+        """
+        identity = bundle.identity
+        release = identity[:_DIGITS]
         path = self.path(release)
-        if not self._is_whole(path):
+        if not self._is_whole(path, identity):
+            signed = [SIGNATURE] if (bundle.folder / SIGNATURE).is_file() else []
             with atomic_folder(path) as part:
-                for name in (*bundle.manifest.files, MANIFEST):
+                for name in (*bundle.manifest.files, MANIFEST, *signed):
                     copy = part / name
                     copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(bundle.folder / name, copy)
-                check_manifest(part)
+                    shutil.copy(bundle.folder / name, copy, follow_symlinks=False)
+                self._check(part, identity)
         built = path / "built"
         require_no_link(path, built)
         with storage_errors(built):
@@ -197,9 +216,22 @@ class Releases:
             part.replace(path)
             sync(path.parent)
 
-    def _is_whole(self, path: Path) -> bool:
+    def require_signed(self, folder: Path) -> None:
+        """Raise BadArtefact where this device asks for a signature, and the manifest in `folder` has no good one."""
+        if os.path.lexists(self.signers):
+            verify_file(folder / MANIFEST, self.signers)
+
+    def _check(self, path: Path, identity: str) -> None:
+        check_manifest(path)
+        if sha256_of_file(path / MANIFEST) != identity:
+            raise BadArtefact(
+                f"the manifest in {path} is not the one that the release is named after", hint="copy the bundle again"
+            )
+        self.require_signed(path)
+
+    def _is_whole(self, path: Path, identity: str) -> bool:
         try:
-            check_manifest(path)
+            self._check(path, identity)
         except (MissingArtefact, BadArtefact):
             return False
         return True

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trtpoets.core.commands import quote
-from trtpoets.core.errors import BuildFailed, GateFailed
+from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, MissingArtefact
+from trtpoets.core.manifest import read_manifest
 from trtpoets.onboard.bundle import Bundle
 from trtpoets.onboard.releases import Releases, Switch
 
@@ -39,13 +40,15 @@ class Options:
     """How a service takes up a new release, and how its health is told: shell commands, which must end with 0.
 
     Without `health` the release's own self-test tells. It may fail for `health_seconds`, since services take time to
-    start. With `strict` a release whose engine is not of the first precision is no release.
+    start. With `strict` a release whose engine is not of the first precision is no release. `downgrade` takes a bundle
+    that is older than the one that runs.
     """
 
     restart: str | None = None
     health: str | None = None
     health_seconds: float = 60.0
     strict: bool = False
+    downgrade: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,17 @@ def update(bundle: Bundle, root: Path, options: Options = Options()) -> Updated:
     Until the switch nothing that runs is touched. Where its health fails, the device goes back to what ran before. An
     update that was cut short is finished or undone first. A bundle that is current already is left as it is.
 
-    Raises Busy while another update runs; BuildFailed or GateFailed where the new release can't be built or does not
-    answer as it should; GateFailed after going back; StorageFailed.
+    No program of the bundle is run before its files, its age and, where the device asks for one, its signature were
+    checked.
+
+    Raises BadArtefact for a bundle that was changed, or not signed by an allowed signer; BadInput for one that is older
+    than what runs; Busy while another update runs; BuildFailed or GateFailed where the new release can't be built or
+    does not answer as it should; GateFailed after going back; StorageFailed.
     """
     releases = Releases(root)
     with releases.writing():
+        releases.require_signed(bundle.folder)
+        _require_not_older(releases, bundle, options)
         _settle(releases, options)
         if releases.current == releases.name_of(bundle) and _answers(releases, "selftest") == 0:
             return Updated(releases.current, releases.previous, changed=False)
@@ -114,6 +123,27 @@ def recover(root: Path, restart: str | None = None) -> Updated:
         changed = _settle(releases, Options(restart, health_seconds=0)) is not None
         releases.require(releases.current, "current")
         return Updated(releases.current, releases.previous, changed)
+
+
+def _require_not_older(releases: Releases, bundle: Bundle, options: Options) -> None:
+    """Raise BadInput for a downgrade: old bundles have the flaws that newer ones were made for."""
+    if options.downgrade or not releases.current:
+        return
+    try:
+        current = read_manifest(releases.path(releases.current))
+    except (MissingArtefact, BadArtefact) as error:
+        log.warning("how old the current release is can't be told: %s", error.message)
+        return
+    if bundle.manifest.created < current.created:
+        raise BadInput(
+            f"this bundle was made {_when(bundle.manifest.created)}, and the one that runs {_when(current.created)}",
+            hint="take the newer one; or, if you mean to go back: update with --allow-downgrade",
+        )
+
+
+def _when(created: int) -> str:
+    """In words; without a zone, as a device may have any."""
+    return time.strftime("on %Y-%m-%d at %H:%M:%S UTC", time.gmtime(created)) if created else "by an earlier trtpoets"
 
 
 def _settle(releases: Releases, options: Options) -> Switch | None:

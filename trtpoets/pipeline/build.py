@@ -16,8 +16,9 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
+from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.recorded import build_command
-from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
+from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration_cache import cache_from_ranges
 from trtpoets.core.commands import quote
-from trtpoets.core.errors import BadInput
-from trtpoets.core.files import chosen_by, sha256_of_file, storage_errors, sweep_parts
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import chosen_by, read_json, sha256_of_file, storage_errors, sweep_parts, write_json
 from trtpoets.core.manifest import Target
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -30,7 +31,8 @@ from trtpoets.pipeline.current import (
 from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
 from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.stages import ENGINES, engines_in, onnx_in, onnx_models_in, writing
+from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
+from trtpoets.pipeline.stages import ENGINES, writing
 from trtpoets.ship.bundle import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
 from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
 from trtpoets.ship.onnxruntime import onnxruntime_files
@@ -57,6 +59,7 @@ def bundle(
     jetpack: str = "",
     board: str = "",
     out: Path | str | None = None,
+    sign: Path | str | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
@@ -65,8 +68,9 @@ def bundle(
 
     `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those that go in; all that there are
     unless given. `jetpack` and `board` name a Jetson: what it can't do is left out with a warning, and files are
-    rewritten where its TensorRT reads only older ones. `force` replaces a bundle that was changed or built in; files of
-    the user's are never replaced.
+    rewritten where its TensorRT reads only older ones. `sign` is a private key of ssh's: with its signature, devices
+    that were set up with the public key take the bundle, and no other. `force` replaces a bundle that was changed or
+    built in; files of the user's are never replaced.
 
     Raises MissingArtefact where a precision was not exported, BadInput for a Jetson that is not known or can do nothing
     of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.
@@ -99,6 +103,8 @@ def bundle(
                 layout.fill,
                 jetpack=jetson.jetpack.version if jetson.jetpack else "",
                 board=jetson.board.name if jetson.board else "",
+                created=partial(_created, space),
+                sign=None if sign is None else user_path(sign),
                 warnings=layout.warnings,
                 next_commands=layout.then(folder),
             )
@@ -171,6 +177,21 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
         lambda out: (*_selftest(out), space.command("evaluate")),
         (*warnings, *more),
     )
+
+
+def _created(space: Workspace, content: str) -> int:
+    """When this content was first bundled, in seconds since 1970; later than everything that was bundled before.
+
+    Kept with the run, so that the same content gives the same bundle.
+    """
+    ledger = space.folder / "bundled.json"
+    known = read_json(ledger) if ledger.is_file() else {}
+    if not isinstance(known, dict) or not all(isinstance(each, int) for each in known.values()):
+        raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}")
+    if content not in known:
+        known[content] = max([int(time.time()), *(1 + each for each in known.values())])
+        write_json(ledger, known)
+    return int(known[content])
 
 
 def _selftest(out: Path) -> tuple[str, ...]:

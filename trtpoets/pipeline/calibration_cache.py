@@ -13,7 +13,8 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.spec import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.current import int8_ranges
-from trtpoets.pipeline.stages import ENGINES, onnx_in, writing
+from trtpoets.pipeline.lineage import onnx_in
+from trtpoets.pipeline.stages import ENGINES, writing
 
 _log = logging.getLogger(__name__)
 

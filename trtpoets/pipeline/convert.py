@@ -32,17 +32,10 @@ from trtpoets.core.spec import Classifier, OnnxModel, Photo, Precision, Split, T
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded import export_command, quantize_command
-from trtpoets.pipeline.stages import (
-    ENGINES,
-    classifier_identity,
-    classifier_in,
-    dataset_in,
-    has_dataset,
-    onnx_in,
-    writing,
-)
+from trtpoets.pipeline.stages import ENGINES, classifier_identity, classifier_in, dataset_in, has_dataset, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

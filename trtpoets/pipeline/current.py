@@ -10,17 +10,8 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Classifier, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.judge.bench_config import BenchConfig
-from trtpoets.pipeline.stages import (
-    classifier_identity,
-    classifier_in,
-    classifier_key,
-    dataset_in,
-    engines_in,
-    has_dataset,
-    onnx_in,
-    onnx_models_in,
-    tflite_models_in,
-)
+from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, tflite_models_in
+from trtpoets.pipeline.stages import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
 from trtpoets.train.kept_together import groups_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runn
 from trtpoets.pipeline.convert import parity_details, parity_of
 from trtpoets.pipeline.golden import golden_in
 from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
+from trtpoets.pipeline.lineage import onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
-from trtpoets.pipeline.stages import classifier_identity, classifier_in, dataset_in, onnx_models_in
+from trtpoets.pipeline.stages import classifier_identity, classifier_in, dataset_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +109,7 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
 def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> TfliteModel:
     out, made_from = space.tflite(Precision.FP32), classifier_identity(space)
     key = hash_of([_VERSION, made_from, Precision.FP32])
-    if open_card(card_of(out), key) is None:
+    if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
         parity = parity_of(classifier, model, space)
         seal_card(
@@ -123,7 +124,7 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
     dataset = dataset_in(space)
     photos = calibration_photos(dataset.photos, config)
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])
-    if open_card(card_of(out), key) is None:
+    if open_card(card_of(out), key, own=True) is None:
         with verified_photos(space, (*photos, *dataset_in(space).in_split(Split.VALIDATION))):
             model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
             judged, gate = judged_on_validation(space, fp32, model, progress=progress)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
 from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.core.authenticity import NO_TAG, OTHER_TAG
 from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
@@ -27,23 +28,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """An engine: its header, and its card when one lies beside it and vouches for it; else `unvouched` says why not."""
+    """An engine: its header, and its card when one lies beside it and both are intact; else `not_intact` says why not.
+
+    `foreign` is why this user is not known to have built it here; empty where they have.
+    """
 
     header: PlanHeader
     card: EngineCard | None
-    unvouched: str
+    not_intact: str
+    foreign: str
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """A card that is whole. `files` says of each file that it is for whether that is "whole", "changed" or "missing".
+    """A card that is intact. `files` says of each file that it is for whether that is "intact", "changed" or "missing".
 
-    `details` is what the stage that wrote it keeps there.
+    `details` is what the stage that wrote it keeps there; `foreign` is as in EngineFacts.
     """
 
     key: str
     files: Mapping[str, str]
     details: Mapping[str, Any]
+    foreign: str
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,16 @@ def _engine(path: Path) -> EngineFacts:
     header = read_plan_header(path)
     card = card_of(path)
     if not card.is_file():
-        return EngineFacts(header, None, "no card lies beside it")
+        return EngineFacts(header, None, "no card lies beside it", NO_TAG)
     try:
         found = read_card(card)
         if not vouches_for(found, path):
-            return EngineFacts(header, None, f"{card.name} vouches for another file: this one was changed")
-        return EngineFacts(header, card_from_details(found.details, path), "")
+            return EngineFacts(
+                header, None, f"{card.name} is the card of other bytes: this file was changed", OTHER_TAG
+            )
+        return EngineFacts(header, card_from_details(found.details, path), "", found.foreign)
     except BadArtefact as error:
-        return EngineFacts(header, None, error.message)
+        return EngineFacts(header, None, error.message, OTHER_TAG)
 
 
 def _card(path: Path) -> CardFacts:
@@ -147,8 +155,8 @@ def _card(path: Path) -> CardFacts:
     states = {}
     for name in card.files:
         file = path.parent / name
-        states[name] = "missing" if not file.exists() else "whole" if vouches_for(card, file) else "changed"
-    return CardFacts(card.key, states, card.details)
+        states[name] = "missing" if not file.exists() else "intact" if vouches_for(card, file) else "changed"
+    return CardFacts(card.key, states, card.details, card.foreign)
 
 
 def _model(path: Path) -> ModelSpec:

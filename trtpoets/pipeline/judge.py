@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
@@ -31,9 +32,10 @@ from trtpoets.pipeline.current import (
     photos_to_judge,
     recorded,
 )
+from trtpoets.pipeline.lineage import stale_in
 from trtpoets.pipeline.photos import require_photos, verified_photos
 from trtpoets.pipeline.recorded import bench_command, evaluate_command
-from trtpoets.pipeline.stages import ENGINES, stale_in, writing
+from trtpoets.pipeline.stages import ENGINES, classifier_in, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,6 +82,7 @@ def evaluate(
         known = None if force else open_card(space.evaluation, key)
         details: Mapping[str, Any]
         if known is None:
+            require_trusted(space.classifier, classifier_in(space).foreign)
             with verified_photos(space, photos):
                 evaluated = _evaluated(artefacts, photos, groups, progress)
             details = {**evaluated, "judged": recorded(contents, photos)}
@@ -165,6 +168,7 @@ def bench(
             known = _with_stale(space, known)
             return known if before is None else {**known, "compared": compared(before, known)}
         require_photos(space, photos)
+        require_trusted(space.classifier, classifier_in(space).foreign)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config), space.loadgen)
         # Each runner has a process of its own, and a photo that changed is its failure there.

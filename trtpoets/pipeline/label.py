@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,8 +24,9 @@ from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import recommended_precision
+from trtpoets.pipeline.lineage import engines_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
-from trtpoets.pipeline.stages import ENGINES, classifier_in, engines_in, onnx_models_in, stale_in
+from trtpoets.pipeline.stages import ENGINES, classifier_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,8 +87,9 @@ def label_stream(
 
     `photos` are files, folders and patterns; "-" stands for `stdin` where that is given: a photo, or paths. The runner
     of a name is the first that works here: engines, then ONNX, then TensorFlow; labels and the size of photos are those
-    of its file. A few batches are in memory at a time. An engine file that no card vouches for is loaded only with
-    `trust`: engines are executable code. A photo that can't be used is logged and yields Unlabelled.
+    of its file. A few batches are in memory at a time. Engines and TensorFlow's files can run code when they are
+    opened: those that this user did not make here are opened only with `trust`. A photo that can't be used is logged
+    and yields Unlabelled.
 
     Raises with `strict` BadPhoto in place of Unlabelled; BadInput without photos, MissingArtefact without a classifier;
     for an engine file what `engine_from_file` raises, and RunFailed where it can't run.
@@ -103,7 +105,7 @@ def label_stream(
         else:
             space = Workspace(Path(engines), model)
             classifier_in(space)
-            runner, batch = _best_runner(space, stack)
+            runner, batch = _best_runner(space, stack, trust)
         sources = photos_from_arguments(photos, stdin=stdin, skip=[user_path(engines)])
         for done, (source, result) in enumerate(_scored(runner, sources, batch, strict=strict), start=1):
             if len(sources) > batch:
@@ -149,11 +151,11 @@ def _answer(photo: Path, runner: Runner, scores: np.ndarray, top: int) -> Answer
     return Answer(photo, runner.name, tuple(labels[i] for i in best), tuple(float(scores[i]) for i in best))
 
 
-def _best_runner(space: Workspace, stack: ExitStack) -> tuple[Runner, int]:
+def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runner, int]:
     """The first runner that can be entered here, entered in `stack`, and how many photos it gets at once."""
-    for stale in stale_in(space):
+    for stale in stale_in(space, trust=trust):
         _log.warning("%s is not used: it %s: %s", stale.path, stale.why, stale.remedy)
-    for artefact in _candidates(space):
+    for artefact in _candidates(space, trust):
         try:
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
         except (MissingDependency, RunFailed):
@@ -166,12 +168,13 @@ def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
     return min(artefact.card.batch.optimum, _LARGEST_BATCH) if isinstance(artefact, Engine) else _BATCH
 
 
-def _candidates(space: Workspace) -> Iterator[Classifier | OnnxModel | Engine]:
+def _candidates(space: Workspace, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
     """Narrow engines first, INT8 last where quantize advised against it; then FP32, which a CPU runs best."""
     precisions = list(reversed(Precision))
     if recommended_precision(space) not in (None, Precision.INT8):
         precisions.append(precisions.pop(precisions.index(Precision.INT8)))
     # Of one precision TensorRT's come first, and the engine that was built with the defaults.
-    yield from sorted(engines_in(space), key=lambda each: precisions.index(each.card.precision))
+    yield from sorted(engines_in(space, trust=trust), key=lambda each: precisions.index(each.card.precision))
     yield from (model for model in onnx_models_in(space) if model.precision is Precision.FP32)
-    yield classifier_in(space)
+    classifier = classifier_in(space)
+    yield replace(classifier, foreign="") if trust else classifier

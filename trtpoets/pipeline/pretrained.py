@@ -53,7 +53,7 @@ def pretrained(
             chosen = replace(chosen, preprocess=replace(chosen.preprocess, white=dataset.white))
         key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
         command = pretrained_command(space, backbone, photos, weights, config)
-        known = None if force else open_card(card_of(space.classifier), key)
+        known = None if force else open_card(card_of(space.classifier), key, own=True)
         if known is not None and "dataset" in known:
             if dataset is not None:
                 seal_dataset(space, dataset, command)

@@ -65,7 +65,7 @@ def trained_here(space: Workspace, key: str, dataset: Dataset) -> Dataset | None
 
     The splits are those of dataset.json, photo by photo: training may have changed those of the folder.
     """
-    card = open_card(card_of(space.classifier), key)
+    card = open_card(card_of(space.classifier), key, own=True)
     if card is None or card.get("dataset") is None:
         return None
     recorded = _recorded(space)

@@ -19,17 +19,8 @@ from trtpoets.pipeline.current import (
     require_current,
     train_benchmark_now,
 )
-from trtpoets.pipeline.stages import (
-    ENGINES,
-    classifier_in,
-    dataset_in,
-    engines_in,
-    has_dataset,
-    onnx_models_in,
-    stale_in,
-    training_in,
-    writing,
-)
+from trtpoets.pipeline.lineage import engines_in, onnx_models_in, stale_in
+from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, has_dataset, training_in, writing
 from trtpoets.ship.markdown import markdown_from_report
 from trtpoets.ship.page import page_from_report
 from trtpoets.ship.recommended import Limits, recommendation_from_report

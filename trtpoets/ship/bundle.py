@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.files import atomic_file, atomic_folder, sha256_of_file
+from trtpoets.core.files import atomic_file, atomic_folder, sha256_of_file, sha256_of_folder
 from trtpoets.core.manifest import (
     BUILT,
     MANIFEST,
+    SIGNATURE,
     Manifest,
     Target,
     check_manifest,
@@ -20,6 +21,7 @@ from trtpoets.core.manifest import (
     write_manifest,
 )
 from trtpoets.core.optional import needs
+from trtpoets.core.signatures import sign_file
 from trtpoets.ship.words import size
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _TIME = 315_532_800
 """The beginning of 1980, for every file: the oldest time that all tools can write."""
 
 PYTHON_CACHES = "pycache-"
-"""What the folder of Python's caches in `built/` begins with: nobody's work."""
+"""What the folder of Python's caches in `built/` began with in earlier versions: nobody's work."""
 
 _OTHER = "choose another place: --out FOLDER"
 
@@ -66,10 +68,15 @@ def bundle_from_parts(
     *,
     jetpack: str = "",
     board: str = "",
+    created: Callable[[str], int] = lambda _: 0,
+    sign: Path | None = None,
     warnings: tuple[str, ...] = (),
     next_commands: tuple[str, ...] = (),
 ) -> Bundle:
     """Let `fill` write into an empty folder, add the manifest, pack it: the folder becomes `out`, the archive lies by.
+
+    `created` says of the sha256 of everything but the manifest when it was first bundled. `sign` is the private key of
+    ssh's that signs the manifest.
 
     The archive's bytes follow from the files' names, bytes and executable bits alone, and from the release of zstd,
     which pyproject.toml pins.
@@ -89,7 +96,10 @@ def bundle_from_parts(
             order=parts.order,
             jetpack=jetpack,
             board=board,
+            created=created(sha256_of_folder(folder)),
         )
+        if sign is not None:
+            sign_file(folder / MANIFEST, sign)
         _pack(folder, root_of(parts.spec.name, target), manifest, packed)
     paths = (MANIFEST, *manifest.files)
     return Bundle(
@@ -170,14 +180,15 @@ def zstandard() -> Any:
 
 
 def _pack(folder: Path, root: str, manifest: Manifest, out: Path) -> None:
-    """The manifest first, then every file in the order of names, below `root`."""
+    """The manifest first, its signature, then every file in the order of names, below `root`."""
     compressor = zstandard().ZstdCompressor(level=_LEVEL, write_checksum=True)
     with (
         out.open("wb") as raw,
         compressor.stream_writer(raw, closefd=False) as stream,
         tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar,
     ):
-        for path in (MANIFEST, *sorted(manifest.files)):
+        signed = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
+        for path in (MANIFEST, *signed, *sorted(manifest.files)):
             entry = tarfile.TarInfo(f"{root}/{path}")
             status = (folder / path).stat()
             entry.size, entry.mtime, entry.mode = status.st_size, _TIME, 0o755 if status.st_mode & 0o100 else 0o644

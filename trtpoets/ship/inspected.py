@@ -38,7 +38,8 @@ def _engine(facts: Any) -> list[Part]:
         ("built by", f"{'TensorRT-RTX' if header.flavour.value == 'rtx' else 'TensorRT'} {header.version}"),
         ("size", "as its header says" if header.whole else "not told by its header"),
         ("runs on", targets(list(header.targets)) or "not told by its header"),
-        ("card", "vouches for it" if card else f"{facts.unvouched}: not to be trusted, unless you know who built it"),
+        ("integrity", "intact: the file is the one that its card describes" if card else facts.not_intact),
+        ("authenticity", _origin(facts.foreign if card else facts.not_intact)),
     ]
     if card:
         on = f" on {card.gpu} (compute capability {card.compute_capability})" if card.gpu else ""
@@ -54,6 +55,11 @@ def _engine(facts: Any) -> list[Part]:
             ("photos", f"{_photos(card.spec)}, rule {card.preprocess_hash[:12]}"),
         ]
     return [("", [], rows)]
+
+
+def _origin(foreign: str) -> str:
+    """Who made a file, as far as its card's HMAC tells."""
+    return f"not known to be made here by you: {foreign}" if foreign else "made here by you: its HMAC is of your key"
 
 
 def _layers(report: Any) -> str:
@@ -108,7 +114,8 @@ def _card(facts: Any) -> list[Part]:
     told = [
         (shown(name), shown(value)) for name, value in facts.details.items() if isinstance(value, str | int | float)
     ]
-    parts: list[Part] = [("", [], [*(("vouches for", f"{name}: {state}") for name, state in rows), ("key", facts.key)])]
+    described = [("describes", f"{name}: {state}") for name, state in rows]
+    parts: list[Part] = [("", [], [*described, ("authenticity", _origin(facts.foreign)), ("key", facts.key)])]
     return [*parts, ("What it says", ["", ""], _first(told, len(told)))] if told else parts
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.commands import quote
-from trtpoets.core.files import sha256_of_folder, write_text
+from trtpoets.core.files import write_text
 from trtpoets.core.manifest import Target
 from trtpoets.core.spec import FULL_WHITE, Precision, Resize
-from trtpoets.ship.bundle import PYTHON_CACHES, root_of
+from trtpoets.ship.bundle import root_of
 from trtpoets.ship.parts import CACHE, write_shared
 from trtpoets.ship.runtime import copy_file, copy_template, filled, package_folder, write_runtime
 from trtpoets.ship.words import joined, many, shown
@@ -75,7 +75,7 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
     if system.runs_trtpoets:
         write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
         copy_template("jetson/start.py", folder / "runtime")
-        _write_commands(folder, sha256_of_folder(folder / "runtime")[:12])
+        _write_commands(folder)
         (folder / "update").mkdir()
         for source in sorted((package_folder() / "onboard" / "files").iterdir()):
             copy_file(source, folder / "update")
@@ -96,11 +96,11 @@ def next_on_a_jetson(name: str, archive: Path, system: System) -> tuple[str, ...
     return f"scp {quote(archive)} USER@JETSON:", f"ssh -t USER@JETSON {quote(there)}"
 
 
-def _write_commands(folder: Path, runtime: str) -> None:
+def _write_commands(folder: Path) -> None:
     for command, about in _COMMANDS.items():
         said = "" if command == "trtpoets" else f"{command} "
         path = folder / command
-        write_text(path, filled("jetson/command.sh", about=about, caches=PYTHON_CACHES + runtime, command=said))
+        write_text(path, filled("jetson/command.sh", about=about, command=said))
         path.chmod(path.stat().st_mode | 0o111)
 
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 _RUNTIME = ("core", "device", "judge")
 """What the scripts use of this package: the one way to prepare photos, and the golden photos' check."""
 
-_SCRIPTS = ("onnxruntime/classify.py", "onnxruntime/selftest.py", "common/photo_lines.py", "common/golden_test.py")
+_SCRIPTS = (
+    "onnxruntime/classify.py",
+    "onnxruntime/selftest.py",
+    "common/photo_lines.py",
+    "common/golden_test.py",
+    "common/checked.py",
+)
 
 _WAYS = {"cpu": "", "cuda": "cuda", "tensorrt": "tensorrt"}
 """The way of each provider in the identity of a runner."""

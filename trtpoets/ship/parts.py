@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import write_text
-from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, ModelSpec, OnnxModel, Precision, labels_text
+from trtpoets.core.plain import labels_text
+from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, ModelSpec, OnnxModel, Precision
 from trtpoets.judge.golden import Golden, write_golden
 
 if TYPE_CHECKING:

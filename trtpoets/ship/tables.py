@@ -277,5 +277,6 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "models": lambda backbones: _parts([models_part(backbones)]),
     "cache": lambda stores: _parts([cache_part(stores)]) if stores else ["The cache is empty."],
     "doctor": _doctor,
+    "trusted": lambda files: [shown(f"now opened as yours: {path}") for path in files] or ["All of it is yours."],
     "inspection": lambda found: _parts(inspection_parts(found)),
 }

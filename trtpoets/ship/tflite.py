@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 _RUNTIME = ("core", "device", "judge")
 """What the scripts use of this package: how photos are prepared, the runner, and the golden photos' check."""
 
-_SCRIPTS = ("tflite/classify.py", "tflite/selftest.py", "common/photo_lines.py", "common/golden_test.py")
+_SCRIPTS = (
+    "tflite/classify.py",
+    "tflite/selftest.py",
+    "common/photo_lines.py",
+    "common/golden_test.py",
+    "common/checked.py",
+)
 
 _WHAT = {
     Precision.FP32: "computed in float32",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.commands import quote
 from trtpoets.core.files import sha256_of_file, write_text
+from trtpoets.core.plain import labels_text
 from trtpoets.core.runner_id import Library, RunnerId, engine_runner
-from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision, labels_text
+from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision
 from trtpoets.judge.golden import write_golden
 from trtpoets.ship.measured import best_row, fastest_precision, where
 from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
@@ -43,7 +44,13 @@ _UNBUILT = "to_build"
 
 _FILLED = ("serve", "build-plans", "measure")
 
-_COPIED = ("triton/client.py", "triton/selftest.py", "triton/refusals.py", "common/photo_lines.py")
+_COPIED = (
+    "triton/client.py",
+    "triton/selftest.py",
+    "triton/refusals.py",
+    "common/photo_lines.py",
+    "common/checked.py",
+)
 
 _LONGEST = 40
 """Characters of a name: Kubernetes takes 63, and KServe adds to it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
@@ -26,6 +27,7 @@ class KerasRunner:
 
     def __init__(self, classifier: Classifier, threads: int = 0) -> None:
         self.spec = classifier.spec
+        self._classifier = classifier
         self._path = classifier.folder / _FILE
         self._threads = threads
         self._model: Any = None
@@ -35,6 +37,7 @@ class KerasRunner:
         """Load the model. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not self._path.is_file():
             raise MissingArtefact(f"{self._path} is not there", hint="train it: trtpoets retrain PHOTOS --name NAME")
+        require_trusted(self._classifier.folder, self._classifier.foreign)
         tf = tensorflow()
         limit_threads(tf, self._threads)
         try:

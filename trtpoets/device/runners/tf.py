@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
@@ -30,6 +31,7 @@ class TensorFlowRunner:
         self.identity = RunnerId(Library.TENSORFLOW, way="-".join(ways))
         self.name = self.identity.name
         self.spec = classifier.spec
+        self._classifier = classifier
         self._path = classifier.saved_model
         self._threads = threads
         self._xla, self._cpu = xla, cpu
@@ -43,6 +45,7 @@ class TensorFlowRunner:
             raise MissingArtefact(
                 f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME"
             )
+        require_trusted(self._classifier.folder, self._classifier.foreign)
         tf = tensorflow()
         limit_threads(tf, self._threads)
         if self._cpu:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import threading
 import time
 from contextlib import ExitStack
@@ -14,15 +13,16 @@ from typing import Callable
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, StorageFailed
-from trtpoets.core.files import write_bytes
+from trtpoets.core.authenticity import require_trusted
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Engine, EngineCard
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.engine_card import build_command, check_fits
-from trtpoets.device.libcuda import Gpu, Graph
+from trtpoets.device.libcuda import Graph
 from trtpoets.device.runners.base import Timing, check_photos, check_scores, not_entered
+from trtpoets.device.runtime_cache import RuntimeCache
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_session import TensorRtSession
 
@@ -60,6 +60,7 @@ class TensorRtRunner:
         Raises MissingDependency, MissingArtefact, BadArtefact, or RunFailed where the engine can't run.
         """
         path, card = self._engine.path, self._engine.card
+        require_trusted(path, self._engine.foreign)
         library = load_tensorrt(card.flavour)
         plan = _read_plan(path, card)
         with ExitStack() as stack:
@@ -126,7 +127,7 @@ class _Room:
         self._library = library
         self._plan = plan
         self._card, self._vouched = engine.card, engine.vouched
-        self._cache = _RuntimeCache(engine.path, library, cuda.gpu())
+        self._cache = RuntimeCache(engine.path, library, cuda.gpu())
         self._graphs = graphs
         self._events: list[int] = []
         self._graph: Graph | None = None
@@ -246,36 +247,6 @@ class _Room:
         self._graph = None
         paid = self._runs - self._captured_at >= _PAYS
         self._patience = 1 if paid else min(2 * self._patience, _PATIENCE)
-
-
-class _RuntimeCache:
-    """The kernels that TensorRT-RTX compiled when it ran, in a file beside the engine: one a library and GPU."""
-
-    def __init__(self, engine: Path, library: TensorRt, gpu: Gpu) -> None:
-        device = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
-        self._file = engine.with_name(f"{engine.name}.{library.version}-{gpu.target}-{device}.runtime-cache")
-        self._sha256 = b""
-
-    def read(self) -> bytes | None:
-        """What was kept last time; None when there is nothing, or nothing readable."""
-        try:
-            content = read_bytes(self._file)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            log.warning("the kernels compiled before can't be read, so they are compiled again: %s", error)
-            return None
-        self._sha256 = hashlib.sha256(content).digest()
-        return content
-
-    def write(self, content: bytes | None) -> None:
-        """Keep `content` for next time, unless nothing has changed or the library compiles nothing (None)."""
-        if content is None or hashlib.sha256(content).digest() == self._sha256:
-            return
-        try:
-            write_bytes(self._file, content)
-        except (StorageFailed, OSError) as error:
-            log.warning("the kernels compiled for this engine could not be kept for next time: %s", error)
 
 
 def _read_plan(path: Path, card: EngineCard) -> bytes:

@@ -8,12 +8,20 @@ Needs onnxruntime (onnxruntime-gpu for cuda and tensorrt), numpy and Pillow. How
 stands in settings.json. Exit code: 0 done, 1 something can't be read or run, 2 wrong usage.
 """
 
-from __future__ import annotations
-
+import os
 import sys
-from typing import Any
 
+# Python puts this folder first on its path, and has imported os already: nothing else is before all code was checked.
+# (So no `from __future__`, which imports.)
+_HERE = os.path.realpath(__file__).rpartition("/")[0]
+sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
+
+import runpy
+
+runpy.run_path(f"{_HERE}/checked.py")
+
+from typing import Any
 
 import numpy as np
 from photo_lines import HERE, arguments, failed, model_spec, print_answers  # it also makes the runtime known
@@ -24,7 +32,7 @@ from trtpoets.core.optional import onnxruntime
 from trtpoets.core.paths import user_path
 
 
-def settings_of(provider: str, file: str | None) -> dict[str, Any]:
+def settings_of(provider: str, file: "str | None") -> "dict[str, Any]":
     """How to run by a provider, by settings.json or another file. Raises BadArtefact."""
     path = user_path(file) if file else HERE / "settings.json"
     settings = read_json(path)
@@ -35,7 +43,7 @@ def settings_of(provider: str, file: str | None) -> dict[str, Any]:
     return found
 
 
-def open_session(settings: dict[str, Any], precision: str) -> Any:
+def open_session(settings: "dict[str, Any]", precision: str) -> Any:
     """An InferenceSession.
 
     Raises MissingDependency, BadInput, BadArtefact, or RunFailed where the provider does not load here.
@@ -64,7 +72,7 @@ def open_session(settings: dict[str, Any], precision: str) -> Any:
     return session
 
 
-def session_options(runtime: Any, settings: dict[str, Any]) -> Any:
+def session_options(runtime: Any, settings: "dict[str, Any]") -> Any:
     """The options of a session, with names and values as settings.json has them."""
     options = runtime.SessionOptions()
     options.log_severity_level = 3
@@ -76,7 +84,7 @@ def session_options(runtime: Any, settings: dict[str, Any]) -> Any:
     return options
 
 
-def placed(options: dict[str, Any]) -> dict[str, Any]:
+def placed(options: "dict[str, Any]") -> "dict[str, Any]":
     """The options of a provider, with paths below this folder, which are made."""
     result = {}
     for name, value in options.items():

@@ -7,11 +7,18 @@ Needs ai-edge-litert (or TensorFlow), numpy and Pillow. Exit code: 0 done, 1 som
 usage.
 """
 
-from __future__ import annotations
-
+import os
 import sys
 
+# Python puts this folder first on its path, and has imported os already: nothing else is before all code was checked.
+# (So no `from __future__`, which imports.)
+_HERE = os.path.realpath(__file__).rpartition("/")[0]
+sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
 sys.dont_write_bytecode = True  # the bundle stays as its manifest says
+
+import runpy
+
+runpy.run_path(f"{_HERE}/checked.py")
 
 from photo_lines import HERE, arguments, failed, print_answers  # it also makes the runtime known
 

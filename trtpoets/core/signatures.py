@@ -1,0 +1,140 @@
+"""Signatures by OpenSSH: `ssh-keygen -Y sign` here, `ssh-keygen -Y verify` on the device, with the keys that ssh has.
+
+A signature is of one file and of the namespace "trtpoets", so that one made for another purpose is worth nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
+from trtpoets.core.files import write_text
+
+NAMESPACE = "trtpoets"
+
+SIGNER = "trtpoets"
+"""The principal that every key in a file of allowed signers stands for."""
+
+SUFFIX = ".sig"
+"""What ssh-keygen adds to the name of the file that it signed."""
+
+_KEY_TYPE = re.compile(r"(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S+$")
+_SECONDS = 60.0
+
+
+def sign_file(path: Path, key: Path) -> Path:
+    """Sign a file with a private key of ssh's; the signature is `<path>.sig`. ssh-keygen asks for a passphrase itself.
+
+    Raises BadInput for a key that can't be used, MissingDependency.
+    """
+    if not key.is_file():
+        raise BadInput(f"there is no key {key}", hint="make one: ssh-keygen -t ed25519 -f bundle_key")
+    command = ["-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(path)]
+    done = _ssh_keygen(command, stdin=None, seconds=None)
+    signature = path.with_name(path.name + SUFFIX)
+    if done.returncode or not signature.is_file():
+        raise BadInput(f"{key} can't sign: {_reason(done)}", hint="give the private key, as ssh-keygen writes it")
+    return signature
+
+
+def verify_file(path: Path, signers: Path) -> None:
+    """Raise BadArtefact unless `<path>.sig` is a signature of the file by one of the allowed signers.
+
+    Raises MissingDependency where there is no ssh-keygen, or one before OpenSSH 8.1.
+    """
+    _require_own(signers)
+    signature = path.with_name(path.name + SUFFIX)
+    if not signature.is_file() or signature.is_symlink():
+        raise BadArtefact(
+            f"{path.parent} is not signed, and this device takes only what a key in {signers} has signed",
+            hint="sign it where it is made: trtpoets bundle NAME --for jetson --sign FILE",
+        )
+    command = ["-Y", "verify", "-n", NAMESPACE, "-I", SIGNER, "-f", str(signers), "-s", str(signature)]
+    done = _ssh_keygen(command, stdin=path, seconds=_SECONDS)
+    if done.returncode:
+        raise BadArtefact(
+            f"the signature of {path} is not by a key in {signers}, or the file was changed: {_reason(done)}",
+            hint="sign it where it is made: trtpoets bundle NAME --for jetson --sign FILE",
+        )
+
+
+def write_signers(source: Path, out: Path) -> None:
+    """Write a file of allowed signers from public keys (*.pub), or from such a file.
+
+    Raises BadInput for a file that holds neither, StorageFailed.
+    """
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{source} can't be read as public keys: {error}", hint="give the *.pub of the key") from error
+    if "PRIVATE KEY" in text:
+        raise BadInput(
+            f"{source} is a private key, which no device needs", hint=f"give {shlex.quote(str(source) + '.pub')}"
+        )
+    lines = list(_signers(text.splitlines()))
+    if not lines:
+        raise BadInput(f"{source} holds no public key", hint="give the *.pub of the key that signs bundles")
+    write_text(out, "\n".join(lines) + "\n")
+    out.chmod(0o644)
+
+
+def _signers(lines: Sequence[str]) -> Iterator[str]:
+    for line in lines:
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if _KEY_TYPE.match(words[0]) and len(words) > 1:
+            yield f'{SIGNER} namespaces="{NAMESPACE}" {words[0]} {words[1]}'
+        elif SIGNER in words[0].split(",") and any(map(_KEY_TYPE.match, words[1:])):
+            yield line.strip()
+        else:
+            raise BadInput(
+                f"{line[:60]!r} is no public key, and allows nobody called {SIGNER}",
+                hint="give the *.pub of the key that signs bundles",
+            )
+
+
+def _require_own(signers: Path) -> None:
+    """Who can change this file decides what runs here."""
+    status = signers.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
+        raise BadArtefact(
+            f"{signers} is no regular file, or others may write it",
+            hint=f"chmod 644 {shlex.quote(str(signers))}",
+        )
+
+
+def _ssh_keygen(
+    arguments: Sequence[str], stdin: Path | None, seconds: float | None
+) -> subprocess.CompletedProcess[str]:
+    try:
+        with open(stdin or os.devnull, "rb") as content:  # noqa: PTH123 - a Path, or the null device
+            return subprocess.run(
+                ["ssh-keygen", *arguments],  # noqa: S607 - wherever the system has it
+                stdin=content,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=seconds,
+            )
+    except FileNotFoundError as error:
+        raise MissingDependency(
+            "signatures need ssh-keygen, which is not here", hint="sudo apt install -y openssh-client"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise BadArtefact("ssh-keygen did not answer", hint="run the command again") from error
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line of what ssh-keygen said: before it are warnings."""
+    lines = (done.stderr + done.stdout).strip().splitlines()
+    if any("unknown option" in line or "Unsupported operation" in line for line in lines):
+        return "this ssh-keygen is older than OpenSSH 8.1"
+    return lines[-1] if lines else f"ssh-keygen ended with code {done.returncode}"

@@ -1,0 +1,56 @@
+"""The kernels that TensorRT-RTX compiled when it ran an engine, kept beside the engine: one file a library and GPU.
+
+The library deserialises it, so it has a card, and one that this user did not write is left aside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.files import write_bytes
+from trtpoets.core.reading import read_bytes
+from trtpoets.core.spec import hash_of
+from trtpoets.core.workspace import card_of, open_card, seal_card
+from trtpoets.device.libcuda import Gpu
+from trtpoets.device.tensorrt_api import TensorRt
+
+log = logging.getLogger(__name__)
+
+
+class RuntimeCache:
+    """The file for one engine, library and GPU."""
+
+    def __init__(self, engine: Path, library: TensorRt, gpu: Gpu) -> None:
+        device = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
+        self._file = engine.with_name(f"{engine.name}.{library.version}-{gpu.target}-{device}.runtime-cache")
+        self._key = hash_of([engine.name, library.flavour.value, library.version, gpu.name, gpu.target])
+        self._sha256 = b""
+
+    def read(self) -> bytes | None:
+        """What was kept last time; None when there is nothing, nothing readable, or nothing of this user's."""
+        try:
+            content = read_bytes(self._file)
+            if open_card(card_of(self._file), self._key, own=True) is None:
+                log.warning("%s is not known to be written here by you: its kernels are compiled again", self._file)
+                return None
+        except FileNotFoundError:
+            return None
+        except (TrtPoetsError, OSError) as error:
+            log.warning("the kernels compiled before can't be read, so they are compiled again: %s", error)
+            return None
+        self._sha256 = hashlib.sha256(content).digest()
+        return content
+
+    def write(self, content: bytes | None) -> None:
+        """Keep `content` for next time, unless nothing has changed or the library compiles nothing (None)."""
+        if content is None or hashlib.sha256(content).digest() == self._sha256:
+            return
+        try:
+            write_bytes(self._file, content)
+            seal_card(card_of(self._file), key=self._key, files=[self._file], details={})
+        except (TrtPoetsError, OSError) as error:
+            log.warning("the kernels compiled for this engine could not be kept for next time: %s", error)

@@ -1,0 +1,198 @@
+"""Opening what earlier stages left in a workspace: ONNX files, TFLite files and engines.
+
+Every artefact is opened through this module, which follows its card back: an engine to its ONNX file, FP16 and INT8 to
+fp32.onnx, fp32.onnx and TFLite files to the classifier, the classifier to its dataset. What was made from something
+that is no longer there is stale: it is refused with the command that makes it again, or left out and listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.spec import ModelSpec, OnnxModel, Precision, TfliteModel
+from trtpoets.core.tflite_file import read_tflite
+from trtpoets.core.workspace import Card, Workspace, card_of, read_card, vouches_for
+from trtpoets.pipeline.stages import classifier_identity, classifier_in, dataset_in, has_dataset
+
+if TYPE_CHECKING:
+    from trtpoets.core.spec import Engine
+
+_OTHER_PHOTOS = "was made with other photos than those of dataset.json, some of which may be test photos now"
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A file that was not made from what is there now: why, and the command that makes it again."""
+
+    path: Path
+    why: str
+    remedy: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As an entry of a result's "skipped"."""
+        return {"what": f"using {self.path.name}", "why": f"{self.why}: {self.remedy}"}
+
+
+def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
+    """The ONNX file of a precision, of the classifier as it is now.
+
+    Raises MissingArtefact for one that is missing, damaged or stale, with the first of the commands that it takes.
+    """
+    found = _Lineage(space).onnx(precision)
+    if isinstance(found, OnnxModel):
+        return found
+    if found is None:
+        classifier_in(space)
+        found = _Lineage(space).missing(precision)
+    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy)
+
+
+def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
+    """The ONNX files of the classifier as it is now, in the order of Precision; others are in `stale_in`."""
+    lineage = _Lineage(space)
+    return tuple(found for p in Precision if isinstance(found := lineage.onnx(p), OnnxModel))
+
+
+def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
+    """The TFLite files of the classifier as it is now; others are in `stale_in`."""
+    lineage = _Lineage(space)
+    return tuple(found for p in Precision if isinstance(found := lineage.tflite(p), TfliteModel))
+
+
+def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
+    """The engines that this user built from the ONNX files as they are now; damaged and other ones are in
+    `stale_in`.
+
+    With `trust` also those of others.
+    """
+    return tuple(found for found in _Lineage(space, trust).engines() if not isinstance(found, Stale))
+
+
+def stale_in(space: Workspace, *, trust: bool = False) -> tuple[Stale, ...]:
+    """The ONNX files, TFLite files and engines that are there and can't be used, each with the reason."""
+    lineage = _Lineage(space, trust)
+    found = (*map(lineage.onnx, Precision), *map(lineage.tflite, Precision), *lineage.engines())
+    return tuple(each for each in found if isinstance(each, Stale))
+
+
+class _Lineage:
+    """What a run's files were made from. Each file is read once, when it is first asked for."""
+
+    def __init__(self, space: Workspace, trust: bool = False) -> None:
+        self._space, self._trust = space, trust
+        self._onnx: dict[Precision, OnnxModel | Stale | None] = {}
+        self._sha256: dict[Precision, str] = {}
+
+    @cached_property
+    def _spec(self) -> ModelSpec:
+        return classifier_in(self._space).spec
+
+    @cached_property
+    def _identity(self) -> str:
+        return classifier_identity(self._space)
+
+    @cached_property
+    def _dataset_hash(self) -> str | None:
+        return dataset_in(self._space).hash if has_dataset(self._space) else None
+
+    def onnx(self, precision: Precision) -> OnnxModel | Stale | None:
+        """None where there is no such file, or no card of it."""
+        if precision not in self._onnx:
+            self._onnx[precision] = self._opened_onnx(precision)
+        return self._onnx[precision]
+
+    def _opened_onnx(self, precision: Precision) -> OnnxModel | Stale | None:
+        path = self._space.onnx(precision)
+        card = _card_at(path)
+        if card is None:
+            return None
+        remedy = self.missing(precision).remedy
+        if not vouches_for(card, path):
+            return Stale(path, "was changed after it was made, or is damaged", remedy)
+        made_from: str | None
+        if precision is Precision.FP32:
+            made_from, why = self._identity, "was made from an earlier classifier"
+        else:
+            current = isinstance(self.onnx(Precision.FP32), OnnxModel)
+            made_from, why = self._sha256.get(Precision.FP32) if current else None, "was made from an earlier fp32.onnx"
+        if made_from is None or card.details.get("made_from") != made_from:
+            return Stale(path, why, remedy)
+        if precision is not Precision.FP32 and self._dataset_hash not in (None, card.details.get("dataset")):
+            return Stale(path, _OTHER_PHOTOS, remedy)
+        model = read_onnx(path)
+        if model.spec != self._spec:
+            return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
+        self._sha256[precision] = card.files[path.name]
+        return model
+
+    def missing(self, precision: Precision) -> Stale:
+        """What to say of an ONNX file that is not there: the first command that it takes."""
+        first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
+        remedy = self._space.command("export" if first else "quantize")
+        return Stale(self._space.onnx(precision), "is not there, or not whole", remedy)
+
+    def tflite(self, precision: Precision) -> TfliteModel | Stale | None:
+        """None where there is no such file, or no card of it."""
+        path = self._space.tflite(precision)
+        card = _card_at(path)
+        if card is None:
+            return None
+        remedy = self._space.command("bundle", "--for", "tflite")
+        if not vouches_for(card, path):
+            return Stale(path, "was changed after it was made, or is damaged", remedy)
+        why = ""
+        if card.details.get("classifier") != self._identity:
+            why = "was made from an earlier classifier"
+        elif precision is Precision.INT8 and self._dataset_hash not in (None, card.details.get("dataset")):
+            why = _OTHER_PHOTOS
+        elif card.foreign and not self._trust:  # TensorFlow's interpreter runs any operator of TensorFlow's
+            why = f"is not known to be made here by you: {card.foreign}"
+        if why:
+            return Stale(path, why, remedy)
+        model = read_tflite(path)
+        if model.spec != self._spec:
+            return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
+        return model
+
+    def engines(self) -> tuple[Engine | Stale, ...]:
+        """In the order of `in_order`; engine files without a card are not of trtpoets."""
+        from trtpoets.device.engine import in_order, load_engine
+
+        whole, damaged = [], []
+        for path in sorted(self._space.folder.glob("*.engine")):
+            if card_of(path).is_file():
+                try:
+                    whole.append(load_engine(path))
+                except BadArtefact as error:
+                    why = error.message.removeprefix(f"{path} ")
+                    damaged.append(Stale(path, why, self._space.command("build")))
+        if self._trust:
+            whole = [replace(engine, foreign="") for engine in whole]
+        return (*(self._stale(engine) or engine for engine in in_order(whole)), *damaged)
+
+    def _stale(self, engine: Engine) -> Stale | None:
+        precision = engine.card.precision
+        model = self.onnx(precision)
+        file = self._space.onnx(precision).name
+        if not isinstance(model, OnnxModel):
+            why = f"was built from {file}, which {model.why if model else 'is not there'}"
+            return Stale(engine.path, why, model.remedy if model else self.missing(precision).remedy)
+        remedy = self._space.command("build", "--precision", precision.value)
+        if engine.card.onnx_sha256 != self._sha256[precision]:
+            return Stale(engine.path, f"was built from an earlier {file}", remedy)
+        if engine.card.spec != self._spec:
+            return Stale(engine.path, "has other labels or another preprocessing than the classifier", remedy)
+        if engine.foreign:  # TensorRT would run what is in it
+            return Stale(engine.path, f"is not known to be built here by you: {engine.foreign}", remedy)
+        return None
+
+
+def _card_at(path: Path) -> Card | None:
+    """The card of an artefact; None where either is missing. Raises BadArtefact for a card that is not whole."""
+    card = card_of(path)
+    return read_card(card) if path.exists() and card.is_file() else None
