@@ -10,7 +10,7 @@ import unicodedata
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.progress import Progress, is_counted
