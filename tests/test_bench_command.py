@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import trtpoets
-from tests.test_benchmark import QUICK
+from tests.test_benchmark import QUICK, WARM
 from tests.test_compare import benchmark as measured
 from tests.tiny import tiny_spec
 from trtpoets import cli
@@ -21,6 +21,7 @@ from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Way
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.benchmark import benchmark_from_artefacts
+from trtpoets.judge.contender import Contender, Heat
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import judge
 from trtpoets.pipeline.options import bench_config
@@ -80,6 +81,24 @@ def test_what_changed_since_an_older_one(made: Measured, tmp_path: Path) -> None
     assert made.made == 2, "a file that can't be read is told before anything is measured"
 
 
+def test_more_inferences_are_aimed_at_than_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def ask(request: dict[str, Any], batch: int) -> dict[str, Any]:
+        asked.append(request)
+        return {"round": {"spans": [1_000_000]}}
+
+    for aim, expected in ((0, 70), (205, 205)):
+        config = replace(QUICK, min_count=70, aim_count=aim)
+        contender = Contender(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()), Way.PLAIN, config)
+        contender.heats[1] = Heat(WARM)
+        monkeypatch.setattr(contender, "_ask", ask)
+        asked.clear()
+        for number in range(config.rounds):
+            contender.round(1, number)
+        assert sum(each["count"] for each in asked) == expected
+
+
 @pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])
 def test_limits_are_read_before_anything_is_measured(
     made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
@@ -119,7 +138,8 @@ def test_the_ways_to_run_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_options_become_a_configuration() -> None:
     assert bench_config(None, 2.0, 0) == BenchConfig()
     assert bench_config(None, 60.0, 0).max_seconds == 120.0
-    assert bench_config(None, 2.0, 0, max_p99=5.0).min_count == 1324
+    bounded = bench_config(None, 2.0, 0, max_p99=5.0)
+    assert (bounded.min_count, bounded.aim_count, bounded.max_seconds) == (662, 1986, 120.0)
     assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
     server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
     assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)

@@ -62,6 +62,9 @@ def test_configuration() -> None:
     assert train_bench_config([0.1]).learning_rates == (0.1,)
     with pytest.raises(BadInput, match="learning rates"):
         train_bench_config([0.1, 0.1])
+    for rate in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="a learning rate of"):
+            train_bench_config([0.1, rate])
     with pytest.raises(BadInput, match="0 photos in 3 rounds"):
         TrainBenchConfig(photos=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -243,6 +244,8 @@ def test_answers_of_the_timed_run_are_scored() -> None:
         ({"rounds": 0}, "in 0 rounds"),
         ({"min_seconds": -1.0}, "timing for -1.0 to"),
         ({"max_seconds": 200.0}, "to 200.0 s with a limit of 120.0 s"),
+        ({"min_seconds": math.nan}, "nan is no time and no rate"),
+        ({"target_qps": math.inf}, "inf is no time and no rate"),
     ],
 )
 def test_configurations_that_make_no_sense(change: dict[str, Any], message: str) -> None:

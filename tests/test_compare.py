@@ -20,6 +20,7 @@ from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round
 from trtpoets.judge.rounds import ratio_of_rounds
 from trtpoets.judge.speed_gate import require_limits, require_speed
+from trtpoets.onboard.text import bench_lines
 from trtpoets.ship.benched import benched_parts, ratio
 
 
@@ -78,6 +79,10 @@ def test_a_speed_that_drifts_is_not_compared() -> None:
     row["drifts"] = True
     assert ratio(row) == f"{row['speedup']:.2f}× drifts"
     assert [rows[1][-2:] for _, _, rows in benched_parts(now)] == [("–", "drifts")]
+    on_a_device = "\n".join(bench_lines(now))
+    assert f"{row['speedup']:.2f} drifts" in on_a_device
+    assert "onnxruntime-fp32, batch 1, since then: drifts -" in on_a_device
+    assert "tensorflow, batch 1, since then: same" in on_a_device
 
 
 @pytest.mark.parametrize("baseline", [True, False], ids=["beside TensorFlow", "alone"])

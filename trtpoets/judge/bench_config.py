@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,7 +24,8 @@ class BenchConfig:
 
     All runners are measured in turn, `rounds` times over, so that a machine that gets slower hurts all alike. In all
     its rounds a batch size is timed for `min_seconds` of inference and `min_count` inferences, whichever is later, but
-    no longer than `max_seconds`. Before, it is warmed up for `warmup_seconds` at least, and until it is stable.
+    no longer than `max_seconds`; for `aim_count` inferences where these allow it. Before, it is warmed up for
+    `warmup_seconds` at least, and until it is stable.
 
     `threads` 0 leaves all usable cores to each runner; otherwise each is pinned to that many. `timeout_seconds` is for
     one step: loading, warming up, or one round. At most `photos` photos are used, again and again. Where other
@@ -39,6 +41,7 @@ class BenchConfig:
     batches: tuple[int, ...] = (1, 8)
     min_seconds: float = 2.0
     min_count: int = 64
+    aim_count: int = 0
     max_seconds: float = 20.0
     warmup_seconds: float = 0.5
     rounds: int = 20
@@ -65,6 +68,10 @@ class BenchConfig:
                 f"in {self.rounds} rounds",
                 hint="give at least one inference, one photo and one round, and 0 threads or more",
             )
+        numbers = (self.min_seconds, self.max_seconds, self.warmup_seconds, self.timeout_seconds)
+        endless = [number for number in (*numbers, self.target_qps, self.max_p99_ms) if not math.isfinite(number)]
+        if endless:
+            raise BadInput(f"{endless[0]} is no time and no rate", hint="give finite numbers: --seconds 2")
         if min(self.target_qps, self.max_p99_ms) < 0:
             raise BadInput(
                 f"{self.target_qps:g} photos a second within {self.max_p99_ms:g} ms", hint="give numbers above 0"

@@ -6,7 +6,7 @@ from typing import Any, Sequence
 
 from trtpoets.core.errors import BadInput
 from trtpoets.judge.bench_config import BenchConfig, Scenario
-from trtpoets.judge.scenario import config_for
+from trtpoets.judge.scenario import FOR_A_BOUND, config_for
 from trtpoets.judge.statistics import least_count
 
 
@@ -25,13 +25,14 @@ def bench_config(
     if more.get("target_qps") and scenario is not Scenario.SERVER:
         raise BadInput(f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server")
     chosen = tuple(batches or BenchConfig.batches)
-    # The bound of a 99th percentile needs its count, and so its time: inferences are not independent.
-    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (2 * least_count(99), 120.0)
+    # A 99th percentile needs its count, and so its time; its bound needs more, as inferences are not independent.
+    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 120.0)
     longest = max(BenchConfig.max_seconds, 2 * seconds, longest)
     config = BenchConfig(
         batches=chosen,
         min_seconds=seconds,
         min_count=count,
+        aim_count=0 if max_p99 is None else FOR_A_BOUND * count,
         max_seconds=longest,
         timeout_seconds=max(BenchConfig.timeout_seconds, 2 * longest),
         threads=threads,

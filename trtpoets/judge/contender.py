@@ -89,10 +89,11 @@ class Contender:
         config, heat = self._config, self.heats.get(batch)
         if heat is None or heat.seconds >= config.max_seconds:
             return
+        count = max(config.min_count, config.aim_count)
         request = {
             "round": batch,
             "seconds": config.min_seconds / config.rounds,
-            "count": (number + 1) * config.min_count // config.rounds - number * config.min_count // config.rounds,
+            "count": (number + 1) * count // config.rounds - number * count // config.rounds,
             "limit": config.max_seconds / config.rounds,
         }
         reply = self._ask(request, batch)

@@ -33,6 +33,12 @@ _MEDIAN = math.pi / 2
 """The variance of a median beside that of a mean, of independent normal values: the most that it is, as dependence
 lessens it."""
 
+_LEAST_KEPT, _MOST_KEPT = 0.45, 0.95
+"""Shares of the value before that are reckoned with."""
+
+_CLEARLY = 1.2
+"""Standard deviations from which on a share that is kept is told from none."""
+
 _WIDEST = 50.0
 """Of the half of an interval, as a logarithm: wider ones say no less, and are no numbers of JSON."""
 
@@ -107,9 +113,9 @@ def ratio_of_runs(
     drifts = one.drifts or other.drifts
     if not one.degrees or not other.degrees:
         return Ratio(math.exp(middle), None, drifts)
-    # Welch and Satterthwaite's: rounded down, for a wider interval.
+    # Welch and Satterthwaite's degrees of freedom.
     squares = one.variance**2 / one.degrees + other.variance**2 / other.degrees
-    degrees = int(variance**2 / squares) if squares > 0 else one.degrees + other.degrees
+    degrees = round(variance**2 / squares) if squares > 0 else one.degrees + other.degrees
     return _ratio(middle, variance, max(degrees, 1), drifts, confidence, comparisons)
 
 
@@ -126,7 +132,8 @@ def _level(values: np.ndarray) -> _Level:
 
     It is the power of the slowest cosine waves in them: of independent normal values a chi-square, so that Student's t
     is exact, and of dependent ones larger as the variance of their mean is (Lazarus, Lewis, Stock and Watson, 2018).
-    The F-test of the slowest two beside all faster ones tells a drift.
+    Where a value clearly keeps a share of the one before, it is at least what that share makes of it. The F-test of the
+    slowest two beside all faster ones tells a drift.
     """
     n, middle = len(values), float(np.median(values))
     if n < LEAST_ROUNDS:
@@ -134,7 +141,7 @@ def _level(values: np.ndarray) -> _Level:
     count, beside = min(_SLOW, n - 2), values - values.mean()
     waves = math.sqrt(2 / n) * np.cos(math.pi / n * np.outer(np.arange(1, count + 1), np.arange(n) + 0.5))
     power = (waves @ beside) ** 2
-    variance = _MEDIAN * float(power.mean()) / n
+    variance = _MEDIAN * max(float(power.mean()), _by_neighbours(beside)) / n
     rest = n - 1 - _DRIFT
     slow = float(power[:_DRIFT].mean())
     quick = max(float((beside**2).sum()) - _DRIFT * slow, 0.0) / rest  # all waves together hold the power of all values
@@ -142,6 +149,20 @@ def _level(values: np.ndarray) -> _Level:
         return _Level(middle, variance, count, False)
     chance = (1 + _DRIFT * slow / (rest * quick)) ** (-rest / 2) if quick > 0 else 0.0
     return _Level(middle, variance, count, chance < _SURE_OF_DRIFT)
+
+
+def _by_neighbours(beside: np.ndarray) -> float:
+    """n times the variance of the mean of values (n,) beside their mean, if each keeps a share of the one before.
+
+    0 where that share is small, or the values are too few to tell it from none: the waves say it better then.
+    """
+    n, square = len(beside), float((beside**2).sum())
+    seen = float((beside[1:] * beside[:-1]).sum()) / square if square else 0.0
+    share = min((n * seen + 1) / (n - 4), _MOST_KEPT)  # what is seen in a few values is less than there is
+    if seen * math.sqrt(n) < _CLEARLY or share < _LEAST_KEPT:
+        return 0.0
+    more = (1 + share) / (1 - share)
+    return square / (n - 1) / max(1 - (more - 1) / (n - 1), 0.2) * more
 
 
 def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: float) -> Bound:

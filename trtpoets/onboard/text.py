@@ -82,6 +82,10 @@ def bench_lines(details: Mapping[str, Any]) -> Iterator[str]:
     for row in details["measurements"]:
         if not row["valid"]:
             yield f"{row['runner']}, batch {row['batch']}: INVALID: {row['reason']}"
+    for change in details.get("compared", {}).get("changes", ()):
+        moved = "" if change["change"] is None else f" {change['change']:+.1%}"
+        noise = "" if change["noise"] is None else f" (noise ±{change['noise']:.1%})"
+        yield f"{change['runner']}, batch {change['batch']}, since then: {change['verdict']}{moved}{noise}"
     for failure in details["failures"]:
         yield f"{failure['runner']}: not measured: {failure['why']}"
     for outcome in details.get("outcomes", ()):
@@ -94,7 +98,7 @@ def _measured(row: Mapping[str, Any]) -> tuple[str, ...]:
     def number(key: str, places: int = 2) -> str:
         return "–" if row.get(key) is None else f"{row[key]:.{places}f}"
 
-    ratio = number("speedup") if row["valid"] else "INVALID"
+    ratio = number("speedup") + (" drifts" if row.get("drifts") else "") if row["valid"] else "INVALID"
     return row["runner"], str(row["batch"]), number("p50_ms"), number("p99_ms"), number("photos_per_s", 0), ratio
 
 

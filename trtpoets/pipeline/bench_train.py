@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
@@ -58,6 +59,9 @@ class TrainBenchConfig:
                 f"learning rates {list(self.learning_rates)}",
                 hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
             )
+        wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
+        if wrong:
+            raise BadInput(f"a learning rate of {wrong[0]:g}", hint="give finite ones above 0: --learning-rate 0.001")
         if self.photos < 1 or self.rounds < 1:
             raise BadInput(f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each")
 
