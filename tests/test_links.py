@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.onboard.releases import Releases
 from trtpoets.onboard.update import Options, update
 from trtpoets.pipeline.cache import prune_cache
+from trtpoets.pipeline.extractors import _onnx_in_cache
 from trtpoets.pipeline.stages import writing
 from trtpoets.train.store import prune_stores, stores_in
 
@@ -256,6 +258,15 @@ def test_a_cache_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(StorageFailed, match="is a symbolic link"):
         prune_cache()
     assert len(stores_in(tmp_path / "elsewhere")) == 1
+
+
+def test_exported_bases_go_through_no_link(tmp_path: Path, foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
+    put("link to a folder", tmp_path / "cache" / "extractors", foreign)
+    network = SimpleNamespace(backbone=SimpleNamespace(name="mobilenet"), model=None)
+    with pytest.raises(StorageFailed, match="is a symbolic link"):
+        _onnx_in_cache(network, "mobilenet:0123456789abcdef")  # type: ignore[arg-type]
+    assert as_before(foreign)
 
 
 def foreign_index(folder: Path) -> None:

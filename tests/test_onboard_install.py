@@ -210,6 +210,20 @@ def test_half_an_environment_does_not_stay(
     assert not (bundle.built / "venv").exists()
 
 
+def test_an_environment_that_was_interrupted_does_not_stay(
+    machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(with_gpu((8, 7), "10.3.0", "12.6"))
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\nmkdir -p "$4/bin" && : > "$4/bin/python"\nkill -INT $PPID\nexec sleep 600\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    with pytest.raises(KeyboardInterrupt):
+        install.install(bundle)
+    assert not (bundle.built / "venv").exists()
+
+
 def test_another_environment_than_the_bundles_own(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -79,9 +78,9 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
             fresh = not venv.exists()
             try:
                 _run(command, diagnosis.system)
-            except RunFailed:
+            except (RunFailed, KeyboardInterrupt):
                 if fresh:  # half an environment would pass for one the next time
-                    shutil.rmtree(venv, ignore_errors=True)
+                    remove_folder(venv)
                 raise
         _link(bundle, venv)
         _write_launcher(bundle, venv)

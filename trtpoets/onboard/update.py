@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Iterable
 
 from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, MissingArtefact
@@ -215,11 +217,15 @@ def _run(command: list[str], seconds: float | None = None) -> int:
     """
     log.info("$ %s", " ".join(map(quote, command)))
     sys.stderr.flush()
+    # A signal that comes while the program starts has to find it, to end it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         # An updater has no threads, so what runs between fork and exec is safe.
-        started = subprocess.Popen(command, stdout=2, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509
+        begin = partial(_end_with_parent, mask)
+        started = subprocess.Popen(command, stdout=2, start_new_session=True, preexec_fn=begin)  # noqa: PLW1509
         with started as running:
             try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 return running.wait(seconds)
             except BaseException as error:
                 os.killpg(running.pid, signal.SIGKILL)
@@ -230,7 +236,10 @@ def _run(command: list[str], seconds: float | None = None) -> int:
     except OSError as error:
         log.warning("%s can't be started: %s", command[0], error.strerror)
         return 127
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(mask: Iterable[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGKILL)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trtpoets.core.files import chosen_by, write_bytes, write_text
 from trtpoets.core.optional import needs
+from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 
@@ -44,6 +45,7 @@ def solar_cells(folder: Path | str | None = None, *, quick: bool = False, progre
         for done, (file, label) in enumerate(cells, 1):
             out = folder / label / Path(file).name
             if not out.is_file():
+                require_no_link(out.parent)
                 write_bytes(out, (source / file).read_bytes())
             progress("writing the solar cells", done, len(cells))
         write_text(folder / "LICENCE.txt", _LICENCE)

@@ -12,6 +12,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.images import usable_cores
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
 from trtpoets.core.spec import INPUT_NAME, Preprocess, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
@@ -94,6 +95,7 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
 def _onnx_in_cache(network: Network, key: str) -> Path:
     """The base's ONNX file, exported once per weights and preprocessing."""
     path = cache_root() / "extractors" / f"{key[: len(network.backbone.name) + 17]}.onnx"
+    require_no_link(path.parent)
     if open_card(card_of(path), key) is None:
         onnx_from_network(network.model, path, output_name=FEATURES)
         seal_card(card_of(path), key=key, files=[path], details={"backbone": network.backbone.name})
