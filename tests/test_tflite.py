@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.tiny import SIDE, tiny_classifier, tiny_photo_files, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.convert.tflite import tflite_from_classifier
 from trtpoets.convert.tflite_metadata import metadata_of_spec
-from trtpoets.core.errors import (
+from trtpoets.core.errors import (, PhotoChanged
     BadArtefact,
     BadInput,
     BadPhoto,
@@ -236,7 +236,7 @@ def test_a_photo_that_breaks_while_it_is_calibrated(
     monkeypatch.setattr(
         "trtpoets.convert.tflite.refuse_changed_photos", lambda _: photos[4].path.write_text("no photo")
     )
-    with pytest.raises(BadPhoto, match=r"4\.png is not a photo"):
+    with pytest.raises(PhotoChanged, match=r"4\.png has changed since the dataset was read"):
         tflite_from_classifier(classifier, INT8, photos, tmp_path / "int8.tflite")
 
 
