@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from tests.tiny import SIDE, tiny_classifier, tiny_photo_files, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.convert.tflite import tflite_from_classifier
 from trtpoets.convert.tflite_metadata import metadata_of_spec
-from trtpoets.core.errors import (, PhotoChanged
+from trtpoets.core.errors import (
     BadArtefact,
     BadInput,
     BadPhoto,
     ConversionFailed,
     MissingArtefact,
     MissingDependency,
+    PhotoChanged,
     TrtPoetsError,
 )
 from trtpoets.core.files import sha256_of_file
