@@ -61,8 +61,11 @@ def _stub(folder: Path) -> Path:
 
 
 @contextmanager
-def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str, Path]]:
-    """Run the bundle's own `serve` with arguments: the address of HTTP, and the server's log. The bundle is changed."""
+def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str, str, Path]]:
+    """Run the bundle's own `serve` with arguments: the addresses of HTTP and gRPC, and the server's log.
+
+    The bundle is changed.
+    """
     folder = _server()
     assert folder is not None
     backends = Path(shutil.copytree(folder / "backends", scratch / "backends"))
@@ -89,7 +92,7 @@ def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str,
         try:
             url = f"127.0.0.1:{ports[0]}"
             _wait(server, url, log)
-            yield url, log
+            yield url, f"127.0.0.1:{ports[1]}", log
         finally:
             server.terminate()  # Triton ends the processes of its backend, and then itself
             server.wait(timeout=40)

@@ -25,6 +25,7 @@ from trtpoets.core.errors import (
     ConversionFailed,
     MissingArtefact,
     MissingDependency,
+    PhotoChanged,
     TrtPoetsError,
 )
 from trtpoets.core.files import sha256_of_file
@@ -236,7 +237,7 @@ def test_a_photo_that_breaks_while_it_is_calibrated(
     monkeypatch.setattr(
         "trtpoets.convert.tflite.refuse_changed_photos", lambda _: photos[4].path.write_text("no photo")
     )
-    with pytest.raises(BadPhoto, match=r"4\.png is not a photo"):
+    with pytest.raises(PhotoChanged, match=r"4\.png has changed since the dataset was read"):
         tflite_from_classifier(classifier, INT8, photos, tmp_path / "int8.tflite")
 
 

@@ -142,7 +142,8 @@ def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Mon
     (package / "__init__.py").touch()
     (package / "interpreter.py").write_text(STUB.format(what=what))
     for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setitem(sys.modules, name, None)  # so that what was there, or nothing, is there again afterwards
+        del sys.modules[name]
     monkeypatch.syspath_prepend(tmp_path)
     if "longer" in said:
         monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)

@@ -8,6 +8,8 @@ import re
 import runpy
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -524,10 +526,15 @@ def test_a_real_triton_serves_it(parts: Parts, tmp_path: Path) -> None:
     for number, photo in enumerate(pixels):
         Image.fromarray(photo).save(tmp_path / f"{number}.png")
     loaded = ["tiny_onnx_fp32", "tiny_onnx_int8"]
-    with real_triton.serving(folder, tmp_path / "scratch", "--cpu", *loaded) as (url, log):
+    with real_triton.serving(folder, tmp_path / "scratch", "--cpu", *loaded) as (url, grpc, log):
         warm = log.read_text()
         assert [warm.count(f"batch of {size}\n") for size in (1, 8, 32)] == [2, 2, 2]
-        tested = run([sys.executable, "-I", folder / "selftest.py", "--url", url])
+        tested = run([sys.executable, "-I", folder / "selftest.py", "--url", url, "--grpc", grpc])
+        inline = {"parameters": {"config": "{}", "file:1/model.py": "aW1wb3J0IG9z"}}
+        for asked in ("other/load", f"{loaded[0]}/load", f"{loaded[0]}/unload"):
+            attack = urllib.request.Request(f"http://{url}/v2/repository/models/{asked}", json.dumps(inline).encode())
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(attack, timeout=10)
         asked = ["--url", url, "--model", "tiny_onnx_fp32", "--top", 1]
         answered = run([sys.executable, folder / "client.py", *asked, *sorted(tmp_path.glob("*.png"))])
         with InferenceServerClient(url) as client:
@@ -537,6 +544,7 @@ def test_a_real_triton_serves_it(parts: Parts, tmp_path: Path) -> None:
             classes = client.infer("tiny_onnx_fp32", [sent], outputs=[InferRequestedOutput("scores", class_count=1)])
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert [line.split(":")[1].strip() for line in tested.stdout.splitlines()[:2]] == loaded
+    assert tested.stdout.count("trace and log settings are refused by ") == 2
     assert answered.returncode == 0, answered.stderr
     best = [parts.spec.labels[i] for i in parts.golden.expected["fp32"].scores.argmax(axis=1)]
     assert [json.loads(line)["labels"] for line in answered.stdout.splitlines()] == [[each] for each in best]
