@@ -216,13 +216,13 @@ def divergence() -> Iterator[Scenario]:
         for count in (30, 200):
 
             def held(rng: np.random.Generator, truth: float, count: int = count, groups_of: int = groups_of) -> bool:
-                shared = np.repeat(rng.gamma(2.0, 0.5, count), groups_of) if groups_of > 1 else 0.0
-                change = rng.gamma(2.0, 0.5, count * groups_of) + shared - (2.0 if groups_of > 1 else 1.0) + truth
+                shared = np.repeat(rng.gamma(4.0, 0.25, count), groups_of) if groups_of > 1 else 0.0
+                change = rng.gamma(4.0, 0.25, count * groups_of) + shared - (2.0 if groups_of > 1 else 1.0) + truth
                 place = np.repeat(np.arange(count), groups_of)
                 return holds(paired_difference(np.zeros(len(change)), change, place), truth)
 
             copies = f"{count} groups of {groups_of}" if groups_of > 1 else f"{count} independent photos"
-            yield Scenario("change of divergence", f"{copies}; skewed (gamma, shape 2)", (0.0, 0.2), held, 0.2)
+            yield Scenario("change of divergence", f"{copies}; skewed (gamma, shape 4)", (0.0, 0.2), held, 0.2)
 
 
 FAMILIES: dict[str, Callable[[], Iterator[Scenario]]] = {
