@@ -38,7 +38,7 @@ from trtpoets.judge.benchmark_file import read_benchmark
 from trtpoets.judge.golden import read_golden
 from trtpoets.onboard.bundle import open_bundle
 from trtpoets.onboard.sources import source_of
-from trtpoets.pipeline import inspect_others
+from trtpoets.pipeline import inspect_others, photo_arguments
 from trtpoets.train import label_files
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.label_files import read_rows
@@ -122,6 +122,19 @@ def test_a_photo_that_is_no_file(fifo: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(BadPhoto, match="Is a directory"):
         photo_to_array(tmp_path / "folder.jpg", tiny_spec().preprocess)
+
+
+def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_arguments, "MAX_BYTES", 40 << 20)
+    tracemalloc.start()
+    try:
+        with Path("/dev/zero").open("rb") as stream:
+            (found,) = photo_arguments.photos_from_arguments(["-"], stdin=stream)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert found.problem is not None
+    assert "it is no photo, and more than 16 MiB of paths" in found.problem.message
 
 
 def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> None:
