@@ -20,6 +20,7 @@ import pytest
 import trtpoets
 from tests.tiny import tiny_spec
 from trtpoets.convert.calibration_cache import read_cache
+from trtpoets.core import protobuf
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, TrtPoetsError
 from trtpoets.core.file_kinds import kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file
@@ -37,7 +38,7 @@ from trtpoets.judge.benchmark_file import read_benchmark
 from trtpoets.judge.golden import read_golden
 from trtpoets.onboard.bundle import open_bundle
 from trtpoets.onboard.sources import source_of
-from trtpoets.pipeline import inspect_others
+from trtpoets.pipeline import inspect_others, photo_arguments
 from trtpoets.train import label_files
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.label_files import read_rows
@@ -123,6 +124,19 @@ def test_a_photo_that_is_no_file(fifo: Path, tmp_path: Path) -> None:
         photo_to_array(tmp_path / "folder.jpg", tiny_spec().preprocess)
 
 
+def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_arguments, "MAX_BYTES", 40 << 20)
+    tracemalloc.start()
+    try:
+        with Path("/dev/zero").open("rb") as stream:
+            (found,) = photo_arguments.photos_from_arguments(["-"], stdin=stream)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert found.problem is not None
+    assert "it is no photo, and more than 16 MiB of paths" in found.problem.message
+
+
 def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> None:
     assert read_bytes(Path("/proc/self/status")).startswith(b"Name:")
     with pytest.raises(NotReadable, match="at most 10 bytes are read"):
@@ -183,6 +197,18 @@ def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pyt
     path.write_bytes(node * 1001)
     details = inspect_others.facts_of_other(path, inspect_others.FileKind("graph-def", "a graph", ""))
     assert "more than 1,000 nodes" in str(details)
+
+
+def test_onnx_files_of_countless_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protobuf.require_modest, "__defaults__", (50_000,))
+    path = tmp_path / "a.onnx"
+    graph = b"\x0a\x00" * 60_000  # empty nodes
+    path.write_bytes(b"\x08\x08\x3a" + b"\xc0\xa9\x07" + graph)
+    for read in (trtpoets.inspect, check_onnx, read_whole):
+        with pytest.raises(BadArtefact, match="more than 50,000 parts"):
+            read(path)
+    numbers = protobuf.require_modest(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))
+    assert numbers is None  # zeros are numbers of a tensor, and no fields
 
 
 def test_a_header_of_safetensors_is_bounded(tmp_path: Path) -> None:

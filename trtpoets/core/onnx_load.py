@@ -10,6 +10,7 @@ from typing import Any, Iterator, Mapping
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_external import external_entries, identity, require_external
 from trtpoets.core.optional import needs
+from trtpoets.core.protobuf import TooManyFields, require_modest
 from trtpoets.core.reading import read_bytes
 
 _EXTERNAL = 1
@@ -36,6 +37,7 @@ def read_whole(path: Path) -> LoadedOnnx:
     without the `onnx` package, OSError.
     """
     content = read_bytes(path)
+    require_parts(path, content)
     own = hashlib.sha256(content).hexdigest()
     files = require_external(path, content)
     if not files:
@@ -47,6 +49,16 @@ def read_whole(path: Path) -> LoadedOnnx:
     put_inside(model, weights, path)
     sha256 = {location: hashlib.sha256(each).hexdigest() for location, each in weights.items()}
     return LoadedOnnx(model.SerializeToString(deterministic=True), identity(own, sha256))
+
+
+def require_parts(path: Path, content: bytes) -> None:
+    """Raise BadArtefact for a file with more parts than any network: the parser takes a hundred bytes for each."""
+    try:
+        require_modest(memoryview(content))
+    except TooManyFields as error:
+        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint=_AGAIN) from error
+    except ValueError:
+        return  # no protobuf: the parser says so
 
 
 def without_external(content: bytes) -> bool:

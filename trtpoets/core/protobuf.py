@@ -34,6 +34,39 @@ def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
         yield number, value
 
 
+def require_modest(content: memoryview, most: int = 5_000_000) -> None:
+    """Raise ValueError for a message of more than `most` fields: parsed, two bytes may take a hundred.
+
+    Looked into is what may be a message and is large; other parts can't hold many fields.
+    """
+    _counted(content, most, 0)
+
+
+def _counted(content: memoryview, most: int, count: int, depth: int = 0) -> int:
+    for number, value in fields(content):
+        if not number:
+            raise ValueError("it has a field without a number")
+        count += 1
+        if count > most:
+            raise TooManyFields(f"it has more than {most:,} parts")
+        if isinstance(value, memoryview) and len(value) > _LARGE and depth < _DEEPEST:
+            try:
+                count = _counted(value, most, count, depth + 1)
+            except TooManyFields:
+                raise
+            except ValueError:  # numbers or text
+                continue
+    return count
+
+
+class TooManyFields(ValueError):
+    """A message that would take far more memory than its bytes."""
+
+
+_LARGE = 1 << 16
+_DEEPEST = 100
+
+
 def varint(content: memoryview, at: int) -> tuple[int, int]:
     """The number at `at`, and where it ends. Raises ValueError."""
     value = 0

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Mapping
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.optional import installed
@@ -72,5 +73,5 @@ def _artefacts(bundle: Bundle) -> list[OnnxModel | Engine]:
     built = [load_engine(path) for path in sorted(bundle.built.glob("*.engine")) if card_of(path).is_file()]
     found += in_order(engine for engine in built if engine.card.onnx_sha256 in current)
     if not found:
-        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {bundle.folder / 'build'}")
+        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}")
     return found

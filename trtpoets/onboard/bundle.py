@@ -11,6 +11,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import trtpoets
 from trtpoets.core.authenticity import KEY_VARIABLE
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
@@ -152,13 +153,13 @@ def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Mapping[str, Any
 def read_record(bundle: Bundle) -> Mapping[str, Any]:
     """What was built. Raises MissingArtefact where nothing was, or from another bundle; BadArtefact."""
     if not bundle.record.is_file():
-        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {bundle.folder / 'build'}")
+        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}")
     value = read_json(bundle.record)
     if not isinstance(value, dict) or not isinstance(value.get("engine"), str) or "attempts" not in value:
-        raise BadArtefact(f"{bundle.record} is damaged", hint=f"build again: {bundle.folder / 'build'} --force")
+        raise BadArtefact(f"{bundle.record} is damaged", hint=f"build again: {quote(bundle.folder / 'build')} --force")
     if value.get("bundle") != bundle.identity:
         raise MissingArtefact(
-            f"{bundle.built} was built from another bundle", hint=f"build again: {bundle.folder / 'build'}"
+            f"{bundle.built} was built from another bundle", hint=f"build again: {quote(bundle.folder / 'build')}"
         )
     return value
 
@@ -191,6 +192,6 @@ def runner_in(bundle: Bundle, runner: str = ENGINE, precision: Precision | None 
     if precision not in (None, built):
         raise BadInput(
             f"the engine here is {built.value}, not {precision.value}",
-            hint=f"build it: {bundle.folder / 'build'} --precision {precision.value}",
+            hint=f"build it: {quote(bundle.folder / 'build')} --precision {precision.value}",
         )
     return open_runner(engine), built

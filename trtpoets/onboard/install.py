@@ -205,5 +205,5 @@ def _seen_from(venv: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         return findings, tuple(value["lacking"])
     except (ValueError, KeyError, TypeError) as error:
         raise RunFailed(
-            f"the Python in {venv} does not answer", hint=f"delete it, and ./install again: rm -r {venv}"
+            f"the Python in {venv} does not answer", hint=f"delete it, and ./install again: rm -r {quote(venv)}"
         ) from error

@@ -92,7 +92,7 @@ def update(bundle: Bundle, root: Path, options: Options = Options()) -> Updated:
             _go_back(releases, switch, options)
             raise GateFailed(
                 f"{release} failed its health check after the switch, and {switch.since or 'nothing'} is current again",
-                hint=f"see what it says: {releases.path(release) / 'selftest'}",
+                hint=f"see what it says: {quote(releases.path(release) / 'selftest')}",
             )
         releases.settle()
         return Updated(release, switch.since, changed=True, pruned=releases.prune())

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 STDIN = "-"
 """The argument that stands for standard input."""
 
+_LONGEST_LIST = 16 << 20
+"""Bytes of the longest list of paths on standard input."""
+
 _SYSTEM = frozenset(
     ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "lost+found", "@eadir", "#recycle")
 )
@@ -100,6 +103,8 @@ def _from_stdin(stdin: BinaryIO, barred: set[Path]) -> list[PhotoSource]:
     content = stdin.read(MAX_BYTES + 1)
     if _is_photo(content):
         return [PhotoSource(Path(STDIN), content=content)]
+    if len(content) > _LONGEST_LIST:
+        return [_nothing("standard input", f"it is no photo, and more than {_LONGEST_LIST >> 20} MiB of paths")]
     separator = b"\0" if b"\0" in content else b"\n"
     lines = [line if separator == b"\0" else line.rstrip(b"\r") for line in content.split(separator)]
     found = [source for line in lines if line.strip() for source in _from_line(os.fsdecode(line), barred)]

@@ -212,4 +212,4 @@ def _build(parts: Parts, precision: Precision, tensorrt: str) -> str:
 
 def _cell(text: str) -> str:
     """A name of the user's in a line of Markdown."""
-    return shown(text).replace("\n", " ").replace("|", "\\|")
+    return shown(" ".join(text.splitlines())).replace("|", "\\|")

@@ -39,8 +39,8 @@ def model_words(parts: Parts) -> dict[str, object]:
     """What every page about a bundle says of its network, for `filled`."""
     spec = parts.spec
     return {
-        "name": shown(spec.name).replace("\n", " "),
-        "backbone": spec.backbone,
+        "name": shown(" ".join(spec.name.splitlines())),
+        "backbone": shown(spec.backbone),
         "labels": len(spec.labels),
         "height": spec.preprocess.height,
         "width": spec.preprocess.width,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
-from trtpoets.core.files import atomic_file, read_json, write_json
+from trtpoets.core.files import atomic_file, read_json, sha256_of_file, write_json
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.train.backbones import BACKBONES, Backbone, KerasApplication
@@ -85,7 +85,7 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
         weights = user_path(weights)
         if not weights.is_file():
             raise BadInput(f"the weights {weights} are not a file", hint="give --weights the path of a weight file")
-        return hashlib.sha256(read_bytes(weights)).hexdigest()
+        return sha256_of_file(weights)
     source = backbone.source
     if isinstance(source, EmbeddedWeights):
         return source.sha256
