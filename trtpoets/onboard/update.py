@@ -139,9 +139,7 @@ def _require_not_older(releases: Releases, bundle: Bundle, options: Options) -> 
         raise BadInput(
             f"this bundle was made {_when(bundle.manifest.created)}, and the one that runs {_when(current.created)}",
             hint="to take it all the same, add --allow-downgrade; to go back to the one before: "
-            + " ".join(
-                map(shlex.quote, [f"{releases.root}/current/trtpoets", "rollback", "--root", str(releases.root)])
-            ),
+            + " ".join(map(shlex.quote, back)),
         )
 
 
