@@ -313,7 +313,7 @@ def test_a_device_that_is_updated_has_one_key(tmp_path: Path, monkeypatch: pytes
     folder = small_bundle(tmp_path / "releases" / "new", "new").folder
     (folder / "manifest.json").unlink()
     (folder / "model.json").write_text(tiny_spec().to_json())
-    write_manifest(folder, name="tiny", target="jetson", version="0", model="0" * 64, order=[])
+    write_manifest(folder, name="tiny", target="jetson", version="0", model="0" * 64, order=[Precision.FP32])
     monkeypatch.setenv("TRTPOETS_BUNDLE", str(folder))
     assert key_file() != tmp_path / "key"
     bundle_here()

@@ -247,7 +247,8 @@ def fleet(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir(exist_ok=True)
     ssh.write_text(
-        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\n[ "$1" = -- ] && shift\nHOST=$1; export HOST\n'
+        '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\n'
+        '[ "$1" = -- ] || exit 254\nHOST=$2; export HOST\nshift\n'
         '[ "$HOST" != down ] || exit 255\nexec sh -c "$2"\n'
     )
     ssh.chmod(0o755)

@@ -24,50 +24,60 @@ done
 [ $# -ge 3 ] || { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
 archive=$1 root=$2
 shift 2
-[ -f "$archive" ] || { echo "Error: there is no archive $archive" >&2; exit 1; }
+[ -f "$archive" ] || { printf 'Error: there is no archive %s\n' "$archive" >&2; exit 1; }
 if [ -n "$sha256" ]; then
     sha256=$(printf %s "$sha256" | tr A-F a-f)
     found=$(sha256sum < "$archive" | cut -d ' ' -f 1)
-    [ "$found" = "$sha256" ] || { echo "Error: $archive has the sha256 $found, and $sha256 was expected" >&2; exit 1; }
+    [ "$found" = "$sha256" ] || {
+        printf 'Error: %s has the sha256 %s, and %s was expected\n' "$archive" "$found" "$sha256" >&2
+        exit 1
+    }
 fi
 
-hosts= options=
-while [ $# -gt 0 ]; do
-    [ "$1" = -- ] && { shift; break; }
-    hosts="$hosts $1"
-    shift
-done
 # Words for another shell: each in single quotes, and quotes inside them closed, escaped and opened again.
 quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
-for word; do options="$options $(quoted "$word")"; done
+# The hosts stay in "$@", one word each; what follows -- becomes options.
+options= after=no
+for word; do
+    shift
+    if [ $after = yes ]; then
+        options="$options $(quoted "$word")"
+    elif [ "$word" = -- ]; then
+        after=yes
+    else
+        set -- "$@" "$word"
+    fi
+done
+[ $# -gt 0 ] || { echo "Error: no host is named" >&2; exit 2; }
 root=$(quoted "$root")
 check=$(quoted "$(cat "$(dirname -- "$0")/check.py")")
 
 # What runs on the device. Without a key there, the bundle's own programs say whether it arrived whole.
 there="set -eu
-mkdir -p $root
+mkdir -p -- $root
 new=\$(mktemp -d)
 trap 'rm -rf \"\$new\"' EXIT INT TERM
 zstd -dcq | tar -xm -C \"\$new\" --no-same-owner
-bundle=\$(echo \"\$new\"/*)
+set -- \"\$new\"/*
+bundle=\$1
 if [ -e $root/allowed_signers ] || [ -L $root/allowed_signers ]; then
     [ -f \"\$bundle/manifest.json.sig\" ] || { echo 'Error: the bundle is not signed, and this device asks for it' >&2; exit 1; }
     ssh-keygen -Y verify -f $root/allowed_signers -I trtpoets -n trtpoets -s \"\$bundle/manifest.json.sig\" \\
         < \"\$bundle/manifest.json\" >&2
     python3 -I -c $check \"\$bundle\"
 fi
-if [ -e $root/venv ]; then mkdir -p \"\$bundle/built\"; ln -s $root/venv \"\$bundle/built/venv\"; fi
+if [ -e $root/venv ]; then mkdir -p \"\$bundle/built\"; ln -s -- $root/venv \"\$bundle/built/venv\"; fi
 \"\$bundle/trtpoets\" update --root $root$options"
 
 failed=
-for host in $hosts; do
-    echo "== $host" >&2
+for host; do
+    printf '== %s\n' "$host" >&2
     if ssh -o BatchMode=yes -o ServerAliveInterval=15 -- "$host" "$there" < "$archive"; then
-        echo "== $host: updated" >&2
+        printf '== %s: updated\n' "$host" >&2
     else
-        echo "== $host: FAILED, and keeps what it ran" >&2
+        printf '== %s: FAILED, and keeps what it ran\n' "$host" >&2
         failed="$failed $host"
         [ $go_on = yes ] || break
     fi
 done
-[ -z "$failed" ] || { echo "Error: not updated:$failed" >&2; exit 1; }
+[ -z "$failed" ] || { printf 'Error: not updated:%s\n' "$failed" >&2; exit 1; }
