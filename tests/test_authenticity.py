@@ -21,18 +21,21 @@ from tests.fake_gpu import FakeGpu
 from tests.paper_engine import paper_engine
 from tests.photos import make_photo
 from tests.tiny import tiny_photos, tiny_spec
+from tests.update_kills import small_bundle
 from trtpoets import cli
 from trtpoets.convert.onnx_export import serve_signature
 from trtpoets.core import authenticity, paths
 from trtpoets.core.authenticity import key_file, tag_of, why_not_made_here
 from trtpoets.core.errors import BadArtefact, MissingArtefact, StorageFailed
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.manifest import write_manifest
 from trtpoets.core.spec import Classifier, Flavour, Precision, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.device.engine import load_engine
 from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.judge.bench_child import artefact_from_description, description_from_artefact
+from trtpoets.onboard.bundle import bundle_here, engine_in, seal_record
 from trtpoets.pipeline.stages import classifier_in
 
 
@@ -301,3 +304,43 @@ def test_label_with_trust_opens_the_classifier(
         space.onnx(precision).unlink()
     with pytest.raises(AssertionError, match="TensorFlow was asked for"):
         trtpoets.label("tiny", [tmp_path / "a.png"], trust=True, engines=space.engines)
+
+
+# Devices
+
+
+def test_a_device_that_is_updated_has_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = small_bundle(tmp_path / "releases" / "new", "new").folder
+    (folder / "manifest.json").unlink()
+    (folder / "model.json").write_text(tiny_spec().to_json())
+    write_manifest(folder, name="tiny", target="jetson", version="0", model="0" * 64, order=[Precision.FP32])
+    monkeypatch.setenv("TRTPOETS_BUNDLE", str(folder))
+    assert key_file() != tmp_path / "key"
+    bundle_here()
+    assert key_file() != tmp_path / "key", "what the user chose counts"
+    monkeypatch.delenv("TRTPOETS_KEY")
+    bundle_here()
+    assert key_file() == tmp_path / "key"
+
+
+def test_an_engine_that_came_with_a_bundle_is_not_run(
+    tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No manifest covers built/: an archive may bring an engine, its card and the record of a build."""
+    bundle = small_bundle(tmp_path / "bundle", "new")
+    engine = paper_engine(bundle.folder)
+    engine.path.parent.rename(bundle.built)
+    seal_record(bundle, engine.path.name, [], {})
+    assert engine_in(bundle).path == bundle.built / engine.path.name
+    another_key(monkeypatch, tmp_path)
+    with pytest.raises(BadArtefact, match="is not known to be built here by this user") as caught:
+        engine_in(bundle)
+    assert caught.value.hint == f"build it, as the user who runs it: {bundle.folder}/build"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_roots_key_in_another_users_folder_is_that_users(tmp_path: Path, key: Path) -> None:
+    key.parent.mkdir(mode=0o700)
+    os.chown(key.parent, 12345, 12345)
+    tag = tag_of("x")
+    assert key.stat().st_uid == 12345 and tag_of("x") == tag

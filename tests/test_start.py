@@ -17,6 +17,7 @@ import pytest
 from tests.paper_bundle import paper_bundle, python_3_8
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import write_manifest
+from trtpoets.core.spec import Precision
 from trtpoets.ship.runtime import copy_template, package_folder
 
 MARK = "import pathlib\npathlib.Path({mark!r}).write_text('executed')\n"
@@ -174,7 +175,7 @@ def test_the_programs_of_other_bundles(script: str, tmp_path: Path) -> None:
     (folder / "runtime").mkdir(parents=True)
     for name in (script, "common/checked.py", "common/photo_lines.py", "common/golden_test.py"):
         copy_template(name, folder)
-    write_manifest(folder, name="x", target="x", version="0", model="0" * 64, order=[])
+    write_manifest(folder, name="x", target="x", version="0", model="0" * 64, order=[Precision.FP32])
     evil = MARK.format(mark=str(mark))
     names = ("argparse.py", "__future__.py", "runpy.py", "numpy/__init__.py", "runtime/json.py")
     for name in names:

@@ -137,9 +137,11 @@ def _require_not_older(releases: Releases, bundle: Bundle, options: Options) -> 
         log.warning("how old the current release is can't be told: %s", error.message)
         return
     if bundle.manifest.created < current.created:
+        back = [f"{releases.root}/current/trtpoets", "rollback", "--root", str(releases.root)]
         raise BadInput(
             f"this bundle was made {_when(bundle.manifest.created)}, and the one that runs {_when(current.created)}",
-            hint="take the newer one; or, if you mean to go back: update with --allow-downgrade",
+            hint="to take it all the same, add --allow-downgrade; to go back to the one before: "
+            + " ".join(map(quote, back)),
         )
 
 

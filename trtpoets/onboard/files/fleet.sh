@@ -28,7 +28,10 @@ shift 2
 if [ -n "$sha256" ]; then
     sha256=$(printf %s "$sha256" | tr A-F a-f)
     found=$(sha256sum < "$archive" | cut -d ' ' -f 1)
-    [ "$found" = "$sha256" ] || { printf 'Error: %s has the sha256 %s, and %s was expected\n' "$archive" "$found" "$sha256" >&2; exit 1; }
+    [ "$found" = "$sha256" ] || {
+        printf 'Error: %s has the sha256 %s, and %s was expected\n' "$archive" "$found" "$sha256" >&2
+        exit 1
+    }
 fi
 
 # Words for another shell: each in single quotes, and quotes inside them closed, escaped and opened again.
