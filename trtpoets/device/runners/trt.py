@@ -254,7 +254,7 @@ def _read_plan(path: Path, card: EngineCard) -> bytes:
     plan = path.read_bytes()
     if hashlib.sha256(plan).hexdigest() != card.engine_sha256:
         raise BadArtefact(
-            f"{path} is not the engine that its card vouches for: the file was changed or damaged",
+            f"{path} is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
         )
     return plan
