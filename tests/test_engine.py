@@ -323,7 +323,7 @@ def test_one_byte_of_the_engine(built: Engine, tmp_path: Path, position: int) ->
     with pytest.raises(BadArtefact) as caught:
         load_engine(path)
     assert caught.value.message == (
-        f"{path} is not the engine that its card vouches for: the file was changed or damaged"
+        f"{path} is not the engine that its card describes: the file was changed or damaged"
     )
 
 

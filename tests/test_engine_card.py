@@ -221,7 +221,7 @@ def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
     engine = paper_engine(tmp_path)
     assert engine_from_file(engine.path) == engine and engine.vouched
     engine.path.write_bytes(b"\x9c\x01\x02\x9dsomething else")
-    with pytest.raises(BadArtefact, match=r"is not the engine that its card vouches for: .* changed or damaged"):
+    with pytest.raises(BadArtefact, match=r"is not the engine that its card describes: .* changed or damaged"):
         engine_from_file(engine.path)
 
 

@@ -295,7 +295,7 @@ def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> No
     engine = bundle / "built" / "int8.tensorrt.engine"
     engine.write_bytes(engine.read_bytes() + b"x")
     result = here.run(bundle, "selftest")
-    assert "is not the engine that its card vouches for" in result.stderr
+    assert "is not the engine that its card describes" in result.stderr
     assert "trtpoets build built" not in result.stderr
     record = record_of(bundle)
     (bundle / "built" / "build.json").write_text(json.dumps({**record, "bundle": "0" * 64}))

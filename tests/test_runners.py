@@ -608,7 +608,7 @@ def test_an_engine_that_changed_since_it_was_opened(gpu: FakeGpu, tmp_path: Path
     engine = paper_engine(tmp_path)
     runner = open_runner(engine)
     engine.path.write_bytes(b"plan of another network")
-    with pytest.raises(BadArtefact, match="is not the engine that its card vouches for"), runner:
+    with pytest.raises(BadArtefact, match="is not the engine that its card describes"), runner:
         pass
     engine.path.unlink()
     with pytest.raises(MissingArtefact, match="is not there"), runner:

@@ -137,7 +137,7 @@ def load_engine(path: Path) -> Engine:
     details = open_card(card)
     if details is None:
         raise BadArtefact(
-            f"{path} is not the engine that its card vouches for: the file was changed or damaged",
+            f"{path} is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
         )
     return Engine(path, card_from_details(details, path), foreign=read_card(card).foreign)

@@ -255,7 +255,7 @@ def _read_plan(path: Path, card: EngineCard) -> bytes:
     plan = read_bytes(path)
     if hashlib.sha256(plan).hexdigest() != card.engine_sha256:
         raise BadArtefact(
-            f"{path} is not the engine that its card vouches for: the file was changed or damaged",
+            f"{path} is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
         )
     return plan
