@@ -33,7 +33,7 @@ from trtpoets.pipeline.current import (
 )
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.recorded import bench_command, evaluate_command
-from trtpoets.pipeline.stages import ENGINES, classifier_in, stale_in, writing
+from trtpoets.pipeline.stages import ENGINES, stale_in, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ def evaluate(
         details: Mapping[str, Any]
         if known is None:
             require_photos(space, photos)
-            require_trusted(space.classifier, classifier_in(space).foreign)
+            _require_trusted(artefacts)
             details = {**_evaluated(artefacts, photos, progress), "judged": recorded(contents, photos)}
         else:
             details = known
@@ -96,6 +96,13 @@ def evaluate(
 def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when the gate in what `evaluate` returned failed. No gate is no failure, nor is a doubt."""
     require_passed(evaluation.get("gate"), name, Path(engines))
+
+
+def _require_trusted(artefacts: Sequence[Runnable]) -> None:
+    """Raise BadArtefact where the classifier, which TensorFlow would open, is not known to be this user's."""
+    for each in artefacts:
+        if isinstance(each, Classifier):
+            require_trusted(each.folder, each.foreign)
 
 
 def _evaluated(artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress) -> Mapping[str, Any]:
@@ -153,7 +160,7 @@ def bench(
             known = _with_stale(space, known)
             return known if before is None else {**known, "compared": compared(before, known)}
         require_photos(space, photos)
-        require_trusted(space.classifier, classifier_in(space).foreign)
+        _require_trusted(artefacts)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(
             able, photos, config, progress, _ways(able, config), space.folder / "loadgen"
