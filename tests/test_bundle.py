@@ -357,6 +357,9 @@ def test_without_test_photos_too(space: Workspace) -> None:
     details = dict(open_card(space.dataset) or {})
     photos = [{**photo, "split": "train"} for photo in details["photos"]]
     seal_card(space.dataset, key="photos", files=[], details={**details, "photos": photos})
+    for precision in (Precision.FP16, Precision.INT8):  # made with these photos
+        made = {**(open_card(card_of(space.onnx(precision))) or {}), "dataset": dataset_in(space).hash}
+        seal_card(card_of(space.onnx(precision)), key="k", files=[space.onnx(precision)], details=made)
     with pytest.raises(BadInput, match="no test photos"):
         bundled(space)
     assert not space.bundles.exists()

@@ -35,7 +35,7 @@ from trtpoets.pipeline.current import (
 from trtpoets.pipeline.lineage import stale_in
 from trtpoets.pipeline.photos import require_photos, verified_photos
 from trtpoets.pipeline.recorded import bench_command, evaluate_command
-from trtpoets.pipeline.stages import ENGINES, classifier_in, writing
+from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def evaluate(
         known = None if force else open_card(space.evaluation, key)
         details: Mapping[str, Any]
         if known is None:
-            require_trusted(space.classifier, classifier_in(space).foreign)
+            _require_trusted(artefacts)
             with verified_photos(space, photos):
                 evaluated = _evaluated(artefacts, photos, groups, progress)
             details = {**evaluated, "judged": recorded(contents, photos)}
@@ -106,6 +106,13 @@ def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str =
     No gate is no failure; with `allow_undecided` in its configuration, "cannot tell" is none either.
     """
     require_passed(evaluation.get("gate"), name, Path(engines))
+
+
+def _require_trusted(artefacts: Sequence[Runnable]) -> None:
+    """Raise BadArtefact where the classifier, which TensorFlow would open, is not known to be this user's."""
+    for each in artefacts:
+        if isinstance(each, Classifier):
+            require_trusted(each.folder, each.foreign)
 
 
 def _evaluated(
@@ -168,7 +175,7 @@ def bench(
             known = _with_stale(space, known)
             return known if before is None else {**known, "compared": compared(before, known)}
         require_photos(space, photos)
-        require_trusted(space.classifier, classifier_in(space).foreign)
+        _require_trusted(artefacts)
         able, skipped = _able(artefacts)
         measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config), space.loadgen)
         # Each runner has a process of its own, and a photo that changed is its failure there.

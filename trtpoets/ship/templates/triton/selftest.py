@@ -8,7 +8,14 @@ Needs nothing but Python, as it is the check of health in Triton's container. Ex
 expected and nothing is open, 3 they are not or something is, 1 it can't be told.
 """
 
-from __future__ import annotations
+import os
+import sys
+
+# Python puts this folder first on its path, and has imported os already: nothing of it is imported, and refusals.py is
+# run once it was checked. (So no `from __future__`, which imports.)
+_HERE = os.path.realpath(__file__).rpartition("/")[0]
+sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
+sys.dont_write_bytecode = True  # the bundle stays as its manifest says
 
 import argparse
 import hashlib
@@ -16,13 +23,12 @@ import http.client
 import json
 import math
 import struct
-import sys
 import time
 import types
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(_HERE)
 
 
 CHANGEABLE = (".pbtxt", ".yaml")
@@ -46,7 +52,7 @@ def check_files() -> None:
         print(f"note: {path} was changed since the bundle was made", file=sys.stderr)
 
 
-def asked(url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+def asked(url: str, method: str, path: str, body: bytes, headers: "dict[str, str]") -> "tuple[int, bytes]":
     """The status and the body that the server answers."""
     connection = http.client.HTTPConnection(url, timeout=20)
     try:
@@ -59,7 +65,7 @@ def asked(url: str, method: str, path: str, body: bytes, headers: dict[str, str]
         connection.close()
 
 
-def ready_models(url: str, names: list[str]) -> list[str]:
+def ready_models(url: str, names: "list[str]") -> "list[str]":
     """The models of this bundle that are ready."""
     return [name for name in names if asked(url, "GET", f"/v2/models/{name}/ready", b"", {})[0] == http.client.OK]
 
@@ -97,12 +103,12 @@ def closed(url: str, grpc: str) -> bool:
     return not found
 
 
-def bundled_models() -> list[str]:
+def bundled_models() -> "list[str]":
     """The models that this bundle has, or may have after `build-plans`."""
     return sorted({path.name for kind in ("model_repository", "to_build") for path in HERE.glob(f"{kind}/*")})
 
 
-def pixels(path: Path) -> tuple[bytes, int, int]:
+def pixels(path: Path) -> "tuple[bytes, int, int]":
     """RGB rows from the top, of a BMP with 24 bits a pixel; and its height and width."""
     content = path.read_bytes()
     start, width, height, bits = struct.unpack_from("<I4xii2xH", content, 10)
@@ -119,7 +125,7 @@ def pixels(path: Path) -> tuple[bytes, int, int]:
     return b"".join(rows), abs(height), width
 
 
-def scores_of(url: str, model: str, path: Path) -> tuple[list[float], float]:
+def scores_of(url: str, model: str, path: Path) -> "tuple[list[float], float]":
     """The scores of one photo, and how long they took, in ms."""
     raw, height, width = pixels(path)
     photo = {"name": "photos", "shape": [1, height, width, 3], "datatype": "UINT8"}
@@ -136,7 +142,7 @@ def scores_of(url: str, model: str, path: Path) -> tuple[list[float], float]:
     return [float(score) for score in scores], took
 
 
-def tested(url: str, model: str, golden: dict[str, Any]) -> bool:
+def tested(url: str, model: str, golden: "dict[str, Any]") -> bool:
     """Say how near a model's scores are to those expected."""
     expected = golden["expected"][model.rpartition("_")[2]]
     gaps, times, alike = [], [], 0
