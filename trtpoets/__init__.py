@@ -1,4 +1,4 @@
-"""trtpoets: a folder of labelled photos to a verified TensorRT engine.
+"""trtpoets: from a folder of labelled photos to TensorRT engines, judged on held-out photos.
 
 Every command of the program is a function here, with the same name and the same words:
 

@@ -16,7 +16,7 @@ from trtpoets.terminal import USAGE_ERROR, open_page, show_error, show_file, sho
 
 app = given.Program(
     name="trtpoets",
-    help="From a folder of labelled photos to a verified TensorRT engine.",
+    help="From a folder of labelled photos to TensorRT engines, judged on held-out photos.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -414,7 +414,7 @@ for command in COMMANDS:
 
 @app.callback()
 def program(version: given.Version = False) -> None:
-    """From a folder of labelled photos to a verified TensorRT engine."""
+    """From a folder of labelled photos to TensorRT engines, judged on held-out photos."""
 
 
 def main() -> None:

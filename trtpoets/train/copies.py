@@ -65,7 +65,7 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class Compared:
-    """Pairs of photos (P, 2) as `verified` compared them: float32 (P,) each.
+    """Pairs of photos (P, 2) as `compared` found them: float32 (P,) each.
 
     `alike` is the correlation of the aligned thumbnails, `detail` that of what many photos don't share, `shared` how
     much of their contrast many photos share, `difference` what is left between them, `overlap` what both show.
