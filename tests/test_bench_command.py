@@ -32,7 +32,7 @@ class Measured:
 
     def __init__(self, incomplete: str = "") -> None:
         self.incomplete, self.made = incomplete, 0
-        self.failures = ()
+        self.failures, self.measurements = (), ()
 
     def __call__(self, *_: Any) -> Measured:
         self.made += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.report_documents import documents
 from tests.test_runner_id import Answering, two_engines
 from tests.tiny import tiny_spec
 from trtpoets.core.errors import BadInput
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Classifier, Photo, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.gate import GateConfig, photos_in_groups, rounded
@@ -66,15 +68,16 @@ def test_what_has_one_position_is_one_group(names: list[tuple[str, int]], joined
 
 def test_an_evaluation_and_its_card_have_the_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", {"ant": 2, "bee": 2})
-    photos = tuple(
-        Photo(path, path.parent.name, Split.TEST, sha(i // 2)) for i, path in enumerate(sorted(folder.rglob("*.jpg")))
-    )
+    paths = sorted(folder.rglob("*.jpg"))
+    for first, copy in (paths[:2], paths[2:]):
+        copy.write_bytes(first.read_bytes())
+    photos = tuple(Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in paths)
     artefacts = (Classifier(tmp_path, tiny_spec()), *two_engines(tmp_path))
     monkeypatch.setattr(judge, "artefacts_in", lambda space: artefacts)
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
     monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     monkeypatch.setattr(judge, "stale_in", lambda space: ())
-    monkeypatch.setattr(judge, "require_photos", lambda space, photos: None)
+    monkeypatch.setattr(judge, "verified_photos", lambda space, photos: nullcontext())
     monkeypatch.setattr(judge, "open_runner", Answering)
     details = trtpoets.evaluate("x", engines=tmp_path)
     assert details["groups"] == [0, 0, 1, 1]

@@ -157,7 +157,7 @@ def test_the_program_with_hostile_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Watched()
-    monkeypatch.setattr(label_module, "_best_runner", lambda space, stack: (stack.enter_context(made), 4))
+    monkeypatch.setattr(label_module, "_best_runner", lambda space, stack, trust: (stack.enter_context(made), 4))
     monkeypatch.setattr(label_module, "classifier_in", lambda space: None)
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(FILES):

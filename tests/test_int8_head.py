@@ -204,7 +204,7 @@ def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path)
         patch.setattr(int8_head, "difference_interval", lambda *results: SimpleNamespace(low=-0.1, high=0.1))
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
-        model = _int8(space, wide, used, rough, config, command="", force=False, progress=silent, refit_head=True)
+        model = _int8(space, wide, used, rough, config, {}, force=False, progress=silent, refit_head=True)
     card = open_card(card_of(model.path))
     assert card is not None
     notes = card["notes"]

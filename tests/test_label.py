@@ -40,7 +40,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """The runner of every run, in batches of 4."""
     made = Watched()
 
-    def best(space: Any, stack: ExitStack) -> tuple[FakeRunner, int]:
+    def best(space: Any, stack: ExitStack, trust: bool) -> tuple[FakeRunner, int]:
         return stack.enter_context(made), 4
 
     monkeypatch.setattr(label_module, "_best_runner", best)

@@ -117,10 +117,12 @@ def test_export_evaluate_and_pretrained(monkeypatch: pytest.MonkeyPatch, space: 
     for each in (gate, None):
         arguments, _ = parsed(monkeypatch, "trtpoets.pipeline.judge.evaluate", evaluate_command(space, each))
         assert arguments == ("my flowers", each)
-    command = pretrained_command(space, "mobilenet_v2", "photos", "w.h5")
+    config = DatasetConfig(labels="l.csv", class_folders=True)
+    command = pretrained_command(space, "mobilenet_v2", "photos", "w.h5", config)
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.pretrained.pretrained", command)
     assert arguments == ("mobilenet_v2", "my flowers")
     assert (options["photos"], options["weights"]) == (Path("photos").absolute(), Path("w.h5").absolute())
+    assert options["config"] == DatasetConfig(labels=str(Path("l.csv").absolute()), class_folders=True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.test_benchmark import QUICK, photos
 from tests.test_structure import PACKAGE
 from tests.tiny import tiny_onnx, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.runner_id import (
     WAYS,
     Library,
@@ -183,12 +185,12 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
     artefacts = (Classifier(tmp_path, tiny_spec()), *two_engines(tmp_path))
-    shown = tuple(replace(photo, split=Split.TEST, sha256=f"{i:064}") for i, photo in enumerate(photos))
+    shown = tuple(replace(photo, split=Split.TEST, sha256=sha256_of_file(photo.path)) for photo in photos)
     monkeypatch.setattr(judge, "artefacts_in", lambda space: artefacts)
     monkeypatch.setattr(judge, "photos_to_judge", lambda space: shown)
     monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     monkeypatch.setattr(judge, "stale_in", lambda space: ())
-    monkeypatch.setattr(judge, "require_photos", lambda space, photos: None)
+    monkeypatch.setattr(judge, "verified_photos", lambda space, photos: nullcontext())
     monkeypatch.setattr(judge, "open_runner", Answering)
     details = trtpoets.evaluate("x", judge.GateConfig(min_agreement=90), engines=tmp_path)
     rows = {each["runner"]: each for each in details["evaluations"]}

@@ -144,7 +144,7 @@ PROGRAM = """
 import sys, time
 from trtpoets import cli
 from trtpoets.terminal import showing
-def app():
+def app(standalone_mode):
     with showing():
         print("ready", flush=True)
         while True:

@@ -20,7 +20,7 @@ import sys
 from trtpoets import cli
 from trtpoets.core.errors import BadInput
 from trtpoets.terminal import show_result
-def app():
+def app(standalone_mode):
     show_result("cache", (), "--json" in sys.argv)
     sys.stdout.write("M\\u00f6we \\u6f22 \\udcff\\n" if "--json" not in sys.argv else "")
     if "--fail" in sys.argv:

@@ -18,7 +18,12 @@ _last = [0.0]
 
 
 def interrupt_on_signals() -> None:
-    """From now on SIGTERM and SIGHUP, and SIGINT as before, raise KeyboardInterrupt. Call it in the main thread."""
+    """From now on SIGTERM and SIGHUP, and SIGINT as before, raise KeyboardInterrupt. Call it in the main thread.
+
+    Signals that an earlier program in this process received are forgotten.
+    """
+    _received.clear()
+    _last[0] = 0.0
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if is_heeded(number):
             signal.signal(number, _interrupt)

@@ -5,16 +5,17 @@ A signature is of one file and of the namespace "trtpoets", so that one made for
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import stat
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import write_text
+from trtpoets.core.reading import open_regular, read_text
 
 NAMESPACE = "trtpoets"
 
@@ -70,7 +71,7 @@ def write_signers(source: Path, out: Path) -> None:
     Raises BadInput for a file that holds neither, StorageFailed.
     """
     try:
-        text = source.read_text(encoding="utf-8")
+        text = read_text(source)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source} can't be read as public keys: {error}", hint="give the *.pub of the key") from error
     if "PRIVATE KEY" in text:
@@ -114,10 +115,10 @@ def _ssh_keygen(
     arguments: Sequence[str], stdin: Path | None, seconds: float | None
 ) -> subprocess.CompletedProcess[str]:
     try:
-        with open(stdin or os.devnull, "rb") as content:  # noqa: PTH123 - a Path, or the null device
+        with nullcontext() if stdin is None else open_regular(stdin) as content:
             return subprocess.run(
                 ["ssh-keygen", *arguments],  # noqa: S607 - wherever the system has it
-                stdin=content,
+                stdin=subprocess.DEVNULL if content is None else content,
                 capture_output=True,
                 text=True,
                 errors="replace",

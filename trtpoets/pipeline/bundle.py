@@ -81,6 +81,7 @@ def bundle(
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
     space = Workspace(Path(engines), name)
+    sign = None if sign is None else user_path(sign)
     folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
         raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
@@ -104,7 +105,7 @@ def bundle(
                 jetpack=jetson.jetpack.version if jetson.jetpack else "",
                 board=jetson.board.name if jetson.board else "",
                 created=partial(_created, space),
-                sign=None if sign is None else user_path(sign),
+                sign=sign,
                 warnings=layout.warnings,
                 next_commands=layout.then(folder),
             )

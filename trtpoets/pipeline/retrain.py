@@ -67,9 +67,11 @@ def retrain(
     config = config or RetrainConfig()
     space = Workspace(Path(engines), name)
     backbone = _backbone_of(config)
-    weights = weights_id(backbone, config.weights)
+    # A file that can't be used is told at once, and nothing is downloaded for photos that can't be.
+    weights = weights_id(backbone, config.weights) if config.weights else ""
     with writing(space):
         dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
+        weights = weights or weights_id(backbone, None)
         backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
         key = hash_of(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
