@@ -46,11 +46,14 @@ def pretrained(
     chosen = backbone_named(backbone)
     chosen = replace(chosen, preprocess=chosen.published_preprocess)
     space = Workspace(Path(engines), name)
-    identity, config = weights_id(chosen, weights), config or DatasetConfig()
+    config = config or DatasetConfig()
+    # A file that can't be used is told at once, and nothing is downloaded for photos that can't be.
+    identity = weights_id(chosen, weights) if weights else ""
     with writing(space):
         dataset = None if photos is None else dataset_from_folder(user_path(photos), config, progress)
         if dataset is not None:
             chosen = replace(chosen, preprocess=replace(chosen.preprocess, white=dataset.white))
+        identity = identity or weights_id(chosen, None)
         key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
         command = pretrained_command(space, backbone, photos, weights, config)
         known = None if force else open_card(card_of(space.classifier), key, own=True)
