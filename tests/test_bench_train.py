@@ -20,6 +20,7 @@ from trtpoets.ship.tables import print_table
 from trtpoets.train.head import HeadConfig
 
 
+@pytest.mark.slow
 def test_rates_and_devices_beside_each_other(
     tmp_path: Path, small_photos: Path, small_weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

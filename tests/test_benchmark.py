@@ -311,12 +311,12 @@ def test_another_runner_may_be_the_baseline(
 @pytest.mark.parametrize(
     ("behaviour", "batch", "why"),
     [
-        ("crash", None, "died of SIGSEGV"),
+        pytest.param("crash", None, "died of SIGSEGV", marks=pytest.mark.slow),
         ("killed", None, "died of SIGKILL, most likely because memory ran out"),
         ("leave", None, "ended with code 7; its last words: last words"),
-        ("will not load", None, "ValueError: no kernel image"),
+        pytest.param("will not load", None, "ValueError: no kernel image", marks=pytest.mark.slow),
         ("not at 4", 4, "ValueError: batch 4 is too much"),
-        ("raise", 1, "KeyError: 'scores'"),
+        pytest.param("raise", 1, "KeyError: 'scores'", marks=pytest.mark.slow),
     ],
 )
 def test_what_goes_wrong_costs_its_own_rows(
@@ -439,6 +439,7 @@ def test_artefacts_travel_to_the_child(tmp_path: Path) -> None:
         artefact_from_description({"kind": "engine", "path": str(tmp_path / "none.engine")})
 
 
+@pytest.mark.slow
 def test_real_runners_side_by_side(tmp_path: Path, photos: list[Photo]) -> None:
     artefacts = [tiny_classifier(tmp_path / "classifier"), tiny_onnx(tmp_path / "fp32.onnx")]
     seen: list[tuple[str, int, int]] = []
@@ -530,6 +531,7 @@ def test_a_loaded_core_is_never_a_confident_wrong_number(
     assert not fast.valid or fast.speedup_low <= quiet.measurements[1].speedup <= fast.speedup_high
 
 
+@pytest.mark.slow
 def test_a_core_that_is_shared_makes_every_row_invalid(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_spec_of_another_network(network, head, change, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_thousand_classes_as_they_are(network, photos, tmp_path):
     classifier = imagenet_classifier(network, "stock", tmp_path / "out")
     assert len(classifier.spec.labels) == 1000

@@ -360,6 +360,7 @@ def test_retrain_keeps_copies_together_and_tells_both_accuracies(
     assert dataset_in(space) == kept
 
 
+@pytest.mark.slow
 def test_retrain_keeps_given_splits_and_tells_the_accuracy_without_copies(
     trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -284,6 +284,7 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
     assert training_in(space) is not None
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_can_be_done_again(
     engines: Path, two_folders: tuple[Path, Path], small_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path):
     assert network.imagenet_head is None
 
 
+@pytest.mark.slow
 def test_embedded_backbones_take_files_of_their_own_names_only(made, lite0, tmp_path):
     lite0.model.get_layer("efficientnet_lite0_base").save(tmp_path / "own.keras")
     again = network_from_backbone(lite0.backbone, tmp_path / "own.keras")
@@ -206,7 +207,7 @@ def test_a_folder_or_nothing_is_no_weight_file(tmp_path):
             network_from_backbone(backbone_named(SMALL), path)
 
 
-@pytest.mark.parametrize("ending", ["weights.h5", "h5"])
+@pytest.mark.parametrize("ending", [pytest.param("weights.h5", marks=pytest.mark.slow), "h5"])
 def test_weights_of_another_width_do_not_fit(ending, tmp_path):
     keras = tensorflow().keras
     other = keras.applications.MobileNet(alpha=0.5, input_shape=(128, 128, 3), weights=None)
@@ -217,6 +218,7 @@ def test_weights_of_another_width_do_not_fit(ending, tmp_path):
     assert "keras.applications.MobileNet" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_safetensors_that_do_not_fit(tmp_path):
     row = backbone_named("mobilenet_v2")
     tensors = load_file(EMBEDDED["mobilenet_v2"].path)

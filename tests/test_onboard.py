@@ -163,6 +163,7 @@ def test_other_words_and_force_build_again(here: Board, bundle: Path) -> None:
     assert built("--batch", "4") == (4, True)
 
 
+@pytest.mark.slow
 def test_precisions_are_tried_in_the_order_given(here: Board, bundle: Path) -> None:
     here.behave(fp32=REFUSED)
     result = here.run(bundle, "build", "--json", "--precision", "fp32", "--precision", "fp16")
@@ -186,6 +187,7 @@ def test_a_dry_run_writes_nothing(board: Board, bundle: Path) -> None:
     assert "problem: " in text.stdout
 
 
+@pytest.mark.slow
 def test_two_builds_at_once(here: Board, bundle: Path) -> None:
     here.behave(int8="slow")
     first = subprocess.Popen([bundle / "build"], env=here.variables, stderr=subprocess.PIPE, text=True)
@@ -205,6 +207,7 @@ def test_two_builds_at_once(here: Board, bundle: Path) -> None:
         first.stderr.close()
 
 
+@pytest.mark.slow
 def test_jetpack_5s_tensorrt(board: Board, bundle: Path) -> None:
     board.environment["PAPER_TENSORRT"] = "8.5.2"
     result = board.run(bundle, "build", "--json")
@@ -216,7 +219,9 @@ def test_jetpack_5s_tensorrt(board: Board, bundle: Path) -> None:
 NOT_ON_A_DEVICE = "onnx onnxruntime typer click rich tensorflow keras jinja2"
 
 
-@pytest.mark.parametrize("version", ["8.5.2", "8.6.2", "10.3.0"])
+@pytest.mark.parametrize(
+    "version", ["8.5.2", pytest.param("8.6.2", marks=pytest.mark.slow), pytest.param("10.3.0", marks=pytest.mark.slow)]
+)
 def test_a_parser_s_refusal_leads_to_the_next_precision_without_onnx(here: Board, bundle: Path, version: str) -> None:
     here.environment.update(PAPER_TENSORRT=version, PAPER_LACKS=NOT_ON_A_DEVICE)
     here.behave(int8="unknown operator", fp16=REFUSED)
@@ -339,6 +344,7 @@ def test_scores_that_are_not_the_golden_ones_fail_the_selftest(here: Board, bund
     assert "Error: onnxruntime-int8: its scores are not those of the golden photos" in result.stderr
 
 
+@pytest.mark.slow
 def test_bench_as_in_a_workspace(board: Board, bundle: Path) -> None:
     assert board.run(bundle, "build").returncode == 0
     result = board.run(bundle, "bench", "tiny", "--batch", "1", "--seconds", "0.1", "--json", "--max-p99", "0.000001")
@@ -354,6 +360,7 @@ def test_bench_as_in_a_workspace(board: Board, bundle: Path) -> None:
     assert re.search(r"^tensorrt-int8 +1 ", "\n".join(bench_lines(found)), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_golden_photos_are_not_cropped_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The network of this bundle sees the middle of a photo; a golden photo is that middle already."""
     whole = tiny_spec()
@@ -371,6 +378,7 @@ def test_golden_photos_are_not_cropped_again(monkeypatch: pytest.MonkeyPatch, tm
     assert len(found["measurements"]) == 1
 
 
+@pytest.mark.slow
 def test_a_benchmark_beside_another_baseline_is_not_compared(here: Board, bundle: Path, tmp_path: Path) -> None:
     assert here.run(bundle, "build").returncode == 0
     (tmp_path / "old.json").write_text('{"measurements": [], "conditions": {}, "config": {}}')
@@ -417,6 +425,7 @@ def test_the_words_are_those_of_the_program() -> None:
     assert (build["batch"], build["workspace"]) == (defaults["batch"], defaults["workspace"])
 
 
+@pytest.mark.slow
 def test_the_doctor(here: Board, bundle: Path) -> None:
     result = here.run(bundle, "trtpoets", "doctor")
     assert result.returncode == 0

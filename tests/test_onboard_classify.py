@@ -389,7 +389,14 @@ def watching(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([bundle / "classify", "camera"], env=board.variables, **pipes, **options)
 
 
-@pytest.mark.parametrize(("ends", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (signal.SIGTERM, 0),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: int) -> None:
     with watching(tmp_path) as running:
         assert running.stdout is not None

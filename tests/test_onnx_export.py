@@ -142,6 +142,7 @@ onnx_from_classifier(Classifier(folder, spec), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(small: Classifier, tmp_path: Path) -> None:
     (small.folder / "model.json").write_text(small.spec.to_json())
     here = onnx_from_classifier(small, tmp_path / "here.onnx").path

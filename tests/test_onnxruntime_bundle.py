@@ -114,6 +114,7 @@ def test_threshold_and_missing_photo(bundle: Path, tmp_path: Path) -> None:
     assert "can't be read" in json.loads(result.stdout)["error"]
 
 
+@pytest.mark.slow
 def test_other_settings(bundle: Path, tmp_path: Path) -> None:
     settings = json.loads((bundle / "settings.json").read_text())
     settings["cpu"]["precision"] = "fp16"
@@ -179,7 +180,7 @@ def test_where_nothing_was_measured(parts: Parts) -> None:
     assert where(parts) == "nowhere"
 
 
-@pytest.mark.parametrize("precision", ORDER)
+@pytest.mark.parametrize("precision", [ORDER[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ORDER[1:])])
 def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
     onnxruntime_files(replace(parts, models=(parts.model(precision),), order=(precision,)), tmp_path)
     settings = json.loads((tmp_path / "settings.json").read_text())

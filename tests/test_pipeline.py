@@ -28,6 +28,7 @@ from trtpoets.pipeline.lineage import engines_in, onnx_in
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
 from trtpoets.pipeline.stages import dataset_in
+from trtpoets.train.dataset import dataset_from_folder
 from trtpoets.train.head import HeadConfig
 
 needs_rtx = pytest.mark.skipif(
@@ -119,6 +120,7 @@ def test_a_second_run_does_nothing_twice(engines: Path, small_photos: Path, smal
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+@pytest.mark.slow
 def test_other_training_makes_everything_after_it_anew(engines: Path, small_photos: Path, small_weights: Path) -> None:
     before = report_of(engines)
     steps = Steps()
@@ -134,17 +136,19 @@ def test_other_training_makes_everything_after_it_anew(engines: Path, small_phot
     assert {e["sha256"] for e in before["engines"]}.isdisjoint(e.card.engine_sha256 for e in built)
 
 
-def test_a_new_photo_moves_no_other(engines: Path, small_photos: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_a_new_photo_moves_no_other(finished: Path, small_photos: Path, tmp_path: Path) -> None:
     photos = Path(shutil.copytree(small_photos, tmp_path / "photos"))
     make_photo(0, 999).save(photos / "ant" / "new.jpg")
-    before = {p.sha256: p.split for p in dataset_in(Workspace(engines, "small")).photos}
-    trtpoets.retrain(photos, "small", small_config(small_weights).retrain, engines=engines)
-    after = {p.sha256: p.split for p in dataset_in(Workspace(engines, "small")).photos}
+    before = {p.sha256: p.split for p in dataset_in(Workspace(finished, "small")).photos}
+    after = {p.sha256: p.split for p in dataset_from_folder(photos).photos}
     assert len(after) == len(before) + 1
     assert {sha: after[sha] for sha in before} == before
 
 
-@pytest.mark.parametrize("victim", ["fp32.onnx", "int8.onnx", "classifier/model.json", "fp16.rtx.engine"])
+@pytest.mark.parametrize(
+    "victim",
+    ["fp32.onnx", pytest.param("int8.onnx", marks=pytest.mark.slow), "classifier/model.json", "fp16.rtx.engine"],
+)
 def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_photos: Path, small_weights: Path) -> None:
     path = engines / "small" / victim
     whole = path.read_bytes()
@@ -163,6 +167,7 @@ def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_phot
         assert path.stat().st_size == len(whole)
 
 
+@pytest.mark.slow
 def test_the_same_photos_and_options_give_the_same_graph(
     finished: Path, small_photos: Path, small_weights: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +249,7 @@ def test_label_refuses_what_is_no_photo_before_it_answers(finished: Path, small_
         trtpoets.label("small", [], engines=finished)
 
 
+@pytest.mark.slow
 def test_engines_of_an_older_graph_are_left_aside(engines: Path, small_photos: Path, small_weights: Path) -> None:
     space = Workspace(engines, "small")
     assert len(engines_in(space)) in (0, 3)
@@ -336,6 +342,7 @@ def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Pat
             assert order == (["int8", "fp16", "fp32"] if advised == "int8" else ["fp16", "fp32", "int8"])
 
 
+@pytest.mark.slow
 def test_quantize_fits_the_head_unless_told_not_to_and_says_what_it_recommends(engines: Path) -> None:
     space = Workspace(engines, "small")
     before = open_card(card_of(space.onnx(Precision.INT8)))

@@ -139,6 +139,7 @@ def test_photos_that_are_all_one_colour_are_refused(space: Workspace, user: User
     assert user.quantizes(space, "--precision", "fp16")[0] == 0, "the hint is worth following"
 
 
+@pytest.mark.slow
 def test_photos_of_one_colour_each_are_doubtful(space: Workspace, user: User, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (3, 30, 3))
     give_photos(space, plain_photos(tmp_path / "plain", lambda label, number: tuple(colours[label, number].tolist())))
@@ -147,6 +148,7 @@ def test_photos_of_one_colour_each_are_doubtful(space: Workspace, user: User, tm
     assert "warning: 16 of 16 calibration photos are one plain colour each: ranges may be too narrow" in said
 
 
+@pytest.mark.slow
 def test_good_photos_are_not_complained_about(space: Workspace, user: User) -> None:
     code, said = user.quantizes(space, *INT8)
     assert code == 0
@@ -166,6 +168,7 @@ def test_fewer_photos_than_classes(space: Workspace, user: User) -> None:
     assert " has none, for one; with --photos 3 each has one" in said
 
 
+@pytest.mark.slow
 def test_photos_that_the_network_does_not_tell_apart(space: Workspace, user: User) -> None:
     def sure_of_the_last(model: Any) -> None:
         (head,) = [node for node in model.graph.node if node.op_type == "Gemm"]
@@ -225,8 +228,8 @@ def scaled(factor: float) -> Callable[[Any], None]:
     ("factor", "named"),
     [
         (0.0, r"conv_dw_2_relu/Clip:0 \(at most 0\), conv_pw_2_relu/Clip:0 \(at most 0\), .* and \d+ more stay"),
-        (1e-30, r"conv_\w+_relu/Clip:0 \(at most \de-\d\d\).* stay"),
-        (1e-43, r"conv_\w+_relu/Clip:0 \(at most \de-4\d\).* stay"),
+        pytest.param(1e-30, r"conv_\w+_relu/Clip:0 \(at most \de-\d\d\).* stay", marks=pytest.mark.slow),
+        pytest.param(1e-43, r"conv_\w+_relu/Clip:0 \(at most \de-4\d\).* stay", marks=pytest.mark.slow),
     ],
     ids=["zero", "tiny", "denormal"],
 )
@@ -292,6 +295,7 @@ def test_an_operator_that_onnx_runtime_lacks_is_named(
     refused(result, f"ONNX Runtime can't run {named} of ", "replace that operator; an engine in FP32 needs no")
 
 
+@pytest.mark.slow
 def test_an_operator_without_an_int8_form_stays_in_float(space: Workspace, user: User) -> None:
     edit(space, instead_of_a_relu("Erf"))
     code, said = user.quantizes(space, *INT8)
