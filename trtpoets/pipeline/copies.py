@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import Split
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.judge.grouped import count_of_groups, share_interval
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def copies_together(dataset: Dataset, features: np.ndarray, thumbnails: np.ndarray) -> Dataset:
+def copies_together(
+    dataset: Dataset, features: np.ndarray, thumbnails: np.ndarray, progress: Progress = silent
+) -> Dataset:
     """The dataset with its near-copies found, by bottlenecks and thumbnails of its photos, and kept in one split."""
     names = [(str(photo.path.parent), photo.path.name) for photo in dataset.photos]
-    return with_families(dataset, families_of(features, thumbnails, names))
+    return with_families(dataset, families_of(features, thumbnails, names, progress))
 
 
 def copies_details(

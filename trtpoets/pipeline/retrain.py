@@ -86,7 +86,8 @@ def retrain(
         cache = cache_root() / "bottlenecks"
         thumbnails = Thumbnails(cache, extractor.preprocess)
         features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.keep)
-        as_read, dataset = dataset, copies_together(dataset, features, thumbnails.of(dataset.photos, progress))
+        small = thumbnails.of(dataset.photos, progress)
+        as_read, dataset = dataset, copies_together(dataset, features, small, progress)
         head, training = _head_and_training(dataset, features, config.head, space.logs, progress)
         training |= copies_details(as_read, dataset, features, head, config.head)
         spec = ModelSpec(name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)

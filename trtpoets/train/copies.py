@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.images import usable_cores
+from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.alignment import aligned, places
 from trtpoets.train.copy_candidates import candidate_pairs
@@ -25,6 +26,8 @@ from trtpoets.train.photo_hash import hashes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_TASK = "near-copies"
 
 _COARSE = 0.8
 """Correlation of windows below which a pair is not aligned."""
@@ -80,7 +83,7 @@ class Compared:
 
 
 def families_of(
-    features: np.ndarray, thumbnails: np.ndarray, names: Sequence[tuple[str, str]]
+    features: np.ndarray, thumbnails: np.ndarray, names: Sequence[tuple[str, str]], progress: Progress = silent
 ) -> tuple[tuple[int, ...], ...]:
     """Families of near-copies, each the sorted indices of two or more photos, by their smallest index.
 
@@ -89,12 +92,16 @@ def families_of(
     """
     if len(features) < 2:
         return ()
+    progress(_TASK, 0, PARTS)
     evened = Evened(thumbnails)
+    progress(_TASK, PARTS // 5, PARTS)
     named = pairs_by_name(names)
     pairs = candidate_pairs(features, hashes_of(thumbnails), evened)
     if named:
         pairs = np.unique(np.concatenate([pairs, np.array(sorted(named), dtype=np.int64)]), axis=0)
+    progress(_TASK, 3 * PARTS // 5, PARTS)
     found = compared(evened, pairs)
+    progress(_TASK, 9 * PARTS // 10, PARTS)
     marked = np.fromiter((tuple(pair) in named for pair in found.pairs.tolist()), dtype=bool, count=len(found.pairs))
     few, many = _SHARED
     needed = _DETAIL + (_DETAIL_OF_LOOKALIKES - _DETAIL) * np.clip((found.shared - few) / (many - few), 0, 1)
@@ -103,7 +110,9 @@ def families_of(
     equal = (found.alike >= _ALIKE) & (nearly | (found.difference <= _IDENTICAL))
     same = (found.alike >= np.where(marked, _NAMED_ALIKE, _ALIKE)) & ((found.detail >= needed) | equal)
     same &= found.overlap >= _OVERLAP
-    return families_from_pairs(found.pairs[same], np.where(equal, 1, found.detail)[same], len(features))
+    families = families_from_pairs(found.pairs[same], np.where(equal, 1, found.detail)[same], len(features))
+    progress(_TASK, PARTS, PARTS)
+    return families
 
 
 def families_from_pairs(pairs: np.ndarray, strength: np.ndarray, photos: int) -> tuple[tuple[int, ...], ...]:
