@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from trtpoets.core.commands import DEFAULT_ENGINES, command
+from trtpoets.core.commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
 from trtpoets.core.spec import Precision
@@ -121,7 +121,10 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
         raise BadInput("there is no FP16 or INT8 runner to judge", hint="trtpoets quantize NAME")
     strange = [name for name in runners if name not in compared]
     if strange:
-        raise BadInput(f"{strange[0]} was not evaluated here", hint=f"--runner {', '.join(compared) or 'NAME'}")
+        raise BadInput(
+            f"{strange[0]} was not evaluated here",
+            hint=" or ".join(f"--runner {quote(each)}" for each in compared or ["NAME"]),
+        )
     found = tuple(_runner(compared[name], evaluations[0], config) for name in dict.fromkeys(runners))
     return Gate(config, _worst([each.outcome for each in found]), found)
 
