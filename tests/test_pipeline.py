@@ -24,7 +24,7 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.engine import flavour_available
 from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.pipeline.label import _candidates
-from trtpoets.pipeline.lineage import engines_in, onnx_in
+from trtpoets.pipeline.lineage import engines_in, onnx_in, opened
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
 from trtpoets.pipeline.stages import dataset_in
@@ -337,7 +337,11 @@ def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Pat
             files=[space.onnx(Precision.INT8)],
             details=card["details"],
         )
-        order = [each.card.precision.value for each in _candidates(space, trust=False) if isinstance(each, Engine)]
+        order = [
+            each.card.precision.value
+            for each in _candidates(space, opened(space), trust=False)
+            if isinstance(each, Engine)
+        ]
         if built:
             assert order == (["int8", "fp16", "fp32"] if advised == "int8" else ["fp16", "fp32", "int8"])
 

@@ -28,7 +28,7 @@ from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline import for_tflite
 from trtpoets.pipeline.current import artefacts_in
 from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.lineage import onnx_models_in, tflite_models_in
+from trtpoets.pipeline.lineage import onnx_models_in, opened
 from trtpoets.pipeline.stages import writing
 from trtpoets.ship.bundle import Bundle
 
@@ -134,7 +134,7 @@ def test_files_are_made_once(space: Workspace) -> None:
 def test_a_damaged_file_is_made_again(space: Workspace) -> None:
     before = sha256_of_file(space.tflite(FP32))
     space.tflite(FP32).write_bytes(b"damaged")
-    assert [each.precision for each in tflite_models_in(space)] == [INT8]
+    assert [each.precision for each in opened(space).tflite] == [INT8]
     bundled(space)
     assert sha256_of_file(space.tflite(FP32)) == before
 
@@ -149,12 +149,12 @@ def test_evaluate_and_bench_take_them_up(space: Workspace) -> None:
 
 
 def test_files_of_an_older_classifier_are_left_aside(space: Workspace) -> None:
-    assert len(tflite_models_in(space)) == 2
+    assert len(opened(space).tflite) == 2
     seal_lineage(space, "trained again")
-    assert tflite_models_in(space) == ()
+    assert opened(space).tflite == ()
     with writing(space):
         assert [each.precision for each in for_tflite.tflite_models(space, (FP32,))] == [FP32]
-    assert [each.precision for each in tflite_models_in(space)] == [FP32]
+    assert [each.precision for each in opened(space).tflite] == [FP32]
 
 
 def test_where_there_is_no_interpreter_evaluate_goes_on(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_golden_scores_are_held_against_the_onnx_file(space: Workspace) -> None:
     onnx = golden_in(space, onnx_models_in(space))
     onnx.expected["fp32"].scores[0] = [0.0, 0.0, 1.0]
     with pytest.raises(ConversionFailed, match=r"fp32\.tflite answers otherwise than fp32\.onnx: .* golden photo 000"):
-        for_tflite.golden_of(tflite_models_in(space), onnx)
+        for_tflite.golden_of(opened(space).tflite, onnx)
 
 
 def test_the_card_says_how_it_was_made(space: Workspace) -> None:

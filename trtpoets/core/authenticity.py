@@ -15,12 +15,11 @@ import logging
 import os
 import re
 import secrets
-import shlex
 import stat
 from pathlib import Path
 from typing import Any
 
-from trtpoets.core.commands import DEFAULT_ENGINES, command
+from trtpoets.core.commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.errors import BadArtefact, StorageFailed
 from trtpoets.core.paths import data_root
 from trtpoets.core.spec import hash_of
@@ -88,7 +87,7 @@ def _key_in(path: Path) -> bytes | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadArtefact(f"the key {path} is a symbolic link", hint=f"rm {_quoted(path)}") from error
+            raise BadArtefact(f"the key {path} is a symbolic link", hint=f"rm {quote(path)}") from error
         raise StorageFailed(
             f"the key {path} can't be read: {os.strerror(error.errno or 0)}",
             hint=f"set {KEY_VARIABLE} to a file of your own",
@@ -105,14 +104,14 @@ def _key_in(path: Path) -> bytes | None:
             raise BadArtefact(
                 f"other users may read or write the key {path}: it has mode {stat.S_IMODE(status.st_mode):03o}, and "
                 "600 was expected; if they may have read it, delete it and build again",
-                hint=f"chmod 600 {_quoted(path)}",
+                hint=f"chmod 600 {quote(path)}",
             )
         content = os.read(handle, 80)
     finally:
         os.close(handle)
     if not _KEY.fullmatch(content):
         raise BadArtefact(
-            f"{path} is not a key of trtpoets: 64 hexadecimal digits were expected", hint=f"rm {_quoted(path)}"
+            f"{path} is not a key of trtpoets: 64 hexadecimal digits were expected", hint=f"rm {quote(path)}"
         )
     return bytes.fromhex(content[:64].decode("ascii"))
 
@@ -162,7 +161,3 @@ def _give_to_folder_owner(handle: int, folder: Path) -> None:
     owner = folder.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.fchown(handle, owner.st_uid, owner.st_gid)
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))

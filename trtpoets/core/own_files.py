@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.storage import storage_errors
 
@@ -74,26 +74,24 @@ def _check(path: Path, status: os.stat_result, writes: bool, folder: int | None)
         if status.st_uid != above.st_uid:
             raise StorageFailed(
                 f"{path} belongs to another user (uid {status.st_uid}), and is left as it is",
-                hint=f"see whose it is: ls -l {shlex.quote(str(path))}",
+                hint=f"see whose it is: ls -l {quote(path)}",
             )
     if status.st_nlink > 1:
         raise StorageFailed(
             f"{path} is also a file elsewhere (a hard link), which would be overwritten: it is left as it is",
-            hint=f"remove this name of it: rm {shlex.quote(str(path))}",
+            hint=f"remove this name of it: rm {quote(path)}",
         )
 
 
 def _is_link(path: Path) -> StorageFailed:
     return StorageFailed(
         f"{path} is a symbolic link: trtpoets writes to nothing that a link of its own folders leads to",
-        hint=f"remove the link, which leaves what it leads to: rm {shlex.quote(str(path))}",
+        hint=f"remove the link, which leaves what it leads to: rm {quote(path)}",
     )
 
 
 def _no_file(path: Path) -> StorageFailed:
-    return StorageFailed(
-        f"{path} is no regular file, and is left as it is", hint=f"move it away: ls -ld {shlex.quote(str(path))}"
-    )
+    return StorageFailed(f"{path} is no regular file, and is left as it is", hint=f"move it away: ls -ld {quote(path)}")
 
 
 def open_folder(path: Path) -> int:

@@ -6,13 +6,13 @@ A signature is of one file and of the namespace "trtpoets", so that one made for
 from __future__ import annotations
 
 import re
-import shlex
 import stat
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Iterator, Sequence
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import write_text
 from trtpoets.core.reading import open_regular, read_text
@@ -75,9 +75,8 @@ def write_signers(source: Path, out: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source} can't be read as public keys: {error}", hint="give the *.pub of the key") from error
     if "PRIVATE KEY" in text:
-        raise BadInput(
-            f"{source} is a private key, which no device needs", hint=f"give {shlex.quote(str(source) + '.pub')}"
-        )
+        public = source.with_name(f"{source.name}.pub")
+        raise BadInput(f"{source} is a private key, which no device needs", hint=f"give {quote(public)}")
     lines = list(_signers(text.splitlines()))
     if not lines:
         raise BadInput(f"{source} holds no public key", hint="give the *.pub of the key that signs bundles")
@@ -107,7 +106,7 @@ def _require_own(signers: Path) -> None:
     if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
         raise BadArtefact(
             f"{signers} is no regular file, or others may write it",
-            hint=f"chmod 644 {shlex.quote(str(signers))}",
+            hint=f"chmod 644 {quote(signers)}",
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 import shutil
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Iterator
 
+from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.paths import cache_root, temporary_root
 
@@ -127,7 +127,7 @@ def _reading_hint(number: int, path: Path, doing: str) -> str:
     if doing not in ("read", "use") or number in FULL | _TOO_MANY | {errno.EROFS}:
         return ""
     see = "who may read it: ls -ld" if number in _NOT_ALLOWED else "whether its disk is there and whole: df"
-    return f"see {see} {shlex.quote(str(path))}"
+    return f"see {see} {quote(path)}"
 
 
 def _hint(number: int, path: Path) -> str:

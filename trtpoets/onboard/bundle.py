@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +172,7 @@ def engine_in(bundle: Bundle) -> Engine:
     if engine.foreign:
         raise BadArtefact(
             f"{engine.path} is not known to be built here by this user: {engine.foreign}",
-            hint=f"build it, as the user who runs it: {shlex.quote(str(bundle.folder / 'build'))}",
+            hint=f"build it, as the user who runs it: {quote(bundle.folder / 'build')}",
         )
     return engine
 

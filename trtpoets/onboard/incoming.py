@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import tarfile
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import IO, Iterator
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import storage_errors, temporary_folder
 from trtpoets.core.manifest import BUILT, MANIFEST
+from trtpoets.core.reading import NotReadable, open_regular
 from trtpoets.onboard.bundle import Bundle, bundle_here, open_bundle
 
 _BLOCK = 1 << 20
@@ -46,12 +46,12 @@ def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
 def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
     """Unpack an archive; returns the folder of the bundle in it."""
     try:
-        handle = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        opened = open_regular(archive)
+    except NotReadable as error:
+        raise BadInput(f"{archive} is no file and no folder", hint="give a folder, or a .tar.zst") from error
     except OSError as error:
         raise BadInput(f"{archive} can't be read: {error.strerror}", hint="give a folder, or a .tar.zst") from error
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BadInput(f"{archive} is no file and no folder", hint="give a folder, or a .tar.zst")
+    with opened as stream:
         if sha256 is not None:
             _require_hash(stream, archive, sha256)
         try:

@@ -10,7 +10,7 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.spec import Classifier, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.judge.bench_config import BenchConfig
-from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, tflite_models_in
+from trtpoets.pipeline.lineage import onnx_in, opened
 from trtpoets.pipeline.stages import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
 from trtpoets.train.kept_together import groups_of
 
@@ -26,7 +26,8 @@ _EVALUATION, _BENCHMARK = 4, 3
 
 def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
     """Everything that can answer, the classifier first, as it is the baseline."""
-    return (classifier_in(space), *onnx_models_in(space), *tflite_models_in(space), *engines_in(space))
+    found = opened(space)
+    return (classifier_in(space), *found.onnx, *found.tflite, *found.engines)
 
 
 def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:

@@ -79,23 +79,17 @@ def evaluate(
         contents = identities(space, artefacts)
         groups = groups_to_judge(space, photos)
         key = evaluation_key(contents, photos, groups)
-        known = None if force else open_card(space.evaluation, key)
-        details: Mapping[str, Any]
-        if known is None:
+        details = None if force else open_card(space.evaluation, key)
+        if details is None:
             _require_trusted(artefacts)
             with verified_photos(space, photos):
                 evaluated = _evaluated(artefacts, photos, groups, progress)
-            details = {**evaluated, "judged": recorded(contents, photos)}
-            details = {**details, "command": evaluate_command(space, None)}
+            command = evaluate_command(space, None)
+            details = {**evaluated, "judged": recorded(contents, photos), "command": command}
             # Before the gate, which may refuse its options: scores that took minutes are kept.
             seal_card(space.evaluation, key=key, files=[], details=details)
-        else:
-            details = known
-        if gate is not None or details is not known:
-            details = {**details, "command": evaluate_command(space, gate)}
         if gate is not None:
-            details = {**details, "gate": _gate(details, gate)}
-        if details is not known:
+            details = {**details, "command": evaluate_command(space, gate), "gate": _gate(details, gate)}
             seal_card(space.evaluation, key=key, files=[], details=details)
         return _with_stale(space, details)
 

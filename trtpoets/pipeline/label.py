@@ -24,7 +24,7 @@ from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.int8_advice import recommended_precision
-from trtpoets.pipeline.lineage import engines_in, onnx_models_in, stale_in
+from trtpoets.pipeline.lineage import opened
 from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
 from trtpoets.pipeline.stages import ENGINES, classifier_in
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from trtpoets.core.spec import Classifier, OnnxModel
     from trtpoets.device.runners.base import Runner
+    from trtpoets.pipeline.lineage import Artefacts
 
 _log = logging.getLogger(__name__)
 
@@ -153,9 +154,10 @@ def _answer(photo: Path, runner: Runner, scores: np.ndarray, top: int) -> Answer
 
 def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runner, int]:
     """The first runner that can be entered here, entered in `stack`, and how many photos it gets at once."""
-    for stale in stale_in(space, trust=trust):
+    found = opened(space, trust=trust)
+    for stale in found.stale:
         _log.warning("%s is not used: it %s: %s", stale.path, stale.why, stale.remedy)
-    for artefact in _candidates(space, trust):
+    for artefact in _candidates(space, found, trust):
         try:
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
         except (MissingDependency, RunFailed):
@@ -168,13 +170,13 @@ def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
     return min(artefact.card.batch.optimum, _LARGEST_BATCH) if isinstance(artefact, Engine) else _BATCH
 
 
-def _candidates(space: Workspace, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
+def _candidates(space: Workspace, found: Artefacts, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
     """Narrow engines first, INT8 last where quantize advised against it; then FP32, which a CPU runs best."""
     precisions = list(reversed(Precision))
     if recommended_precision(space) not in (None, Precision.INT8):
         precisions.append(precisions.pop(precisions.index(Precision.INT8)))
     # Of one precision TensorRT's come first, and the engine that was built with the defaults.
-    yield from sorted(engines_in(space, trust=trust), key=lambda each: precisions.index(each.card.precision))
-    yield from (model for model in onnx_models_in(space) if model.precision is Precision.FP32)
+    yield from sorted(found.engines, key=lambda each: precisions.index(each.card.precision))
+    yield from (model for model in found.onnx if model.precision is Precision.FP32)
     classifier = classifier_in(space)
     yield replace(classifier, foreign="") if trust else classifier

@@ -38,17 +38,41 @@ class Stale:
         return {"what": f"using {self.path.name}", "why": f"{self.why}: {self.remedy}"}
 
 
+@dataclass(frozen=True)
+class Artefacts:
+    """The ONNX files, TFLite files and engines of the classifier as it is now, and those that can't be used."""
+
+    onnx: tuple[OnnxModel, ...]
+    tflite: tuple[TfliteModel, ...]
+    engines: tuple[Engine, ...]
+    stale: tuple[Stale, ...]
+
+
+def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
+    """All of a run's files, each read once. With `trust` also what others made."""
+    lineage = _Lineage(space, trust)
+    onnx, tflite = tuple(map(lineage.onnx, Precision)), tuple(map(lineage.tflite, Precision))
+    engines = lineage.engines()
+    return Artefacts(
+        tuple(each for each in onnx if isinstance(each, OnnxModel)),
+        tuple(each for each in tflite if isinstance(each, TfliteModel)),
+        tuple(each for each in engines if not isinstance(each, Stale)),
+        tuple(each for each in (*onnx, *tflite, *engines) if isinstance(each, Stale)),
+    )
+
+
 def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
     """The ONNX file of a precision, of the classifier as it is now.
 
     Raises MissingArtefact for one that is missing, damaged or stale, with the first of the commands that it takes.
     """
-    found = _Lineage(space).onnx(precision)
+    lineage = _Lineage(space)
+    found = lineage.onnx(precision)
     if isinstance(found, OnnxModel):
         return found
     if found is None:
         classifier_in(space)
-        found = _Lineage(space).missing(precision)
+        found = lineage.missing(precision)
     raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy)
 
 
@@ -56,12 +80,6 @@ def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
     """The ONNX files of the classifier as it is now, in the order of Precision; others are in `stale_in`."""
     lineage = _Lineage(space)
     return tuple(found for p in Precision if isinstance(found := lineage.onnx(p), OnnxModel))
-
-
-def tflite_models_in(space: Workspace) -> tuple[TfliteModel, ...]:
-    """The TFLite files of the classifier as it is now; others are in `stale_in`."""
-    lineage = _Lineage(space)
-    return tuple(found for p in Precision if isinstance(found := lineage.tflite(p), TfliteModel))
 
 
 def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
@@ -75,9 +93,7 @@ def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
 
 def stale_in(space: Workspace, *, trust: bool = False) -> tuple[Stale, ...]:
     """The ONNX files, TFLite files and engines that are there and can't be used, each with the reason."""
-    lineage = _Lineage(space, trust)
-    found = (*map(lineage.onnx, Precision), *map(lineage.tflite, Precision), *lineage.engines())
-    return tuple(each for each in found if isinstance(each, Stale))
+    return opened(space, trust=trust).stale
 
 
 class _Lineage:

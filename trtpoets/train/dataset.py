@@ -16,7 +16,7 @@ from trtpoets.train.given_splits import splits_with_given
 from trtpoets.train.layout import CLASS_FOLDERS, Layout
 from trtpoets.train.layouts import labelled_files
 from trtpoets.train.photo_files import CheckedFile, checked_files
-from trtpoets.train.split import DatasetConfig, check_config, check_splits, positions_of, split_at
+from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -202,11 +202,7 @@ def _splits(
     """The split of each file. Raises BadInput for classes that lack photos."""
     if _given(files):
         return splits_with_given(files, positions, config)
-    by_label: dict[str, list[float]] = {label: [] for label in labels}
-    for file, position in zip(files, positions, strict=True):
-        by_label[file.label].append(position)
-    check_splits(by_label, config)
-    return [split_at(position, config) for position in positions]
+    return checked_splits([file.label for file in files], positions, labels, config)
 
 
 def _groups(

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trtpoets.train.split import check_splits, independent_groups, positions_of, split_at
+from trtpoets.train.split import checked_splits, independent_groups, positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +45,8 @@ def with_families(dataset: Dataset, families: Sequence[Sequence[int]]) -> Datase
     if dataset.splits_given:
         return dataset
     positions = positions_of([(photo.path.name, photo.sha256) for photo in photos], dataset.families)
-    by_label: dict[str, list[float]] = {label: [] for label in dataset.labels}
-    for photo, position in zip(photos, positions, strict=True):
-        by_label[photo.label].append(position)
-    check_splits(by_label, dataset.config)
-    divided = (
-        replace(photo, split=split_at(position, dataset.config))
-        for photo, position in zip(photos, positions, strict=True)
-    )
+    splits = checked_splits([photo.label for photo in photos], positions, dataset.labels, dataset.config)
+    divided = (replace(photo, split=split) for photo, split in zip(photos, splits, strict=True))
     return replace(dataset, photos=tuple(divided))
 
 

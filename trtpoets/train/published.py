@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
-from trtpoets.core.files import atomic_file, read_json, sha256_of_file, write_json
+from trtpoets.core.files import read_json, sha256_of_file, write_bytes, write_json
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.train.backbones import BACKBONES, Backbone, KerasApplication
@@ -69,8 +69,7 @@ def published_weights(backbone: Backbone, source: KerasApplication) -> Published
             f"{source.url} is not the file that was expected: {problem}",
             hint=f"try again on another network; if Keras has published a new file, delete {_record(source)}",
         )
-    with atomic_file(kept) as part:
-        part.write_bytes(content)
+    write_bytes(kept, content)
     write_json(_record(source), {"url": source.url, "sha256": sha256})
     return PublishedWeights(kept, content, sha256)
 
@@ -94,12 +93,11 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
 
 def _problem(source: KerasApplication, content: bytes, sha256: str) -> str:
     """Why the bytes are not the published file's, as far as that can be told; empty where nothing speaks against it."""
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    recorded = _recorded(source)
     if source.sha256:
         return "" if sha256 == source.sha256 else f"its sha256 is {sha256}, not {source.sha256}"
-    if source.md5 and md5 != source.md5:
+    if source.md5 and (md5 := hashlib.md5(content, usedforsecurity=False).hexdigest()) != source.md5:
         return f"its MD5 is {md5}, and Keras publishes {source.md5}"
+    recorded = _recorded(source)
     if recorded and sha256 != recorded:
         return f"its sha256 is {sha256}, and that of the first download was {recorded}"
     return ""

@@ -74,23 +74,14 @@ def positions_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[s
     `families` are sha256s of near-copies: each family has one position. A family with a photo of a group goes where
     the group goes.
     """
-    union = _Union()
-    groups = [name.partition(_GROUP_MARK)[0] if _GROUP_MARK in name else None for name, _ in files]
-    for (_, sha256), group in zip(files, groups, strict=True):
-        if group is not None:
-            union.join(_digest_of_group(group), sha256)
-    members = set()
-    for first, *others in families:
-        members |= {first, *others}
-        for other in others:
-            union.join(first, other)
+    families = tuple(families)
+    union = _union_of(files, families)
     together: dict[str, list[str]] = defaultdict(list)
-    for group in {group for group in groups if group is not None}:
-        digest = _digest_of_group(group)
+    for digest in {digest for name, _ in files if (digest := _group_in(name))}:
         together[union.root(digest)].append(digest)
     lowest = {root: _digest_of_groups(digests) for root, digests in together.items()}
     kin: dict[str, list[str]] = defaultdict(list)
-    for sha256 in members:
+    for sha256 in {sha256 for family in families for sha256 in family}:
         kin[union.root(sha256)].append(sha256)
     lowest = {root: _digest_of_family(sha256s) for root, sha256s in kin.items()} | lowest
     return [_position(lowest.get(union.root(sha256), sha256)) for _, sha256 in files]
@@ -102,15 +93,38 @@ def independent_groups(files: Sequence[tuple[str, str]], families: Iterable[Sequ
     One group are files that share a position for what they show: equal bytes, one `_nohash_` group, one of `families`
     of near-copies (sha256s), and what these join.
     """
+    union = _union_of(files, families)
+    number: dict[str, int] = {}
+    return [number.setdefault(union.root(sha256), len(number)) for _, sha256 in files]
+
+
+def _union_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[str]]) -> _Union:
+    """What belongs together: the photos (sha256) and digests of groups, and the photos of families."""
     union = _Union()
     for name, sha256 in files:
-        if _GROUP_MARK in name:
-            union.join(_digest_of_group(name.partition(_GROUP_MARK)[0]), sha256)
+        if group := _group_in(name):
+            union.join(group, sha256)
     for first, *others in families:
         for other in others:
             union.join(first, other)
-    number: dict[str, int] = {}
-    return [number.setdefault(union.root(sha256), len(number)) for _, sha256 in files]
+    return union
+
+
+def _group_in(name: str) -> str:
+    """The digest of the group that a file's name tells; empty where it tells none."""
+    group, mark, _ = name.partition(_GROUP_MARK)
+    return _digest_of_group(group) if mark else ""
+
+
+def checked_splits(
+    photo_labels: Sequence[str], positions: Sequence[float], labels: Sequence[str], config: DatasetConfig
+) -> list[Split]:
+    """The split of each photo, by its label and position. Raises BadInput as `check_splits` does."""
+    by_label: dict[str, list[float]] = {label: [] for label in labels}
+    for label, position in zip(photo_labels, positions, strict=True):
+        by_label[label].append(position)
+    check_splits(by_label, config)
+    return [split_at(position, config) for position in positions]
 
 
 def split_at(position: float, config: DatasetConfig) -> Split:
