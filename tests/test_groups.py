@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ import trtpoets
 from benchmarks import coverage
 from tests.photos import photo_folder
 from tests.report_documents import documents
-from tests.test_runner_id import Answering, two_engines
-from tests.tiny import tiny_spec
+from tests.test_runner_id import judging_two_engines
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
-from trtpoets.core.spec import Classifier, Photo, Split
+from trtpoets.core.spec import Photo, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.gate import GateConfig, photos_in_groups, rounded
-from trtpoets.pipeline import current, judge
+from trtpoets.pipeline import current
 from trtpoets.pipeline.options import gate_config
 from trtpoets.pipeline.recorded import evaluate_command
 from trtpoets.ship.markdown import markdown_from_report
@@ -72,13 +70,7 @@ def test_an_evaluation_and_its_card_have_the_groups(monkeypatch: pytest.MonkeyPa
     for first, copy in (paths[:2], paths[2:]):
         copy.write_bytes(first.read_bytes())
     photos = tuple(Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in paths)
-    artefacts = (Classifier(tmp_path, tiny_spec()), *two_engines(tmp_path))
-    monkeypatch.setattr(judge, "artefacts_in", lambda space: artefacts)
-    monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
-    monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
-    monkeypatch.setattr(judge, "stale_in", lambda space: ())
-    monkeypatch.setattr(judge, "verified_photos", lambda space, photos: nullcontext())
-    monkeypatch.setattr(judge, "open_runner", Answering)
+    judging_two_engines(monkeypatch, tmp_path, photos)
     details = trtpoets.evaluate("x", engines=tmp_path)
     assert details["groups"] == [0, 0, 1, 1]
     assert {(each["photos"], each["groups"]) for each in details["evaluations"]} == {(4, 2)}

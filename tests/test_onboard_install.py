@@ -194,16 +194,21 @@ def test_an_environment_inside_another(machine: Any, bundle: Bundle, monkeypatch
     assert "deactivate" in caught.value.hint
 
 
+def half_a_venv(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> None:
+    """From now on Python's venv makes bin/python, and then does what a shell is told."""
+    python = folder / "python3"
+    python.write_text(f'#!/bin/sh\nmkdir -p "$4/bin" && : > "$4/bin/python"\n{then}\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+
+
 def test_half_an_environment_does_not_stay(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Python without ensurepip, or a full disk: venv fails after it has made bin/python."""
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
-    python = tmp_path / "python3"
-    python.write_text('#!/bin/sh\nmkdir -p "$4/bin" && : > "$4/bin/python"\nexit 1\n')
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    half_a_venv(monkeypatch, tmp_path, "exit 1")
     with pytest.raises(RunFailed, match="ended with code 1") as failed:
         install.install(bundle)
     assert "python3-venv" in failed.value.hint
@@ -214,11 +219,7 @@ def test_an_environment_that_was_interrupted_does_not_stay(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
-    python = tmp_path / "python3"
-    python.write_text('#!/bin/sh\nmkdir -p "$4/bin" && : > "$4/bin/python"\nkill -INT $PPID\nexec sleep 600\n')
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    half_a_venv(monkeypatch, tmp_path, "kill -INT $PPID\nexec sleep 600")
     with pytest.raises(KeyboardInterrupt):
         install.install(bundle)
     assert not (bundle.built / "venv").exists()

@@ -181,17 +181,22 @@ class Answering(FakeRunner):
         super().__init__(opened.spec, scores, identity=opened.identity)
 
 
-def test_each_engine_of_one_precision_has_its_own_scores(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
-) -> None:
-    artefacts = (Classifier(tmp_path, tiny_spec()), *two_engines(tmp_path))
-    shown = tuple(replace(photo, split=Split.TEST, sha256=sha256_of_file(photo.path)) for photo in photos)
+def judging_two_engines(monkeypatch: pytest.MonkeyPatch, folder: Path, photos: tuple[Photo, ...]) -> None:
+    """A run, as `evaluate` sees it, of a classifier and two engines that answer otherwise, and these test photos."""
+    artefacts = (Classifier(folder, tiny_spec()), *two_engines(folder))
     monkeypatch.setattr(judge, "artefacts_in", lambda space: artefacts)
-    monkeypatch.setattr(judge, "photos_to_judge", lambda space: shown)
+    monkeypatch.setattr(judge, "photos_to_judge", lambda space: photos)
     monkeypatch.setattr(current, "classifier_identity", lambda space: "a classifier")
     monkeypatch.setattr(judge, "stale_in", lambda space: ())
     monkeypatch.setattr(judge, "verified_photos", lambda space, photos: nullcontext())
     monkeypatch.setattr(judge, "open_runner", Answering)
+
+
+def test_each_engine_of_one_precision_has_its_own_scores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    shown = tuple(replace(photo, split=Split.TEST, sha256=sha256_of_file(photo.path)) for photo in photos)
+    judging_two_engines(monkeypatch, tmp_path, shown)
     details = trtpoets.evaluate("x", judge.GateConfig(min_agreement=90), engines=tmp_path)
     rows = {each["runner"]: each for each in details["evaluations"]}
     assert set(rows) == {"tensorflow", *NAMES}
