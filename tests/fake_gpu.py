@@ -204,7 +204,8 @@ class FakeDriver:
         return 0
 
     def cuGetErrorName(self, code: int, text: Any) -> int:
-        text._obj.value = {900: b"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", 100: b"CUDA_ERROR_NO_DEVICE"}.get(code)
+        names = {900: b"STREAM_CAPTURE_UNSUPPORTED", 100: b"NO_DEVICE", 101: b"INVALID_DEVICE"}
+        text._obj.value = b"CUDA_ERROR_" + names[code] if code in names else None
         return 0
 
     def cuDriverGetVersion(self, number: Any) -> int:
@@ -217,6 +218,10 @@ class FakeDriver:
 
     def cuDeviceGet(self, device: Any, index: int) -> int:
         device._obj.value = index
+        return 101 if index else 0
+
+    def cuDeviceGetPCIBusId(self, text: Any, length: int, device: Any) -> int:
+        text.value = b"0000:3B:00.0"
         return 0
 
     def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:

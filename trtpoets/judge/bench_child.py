@@ -2,8 +2,8 @@
 
     python -m trtpoets.judge.bench_child
 
-The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds}. Then, in
-any order, as often as asked:
+The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds, "gpu":
+whether it runs on the GPU}. Then, in any order, as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"serve": true} -> {"served": {...}}; {"loadgen": scenario, "batch": n,
 "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends
@@ -30,11 +30,13 @@ from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.gpu import runs_on_gpu
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.energy import find_sensor
 from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.meter import Meter
 from trtpoets.judge.scenario import serve
+from trtpoets.judge.watch import GpuWatch
 
 Opener = Callable[..., Runner]
 
@@ -117,12 +119,15 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:
-        tell(loaded=time.perf_counter() - began)
-        sensor = find_sensor() if request["energy"] else None
+        loaded, gpu = time.perf_counter() - began, runs_on_gpu(runner)
+        watch = stack.enter_context(GpuWatch(request["bus_id"])) if gpu else None
+        tell(loaded=loaded, gpu=gpu)
+        sensor = find_sensor(gpu=request["bus_id"]) if request["energy"] else None
         joules = stack.enter_context(sensor).joules if sensor else None
+        settle = config.gpu_settle_seconds
 
         def meter(batch: int) -> Meter:
-            return Meter(runner, photos, batch, paths, joules=joules, preprocess=preprocess)
+            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle)
 
         meters: dict[int, Meter] = {}
         for line in requests:
@@ -148,6 +153,8 @@ def _reply(
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+    if "serve" in asked or "loadgen" in asked:
+        new_meter(asked.get("batch", 1)).settle()
     if "serve" in asked:
         return {"served": serve(runner, photos, config)}
     if "loadgen" in asked:
