@@ -60,7 +60,8 @@ class Measurement:
     the classifier's. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing
     was too short to tell. `device` and `end_to_end` are the other two clocks, None where they did not run.
     `joules_per_photo` is what it took beyond what the machine takes idle, None without a sensor (the conditions say of
-    which part of the machine). `valid` is False where the numbers must not be used, for `reason`; `fault` is what is wrong with its answers, where something is.
+    which part of the machine). `valid` is False where the numbers must not be used,
+    for `reason`; `fault` is what is wrong with its answers, where something is.
 
     `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
     under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
