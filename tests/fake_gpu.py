@@ -4,7 +4,8 @@ Work that is queued is done when the stream is waited for, not before. A rule th
 memory or from memory that has changed meanwhile, a call in a thread without the context, a graph launched after it was
 freed, memory freed while work is queued or after its context) raises at once and is kept in `broken`, since what is
 raised in a destructor goes unseen. The context stacks behave as pycuda 2026.1's do: one entry at most of a thread's
-driver stack is pycuda's, a release pushes the context and leaves it there, and releases nothing in another thread.
+driver stack is pycuda's; a release of what is on top of pycuda's own stack pushes nothing, any other pushes the context
+and leaves it there, and releases nothing in another thread. Nothing is popped after it was destroyed.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Stacks:
     """One thread's contexts: the driver's stack, and what pycuda believes."""
 
     def __init__(self) -> None:
-        self.driver: list[object] = []
-        self.pycuda: list[object] = []
+        self.driver: list[Any] = []
+        self.pycuda: list[Any] = []
 
 
 class Work(NamedTuple):
@@ -238,7 +239,9 @@ class FakeDriver:
 
     def cuCtxPopCurrent_v2(self, context: Any) -> int:
         self.gpu.rule(bool(self.gpu.stacks.driver), "a context is popped off an empty stack")
+        self.gpu.rule(self.gpu.stacks.driver[-1].alive, "a context is popped after it was released")
         self.gpu.stacks.driver.pop()
+        self.gpu.journal.append("pop driver")
         return 0
 
     def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:
@@ -338,11 +341,19 @@ def _pycuda(gpu: FakeGpu) -> Any:
 
         def detach(self) -> None:
             gpu.rule(self.valid, "a context is released twice")
-            gpu.rule(self not in gpu.stacks.pycuda, "a context is released while it is current")
+            gpu.rule(self not in gpu.stacks.pycuda[:-1], "a context is released while it is current")
             self.valid = False
             gpu.journal.append("detach")
-            if self.thread == threading.get_ident():
-                gpu.stacks.driver.append(self.life)
+            stacks = gpu.stacks
+            if stacks.pycuda[-1:] == [self]:
+                gpu.let_go()
+                gone = self.life.alive or self.life not in stacks.driver
+                gpu.rule(gone, "a context is released while it is on the driver's stack")
+                stacks.pycuda.pop()
+                if stacks.pycuda:
+                    stacks.driver.append(stacks.pycuda[-1].life)
+            elif self.thread == threading.get_ident():
+                stacks.driver.append(self.life)
                 gpu.let_go()
 
     class Stream:

@@ -41,6 +41,13 @@ def nothing(*_: Any, **__: Any) -> None:
     """A rule that is not kept."""
 
 
+def popped_late(session: CudaSession) -> None:
+    """Release a context as versions before did: pycuda pushes it, and it is popped when it is gone."""
+    context, session._context, session._current = session._context, None, None
+    context.detach()
+    libcuda.pop_context(session._driver)
+
+
 def backwards(session: Any) -> None:
     """Free the engine before its context."""
     session._engine = None
@@ -101,7 +108,18 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
         nothing,
         "without the primary context in this thread",
     ),
-    "what pycuda leaves on the stack stays there": (libcuda, "pop_context", nothing, ""),
+    "a context that is on the stack while it is released": (
+        libcuda,
+        "pop_context",
+        nothing,
+        "a context is released while it is on the driver's stack",
+    ),
+    "a context is popped after it was released": (
+        CudaSession,
+        "_release",
+        popped_late,
+        "a context is popped after it was released",
+    ),
     "a capture that other threads spoil": (libcuda, "_THREAD_LOCAL", 0, "a capture that is not thread-local"),
     "a graph that outlives its shape": (
         trt._Room,

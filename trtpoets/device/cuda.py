@@ -7,7 +7,6 @@ TensorFlow, TensorRT and everything on the CUDA runtime share the primary contex
 from __future__ import annotations
 
 import logging
-import threading
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Callable
@@ -34,7 +33,6 @@ class CudaSession:
     def __init__(self, device: int = 0) -> None:
         self._index = device
         self._held = ExitStack()
-        self._thread = 0
         self._cuda: Any = None
         self._context: Any = None
         self._stream: Any = None
@@ -46,7 +44,6 @@ class CudaSession:
         """Retain the primary context, open a stream. Raises RunFailed or MissingDependency."""
         self._driver = libcuda.load_driver()
         self._cuda = load_pycuda()
-        self._thread = threading.get_ident()
         try:
             self._cuda.init()
             self._context = self._cuda.Device(self._index).retain_primary_context()
@@ -149,14 +146,23 @@ class CudaSession:
             return None
 
     def _release(self) -> None:
+        """Give the primary context back: pushed, popped, and only then released.
+
+        A release destroys the context when it is the last, "regardless of how many threads it is current to", and does
+        not "pop the context from stack in any circumstances" (CUDA driver API, cuDevicePrimaryCtxRelease). pycuda's
+        `detach` (cuda.hpp, 2026.1) releases a context that is the top of pycuda's own stack, in any thread, and pushes
+        nothing. One that is not it pushes onto the driver's stack and leaves there, and in another thread than the
+        maker's it releases nothing. So the context is made the top of pycuda's stack, taken off the driver's alone, and
+        released.
+        """
         context, self._context, self._current = self._context, None, None
-        context.detach()
-        # pycuda (2026.1 and before) pushes a context to release it and leaves it on the thread's stack, and in another
-        # thread than the one that took it, it releases nothing.
-        if threading.get_ident() == self._thread:
+        try:
+            context.push()
             libcuda.pop_context(self._driver)
-        else:
-            libcuda.release_primary_context(self._driver, self._index)
+        except self._cuda.Error as error:
+            log.debug("the context is broken, and can't be made current to be released: %s", error)
+        finally:
+            context.detach()
 
 
 class _Current:

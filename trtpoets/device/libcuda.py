@@ -114,13 +114,6 @@ def pop_context(driver: Any) -> None:
     check(driver, driver.cuCtxPopCurrent_v2(ctypes.byref(popped)), "cuCtxPopCurrent")
 
 
-def release_primary_context(driver: Any, index: int) -> None:
-    """Give back one hold on the primary context of a GPU."""
-    device = ctypes.c_int()
-    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
-    check(driver, driver.cuDevicePrimaryCtxRelease_v2(device), "cuDevicePrimaryCtxRelease")
-
-
 class Graph:
     """One captured CUDA graph, ready to launch on a stream. `close` frees it.
 
