@@ -27,7 +27,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFail
 from trtpoets.core.spec import Classifier, Engine, Flavour, ModelSpec, Precision, TfliteModel
 from trtpoets.device.engine_card import platform_name
 from trtpoets.device.runners import Way, open_runner
-from trtpoets.device.runners.base import Runner, TimedRunner
+from trtpoets.device.runners.base import Runner, Ticket, TimedRunner, pipelined
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.device.runners.trt import TensorRtRunner
@@ -189,6 +189,72 @@ def test_photos_that_are_not_contiguous(make: Callable[[], Runner]) -> None:
     photos = tiny_photos(8)
     with make() as runner:
         assert np.allclose(runner.infer(photos[::2]), runner.infer(photos[::2].copy()), atol=1e-6)
+
+
+def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
+    """More than there are slots; photos may change as soon as they are submitted, and scores stay as they are."""
+    batches = [tiny_photos(count, seed=count) for count in (1, 4, 3, 4, 20, 2)]
+    with make() as runner:
+        expected = [runner.infer(photos) for photos in batches]
+        for _ in range(3):
+            tickets = []
+            for photos in batches:
+                given = photos.copy()
+                tickets.append(runner.submit(given))
+                given[:] = 0
+            found = {number: runner.collect(tickets[number]) for number in (5, 0, 4, 1, 2, 3)}
+            runner.infer(batches[0])
+            assert all(np.allclose(found[number], expected[number], atol=1e-6) for number in found)
+        with pytest.raises(RunFailed, match="was given a ticket that was collected"):
+            runner.collect(tickets[0])
+        with pytest.raises(RunFailed, match="was given a ticket that is another runner's"):
+            runner.collect(Ticket(object(), found[0]))
+        with pytest.raises(BadInput):
+            runner.submit(np.zeros((2, 16, 20, 3), np.uint8))
+
+
+def test_photos_are_written_into_the_runners_memory(make: Callable[[], Runner]) -> None:
+    photos = tiny_photos(7)
+    with make() as runner:
+        expected = runner.infer(photos)
+        for _ in range(3):
+            first, second = runner.input_buffer(4), runner.input_buffer(3)
+            assert (first.shape, first.dtype) == ((4, 16, 16, 3), np.uint8)
+            first[:] = photos[:4]
+            other = runner.infer(photos[4:6])  # with photos of others in between
+            second[:] = photos[4:]
+            assert np.allclose(other, expected[4:6], atol=1e-6)
+            ticket = runner.submit(first[:3])  # not all could be decoded
+            assert np.allclose(runner.infer(second), expected[4:], atol=1e-6)
+            assert np.allclose(runner.collect(ticket), expected[:3], atol=1e-6)
+            del first, second
+        with pytest.raises(BadInput, match="a buffer for 0 photos"):
+            runner.input_buffer(0)
+
+
+def test_a_pipeline_keeps_the_order(make: Callable[[], Runner]) -> None:
+    batches = [tiny_photos(3, seed=seed) for seed in range(5)]
+    with make() as runner:
+        found = list(pipelined(runner, iter(batches)))
+        assert all(
+            np.allclose(scores, runner.infer(photos), atol=1e-6) for scores, photos in zip(found, batches, strict=True)
+        )
+        assert list(pipelined(runner, [])) == []
+
+
+def test_a_runner_that_was_left_gives_nothing(make: Callable[[], Runner]) -> None:
+    runner = make()
+    with runner:
+        ticket = runner.submit(tiny_photos(2))
+        runner.collect(ticket)
+        left = runner.submit(tiny_photos(2))
+    if isinstance(runner, TensorRtRunner):
+        photo = tiny_photos(1)
+        for ask in (lambda: runner.collect(left), lambda: runner.submit(photo), lambda: runner.input_buffer(1)):
+            with pytest.raises(RunFailed, match="before it was entered"):
+                ask()
+        with runner, pytest.raises(RunFailed, match="before it was left"):
+            runner.collect(left)
 
 
 def test_every_format_answers_alike(
