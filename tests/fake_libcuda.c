@@ -189,6 +189,7 @@ int cuCtxPushCurrent_v2(context *one) {
 int cuCtxPopCurrent_v2(context **popped) {
   calls++;
   if (!depth) return wrong(INVALID_CONTEXT, "a context is popped off an empty stack");
+  if (!stack[depth - 1]->alive) return wrong(CONTEXT_IS_DESTROYED, "a context is popped after it was destroyed");
   *popped = stack[--depth];
   return OK;
 }

@@ -156,7 +156,7 @@ def test_the_gpu_is_taken_through_its_primary_context(session: CudaSession) -> N
             assert current_context(driver) == primary.value
         assert current_context(driver) == before
     finally:
-        libcuda.release_primary_context(driver, 0)
+        libcuda.check(driver, driver.cuDevicePrimaryCtxRelease_v2(0), "cuDevicePrimaryCtxRelease")
 
 
 @pytest.mark.gpu

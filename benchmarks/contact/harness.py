@@ -29,7 +29,7 @@ CYCLES = 50
 
 
 def primary_context(given: Given) -> dict[str, Any]:
-    """Two sessions and PyTorch, where it is there, have the primary context current, and the thread is left as it was."""
+    """Two sessions, and PyTorch where it is there, have the primary context, and the thread is left as it was."""
     need_gpu()
     driver, primary, device = libcuda.load_driver(), ctypes.c_void_p(), ctypes.c_int()
     libcuda.check(driver, driver.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")

@@ -40,7 +40,7 @@ class Network:
         return self.models[precision]
 
     def reference(self, precision: Precision) -> tuple[np.ndarray, np.ndarray | None, float]:
-        """Photos uint8 (N, H, W, 3), the scores (N, C) that are right, None where nobody knows, and how near is near."""
+        """Photos uint8 (N, H, W, 3), the right scores (N, C), None where nobody knows them, and how near is near."""
         if self.bundle is not None:
             golden = self.bundle.golden
             expected = golden.expected[precision.value]

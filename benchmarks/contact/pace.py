@@ -7,11 +7,11 @@ import time
 from typing import Any, Callable
 
 import numpy as np
-from trtpoets.device.gpu_wait import Wait
 
 from contact.asked import Given
 from contact.subject import Subject, subject
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME
+from trtpoets.device.gpu_wait import Wait
 
 BATCHES = (1, 8, 32)
 

@@ -12,13 +12,13 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 """ONNX Runtime's words for where it can run."""
 
 
-class OnnxRuntimeRunner:
+class OnnxRuntimeRunner(Synchronous):
     """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime.
 
     `as_written` fuses nothing: slower, and INT8 rounds in other places.
