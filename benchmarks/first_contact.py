@@ -77,12 +77,11 @@ def ask_all(folders: list[Path], options: argparse.Namespace) -> int:
     """Ask what is not answered yet, one after the other, and write each answer down."""
     from contact.asked import Given
     from contact.asking import asked, this_command
-    from contact.machine import machine
-    from contact.questions import QUESTIONS
+    from contact.questions import MACHINE, QUESTIONS
     from contact.results import Book, exit_code, line_of
 
     command = this_command(str(Path(__file__).resolve()))
-    found = asked(machine(), Given((), options.results), command)
+    found = asked(MACHINE, Given((), options.results), command)
     facts: dict[str, Any] = found["answer"] or {"gpu": "", "setting": {}, "problem": found["because"]}
     setting = {**facts["setting"], "networks": sorted(each.name for each in folders)}
     book = Book(options.results, facts["gpu"], setting)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from contact.asked import Given, NotAnswered
-from contact.questions import Question, question_of
+from contact.questions import MACHINE, Question, question_of
 
 LAST_WORDS = 300
 """Characters of what a process said last that are kept."""
@@ -28,7 +28,7 @@ def answer_here(name: str, given: Given, out: Path) -> None:
     """
     from trtpoets.core.errors import MissingDependency, TrtPoetsError
 
-    question = question_of(name)
+    question = MACHINE if name == MACHINE.id else question_of(name)
     try:
         module = importlib.import_module(f"contact.{question.module}")
         told: dict[str, Any] = {"answer": getattr(module, question.function)(given)}

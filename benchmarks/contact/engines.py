@@ -17,7 +17,7 @@ from contact.harness import CYCLES, GPU_LEAK, free_memory
 from contact.networks import Network, built, config_of, need_gpu, need_library, networks, photos_of, target_here
 from contact.pace import SETTLE_SECONDS, timed
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
-from trtpoets.core.spec import Engine, Flavour, Precision
+from trtpoets.core.spec import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import tensorrt_build, tensorrt_config
 from trtpoets.device.build_child import memory_to_use
@@ -86,9 +86,9 @@ def _engines(given: Given, flavour: Flavour, precision: Precision) -> dict[str, 
             "onnx_bytes": network.model(precision).path.stat().st_size,
             "typing": getattr(card, "typing", ""),
             "layers": {} if card.layers is None else dict(card.layers.shares),
-            "layers_unknown": "" if card.layers is None else card.layers.reason,
+            "layers_unknown": "" if card.layers is None else card.layers.why_not,
         }
-        why = _cannot_run(card.flavour, engine)
+        why = _cannot_run(engine)
         told.update({"runs": False, "because": why} if why else _measured(given, network, engine))
         found[network.name] = told
     answer: dict[str, Any] = {"networks": found}
@@ -98,16 +98,29 @@ def _engines(given: Given, flavour: Flavour, precision: Precision) -> dict[str, 
     return answer
 
 
-def _cannot_run(flavour: Flavour, engine: Engine) -> str:
-    """Why the engine can't be run here; empty where it can."""
+def _cannot_run(engine: Engine) -> str:
+    """Why the engine can't be run here; empty where it can.
+
+    TensorRT-RTX does not name every GPU among its targets (no Hopper in 1.7). Whether its engine "for Ampere and later"
+    runs there is tried, and a refusal is an answer.
+    """
     try:
         need_gpu()
     except NotAnswered as why:
         return str(why)
-    target = gpus()[0].target
-    if flavour is Flavour.RTX and target not in load_tensorrt(flavour).targets:
-        return f"TensorRT-RTX does not build for {target}, only for {', '.join(load_tensorrt(flavour).targets)}"
+    library, target = load_tensorrt(engine.card.flavour), gpus()[0].target
+    if engine.card.flavour is Flavour.TENSORRT or target in library.targets:
+        return ""
+    try:
+        with TensorRtRunner(engine) as runner:
+            runner.infer(_photos(engine, 1))
+    except TrtPoetsError as error:
+        return f"{target} is not among the targets of {library.title}, and its engine does not run: {error.message}"
     return ""
+
+
+def _photos(engine: Engine, count: int) -> np.ndarray:
+    return photos_of(OnnxModel(engine.path, engine.card.precision, engine.card.spec), count)
 
 
 def _as_it_should(told: dict[str, Any], flavour: Flavour, precision: Precision) -> bool:
@@ -146,9 +159,7 @@ def _scores(network: Network, engine: Engine) -> dict[str, Any]:
 
 def latencies(given: Given, engine: Engine, *, graphs: bool, batch: int = 1) -> dict[str, Any]:
     """Medians and 99th percentiles in milliseconds: `infer` on the host's clock, the rest on the GPU's."""
-    from trtpoets.core.spec import OnnxModel
-
-    photos = photos_of(OnnxModel(engine.path, engine.card.precision, engine.card.spec), batch)
+    photos = _photos(engine, batch)
     begun = time.perf_counter()
     with TensorRtRunner(engine, graphs=graphs) as runner:
         entered = time.perf_counter() - begun
@@ -168,9 +179,7 @@ _PARTS = ("h2d", "compute", "d2h", "enqueue", "device")
 
 def _leaks(given: Given, engine: Engine) -> dict[str, int]:
     """Bytes of the GPU that batches, and entering and leaving, don't give back."""
-    from trtpoets.core.spec import OnnxModel
-
-    photos = photos_of(OnnxModel(engine.path, engine.card.precision, engine.card.spec), 1)
+    photos = _photos(engine, 1)
     with TensorRtRunner(engine) as runner:
         for _ in range(20):
             runner.infer(photos)
@@ -246,7 +255,7 @@ def int8_typing(given: Given) -> dict[str, Any]:
         engine = _kept(base, bytes(made.engine), name.replace(" ", "-"))
         found[name] = {
             "layers": dict(made.layers.shares),
-            "layers_unknown": made.layers.reason,
+            "layers_unknown": made.layers.why_not,
             "build_seconds": seconds,
             **_scores(network, engine),
             "with_graph": latencies(given, engine, graphs=True),

@@ -44,7 +44,7 @@ def primary_context(given: Given) -> dict[str, Any]:
         after = _current(driver)
         torch_shares = _torch_context(driver)
     finally:
-        libcuda.release_primary_context(driver, 0)
+        libcuda.check(driver, driver.cuDevicePrimaryCtxRelease_v2(device), "cuDevicePrimaryCtxRelease")
     shared = {*seen} == {primary.value} and torch_shares in (None, primary.value)
     return {
         "sessions_share": {*seen} == {primary.value},

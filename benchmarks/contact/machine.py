@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from contact.asked import Given
-from contact.questions import Question
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.optional import installed
 from trtpoets.core.spec import Flavour
 from trtpoets.device.libcuda import cuda_version, driver_version, gpus
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.judge.conditions import conditions
-
-
-def machine() -> Question:
-    """The question that is asked before all others, and not written among them."""
-    return Question("machine", "Which machine is it?", "machine", "look")
 
 
 def look(given: Given) -> dict[str, Any]:

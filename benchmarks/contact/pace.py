@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import Any, Callable
 
 import numpy as np
@@ -118,7 +119,7 @@ def bare_loop(given: Given) -> dict[str, Any]:
             buffer = runner.input_buffer(batch)
             buffer[:] = photos
             gap = float(np.abs(runner.infer(photos) - hand.run()).max())
-            calls = {"bare": hand.run, "infer": lambda: runner.infer(photos), "slot": lambda: runner.infer(buffer)}
+            calls = {"bare": hand.run, "infer": partial(runner.infer, photos), "slot": partial(runner.infer, buffer)}
             medians = by_turns(calls, given.seconds)  # type: ignore[arg-type]
             captured = hand.captured
             hand.close()
@@ -170,7 +171,7 @@ def two_slots(given: Given) -> dict[str, Any]:
                 for ticket in tickets:
                     runner.collect(ticket)
 
-            medians = by_turns({"one": lambda photos=photos: runner.infer(photos), "two": both}, given.seconds)
+            medians = by_turns({"one": partial(runner.infer, photos), "two": both}, given.seconds)
             rate = max(runner.slots, 2) * 1000 * batch / medians["two"]
             found[str(batch)] = {"one_after_the_other": 1000 * batch / medians["one"], "with_slots": rate}
         slots = runner.slots
@@ -184,9 +185,9 @@ def waiting(given: Given) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for wait in (Wait.AUTO, Wait.SPIN, Wait.BLOCKING):
         with chosen.runner(wait=wait) as runner:
-            timed(lambda: runner.infer(photos), min(SETTLE_SECONDS, given.seconds))
+            timed(partial(runner.infer, photos), min(SETTLE_SECONDS, given.seconds))
             begun, used = time.perf_counter(), time.process_time()
-            spans = timed(lambda: runner.infer(photos), given.seconds)
+            spans = timed(partial(runner.infer, photos), given.seconds)
             taken = time.perf_counter() - begun
             found[wait.value] = {
                 "p50_ms": float(np.percentile(spans, 50)),

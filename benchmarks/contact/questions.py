@@ -20,6 +20,9 @@ class Question:
     timeout: float = 300.0
 
 
+MACHINE = Question("machine", "Which machine is it?", "machine", "look")
+"""Asked before all others, and kept beside the answers."""
+
 HARNESS: tuple[Question, ...] = (
     Question(
         "primary-context",

@@ -81,7 +81,7 @@ def _read(path: Path) -> Any:
 
 
 def exit_code(answers: Mapping[str, Mapping[str, Any]]) -> int:
-    """0: what could be answered was, and goals are met. 1: a goal was missed, or a question failed. 3: no answer at all.
+    """0: what could be answered was, and goals are met. 1: a goal was missed, or a question failed. 3: no answer.
 
     A question that this machine has no answer to, as it lacks a library, is no failure.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import threading
 import time
@@ -79,10 +80,10 @@ def nvml_gpu() -> Iterator[Gpu]:
     if bus_id is None:
         raise NotAnswered("CUDA does not tell the GPU's PCI bus id")
     with gpu_at(bus_id) as gpu:
+        if gpu is None and importlib.util.find_spec("pynvml") is None:
+            raise NotAnswered("nvidia-ml-py is not installed")
         if gpu is None:
-            raise NotAnswered(
-                f"NVML does not know the GPU at {bus_id}, or MIG divides it, or nvidia-ml-py is not installed"
-            )
+            raise NotAnswered(f"NVML does not start, does not know the GPU at {bus_id}, or MIG divides it")
         yield gpu
 
 

@@ -1,7 +1,7 @@
 """PyTorch's kernels with the interface of TensorRtSession: a stand-in where there is no TensorRT for a GPU.
 
 They run on our stream (torch.cuda.ExternalStream) and read and write our addresses (the CUDA array interface), in the
-primary context, as an engine does. Everything is allocated when a shape is set, so that a capture records kernels alone.
+primary context, as an engine does. All memory is allocated when a shape is set: a capture records kernels alone.
 """
 
 from __future__ import annotations
