@@ -6,6 +6,7 @@ import gc
 import logging
 import tempfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -279,6 +280,49 @@ def test_timing_and_running_take_turns(gpu: FakeGpu, tmp_path: Path) -> None:
             assert np.allclose(runner.infer(photos), expected_scores(photos))
             assert np.allclose(runner.infer_timed(photos)[0], expected_scores(photos))
         assert not {"begin capture", "shape 4", "destroy executable"} & set(gpu.journal), "each has its graph"
+
+
+# What a batch costs the host
+
+
+def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
+    """`benchmarks/host_cost.py` has the numbers; the quietest of a few rounds, since others use this machine too."""
+    from benchmarks import host_cost
+
+    found = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
+    assert min(each["host"] for each in found) <= 3 * host_cost.LIMIT
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_nothing_is_allocated_for_a_batch_but_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    """numpy tells tracemalloc of its memory, in a domain of its own."""
+    from benchmarks import host_cost
+
+    gpu, photos = FakeGpu(tiny_spec(64)), np.zeros((1, 64, 64, 3), np.uint8)
+    gpu.install(monkeypatch)
+    host_cost.silence(gpu, monkeypatch)
+    with TensorRtRunner(paper_engine(tmp_path, side=64), graphs=graphs) as runner:
+        for _ in range(20):
+            runner.infer(photos)
+        tracemalloc.start()
+        try:
+            runner.infer(photos)
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            for _ in range(100):
+                runner.infer(photos)
+            after, peak = tracemalloc.get_traced_memory()
+            kept = [runner.infer(photos) for _ in range(10)]
+            arrays = tracemalloc.take_snapshot().filter_traces(
+                [tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)]  # type: ignore[attr-defined]
+            )
+        finally:
+            tracemalloc.stop()
+    assert after - before < 1024, "100 batches leave nothing behind"
+    assert peak - before < 2048, "the scores of one batch, and a few small objects, and no photo"
+    assert sum(trace.size for trace in arrays.traces) == sum(scores.nbytes for scores in kept)
 
 
 # Mapped memory

@@ -31,7 +31,7 @@ _PATIENCE = 64
 class Slot:
     """Memory for the engine's largest batch, a stream, and lanes. Made and changed inside the session's `current()`.
 
-    `work` is what is under way in it. `ready` are the shots that need nothing but `run`, by their number of photos.
+    `work` is what is under way in it. `ready` are the shots that need nothing but `run`, by the shape of their photos.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Slot:
         self.wait = self.calls.waiter(stream.stream)
         self.mapped = mapped
         self.work: Flight | None = None
-        self.ready: dict[int, Shot] = {}
+        self.ready: dict[tuple[int, ...], Shot] = {}
         self._cuda, self._session, self._graphs = cuda, session, graphs
         self._sizes = Sizes(session.batch)
         self._shape, self._labels = photo, labels
@@ -106,7 +106,7 @@ class Slot:
         lane = self._lane(size, False)
         shot = Shot(self, lane, count)
         if size == count and self._lent is None and (lane.captured or not self._captures):
-            self.ready[count] = shot
+            self.ready[shot.photos.shape] = shot
         return shot
 
     def prepare_timed(self, count: int) -> Shot:
@@ -176,7 +176,7 @@ class Slot:
         return lane
 
     def _drop(self, key: tuple[int, bool]) -> None:
-        self.ready.pop(key[0], None)
+        self.ready.pop((key[0], *self._shape), None)
         lane = self._lanes.pop(key)
         paid = lane.close()
         if paid is not None:
