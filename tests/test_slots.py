@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,21 @@ from hypothesis import strategies as st
 
 from tests.fake_gpu import TICK, FakeGpu, nothing_left
 from tests.paper_engine import expected_scores, paper_engine
+from tests.photos import make_photo
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
-from trtpoets.core.spec import BatchRange, Flavour
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.images import photo_batches
+from trtpoets.core.spec import BatchRange, Flavour, Photo, Split
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.runners.trt_lanes import Sizes
+from trtpoets.device.runners.trt_shots import Shot
+from trtpoets.judge.evaluate import scores_from_runner
+from trtpoets.judge.meter import Meter
+from trtpoets.onboard.classify import ClassifyConfig, classify
+from trtpoets.onboard.sources import source_of
 
 
 @pytest.fixture
@@ -178,6 +186,44 @@ def test_more_than_the_engine_takes_is_ordinary_memory(gpu: FakeGpu, tmp_path: P
         buffer = runner.input_buffer(20)
         buffer[:] = photos
         assert np.allclose(runner.infer(buffer), expected_scores(photos))
+
+
+def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is evaluated, classified, and measured from files: no photo lies anywhere else in between."""
+    paths = [tmp_path / "photos" / f"{number:02}.png" for number in range(11)]
+    paths[0].parent.mkdir()
+    for number, path in enumerate(paths):
+        make_photo(number % 3, number).save(path)
+    photos = [Photo(path, "", Split.TEST, sha256_of_file(path)) for path in paths]
+    pixels = next(photo_batches(paths, tiny_spec().preprocess, 11))
+    expected = expected_scores(pixels)
+    copied: list[np.ndarray] = []
+    lines: list[Any] = []
+    with TensorRtRunner(paper_engine(tmp_path)) as runner:
+        with monkeypatch.context() as patch:
+            patch.setattr(Shot, "start", watched(Shot.start, copied))
+            patch.setattr(Shot, "run", watched(Shot.run, copied))
+            assert np.allclose(scores_from_runner(runner, photos, 4), expected)
+            (tmp_path / "photos" / "05.jpg").write_bytes(b"no photo")
+            config, source = ClassifyConfig(batch=4), source_of(str(tmp_path / "photos"))
+            count = classify(runner, [source], config, lines.append, threading.Event())
+            assert (count.answered, count.failed) == (11, 1)
+            meter = Meter(runner, pixels, 4, paths)
+            assert len(meter._end_to_end()) > 0 and meter.fault == ""
+        assert not copied
+    found = [line["scores"][0] for line in lines if "scores" in line]
+    assert np.allclose(found, expected.max(axis=1))
+
+
+def watched(real: Callable[..., Any], copied: list[np.ndarray]) -> Callable[..., Any]:
+    """`start` or `run` of a shot, which notes photos that do not lie in its slot already."""
+
+    def begin(self: Shot, photos: np.ndarray) -> Any:
+        if not self.slot.holds(photos):
+            copied.append(photos)
+        return real(self, photos)
+
+    return begin
 
 
 # Sizes

@@ -2,7 +2,8 @@
 
     python -m trtpoets.judge.bench_child
 
-The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds}. Then, in
+The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds,
+"waits": how its threads wait for the GPU, or ""}. Then, in
 any order, as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"serve": true} -> {"served": {...}}; {"loadgen": scenario, "batch": n,
@@ -28,8 +29,10 @@ from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Photo, Precision, Split, TfliteModel
+from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.energy import find_sensor
 from trtpoets.judge.loadgen import loadgen_judges
@@ -38,8 +41,9 @@ from trtpoets.judge.scenario import serve
 
 Opener = Callable[..., Runner]
 
-_OPENER: Opener = partial(open_runner, contained=True)
-"""The real runners. This process may be ended by a damaged file: it is there to be watched."""
+_OPENER: Opener = partial(open_runner, contained=True, wait=Wait.SPIN)
+"""The real runners. This process may be ended by a damaged file: it is there to be watched. The GPU is waited for
+awake, as trtexec does: how a thread is woken is not what is measured."""
 
 _PATIENCE = 10
 """So many times the least warm-up, and what is not steady by then is told to be unsteady."""
@@ -117,7 +121,7 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:
-        tell(loaded=time.perf_counter() - began)
+        tell(loaded=time.perf_counter() - began, waits=runner.waits.value if isinstance(runner, TensorRtRunner) else "")
         sensor = find_sensor() if request["energy"] else None
         joules = stack.enter_context(sensor).joules if sensor else None
 

@@ -49,13 +49,17 @@ class Heat:
 
 
 class Contender:
-    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised."""
+    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised.
+
+    `waits` is how it waits for the GPU, once it is loaded; empty where it does not.
+    """
 
     def __init__(self, artefact: Runnable, way: Way, config: BenchConfig, idle_watts: float | None = None) -> None:
         self.runner = open_runner(artefact, way=way).identity
         self.name = self.runner.name
         self.heats: dict[int, Heat] = {}
         self.failures: list[Failure] = []
+        self.waits = ""
         self._artefact, self._way, self._config = artefact, way, config
         self._idle_watts = idle_watts
         self._child: Child | None = None
@@ -77,6 +81,7 @@ class Contender:
             self.end()
         else:
             self._load_seconds = reply["loaded"]
+            self.waits = reply["waits"]
 
     def warm_up(self, batch: int) -> None:
         """Get ready for a batch size."""

@@ -129,7 +129,7 @@ class TensorRtRunner:
             if room is None:
                 raise not_entered(self.name)
             shot = room.ready.get(photos.shape)
-            if shot is not None and photos.dtype is _UINT8 and shot.slot.work is None:
+            if shot is not None and photos.dtype is _UINT8 and shot.slot.idle:
                 scores = shot.run(photos)
             else:
                 check_photos(photos, self.spec)

@@ -122,8 +122,10 @@ class Room:
             for start in range(0, count, self.largest):
                 piece = photos[start : start + self.largest] if count > self.largest else photos
                 slot = self._slot_for(piece)
-                with self.cuda.current():
-                    shot = slot.prepare(len(piece))
+                shot = slot.ready.get(piece.shape)
+                if shot is None:
+                    with self.cuda.current():
+                        shot = slot.prepare(len(piece))
                 shot.start(piece)
                 slot.take_back()
                 self._begun += 1
