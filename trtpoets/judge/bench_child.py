@@ -3,12 +3,12 @@
     python -m trtpoets.judge.bench_child
 
 The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds,
-"waits": how its threads wait for the GPU, or ""}. Then, in
-any order, as often as asked:
+"waits": how its threads wait for the GPU, or "", "slots": how many batches it can have under way}. Then, in any order,
+as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
-{"finish": batch} -> {"finished": {...}}; {"serve": true} -> {"served": {...}}; {"loadgen": scenario, "batch": n,
-"median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends
-with stdin.
+{"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
+{"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes
+wrong is answered with {"failure": text}. It ends with stdin.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.energy import find_sensor
 from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.meter import Meter
-from trtpoets.judge.scenario import serve
+from trtpoets.judge.scenario import serve, stream
 
 Opener = Callable[..., Runner]
 
@@ -121,7 +121,9 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:
-        tell(loaded=time.perf_counter() - began, waits=runner.waits.value if isinstance(runner, TensorRtRunner) else "")
+        seconds = time.perf_counter() - began
+        waits = runner.waits.value if isinstance(runner, TensorRtRunner) else ""
+        tell(loaded=seconds, waits=waits, slots=runner.slots)
         sensor = find_sensor() if request["energy"] else None
         joules = stack.enter_context(sensor).joules if sensor else None
 
@@ -152,6 +154,8 @@ def _reply(
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+    if "stream" in asked:
+        return {"streamed": stream(runner, photos, asked["stream"], config)}
     if "serve" in asked:
         return {"served": serve(runner, photos, config)}
     if "loadgen" in asked:
