@@ -148,7 +148,8 @@ def test_offline_work_keeps_all_slots_busy(tmp_path: Path, monkeypatch: pytest.M
     alone = outcome_from_rows(Scenario.OFFLINE, [row(4, 2.0)])
     outcome = outcome_from_streamed(alone, {**found, "photos": 400, "seconds": 0.1, "taken_seconds": 0.0}, config)
     assert (outcome.value, outcome.batch, outcome.under_way, outcome.valid) == (4000, 4, 2, True)
-    late = outcome_from_streamed(alone, {**found, "seconds": 0.1, "taken_seconds": 0.09}, config)
+    strict = replace(config, max_others=0.25)
+    late = outcome_from_streamed(alone, {**found, "seconds": 0.1, "taken_seconds": 0.09}, strict)
     assert not late.valid and "other processes" in late.reason
     with FakeRunner(tiny_spec()) as plain:
         assert stream(plain, tiny_photos(6), 4, config)["slots"] == 1
