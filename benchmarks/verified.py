@@ -52,9 +52,8 @@ def table(folder: Path) -> str:
     parts = []
     for path, value in known:
         setting = value["setting"]
-        facts = [
-            f"{word} {setting[word]}" for word in ("target", "driver", "tensorrt", "rtx", "torch") if setting.get(word)
-        ]
+        words = ("target", "driver", "tensorrt", "rtx", "torch")
+        facts = [f"{word} {setting[word]}" for word in words if setting.get(word)]
         lines = [
             f"## {value['gpu']}\n",
             f"{value['begun'][:10]}, {', '.join(facts)}: [{path.name}](../benchmarks/results/{path.name})\n",

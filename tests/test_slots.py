@@ -6,7 +6,8 @@ import gc
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,21 @@ from hypothesis import strategies as st
 
 from tests.fake_gpu import TICK, FakeGpu, nothing_left
 from tests.paper_engine import expected_scores, paper_engine
+from tests.photos import make_photo
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
-from trtpoets.core.spec import BatchRange, Flavour
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.images import photo_batches
+from trtpoets.core.spec import BatchRange, Flavour, Photo, Split
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.runners.trt_lanes import Sizes
+from trtpoets.device.runners.trt_shots import Shot
+from trtpoets.judge.evaluate import scores_from_runner
+from trtpoets.judge.meter import Meter
+from trtpoets.onboard.classify import ClassifyConfig, classify
+from trtpoets.onboard.sources import source_of
 
 
 @pytest.fixture
@@ -179,6 +188,44 @@ def test_more_than_the_engine_takes_is_ordinary_memory(gpu: FakeGpu, tmp_path: P
         assert np.allclose(runner.infer(buffer), expected_scores(photos))
 
 
+def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is evaluated, classified, and measured from files: no photo lies anywhere else in between."""
+    paths = [tmp_path / "photos" / f"{number:02}.png" for number in range(11)]
+    paths[0].parent.mkdir()
+    for number, path in enumerate(paths):
+        make_photo(number % 3, number).save(path)
+    photos = [Photo(path, "", Split.TEST, sha256_of_file(path)) for path in paths]
+    pixels = next(photo_batches(paths, tiny_spec().preprocess, 11))
+    expected = expected_scores(pixels)
+    copied: list[np.ndarray] = []
+    lines: list[Any] = []
+    with TensorRtRunner(paper_engine(tmp_path)) as runner:
+        with monkeypatch.context() as patch:
+            patch.setattr(Shot, "start", watched(Shot.start, copied))
+            patch.setattr(Shot, "run", watched(Shot.run, copied))
+            assert np.allclose(scores_from_runner(runner, photos, 4), expected)
+            (tmp_path / "photos" / "05.jpg").write_bytes(b"no photo")
+            config, source = ClassifyConfig(batch=4), source_of(str(tmp_path / "photos"))
+            count = classify(runner, [source], config, lines.append, threading.Event())
+            assert (count.answered, count.failed) == (11, 1)
+            meter = Meter(runner, pixels, 4, paths)
+            assert len(meter._end_to_end()) > 0 and meter.fault == ""
+        assert not copied
+    found = [line["scores"][0] for line in lines if "scores" in line]
+    assert np.allclose(found, expected.max(axis=1))
+
+
+def watched(real: Callable[..., Any], copied: list[np.ndarray]) -> Callable[..., Any]:
+    """`start` or `run` of a shot, which notes photos that do not lie in its slot already."""
+
+    def begin(self: Shot, photos: np.ndarray) -> Any:
+        if not self.slot.holds(photos):
+            copied.append(photos)
+        return real(self, photos)
+
+    return begin
+
+
 # Sizes
 
 
@@ -279,6 +326,49 @@ def test_timing_and_running_take_turns(gpu: FakeGpu, tmp_path: Path) -> None:
             assert np.allclose(runner.infer(photos), expected_scores(photos))
             assert np.allclose(runner.infer_timed(photos)[0], expected_scores(photos))
         assert not {"begin capture", "shape 4", "destroy executable"} & set(gpu.journal), "each has its graph"
+
+
+# What a batch costs the host
+
+
+def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
+    """`benchmarks/host_cost.py` has the numbers; the quietest of a few rounds, since others use this machine too."""
+    from benchmarks import host_cost
+
+    found = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
+    assert min(each["host"] for each in found) <= 3 * host_cost.LIMIT
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_nothing_is_allocated_for_a_batch_but_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    """numpy tells tracemalloc of its memory, in a domain of its own."""
+    from benchmarks import host_cost
+
+    gpu, photos = FakeGpu(tiny_spec(64)), np.zeros((1, 64, 64, 3), np.uint8)
+    gpu.install(monkeypatch)
+    host_cost.silence(gpu, monkeypatch)
+    with TensorRtRunner(paper_engine(tmp_path, side=64), graphs=graphs) as runner:
+        for _ in range(20):
+            runner.infer(photos)
+        tracemalloc.start()
+        try:
+            runner.infer(photos)
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            for _ in range(100):
+                runner.infer(photos)
+            after, peak = tracemalloc.get_traced_memory()
+            kept = [runner.infer(photos) for _ in range(10)]
+            arrays = tracemalloc.take_snapshot().filter_traces(
+                [tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)]  # type: ignore[attr-defined]
+            )
+        finally:
+            tracemalloc.stop()
+    assert after - before < 1024, "100 batches leave nothing behind"
+    assert peak - before < 2048, "the scores of one batch, and a few small objects, and no photo"
+    assert sum(trace.size for trace in arrays.traces) == sum(scores.nbytes for scores in kept)
 
 
 # Mapped memory

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Union
 
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, TfliteModel
+from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners.base import Runner
 from trtpoets.device.runners.keras import KerasRunner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner
@@ -34,10 +35,18 @@ class Way(Enum):
     """An ONNX file through the TensorRT that ONNX Runtime drives."""
 
 
-def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN, *, contained: bool = False) -> Runner:
+def open_runner(
+    artefact: Runnable,
+    threads: int = 0,
+    way: Way = Way.PLAIN,
+    *,
+    contained: bool = False,
+    wait: Wait | None = None,
+) -> Runner:
     """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
 
     `contained` says that this process may be ended by a damaged file: TFLite's are then loaded without a trial.
+    `wait` is how threads wait for an engine on the GPU; None leaves that to CUDA.
     A `way` that is not one of the artefact's kind is a ValueError.
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
@@ -49,5 +58,5 @@ def open_runner(artefact: Runnable, threads: int = 0, way: Way = Way.PLAIN, *, c
     if isinstance(artefact, TfliteModel) and way is Way.PLAIN:
         return TfliteRunner(artefact, threads, contained=contained)
     if isinstance(artefact, Engine) and way is Way.PLAIN:
-        return TensorRtRunner(artefact)
+        return TensorRtRunner(artefact, wait=wait)
     raise ValueError(f"{type(artefact).__name__} can't be run by {way.value}")

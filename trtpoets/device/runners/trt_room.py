@@ -34,7 +34,7 @@ class RoomOptions:
 class Room:
     """The engine and its slots. Entered and left like a file; the caller sees to it that threads take turns.
 
-    `photo` is the shape of one photo, `most` how many batches can be under way.
+    `most` is how many batches can be under way. `ready` are the first slot's shots.
     """
 
     def __init__(self, cuda: CudaSession, library: TensorRt, plan: bytes, engine: Engine, options: RoomOptions) -> None:
@@ -45,7 +45,7 @@ class Room:
         self._cache = RuntimeCache(engine.path, library, cuda.gpu())
         self._options = options
         preprocess = engine.card.spec.preprocess
-        self.photo = (preprocess.height, preprocess.width, 3)
+        self._photo = (preprocess.height, preprocess.width, 3)
         self._labels = len(engine.card.spec.labels)
         self._slots: list[Slot] = []
         self._begun = 0
@@ -82,8 +82,7 @@ class Room:
             self._mapped = card.dla_core is None and self.cuda.maps_memory
         else:
             self._mapped = options.zero_copy
-        self._add(first=True)
-        self._first = self._slots[0]
+        self.ready = self._add(first=True).ready
         if session.several_contexts and card.dla_core is None:
             self.most = options.slots
 
@@ -110,10 +109,6 @@ class Room:
 
     def infer(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, C). Raises RunFailed."""
-        first = self._first
-        shot = first.ready.get(len(photos))
-        if shot is not None and first.work is None:
-            return shot.run(photos)
         ticket = self.submit(photos)
         self.wait_for(ticket)
         return ticket.take(self, "the engine")
@@ -127,8 +122,10 @@ class Room:
             for start in range(0, count, self.largest):
                 piece = photos[start : start + self.largest] if count > self.largest else photos
                 slot = self._slot_for(piece)
-                with self.cuda.current():
-                    shot = slot.prepare(len(piece))
+                shot = slot.ready.get(piece.shape)
+                if shot is None:
+                    with self.cuda.current():
+                        shot = slot.prepare(len(piece))
                 shot.start(piece)
                 slot.take_back()
                 self._begun += 1
@@ -191,7 +188,7 @@ class Room:
         """One more slot, where there may be one and there is room."""
         if len(self._slots) >= self.most:
             return None
-        needed = bytes_of_another(self._session, self.photo, self._labels)
+        needed = bytes_of_another(self._session, self._photo, self._labels)
         try:
             with self.cuda.current():
                 free = self.cuda.free_memory()
@@ -211,7 +208,7 @@ class Room:
 
     def _add(self, *, first: bool = False) -> Slot:
         stream = self.cuda if first else self.cuda.another_stream()
-        slot = Slot(self.cuda, stream, self._session, self.photo, self._labels, self._graphs, mapped=self._mapped)
+        slot = Slot(self.cuda, stream, self._session, self._photo, self._labels, self._graphs, mapped=self._mapped)
         self._slots.append(slot)
         return slot
 

@@ -18,26 +18,27 @@ if TYPE_CHECKING:
 class Shot:
     """One batch of `count` photos through a lane. `start`, then `finish`; or `run`, which is both, and the fast way."""
 
-    __slots__ = ("_calls", "_lane", "_slot", "_wait", "photos", "scores")
+    __slots__ = ("_calls", "_lane", "_pop", "_push", "_wait", "photos", "scores", "slot")
 
     def __init__(self, slot: Slot, lane: Lane, count: int) -> None:
-        self._slot, self._lane = slot, lane
+        self.slot, self._lane = slot, lane
         self._calls, self._wait = slot.calls, slot.wait
+        self._push, self._pop = slot.calls.push, slot.calls.pop
         # Rows beyond `count` hold old photos; their scores are not looked at.
         self.photos, self.scores = slot.photos[:count], slot.scores[:count]
 
     def run(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (n, H, W, 3) -> float32 (n, C), the caller's own. Nothing else is allocated. Raises RunFailed."""
         self.photos[...] = photos
-        code = self._calls.push()
+        code = self._push()
         if code:
             raise self._calls.failed("cuCtxPushCurrent", code)
         try:
             code = self._lane.queue() or self._wait()
         except BaseException as error:  # noqa: BLE001 - raised again
-            self._slot.fail(error)
+            self.slot.fail(error)
         finally:
-            self._calls.pop()
+            self._pop()
         if code:
             raise self._calls.failed("running a batch", code)
         self._lane.runs += 1
@@ -46,7 +47,7 @@ class Shot:
 
     def start(self, photos: np.ndarray) -> None:
         """Queue a batch, without waiting. What lies in the slot already is not copied. Raises RunFailed."""
-        if not self._slot.holds(photos):
+        if not self.slot.holds(photos):
             self.photos[...] = photos
         self._within("queueing a batch", self._lane.queue)
         self._lane.runs += 1
@@ -56,15 +57,15 @@ class Shot:
         self._within("cuStreamSynchronize", self._wait)
 
     def _within(self, call: str, work: Callable[[], int]) -> None:
-        code = self._calls.push()
+        code = self._push()
         if code:
             raise self._calls.failed("cuCtxPushCurrent", code)
         try:
             code = work()
         except BaseException as error:  # noqa: BLE001 - raised again
-            self._slot.fail(error)
+            self.slot.fail(error)
         finally:
-            self._calls.pop()
+            self._pop()
         if code:
             raise self._calls.failed(call, code)
 
@@ -75,9 +76,9 @@ class Shot:
         that no event waits for the host. At queue depth 1 the event after the copy would fire before the computing is
         queued, and the host's part would count as computing.
         """
-        if not self._slot.holds(photos):
+        if not self.slot.holds(photos):
             self.photos[...] = photos
-        lane, stream, marks = self._lane, self._slot.stream, self._slot.marks()
+        lane, stream, marks = self._lane, self.slot.stream, self.slot.marks()
         try:
             lane.copy_in()
             lane.compute()

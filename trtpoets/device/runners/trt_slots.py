@@ -31,7 +31,8 @@ _PATIENCE = 64
 class Slot:
     """Memory for the engine's largest batch, a stream, and lanes. Made and changed inside the session's `current()`.
 
-    `work` is what is under way in it. `ready` are the shots that need nothing but `run`, by their number of photos.
+    `work` is what is under way in it, `lending` what was lent of it, which may be dropped already. `ready` are the
+    shots that need nothing but `run`, by the shape of their photos.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Slot:
         self.wait = self.calls.waiter(stream.stream)
         self.mapped = mapped
         self.work: Flight | None = None
-        self.ready: dict[int, Shot] = {}
+        self.ready: dict[tuple[int, ...], Shot] = {}
         self._cuda, self._session, self._graphs = cuda, session, graphs
         self._sizes = Sizes(session.batch)
         self._shape, self._labels = photo, labels
@@ -66,7 +67,7 @@ class Slot:
         self._only = None if session.shares_memory else session.new_context()
         self._lanes: OrderedDict[tuple[int, bool], Lane] = OrderedDict()
         self._marks: list[int] = []
-        self._lent: weakref.ref[np.ndarray] | None = None
+        self.lending: weakref.ref[np.ndarray] | None = None
         self._last, self._repeated = 0, 0
         self._patience = 1
         self._lane(largest, False)
@@ -74,23 +75,29 @@ class Slot:
     @property
     def lent(self) -> bool:
         """Whether somebody is writing into `photos`, who was given them and has not handed them in."""
-        return self._lent is not None and self._lent() is not None
+        if self.lending is not None and self.lending() is None:
+            self.lending = None
+        return self.lending is not None
 
     @property
     def free(self) -> bool:
         """Whether nothing is under way, and nobody writes."""
         return self.work is None and not self.lent
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, and nothing was lent: `free` may still be true of what was lent."""
+        return self.work is None and self.lending is None
+
     def lend(self, count: int) -> np.ndarray:
         """The first `count` rows of `photos`, to be written into: lent for as long as the array is kept."""
         rows = self.photos[:count]
-        self._lent = weakref.ref(rows)
-        self.ready.clear()  # `run` would not look whether it is lent
+        self.lending = weakref.ref(rows)
         return rows
 
     def take_back(self) -> None:
         """What was lent is handed in."""
-        self._lent = None
+        self.lending = None
 
     def holds(self, photos: np.ndarray) -> bool:
         """Whether photos lie in this slot already, row by row from its first."""
@@ -100,13 +107,11 @@ class Slot:
 
     def prepare(self, count: int) -> Shot:
         """What runs `count` photos. Nothing may be under way here. Raises RunFailed, BadArtefact."""
-        if not self.lent:
-            self._lent = None
         size = self._size(count)
         lane = self._lane(size, False)
         shot = Shot(self, lane, count)
-        if size == count and self._lent is None and (lane.captured or not self._captures):
-            self.ready[count] = shot
+        if size == count and (lane.captured or not self._captures):
+            self.ready[shot.photos.shape] = shot
         return shot
 
     def prepare_timed(self, count: int) -> Shot:
@@ -176,7 +181,7 @@ class Slot:
         return lane
 
     def _drop(self, key: tuple[int, bool]) -> None:
-        self.ready.pop(key[0], None)
+        self.ready.pop((key[0], *self._shape), None)
         lane = self._lanes.pop(key)
         paid = lane.close()
         if paid is not None:
