@@ -171,7 +171,9 @@ def test_lent_memory_is_nobody_elses_until_it_is_handed_in_or_dropped(gpu: FakeG
         for _ in range(3):
             assert np.allclose(runner.infer(photos), expected_scores(photos)), "through a slot beside those two"
         assert (first == 11).all() and (second == 22).all() and len(gpu.queues) == 3
-        assert runner.input_buffer(4) is not None
+        more = [runner.input_buffer(4) for _ in range(3)]
+        assert all(each.base is None for each in more), "no more than two are lent: others always find a slot"
+        assert np.allclose(runner.infer(photos), expected_scores(photos)) and len(gpu.queues) == 3
         del first, second
         gc.collect()
         calls(gpu)

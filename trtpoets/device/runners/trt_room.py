@@ -161,8 +161,8 @@ class Room:
         return scores, timings
 
     def lend(self, count: int) -> np.ndarray | None:
-        """Rows of a slot to write into; None where there is one slot only, or all are lent."""
-        if count > self.largest or self.most == 1:
+        """Rows of a slot to write into; None where there is one slot only, or as many are lent as there may be."""
+        if count > self.largest or self.most == 1 or sum(slot.lent for slot in self._slots) >= self.most:
             return None
         slot = self._free() or self._another() or self._finished()
         return None if slot is None else slot.lend(count)
