@@ -34,8 +34,11 @@ GUARDED = {
         *("module.HardwareCompatibilityLevel", "HardwareCompatibilityLevel.AMPERE_PLUS"),
         "IBuilderConfig.hardware_compatibility_level",
     ),
-    "weakly_typed": ("BuilderFlag.INT8", "Builder.platform_has_fast_fp16", "Builder.platform_has_fast_int8"),
-    "weakly_typed_for_dla": ("BuilderFlag.FP16",),
+    "weakly_typed_for_int8": ("BuilderFlag.INT8", "Builder.platform_has_fast_fp16", "Builder.platform_has_fast_int8"),
+    "weakly_typed_for_dla": (
+        *("BuilderFlag.FP16", "BuilderFlag.OBEY_PRECISION_CONSTRAINTS"),
+        *("ILayer.precision", "ILayer.set_output_type", "ILayer.reset_precision", "ILayer.reset_output_type"),
+    ),
     "strongly_typed": ("NetworkDefinitionCreationFlag.STRONGLY_TYPED",),
     "targets": (
         *("module.ComputeCapability", "ComputeCapability.SM86"),
@@ -56,7 +59,8 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 
 OURS = (
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
-    r"|built\.engine|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
+    r"|built\.(engine|logger)|(engine\.card|found|request)\.precision|node\.name|owners\.update"
+    r"|facts_of\(path\)\.metadata|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
 )
 """Expressions of ours whose last word some class of TensorRT happens to have too."""
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from trtpoets.judge.golden import Golden
 
 
+_PACKS = tuple(each for each in JETPACKS if each.runs_trtpoets)
+"""Those that a bundle for an unnamed JetPack has to serve."""
+
+
 @dataclass(frozen=True)
 class Jetson:
     """What was told of a Jetson: its JetPack and its board, None where it was not."""
@@ -93,9 +97,9 @@ def models_for(jetson: Jetson, models: tuple[OnnxModel, ...], golden: Golden, fo
     Raises ConversionFailed where one can't be rewritten, or scores otherwise.
     """
     pack = jetson.jetpack
-    if pack is None:
-        return models
-    return tuple(_model_for(pack, model, golden, folder) for model in models)
+    ceilings = [each.opset_ceiling for each in ([pack] if pack else _PACKS) if each.opset_ceiling is not None]
+    floats = pack is not None and not pack.runs_trtpoets
+    return tuple(_model_for(min(ceilings, default=None), floats, model, golden, folder) for model in models)
 
 
 def notes_on(jetson: Jetson, before: tuple[OnnxModel, ...], after: tuple[OnnxModel, ...]) -> list[str]:
@@ -112,15 +116,13 @@ def notes_on(jetson: Jetson, before: tuple[OnnxModel, ...], after: tuple[OnnxMod
             notes.append(f"{precision.value} gains nothing on {joined(slow)}: --board tells which board it is")
     opsets = {(facts_of(old.path).opset, facts_of(new.path).opset) for old, new in zip(before, after, strict=True)}
     for old, new in sorted(opsets):
-        if old != new and pack:
-            notes.append(
-                f"operator set {new} instead of {old}, the latest that TensorRT {pack.tensorrt} reads; same scores"
-            )
+        if old != new:
+            reader = f"TensorRT {pack.tensorrt}" if pack else f"every TensorRT from {_PACKS[0].tensorrt} on"
+            notes.append(f"operator set {new} instead of {old}, the latest that {reader} reads; same scores")
     return notes
 
 
-def _model_for(pack: JetPack, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
-    ceiling, floats = pack.opset_ceiling, not pack.runs_trtpoets
+def _model_for(ceiling: int | None, floats: bool, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
     too_new = ceiling is not None and facts_of(model.path).opset > ceiling
     if not (too_new or floats):
         return model
