@@ -1,10 +1,10 @@
-"""int8.onnx -> the same network with everything outside its Q/DQ pairs in FP16, for builders that take the file's types.
+"""int8.onnx -> the same network, all outside its Q/DQ pairs in FP16, for builders that take the types of the file.
 
 TensorRT 11 and TensorRT-RTX have no flag that lets them compute in FP16 what the file has in FP32. In ONNX operator set
 23 a QuantizeLinear takes FP16 data with an FP32 scale, and a DequantizeLinear gives FP16 from one (`output_dtype`): the
 scales and the INT8 arithmetic stay what they were (scales in FP16 would ruin the network). Before set 19, TensorRT's
-parser rounds scales to the type of the data (onnx-tensorrt, QuantDequantLinearHelper); 10.x refuses data of another type
-than the scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer). The nodes that the INT8 file names stay FP32.
+parser rounds scales to the type of the data (onnx-tensorrt, QuantDequantLinearHelper); 10.x refuses data of another
+type than the scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer). The nodes that the INT8 file names stay FP32.
 
 The real TensorRT-RTX 1.7 parses and builds such a file. ONNX Runtime 1.32 runs it as written; its optimisers take data
 and scale for one type, and make a graph of it that it refuses itself.
