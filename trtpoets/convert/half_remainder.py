@@ -12,20 +12,50 @@ and scale for one type, and make a graph of it that it refuses itself.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtpoets.convert.fp16 import with_fp16
 from trtpoets.convert.naming import finished
+from trtpoets.convert.precision import compared
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.onnx_file import check_onnx, metadata_of, opset_of, write_onnx
 from trtpoets.core.onnx_graph import FP32_KEY, fp32_nodes, graph_of
 from trtpoets.core.spec import OnnxModel, Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from trtpoets.core.spec import Photo
 
 OPSET = 23
 """The first operator set in which data and scale of a QuantizeLinear may have different types."""
+
+
+_MEAN, _SAME = 0.01, 0.95
+"""How far scores may move on average, and how many answers must stay the same."""
+
+
+@dataclass(frozen=True)
+class HalfNotes:
+    """How far the scores of a variant lie from those of its INT8 file, on `photos` photos, both as they are written."""
+
+    photos: int
+    max_abs: float
+    mean_abs: float
+    same_answer: float
+
+    @property
+    def near(self) -> bool:
+        """Whether the variant may stand for the file. Roundings of INT8 fall otherwise here and there."""
+        return self.mean_abs <= _MEAN and self.same_answer >= _SAME
+
+
+def half_notes(model: OnnxModel, variant: OnnxModel, photos: Sequence[Photo]) -> HalfNotes:
+    """Hold a variant against its INT8 file. Raises BadPhoto, BadArtefact where ONNX Runtime refuses a file."""
+    apart, same = compared(model, variant.path, photos, as_written=True)
+    return HalfNotes(len(same), float(apart.max()), float(apart.mean()), float(same.mean()))
 
 
 def half_remainder(model: OnnxModel, out: Path) -> OnnxModel:

@@ -82,7 +82,7 @@ def fp16_from_onnx(
     kept, largest = kept_fp32(proto, photos, model.spec.preprocess, lambda done: progress("fp16", done, total))
     halved = with_fp16(proto, kept)
     write_onnx(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
-    apart, same = _compare(model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total))
+    apart, same = compared(model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total))
     top = max(largest, key=lambda name: largest[name])
     notes = Fp16Notes(
         nodes=len(view.nodes),
@@ -160,9 +160,19 @@ def _unfit_weights(view: GraphView, name: str) -> str:
     return ""
 
 
-def _compare(model: OnnxModel, other: Path, photos: Sequence[Photo], told: Any) -> tuple[np.ndarray, np.ndarray]:
-    """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,)."""
-    sessions = [open_session(model.path), open_session(other)]
+def compared(
+    model: OnnxModel,
+    other: Path,
+    photos: Sequence[Photo],
+    told: Told = lambda done: None,
+    *,
+    as_written: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,).
+
+    `as_written` runs both node by node. Raises BadPhoto, BadArtefact.
+    """
+    sessions = [open_session(path, as_written=as_written) for path in (model.path, other)]
     apart, same, done = [], [], 0
     for batch in photo_batches(photos, model.spec.preprocess, _BATCH):
         first, second = (session.run(None, {INPUT_NAME: batch})[0] for session in sessions)
