@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.fake_builder import VERSIONS, fake_library
 from tests.fake_builder import log as told
+from tests.small_networks import residual_network
 from tests.tiny import tiny_graph, tiny_onnx
 from trtpoets.core.files import read_json
 from trtpoets.core.onnx_graph import fp32_nodes, graph_of, marked_fp32
@@ -24,6 +25,7 @@ from trtpoets.device.tensorrt_build import Built, build_engine
 from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages
+from trtpoets.device.tensorrt_precision import _owners
 from trtpoets.ship.builds import layer_lines
 
 TENSORRT = EngineConfig(Flavour.TENSORRT)
@@ -207,3 +209,30 @@ def test_when_an_int8_engine_is_doubted(counts: dict[str, int], doubted: bool) -
     total = sum(counts.values())
     report = LayerReport({"x": "int8"}, counts, {kind: count / total for kind, count in counts.items()})
     assert bool(int8_doubt(report)) is doubted
+
+
+# The real parser
+
+
+def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
+    """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as is counted on."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    content = residual_network().SerializeToString()  # type: ignore[attr-defined]
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1)
+    assert trt.OnnxParser(network, logger).parse(content)
+    graph = graph_of(content)
+    owners = _owners(network, graph)
+    lost = {network.get_layer(index).type.name for index in set(range(network.num_layers)) - set(owners)}
+    assert lost <= {"SHAPE", "CAST"}, "what the parser computes of shapes after the last node"
+    operators = {node.name: node.operator for node in graph.nodes}
+    found: dict[str, set[str]] = {operators[owner]: set() for owner in owners.values()}
+    for index, owner in owners.items():
+        found[operators[owner]].add(network.get_layer(index).type.name)
+    assert found.keys() == set(operators.values())
+    assert "CONVOLUTION" in found["Conv"] and "SOFTMAX" in found["Softmax"] and "MATRIX_MULTIPLY" in found["Gemm"]
+    assert "ELEMENTWISE" in found["Gemm"], "its bias"
+    assert not {"CONVOLUTION", "MATRIX_MULTIPLY"} & {
+        kind for name in ("Softmax", "Add", "Relu") for kind in found[name]
+    }
