@@ -81,11 +81,17 @@ def _arithmetic(layer: Any, layers: list[Any], strong: bool, flags: set[str]) ->
         return "int8"
     if strong:
         return "fp16" if layer.get_output(0).dtype.name == "HALF" else "fp32"
-    reader = next((each for each in layers if layer.get_output(0).name in each._reads), None)
+    reader = _reader(layer, layers)
+    while reader is not None and reader.type.name == "SHUFFLE":  # which moves numbers as they are
+        reader = _reader(reader, layers)
     wanted = reader is not None and reader.type.name == "QUANTIZE" and reader._precision == "FLOAT"
     if fp32 or "FP16" not in flags or (obeyed and (wanted or layer._outputs.get(0) == "FLOAT")):
         return "fp32"
     return "fp16"
+
+
+def _reader(layer: Any, layers: list[Any]) -> Any:
+    return next((each for each in layers if layer.get_output(0).name in each._reads), None)
 
 
 class _Parsing:
