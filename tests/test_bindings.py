@@ -58,9 +58,9 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 """Calls with arguments that not every version takes, and the probe before them."""
 
 OURS = (
+    r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|facts_of\(path\)\.metadata|"
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
-    r"|built\.(engine|logger)|(engine\.card|found|request)\.precision|node\.name|owners\.update"
-    r"|facts_of\(path\)\.metadata|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
+    r"|built\.engine|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
 )
 """Expressions of ours whose last word some class of TensorRT happens to have too."""
 
