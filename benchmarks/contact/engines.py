@@ -6,9 +6,10 @@ import hashlib
 import re
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Iterator
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from trtpoets.device.engine_config import request_of
 from trtpoets.device.libcuda import gpus
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.tensorrt_api import load_tensorrt
+from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages
 from trtpoets.onboard.room import LIBRARY_MIB
 
@@ -196,21 +198,35 @@ def _leaks(given: Given, engine: Engine) -> dict[str, int]:
 
 
 def built_here(
-    network: Network, flavour: Flavour, precision: Precision, change: Callable[[Any], Any] | None = None
-) -> tuple[Any, float]:
-    """Build in this process, with a request that the product would not make: what was built, and seconds."""
+    network: Network, flavour: Flavour, precision: Precision, targets: tuple[str, ...] | None = None
+) -> tuple[Any, Any, float]:
+    """Build in this process, as the product does in a child: what was built, its layers' arithmetic, and seconds.
+
+    `targets` are those that the product would not take.
+    """
     library, model = load_tensorrt(flavour), network.model(precision)
     request = request_of(model, config_of(flavour))
+    if targets is not None:
+        request = replace(request, targets=targets)
     begun = time.perf_counter()
-    made = tensorrt_build.build_engine(
-        library,
-        model.path.read_bytes(),
-        change(request) if change else request,
-        lambda fraction: True,
-        Messages(),
-        b"",
-    )
-    return made, time.perf_counter() - begun
+    content = model.path.read_bytes()
+    made = tensorrt_build.build_engine(library, content, request, lambda fraction: True, Messages())
+    seconds = time.perf_counter() - begun
+    return made, inspect_engine(library, made.engine, request, made.logger), seconds
+
+
+@contextmanager
+def _typed(weak: bool) -> Iterator[None]:
+    """Within, networks are typed weakly or strongly, whatever the product would choose."""
+    kept = tensorrt_config.weakly_typed
+    modules = (tensorrt_config, tensorrt_build)
+    for module in modules:
+        module.weakly_typed = lambda *_, **__: weak  # type: ignore[assignment, attr-defined]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.weakly_typed = kept  # type: ignore[attr-defined]
 
 
 def rtx_current(given: Given) -> dict[str, Any]:
@@ -222,9 +238,7 @@ def rtx_current(given: Given) -> dict[str, Any]:
         raise NotAnswered(f"{load_tensorrt(Flavour.RTX).title} has no ComputeCapability.CURRENT")
     told: dict[str, Any] = {"network": network.name, "precision": precision.value, "target_here": target_here()}
     try:
-        made, seconds = built_here(
-            network, Flavour.RTX, precision, lambda request: replace(request, targets=("current",))
-        )
+        made, _, seconds = built_here(network, Flavour.RTX, precision, ("current",))
     except TrtPoetsError as error:
         return {**told, "builds": False, "refusal": error.message}
     return {**told, "builds": True, "seconds": seconds, "engine_bytes": len(bytes(made.engine))}
@@ -243,19 +257,17 @@ def int8_typing(given: Given) -> dict[str, Any]:
         if not weak and not library.strongly_typed:
             found[name] = {"because": f"{library.title} has weakly typed networks only"}
             continue
-        ask = tensorrt_config.weakly_typed
-        tensorrt_config.weakly_typed = lambda *_, weak=weak, **__: weak  # type: ignore[assignment]
-        try:
-            made, seconds = built_here(network, Flavour.TENSORRT, Precision.INT8)
-        except BuildFailed as error:
-            found[name] = {"because": error.message}
-            continue
-        finally:
-            tensorrt_config.weakly_typed = ask
+        with _typed(weak):
+            try:
+                made, layers, seconds = built_here(network, Flavour.TENSORRT, Precision.INT8)
+            except BuildFailed as error:
+                found[name] = {"because": error.message}
+                continue
         engine = _kept(base, bytes(made.engine), name.replace(" ", "-"))
         found[name] = {
-            "layers": dict(made.layers.shares),
-            "layers_unknown": made.layers.why_not,
+            "typing": made.typing,
+            "layers": dict(layers.shares),
+            "layers_unknown": layers.why_not,
             "build_seconds": seconds,
             **_scores(network, engine),
             "with_graph": latencies(given, engine, graphs=True),
