@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.fake_builder import fake_library
 from tests.fake_gpu import FakeGpu
+from tests.fake_torch import fake_torch
 from tests.paper_bundle import PYTHONS, Board, paper_bundle
 from tests.paper_engine import paper_engine
 from tests.tiny import tiny_photos, tiny_spec
@@ -29,6 +31,7 @@ sys.path.insert(0, str(FOLDER))
 import first_contact  # noqa: E402
 import verified  # noqa: E402
 from contact import asking, engines, harness, pace, results, sensors, torch_session, trtexec  # noqa: E402
+from contact import networks as contact_networks  # noqa: E402
 from contact import subject as subjects  # noqa: E402
 from contact.asked import Given, NotAnswered  # noqa: E402
 from contact.networks import networks  # noqa: E402
@@ -327,6 +330,63 @@ def test_the_stand_in_has_the_sessions_interface() -> None:
         inspect.signature(each.__init__).parameters for each in (TensorRtSession, torch_session.TorchSession)
     )
     assert list(found) == list(wanted)
+
+
+@pytest.fixture
+def with_torch(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A GPU with PyTorch and no TensorRT; the stand-in is small, and goes with the test."""
+    gpu = FakeGpu(tiny_spec(), (1, 8, 32))
+    gpu.install(monkeypatch)
+    for name, module in {"tensorrt": None, "tensorrt_rtx": None, "torch": fake_torch(gpu)}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    for module in (torch_session, subjects):
+        monkeypatch.setattr(module, "SIDE", 16)
+        monkeypatch.setattr(module, "CLASSES", 5)
+    for name, value in {"NARROW": 4, "WIDTH": 8, "LAYERS": 2}.items():
+        monkeypatch.setattr(torch_session, name, value)
+
+    def replace(name: str, value: Any) -> None:
+        for module in [each for key, each in sys.modules.items() if key.startswith("trtpoets.device")]:
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+
+    monkeypatch.setattr(subjects, "_replace", replace)
+    monkeypatch.setattr(harness, "CYCLES", 5)
+    return gpu
+
+
+@pytest.mark.parametrize("question", ["subject", "capture", "recapture", "leaks", "bare-loop", "two-slots"])
+def test_pytorch_stands_in_for_an_engine(question: str, with_torch: FakeGpu, tmp_path: Path) -> None:
+    """On our stream and addresses, captured and captured anew, with nothing left and no rule of CUDA's broken."""
+    found = answer(question, given(tmp_path / "work"))["answer"]
+    assert with_torch.broken == [] and not with_torch.alive
+    assert question in ("subject", "bare-loop", "two-slots") or found["goal_met"] is True
+    if question == "capture":
+        assert found["graph"] is True
+    if question == "subject":
+        assert found["runs"] == torch_session.TITLE
+    if question == "bare-loop":
+        assert all(each["worst_difference"] == 0 and each["graph"] for each in found["batches"].values())
+
+
+def test_int8_is_typed_both_ways(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = fake_library("10.3")
+    monkeypatch.setattr(engines, "need_library", lambda flavour: None)
+    for module in (engines, contact_networks):
+        monkeypatch.setattr(module, "load_tensorrt", lambda flavour: library)
+    monkeypatch.setattr(engines, "built", lambda *_: paper_engine(tmp_path))
+    monkeypatch.setattr(engines, "_scores", lambda *_: {})
+    monkeypatch.setattr(engines, "latencies", lambda *_, **__: {})
+    found = answer("tensorrt-int8-typing", given(tmp_path / "work", made))["answer"]
+    assert found["weakly typed"]["typing"] == "weakly typed, INT8 and FP16 allowed"
+    assert found["strongly typed"]["typing"] == "strongly typed"
+    assert set(found["weakly typed"]["layers"]) == {"int8", "fp16"}, "as the stand-in for TensorRT's inspector tells"
+    assert "fp32" in found["strongly typed"]["layers"]
+    kept = library.module.BuilderFlag.__members__
+    monkeypatch.setattr(engines, "load_tensorrt", lambda flavour: fake_library("11.0"))
+    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", made))["because"].endswith(
+        "has strongly typed networks only"
+    )
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any, Iterator
 
 from contact.asked import Given, NotAnswered
 from contact.networks import BATCH, built, config_of, need_gpu, networks, photos_of
-from contact.torch_session import TITLE, TorchSession, need_torch
+from contact.torch_session import CLASSES, SIDE, TITLE, TorchSession, need_torch
 from trtpoets.core.spec import Engine, EngineCard, Flavour, ModelSpec, OnnxModel, Precision, Preprocess
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import tensorrt_session
@@ -98,13 +98,13 @@ def _replace(name: str, value: Any) -> None:
 
 
 def stand_in_engine(work: Path) -> Engine:
-    """A file and its card for 224 x 224 photos and 1,000 classes: what the runner reads before it loads an engine."""
+    """A file with a card, for photos and classes as TorchSession has them: what the runner reads before it loads."""
     path = work / "stand-in.engine"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(TITLE.encode())
     gpu = gpus()[0]
-    side = Preprocess(224, 224, (1 / 127.5,) * 3, (-1.0,) * 3)
-    spec = ModelSpec("stand-in", "none", side, tuple(f"class {number}" for number in range(1000)), "none")
+    side = Preprocess(SIDE, SIDE, (1 / 127.5,) * 3, (-1.0,) * 3)
+    spec = ModelSpec("stand-in", "none", side, tuple(f"class {number}" for number in range(CLASSES)), "none")
     card = EngineCard(
         flavour=Flavour.TENSORRT,
         precision=Precision.FP16,

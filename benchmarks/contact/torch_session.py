@@ -13,7 +13,10 @@ from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
 
 TITLE = "PyTorch's kernels (no TensorRT for this GPU is here)"
 
-_WIDTH, _LAYERS = 2048, 20
+SIDE, CLASSES = 224, 1000
+"""Of photos and scores: what many networks take and give."""
+
+NARROW, WIDTH, LAYERS = 256, 2048, 20
 """Of the matrices in between: about as long as a small network takes."""
 
 
@@ -56,10 +59,10 @@ class TorchSession:
         torch = self.torch = need_torch()
         torch.manual_seed(0)
         half = {"device": "cuda", "dtype": torch.float16}
-        self.first = torch.randn((224 * 224 * 3, 256), **half) / 4096
-        self.into = torch.randn((256, _WIDTH), **half) / 16
-        self.middle = torch.randn((_WIDTH, _WIDTH), **half) / _WIDTH**0.5
-        self.last = torch.randn((_WIDTH, 1000), **half) / _WIDTH**0.5
+        self.first = torch.randn((SIDE * SIDE * 3, NARROW), **half) / 4096
+        self.into = torch.randn((NARROW, WIDTH), **half) / 16
+        self.middle = torch.randn((WIDTH, WIDTH), **half) / WIDTH**0.5
+        self.last = torch.randn((WIDTH, CLASSES), **half) / WIDTH**0.5
 
     @property
     def batch(self) -> BatchRange:
@@ -103,9 +106,9 @@ class TorchContext:
         torch, count = self._session.torch, photos[0]
         half = {"device": "cuda", "dtype": torch.float16}
         self._shapes = {INPUT_NAME: photos, OUTPUT_NAME: scores}
-        sizes = (224 * 224 * 3, 256, _WIDTH, _WIDTH, 1000)
+        sizes = (SIDE * SIDE * 3, NARROW, WIDTH, WIDTH, CLASSES)
         self._tensors = [torch.empty((count, size), **half) for size in sizes]
-        self._real = torch.empty((count, 1000), device="cuda", dtype=torch.float32)
+        self._real = torch.empty((count, CLASSES), device="cuda", dtype=torch.float32)
         self._view()
 
     def bind(self, name: str, address: int) -> None:
@@ -130,7 +133,7 @@ class TorchContext:
             flat.copy_(self._photos.view(flat.shape))
             torch.mm(flat, session.first, out=narrow)
             torch.mm(narrow, session.into, out=one)
-            for _ in range(_LAYERS // 2):
+            for _ in range(LAYERS // 2):
                 torch.mm(one, session.middle, out=other)
                 other.relu_()
                 torch.mm(other, session.middle, out=one)
