@@ -6,6 +6,7 @@ round, the GPU has cooled and clocked down, and what it says then is nobody's. O
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +15,16 @@ from typing import Any, Iterable, Mapping
 from trtpoets.device.doctor.system import read_text
 from trtpoets.judge.nvml import SLOWED, Gpu, gpu_at, load_of, sm_clock
 
-_GPU_CLOCKS = ("*.gpu", "*.g[pamv]*", "gpu-gpc-0")
-"""Folders of a Jetson's GPU clock: 17000000.gpu; .ga10b, .gv11b, .gp10b, .gm20b before JetPack 6; Thor's."""
+_GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
+"""The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
+a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0
+that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
 
 
 def jetson_gpu_clock(root: Path) -> Path | None:
     """The devfreq folder of a Jetson's GPU below `root`; None elsewhere."""
-    return next((each for name in _GPU_CLOCKS for each in sorted(root.glob(f"sys/class/devfreq/{name}"))), None)
+    folders = sorted(root.glob("sys/class/devfreq/*"))
+    return next((each for each in folders if _GPU_CLOCK.fullmatch(each.name)), None)
 
 
 class GpuWatch:
