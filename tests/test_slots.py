@@ -27,7 +27,7 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.spec import BatchRange, Flavour, Photo, Split
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.gpu_wait import Wait
-from trtpoets.device.runners.trt import TensorRtRunner
+from trtpoets.device.runners.trt import TensorRtRunner, _finite
 from trtpoets.device.runners.trt_lanes import Sizes
 from trtpoets.device.runners.trt_shots import Shot
 from trtpoets.judge.evaluate import scores_from_runner
@@ -371,6 +371,17 @@ def test_nothing_is_allocated_for_a_batch_but_its_scores(
     assert after - before < 1024, "100 batches leave nothing behind"
     assert peak - before < 2048, "the scores of one batch, and a few small objects, and no photo"
     assert sum(trace.size for trace in arrays.traces) == sum(scores.nbytes for scores in kept)
+
+
+@pytest.mark.parametrize("classes", [3, 9000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_found_wherever_it_is(classes: int, value: float) -> None:
+    scores = np.full((2, classes), 0.5, np.float32)
+    assert _finite(scores)
+    for place in (0, classes - 1, classes):
+        wrong = scores.copy()
+        wrong.reshape(-1)[place] = value
+        assert not _finite(wrong)
 
 
 # Mapped memory
