@@ -499,7 +499,7 @@ def test_a_failed_capture_is_told_once_and_the_runner_goes_on(
 
 def test_copies_that_cannot_be_captured(gpu: FakeGpu, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     gpu.fail_captured_copy = True
-    photos, why = tiny_photos(3), "cuMemcpyAsync failed: operation not permitted when stream is capturing"
+    photos, why = tiny_photos(4), "cuMemcpyAsync failed: operation not permitted when stream is capturing"
     with caplog.at_level(logging.WARNING), open_runner(paper_engine(tmp_path)) as runner:
         for _ in range(4):
             assert np.allclose(runner.infer(photos), expected_scores(photos))

@@ -27,7 +27,7 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.spec import BatchRange, Flavour, Photo, Split
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.gpu_wait import Wait
-from trtpoets.device.runners.trt import TensorRtRunner
+from trtpoets.device.runners.trt import TensorRtRunner, _finite
 from trtpoets.device.runners.trt_lanes import Sizes
 from trtpoets.device.runners.trt_shots import Shot
 from trtpoets.judge.evaluate import scores_from_runner
@@ -156,9 +156,13 @@ def test_what_is_written_into_a_slot_is_not_copied(gpu: FakeGpu, tmp_path: Path)
         slot = next(each for each in runner._room._slots if each.lent)  # type: ignore[union-attr]
         assert np.shares_memory(buffer, slot.photos)
         buffer[:] = photos
-        slot.photos.flags.writeable = False  # a copy into it would raise
-        assert np.allclose(runner.infer(buffer), expected_scores(photos))
-        slot.photos.flags.writeable = True
+        views = [slot.photos, *(shot.photos for shot in slot.ready.values())]
+        for view in views:
+            view.flags.writeable = False  # a copy into it would raise
+        for _ in range(5):
+            assert np.allclose(runner.infer(buffer), expected_scores(photos)), "also again and again"
+        for view in views:
+            view.flags.writeable = True
         assert np.array_equal(buffer, photos), "its content stays until the runner is used again"
 
 
@@ -263,7 +267,7 @@ def test_a_server_needs_one_graph_for_each_power_of_two(tmp_path: Path, monkeypa
 def test_a_size_that_comes_again_and_again_is_not_padded(gpu: FakeGpu, tmp_path: Path) -> None:
     photos = tiny_photos(3)
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
-        for _ in range(8):
+        for _ in range(4):
             runner.infer(photos)
         assert "shape 3" not in gpu.journal
         for _ in range(3):
@@ -371,6 +375,17 @@ def test_nothing_is_allocated_for_a_batch_but_its_scores(
     assert after - before < 1024, "100 batches leave nothing behind"
     assert peak - before < 2048, "the scores of one batch, and a few small objects, and no photo"
     assert sum(trace.size for trace in arrays.traces) == sum(scores.nbytes for scores in kept)
+
+
+@pytest.mark.parametrize("classes", [3, 9000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_found_wherever_it_is(classes: int, value: float) -> None:
+    scores = np.full((2, classes), 0.5, np.float32)
+    assert _finite(scores)
+    for place in (0, classes - 1, classes):
+        wrong = scores.copy()
+        wrong.reshape(-1)[place] = value
+        assert not _finite(wrong)
 
 
 # Mapped memory

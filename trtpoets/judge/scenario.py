@@ -123,7 +123,7 @@ def stream(
     """
     laid = np.resize(photos, (-(-len(photos) // batch) * batch, *photos.shape[1:]))
     batches = [laid[start : start + batch] for start in range(0, len(laid), batch)]
-    _warm(runner, batches[0])
+    _warm(runner, batches[0], 8)
     bystanders = Bystanders()
     began = clock()
     until = began + config.min_seconds
@@ -133,9 +133,12 @@ def stream(
     return {"photos": done * batch, "seconds": seconds, "slots": runner.slots, "taken_seconds": bystanders.taken()}
 
 
-def _warm(runner: Runner, photos: np.ndarray) -> None:
-    """Run a batch size, so often that each slot has it captured; once where there are none."""
-    deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else 3 * runner.slots)), maxlen=0)
+def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
+    """Run a batch size so many `times` in each slot; once where there are none.
+
+    3 have it captured, as it is or padded; more, as what comes again and again, which is not padded.
+    """
+    deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else times * runner.slots)), maxlen=0)
 
 
 def outcome_from_streamed(outcome: Outcome, streamed: Mapping[str, Any], config: BenchConfig) -> Outcome:

@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 class Shot:
     """One batch of `count` photos through a lane. `start`, then `finish`; or `run`, which is both, and the fast way."""
 
-    __slots__ = ("_calls", "_lane", "_pop", "_push", "_wait", "photos", "scores", "slot")
+    __slots__ = ("_calls", "_lane", "_memory", "_pop", "_push", "_wait", "photos", "scores", "slot")
 
     def __init__(self, slot: Slot, lane: Lane, count: int) -> None:
         self.slot, self._lane = slot, lane
         self._calls, self._wait = slot.calls, slot.wait
         self._push, self._pop = slot.calls.push, slot.calls.pop
+        self._memory = slot.photos
         # Rows beyond `count` hold old photos; their scores are not looked at.
         self.photos, self.scores = slot.photos[:count], slot.scores[:count]
 
     def run(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (n, H, W, 3) -> float32 (n, C), the caller's own. Nothing else is allocated. Raises RunFailed."""
-        self.photos[...] = photos
+        if photos.base is not self._memory or not self.slot.holds(photos):
+            self.photos[...] = photos
         code = self._push()
         if code:
             raise self._calls.failed("cuCtxPushCurrent", code)

@@ -21,8 +21,8 @@ from trtpoets.device.tensorrt_session import TensorRtSession
 LANES = 16
 """The most lanes of a slot, and so its graphs: those used last are kept. A lane costs little: they share memory."""
 
-_IN_A_ROW = 8
-"""A batch size that comes so often in a row gets a lane of its own; before, it is padded to the next power of two."""
+_IN_A_ROW = 4
+"""A batch size that comes more often in a row gets a lane of its own; before, it is padded to the next power of two."""
 
 _PATIENCE = 64
 """The most plain runs of a lane before it is captured, however often graphs did not pay."""
