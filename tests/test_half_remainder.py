@@ -17,13 +17,13 @@ from tests.test_precision import CONFIG, batch_of, int8, rtx_builds
 from tests.tiny import tiny_onnx
 from trtpoets.convert.calibration import ranges_from_photos
 from trtpoets.convert.graph import QUANTISERS
-from trtpoets.convert.half_remainder import OPSET, HalfNotes, half_remainder
+from trtpoets.convert.half_remainder import HalfNotes, half_remainder
 from trtpoets.convert.last_layer import last_layer, with_last_layer
 from trtpoets.core.errors import BadInput, BuildFailed
 from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.manifest import Target
 from trtpoets.core.onnx_file import check_onnx, metadata_of, open_session, opset_of, read_onnx
-from trtpoets.core.onnx_graph import fp32_nodes, graph_of, marked_fp32
+from trtpoets.core.onnx_graph import MIXED_OPSET, fp32_nodes, graph_of, marked_fp32
 from trtpoets.core.spec import INPUT_NAME, Flavour, OnnxModel, Photo, Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.lineage import engines_in
@@ -78,7 +78,7 @@ def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], t
     variant = half_remainder(quantised, tmp_path / "variant.onnx")
     assert read_onnx(variant.path).precision is Precision.INT8
     proto, before = check_onnx(variant.path), check_onnx(quantised.path)
-    assert opset_of(proto) == OPSET and metadata_of(proto) == metadata_of(before)
+    assert opset_of(proto) == MIXED_OPSET and metadata_of(proto) == metadata_of(before)
     types = {each.name: each.data_type for each in proto.graph.initializer}
     pairs, pairs_before = ([node for node in each.graph.node if node.op_type in QUANTISERS] for each in (proto, before))
     assert [node.name for node in pairs] == [node.name for node in pairs_before]
@@ -153,7 +153,7 @@ def test_a_library_without_type_flags_builds_the_variant(child: Any, tmp_path: P
     card = read_json(card_of(space.half_remainder))["details"]
     assert card["made_from"] == sha256_of_file(space.onnx(INT8)) and card["notes"]["same_answer"] == 1.0
     (plan,) = trtpoets.plan_build("tiny", **words)
-    assert plan.current and plan.opset == OPSET and plan.onnx == space.half_remainder and plan.notes == ()
+    assert plan.current and plan.opset == MIXED_OPSET and plan.onnx == space.half_remainder and plan.notes == ()
     assert [each.path for each in engines_in(space)] == [engine.path], "an engine of the variant is of int8.onnx"
     path = space.onnx(INT8)
     details = open_card(card_of(path))
@@ -194,6 +194,8 @@ def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
     words: dict[str, Any] = {"flavour": Flavour.RTX, "targets": ["sm75"]}
     (engine,) = trtpoets.build("tiny", precisions=[INT8], engines=space.engines, **words)
     assert engine.card.targets == ("sm75",)
+    (plan,) = trtpoets.plan_build(str(space.onnx(INT8)), **words)
+    assert "what this file does not quantise runs in FP32, as it is in the file" in plan.notes
     with pytest.raises(BuildFailed, match="FP32 GEMM is not supported"):
         trtpoets.build(str(space.onnx(INT8)), **words)
 
@@ -201,7 +203,7 @@ def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
 def test_a_jetpack_with_tensorrt_11_gets_the_variant(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     space = run_with_int8(tmp_path)
     made = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.2.2", engines=space.engines)
-    assert opset_of(check_onnx(made.folder / "int8.onnx")) == OPSET
+    assert opset_of(check_onnx(made.folder / "int8.onnx")) == MIXED_OPSET
     assert opset_of(check_onnx(made.folder / "fp16.onnx")) == 17
     said = "int8.onnx is in operator set 23, and in FP16 what is not quantised: TensorRT 11.4.1 computes in the types"
     assert any(each.startswith(said) for each in made.warnings)

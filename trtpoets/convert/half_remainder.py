@@ -20,7 +20,7 @@ from trtpoets.convert.naming import finished
 from trtpoets.convert.precision import compared
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.onnx_file import check_onnx, metadata_of, opset_of, write_onnx
-from trtpoets.core.onnx_graph import FP32_KEY, fp32_nodes, graph_of
+from trtpoets.core.onnx_graph import FP32_KEY, MIXED_OPSET, fp32_nodes, graph_of
 from trtpoets.core.spec import OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtpoets.core.spec import Photo
-
-OPSET = 23
-"""The first operator set in which data and scale of a QuantizeLinear may have different types."""
 
 
 _MEAN, _SAME = 0.01, 0.95
@@ -77,9 +74,9 @@ def half_remainder(model: OnnxModel, out: Path) -> OnnxModel:
         )
     kept = fp32_nodes(graph_of(proto.SerializeToString()))
     try:
-        newer = version_converter.convert_version(proto, OPSET) if opset_of(proto) < OPSET else proto
+        newer = version_converter.convert_version(proto, MIXED_OPSET) if opset_of(proto) < MIXED_OPSET else proto
         halved = with_fp16(newer, kept)
         write_onnx(finished(halved.graph, opset_of(newer), metadata), out)
     except (BadArtefact, RuntimeError, version_converter.ConvertError) as error:
-        raise ConversionFailed(f"{model.path} can't be written in ONNX operator set {OPSET}: {error}") from error
+        raise ConversionFailed(f"{model.path} can't be written in ONNX operator set {MIXED_OPSET}: {error}") from error
     return OnnxModel(out, model.precision, model.spec)

@@ -15,6 +15,9 @@ from trtpoets.core.protobuf import fields, message, text
 FP32_KEY = "trtpoets.fp32_nodes"
 """Metadata of an INT8 ONNX file: the names of the nodes that must not compute in FP16, a JSON list."""
 
+MIXED_OPSET = 23
+"""The first operator set in which data and scale of a QuantizeLinear may have different types."""
+
 _GRAPH, _METADATA = 7, 14
 _NODE, _INITIALIZER, _GRAPH_INPUT = 1, 5, 11
 _INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Iterator
 
 from trtpoets.core.errors import BadInput, BuildFailed, TrtPoetsError
+from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.spec import Flavour, OnnxModel, Precision
 from trtpoets.device.build_child import order_to_look
@@ -30,6 +31,9 @@ _LOOK_TIMEOUT_SECONDS = 120.0
 """Loading TensorRT and starting CUDA takes a Jetson some seconds."""
 
 _TURING = "sm75"
+
+FP32_REMAINDER = "what this file does not quantise runs in FP32, as it is in the file"
+"""The note on an INT8 file for a library that computes in the types of the file."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def plan_from_onnx(
         timing_cache=timing_cache_of(out, library) if library and has_timing_cache(library) else None,
         current=not told and current_engine(model, config, out) is not None,
         problems=tuple(told),
-        notes=tuple(_notes(model.precision, config, library)) if library else (),
+        notes=tuple(_notes(model.precision, opset, config, library)) if library else (),
     )
 
 
@@ -168,13 +172,17 @@ def _targets(config: EngineConfig, library: TensorRt | None, gpu: Gpu | None) ->
     return (gpu.target,) if gpu else ()
 
 
-def _notes(precision: Precision, config: EngineConfig, library: TensorRt) -> Iterator[str]:
-    if weakly_typed(library, precision, config.dla_core is not None) and precision is not Precision.FP32:
-        yield f"{library.title} chooses types layer by layer: some layers may stay in a wider one"
+def _notes(precision: Precision, opset: int, config: EngineConfig, library: TensorRt) -> Iterator[str]:
+    fp32_remainder = precision is Precision.INT8 and opset < MIXED_OPSET
+    if weakly_typed(library, precision, config.dla_core is not None):
+        if precision is not Precision.FP32:
+            yield f"{library.title} chooses types layer by layer: some layers may stay in a wider one"
+    elif fp32_remainder:
+        yield FP32_REMAINDER
     if config.flavour is Flavour.RTX and precision is Precision.INT8:
         yield "TensorRT-RTX is made for FP16: INT8 convolutions may be no faster there"
     if _TURING in config.chosen_targets:
-        if precision is not Precision.FP16:
+        if precision is Precision.FP32 or fp32_remainder:
             yield "for sm75 it compiles no FP32 matrix products: expect a refusal, or build --precision fp16"
         if len(config.chosen_targets) > 1:
             yield "sm75 among other targets may slow the engine down on all: build it alone"

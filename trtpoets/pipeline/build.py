@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.half_remainder import OPSET
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.paths import user_path
@@ -15,7 +14,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import Workspace
-from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
+from trtpoets.device.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
 from trtpoets.device.tensorrt_api import load_tensorrt
@@ -91,8 +90,9 @@ def plan_build(
     plans = []
     for onnx, config, out in _jobs(model, precisions, configs, engines, write=False):
         plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
-        wanted = not _is_file(model) and _typed_by_file(onnx, config) and plan.opset < OPSET
-        plans.append(replace(plan, notes=(*plan.notes, _VARIANT)) if wanted else plan)
+        if not _is_file(model):  # the build of a run would write the variant first
+            plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
+        plans.append(plan)
     return tuple(plans)
 
 
