@@ -28,6 +28,9 @@ def find_runtime(bundle: Any) -> None:
     runtime = next((each for each in candidates if (each / "trtpoets" / "core").is_dir()), None)
     if runtime is None and bundle:
         sys.exit(f"{bundle} holds no runtime/trtpoets: give the folder of a bundle that was made for a Jetson")
+    if bundle:  # nothing is added to its folder, which is checked file by file
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     paths = [str(HERE)] + ([str(runtime)] if runtime else [])
     sys.path[:0] = paths
     kept = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and each not in paths]

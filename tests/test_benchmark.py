@@ -308,6 +308,17 @@ def test_a_runner_on_the_gpu_beside_one_on_the_cpu(
     assert rounds_of_both(base.to_dict(), fast.to_dict()) == both
 
 
+def test_a_server_on_a_gpu_that_is_throttled_is_invalid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    config = replace(QUICK, batches=(1,), gpu_rounds=1, gpu_round_seconds=0.0, gpu_settle_seconds=0.003)
+    config = replace(config, scenario="server", target_qps=1000.0)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="gpu", int8="gpu hot")
+    cool, hot = got.outcomes[1:]
+    assert "too hot" not in cool.reason
+    assert (hot.valid, hot.reason.startswith("the GPU was too hot meanwhile")) == (False, True)
+
+
 def test_every_answer_is_looked_at() -> None:
     class Odd(FakeRunner):
         """Breaks its word at the tenth inference; it does not check itself."""

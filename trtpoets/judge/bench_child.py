@@ -158,15 +158,9 @@ def _reply(
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
-    if {"serve", "stream", "loadgen"} & set(asked):  # an idle GPU would be at a low clock
-        new_meter(asked.get("stream", asked.get("batch", 1))).settle()
-    if "stream" in asked:
-        return {"streamed": stream(runner, photos, asked["stream"], config)}
-    if "serve" in asked:
-        return {"served": serve(runner, photos, config)}
-    if "loadgen" in asked:
-        scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
-        return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
+    if {"serve", "stream", "loadgen"} & set(asked):
+        meter = new_meter(asked.get("stream", asked.get("batch", 1)))
+        return meter.watching(lambda: _scenario(asked, runner, photos, config))
     meter = meters.pop(asked["finish"])
     finished = {
         "answers": [int(answer) for answer in meter.answers],
@@ -174,6 +168,15 @@ def _reply(
         "peak_memory_mib": peak_memory_mib(),
     }
     return {"finished": finished}
+
+
+def _scenario(asked: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig) -> dict[str, Any]:
+    if "stream" in asked:
+        return {"streamed": stream(runner, photos, asked["stream"], config)}
+    if "serve" in asked:
+        return {"served": serve(runner, photos, config)}
+    scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
+    return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
 
 
 def _forget_peak() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.core.spec import Photo
@@ -22,6 +22,7 @@ from trtpoets.judge.scenario import (
     outcome_from_streamed,
     with_loadgen,
 )
+from trtpoets.judge.watch import why_slowed
 
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
@@ -154,11 +155,11 @@ class Contender:
             if scenario is not Scenario.OFFLINE or self._slots == 1:
                 return outcome
             reply = self._ask({"stream": outcome.batch}, None)
-            return outcome_from_streamed(outcome, reply["streamed"], self._config) if reply else None
+            return _watched(outcome_from_streamed(outcome, reply["streamed"], self._config), reply) if reply else None
         reply = self._ask({"serve": True}, None)
         if reply is None:
             return None
-        found = outcome_from_served(self.runner, reply["served"], self._config)
+        found = _watched(outcome_from_served(self.runner, reply["served"], self._config), reply)
         fault = next((row.fault for row in rows if row.fault), "")
         return replace(found, valid=False, reason=fault) if fault else found
 
@@ -207,3 +208,9 @@ class Contender:
             return f", after {done} of {len(self._config.batches)} batch sizes"
         of = len(self._config.rounds_of(self._gpu))
         return f", after {rounds} of {of} rounds" if rounds else ", before its first round"
+
+
+def _watched(outcome: Outcome, reply: Mapping[str, Any]) -> Outcome:
+    """Not valid where the GPU was throttled meanwhile."""
+    why = why_slowed([reply["gpu"]])
+    return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome

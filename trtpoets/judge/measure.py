@@ -13,7 +13,7 @@ from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.meter import Round, Warmup
 from trtpoets.judge.rounds import percentile_bound
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
-from trtpoets.judge.watch import gpu_summary, slowed
+from trtpoets.judge.watch import gpu_summary, why_slowed
 
 _LEAST_WATCH = 0.5
 """Seconds below which the kernel's counters, in hundredths of one, say nothing about others."""
@@ -257,9 +257,9 @@ def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> 
 
 def _unlike(rounds: Sequence[Round]) -> str:
     """Why the GPU was not as it should be in some of a runner's rounds; empty where it was."""
-    words = slowed(word for each in rounds if each.gpu for word in each.gpu["throttled"])
-    if words:
-        return f"the GPU was {words} meanwhile: measure again when it is cool, with power enough"
+    throttled = why_slowed(each.gpu for each in rounds)
+    if throttled:
+        return throttled
     hasty = [each.settle_seconds for each in rounds if not each.settled]
     if hasty:
         told = f"before {len(hasty)} of {len(rounds)} rounds"

@@ -181,6 +181,14 @@ class Meter:
                 self._infer()
             return found.result()
 
+    def watching(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `work` gives, done on a GPU that is steady, and what that GPU did meanwhile as "gpu"; None for none."""
+        if self._watch is None:
+            return {**work(), "gpu": None}
+        self.settle()
+        self._watch.begin()
+        return {**work(), "gpu": self._under_load(self._watch)}
+
     def _infer(self) -> int:
         first = self._next * self._batch
         given = self._laid[first : first + self._batch]

@@ -116,9 +116,12 @@ class CpuWatch:
         return sum(int(count) for count in counts if count.isdigit()) if counts else None
 
 
-def slowed(words: Iterable[str]) -> str:
-    """Of what throttled a GPU, what makes timings invalid, in words; empty where nothing does."""
-    return " and ".join(sorted(set(words) & set(SLOWED)))
+def why_slowed(states: Iterable[Mapping[str, Any] | None]) -> str:
+    """Why timings are those of a GPU that was throttled, by what `GpuWatch.end` said; empty where they are not."""
+    words = {word for state in states if state for word in state["throttled"]} & set(SLOWED)
+    if not words:
+        return ""
+    return f"the GPU was {' and '.join(sorted(words))} meanwhile: measure again when it is cool, with power enough"
 
 
 def gpu_summary(rounds: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
