@@ -221,6 +221,20 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
     assert np.allclose(found, expected.max(axis=1))
 
 
+def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> None:
+    """An evaluation that breaks leaves no thread behind, even while what broke is still looked at."""
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    for number, path in enumerate(paths):
+        make_photo(0, number).save(path)
+    photos = [Photo(path, "", Split.TEST, sha256_of_file(path)) for path in paths]
+    with TensorRtRunner(paper_engine(tmp_path)) as runner:
+        gpu.fail_execute = True
+        with pytest.raises(RunFailed, match="can't run the engine") as caught:
+            scores_from_runner(runner, photos, 2)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("trtpoets")]
+        assert caught.value.hint == "check nvidia-smi"
+
+
 def watched(real: Callable[..., Any], copied: list[np.ndarray]) -> Callable[..., Any]:
     """`start` or `run` of a shot, which notes photos that do not lie in its slot already."""
 
