@@ -572,7 +572,7 @@ def test_a_large_batch_that_fails_half_way(gpu: FakeGpu, tmp_path: Path) -> None
 Step = tuple[str, int]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     steps=st.lists(
         st.tuples(
