@@ -323,7 +323,7 @@ class FakeDriver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
-        value._obj.value = {75: 8, 76: 6, 18: int(self.gpu.integrated), 19: 1}[which]
+        value._obj.value = {16: 28, 18: int(self.gpu.integrated), 19: 1, 75: 8, 76: 6}[which]
         return 0
 
     def cuDevicePrimaryCtxGetState(self, device: ctypes.c_int, flags: Any, active: Any) -> int:

@@ -18,7 +18,7 @@ enum work { TO_DEVICE, TO_HOST, RECORD, CALL, AFFINE, SPIN };
 
 typedef struct { int alive; } context;
 typedef struct { enum work what; char *to; const char *from; size_t size; struct object *event; void (*call)(void);
-  uint64_t sum; } job;
+  uint64_t sum; struct object *graph; } job;
 typedef struct { job *jobs; size_t count, room; } list;
 typedef struct object {
   enum kind kind; context *owner; char *memory; size_t size; list waiting, captured; int mapped, capturing; double at;
@@ -74,9 +74,16 @@ static object *reachable(const char *address, size_t size) { /* by a kernel */
   object *found = holding(address, size, DEVICE), *mapped = holding(address, size, PINNED);
   return found ? found : mapped && mapped->mapped ? mapped : NULL;
 }
-static int busy(void) {
+static int within(const char *address, const object *memory) {
+  return memory->memory && address >= memory->memory && address < memory->memory + memory->size;
+}
+static int busy(const object *gone) { /* whether work that waits needs it; work of kernels may need any memory */
   for (object *each = objects; each; each = each->next)
-    if (each->kind == STREAM && each->waiting.count) return 1;
+    for (size_t i = 0; each->kind == STREAM && i < each->waiting.count; i++) {
+      const job *one = &each->waiting.jobs[i];
+      if (each == gone || one->event == gone || one->graph == gone) return 1;
+      if (gone->memory && (one->what == CALL || within(one->to, gone) || within(one->from, gone))) return 1;
+    }
   return 0;
 }
 static int capturing(void) { /* by this thread: captures are thread-local */
@@ -87,7 +94,7 @@ static int capturing(void) { /* by this thread: captures are thread-local */
 static int drop(object *gone, const char *what) {
   CURRENT(what);
   if (!gone) return wrong(INVALID_HANDLE, what);
-  if (busy()) return wrong(INVALID_VALUE, what);
+  if (busy(gone)) return wrong(INVALID_VALUE, what);
   pthread_mutex_lock(&lock);
   for (object **each = &objects; *each; each = &(*each)->next)
     if (*each == gone) { *each = gone->next; break; }
@@ -159,7 +166,7 @@ long fake_calls(void) { return calls; }
 int fake_objects(void) { int n = 0; for (object *each = objects; each; each = each->next) n++; return n; }
 int fake_call(void *stream, void (*call)(void)) {
   CURRENT("a kernel");
-  job one = {CALL, NULL, NULL, 0, NULL, call, 0};
+  job one = {CALL, NULL, NULL, 0, NULL, call, 0, NULL};
   return submit(stream, one);
 }
 
@@ -180,7 +187,7 @@ int cuDeviceGetPCIBusId(char *id, int length, int device) {
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
   (void)device;
-  *value = which == 75 ? 8 : which == 76 ? 6 : which == 18 ? integrated : which == 19;
+  *value = which == 75 ? 8 : which == 76 ? 6 : which == 16 ? 28 : which == 18 ? integrated : which == 19;
   return OK;
 }
 
@@ -257,13 +264,13 @@ int cuMemHostGetDevicePointer_v2(char **address, char *memory, unsigned flags) {
 }
 int cuMemFreeHost(void *address) { return drop(holding(address, 1, PINNED), "cuMemFreeHost"); }
 int cuMemcpyHtoDAsync_v2(char *to, const void *from, size_t size, void *stream) {
-  job one = {TO_DEVICE, to, from, size, NULL, NULL, 0};
+  job one = {TO_DEVICE, to, from, size, NULL, NULL, 0, NULL};
   CURRENT("cuMemcpyHtoDAsync");
   int code = copy_is_right(&one);
   return code ? code : submit(stream, one);
 }
 int cuMemcpyDtoHAsync_v2(void *to, const char *from, size_t size, void *stream) {
-  job one = {TO_HOST, to, from, size, NULL, NULL, 0};
+  job one = {TO_HOST, to, from, size, NULL, NULL, 0, NULL};
   CURRENT("cuMemcpyDtoHAsync");
   int code = copy_is_right(&one);
   return code ? code : submit(stream, one);
@@ -311,7 +318,9 @@ int cuGraphLaunch(object *executable, object *stream) {
   CURRENT("cuGraphLaunch");
   if (!known(executable, EXECUTABLE)) return wrong(INVALID_HANDLE, "a graph that is not there is launched");
   for (size_t i = 0; i < executable->captured.count; i++) {
-    int code = submit(stream, executable->captured.jobs[i]);
+    job one = executable->captured.jobs[i];
+    one.graph = executable;
+    int code = submit(stream, one);
     if (code) return code;
   }
   return OK;
@@ -336,7 +345,7 @@ int cuFuncSetBlockShape(void *function, int x, int y, int z) { return !function 
 int cuLaunchKernel(const char *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **parameters, void **extra) {
   (void)gy, (void)gz, (void)by, (void)bz, (void)shared;
-  job one = {SPIN, NULL, NULL, 0, NULL, NULL, 0};
+  job one = {SPIN, NULL, NULL, 0, NULL, NULL, 0, NULL};
   CURRENT("cuLaunchKernel");
   if (parameters || !extra || extra[0] != (void *)1) return wrong(INVALID_VALUE, "cuLaunchKernel without a buffer");
   const char *buffer = extra[1];
@@ -359,7 +368,7 @@ int cuEventCreate(object **event, unsigned flags) {
 }
 int cuEventDestroy_v2(object *event) { return drop(known(event, EVENT), "cuEventDestroy"); }
 int cuEventRecord(object *event, void *stream) {
-  job one = {RECORD, NULL, NULL, 0, event, NULL, 0};
+  job one = {RECORD, NULL, NULL, 0, event, NULL, 0, NULL};
   CURRENT("cuEventRecord");
   if (!known(event, EVENT)) return wrong(INVALID_HANDLE, "cuEventRecord");
   event->at = -1;

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import tempfile
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,16 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.spec import BatchRange, Flavour, Photo, Split
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.gpu_wait import Wait
+from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.trt import TensorRtRunner, _finite
 from trtpoets.device.runners.trt_lanes import Sizes
 from trtpoets.device.runners.trt_shots import Shot
+from trtpoets.judge import bench_child
+from trtpoets.judge.bench_child import description_from_artefact
+from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.evaluate import scores_from_runner
 from trtpoets.judge.meter import Meter
+from trtpoets.onboard import commands
 from trtpoets.onboard.classify import ClassifyConfig, classify
 from trtpoets.onboard.sources import source_of
 
@@ -219,6 +227,20 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
         assert not copied
     found = [line["scores"][0] for line in lines if "scores" in line]
     assert np.allclose(found, expected.max(axis=1))
+
+
+def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> None:
+    """An evaluation that breaks leaves no thread behind, even while what broke is still looked at."""
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    for number, path in enumerate(paths):
+        make_photo(0, number).save(path)
+    photos = [Photo(path, "", Split.TEST, sha256_of_file(path)) for path in paths]
+    with TensorRtRunner(paper_engine(tmp_path)) as runner:
+        gpu.fail_execute = True
+        with pytest.raises(RunFailed, match="can't run the engine") as caught:
+            scores_from_runner(runner, photos, 2)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("trtpoets")]
+        assert caught.value.hint == "check nvidia-smi"
 
 
 def watched(real: Callable[..., Any], copied: list[np.ndarray]) -> Callable[..., Any]:
@@ -455,6 +477,41 @@ def test_a_context_that_is_there_already(
     gpu.let_go()
 
 
+def test_a_benchmark_waits_awake_and_a_camera_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def runner_in(*given: Any) -> Any:
+        raise Asked(*given)
+
+    assert bench_child._OPENER.keywords["wait"] is Wait.SPIN  # type: ignore[attr-defined]
+    monkeypatch.setattr(commands, "bundle_here", lambda: "bundle")
+    monkeypatch.setattr(commands, "runner_in", runner_in)
+    with pytest.raises(Asked) as caught:
+        commands.run(["classify", "camera"])
+    assert caught.value.args == ("bundle", "engine", None, Wait.BLOCKING)
+
+
+@pytest.mark.parametrize("wait", [None, Wait.SPIN])
+def test_a_child_says_how_it_waits_and_what_it_can_have_under_way(
+    gpu: FakeGpu, tmp_path: Path, wait: Wait | None
+) -> None:
+    make_photo(0, 0).save(tmp_path / "photo.png")
+    photo, told = tmp_path / "photo.png", []
+    request = {
+        "artefact": description_from_artefact(paper_engine(tmp_path)),
+        "way": "plain",
+        "photos": [[str(photo), sha256_of_file(photo)]],
+        "prepared": False,
+        "config": asdict(BenchConfig()),
+        "energy": False,
+    }
+    opener = partial(open_runner, wait=wait)
+    bench_child._serve(StringIO(json.dumps(request) + "\n"), opener, lambda **reply: told.append(reply))
+    (loaded,) = told
+    assert (loaded["waits"], loaded["slots"]) == ("spin" if wait else "auto", 2)
+
+
 # Failures
 
 
@@ -515,7 +572,7 @@ def test_a_large_batch_that_fails_half_way(gpu: FakeGpu, tmp_path: Path) -> None
 Step = tuple[str, int]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     steps=st.lists(
         st.tuples(

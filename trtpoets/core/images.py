@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, Sequence, TypeVar
+from typing import TYPE_CHECKING, Callable, Generator, Iterator, Sequence, TypeVar
 
 import numpy as np
 
@@ -178,12 +178,12 @@ def photo_batches(
     batch_size: int,
     workers: int = 0,
     buffer: Callable[[int], np.ndarray] | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Yield the photos in order as uint8 (n, height, width, 3), n = batch_size but for the last.
 
     `buffer(n)` gives the memory of each batch to decode into, as a runner's `input_buffer`; without it, a batch is the
     caller's own. Worker threads (0: one a core) decode ahead, at most two batches (with `buffer`, one), while the
-    caller works on the last one.
+    caller works on the last one; closed, it waits for them.
     Raises BadPhoto at the first photo that can't be used, PhotoChanged at one of a dataset that has other bytes now.
     """
     if batch_size < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
@@ -122,12 +123,13 @@ def scores_from_runner(
     parts: list[np.ndarray] = []
     done = 0
     progress(task, done, len(photos))
-    batches = photo_batches(photos, runner.spec.preprocess, batch_size, buffer=runner.input_buffer)
-    for scores in pipelined(runner, batches):
-        count = min(batch_size, len(photos) - done)
-        parts.append(check_scores(scores, count, runner.spec, runner.name))
-        done += count
-        progress(task, done, len(photos))
+    # Closed before anything leaves here: threads write into memory that goes with the runner.
+    with closing(photo_batches(photos, runner.spec.preprocess, batch_size, buffer=runner.input_buffer)) as batches:
+        for scores in pipelined(runner, batches):
+            count = min(batch_size, len(photos) - done)
+            parts.append(check_scores(scores, count, runner.spec, runner.name))
+            done += count
+            progress(task, done, len(photos))
     return np.concatenate(parts)
 
 
