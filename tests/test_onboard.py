@@ -433,26 +433,14 @@ def test_the_doctor(here: Board, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_runtime_needs_only_numpy_and_is_quick(python: str, bundle: Path, tmp_path: Path) -> None:
-    """Pillow, TensorRT and pycuda come when needed. 0.3 s, or where others work here too, 2.5 times numpy's share."""
+def test_the_runtime_needs_only_numpy(python: str, bundle: Path, tmp_path: Path) -> None:
+    """Pillow, TensorRT and pycuda come when needed. `benchmarks/runtime_start.py` measures the time of the import."""
     program = """
-import sys, time
-begun = time.process_time()
-import numpy
-numpys = time.process_time() - begun
+import sys
 import trtpoets.onboard.commands
-took = time.process_time() - begun
 files = {name: str(getattr(module, "__file__", "")) for name, module in sys.modules.items()}
-foreign = {name.split(".")[0] for name, file in files.items() if "site-packages" in file}
-print(numpys, took, *foreign)
+print(*{name.split(".")[0] for name, file in files.items() if "site-packages" in file})
 """
-    environment = {**os.environ, "PYTHONPATH": str(bundle / "runtime"), "PYTHONPYCACHEPREFIX": str(tmp_path / "caches")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # only the first start compiles all of it
-    numpys, times = [], []
-    for _ in range(4):
-        command = [python, "-c", program]
-        told = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.split()
-        numpys.append(float(told[0]))
-        times.append(float(told[1]))
-        assert set(told[2:]) - {"_virtualenv", "_distutils_hack", "sitecustomize"} == {"numpy"}
-    assert min(times[1:]) < max(0.3, 2.5 * min(numpys)), (times, numpys)
+    environment = {**os.environ, "PYTHONPATH": str(bundle / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"}
+    told = subprocess.run([python, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert set(told.stdout.split()) - {"_virtualenv", "_distutils_hack", "sitecustomize"} == {"numpy"}

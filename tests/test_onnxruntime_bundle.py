@@ -47,7 +47,7 @@ def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedP
 
 def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(bundle)!r}); import classify, trtpoets; print(trtpoets.__file__)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.strip() == str(bundle / "runtime" / "trtpoets" / "__init__.py"), result.stderr
 
 
