@@ -61,6 +61,7 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
             session_options(runtime, settings),
             providers=providers,
             disabled_optimizers=settings["disabled_optimizers"],
+            enable_fallback=0,  # else a provider that fails, now or later, is replaced by the next after a printed line
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
