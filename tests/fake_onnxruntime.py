@@ -1,7 +1,7 @@
 """ONNX Runtime with CUDA and TensorRT, by the rules of its TensorRT provider; the CPU's session computes.
 
 Rules, each with its source: names of options are refused that the provider does not know (ProviderOptionsParser); Q/DQ
-pairs can't be built without `trt_int8_enable` (github.com/microsoft/onnxruntime/issues/13381); with explicit profiles the
+pairs can't be built without `trt_int8_enable` (microsoft/onnxruntime#13381); with explicit profiles the
 engine is built or read when the session is opened, without them in the first run of a new batch size, and a cached
 engine serves where its profiles are those asked for (tensorrt_execution_provider.cc, CreateNodeComputeInfoFromGraph);
 sizes outside of the profile fail; where a provider fails, the Python package goes on with the next unless

@@ -114,7 +114,7 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
             "spec": model.spec.to_json(),
             "library": load_tensorrt(config.flavour).version,
             "platform": platform_name(),
-            "gpu": [gpu.name, gpu.target] if gpu else None,
+            "gpu": gpu.identity if gpu else None,
         }
     )
 
@@ -222,4 +222,7 @@ def _card(
         hardware_compatible=request.hardware_compatible,
         dla_core=request.dla_core,
         layers=LayerReport(**result["layers"]),
+        multiprocessors=gpu.multiprocessors if gpu else None,
+        memory_gib=gpu.memory_gib if gpu else None,
+        board=gpu.board if gpu else None,
     )

@@ -77,7 +77,7 @@ def _gpu(system: System, software: Software) -> Finding:
 
 def _named(gpu: Gpu) -> str:
     number = "{}.{}".format(*gpu.compute_capability)
-    return f"{gpu.name}, compute capability {number}, {gpu.memory_bytes / 2**30:.0f} GiB"
+    return f"{gpu.title}, compute capability {number}, {gpu.memory_bytes / 2**30:.0f} GiB"
 
 
 def _cuda(system: System, software: Software) -> Finding:
