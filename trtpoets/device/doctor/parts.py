@@ -57,9 +57,10 @@ def _board(jetson: Jetson) -> Finding:
 def _power(system: System) -> list[Finding]:
     jetson = system.jetson
     if jetson and jetson.power_mode:
-        if jetson.full_power is None or jetson.power_mode.startswith("MAXN"):
+        fastest = jetson.full_power
+        if fastest is None or jetson.power_mode == fastest.name:
             return [Finding("power", State.READY, jetson.power_mode, "speed")]
-        hint = f"for full speed: sudo nvpmodel -m {jetson.full_power} && sudo jetson_clocks"
+        hint = f"for full speed ({fastest.name}): sudo nvpmodel -m {fastest.number} && sudo jetson_clocks"
         return [Finding("power", State.DOUBTFUL, f"{jetson.power_mode}, which limits clocks", "speed", hint)]
     if system.governor == "powersave":
         hint = "for steady timings: sudo cpupower frequency-set -g performance"
