@@ -114,8 +114,8 @@ def _megahertz(file: Path, per_mhz: float) -> float | None:
 
 _GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
 """The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
-a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0 that
-of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
+a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0
+that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
 
 
 def _jetson(system: System, root: Path) -> dict[str, Any] | None:
