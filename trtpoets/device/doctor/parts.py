@@ -124,7 +124,7 @@ def _rtx(system: System, software: Software) -> Finding:
         return Finding("TensorRT-RTX", State.READY, f"{library.version}, for {', '.join(library.targets)}", serves)
     if system.jetson or system.architecture != "x86_64":
         return Finding("TensorRT-RTX", State.IDLE, "it builds for no Jetson", serves)
-    return Finding("TensorRT-RTX", State.MISSING, _why(library.problem), serves, "pip install 'trtpoets[rtx]'")
+    return Finding("TensorRT-RTX", State.MISSING, _why(library.problem), serves, remedies.rtx(software))
 
 
 def _pycuda(system: System, software: Software) -> Finding:
