@@ -276,11 +276,11 @@ class EngineCard:
     version_compatible: bool = False
     hardware_compatible: bool = False
     dla_core: int | None = None
-    layers: LayerReport | None = None
-    command: str = ""
     multiprocessors: int | None = None
     memory_gib: int | None = None
     board: str | None = None
+    layers: LayerReport | None = None
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,9 @@ def _card(
         driver_version=libcuda.driver_version(),
         gpu=gpu.name if gpu else None,
         compute_capability="{}.{}".format(*gpu.compute_capability) if gpu else None,
+        multiprocessors=gpu.multiprocessors if gpu else None,
+        memory_gib=gpu.memory_gib if gpu else None,
+        board=gpu.board if gpu else None,
         targets=targets,
         platform=platform_name(),
         batch=request.batch,
@@ -222,7 +225,4 @@ def _card(
         hardware_compatible=request.hardware_compatible,
         dla_core=request.dla_core,
         layers=LayerReport(**result["layers"]),
-        multiprocessors=gpu.multiprocessors if gpu else None,
-        memory_gib=gpu.memory_gib if gpu else None,
-        board=gpu.board if gpu else None,
     )

@@ -10,13 +10,15 @@ from typing import Any, Callable
 
 from trtpoets.core.errors import RunFailed
 
+_MODEL, _TEGRA, _MODULE = "/proc/device-tree/model", "/etc/nv_tegra_release", "/proc/driver/nvidia/version"
+
+_MULTIPROCESSORS, _SHARES_MEMORY = 16, 18
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _INTEGRATED of cuda.h."""
+
 _THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads allocate meanwhile does not spoil the capture."""
 
-_MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
-"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _INTEGRATED, _COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
-
-_MODEL, _TEGRA, _MODULE = "/proc/device-tree/model", "/etc/nv_tegra_release", "/proc/driver/nvidia/version"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _gpu(driver: Any, index: int) -> Gpu:
         check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
         return value.value
 
-    integrated = bool(attribute(_INTEGRATED))
+    integrated = bool(attribute(_SHARES_MEMORY))
     return Gpu(
         name.value.decode("utf-8", "replace"),
         (attribute(_MAJOR), attribute(_MINOR)),
