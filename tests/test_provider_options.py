@@ -7,7 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +29,13 @@ from trtpoets.core.provider_options import (
     tensorrt_options,
 )
 from trtpoets.core.spec import BatchRange, OnnxModel, Precision
+from trtpoets.device import libcuda, ort_engines
+from trtpoets.device.libcuda import Gpu
+from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.judge.bench_child import _serve
 from trtpoets.judge.bench_config import BenchConfig
+from trtpoets.judge.contender import Contender
 from trtpoets.judge.meter import Meter
 from trtpoets.ship.onnxruntime import settings_from_parts
 
@@ -68,7 +74,9 @@ def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path,
         Precision.INT8: {"trt_fp16_enable", "trt_int8_enable"},
     }
     assert flags == wanted[precision]
-    assert options["trt_engine_cache_path"] == str(tmp_path / "cache" / "onnxruntime-tensorrt")
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.parent == tmp_path / "cache" / "onnxruntime-tensorrt"
+    assert [path.suffix for path in folder.iterdir()] == [".engine"]
 
 
 def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Path) -> None:
@@ -103,6 +111,36 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
     assert [next(iter(each)) for each in told] == ["loaded", "failure", "warmup", "round"]
     assert fake.sessions[-1].profile == (1, 64, 64)
     assert fake.built == ["open"]
+
+
+def test_each_gpu_and_library_has_engines_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ONNX Runtime's own names tell sm87 from sm87 as little as one TensorRT from another."""
+    agx = Gpu("Orin", (8, 7), 61 << 30, 16, True, "NVIDIA Jetson AGX Orin Developer Kit")
+    here: dict[str, Any] = {"gpu": agx, "driver": "L4T R36.4.3", "packages": {"onnxruntime-gpu": "1.23.0"}}
+    monkeypatch.setattr(libcuda, "gpus", lambda: (here["gpu"],))
+    monkeypatch.setattr(libcuda, "driver_version", lambda: here["driver"])
+    monkeypatch.setattr(ort_engines, "installed", lambda names: here["packages"])
+    seen = [engines_below(tmp_path)]
+    assert engines_below(tmp_path) == seen[0]
+    for change in (
+        {"gpu": replace(agx, multiprocessors=8, board="NVIDIA Jetson Orin NX Developer Kit")},
+        {"driver": "L4T R36.5.0"},  # another JetPack, another TensorRT
+        {"packages": {"onnxruntime-gpu": "1.24.0"}},
+    ):
+        here.update(change)
+        seen.append(engines_below(tmp_path))
+    assert len(set(seen)) == 4 and {path.parent for path in seen} == {tmp_path}
+
+
+def test_loading_may_take_as_long_as_a_build(tmp_path: Path) -> None:
+    """The engine is built while the runner loads: that is no hang."""
+    found, asked = model(tmp_path, Precision.FP32), []
+    for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
+        contender = Contender(found, way, BenchConfig())
+        contender._ask = lambda request, batch, timeout=None: asked.append(timeout)  # type: ignore[method-assign,assignment,return-value,func-returns-value]
+        contender.load([sys.executable, "-c", ""], [], False)
+        contender.end()
+    assert asked == [None, None, 1800.0]
 
 
 def test_larger_batches_go_in_pieces(ort: None, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Sequence
 
@@ -13,6 +14,8 @@ from trtpoets.core.optional import onnxruntime
 from trtpoets.core.provider_options import PROVIDERS, TENSORRT, engine_cache_folder, providers_of, range_for
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
+from trtpoets.core.storage import storage_errors
+from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners.base import check_photos, check_scores, not_entered
 
 
@@ -52,7 +55,7 @@ class OnnxRuntimeRunner:
         whether or not its libraries load on this machine: ONNX Runtime leaves out one that does not, and goes on
         without a word.
         """
-        engines = str(engine_cache_folder()) if self._provider == TENSORRT else ""
+        engines = str(_engines()) if self._provider == TENSORRT else ""
         providers = providers_of(self._provider, self._model, self._range, engines)
         session = open_session(self._model.path, self._threads, providers=providers, as_written=self._as_written)
         found = session.get_providers()[0]
@@ -90,6 +93,14 @@ class OnnxRuntimeRunner:
             raise RunFailed(f"{self.name} can't run {self._model.path}: {reason}", hint="export it again") from error
         found: np.ndarray = scores
         return found
+
+
+def _engines() -> Path:
+    """The folder of TensorRT's engines, which is made. Raises StorageFailed."""
+    folder = engines_below(engine_cache_folder())
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+    return folder
 
 
 def gpu_providers() -> list[str]:
