@@ -91,6 +91,7 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
         "prepared": False,
         "config": {**BenchConfig(batches=(1, 64), warmup_seconds=0.0).__dict__},
         "energy": False,
+        "bus_id": None,
     }
     asked = [
         {"round": 64, "seconds": 0.0, "count": 1, "limit": 1.0},
