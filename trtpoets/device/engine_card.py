@@ -139,7 +139,9 @@ def _check_module(card: EngineCard, gpu: Gpu, path: Path, hint: str) -> None:
     if _differ(card.multiprocessors, gpu.multiprocessors) or (built and here and not built & here):
         raise RunFailed(f"{path} was built for {_built_on(card)}, and this is {_built_on(gpu)}", hint=hint)
     if card.multiprocessors is None and card.board is None:
-        log.warning("%s does not say on which Jetson it was built (its card is older): if on another, %s", path, hint)
+        log.warning(
+            "%s does not say on which Jetson it was built (no card, or an older one): if on another, %s", path, hint
+        )
     elif _differ(card.board, gpu.board) or _differ(card.memory_gib, gpu.memory_gib):
         log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
 
