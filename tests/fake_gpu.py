@@ -228,7 +228,7 @@ class FakeDriver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
-        value._obj.value = {75: 8, 76: 6}[which]
+        value._obj.value = {16: 28, 18: 0, 75: 8, 76: 6}[which]
         return 0
 
     def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:

@@ -152,7 +152,7 @@ int cuDeviceGetName(char *name, int length, int device) { (void)device; snprintf
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
   (void)device;
-  *value = which == 75 ? 8 : which == 76 ? 6 : 0;
+  *value = which == 75 ? 8 : which == 76 ? 6 : which == 16 ? 28 : 0;
   return OK;
 }
 

@@ -18,7 +18,7 @@ from tests import paper_bundle as paper
 from tests import tiny
 from tests.paper_bundle import PYTHONS, Board, as_json, paper_bundle
 from tests.tiny import tiny_photos, tiny_spec
-from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, MissingArtefact, StorageFailed
+from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.spec import Precision, Resize
 from trtpoets.judge import benchmark
 from trtpoets.judge.bench_config import BenchConfig
@@ -248,6 +248,42 @@ def test_too_little_disk_or_memory(bundle: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage._replace(free=31 << 20))
     with pytest.raises(StorageFailed, match=r"31 MiB are free at .*, and an engine of int8.onnx needs 32"):
         require_room(model, bundle / "built")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "environment", "mib"),
+    [
+        ("11.4", {}, 1400),  # JetPack 5
+        ("11.4", {"CUDA_MODULE_LOADING": "LAZY"}, 1400),  # CUDA ignores it
+        ("11.8", {}, 400),
+        ("12.6", {}, 400),
+        ("12.6", {"CUDA_MODULE_LOADING": "EAGER"}, 1400),
+        (None, {}, 400),
+    ],
+)
+def test_libraries_take_more_where_cuda_loads_all_kernels(
+    cuda: str | None,
+    environment: dict[str, str],
+    mib: int,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert room.library_mib(cuda, environment) == mib
+
+    def version() -> str:
+        if cuda is None:
+            raise RunFailed("no NVIDIA driver here")
+        return cuda
+
+    monkeypatch.setattr(room.libcuda, "cuda_version", version)
+    monkeypatch.delenv("CUDA_MODULE_LOADING", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemAvailable:     300000 kB\nSwapFree:          0 kB\n")
+    with pytest.raises(BuildFailed, match=rf"takes {mib:,} or more"):
+        require_room(open_bundle(bundle).onnx(Precision.INT8), bundle / "built", tmp_path)
 
 
 # Bundles that are not whole

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.alone import expect_other_scores, run_alone
 from tests.bundle_parts import ORDER, measured, tiny_parts
+from tests.fake_onnxruntime import TENSORRT_OPTIONS
 from tests.runner_ids import runner
 from tests.tiny import SIDE, tiny_photos
 from trtpoets.core.manifest import check_manifest, write_manifest
@@ -208,15 +209,6 @@ def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:
     assert flags == {"fp32": set(), "fp16": {"trt_fp16_enable"}, "int8": {"trt_fp16_enable", "trt_int8_enable"}}
     names = [each[0][1]["trt_engine_cache_prefix"] for each in providers.values()]
     assert len(set(names)) == 3
-
-
-TENSORRT_OPTIONS = {
-    *("device_id", "trt_fp16_enable", "trt_int8_enable", "trt_max_workspace_size"),
-    *("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes"),
-    *("trt_engine_cache_enable", "trt_engine_cache_path", "trt_engine_cache_prefix"),
-    *("trt_timing_cache_enable", "trt_timing_cache_path"),
-}
-"""Names that libonnxruntime_providers_tensorrt.so of onnxruntime-gpu 1.31.1 holds."""
 
 
 def test_the_readme_says_what_was_chosen(bundle: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Callable
 
+from trtpoets.core.child_environment import load_lazily
 from trtpoets.core.errors import Interrupted, TrtPoetsError
 from trtpoets.core.signals import exit_code, interrupt_on_signals, interrupted
 from trtpoets.core.storage import stray_failure
@@ -18,6 +20,7 @@ def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object]
     BROKEN_PIPE where its reader has gone; 128 + the signal's number where SIGINT, SIGTERM or SIGHUP ended the work.
     Errors of disks that no place expected are told too. Bugs are raised.
     """
+    load_lazily(os.environ)
     prepare_streams()
     interrupt_on_signals()
     try:

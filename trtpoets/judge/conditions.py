@@ -29,6 +29,8 @@ PACKAGES = (
     "onnxruntime-gpu",
     "ai-edge-litert",
     "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
     "tensorrt-rtx-cu12",
     "tensorrt-rtx-cu13",
     "pycuda",
@@ -112,6 +114,12 @@ def _megahertz(file: Path, per_mhz: float) -> float | None:
     return int(text) / per_mhz if text.isdigit() else None
 
 
+_GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
+"""The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
+a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0
+that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
+
+
 def _jetson(system: System, root: Path) -> dict[str, Any] | None:
     """A Jetson's model, its L4T release, JetPack, power mode and GPU clock (now, and at most); None elsewhere.
 
@@ -120,8 +128,7 @@ def _jetson(system: System, root: Path) -> dict[str, Any] | None:
     board = system.jetson
     if board is None:
         return None
-    # 17000000.gpu, or .ga10b, .gv11b, .gp10b, .gm20b before JetPack 6: the GPU by its bus address and its chip.
-    folders = sorted(root.glob("sys/class/devfreq/*.g[pamv]*"))
+    folders = [each for each in sorted(root.glob("sys/class/devfreq/*")) if _GPU_CLOCK.fullmatch(each.name)]
     gpu = folders[0] if folders else Path("none")
     return {
         "model": board.model,

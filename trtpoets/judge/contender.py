@@ -20,6 +20,9 @@ from trtpoets.judge.scenario import Outcome, outcome_from_rows, outcome_from_ser
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
 
+_BUILD_SECONDS = 1800.0
+"""For loading where ONNX Runtime's TensorRT provider builds its engine then, which takes minutes on a Jetson."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -72,11 +75,15 @@ class Contender:
             "config": asdict(self._config),
             "energy": self._idle_watts is not None,
         }
-        reply = self._ask(request, None)
+        reply = self._ask(request, None, self._load_timeout())
         if reply is None:
             self.end()
         else:
             self._load_seconds = reply["loaded"]
+
+    def _load_timeout(self) -> float | None:
+        """Seconds; None for the usual time."""
+        return max(_BUILD_SECONDS, self._config.timeout_seconds) if self._way is Way.TENSORRT else None
 
     def warm_up(self, batch: int) -> None:
         """Get ready for a batch size."""

@@ -16,6 +16,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
+from trtpoets.device.wheels import extra_here
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.recorded import build_command
 from trtpoets.pipeline.stages import ENGINES, writing
@@ -118,7 +119,9 @@ def flavours_here() -> tuple[Flavour, ...]:
     able = tuple(flavour for flavour, reason in reasons.items() if reason is None)
     if not able:
         said = "; ".join(f"{flavour.value}: {reason}" for flavour, reason in reasons.items())
-        raise MissingDependency(f"no TensorRT can build here: {said}", hint="pip install 'trtpoets[rtx]'")
+        raise MissingDependency(
+            f"no TensorRT can build here: {said}", hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'"
+        )
     return able
 
 

@@ -30,6 +30,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFa
 from trtpoets.core.files import read_json
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.paths import user_path
+from trtpoets.device.ort_engines import engines_below
 
 
 def settings_of(provider: str, file: "str | None") -> "dict[str, Any]":
@@ -61,6 +62,7 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
             session_options(runtime, settings),
             providers=providers,
             disabled_optimizers=settings["disabled_optimizers"],
+            enable_fallback=0,  # else a provider that fails, now or later, is replaced by the next after a printed line
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -85,12 +87,14 @@ def session_options(runtime: Any, settings: "dict[str, Any]") -> Any:
 
 
 def placed(options: "dict[str, Any]") -> "dict[str, Any]":
-    """The options of a provider, with paths below this folder, which are made."""
+    """The options of a provider, with paths below this folder, which are made: one for each GPU and its libraries."""
     result = {}
     for name, value in options.items():
-        result[name] = str(HERE / value) if name.endswith("_path") else value
+        result[name] = value
         if name.endswith("_path"):
-            (HERE / value).mkdir(parents=True, exist_ok=True)
+            folder = engines_below(HERE / value)
+            folder.mkdir(parents=True, exist_ok=True)
+            result[name] = str(folder)
     return result
 
 
