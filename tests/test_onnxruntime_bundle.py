@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.alone import expect_other_scores, run_alone
+from tests.alone import expect_other_scores, interrupt, run_alone
 from tests.bundle_parts import ORDER, measured, tiny_parts
 from tests.fake_onnxruntime import TENSORRT_OPTIONS
 from tests.runner_ids import runner
 from tests.tiny import SIDE, tiny_photos
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.spec import Precision
+from trtpoets.core.streams import BROKEN_PIPE
 from trtpoets.device.runners import open_runner
 from trtpoets.ship.measured import best_row, fastest_precision, where
 from trtpoets.ship.onnxruntime import onnxruntime_files, settings_from_parts
@@ -134,7 +135,7 @@ def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / f"{number:02}.png")
     command = f"{sys.executable} {bundle / 'classify.py'} {tmp_path} | head -n 1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (BROKEN_PIPE, "")  # as with trtpoets itself
     assert json.loads(result.stdout)["photo"] == str(tmp_path / "00.png")
 
 
@@ -216,3 +217,10 @@ def test_the_readme_says_what_was_chosen(bundle: Path) -> None:
     assert "| `cpu` | fp32 | not measured: nothing was benched |" in text
     assert f"uint8 `(N, {SIDE}, {SIDE}, 3)`" in text
     assert "@" not in text.replace("@sha", "")
+
+
+def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
+    assert code == 130
+    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"

@@ -24,9 +24,9 @@ runpy.run_path(f"{_HERE}/checked.py")
 from typing import Any
 
 import numpy as np
-from photo_lines import HERE, arguments, failed, model_spec, print_answers  # it also makes the runtime known
+from photo_lines import HERE, arguments, model_spec, print_answers, run  # it also makes the runtime known
 
-from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import read_json
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.paths import user_path
@@ -111,13 +111,10 @@ def main() -> int:
     parser.add_argument("--precision", help="fp32, fp16 or int8; settings.json says which is best for the provider")
     parser.add_argument("--settings", help="another file than settings.json")
     given = parser.parse_args()
-    try:
-        settings = settings_of(given.provider, given.settings)
-        session = open_session(settings, given.precision or settings["precision"])
-        return print_answers(lambda photos: scores_of(session, photos), model_spec(), given, settings["batch"])
-    except TrtPoetsError as error:
-        return failed(error)
+    settings = settings_of(given.provider, given.settings)
+    session = open_session(settings, given.precision or settings["precision"])
+    return print_answers(lambda photos: scores_of(session, photos), model_spec(), given, settings["batch"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
