@@ -3,14 +3,16 @@
 `namespace(...)` gives the module's names, with exactly the members of that version (`fake_bindings.py`), and fails the
 test where a documented rule is broken. Behaviours of the build: "ok", "slow" (listens to the monitor), "deaf" (does
 not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT says; before
-it: "no driver", "segfault at start", "unknown operator".
+it: "no driver", "segfault at start", "unknown operator"; after it: "inspector fails", "inspector crashes".
 
 Rules: arguments have the type that is asked for, and what derives from TensorRT's classes is initialised; a network is
 created with bits that are flags; ONNX files are parsed once, into an empty network with an explicit batch; networks,
 configurations and parsers belong to a builder that lives; profiles are given their shapes before they are added, rising
-ones; precision is told by flags where networks are weakly typed and nowhere else; a recorder outlives its builder, and
-comes after the parser on TensorRT-RTX, which crashes otherwise. `test_fake_builder.py` compares with the real
-TensorRT-RTX.
+ones; precision is told by flags where networks are weakly typed and nowhere else, and constraints on layers bind with a
+flag for that alone (`fake_network.py`); a recorder outlives its builder, and comes after the parser on TensorRT-RTX,
+which crashes otherwise; an engine outlives its inspector, which 8.x leaves to the caller; `is_network_supported` of
+TensorRT says no to networks that build; a cache of timings that does not fit is reported as an error.
+`test_fake_builder.py` compares with the real TensorRT-RTX.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from tests.fake_bindings import bound, enumeration, instance_of, present, rule
+from tests.fake_network import inspected, layers_of, mistyped
 from trtpoets.core.spec import Flavour
 from trtpoets.device.tensorrt_api import TensorRt
 
@@ -33,8 +36,10 @@ VERSIONS = ("8.5", "8.6", "10.3", "10.7", "10.13", "10.16", "11.0", "11.4", "rtx
 
 _ENUMERATIONS = (
     *("BuilderFlag", "ComputeCapability", "DataType", "DeviceType", "ErrorCodeTRT", "HardwareCompatibilityLevel"),
-    *("LayerInformationFormat", "MemoryPoolType", "ProfilingVerbosity"),
+    *("LayerInformationFormat", "LayerType", "MemoryPoolType", "ProfilingVerbosity"),
 )
+
+_TYPE_FLAGS = {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"}
 
 LEAST_WORKSPACE = 8 << 20
 
@@ -62,9 +67,9 @@ def fake_library(version: str, behaviour: str = "ok", fast: bool = True, cores: 
 
 
 def namespace(
-    version: str, behaviour: str = "ok", pid_file: str = "", fast: bool = True, cores: int = 0
+    version: str, behaviour: str = "ok", pid_file: str = "", fast: bool = True, cores: int = 0, layers: str = ""
 ) -> dict[str, Any]:
-    """The names of the module of a version."""
+    """The names of the module of a version. `layers` is what its inspector tells of any engine."""
     rtx, names = version == "rtx", present(dict.fromkeys(_ENUMERATIONS), version)
     enums = SimpleNamespace(**{name: enumeration(name, version) for name in names})
     network_flags = enumeration("NetworkDefinitionCreationFlag", version, _network_numbers(version))
@@ -151,14 +156,24 @@ def namespace(
             log.setdefault("flags", []).append(flag.name)
             self._flags.append(flag.name)
 
+        def get_flag(self, flag: Any) -> bool:
+            instance_of(enums.BuilderFlag, flag, "get_flag")
+            return flag.name in self._flags
+
         def create_timing_cache(self, content: bytes) -> Any:
-            return timing_class(content) if content.startswith(TIMINGS) or not content else None
+            if content.startswith(TIMINGS) or not content:
+                return timing_class(content)
+            self._builder()._say("IBuilderConfig::createTimingCache: Error Code 3: API Usage Error (bad cache)")
+            return None
 
         def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
             instance_of(timing_class, cache, "set_timing_cache")
             rule(not ignore_mismatch, "timings of another device are worse than none")
             log["timings"] = cache._content
-            return b"Another GPU" not in cache._content
+            fits = b"Another GPU" not in cache._content
+            if not fits:
+                self._builder()._say("Error Code 1: Timing Cache (cache of another device: mismatch)")
+            return fits
 
         def set_compute_capability(self, capability: Any, index: int) -> bool:
             instance_of(enums.ComputeCapability, capability, "set_compute_capability")
@@ -180,10 +195,22 @@ def namespace(
     class Network:
         def __init__(self, builder: Any, flags: int) -> None:
             self._builder, self._flags, self._content = weakref.ref(builder), flags, None
+            self._layers: list[Any] = []
 
         def _flag(self, name: str) -> bool:
             member = network_flags.__members__.get(name)
             return member is not None and bool(self._flags & 1 << int(member))
+
+        @property
+        def _strong(self) -> bool:
+            return version.startswith("11") or rtx or self._flag("STRONGLY_TYPED")
+
+        @property
+        def num_layers(self) -> int:
+            return len(self._layers)
+
+        def get_layer(self, index: int) -> Any:
+            return self._layers[index] if 0 <= index < len(self._layers) else None
 
         @property
         def num_inputs(self) -> int:
@@ -246,14 +273,20 @@ def namespace(
         def is_network_supported(self, network: Any, config: Any) -> bool:
             instance_of(network_class, network, "network")
             instance_of(config_class, config, "config")
-            return not self._refused(network, config, _problem(network, config))
+            return rtx and not self._refused(network, config, _problem(network, config))
 
         def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
             instance_of(network_class, network, "network")
             instance_of(config_class, config, "config")
-            problem = _problem(network, config) or _late_problem(network, config, log.get("workspace"), cores, rtx)
+            problem = (
+                _problem(network, config)
+                or mistyped(network._layers, version, network._strong)
+                or _late_problem(network, config, log.get("workspace"), cores, rtx)
+            )
             if self._refused(network, config, problem):
                 return None
+            if network._layers:
+                log["layers"] = inspected(network._layers, version, network._strong, set(config._flags))
             log["verbosity"] = _spoken(config.profiling_verbosity)
             log["hardware"] = _spoken(getattr(config, "hardware_compatibility_level", None))
             log["dla"] = (config.default_device_type.name, config.DLA_core)
@@ -300,6 +333,7 @@ def namespace(
                 else ""
             )
             network._content = content
+            network._layers = layers_of(content, version, enums, network._strong)
             if problem:
                 self._errors.append(error_class(problem))
             return not problem
@@ -323,13 +357,25 @@ def namespace(
     error_class = bound("ParserError", version, ParserError)
 
     class Inspector:
+        def __init__(self, engine: Any) -> None:
+            self._engine = weakref.ref(engine)
+            self._kept = None if version.startswith("8.") else engine
+
+        def __del__(self) -> None:
+            if self._engine() is None:
+                log["broken"] = "an engine is freed before its inspector"
+
         def get_engine_information(self, form: Any) -> str:
             instance_of(enums.LayerInformationFormat, form, "get_engine_information")
-            return LAYERS if form is enums.LayerInformationFormat.JSON else ""
+            if behaviour == "inspector fails":
+                raise RuntimeError("no information\nfor this engine")
+            if behaviour == "inspector crashes":
+                ctypes.string_at(0)
+            return (layers or log.get("layers", LAYERS)) if form is enums.LayerInformationFormat.JSON else ""
 
     class Engine:
         def create_engine_inspector(self) -> Any:
-            return bound("EngineInspector", version, Inspector)()
+            return bound("EngineInspector", version, Inspector)(self)
 
     class Runtime:
         engine_host_code_allowed = False
@@ -396,8 +442,8 @@ def _problem(network: Any, config: Any) -> str:
 def _late_problem(network: Any, config: Any, workspace: int | None, cores: int, rtx: bool) -> str:
     """Why the build of a network that is supported gives nothing; empty when it gives an engine."""
     flags = set(config._flags)
-    strong = rtx or network._flag("STRONGLY_TYPED")
-    rule(not (strong and flags & {"FP16", "INT8"}), "strongly typed networks take no precision flags")
+    strong = network._strong
+    rule(not (strong and flags & _TYPE_FLAGS), "strongly typed networks take no precision flags")
     if b"QuantizeLinear" in network._content and not strong and "INT8" not in flags:
         return "Int8 precision has not been set to ON, and the network has QuantizeLinear nodes"
     if workspace is not None and workspace < LEAST_WORKSPACE:

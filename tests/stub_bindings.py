@@ -52,6 +52,8 @@ SINCE_8_6 = {
     },
     "ICudaEngine": {"num_aux_streams", "hardware_compatibility_level"},
     "IExecutionContext": {"set_aux_streams"},
+    "ILayer": {"metadata"},
+    "LayerType": {"CAST", "NORMALIZATION", "REVERSE_SEQUENCE"},
     "MemoryPoolType": {"TACTIC_DRAM"},
     "OnnxParser": {"flags", "set_flag", "clear_flag", "get_flag", "get_used_vc_plugin_libraries"},
     "Runtime": {
@@ -68,8 +70,9 @@ tensors, of which little is used, are not compared."""
 LISTED = (
     *("Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "DataType", "DeviceType", "EngineInspector"),
     *("ErrorCodeTRT", "HardwareCompatibilityLevel", "IBuilderConfig", "ICudaEngine", "IErrorRecorder"),
-    *("IExecutionContext", "IHostMemory", "ILogger", "INetworkDefinition", "IOptimizationProfile", "IProgressMonitor"),
-    *("IRuntimeCache", "IRuntimeConfig", "ITensor", "ITimingCache", "LayerInformationFormat", "MemoryPoolType"),
+    *("IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IOptimizationProfile"),
+    *("IProgressMonitor", "IRuntimeCache", "IRuntimeConfig", "ITensor", "ITimingCache", "LayerInformationFormat"),
+    *("LayerType", "MemoryPoolType"),
     *("NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "ProfilingVerbosity", "Runtime"),
 )
 """The classes whose members `bindings.json` lists, for the fakes."""
@@ -251,12 +254,14 @@ def describe(name: str) -> dict[str, Any]:
 
 def probes(library: Any) -> dict[str, Any]:
     """What the adapter asks of a library before it uses what not every library has."""
+    from trtpoets.core.spec import Precision
     from trtpoets.device import tensorrt_config as config
 
     return {
         "strongly_typed": library.strongly_typed,
-        "weakly_typed": config.weakly_typed(library),
-        "weakly_typed_for_dla": config.weakly_typed(library, dla=True),
+        "weakly_typed": config.weakly_typed(library, Precision.FP16),
+        "weakly_typed_for_int8": config.weakly_typed(library, Precision.INT8),
+        "weakly_typed_for_dla": config.weakly_typed(library, Precision.FP16, dla=True),
         "has_monitor": library.has_monitor,
         "has_optimization_level": library.has_optimization_level,
         "has_version_compatible": config.has_version_compatible(library),

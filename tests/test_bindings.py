@@ -34,8 +34,11 @@ GUARDED = {
         *("module.HardwareCompatibilityLevel", "HardwareCompatibilityLevel.AMPERE_PLUS"),
         "IBuilderConfig.hardware_compatibility_level",
     ),
-    "weakly_typed": ("BuilderFlag.INT8", "Builder.platform_has_fast_fp16", "Builder.platform_has_fast_int8"),
-    "weakly_typed_for_dla": ("BuilderFlag.FP16",),
+    "weakly_typed_for_int8": ("BuilderFlag.INT8", "Builder.platform_has_fast_fp16", "Builder.platform_has_fast_int8"),
+    "weakly_typed_for_dla": (
+        *("BuilderFlag.FP16", "BuilderFlag.OBEY_PRECISION_CONSTRAINTS"),
+        *("ILayer.precision", "ILayer.set_output_type", "ILayer.reset_precision", "ILayer.reset_output_type"),
+    ),
     "strongly_typed": ("NetworkDefinitionCreationFlag.STRONGLY_TYPED",),
     "targets": (
         *("module.ComputeCapability", "ComputeCapability.SM86"),
@@ -55,6 +58,7 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 """Calls with arguments that not every version takes, and the probe before them."""
 
 OURS = (
+    r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|facts_of\(path\)\.metadata|"
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
     r"|built\.engine|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
 )

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 import trtpoets
 from tests.bundle_run import bundle_run
-from tests.fake_builder import TIMINGS, fake_library
+from tests.fake_builder import LAYERS, TIMINGS, fake_library
 from tests.fake_builder import log as told
 from tests.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.cli import app
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
 from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY
-from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
+from trtpoets.core.spec import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import libcuda
 from trtpoets.device.build_child import memory_to_use
@@ -30,8 +30,10 @@ from trtpoets.device.engine import engine_from_onnx, engine_key, load_engine
 from trtpoets.device.engine_config import EngineConfig, problems, request_of
 from trtpoets.device.layers import report_from_inspector
 from trtpoets.device.libcuda import Gpu
-from trtpoets.device.tensorrt_api import load_tensorrt
+from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, machine_of
+from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages
 from trtpoets.ship.builds import layer_lines
 
@@ -99,9 +101,11 @@ def test_what_a_capability_computes_fast(
         ("8.4.1", 17, (5, 0)),
         ("8.6.1", 17, (5, 0)),
         ("10.3.0", 20, (7, 0)),
-        ("10.9.0.34", 22, (7, 0)),
-        ("10.13.3.9", 24, (7, 0)),
-        ("11.4.0.106", 24, (7, 0)),
+        ("10.4.0", 20, (7, 0)),
+        ("10.5.0", 20, (7, 5)),
+        ("10.9.0.34", 22, (7, 5)),
+        ("10.13.3.9", 24, (7, 5)),
+        ("11.4.0.106", 24, (7, 5)),
         ("7.1.3", None, None),
         ("", None, None),
     ],
@@ -136,6 +140,14 @@ def test_fp16_is_refused_where_it_does_not_pay() -> None:
 def test_a_gpu_that_this_tensorrt_has_left_behind() -> None:
     (text,) = messages_of(TENSORRT, Precision.FP16, "10.3", TX2)
     assert text.startswith("TensorRT 10.3 builds for compute capability 7.0 and later, and this NVIDIA Tegra X2 is 6.2")
+
+
+def test_volta_ends_with_tensorrt_10_4() -> None:
+    """Release notes of 10.5: "NVIDIA Volta support (GPUs with compute capability 7.0) has been removed"."""
+    volta = Gpu("Tesla V100", (7, 0), 16 << 30)
+    assert messages_of(TENSORRT, Precision.FP16, "10.3", volta) == []
+    (text,) = messages_of(TENSORRT, Precision.FP16, "10.7", volta)
+    assert text.startswith("TensorRT 10.7 builds for compute capability 7.5 and later, and this Tesla V100 is 7.0")
 
 
 def test_int8_without_fast_fp16_keeps_the_rest_in_fp32() -> None:
@@ -229,13 +241,20 @@ def test_what_tensorrt_rtx_lacks(rtx: None, model: OnnxModel, changes: dict[str,
 # What the builder is told
 
 
+def layers_built(library: TensorRt, asked: BuildRequest) -> LayerReport:
+    """Build a tiny network of the request's precision, and ask for its layers as the build process does."""
+    content = tiny_graph(asked.precision).SerializeToString()
+    built = build_engine(library, content, asked, lambda _: True, Messages())
+    return inspect_engine(library, built.engine, asked, built.logger)
+
+
 @pytest.mark.parametrize("version", ["8.6", "10.3", "11.0"])
 def test_levels_and_compatibility_reach_the_builder(version: str) -> None:
     asked = request(Precision.FP32, optimization_level=5, version_compatible=True, hardware_compatible=True)
-    built = build_engine(fake_library(version), b"onnx", asked, lambda _: True, Messages())
+    counts = layers_built(fake_library(version), asked).counts
     assert told["flags"] == ["VERSION_COMPATIBLE"]
     assert (told["level"], told["hardware"], told["verbosity"]) == (5, "ampere plus", "detailed")
-    assert built.layers.counts, "the inspector's runtime was not allowed to run the engine's own code"
+    assert counts, "the inspector's runtime was not allowed to run the engine's own code"
 
 
 @pytest.mark.parametrize(
@@ -249,9 +268,9 @@ def test_levels_and_compatibility_reach_the_builder(version: str) -> None:
 )
 def test_a_dla_falls_back_on_the_gpu(version: str, network: int, flags: list[str]) -> None:
     asked = request(Precision.FP16, dla_core=1)
-    built = build_engine(fake_library(version, cores=2), b"onnx", asked, lambda _: True, Messages())
+    counts = layers_built(fake_library(version, cores=2), asked).counts
     assert (told["network"], told["flags"], told["dla"]) == (network, flags, ("DLA", 1))
-    assert built.layers.counts, "the inspector's runtime was not on the same DLA core"
+    assert counts, "the inspector's runtime was not on the same DLA core"
 
 
 @pytest.mark.parametrize(
@@ -346,7 +365,17 @@ def test_timings_that_tensorrt_refuses(child: Any, model: OnnxModel) -> None:
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
         built = build_engine(fake_library("10.3"), b"onnx", request(Precision.FP32), lambda _: True, messages, content)
         assert told["timings"] == b"" and built.timing_cache == TIMINGS + b" measured"
-    assert messages.warnings == ["the timing cache does not fit this device and library: kernels are timed anew"] * 2
+    assert messages.notes == ["the timing cache does not fit this device and library: kernels are timed anew"] * 2
+    assert len(messages.warnings) == 2 and messages.errors == []
+
+
+@pytest.mark.parametrize("version", ["8.6", "10.3", "11.0"])
+def test_timings_that_do_not_fit_are_no_reason_of_a_failure(version: str) -> None:
+    """TensorRT reports them as errors, before the build that fails for another reason."""
+    library = fake_library(version, "refuse: Error Code 10: Internal Error (Could not find any implementation for a.)")
+    for content in (b"garbage", TIMINGS + b" of Another GPU"):
+        with pytest.raises(BuildFailed, match=r"fp32 engine: Could not find any implementation for a$"):
+            build_engine(library, b"onnx", request(Precision.FP32), lambda _: True, Messages(), content)
 
 
 def test_a_lean_runtime_that_is_not_installed(child: Any, model: OnnxModel) -> None:
@@ -366,10 +395,11 @@ def test_tensorrt_rtx_times_nothing(rtx: None, model: OnnxModel) -> None:
 
 
 def test_layers_are_told_by_the_card(child: Any, model: OnnxModel) -> None:
-    child("ok")
+    child("ok", layers=LAYERS)
     engine = engine_from_onnx(model, TENSORRT, model.path.with_name("fp32.tensorrt.engine"))
     layers = engine.card.layers
     assert layers is not None
+    assert layers == report_from_inspector(LAYERS)
     assert layers.layers == {"conv": "int8", "head": "fp16", "softmax": "fp16", "out": "fp32"}
     assert layers.counts == {"fp16": 2, "int8": 1, "fp32": 1}
     assert layers.shares == {"fp16": 0.5, "int8": 0.25, "fp32": 0.25}
@@ -448,7 +478,10 @@ def test_turing_is_built_alone(rtx: None, model: OnnxModel) -> None:
     ("version", "precision", "network", "flags"),
     [
         ("8.6", Precision.INT8, ("EXPLICIT_BATCH",), ("INT8", "FP16")),
-        ("10.3", Precision.INT8, ("EXPLICIT_BATCH", "STRONGLY_TYPED"), ()),
+        ("10.3", Precision.INT8, ("EXPLICIT_BATCH",), ("INT8", "FP16")),
+        ("10.16", Precision.INT8, ("EXPLICIT_BATCH",), ("INT8", "FP16")),
+        ("10.3", Precision.FP16, ("EXPLICIT_BATCH", "STRONGLY_TYPED"), ()),
+        ("11.0", Precision.INT8, ("STRONGLY_TYPED",), ()),
         ("11.0", Precision.FP16, ("STRONGLY_TYPED",), ()),
     ],
 )
@@ -458,6 +491,7 @@ def test_plans_of_each_era(
     child("ok", version)
     found = plan(replace(model, precision=precision), replace(TENSORRT, version_compatible=True))
     assert (found.network, found.flags) == (network, (*flags, "VERSION_COMPATIBLE"))
+    assert found.typing == ("weakly typed, INT8 and FP16 allowed" if flags else "strongly typed")
     assert (found.library, found.gpu, found.targets) == (f"TensorRT {version}", "Paper GPU (sm86)", ("sm86",))
     assert found.timing_cache == model.path.with_name("tensorrt.timing-cache")
     assert found.problems == ()
@@ -473,10 +507,6 @@ def test_a_plan_asks_the_started_library(child: Any, model: OnnxModel) -> None:
         "there is no DLA core 2: this machine has 2",
         "this GPU has no fast FP16, so TensorRT 8.6 would not keep to fp16",
     ]
-    assert found.notes[0] == (
-        "TensorRT 8.6 reads ONNX operators up to set 17, and the file has 20: it may be refused; "
-        "if so: trtpoets export NAME --opset 17 --force"
-    )
 
 
 @pytest.mark.parametrize("behaviour", ["no driver", "segfault at start"])
@@ -497,7 +527,7 @@ def test_a_dry_run_says_it_all_and_exits_1_for_what_cant_be(rtx: None, model: On
     assert "fp32.rtx.engine:canbebuilthere" in "".join(result.stdout.split())
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert "photos  16×16×3, 1 to 32 at a time, tuned for 8" in lines
-    assert "told    STRONGLY_TYPED, workspace 1,024 MiB" in lines
+    assert "told    STRONGLY_TYPED, workspace 1,024 MiB" in lines and "types   strongly typed" in lines
     result = run.invoke(app, ["build", str(model.path), "--flavour", "rtx", "--dry-run", "--dla", "0", "--json"])
     assert isinstance(result.exception, BuildFailed)
     assert result.exception.message.startswith("1 of 1 engines can't be built here: TensorRT-RTX")
@@ -534,6 +564,34 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
         require_possible(plans)
     engines = build("tiny", precisions=[Precision.FP32, Precision.FP16], **words)
     assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]
+
+
+@pytest.mark.parametrize("version", ["8.5", "8.6", "10.3"])
+def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path: Path, version: str) -> None:
+    """The axes of a ReduceMean are an input from set 18 on, which the parser of 8.5 and 8.6 does not look at."""
+    import onnx
+
+    child("ok", version)
+    ceiling = opset_ceiling(Flavour.TENSORRT, version)
+    assert ceiling is not None
+    graph = tiny_graph()
+    path = tmp_path / "fp32.onnx"
+    for opset in (ceiling, ceiling + 1):
+        graph.opset_import[0].version = opset
+        graph.ir_version = 8
+        onnx.save(graph, str(path))
+        (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.TENSORRT)
+        if opset == ceiling:
+            assert planned.problems == ()
+            continue
+        with pytest.raises(BadInput) as refused:
+            trtpoets.build(str(path), flavour=Flavour.TENSORRT)
+        assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
+        assert (
+            refused.value.message
+            == f"TensorRT {version} reads ONNX operators up to set {ceiling}, and {path} has {opset}"
+        )
+        assert refused.value.hint == "write it in an older set: trtpoets export NAME --opset 17 --force"
 
 
 # The child's memory

@@ -380,7 +380,7 @@ def test_a_gpu_that_is_too_old(tmp_path: Path) -> None:
     old = with_gpu((6, 1), "10.13.3.9", "12.6", "GeForce GTX 1080")
     found = checked(diagnose(system(write(tmp_path, UBUNTU)), old))
     assert found["build TensorRT engines"].found == (
-        "TensorRT 10.13.3.9 begins at compute capability 7.0, this GPU has 6.1"
+        "TensorRT 10.13.3.9 begins at compute capability 7.5, this GPU has 6.1"
     )
 
 

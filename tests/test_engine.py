@@ -576,7 +576,9 @@ def request(precision: Precision, level: int | None = None) -> BuildRequest:
         ("8.6", Precision.FP32, 0b1, None),
         ("8.6", Precision.FP16, 0b1, ["FP16"]),
         ("8.6", Precision.INT8, 0b1, ["INT8", "FP16"]),
-        ("10.3", Precision.INT8, 0b11, None),
+        ("10.3", Precision.FP16, 0b11, None),
+        ("10.3", Precision.INT8, 0b1, ["INT8", "FP16"]),
+        ("10.16", Precision.INT8, 0b1, ["INT8", "FP16"]),
         ("11.0", Precision.INT8, 0b1, None),
     ],
 )
@@ -589,7 +591,8 @@ def test_each_version_is_told_in_its_own_words(
         steps.append(fraction)
         return True
 
-    built = build_engine(fake_library(version), b"onnx", request(precision), step, Messages())
+    content = tiny_graph(precision).SerializeToString()
+    built = build_engine(fake_library(version), content, request(precision), step, Messages())
     assert built.engine == b"engine of a fake"
     assert told["network"] == network and told.get("flags") == flags
     assert told["workspace"] == 1 << 28

@@ -17,6 +17,7 @@ from trtpoets.core.spec import BatchRange, Flavour, Precision
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, machine_of
 from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages, new_logger, new_recorder
 
 
@@ -36,16 +37,19 @@ def test_every_precision_in_every_era(version: str, precision: Precision) -> Non
     steps: list[float] = []
     messages = Messages()
     content = tiny_graph(precision).SerializeToString()
-    built = build_engine(
-        fake_library(version), content, request(precision), lambda done: steps.append(done) is None, messages
-    )
+    library = fake_library(version)
+    built = build_engine(library, content, request(precision), lambda done: steps.append(done) is None, messages)
     assert built.engine == b"engine of a fake" and messages.errors == []
-    eight = version.startswith("8.")
+    eight, ten = version.startswith("8."), version.startswith("10.")
+    weak = eight or (ten and precision is Precision.INT8)
     flags = {Precision.FP32: None, Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[precision]
-    assert told.get("flags") == (flags if eight else None)
-    assert told["network"] == (0b11 if version.startswith("10.") else 0b1)
+    assert told.get("flags") == (flags if weak else None)
+    assert told["network"] == (0b11 if ten and not weak else 0b1)
+    types = {Precision.FP32: "FP32 alone", Precision.FP16: "FP16 allowed", Precision.INT8: "INT8 and FP16 allowed"}
+    assert built.typing == (f"weakly typed, {types[precision]}" if weak else "strongly typed")
     assert bool(steps) is not eight, "8.x can't be watched"
-    assert bool(built.layers.layers) is (version != "rtx")
+    layers = inspect_engine(library, built.engine, request(precision), built.logger)
+    assert bool(layers.layers) is (version != "rtx")
     del built
     gc.collect()
     assert "broken" not in told
@@ -86,8 +90,8 @@ def test_an_empty_file_is_no_network() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_a_machine_has(version: str) -> None:
     found = machine_of(fake_library(version, cores=2), Messages())
-    fast = True if version.startswith("8.") else None
-    assert (found.dla_cores, found.fast_fp16, found.fast_int8) == (2, fast, fast)
+    eight, ten = version.startswith("8."), version.startswith("10.")
+    assert (found.dla_cores, found.fast_fp16, found.fast_int8) == (2, eight or None, eight or ten or None)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -133,7 +137,7 @@ class Bench:
         self.parse()
         self.builder.error_recorder = new_recorder(self.library, Messages())
         gc.collect()
-        self.builder.is_network_supported(self.network, self.config)
+        self.builder.build_serialized_network(self.network, self.config)
 
     def recorder_first(self) -> None:
         self.builder.error_recorder = new_recorder(self.library, self.messages)

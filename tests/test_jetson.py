@@ -17,7 +17,8 @@ import trtpoets
 from tests.bundle_parts import tiny_parts
 from tests.bundle_run import bundle_run
 from tests.paper_bundle import PYTHONS
-from tests.tiny import tiny_onnx, tiny_photos
+from tests.test_typing import named
+from tests.tiny import tiny_graph, tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.convert.older import onnx_for_older
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.manifest import Target, check_manifest, write_manifest
@@ -29,6 +30,7 @@ from trtpoets.pipeline.for_jetson import jetson_named, models_for, notes_on, sys
 from trtpoets.ship.bundle import Bundle
 from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
 from trtpoets.ship.parts import Parts
+from trtpoets.ship.trtexec import type_options
 
 FP32, FP16, INT8 = Precision
 
@@ -245,6 +247,58 @@ def test_trtexec_may_be_asked_for_one_precision(tmp_path: Path) -> None:
     assert re.search(r"\| fp16 \| 0\.\d{4} ", (made.folder / "README.md").read_text())
 
 
+@pytest.mark.parametrize(
+    ("precision", "kept", "tensorrt", "options"),
+    [
+        (FP32, (), "8.6.2", ""),
+        (FP32, (), "10.3.0", "--stronglyTyped"),
+        (FP16, (), "8.6.2", "--fp16"),
+        (FP16, (), "10.3.0", "--stronglyTyped"),
+        (FP16, (), "11.4.1", ""),
+        (INT8, (), "8.2.1", "--int8 --fp16"),
+        (INT8, ("q/Softmax",), "8.2.1", "--int8 --fp16"),
+        (
+            *(INT8, ("q/Softmax", "head"), "8.5.2"),
+            (
+                "--int8 --fp16 --precisionConstraints=obey --layerPrecisions=head:fp32,q/Softmax:fp32 "
+                "--layerOutputTypes=head:fp32,q/Softmax:fp32"
+            ),
+        ),
+        (INT8, ("q/Softmax",), "10.3.0", "--int8 --fp16"),
+        (INT8, ("q/Softmax", "head"), "10.16.2", "--stronglyTyped"),
+        (INT8, ("q/Softmax",), "11.4.1", ""),
+    ],
+)
+def test_types_that_trtexec_is_told(
+    precision: Precision, kept: tuple[str, ...], tensorrt: str, options: str, tmp_path: Path
+) -> None:
+    """As `build` tells the builder: INT8 with FP16 allowed, and what must not overflow in FP32."""
+    import onnx
+
+    graph = named(precision, *kept) if precision is INT8 else tiny_graph(precision)
+    path = tmp_path / "x.onnx"
+    onnx.save(graph, str(path))
+    assert type_options(OnnxModel(path, precision, tiny_spec()), tensorrt) == options
+
+
+def test_trtexec_keeps_the_softmax_of_an_fp16_file_in_fp32(tmp_path: Path) -> None:
+    import onnx
+
+    path = tmp_path / "fp16.onnx"
+    onnx.save(named(FP16), str(path))
+    told = type_options(OnnxModel(path, FP16, tiny_spec()), "8.6.2")
+    assert told.startswith("--fp16 --precisionConstraints=obey --layerPrecisions=q/Softmax:fp32 ")
+    assert type_options(OnnxModel(path, FP16, tiny_spec()), "10.3.0") == "--stronglyTyped"
+
+
+def test_an_unnamed_jetpack_reads_what_the_oldest_reads(tmp_path: Path) -> None:
+    """TensorRT 8.5 of JetPack 5.1 reads operator sets up to 17, and misreads later ones."""
+    made = bundled(tmp_path, "", "", opset=18)
+    assert all(opset_of(check_onnx(made.folder / f"{each.value}.onnx")) == 17 for each in Precision)
+    said = "operator set 17 instead of 18, the latest that every TensorRT from 8.5.2 on reads; same scores"
+    assert said in made.warnings
+
+
 @pytest.mark.parametrize("pack", JETPACKS, ids=[each.version for each in JETPACKS])
 def test_a_readme_for_every_jetpack(pack: JetPack, parts: Parts, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named(pack.version, "")), ("mind the gap",))
@@ -255,8 +309,8 @@ def test_a_readme_for_every_jetpack(pack: JetPack, parts: Parts, tmp_path: Path)
     lines = [line for line in readme.splitlines() if "--saveEngine" in line]
     assert len(lines) == len(Precision)
     major = int(pack.tensorrt.split(".")[0])
-    assert ["--int8" in line for line in lines] == [major < 10, False, False]
-    assert all(("--stronglyTyped" in line) == (major == 10) for line in lines)
+    assert ["--int8 --fp16" in line for line in lines] == [major <= 10, False, False]
+    assert ["--stronglyTyped" in line for line in lines] == [False, major == 10, major == 10]
     assert ("./install" in readme) == pack.runs_trtpoets == (tmp_path / "runtime").is_dir()
 
 

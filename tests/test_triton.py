@@ -337,7 +337,9 @@ def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> No
     assert (made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"
     assert read_config(made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "config.pbtxt").backend == "tensorrt"
     told = (folder / "built" / "tiny_tensorrt_int8.log").read_text()
-    assert "--onnx=model_repository/tiny_onnx_int8/tiny_onnx_int8/1/model.onnx --stronglyTyped" in told
+    assert "--onnx=model_repository/tiny_onnx_int8/tiny_onnx_int8/1/model.onnx --int8 --fp16 --minShapes" in told
+    told_of_fp16 = (folder / "built" / "tiny_tensorrt_fp16.log").read_text()
+    assert "--onnx=model_repository/tiny_onnx_fp16/tiny_onnx_fp16/1/model.onnx --stronglyTyped --min" in told_of_fp16
     assert f"--optShapes=photos:8x{SIDE}x{SIDE}x3" in told
     check_manifest(folder)
     program(tmp_path / "bin", "trtexec", "echo no GPU; exit 7")

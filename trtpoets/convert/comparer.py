@@ -16,6 +16,7 @@ from trtpoets.convert.int8_config import Int8Config
 from trtpoets.convert.int8_graph import Int8Maker
 from trtpoets.convert.pieces import Sessions
 from trtpoets.convert.placement import Placement
+from trtpoets.convert.precision import kept_fp32
 from trtpoets.convert.rounding import rounded_weights
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.images import photo_batches
@@ -82,6 +83,13 @@ class Comparer:
             unstepped = maker.without_steps(placement)
             self._shifts[name] = corrections(form, unstepped, self.reference, self._few, self.sessions)
         return self._shifts[name]
+
+    def kept_fp32(self, form: Any, progress: Progress = silent) -> dict[str, str]:
+        """The nodes of an INT8 form that must not compute in FP16, and why: `precision.kept_fp32` on the photos."""
+        count = len(self._photos)
+        return kept_fp32(
+            form, self._photos, self.model.spec.preprocess, lambda done: progress("fp32 nodes", done, count)
+        )[0]
 
     def rounded(self, form: Any, placement: Placement, progress: Progress = silent) -> dict[str, np.ndarray]:
         """The weights of an INT8 form: `rounded_weights` on the photos for that."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph import GraphView
+from trtpoets.convert.graph import QUANTISERS, GraphView
 
 _FLOAT, _FLOAT16 = 1, 10  # TensorProto.FLOAT, TensorProto.FLOAT16
 _HALF = "tensor(float16)"
@@ -33,14 +33,20 @@ def lacks_fp16(node: Any, opset: int) -> bool:
 def with_fp16(model: Any, keep_fp32: Collection[str]) -> Any:
     """A copy of a ModelProto whose nodes work in FP16 but for those named; casts stand where the two meet.
 
-    The graph's input and outputs keep their types.
+    The graph's input and outputs keep their types. Q/DQ pairs, which need operator set 23, keep their FP32 scales: what
+    they quantise is taken as it is, and what they give has the type of those who read it.
     """
     view = GraphView(model)
     copy = type(model)()
     copy.CopyFrom(model)
     rewriting = _Rewriting(view, set(view.outputs))
     for node in list(copy.graph.node):
-        rewriting.add(node, _FLOAT if node.name in keep_fp32 else _FLOAT16)
+        if node.op_type in QUANTISERS:
+            readers = [reader.node for name in node.output for reader in view.readers.get(name, ())]
+            kept = all(reader.name in keep_fp32 for reader in readers)
+            rewriting.add_quantiser(node, _FLOAT if kept else _FLOAT16)
+        else:
+            rewriting.add(node, _FLOAT if node.name in keep_fp32 else _FLOAT16)
     fresh = type(copy.graph)()
     fresh.node.extend(rewriting.nodes)
     fresh.initializer.extend(rewriting.constants.values())
@@ -80,6 +86,18 @@ class _Rewriting:
                 node.output[index] = f"{name}.fp16"
                 back.append(helper.make_node("Cast", [f"{name}.fp16"], [name], name=f"{name}/Cast", to=_FLOAT))
         self.nodes += [node, *back]
+
+    def add_quantiser(self, node: Any, kind: int) -> None:
+        """Append a node of a Q/DQ pair; a DequantizeLinear gives `kind`."""
+        from onnx import helper
+
+        for name in node.input:
+            self._kept(name)
+        if node.op_type == "DequantizeLinear":
+            self.kinds[node.output[0]] = kind
+            if kind == _FLOAT16:
+                node.attribute.append(helper.make_attribute("output_dtype", kind))
+        self.nodes.append(node)
 
     def _as(self, name: str, kind: int) -> str:
         """The name under which a floating-point tensor is there in `kind`."""

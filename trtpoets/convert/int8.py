@@ -2,14 +2,14 @@
 
 The INT8 file keeps opset 17 and an FP32 remainder. That is the form every TensorRT reads: below opset 19 the pairs take
 FP32 only, TensorRT 8.x reads no later opset, and scales in FP16 ruin the network (folded weights have steps down to
-1e-6). TensorRT 8.x turns the remainder to FP16 by its builder flag; strongly typed builders (10 and later, RTX) run it
-in FP32, which for these networks is the preprocessing, pooling, the last layer and the layers left in float.
+1e-6). TensorRT 8 to 10 turn the remainder to FP16 by a builder flag, which for these networks is the preprocessing,
+pooling, the last layer and the layers left in float; the file names the nodes that must stay FP32 then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from trtpoets.convert.placement import Placement
 from trtpoets.convert.precision import expect_fp32
 from trtpoets.convert.sensitivity import Limits, Search, Step
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
+from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.spec import OnnxModel, Precision
 
@@ -40,7 +41,8 @@ class Int8Notes:
     with weights rounded together as well (each kept when better), `final` as written. `before_head` is what `final` was
     before the last layer was replaced, None where it was not. `equalised` is the number of
     tensors with scaled channels, `rounded` that of the layers whose weights were rounded together. `steps` are the
-    layers that the search left in float; `layers_db` is each layer's own signal to noise.
+    layers that the search left in float; `layers_db` is each layer's own signal to noise. `kept_fp32` tells for each
+    node that must not compute in FP16 either why.
     """
 
     convolutions: int
@@ -60,6 +62,7 @@ class Int8Notes:
     steps: tuple[Step, ...]
     layers_db: Mapping[str, float]
     before_head: Fidelity | None = None
+    kept_fp32: Mapping[str, str] = field(default_factory=dict)
 
 
 def best_ranges(
@@ -99,10 +102,12 @@ def int8_from_onnx(
     limits = Limits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = Search(maker, comparer.reference, comparer.searched, start.shifts)
     steps = tuple(search.steps(start.fidelity, limits, tried, progress))
-    metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
+    kept = comparer.kept_fp32(form.proto, progress)
+    metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash, **marked_fp32(list(kept))}
     write_onnx(finished(form.proto.graph, maker.view.opset, metadata), out)
     layers = layer_fidelity(maker.model, form.proto, comparer.searched, comparer.sessions)
-    return OnnxModel(out, Precision.INT8, spec), _notes(maker, ranges, form, stages, steps, layers)
+    notes = _notes(maker, ranges, form, stages, steps, layers)
+    return OnnxModel(out, Precision.INT8, spec), replace(notes, kept_fp32=kept)
 
 
 def notes_of_new_head(comparer: Comparer, notes: Int8Notes, model: OnnxModel) -> Int8Notes:

@@ -2,8 +2,8 @@
 
 The INT8 file keeps opset 17 and an FP32 remainder. That is the form every TensorRT reads: below opset 19 the pairs take
 FP32 only, TensorRT 8.x reads no later opset, and scales in FP16 ruin the network (folded weights have steps down to
-1e-6). TensorRT 8.x turns the remainder to FP16 by its builder flag; strongly typed builders (10 and later, RTX) run it
-in FP32, which for these networks is the preprocessing, pooling, the last layer and the odd activation between.
+1e-6). TensorRT 8 to 10 turn the remainder to FP16 by a builder flag, except for the nodes that the file names
+(core/onnx_graph.py); for builders without that flag `half_remainder.py` writes a variant of the file.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 
 from trtpoets.convert.calibration_checks import refuse_unknown_operators
 from trtpoets.convert.fp16 import lacks_fp16, with_fp16
-from trtpoets.convert.graph import GraphView
+from trtpoets.convert.graph import QUANTISERS, GraphView
 from trtpoets.convert.naming import finished
-from trtpoets.convert.observe import spans
+from trtpoets.convert.observe import Told, spans
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision
+from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision, Preprocess
 
 FP16_LARGEST = 65504.0
 """The largest finite number in FP16."""
@@ -79,13 +79,10 @@ def fp16_from_onnx(
     view = GraphView(proto)
     photos = photos[:_SCANNED]
     total = len(photos) + min(len(photos), _COMPARED)
-    names = [name for node in view.nodes for name in node.output if view.is_float(name)]
-    seen = spans(proto, names, photos, model.spec.preprocess, _BATCH, lambda done: progress("fp16", done, total))
-    largest = {name: max(-low, high) for name, (low, high) in seen.items()}
-    kept = _kept_fp32(view, largest)
+    kept, largest = kept_fp32(proto, photos, model.spec.preprocess, lambda done: progress("fp16", done, total))
     halved = with_fp16(proto, kept)
     write_onnx(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
-    apart, same = _compare(model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total))
+    apart, same = compared(model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total))
     top = max(largest, key=lambda name: largest[name])
     notes = Fp16Notes(
         nodes=len(view.nodes),
@@ -110,11 +107,26 @@ def expect_fp32(model: OnnxModel) -> None:
         )
 
 
-def _kept_fp32(view: GraphView, largest: Mapping[str, float]) -> dict[str, str]:
-    """Nodes that must not become FP16, and why."""
+def kept_fp32(
+    proto: Any, photos: Sequence[Photo], preprocess: Preprocess, told: Told
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Nodes of a ModelProto that must not become FP16, and why; and the largest magnitude of each tensor.
+
+    Every tensor's range is measured on the first 64 of `photos`. Q/DQ pairs are not looked at: their scales stay FP32.
+    Raises as `spans` does.
+    """
+    view = GraphView(proto)
+    nodes = [node for node in view.nodes if node.op_type not in QUANTISERS]
+    names = [name for node in nodes for name in node.output if view.is_float(name)]
+    seen = spans(proto, names, photos[:_SCANNED], preprocess, _BATCH, told)
+    largest = {name: max(-low, high) for name, (low, high) in seen.items()}
+    return _kept_fp32(view, nodes, largest), largest
+
+
+def _kept_fp32(view: GraphView, nodes: Sequence[Any], largest: Mapping[str, float]) -> dict[str, str]:
     limit = FP16_LARGEST / FP16_MARGIN
     kept = {}
-    for node in view.nodes:
+    for node in nodes:
         reach = max(
             (name for name in (*node.input, *node.output) if name in largest), key=largest.__getitem__, default=""
         )
@@ -148,9 +160,19 @@ def _unfit_weights(view: GraphView, name: str) -> str:
     return ""
 
 
-def _compare(model: OnnxModel, other: Path, photos: Sequence[Photo], told: Any) -> tuple[np.ndarray, np.ndarray]:
-    """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,)."""
-    sessions = [open_session(model.path), open_session(other)]
+def compared(
+    model: OnnxModel,
+    other: Path,
+    photos: Sequence[Photo],
+    told: Told = lambda done: None,
+    *,
+    as_written: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,).
+
+    `as_written` runs both node by node. Raises BadPhoto, BadArtefact.
+    """
+    sessions = [open_session(path, as_written=as_written) for path in (model.path, other)]
     apart, same, done = [], [], 0
     for batch in photo_batches(photos, model.spec.preprocess, _BATCH):
         first, second = (session.run(None, {INPUT_NAME: batch})[0] for session in sessions)

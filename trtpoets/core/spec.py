@@ -13,7 +13,6 @@ from trtpoets.core.errors import BadArtefact
 
 PHOTOS_RULE = 1
 """Version of the rule by which `images.py` turns a file into pixels. Raise it when any pixel may change."""
-
 FULL_WHITE = 65535
 """The 16-bit value that is white where the training photos did not decide another."""
 
@@ -251,7 +250,8 @@ class EngineCard:
     `multiprocessors`, `memory_gib` and `board` (a Jetson's model) tell GPUs of one name apart: None is unknown, as in
     cards of earlier versions.
     `dla_core` is the accelerator that it was built for, None for the GPU. None for `optimization_level` and `layers`
-    means the library's own level, and an engine built before layers were told. `command` builds it again.
+    means the library's own level, and an engine built before layers were told. `command` builds it again. `typing` is
+    "strongly typed", or as "weakly typed, INT8 and FP16 allowed"; `notes` doubt what was built.
     """
 
     flavour: Flavour
@@ -281,6 +281,8 @@ class EngineCard:
     board: str | None = None
     layers: LayerReport | None = None
     command: str = ""
+    typing: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

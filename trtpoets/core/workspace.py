@@ -72,6 +72,11 @@ class Workspace:
         return self.folder / "classifier"
 
     @property
+    def half_remainder(self) -> Path:
+        """The variant of int8.onnx with an FP16 remainder, for builders that take the types of the file."""
+        return self.folder / "int8.half.onnx"
+
+    @property
     def ranges(self) -> Path:
         """What each tensor was seen to span on the calibration photos."""
         return self.folder / "ranges.json"

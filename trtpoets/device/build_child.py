@@ -31,9 +31,11 @@ from trtpoets.core.own_files import write_own
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.core.storage import stray_failure
+from trtpoets.device.layers import untold
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages
 
 _RESERVED = 512 << 20
@@ -121,7 +123,7 @@ def _limit_memory(size: int) -> None:
 def _look(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
     """What the library finds on this machine."""
     machine = machine_of(load_tensorrt(Flavour(order["flavour"])), Messages())
-    return {"machine": asdict(machine), "warnings": []}
+    return {"machine": asdict(machine), "notes": [], "warnings": []}
 
 
 def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
@@ -149,13 +151,18 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     seconds = time.perf_counter() - begun
     out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
     write_own(out, built.engine)
-    return {
+    done = {
         "seconds": seconds,
         "calibration": calibration,
         "timing_cache": None if built.timing_cache is None else bytes(built.timing_cache).hex(),
-        "layers": asdict(built.layers),
+        "typing": built.typing,
+        "layers": asdict(untold("the build process ended while its inspector was asked")),
+        "notes": messages.notes,
+        "doubts": messages.doubts,
         "warnings": messages.warnings[:50],
     }
+    answers.send(built=done)  # the engine is whole now, whatever asking for its layers does to this process
+    return {**done, "layers": asdict(inspect_engine(library, built.engine, request, built.logger))}
 
 
 def _check(path: Path, order: Mapping[str, Any]) -> str | None:

@@ -6,25 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, BuildFailed, TrtPoetsError
+from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.spec import Flavour, OnnxModel, Precision
 from trtpoets.device.build_child import order_to_look
 from trtpoets.device.build_process import run_build
-from trtpoets.device.capability import opset_ceiling
 from trtpoets.device.engine import current_engine, gpu_of
 from trtpoets.device.engine_config import EngineConfig, network_problems, problems, request_of
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 from trtpoets.device.tensorrt_build import Machine
-from trtpoets.device.tensorrt_config import builder_flags, dla_problem, has_timing_cache, network_flags, weakly_typed
+from trtpoets.device.tensorrt_config import (
+    builder_flags,
+    dla_problem,
+    has_timing_cache,
+    network_flags,
+    typing_of,
+    weakly_typed,
+)
 from trtpoets.device.timing_cache import timing_cache_of
 
 _LOOK_TIMEOUT_SECONDS = 120.0
 """Loading TensorRT and starting CUDA takes a Jetson some seconds."""
 
 _TURING = "sm75"
+
+FP32_REMAINDER = "what this file does not quantise runs in FP32, as it is in the file"
+"""The note on an INT8 file for a library that computes in the types of the file."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class BuildPlan:
     """One engine as `build` would make it.
 
     `library`, `gpu` and what depends on them are empty or None where they are not here. `shapes` are the least, usual
-    and largest of `photos`, (N, H, W, 3). `network` and `flags` name what TensorRT is told. With `problems` the build
+    and largest of `photos`, (N, H, W, 3). `network` and `flags` name what TensorRT is told; `typing` says what that
+    means for the types of layers: "strongly typed", or "weakly typed, INT8 and FP16 allowed". With `problems` the build
     would be refused; `notes` are worth knowing. `current`: the engine is there and up to date.
     """
 
@@ -58,6 +68,7 @@ class BuildPlan:
     dla_core: int | None
     network: tuple[str, ...]
     flags: tuple[str, ...]
+    typing: str
     timing_cache: Path | None
     current: bool
     problems: tuple[Problem, ...]
@@ -88,7 +99,7 @@ def plan_from_onnx(
     if library is not None:
         if gpu is not None or config.flavour is Flavour.RTX:
             found += problems(config, model.precision, library, gpu)
-        found += network_problems(model, config)
+        found += network_problems(model, config, library)
         found += _found_by_starting(model.precision, config, library, machine)
     told = dict.fromkeys(Problem(error.message, error.hint) for error in found)
     return BuildPlan(
@@ -106,6 +117,7 @@ def plan_from_onnx(
         dla_core=config.dla_core,
         network=network_flags(library, request) if library else (),
         flags=builder_flags(library, request) if library else (),
+        typing=typing_of((*network_flags(library, request), *builder_flags(library, request))) if library else "",
         timing_cache=timing_cache_of(out, library) if library and has_timing_cache(library) else None,
         current=not told and current_engine(model, config, out) is not None,
         problems=tuple(told),
@@ -161,18 +173,16 @@ def _targets(config: EngineConfig, library: TensorRt | None, gpu: Gpu | None) ->
 
 
 def _notes(precision: Precision, opset: int, config: EngineConfig, library: TensorRt) -> Iterator[str]:
-    ceiling = opset_ceiling(config.flavour, library.version)
-    if ceiling is not None and opset > ceiling:
-        yield (
-            f"{library.title} reads ONNX operators up to set {ceiling}, and the file has {opset}: it may be refused; "
-            f"if so: {command('export', 'NAME', '--opset', min(ceiling, 17), '--force')}"
-        )
-    if weakly_typed(library, config.dla_core is not None) and precision is not Precision.FP32:
-        yield f"{library.title} chooses types layer by layer: some layers may stay in a wider one"
+    fp32_remainder = precision is Precision.INT8 and opset < MIXED_OPSET
+    if weakly_typed(library, precision, config.dla_core is not None):
+        if precision is not Precision.FP32:
+            yield f"{library.title} chooses types layer by layer: some layers may stay in a wider one"
+    elif fp32_remainder:
+        yield FP32_REMAINDER
     if config.flavour is Flavour.RTX and precision is Precision.INT8:
         yield "TensorRT-RTX is made for FP16: INT8 convolutions may be no faster there"
     if _TURING in config.chosen_targets:
-        if precision is not Precision.FP16:
+        if precision is Precision.FP32 or fp32_remainder:
             yield "for sm75 it compiles no FP32 matrix products: expect a refusal, or build --precision fp16"
         if len(config.chosen_targets) > 1:
             yield "sm75 among other targets may slow the engine down on all: build it alone"

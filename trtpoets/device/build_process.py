@@ -140,21 +140,35 @@ class _Watch:
 
 
 def _follow(answers: Iterator[Mapping[str, Any]], what: str, progress: Progress) -> Mapping[str, Any] | None:
-    """Pass progress on until there is a result; None when the child ended without one."""
-    for answer in answers:
-        if "progress" in answer:
-            progress(what, min(int(answer["progress"] * PARTS), PARTS - 1), PARTS)
-        elif "done" in answer:
-            progress(what, PARTS, PARTS)
-            for warning in answer["done"]["warnings"]:
-                log.debug("%s: %s", what, warning)
-            result: Mapping[str, Any] = answer["done"]
-            return result
-        elif "error" in answer:
-            raise _error_of(answer["error"])
-        elif "bug" in answer:
-            raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer['bug']}")
-    return None
+    """Pass progress on until there is a result; None when the child ended without one.
+
+    A child that has "built" has written its engine; how it ends after that, while it asks for the engine's layers, is
+    no failure of the build.
+    """
+    built: Mapping[str, Any] | None = None
+    try:
+        for answer in answers:
+            if "progress" in answer:
+                progress(what, min(int(answer["progress"] * PARTS), PARTS - 1), PARTS)
+            elif "built" in answer:
+                built = answer["built"]
+            elif "done" in answer:
+                built = answer["done"]
+                break
+            elif built is None and "error" in answer:
+                raise _error_of(answer["error"])
+            elif built is None and "bug" in answer:
+                raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer['bug']}")
+    except BuildFailed:  # the time is up, or the child hangs
+        if built is None:
+            raise
+    if built is not None:
+        progress(what, PARTS, PARTS)
+        for note in built["notes"]:
+            log.info("%s: %s", what, note)
+        for warning in built["warnings"]:
+            log.debug("%s: %s", what, warning)
+    return built
 
 
 def _error_of(value: Mapping[str, str]) -> TrtPoetsError:

@@ -1,8 +1,9 @@
 """What a GPU can compute, by its compute capability, and what a version of TensorRT can read: the one table of it.
 
 Sources: the hardware and precision tables of NVIDIA's TensorRT support matrices (8.x: 6.1 has INT8 and no FP16; 5.3 and
-6.2 have FP16 and no INT8; 10.1: compute capability 7.0 and later; TensorRT-RTX 1.5), the arithmetic throughput table of
-the CUDA programming guide, and docs/operators.md of onnx-tensorrt for the operator sets.
+6.2 have FP16 and no INT8; 10.1: compute capability 7.0 and later; TensorRT-RTX 1.5), the release notes of 10.5 ("Volta
+support (GPUs with compute capability 7.0) has been removed starting with TensorRT 10.5"), the arithmetic throughput
+table of the CUDA programming guide, and docs/operators.md of onnx-tensorrt for the operator sets.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _WITHOUT_DP4A = ((6, 2),)
 _OPSETS = (((11, 5), 25), ((10, 13), 24), ((10, 9), 22), ((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
 """Since which TensorRT its parser reads which operator set: nothing in its interface tells."""
 
-_LEAST = (((10, 0), (7, 0)), ((8, 0), (5, 0)))
+_LEAST = (((10, 5), (7, 5)), ((10, 0), (7, 0)), ((8, 0), (5, 0)))
 """Since which TensorRT which compute capability is the oldest that it builds for."""
 
 
@@ -96,8 +97,9 @@ def version_of(text: str) -> tuple[int, int]:
 def opset_ceiling(flavour: Flavour, version: str) -> int | None:
     """The newest ONNX operator set that a TensorRT's parser is documented to read; None when nothing is known.
 
-    Parsers warn about newer ones and try: a file that keeps to older operators still builds. TensorRT-RTX 1.7 took
-    every operator set that it was given.
+    Parsers do not refuse newer ones, they misread them: the axes of a ReduceMean are an input from set 18 on, and the
+    parser of 8.5 and 8.6, which looks for the attribute alone, reduces all axes (onnx-tensorrt, reduceTensor). So files
+    beyond the ceiling are not built. TensorRT-RTX 1.7 took every operator set that it was given.
     """
     if flavour is Flavour.RTX:
         return None

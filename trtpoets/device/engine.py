@@ -20,6 +20,7 @@ from trtpoets.device.build_child import order_for
 from trtpoets.device.build_process import describe, run_build
 from trtpoets.device.engine_card import build_command, card_from_details, platform_name
 from trtpoets.device.engine_config import EngineConfig, network_problems, problems, request_of
+from trtpoets.device.layers import int8_doubt
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.plan_header import rtx_targets
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
@@ -28,7 +29,7 @@ from trtpoets.device.timing_cache import load_timing_cache, save_timing_cache, t
 
 log = logging.getLogger(__name__)
 
-ENGINE_FORMAT = 1
+ENGINE_FORMAT = 2
 """Raise it when engines that are on disk must be built again, though nothing else has changed."""
 
 
@@ -77,6 +78,8 @@ def engine_from_onnx(
             progress=progress,
         )
         card = replace(_card(model, request, library, part, onnx_sha256, result), command=command)
+        for note in card.notes:
+            log.warning("%s: %s", out.name, note)
     seal_card(card_of(out), key=key, files=[out], details=asdict(card))
     if gpu is not None and result["timing_cache"] is not None:
         save_timing_cache(timings, bytes.fromhex(result["timing_cache"]), library, gpu)
@@ -85,8 +88,9 @@ def engine_from_onnx(
 
 def require_buildable(model: OnnxModel, config: EngineConfig) -> None:
     """Raise what stands in the way of a build, when that can be known without trying. Cheap."""
-    found = problems(config, model.precision, load_tensorrt(config.flavour), gpu_of(config.flavour))
-    for problem in chain(found, network_problems(model, config)):
+    library = load_tensorrt(config.flavour)
+    found = problems(config, model.precision, library, gpu_of(config.flavour))
+    for problem in chain(found, network_problems(model, config, library)):
         raise problem
 
 
@@ -198,6 +202,8 @@ def _card(
         targets = ("sm80+",)
     else:
         targets = (gpu.target,) if gpu else ()
+    layers = LayerReport(**result["layers"])
+    doubt = int8_doubt(layers) if model.precision is Precision.INT8 else ""
     return EngineCard(
         flavour=library.flavour,
         precision=model.precision,
@@ -224,5 +230,7 @@ def _card(
         version_compatible=request.version_compatible,
         hardware_compatible=request.hardware_compatible,
         dla_core=request.dla_core,
-        layers=LayerReport(**result["layers"]),
+        layers=layers,
+        typing=result["typing"],
+        notes=(*result["doubts"], *filter(None, (doubt,))),
     )

@@ -53,6 +53,7 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
                 "precision": Precision(details["precision"]),
                 "targets": tuple(details["targets"]),
                 "batch": BatchRange(**details["batch"]),
+                "notes": tuple(details.get("notes", ())),
                 "layers": LayerReport(**details["layers"]) if details.get("layers") else None,
                 "spec": ModelSpec(
                     **{
@@ -91,6 +92,8 @@ def _check_values(card: EngineCard) -> None:
     for target in card.targets:
         if not (isinstance(target, str) and _TARGET.fullmatch(target)):
             raise ValueError(f"the target {target!r}")
+    if not all(isinstance(note, str) for note in card.notes):
+        raise ValueError("a note that is no text")
     if card.layers and not _is_report(card.layers):
         raise ValueError("layers that don't add up")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Iterator
 
+from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, TrtPoetsError
 from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.runner_id import USUAL_WORKSPACE_MIB
 from trtpoets.core.spec import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.device import libcuda
-from trtpoets.device.capability import fastest, least_capability, why_not
+from trtpoets.device.capability import fastest, least_capability, opset_ceiling, why_not
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_config import (
@@ -96,16 +97,23 @@ def problems(config: EngineConfig, precision: Precision, library: TensorRt, gpu:
         yield from _bad_gpu(precision, library, gpu)
 
 
-def network_problems(model: OnnxModel, config: EngineConfig) -> Iterator[TrtPoetsError]:
-    """Yield what in the ONNX file makes the build impossible, as far as its input tells.
+def network_problems(model: OnnxModel, config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsError]:
+    """Yield what in the ONNX file makes the build impossible with this library, as far as its input and its operator
+    set tell.
 
     Nothing for a file that is not there. Raises BadArtefact for what is no ONNX file.
     """
     if not model.path.is_file():
         return
-    photos = facts_of(model.path).photos
-    if photos is not None and len(photos) == 4:
-        yield from input_problems(photos, request_of(model, config))
+    facts = facts_of(model.path)
+    if facts.photos is not None and len(facts.photos) == 4:
+        yield from input_problems(facts.photos, request_of(model, config))
+    ceiling = opset_ceiling(library.flavour, library.version)
+    if ceiling is not None and facts.opset > ceiling:
+        yield BadInput(
+            f"{library.title} reads ONNX operators up to set {ceiling}, and {model.path} has {facts.opset}",
+            hint=f"write it in an older set: {command('export', 'NAME', '--opset', min(ceiling, 17), '--force')}",
+        )
 
 
 def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsError]:
@@ -190,7 +198,7 @@ def _bad_dla(config: EngineConfig, precision: Precision, library: TensorRt) -> I
         yield BadInput(f"there is no DLA core {core}", hint="cores count from 0: --dla 0")
     if precision is Precision.FP32:
         yield BadInput("a DLA computes FP16 and INT8, not fp32", hint="build --precision fp16 for it")
-    if precision is Precision.INT8 and weakly_typed(library, dla=True):
+    if precision is Precision.INT8 and weakly_typed(library, precision, dla=True):
         yield BadInput(
             f"the DLA of {library.title} takes no INT8 from Q/DQ pairs, which TensorRT 11.4.1 begins with",
             hint="build --precision fp16 for it",

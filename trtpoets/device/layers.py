@@ -54,6 +54,21 @@ def report_from_inspector(text: str) -> LayerReport:
     )
 
 
+def int8_doubt(layers: LayerReport) -> str:
+    """What is wrong with the layers of an INT8 engine; empty where more of them run in INT8 than in FP32.
+
+    A builder that finds no use for Q/DQ pairs takes them as arithmetic in FP32 and says nothing. Layers in FP16 are
+    none of its failures: what is not quantised runs so.
+    """
+    if not layers.counts:
+        return ""
+    int8, fp32 = (layers.counts.get(kind, 0) for kind in ("int8", "fp32"))
+    if int8 > fp32:
+        return ""
+    total = sum(layers.counts.values())
+    return f"of {total} layers {int8} run in INT8 and {fp32} in FP32: this INT8 engine may be no faster than FP32's"
+
+
 def untold(reason: str) -> LayerReport:
     """The report of an engine whose layers can't be known."""
     return LayerReport({}, {}, {}, reason)

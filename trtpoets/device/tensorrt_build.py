@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from trtpoets.core.errors import BadArtefact, BuildFailed
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, LayerReport, Precision
+from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Precision
 from trtpoets.device.build_progress import Phases
 from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_config import (
     BuildRequest,
+    builder_flags,
     has_timing_cache,
     input_problems,
     network_flags,
     new_config,
     new_timing_cache,
+    typing_of,
     weakly_typed,
 )
-from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import (
     NO_DRIVER,
     Messages,
@@ -27,6 +28,7 @@ from trtpoets.device.tensorrt_messages import (
     parser_fix,
     parser_sentence,
 )
+from trtpoets.device.tensorrt_precision import keep_fp32
 
 OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate", "resource temporarily unavailable")
 """How libraries say that there is no memory, for a thread's stack in the last case."""
@@ -34,11 +36,15 @@ OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate",
 
 @dataclass(frozen=True)
 class Built:
-    """What a build gives. `engine` and `timing_cache` are TensorRT's host memory, which reads like bytes."""
+    """What a build gives. `engine` and `timing_cache` are TensorRT's host memory, which reads like bytes.
+
+    `typing` is how the network was typed, as `typing_of` says it. `logger` belongs to the library's objects.
+    """
 
     engine: Any
     timing_cache: Any
-    layers: LayerReport
+    typing: str
+    logger: Any
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def build_engine(
     messages: Messages,
     timing_cache: bytes = b"",
 ) -> Built:
-    """Parse, build, and ask which arithmetic each layer got. `timing_cache` is what an earlier build gave.
+    """Parse and build. `timing_cache` is what an earlier build gave.
 
     `step` gets the fraction that is done, 0 to 1, and answers whether to go on; libraries without a monitor never call
     it. Raises BuildFailed with TensorRT's reason, BadInput or BadArtefact.
@@ -70,16 +76,26 @@ def build_engine(
     builder.error_recorder = new_recorder(library, messages)
     _check_network(network, request)
     config = new_config(library, builder, request)
+    if weakly_typed(library, request.precision, request.dla_core is not None):
+        keep_fp32(library, network, config, onnx, messages)
     timings = new_timing_cache(config, timing_cache, messages) if has_timing_cache(library) else None
     monitor = _new_monitor(library, step) if library.has_monitor else None
     if monitor is not None:
         config.progress_monitor = monitor
-    supported = builder.is_network_supported(network, config)
+    # TensorRT-RTX answers at once what its builder would meet late. TensorRT's own programs never ask, and a builder of
+    # TensorRT may say no to what it builds.
+    supported = not library.targets or builder.is_network_supported(network, config)
     engine = builder.build_serialized_network(network, config) if supported else None
     if engine is None:
         raise failure(library, request, messages.sentence())
+    flags = [
+        name for name in builder_flags(library, request) if config.get_flag(getattr(library.module.BuilderFlag, name))
+    ]
     return Built(
-        engine, None if timings is None else timings.serialize(), inspect_engine(library, engine, request, logger)
+        engine=engine,
+        timing_cache=None if timings is None else timings.serialize(),
+        typing=typing_of((*network_flags(library, request), *flags)),
+        logger=logger,
     )
 
 
@@ -88,7 +104,8 @@ def machine_of(library: TensorRt, messages: Messages) -> Machine:
     builder = _new_builder(library, new_logger(library, messages), messages)
 
     def fast(flag: str) -> bool | None:
-        found = getattr(builder, f"platform_has_fast_{flag}", None) if weakly_typed(library) else None
+        typed = weakly_typed(library, Precision(flag))
+        found = getattr(builder, f"platform_has_fast_{flag}", None) if typed else None
         return None if found is None else bool(found)
 
     return Machine(int(builder.num_DLA_cores), fast("fp16"), fast("int8"))

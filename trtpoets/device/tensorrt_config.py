@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, TrtPoetsError
 from trtpoets.core.spec import INPUT_NAME, BatchRange, Precision
@@ -12,6 +12,9 @@ from trtpoets.device.tensorrt_messages import Messages
 
 _TYPE_FLAGS = {Precision.FP32: (), Precision.FP16: ("FP16",), Precision.INT8: ("INT8", "FP16")}
 """What a weakly typed builder is allowed. INT8 networks compute what is not quantised in FP16."""
+
+OBEY = "OBEY_PRECISION_CONSTRAINTS"
+"""The builder flag without which a layer's precision and output types are suggestions (NvInfer.h, ILayer)."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,28 @@ class BuildRequest:
         return tuple((n, self.height, self.width, 3) for n in (batch.minimum, batch.optimum, batch.maximum))
 
 
-def weakly_typed(library: TensorRt, dla: bool = False) -> bool:
-    """Whether the builder chooses types by flags: TensorRT 8, and 10 for a DLA, which it serves in no other way."""
-    return "FP16" in _builder_flags(library) and (dla or not library.strongly_typed)
+def weakly_typed(library: TensorRt, precision: Precision, dla: bool = False) -> bool:
+    """Whether the builder chooses types layer by layer, among those that flags allow.
+
+    TensorRT 8 always; 10 for a DLA, which it serves in no other way, and for INT8. In a strongly typed network of 10.x
+    the input of a Quantize layer has the type of its scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer), and scales are
+    FP32: everything outside INT8 would be FP32 (github.com/NVIDIA/Model-Optimizer/issues/80). TensorRT 11 and
+    TensorRT-RTX have no such flags.
+    """
+    flags = _builder_flags(library)
+    return "FP16" in flags and (dla or not library.strongly_typed or (precision is Precision.INT8 and "INT8" in flags))
+
+
+def typing_of(flags: Iterable[str]) -> str:
+    """How a network is typed that is built with these flags of network and builder, for plans, cards and pages.
+
+    "strongly typed": in the types of the ONNX file. "weakly typed, INT8 and FP16 allowed": the builder chooses.
+    """
+    found = set(flags)
+    if "STRONGLY_TYPED" in found:
+        return "strongly typed"
+    allowed = [name for name in _TYPE_FLAGS[Precision.INT8] if name in found]
+    return f"weakly typed, {' and '.join(allowed) or 'FP32 alone'}{' allowed' if allowed else ''}"
 
 
 def has_version_compatible(library: TensorRt) -> bool:
@@ -59,16 +81,15 @@ def has_timing_cache(library: TensorRt) -> bool:
 def network_flags(library: TensorRt, request: BuildRequest) -> tuple[str, ...]:
     """The names of the flags that the network is created with."""
     members = library.module.NetworkDefinitionCreationFlag.__members__
-    typed = () if weakly_typed(library, request.dla_core is not None) else ("STRONGLY_TYPED",)
+    typed = () if _is_weakly_typed(library, request) else ("STRONGLY_TYPED",)
     return tuple(name for name in ("EXPLICIT_BATCH", *typed) if name in members)
 
 
 def builder_flags(library: TensorRt, request: BuildRequest) -> tuple[str, ...]:
     """The names of the flags that the builder gets."""
-    dla = request.dla_core is not None
     return (
-        *(_TYPE_FLAGS[request.precision] if weakly_typed(library, dla) else ()),
-        *(("GPU_FALLBACK",) if dla else ()),
+        *(_TYPE_FLAGS[request.precision] if _is_weakly_typed(library, request) else ()),
+        *(("GPU_FALLBACK",) if request.dla_core is not None else ()),
         *(("VERSION_COMPATIBLE",) if request.version_compatible else ()),
     )
 
@@ -132,16 +153,22 @@ def new_timing_cache(config: Any, content: bytes, messages: Messages) -> Any:
     Keep it as long as the configuration. None where the library takes none: then everything is measured anew.
     """
     for start in (content, b"") if content else (b"",):
-        cache = config.create_timing_cache(start)
-        if cache is not None and config.set_timing_cache(cache, False):
-            return cache
-        messages.warnings.append("the timing cache does not fit this device and library: kernels are timed anew")
+        # TensorRT reports a cache that does not fit as an error, though the build goes on without it.
+        with messages.expected():
+            cache = config.create_timing_cache(start)
+            if cache is not None and config.set_timing_cache(cache, False):
+                return cache
+        messages.notes.append("the timing cache does not fit this device and library: kernels are timed anew")
     return None
 
 
 def spelled(batch: BatchRange) -> str:
     """A batch range as `--batch` takes it."""
     return f"{batch.minimum}:{batch.optimum}:{batch.maximum}"
+
+
+def _is_weakly_typed(library: TensorRt, request: BuildRequest) -> bool:
+    return weakly_typed(library, request.precision, request.dla_core is not None)
 
 
 def _builder_flags(library: TensorRt) -> Any:

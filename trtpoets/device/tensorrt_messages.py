@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Iterator
 
 from trtpoets.core.onnx_metadata import node_of
 from trtpoets.device.tensorrt_api import TensorRt
@@ -18,17 +19,35 @@ _NOISE = ("Thread context has not been set",)
 
 
 class Messages:
-    """What TensorRT has said: errors and warnings, without the noise that hides them."""
+    """What TensorRT has said: errors and warnings, without the noise that hides them.
+
+    `notes` are trtpoets' own remarks on the build, as that timings of another device were left out; `doubts` are its
+    own about the engine, for its card. While an error is `expected`, what TensorRT reports is of a trial whose outcome
+    is handled: it is kept as a warning, and gives no reason of a failure.
+    """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self.doubts: list[str] = []
         self.recorders: list[Any] = []
-        self._no_cuda = False
+        self._no_cuda = self._expected = False
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """What TensorRT reports inside is no reason why a later step fails."""
+        self._expected = True
+        try:
+            yield
+        finally:
+            self._expected = False
 
     def error(self, text: str) -> None:
         """Keep an error, unless it is known noise."""
-        if _NO_CUDA in text:
+        if self._expected:
+            self.warnings.append(text)
+        elif _NO_CUDA in text:
             self._no_cuda = True
         elif not any(noise in text for noise in _NOISE):
             self.errors.append(text)

@@ -92,9 +92,9 @@ def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
     version = diagnosis.software.tensorrt.version
     ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
     if ceiling is not None and opset > ceiling:
-        found = f"ONNX set {opset}, and TensorRT {version} reads up to {ceiling}: it may refuse"
-        again = command("export", bundle.manifest.name, "--opset", ceiling, "--force")
-        return Finding(what, State.DOUBTFUL, found, serves, f"on the PC: {again}, quantize, and bundle again")
+        found = f"ONNX set {opset}, and TensorRT {version} reads up to {ceiling}"
+        again = command("export", bundle.manifest.name, "--opset", min(ceiling, 17), "--force")
+        return Finding(what, State.MISSING, found, serves, f"on the PC: {again}, quantize, and bundle again")
     return Finding(what, State.READY, f"ONNX set {opset}", serves)
 
 

@@ -39,6 +39,10 @@ def build_lines(found: Built) -> Iterator[str]:
     card = found.engine.card
     yield f"{card.precision.value}: {found.engine.path}, {card.engine_bytes / 1e6:.1f} MB"
     yield f"  built by {card.flavour.value} {card.tensorrt_version} for {card.gpu} in {card.build_seconds:.1f} s"
+    if card.typing:
+        yield f"  {card.typing}"
+    for note in card.notes:
+        yield f"  note: {note}"
     verdict = found.attempts[-1].verdict
     if verdict is not None:
         yield (
@@ -55,6 +59,8 @@ def plan_lines(found: Iterable[BuildPlan]) -> Iterator[str]:
         for problem in plan.problems:
             yield f"  problem: {problem.message}"
             yield f"    try: {problem.hint}"
+        if plan.typing:
+            yield f"  types: {plan.typing}"
         for note in plan.notes:
             yield f"  note: {note}"
 

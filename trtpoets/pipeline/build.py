@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,21 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import Workspace
-from trtpoets.device.build_plan import BuildPlan, machine_here, plan_from_onnx
+from trtpoets.device.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
 from trtpoets.device.engine_config import EngineConfig
+from trtpoets.device.tensorrt_api import load_tensorrt
+from trtpoets.device.tensorrt_config import weakly_typed
 from trtpoets.device.wheels import extra_here
+from trtpoets.pipeline.half_remainder import onnx_to_build
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.recorded import build_command
 from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_VARIANT = "built from int8.half.onnx, which build writes first: FP16 where int8.onnx is FP32 and not quantised"
 
 
 def build(
@@ -61,7 +67,7 @@ def build(
     )
     command = _recorded(model, precisions, flavour, configs[0], engines)
     with nullcontext() if _is_file(model) else writing(Workspace(Path(engines), model)):
-        jobs = _jobs(model, precisions, configs, engines)
+        jobs = _jobs(model, precisions, configs, engines, write=True)
         for onnx, config, _ in jobs:
             require_buildable(onnx, config)
         return tuple(_build(*job, command, force, progress) for job in jobs)
@@ -82,10 +88,13 @@ def plan_build(
     """
     configs = _configs(flavour, **options)
     machines = {config.flavour: machine_here(config.flavour) for config in configs}
-    return tuple(
-        plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
-        for onnx, config, out in _jobs(model, precisions, configs, engines)
-    )
+    plans = []
+    for onnx, config, out in _jobs(model, precisions, configs, engines, write=False):
+        plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
+        if not _is_file(model):  # the build of a run would write the variant first
+            plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
+        plans.append(plan)
+    return tuple(plans)
 
 
 def _configs(flavour: Flavour | None, **options: Any) -> list[EngineConfig]:
@@ -98,19 +107,33 @@ def _is_file(model: str) -> bool:
 
 
 def _jobs(
-    model: str, precisions: Sequence[Precision], configs: Sequence[EngineConfig], engines: Path | str
+    model: str, precisions: Sequence[Precision], configs: Sequence[EngineConfig], engines: Path | str, *, write: bool
 ) -> list[tuple[OnnxModel, EngineConfig, Path]]:
-    """Each ONNX file with each configuration, and where its engine goes."""
-    if _is_file(model):
-        models = [read_onnx(user_path(model))]
-    else:
-        space = Workspace(Path(engines), model)
-        models = [onnx_in(space, precision) for precision in precisions]
+    """Each ONNX file, in the form that it is built from, with each configuration, and where its engine goes.
+
+    Forms that are not there are made where `write` says so. A file that was named is built as it is.
+    """
+    space = None if _is_file(model) else Workspace(Path(engines), model)
+    models = [read_onnx(user_path(model))] if space is None else [onnx_in(space, each) for each in precisions]
     return [
-        (onnx, config, onnx.path.with_name(engine_file_name(onnx.path.stem, config)))
+        (_form(space, onnx, config, write), config, onnx.path.with_name(engine_file_name(onnx.path.stem, config)))
         for config in configs
         for onnx in models
     ]
+
+
+def _form(space: Workspace | None, onnx: OnnxModel, config: EngineConfig, write: bool) -> OnnxModel:
+    """The file that is built of a run's ONNX file; the file itself where the library is not here."""
+    if space is None or not _typed_by_file(onnx, config):
+        return onnx
+    return onnx_to_build(space, onnx, write=write)
+
+
+def _typed_by_file(onnx: OnnxModel, config: EngineConfig) -> bool:
+    """Whether this is an INT8 file for a library that is here and runs in FP32 what such a file does not quantise."""
+    if onnx.precision is not Precision.INT8 or flavour_available(config.flavour) is not None:
+        return False
+    return not weakly_typed(load_tensorrt(config.flavour), onnx.precision, config.dla_core is not None)
 
 
 def flavours_here() -> tuple[Flavour, ...]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trtpoets.convert.calibration_cache import LAST, TENSORRT
+from trtpoets.convert.half_remainder import half_remainder
 from trtpoets.convert.older import onnx_for_older
 from trtpoets.convert.parity import parity_from_scores
+from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.onnx_metadata import facts_of
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision
-from trtpoets.device.capability import why_not
+from trtpoets.device.capability import version_of, why_not
 from trtpoets.device.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack
 from trtpoets.device.jetson_names import board_called, jetpack_called
+from trtpoets.judge.golden import check_scores_against
 from trtpoets.ship.jetson import System
 from trtpoets.ship.words import joined
 
@@ -23,6 +27,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtpoets.judge.golden import Golden
+
+
+_log = logging.getLogger(__name__)
+
+_TYPED_BY_FILE = (11, 0)
+"""Since which TensorRT every network computes in the types of the file."""
+
+_PACKS = tuple(each for each in JETPACKS if each.runs_trtpoets)
+"""Those that a bundle for an unnamed JetPack has to serve."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +103,15 @@ def system_of(jetson: Jetson) -> System:
 def models_for(jetson: Jetson, models: tuple[OnnxModel, ...], golden: Golden, folder: Path) -> tuple[OnnxModel, ...]:
     """The ONNX files as the JetPack reads them: as they are, or rewritten into `folder` and proven to score the same.
 
+    Where TensorRT computes in the types of the file, INT8's remainder becomes FP16, as far as its golden scores allow.
     Raises ConversionFailed where one can't be rewritten, or scores otherwise.
     """
     pack = jetson.jetpack
-    if pack is None:
-        return models
-    return tuple(_model_for(pack, model, golden, folder) for model in models)
+    if pack is not None and version_of(pack.tensorrt) >= _TYPED_BY_FILE:
+        return tuple(_half(model, golden, folder) for model in models)
+    ceilings = [each.opset_ceiling for each in ([pack] if pack else _PACKS) if each.opset_ceiling is not None]
+    floats = pack is not None and not pack.runs_trtpoets
+    return tuple(_model_for(min(ceilings, default=None), floats, model, golden, folder) for model in models)
 
 
 def notes_on(jetson: Jetson, before: tuple[OnnxModel, ...], after: tuple[OnnxModel, ...]) -> list[str]:
@@ -112,15 +128,39 @@ def notes_on(jetson: Jetson, before: tuple[OnnxModel, ...], after: tuple[OnnxMod
             notes.append(f"{precision.value} gains nothing on {joined(slow)}: --board tells which board it is")
     opsets = {(facts_of(old.path).opset, facts_of(new.path).opset) for old, new in zip(before, after, strict=True)}
     for old, new in sorted(opsets):
-        if old != new and pack:
+        if new > old and pack:
             notes.append(
-                f"operator set {new} instead of {old}, the latest that TensorRT {pack.tensorrt} reads; same scores"
+                f"int8.onnx is in operator set {new}, and in FP16 what is not quantised: TensorRT {pack.tensorrt} "
+                "computes in the types of the file"
             )
+        elif old != new:
+            reader = f"TensorRT {pack.tensorrt}" if pack else f"every TensorRT from {_PACKS[0].tensorrt} on"
+            notes.append(f"operator set {new} instead of {old}, the latest that {reader} reads; same scores")
     return notes
 
 
-def _model_for(pack: JetPack, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
-    ceiling, floats = pack.opset_ceiling, not pack.runs_trtpoets
+def _half(model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
+    if model.precision is not Precision.INT8:
+        return model
+    try:
+        variant = half_remainder(model, folder / model.path.name)
+    except (BadInput, ConversionFailed) as error:
+        _log.warning("%s goes into the bundle with its FP32 remainder: %s", model.path, error.message)
+        return model
+    (scores,) = open_session(variant.path, as_written=True).run([OUTPUT_NAME], {INPUT_NAME: golden.pixels})
+    verdict = check_scores_against(golden, model.precision, scores)
+    if not verdict.passed:
+        _log.warning(
+            "%s goes into the bundle with its FP32 remainder: in FP16 golden scores move by %.2g, and %.2g is allowed",
+            model.path,
+            verdict.max_difference,
+            verdict.tolerance,
+        )
+        return model
+    return variant
+
+
+def _model_for(ceiling: int | None, floats: bool, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
     too_new = ceiling is not None and facts_of(model.path).opset > ceiling
     if not (too_new or floats):
         return model

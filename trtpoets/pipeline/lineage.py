@@ -199,13 +199,21 @@ class _Lineage:
             why = f"was built from {file}, which {model.why if model else 'is not there'}"
             return Stale(engine.path, why, model.remedy if model else self.missing(precision).remedy)
         remedy = self._space.command("build", "--precision", precision.value)
-        if engine.card.onnx_sha256 != self._sha256[precision]:
+        if engine.card.onnx_sha256 not in (self._sha256[precision], self._half(precision)):
             return Stale(engine.path, f"was built from an earlier {file}", remedy)
         if engine.card.spec != self._spec:
             return Stale(engine.path, "has other labels or another preprocessing than the classifier", remedy)
         if engine.foreign:  # TensorRT would run what is in it
             return Stale(engine.path, f"is not known to be built here by you: {engine.foreign}", remedy)
         return None
+
+    def _half(self, precision: Precision) -> str | None:
+        """The sha256 of the variant of int8.onnx that engines may be built from; None where none is up to date."""
+        path = self._space.half_remainder
+        card = _card_at(path) if precision is Precision.INT8 else None
+        if card is None or card.details.get("made_from") != self._sha256[precision] or not vouches_for(card, path):
+            return None
+        return card.files[path.name]
 
 
 def _card_at(path: Path) -> Card | None:

@@ -26,6 +26,7 @@ def plan_text(plan: Any) -> str:
         ("by", f"{plan.library or plan.flavour.value + ', which is not here'}{_device(plan)}"),
         ("photos", _shapes(plan.shapes)),
         ("told", _told(plan)),
+        *([("types", plan.typing)] if plan.typing else []),
         *([("timings", f"{plan.timing_cache}{'' if cached else ', to be written'}")] if plan.timing_cache else []),
         *(("note", note) for note in plan.notes),
         *(line for each in plan.problems for line in (("but", each.message), ("try", each.hint))),
@@ -54,6 +55,7 @@ def layer_lines(engines: Iterable[Any]) -> list[str]:
             continue
         if layers.counts:
             known.append(f"{engine.path.name}: {layers_text(layers.counts, layers.shares)}")
+            known += [f"{engine.path.name}: {note}" for note in engine.card.notes]
         else:
             reasons[layers.why_not] = f"Layer by layer: {layers.why_not}"
     return [*known, *reasons.values()]

@@ -46,11 +46,12 @@ def _engine(facts: Any) -> list[Part]:
         batch = card.batch
         rows += [
             ("network", f"{card.spec.name}: {card.spec.backbone}, {many(len(card.spec.labels), 'label')}"),
-            ("precision", card.precision.value),
+            ("precision", card.precision.value + (f", {card.typing}" if card.typing else "")),
             ("for", f"{targets(list(card.targets)) or 'an unknown GPU'}, {card.platform}"),
             ("batch", f"{batch.minimum} to {batch.maximum}, tuned for {batch.optimum}"),
             ("built", f"in {seconds(card.build_seconds)}{on}"),
             *([("layers", _layers(card.layers))] if card.layers else []),
+            *(("note", note) for note in card.notes),
             ("from ONNX", card.onnx_sha256),
             ("photos", f"{_photos(card.spec)}, rule {card.preprocess_hash[:12]}"),
         ]

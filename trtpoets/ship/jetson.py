@@ -18,6 +18,7 @@ from trtpoets.core.spec import FULL_WHITE, Precision, Resize
 from trtpoets.ship.bundle import root_of
 from trtpoets.ship.parts import CACHE, write_shared
 from trtpoets.ship.runtime import copy_file, copy_template, filled, package_folder, write_runtime
+from trtpoets.ship.trtexec import numbers_of, type_options
 from trtpoets.ship.words import joined, many, shown
 
 if TYPE_CHECKING:
@@ -198,16 +199,10 @@ def _trtexec(parts: Parts, system: System) -> list[str]:
 
 
 def _build(parts: Parts, precision: Precision, tensorrt: str) -> str:
-    """TensorRT 8 is told by flags what it may compute in; 10 takes the types of the file; 11 knows nothing else."""
-    major, minor = (int(number) for number in tensorrt.split(".")[:2])
-    types = {Precision.FP32: "", Precision.FP16: " --fp16", Precision.INT8: " --int8 --fp16"}[precision]
-    typed = types if major < 10 else " --stronglyTyped" if major == 10 else ""
-    workspace = "--workspace=1024" if (major, minor) < (8, 4) else "--memPoolSize=workspace:1024"
-    shapes = parts.trtexec_shapes()
-    return (
-        f"{_TRTEXEC} --onnx={precision.value}.onnx{typed} {shapes} {workspace} "
-        f"--saveEngine=built/{precision.value}.engine"
-    )
+    types = type_options(parts.model(precision), tensorrt)
+    workspace = "--workspace=1024" if numbers_of(tensorrt) < (8, 4) else "--memPoolSize=workspace:1024"
+    words = [types, parts.trtexec_shapes(), workspace, f"--saveEngine=built/{precision.value}.engine"]
+    return " ".join([_TRTEXEC, f"--onnx={precision.value}.onnx", *filter(None, words)])
 
 
 def _cell(text: str) -> str:

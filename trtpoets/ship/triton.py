@@ -24,6 +24,7 @@ from trtpoets.ship.triton_config import (
     onnx_config,
     tensorrt_config,
 )
+from trtpoets.ship.trtexec import type_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 RELEASE = "25.06"
 """The release of NVIDIA's images that the bundle names: of Triton, and of the TensorRT that builds plans for it."""
+
+_TENSORRT = "10.11"
+"""The TensorRT of that release."""
 
 _IMAGE = f"nvcr.io/nvidia/tritonserver:{RELEASE}-py3"
 
@@ -164,12 +168,19 @@ def _words(parts: Parts) -> dict[str, object]:
         "tensorrt": model_name(parts, "tensorrt", first),
         "cpu": model_name(parts, "onnx", on_cpu),
         "shapes": parts.trtexec_shapes(),
+        "int8_types": _int8_types(parts),
         "target": 2 * batching.best,
         "most": 4 * batching.largest,
         "best": batching.best,
         "plans": _plans(parts),
         "scaling": _scaling(parts),
     }
+
+
+def _int8_types(parts: Parts) -> str:
+    """What `trtexec` is told of types for INT8."""
+    model = next((each for each in parts.models if each.precision is Precision.INT8), None)
+    return "--stronglyTyped" if model is None else type_options(model, _TENSORRT)
 
 
 def _plans(parts: Parts) -> str:

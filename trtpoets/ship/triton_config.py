@@ -55,7 +55,11 @@ def tensorrt_config(parts: Parts, model: str, batching: Batching) -> str:
 
 
 def onnx_config(parts: Parts, model: str, precision: Precision, prefix: str, batching: Batching) -> str:
-    """An ONNX file on each GPU, by the TensorRT that ONNX Runtime drives. `prefix` names its engines in the cache."""
+    """An ONNX file on each GPU, by the TensorRT that ONNX Runtime drives. `prefix` names its engines in the cache.
+
+    The backend takes one precision and refuses parameters that it does not know (onnxruntime_backend, onnxruntime.cc:
+    precision_mode INT8 sets trt_int8_enable alone), so an INT8 file's remainder is FP32 there.
+    """
     parameters = {
         "precision_mode": precision.name,
         "max_workspace_size_bytes": _WORKSPACE,
