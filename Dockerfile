@@ -48,6 +48,7 @@ ENV PATH=/opt/trtpoets/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TRTPOETS_CACHE=/var/cache/trtpoets
 COPY --from=build /opt/trtpoets /opt/trtpoets
+COPY docker-entrypoint /usr/local/bin/docker-entrypoint
 # /work and the cache take whoever `--user` names.
 RUN useradd --create-home --uid 10001 poet \
  && install -d -o poet -g poet -m 1777 /work /var/cache/trtpoets
@@ -55,6 +56,7 @@ USER 10001
 WORKDIR /work
 # With a bundle for a Jetson at /work: its self-test. Else: TensorRT loads, and CUDA starts.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=2m --retries=2 \
-    CMD ["sh", "-c", "if [ -x ./selftest ]; then ./selftest || exit 1; else python3 -c 'import tensorrt, pycuda.driver as cuda; cuda.init()'; fi"]
-ENTRYPOINT ["trtpoets"]
+    CMD ["docker-entrypoint", "/bin/sh", "-c", "if [ -x ./selftest ]; then ./selftest || exit 1; else python3 -c 'import tensorrt, pycuda.driver as cuda; cuda.init()'; fi"]
+# NVIDIA's entrypoint comes first: it makes a driver do that is older than CUDA.
+ENTRYPOINT ["docker-entrypoint"]
 CMD ["doctor"]

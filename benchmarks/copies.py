@@ -33,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
+from threadpoolctl import threadpool_limits
 
 from trtpoets.core.images import usable_cores
 from trtpoets.core.paths import cache_root
@@ -177,7 +178,8 @@ def neighbours(count: int) -> None:
     rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    nearest(rows, rows, 8)
+    with threadpool_limits(1, "blas"):  # as in the search for families: each core has a thread of ours
+        nearest(rows, rows, 8)
     seconds = time.perf_counter() - start
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     print(f"{count:,} features of width 1280 ({rows.nbytes >> 20} MiB): {seconds:.0f} s, {more} MiB more at the peak")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Collection
@@ -25,6 +26,26 @@ def run_alone(refused: Collection[str], program: Path, *arguments: object) -> su
     """Run a Python program where the packages `refused` can't be imported."""
     command = [sys.executable, "-c", _HOOK.format(refused=tuple(refused)), program, *arguments]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
+
+
+def interrupt(program: Path, photo: Path, folder: Path) -> tuple[int, str]:
+    """Send SIGINT to a program that answers for 2,000 copies of a photo: its exit code, and what it wrote to stderr.
+
+    The program is still at work when the signal comes: nobody reads its answers, which do not fit in the pipe.
+    """
+    folder.mkdir()
+    for number in range(2000):
+        (folder / f"{number:04}{photo.suffix}").hardlink_to(photo)
+    command = [sys.executable, str(program), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        try:
+            error = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    return process.returncode, error
 
 
 def expect_other_scores(bundle: Path) -> None:

@@ -98,7 +98,7 @@ def right_scores(photos: np.ndarray) -> np.ndarray:
 
 
 def opener(behaviours: dict[str, str]) -> Callable[..., Scripted]:
-    def open_scripted(artefact: Any, threads: int, way: Any) -> Scripted:
+    def open_scripted(artefact: Any, threads: int, way: Any, *, batches: Any) -> Scripted:
         key = artefact.precision.value if isinstance(artefact, OnnxModel) else "classifier"
         if isinstance(artefact, Engine):
             key = open_runner(artefact).identity.name

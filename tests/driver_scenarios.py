@@ -66,7 +66,7 @@ class DriverGpu(FakeGpu):
 
 def the_gpu_describes_itself() -> None:
     (gpu,) = libcuda.gpus()
-    assert gpu == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30), gpu
+    assert gpu == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30, multiprocessors=28), gpu
     assert libcuda.cuda_version() == "13.0"
 
 

@@ -33,6 +33,14 @@ _WHEELS = (
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _SECONDS = 900.0
 
+NVIDIAS_ENTRYPOINT = (
+    'echo "== TensorRT =="',
+    'export LD_LIBRARY_PATH="/usr/local/cuda/compat/lib.real${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"',
+    'if [[ $# -eq 0 ]]; then exec /bin/bash; else exec "$@"; fi',
+)
+"""What /opt/nvidia/nvidia_entrypoint.sh of NVIDIA's images does, where the driver is older than CUDA: it prints a
+banner on stdout, sets the path of the compatible driver libraries (by /etc/shinit_v2), and becomes its arguments."""
+
 
 def why_not() -> str:
     """Why images can't be built here; empty where they can."""
@@ -111,6 +119,10 @@ def libcuda(folder: Path) -> Path:
 
 
 def _add_cuda_and_tensorrt(root: Path, folder: Path) -> None:
+    entrypoint = root / "opt/nvidia/nvidia_entrypoint.sh"
+    entrypoint.parent.mkdir(parents=True)
+    entrypoint.write_text("\n".join(["#!/bin/bash", *NVIDIAS_ENTRYPOINT, ""]))
+    entrypoint.chmod(0o755)
     wheels = folder / "wheels"
     options = ["--quiet", "--no-deps", "--only-binary=:all:", f"--python-version={_PYTHON}", f"--dest={wheels}"]
     got = _run(sys.executable, "-m", "pip", "download", *options, *_WHEELS)

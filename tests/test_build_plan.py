@@ -218,6 +218,9 @@ def test_hardware_compatibility_is_for_ampere_and_no_jetson(monkeypatch: pytest.
     monkeypatch.setattr(libcuda, "driver_version", lambda: "L4T R36.4.3")
     (text,) = messages_of(config, Precision.FP16, "10.3", ORIN)
     assert text.startswith("on a Jetson TensorRT can't build for other GPUs")
+    monkeypatch.setattr(libcuda, "driver_version", lambda: "540.4.0")  # in a container, which has no nv_tegra_release
+    (text,) = messages_of(config, Precision.FP16, "10.3", replace(ORIN, integrated=True))
+    assert text.startswith("on a Jetson TensorRT can't build for other GPUs")
 
 
 @pytest.mark.parametrize(

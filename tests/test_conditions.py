@@ -48,6 +48,28 @@ def test_a_jetson(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpu", "others"),
+    [
+        ("gpu-gpc-0", ["gpu-nvd-0"]),  # Thor, JetPack 7 (github.com/rbonghi/jetson_stats/issues/885)
+        ("17000000.gpu", ["15340000.vic", "15480000.nvdec", "154c0000.nvenc", "15a80000.nvenc"]),  # Orin, JetPack 6
+        ("17000000.ga10b", ["15340000.vic"]),  # Orin, JetPack 5
+        ("17000000.gv11b", ["15340000.vic", "c250000.gpcdma"]),  # Xavier
+        ("57000000.gpu", []),  # Nano
+        ("", ["gpu-nvd-0", "15340000.vic", "1d84000.ufshc"]),
+    ],
+)
+def test_the_gpus_clock_by_its_name(tmp_path: Path, gpu: str, others: list[str]) -> None:
+    files = jetson_files("38 4.0", "NVIDIA Jetson AGX Thor Developer Kit", "tegra264", "3.12")
+    for number, name in enumerate([*others, gpu], 1):
+        if name:
+            files[f"sys/class/devfreq/{name}/cur_freq"] = f"{number if name == gpu else 9}00000000\n"
+            files[f"sys/class/devfreq/{name}/max_freq"] = "1575000000\n"
+    board = conditions(write(tmp_path, files))["jetson"]
+    expected = (100.0 * (len(others) + 1), 1575.0) if gpu else (None, None)
+    assert (board["gpu_mhz"], board["gpu_mhz_most"]) == expected
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",

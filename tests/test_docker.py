@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stand_in_images import NVIDIAS_ENTRYPOINT
+
 ROOT = Path(__file__).parent.parent
 DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
 PACKAGE_FILES = (
@@ -81,10 +83,62 @@ def test_health_is_what_the_self_test_says(
     dockerfile: str, stage: str, script: str, told: int, healthy: int, tmp_path: Path
 ) -> None:
     (check,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])", stages(ROOT / dockerfile)[stage], re.MULTILINE)
+    command = json.loads(check)
+    if command[0] == "docker-entrypoint":  # as in the image: NVIDIA's entrypoint, then the check
+        command[0] = str(ROOT / "docker-entrypoint")
     text = f"import sys\nsys.exit({told})" if script.endswith(".py") else f"#!/bin/sh\nexit {told}"
     (tmp_path / script).write_text(text)
     (tmp_path / script).chmod(0o755)
-    assert subprocess.run(json.loads(check), cwd=tmp_path, timeout=30, check=False).returncode == healthy
+    assert subprocess.run(command, cwd=tmp_path, timeout=30, check=False).returncode == healthy
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_nvidias_entrypoint_is_kept(dockerfile: Path) -> None:
+    """It makes a driver do that is older than CUDA; a check of health has to come by it too."""
+    for name, stage in final_stages(dockerfile).items():
+        entrypoint = re.findall(r"^ENTRYPOINT (.+)", stage, re.MULTILINE)
+        assert entrypoint == ([] if name == "serve" else ['["docker-entrypoint"]'])
+        if name != "serve":
+            assert re.search(r'CMD \["docker-entrypoint", "/bin/sh", "-c"', stage)
+            assert "COPY docker-entrypoint /usr/local/bin/docker-entrypoint" in stage
+    assert (ROOT / "docker-entrypoint").stat().st_mode & 0o111 == 0o111
+
+
+@pytest.mark.parametrize(
+    ("given", "ran"),
+    [
+        (["doctor", "--json"], ["trtpoets", "doctor", "--json"]),
+        ([], ["trtpoets"]),
+        (["--help"], ["trtpoets", "--help"]),
+        (["label", "a b", "/x"], ["trtpoets", "label", "a b", "/x"]),
+        (["./build", "--force"], ["./build", "--force"]),
+    ],
+)
+def test_what_the_entrypoint_runs(given: list[str], ran: list[str], tmp_path: Path) -> None:
+    for name in ("trtpoets", "build"):
+        lines = [f'printf "%s\\n" "{"./" * (name == "build")}{name}" "$@"', 'echo "in $LD_LIBRARY_PATH"', "exit 3"]
+        program(tmp_path / name, *lines)
+    entrypoint = program(tmp_path / "nvidia_entrypoint.sh", *NVIDIAS_ENTRYPOINT)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/lib"}
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        command, settings = [str(ROOT / "docker-entrypoint"), *given], {**environment, **more}
+        return subprocess.run(
+            command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    done = run(NVIDIA_ENTRYPOINT=str(entrypoint))
+    assert done.stdout.splitlines() == [*ran, "in /usr/local/cuda/compat/lib.real:/usr/lib"]
+    assert (done.returncode, "== TensorRT ==" in done.stderr) == (3, True)
+    without = run(NVIDIA_ENTRYPOINT=str(tmp_path / "none"))
+    assert without.stdout.splitlines() == [*ran, "in /usr/lib"]
+    assert (without.returncode, without.stderr) == (3, "")
+
+
+def program(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(["#!/bin/bash", *lines, ""]))
+    path.chmod(0o755)
+    return path
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)

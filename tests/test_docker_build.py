@@ -74,7 +74,10 @@ def health(images: Images, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_its_user_can_run_it_and_no_more(images: Images, name: str) -> None:
-    assert images.settings(name)["Entrypoint"] == ["trtpoets"]
+    assert images.settings(name)["Entrypoint"] == ["docker-entrypoint"]
+    path = images.run(name, "docker-entrypoint", "/bin/sh", "-c", "echo $LD_LIBRARY_PATH").stdout
+    assert path.startswith("/usr/local/cuda/compat/")
+    assert "bundle" in images.run(name, "docker-entrypoint", "--help").stdout
     assert "bundle" in images.run(name, "trtpoets", "--help").stdout
     assert images.run(name, "id", "-u").stdout == "10001\n"
     told = json.loads(images.run(name, "trtpoets", "doctor", "--json").stdout)

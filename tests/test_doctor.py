@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,8 @@ import pytest
 from tests.fake_gpu import FakeGpu
 from tests.machines import NOT_INSTALLED, TRAINING, jetson_files, software, system, with_gpu, write
 from tests.tiny import tiny_spec
-from trtpoets.core.errors import RunFailed
+from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.core.spec import Flavour
 from trtpoets.device import libcuda
 from trtpoets.device.doctor import Diagnosis, diagnose, doctor
 from trtpoets.device.doctor import software as doctor_software
@@ -23,6 +25,9 @@ from trtpoets.device.doctor.imports import Imports, try_imports
 from trtpoets.device.doctor.software import Loaded, software_here
 from trtpoets.device.doctor.system import system_at
 from trtpoets.device.jetpack import CHIPS, JETPACKS, chip_of, has_dla, jetpack_of
+from trtpoets.device.libcuda import Gpu
+from trtpoets.device.tensorrt_api import load_tensorrt
+from trtpoets.device.wheels import cuda_of_driver, wheels_for
 from trtpoets.ship.tables import print_json, print_table
 
 ROOT = Path(__file__).parent.parent
@@ -284,7 +289,37 @@ def test_a_jetson_that_saves_power(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0000"))
     found = checked(diagnose(system(root), with_gpu((8, 7), "10.3.0", "12.6")))
     assert found["power"].found == "15W, which limits clocks"
-    assert found["power"].hint == "for full speed: sudo nvpmodel -m 2 && sudo jetson_clocks"
+    assert found["power"].hint == "for full speed (MAXN_SUPER): sudo nvpmodel -m 2 && sudo jetson_clocks"
+
+
+@pytest.mark.parametrize(
+    ("names", "fastest"),
+    [
+        ("15W 25W MAXN_SUPER 7W", 2),  # Orin Nano, JetPack 6.2
+        ("15W 7W", 0),  # Orin Nano, before
+        ("MAXN_SUPER 10W 15W 25W 40W", 0),  # Orin NX 16GB, JetPack 6.2
+        ("MAXN 15W 30W 50W", 0),  # AGX Orin
+        ("MAXN MAXN_SUPER 15W", 1),
+        ("MAXN_SUPER MAXN 15W", 0),
+        (
+            (
+                "MODE_15W_2CORE MODE_15W_4CORE MODE_15W_6CORE MODE_10W_2CORE MODE_10W_4CORE MODE_10W_DESKTOP "
+                "MODE_20W_2CORE MODE_20W_4CORE MODE_20W_6CORE"
+            ),  # Xavier NX
+            8,
+        ),
+        ("120W MAXN 90W 70W", 1),
+        ("custom", None),
+    ],
+)
+def test_the_fastest_mode_is_found_by_its_name(tmp_path: Path, names: str, fastest: int | None) -> None:
+    files = jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0010")
+    text = "".join(f"< POWER_MODEL ID={number} NAME={name} >\n" for number, name in enumerate(names.split()))
+    root = write(tmp_path, {**files, "etc/nvpmodel.conf": text + "< POWER_MODEL ID=10 NAME=last >\n"})
+    found = system(root).jetson
+    assert found
+    assert (found.full_power.number if found.full_power else None) == fastest
+    assert found.power_mode == "last"
 
 
 def test_a_container_on_a_jetson(tmp_path: Path) -> None:
@@ -397,6 +432,65 @@ def test_cuda_12_and_13_mixed_up(tmp_path: Path, packages: dict[str, str], cuda:
     told = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
     assert (told["TensorRT"].found, told["TensorRT"].hint) == (found, hint)
     assert told["build TensorRT engines"].hint == told["run engines"].hint == hint
+
+
+def test_cuda_13_has_nothing_for_volta(tmp_path: Path) -> None:
+    here = with_gpu((7, 0), "10.13.3.9", "13.0", "Tesla V100", packages={"tensorrt-cu13": "10.13.3.9"})
+    told = checked(diagnose(system(write(tmp_path, UBUNTU)), here))["TensorRT"]
+    assert told.found == "tensorrt-cu13 has nothing for this Tesla V100: CUDA 13 begins at 7.5"
+    assert told.hint == "pip uninstall -y tensorrt-cu13 && pip install 'tensorrt-cu12<10.5'"
+    absent = replace(here, packages={}, tensorrt=Loaded(problem="No module named 'tensorrt'"))
+    assert checked(diagnose(system(tmp_path), absent))["TensorRT"].hint == "pip install 'tensorrt-cu12<10.5'"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "major"),
+    [
+        ("12.8", "570.133.20", 12),
+        ("13.0", "580.65.06", 13),
+        ("13.0", "570.133.20", 13),  # forward compatibility: what CUDA says counts
+        (None, "570.133.20", 12),
+        (None, "575.57.08", 12),
+        (None, "580.65.06", 13),
+        (None, "610.10", 13),
+        (None, "525.60.13", 12),
+        (None, "470.256.02", 11),
+        (None, "L4T R36.4.3", None),
+        (None, None, None),
+    ],
+)
+def test_the_cuda_that_a_driver_serves(cuda: str | None, driver: str | None, major: int | None) -> None:
+    assert cuda_of_driver(cuda, driver) == major
+    assert wheels_for(major) == (12 if major in (11, 12) else 13)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "extras"),
+    [
+        ("12.8", (8, 9), ("tensorrt-cu12", "rtx-cu12")),
+        ("13.1", (8, 9), ("tensorrt-cu13", "rtx-cu13")),
+        ("13.0", (7, 0), ("tensorrt-cu12", "rtx-cu12")),
+        ("", (), ("tensorrt", "rtx")),
+    ],
+)
+def test_hints_name_the_extra_that_the_driver_runs(
+    monkeypatch: pytest.MonkeyPatch, cuda: str, capability: tuple[int, int], extras: tuple[str, str]
+) -> None:
+    def gpus() -> tuple[Gpu, ...]:
+        if not cuda:
+            raise RunFailed("no NVIDIA driver here")
+        return (Gpu("some GPU", capability, 8 << 30),)
+
+    monkeypatch.setattr(libcuda, "gpus", gpus)
+    monkeypatch.setattr(libcuda, "cuda_version", lambda: cuda)
+    monkeypatch.setattr(libcuda, "module_version", lambda: None)
+    known = re.findall(r"^([\w-]+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    for flavour, module, extra in zip(Flavour, ("tensorrt", "tensorrt_rtx"), extras, strict=True):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingDependency) as caught:
+            load_tensorrt(flavour)
+        assert caught.value.hint == f"pip install 'trtpoets[{extra}]'"
+        assert extra in known
 
 
 def test_wheels_of_cuda_12_run_on_a_later_driver(tmp_path: Path) -> None:

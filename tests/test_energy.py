@@ -216,6 +216,48 @@ def test_a_jetsons_rails(tmp_path: Path) -> None:
     assert not sensor._thread.is_alive()
 
 
+AGX_ORIN = {
+    f"sys/bus/i2c/drivers/ina3221/1-00{chip}/hwmon/{folder}/{name}": f"{value}\n"
+    for chip, folder, channels in (
+        ("40", "hwmon3", (("VDD_GPU_SOC", 19400, 160), ("VDD_CPU_CV", 19392, 40), ("VIN_SYS_5V0", 4968, 953))),
+        ("41", "hwmon4", (("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 4968, 80), ("NC", 0, 0))),
+    )
+    for number, (label, volts, amperes) in enumerate(channels, 1)
+    for name, value in (
+        (f"in{number}_label", label),
+        (f"in{number}_input", volts),
+        (f"curr{number}_input", amperes),
+        ("in7_label", "sum of shunt voltages"),
+        ("in7_input", 760),
+    )
+}
+"""Chips, labels and voltages of an AGX Orin, as in public readings: memory's rail has the voltage of VIN_SYS_5V0."""
+
+
+def test_no_rail_of_an_agx_orin_counts_twice(tmp_path: Path) -> None:
+    sensor = find_sensor(write(tmp_path, AGX_ORIN))
+    assert isinstance(sensor, Rails)
+    assert sensor.covers == "board (VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0)"
+    (tmp_path / "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/in3_label").unlink()  # the rail that feeds it
+    alone = find_sensor(tmp_path)
+    assert alone and alone.covers == "board (VDD_GPU_SOC, VDD_CPU_CV, VDDQ_VDD2_1V8AO)"
+
+
+def test_a_thors_input(tmp_path: Path) -> None:
+    """A Thor has an INA3221 for the module's rails and an INA238 for the input of the carrier board."""
+    module = rails(("VDD_GPU", 19000, -20), ("VDD_CPU_SOC_MSS", 19000, 343), ("VIN_SYS_5V0", 4968, 1312))
+    sensor = find_sensor(write(tmp_path, module))
+    assert sensor and sensor.covers == "board (VDD_GPU, VDD_CPU_SOC_MSS, VIN_SYS_5V0)"  # one at rest is below 0
+    chip = {"name": "ina238", "in0_input": 5, "in1_input": 19980, "curr1_input": 1150, "power1_input": 22977000}
+    write(tmp_path, {f"sys/class/hwmon/hwmon5/{name}": f"{value}\n" for name, value in chip.items()})
+    write(tmp_path, {"sys/class/hwmon/hwmon1/name": "pwmfan\n", "sys/class/hwmon/hwmon1/in1_input": "1\n"})
+    sensor = find_sensor(tmp_path)
+    assert isinstance(sensor, Rails)
+    assert sensor.covers == "board (VIN)"
+    with sensor:
+        assert idle_watts(sensor, 0.1) == pytest.approx(22.98, rel=0.05)
+
+
 def test_rails_that_only_add_up(tmp_path: Path) -> None:
     files = rails(("VDD_GPU_SOC", 20000, 500), ("NC", 20000, 500), ("VDD_CPU_CV", 20000, 250))
     sensor = find_sensor(write(tmp_path, files))

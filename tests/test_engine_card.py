@@ -16,16 +16,20 @@ import trtpoets
 from tests.fake_gpu import FakeGpu
 from tests.paper_engine import expected_scores, paper_engine
 from tests.photos import make_photo
-from tests.tiny import tiny_photos, tiny_spec
+from tests.tiny import tiny_onnx, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.spec import Engine, Flavour
 from trtpoets.core.workspace import card_of, seal_card
+from trtpoets.device import engine as engine_module
+from trtpoets.device import timing_cache
 from trtpoets.device.engine import load_engine
 from trtpoets.device.engine_card import check_fits, runs_on
+from trtpoets.device.engine_config import EngineConfig
 from trtpoets.device.foreign_engine import engine_from_file
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.runners import open_runner
 from trtpoets.device.tensorrt_api import TensorRt
+from trtpoets.device.timing_cache import load_timing_cache, save_timing_cache
 
 
 def fits(engine: Engine, gpu: Gpu, version: str = "10.3.0", flavour: Flavour = Flavour.TENSORRT) -> None:
@@ -104,6 +108,95 @@ def test_another_model_of_the_same_capability_is_warned_about(tmp_path: Path, ca
     assert "was tuned for Paper GPU, and this is Cardboard GPU" in caplog.text
 
 
+AGX = Gpu("Orin", (8, 7), int(61.4 * 2**30), 16, True, "NVIDIA Jetson AGX Orin Developer Kit")
+NX = Gpu("Orin", (8, 7), int(15.3 * 2**30), 8, True, "NVIDIA Jetson Orin NX Engineering Reference Developer Kit")
+NANO = Gpu("Orin", (8, 7), int(7.4 * 2**30), 8, True, "NVIDIA Jetson Orin Nano Developer Kit Super")
+THOR = Gpu("NVIDIA Thor", (11, 0), int(122.8 * 2**30), 20, True, "NVIDIA Jetson AGX Thor Developer Kit")
+"""SMs and memory by NVIDIA's data sheets (128 CUDA cores an SM), models as their device trees have them."""
+
+
+def engine_on(folder: Path, gpu: Gpu, **changes: Any) -> Engine:
+    told = {"multiprocessors": gpu.multiprocessors, "memory_gib": gpu.memory_gib, "board": gpu.board, **changes}
+    return paper_engine(folder, gpu=gpu.name, targets=(gpu.target,), **told)
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "changes", "refused"),
+    [
+        (AGX, AGX, {}, ""),
+        (AGX, NANO, {}, "16 SMs, 64 GiB, NVIDIA Jetson AGX Orin Developer Kit"),
+        (NANO, AGX, {}, "8 SMs, 8 GiB, NVIDIA Jetson Orin Nano"),
+        (NX, NANO, {}, "8 SMs, 16 GiB, NVIDIA Jetson Orin NX"),  # as many SMs
+        (AGX, replace(NANO, board=None), {}, "16 SMs"),  # in a container
+        (AGX, replace(NANO, multiprocessors=None), {}, "AGX Orin"),
+        (AGX, replace(AGX, multiprocessors=14), {}, "16 SMs"),  # the AGX Orin 32GB
+        (THOR, replace(THOR, multiprocessors=12), {}, "20 SMs"),  # the T4000
+        (AGX, NANO, {"multiprocessors": None, "board": None, "memory_gib": None}, ""),
+        (AGX, replace(NANO, board="Carrier of another maker", multiprocessors=None), {}, ""),
+    ],
+)
+def test_an_engine_of_another_jetson_is_refused(
+    tmp_path: Path, built: Gpu, here: Gpu, changes: dict[str, Any], refused: str
+) -> None:
+    engine = engine_on(tmp_path, built, **changes)
+    if not refused:
+        fits(engine, here)
+        return
+    with pytest.raises(RunFailed) as caught:
+        fits(engine, here)
+    assert f"was built for {built.name} (" in caught.value.message and refused in caught.value.message
+    assert caught.value.hint.startswith("build it again on this machine: ")
+
+
+def test_a_card_that_does_not_tell_the_module(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Cards of earlier versions lack the fields: they stay readable, and unknown is said to be unknown."""
+    engine = engine_on(tmp_path, AGX)
+    details = asdict(engine.card)
+    for field in ("multiprocessors", "memory_gib", "board"):
+        del details[field]
+    seal_card(card_of(engine.path), key="k", files=[engine.path], details=details)
+    old = load_engine(engine.path)
+    assert (old.card.multiprocessors, old.card.memory_gib, old.card.board) == (None, None, None)
+    with caplog.at_level(logging.WARNING):
+        fits(old, NANO)
+    assert "does not say on which Jetson it was built (no card, or an older one)" in caplog.text
+    caplog.clear()
+    fits(replace(old, card=replace(old.card, gpu="Paper GPU", targets=("sm86",))), PAPER)
+    assert not caplog.records
+
+
+def test_little_differences_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        fits(engine_on(tmp_path, NX), replace(NX, memory_bytes=int(7.4 * 2**30)))
+        assert "16 GiB" in caplog.text and "8 GiB" in caplog.text
+        caplog.clear()
+        fits(engine_on(tmp_path, PAPER, multiprocessors=68), replace(PAPER, multiprocessors=70))
+    assert "was tuned for Paper GPU (68 SMs, 8 GiB), and this is Paper GPU (70 SMs, 8 GiB)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (NANO, False),
+        (NX, False),
+        (replace(AGX, multiprocessors=14), False),
+        (replace(AGX, memory_bytes=60 << 30), True),
+    ],
+)
+def test_keys_tell_modules_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Gpu, same: bool) -> None:
+    library = TensorRt(Flavour.TENSORRT, None, "10.3.0")
+    monkeypatch.setattr(engine_module, "load_tensorrt", lambda flavour: library)
+    model, config = tiny_onnx(tmp_path / "fp32.onnx"), EngineConfig(flavour=Flavour.TENSORRT)
+    keys = []
+    for gpu in (AGX, other):
+        monkeypatch.setattr(engine_module.libcuda, "gpus", lambda gpu=gpu: (gpu,))
+        keys.append((engine_module.engine_key(model, config), timing_cache._key(library, gpu)))
+    assert (keys[0][0] == keys[1][0], keys[0][1] == keys[1][1]) == (same, same)
+    save_timing_cache(tmp_path / "x.timing-cache", b"timings", library, AGX)
+    assert load_timing_cache(tmp_path / "x.timing-cache", library, AGX) == b"timings"
+    assert load_timing_cache(tmp_path / "x.timing-cache", library, other) == (b"timings" if same else b"")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -120,6 +213,8 @@ def test_another_model_of_the_same_capability_is_warned_about(tmp_path: Path, ca
         ("gpu", 5),
         ("version_compatible", "yes"),
         ("dla_core", "one"),
+        ("multiprocessors", "many"),
+        ("board", 5),
         ("layers", {"layers": {}, "counts": {"int8": 1}, "shares": {}}),
         ("layers", {"layers": {}, "counts": {"int8": "1"}, "shares": {"int8": 1.0}}),
     ],

@@ -132,7 +132,14 @@ def test_what_words_mean(photos: Path, tmp_path: Path) -> None:
     assert source_of("camera") == Source(Kind.CAMERA, "camera", 0)
     assert source_of("camera:3").opened == 3
     csi = source_of("csi:1")
-    assert "nvarguscamerasrc sensor-id=1 ! " in str(csi.opened)
+    elements = str(csi.opened).split(" ! ")
+    assert elements[:3] == [
+        "nvarguscamerasrc sensor-id=1",
+        "video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1,format=NV12",
+        "nvvidconv",
+    ]
+    assert elements[3] == "video/x-raw,width=1280,height=720,format=BGRx"
+    assert elements[-1].startswith("appsink")
     assert csi.gstreamer
     assert source_of("/dev/null").kind is Kind.CAMERA
     assert source_of("rtsp://10.0.0.1/live") == Source(Kind.CAMERA, "rtsp://10.0.0.1/live", "rtsp://10.0.0.1/live")

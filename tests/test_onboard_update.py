@@ -330,6 +330,13 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
     unit.read_string(text)
     assert unit["Service"]["ExecStart"].startswith("/opt/flowers/current/classify camera")
     assert unit["Service"]["ExecStartPre"].endswith("trtpoets recover --root /opt/flowers")
+    service = unit["Service"]
+    # nvarguscamerasrc connects to /tmp/argus_socket (as in `docker run -v /tmp/argus_socket:/tmp/argus_socket`).
+    assert service.get("PrivateTmp", "no") == "no" and "InaccessiblePaths" not in service
+    assert "/tmp" in service["ReadWritePaths"].split() or service.get("ProtectSystem") != "strict"
+    assert "PrivateDevices" not in service
+    assert set(service["SupplementaryGroups"].split()) >= {"video", "render"}
+    assert "nvargus-daemon.service" in unit["Unit"]["After"].split()
     words = unit["Service"]["ExecStart"].split()[1:]
     given = parser().parse_args(["classify", *words])
     assert (given.sources, given.patience) == (["camera"], 60.0)

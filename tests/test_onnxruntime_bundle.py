@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.alone import expect_other_scores, run_alone
+from tests.alone import expect_other_scores, interrupt, run_alone
 from tests.bundle_parts import ORDER, measured, tiny_parts
+from tests.fake_onnxruntime import TENSORRT_OPTIONS
 from tests.runner_ids import runner
 from tests.tiny import SIDE, tiny_photos
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.spec import Precision
+from trtpoets.core.streams import BROKEN_PIPE
 from trtpoets.device.runners import open_runner
 from trtpoets.ship.measured import best_row, fastest_precision, where
 from trtpoets.ship.onnxruntime import onnxruntime_files, settings_from_parts
@@ -47,7 +49,7 @@ def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedP
 
 def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(bundle)!r}); import classify, trtpoets; print(trtpoets.__file__)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.strip() == str(bundle / "runtime" / "trtpoets" / "__init__.py"), result.stderr
 
 
@@ -133,7 +135,7 @@ def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / f"{number:02}.png")
     command = f"{sys.executable} {bundle / 'classify.py'} {tmp_path} | head -n 1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (BROKEN_PIPE, "")  # as with trtpoets itself
     assert json.loads(result.stdout)["photo"] == str(tmp_path / "00.png")
 
 
@@ -210,17 +212,15 @@ def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:
     assert len(set(names)) == 3
 
 
-TENSORRT_OPTIONS = {
-    *("device_id", "trt_fp16_enable", "trt_int8_enable", "trt_max_workspace_size"),
-    *("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes"),
-    *("trt_engine_cache_enable", "trt_engine_cache_path", "trt_engine_cache_prefix"),
-    *("trt_timing_cache_enable", "trt_timing_cache_path"),
-}
-"""Names that libonnxruntime_providers_tensorrt.so of onnxruntime-gpu 1.31.1 holds."""
-
-
 def test_the_readme_says_what_was_chosen(bundle: Path) -> None:
     text = (bundle / "README.md").read_text()
     assert "| `cpu` | fp32 | not measured: nothing was benched |" in text
     assert f"uint8 `(N, {SIDE}, {SIDE}, 3)`" in text
     assert "@" not in text.replace("@sha", "")
+
+
+def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
+    assert code == 130
+    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"

@@ -34,7 +34,7 @@ DEVICE_RUNTIME = ("core", "device", "judge", "onboard")
 HEAVY = [
     *("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "PIL"),
     *("matplotlib", "safetensors", "rich", "elpv_dataset", "sympy", "tensorboard", "mlperf_loadgen", "pynvml"),
-    *("ai_edge_litert", "flatbuffers", "imagehash", "scipy"),
+    *("ai_edge_litert", "flatbuffers", "imagehash", "scipy", "threadpoolctl"),
 ]
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import trtpoets
-from tests.alone import run_alone
+from tests.alone import interrupt, run_alone
 from tests.bundle_run import bundle_run, seal_lineage
 from tests.test_cli import call_main
 from tests.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
@@ -246,3 +246,10 @@ def test_inspect_reads_them(
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BadArtefact, match="is damaged"):
         trtpoets.inspect(path)
+
+
+def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
+    assert code == 130
+    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"

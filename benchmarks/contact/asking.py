@@ -16,6 +16,7 @@ from typing import Any, Sequence
 
 from contact.asked import Given, NotAnswered
 from contact.questions import MACHINE, Question, question_of
+from trtpoets.core.child_environment import child_environment
 
 LAST_WORDS = 300
 """Characters of what a process said last that are kept."""
@@ -54,6 +55,7 @@ def asked(question: Question, given: Given, command: Sequence[str], timeout: flo
                 stdin=subprocess.DEVNULL,
                 stdout=noise,
                 stderr=noise,
+                env=child_environment({}),
                 start_new_session=True,
             )
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -24,12 +25,12 @@ from trtpoets.device import tensorrt_build, tensorrt_config
 from trtpoets.device.build_child import memory_to_use
 from trtpoets.device.engine import engine_from_onnx, load_engine
 from trtpoets.device.engine_config import request_of
-from trtpoets.device.libcuda import gpus
+from trtpoets.device.libcuda import cuda_version, gpus
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages
-from trtpoets.onboard.room import LIBRARY_MIB
+from trtpoets.onboard.room import library_mib
 
 COUNTS = (1, 1, 1, 16, 8, 8, 21, 1)
 """Batch sizes that are captured, replayed, changed, and split."""
@@ -363,7 +364,7 @@ def builder_memory(given: Given) -> dict[str, Any]:
     if not most:
         raise NotAnswered("the process that builds ended before it was looked at")
     size = model.path.stat().st_size
-    asked_for = (LIBRARY_MIB << 20) + 6 * size
+    asked_for = (library_mib(_cuda(), os.environ) << 20) + 6 * size
     return {
         "library": load_tensorrt(flavour).title,
         "onnx_bytes": size,
@@ -373,6 +374,14 @@ def builder_memory(given: Given) -> dict[str, Any]:
         "room_asked_for_bytes": asked_for,
         "goal_met": most.get("VmData", 0) < limit and most.get("VmHWM", 0) < asked_for,
     }
+
+
+def _cuda() -> str | None:
+    """The driver's CUDA; None where there is none."""
+    try:
+        return cuda_version()
+    except TrtPoetsError:
+        return None
 
 
 def _missing(flavour: Flavour) -> bool:

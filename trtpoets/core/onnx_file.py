@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.onnx_load import read_whole, without_external
@@ -171,16 +171,19 @@ def open_session(
     threads: int = 0,
     *,
     one_of_many: bool = False,
-    provider: str = "CPUExecutionProvider",
+    providers: Sequence[tuple[str, Mapping[str, Any]]] = (),
     as_written: bool = False,
 ) -> Any:
     """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.
 
-    Sessions that are `one_of_many` share one memory, have few threads, and give cores back between runs. What a
-    `provider` other than the CPU does not take, the CPU does. `as_written` computes node by node, Q/DQ pairs in float,
-    and fuses nothing.
+    Sessions that are `one_of_many` share one memory, have few threads, and give cores back between runs. `providers`
+    are names and options of ONNX Runtime's providers, the first one preferred; without any, the CPU alone. `as_written`
+    computes node by node, Q/DQ pairs in float, and fuses nothing.
 
-    Raises MissingDependency, or BadArtefact when ONNX Runtime refuses the model.
+    Raises MissingDependency, BadArtefact when ONNX Runtime refuses the model, or RunFailed when it does so for a GPU's
+    provider, named first. Where a provider fails, when the session is opened or in any of its runs,
+    ONNX Runtime's Python package would print a line and go on with the next (onnxruntime_inference_collection.py,
+    "Falling back to"): that is switched off.
     """
     with needs("train", reason="running ONNX files"):
         runtime = onnxruntime()
@@ -196,10 +199,16 @@ def open_session(
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = _self_contained(model)
-    providers = list(dict.fromkeys((provider, "CPUExecutionProvider")))
+    chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]
     try:
-        return runtime.InferenceSession(source, options, providers=providers, disabled_optimizers=UNWANTED_OPTIMIZERS)
+        return runtime.InferenceSession(
+            source, options, providers=chosen, disabled_optimizers=UNWANTED_OPTIMIZERS, enable_fallback=0
+        )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if chosen[0][0] != "CPUExecutionProvider":
+            raise RunFailed(
+                f"{chosen[0][0]} can't open {what}: {reason}", hint="run it on the CPU, or see: trtpoets doctor"
+            ) from error
         raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again") from error

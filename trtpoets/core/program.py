@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Callable
 
+from trtpoets.core.child_environment import load_lazily
 from trtpoets.core.errors import Interrupted, TrtPoetsError
 from trtpoets.core.signals import exit_code, interrupt_on_signals, interrupted
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams, writing_results
 
 
-def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object]) -> int:
+def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object], *, keeps_results: bool = True) -> int:
     """Do the work of a program and return the code to exit with; `tell` gets what went wrong and can be mended.
+
+    `keeps_results`: whether a second start goes on with what an interrupted one finished; the message says so.
 
     The code is `work`'s, or that of the SystemExit that it raises. It is 1 where standard output can't be written, and
     BROKEN_PIPE where its reader has gone; 128 + the signal's number where SIGINT, SIGTERM or SIGHUP ended the work.
     Errors of disks that no place expected are told too. Bugs are raised.
     """
+    load_lazily(os.environ)
     prepare_streams()
     interrupt_on_signals()
     try:
@@ -28,7 +33,11 @@ def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object]
         tell(error)
         code = error.exit_code
     except KeyboardInterrupt:  # while modules were imported, or a result was printed
-        tell(Interrupted(f"{interrupted()}; what was finished is kept", hint="the same command goes on from here"))
+        tell(
+            Interrupted(f"{interrupted()}; what was finished is kept", hint="the same command goes on from here")
+            if keeps_results
+            else Interrupted(interrupted(), hint="the same command starts again from the beginning")
+        )
         code = Interrupted.exit_code
     except OSError as error:
         failure = _of_output() or stray_failure(error)

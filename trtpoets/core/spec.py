@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact
 
@@ -168,12 +168,6 @@ def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def label_indices(found: Iterable[str], labels: Sequence[str]) -> list[int]:
-    """Which score each label names; -1 for a label that the classifier does not know."""
-    index = {label: number for number, label in enumerate(labels)}
-    return [index.get(label, -1) for label in found]
-
-
 @dataclass(frozen=True)
 class Photo:
     """One usable photo: where it is, what it shows, what it is for, and the sha256 of its bytes.
@@ -253,6 +247,8 @@ class EngineCard:
     `targets` are the compute capabilities that it was built for, as "sm86"; "sm80+" stands for Ampere and later.
     `gpu` and `compute_capability` are those of the machine that built it; None when it has none. A `version_compatible`
     engine also runs on other versions of its TensorRT; a `hardware_compatible` one on other GPUs, as `targets` says.
+    `multiprocessors`, `memory_gib` and `board` (a Jetson's model) tell GPUs of one name apart: None is unknown, as in
+    cards of earlier versions.
     `dla_core` is the accelerator that it was built for, None for the GPU. None for `optimization_level` and `layers`
     means the library's own level, and an engine built before layers were told. `command` builds it again. `typing` is
     "strongly typed", or as "weakly typed, INT8 and FP16 allowed"; `notes` doubt what was built.
@@ -280,6 +276,9 @@ class EngineCard:
     version_compatible: bool = False
     hardware_compatible: bool = False
     dla_core: int | None = None
+    multiprocessors: int | None = None
+    memory_gib: int | None = None
+    board: str | None = None
     layers: LayerReport | None = None
     command: str = ""
     typing: str = ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Iterator, Mapping
 
 from trtpoets.core import errors
+from trtpoets.core.child_environment import child_environment
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.files import temporary_file
 from trtpoets.core.progress import PARTS, Progress
@@ -67,6 +68,7 @@ def _start(writing: int, noise: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=noise,
         stderr=noise,
+        env=child_environment(),
         pass_fds=[writing],
         start_new_session=True,  # Ctrl-C reaches the parent only, which then cancels the child
     )

@@ -278,6 +278,6 @@ def load_pycuda() -> Any:
     except ImportError as error:
         raise MissingDependency(
             f"TensorRT engines run through pycuda, and it does not import here: {error}",
-            hint="pip install 'trtpoets[tensorrt]', with CUDA's nvcc on the PATH",
+            hint="pip install 'trtpoets[harness]', with CUDA's nvcc on the PATH",
         ) from error
     return cuda

@@ -118,7 +118,7 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
             "spec": model.spec.to_json(),
             "library": load_tensorrt(config.flavour).version,
             "platform": platform_name(),
-            "gpu": [gpu.name, gpu.target] if gpu else None,
+            "gpu": gpu.identity if gpu else None,
         }
     )
 
@@ -212,6 +212,9 @@ def _card(
         driver_version=libcuda.driver_version(),
         gpu=gpu.name if gpu else None,
         compute_capability="{}.{}".format(*gpu.compute_capability) if gpu else None,
+        multiprocessors=gpu.multiprocessors if gpu else None,
+        memory_gib=gpu.memory_gib if gpu else None,
+        board=gpu.board if gpu else None,
         targets=targets,
         platform=platform_name(),
         batch=request.batch,

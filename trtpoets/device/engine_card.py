@@ -22,6 +22,7 @@ from trtpoets.core.spec import (
     preprocess_from_dict,
 )
 from trtpoets.core.workspace import card_of
+from trtpoets.device.jetson_names import modules_of
 from trtpoets.device.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
 
@@ -109,9 +110,11 @@ def _is_report(layers: LayerReport) -> bool:
 def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> None:
     """Raise RunFailed unless an engine of this card runs with this library, machine and GPU.
 
-    Engines are tied to the library's version (`runs_on`), to the platform, and to the GPU's compute capability. Another
-    model of the same capability is only warned about: the engine runs, tuned for the other. To be called before the
-    engine is deserialised.
+    Engines are tied to the library's version (`runs_on`), to the platform, and to the GPU's compute capability; on a
+    Jetson also to the module, which TensorRT does not check (it compares the capability, and warns where the number of
+    multiprocessors differs: docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility", "Compatibility Checks").
+    Another graphics card of the same capability is only warned about: the engine runs, tuned for the other. To be
+    called before the engine is deserialised.
     """
     hint = build_command(path)
     if card.flavour is not library.flavour or not runs_on(card, library.version):
@@ -125,8 +128,42 @@ def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> Non
             f"{path} was built for {', '.join(card.targets) or 'an unknown GPU'}, and this {gpu.name} is {gpu.target}",
             hint=hint,
         )
-    if card.flavour is Flavour.TENSORRT and card.gpu not in (None, gpu.name) and not card.hardware_compatible:
-        log.warning("%s was tuned for %s, and this is %s: %s", path, card.gpu, gpu.name, hint)
+    if card.flavour is not Flavour.TENSORRT or card.hardware_compatible:
+        return
+    if gpu.integrated:
+        _check_module(card, gpu, path, hint)
+    elif card.gpu not in (None, gpu.name) or _differ(card.multiprocessors, gpu.multiprocessors):
+        log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
+
+
+def _check_module(card: EngineCard, gpu: Gpu, path: Path, hint: str) -> None:
+    """Raise RunFailed for an engine of another Jetson module; warn where the card does not tell, or little differs."""
+    built, here = (set(modules_of(model or "")) for model in (card.board, gpu.board))
+    if _differ(card.multiprocessors, gpu.multiprocessors) or (built and here and not built & here):
+        raise RunFailed(f"{path} was built for {_built_on(card)}, and this is {_built_on(gpu)}", hint=hint)
+    if card.multiprocessors is None and card.board is None:
+        log.warning(
+            "%s does not say on which Jetson it was built (no card, or an older one): if on another, %s", path, hint
+        )
+    elif _differ(card.board, gpu.board) or _differ(card.memory_gib, gpu.memory_gib):
+        log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
+
+
+def _differ(built: object, here: object) -> bool:
+    """Whether two facts are known and not the same."""
+    return built is not None and here is not None and built != here
+
+
+def _built_on(gpu: EngineCard | Gpu) -> str:
+    """A GPU as messages tell it from others of its name."""
+    name = gpu.name if isinstance(gpu, Gpu) else gpu.gpu
+    told = (
+        f"{gpu.multiprocessors} SMs" if gpu.multiprocessors else "",
+        f"{gpu.memory_gib} GiB" if gpu.memory_gib else "",
+        gpu.board or "",
+    )
+    more = ", ".join(filter(None, told))
+    return f"{name} ({more})" if more else str(name)
 
 
 def runs_on(card: EngineCard, version: str) -> bool:

@@ -171,7 +171,7 @@ def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None)
             f"{library.title} builds for the GPU of this machine only, so --hardware-compatible can't be met",
             hint="TensorRT 8.6 and later can: leave --hardware-compatible out here",
         )
-    elif (libcuda.driver_version() or "").startswith("L4T"):
+    elif (gpu is not None and gpu.integrated) or (libcuda.driver_version() or "").startswith("L4T"):
         yield BadInput(
             "on a Jetson TensorRT can't build for other GPUs, so --hardware-compatible can't be met",
             hint="leave --hardware-compatible out, and build on each kind of Jetson",

@@ -120,6 +120,14 @@ def _of_l4t(release: tuple[int, ...], text: str) -> JetPack | None:
     return found
 
 
+def modules_of(model: str) -> tuple[str, ...]:
+    """The modules that a device tree's model may be: ("orin-nano",) of "NVIDIA Jetson Orin Nano Developer Kit Super".
+
+    Empty for a model that names none that is known, as those of other makers' boards.
+    """
+    return _boards_of(model.lower())
+
+
 def _boards_of(name: str) -> tuple[str, ...]:
     """The boards that a name in lower case may stand for."""
     exact = [each.name for each in BOARDS if each.name == name]

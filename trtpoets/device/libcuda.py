@@ -11,6 +11,11 @@ from typing import Any, Callable
 
 from trtpoets.core.errors import RunFailed
 
+_MODEL, _TEGRA, _MODULE = "/proc/device-tree/model", "/etc/nv_tegra_release", "/proc/driver/nvidia/version"
+
+_MULTIPROCESSORS, _SHARES_MEMORY = 16, 18
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _INTEGRATED of cuda.h."""
+
 _THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads allocate meanwhile does not spoil the capture."""
 
@@ -20,11 +25,39 @@ _INTEGRATED, _CAN_MAP_HOST_MEMORY = 18, 19  # CU_DEVICE_ATTRIBUTE_*
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. `target` is its compute capability as "sm86"."""
+    """One GPU. `target` is its compute capability as "sm86".
+
+    All Jetson Orin modules, from the AGX Orin with 16 multiprocessors to the Orin Nano with 4, are called "Orin" and
+    have compute capability 8.7. So `multiprocessors` (None: not told) and `board` tell them apart: the model of the
+    device tree where the GPU is `integrated`, None elsewhere and where it can't be read (Docker hides it).
+    """
 
     name: str
     compute_capability: tuple[int, int]
     memory_bytes: int
+    multiprocessors: int | None = None
+    integrated: bool = False
+    board: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, str, int | None, int, str | None]:
+        """What keys of engines and caches hold of the GPU they were made for."""
+        return self.name, self.target, self.multiprocessors, self.memory_gib, self.board
+
+    @property
+    def memory_gib(self) -> int:
+        """The memory in whole GiB; of a Jetson, what is built in (4, 8, 16, ...), as what is left varies by release."""
+        if self.integrated:
+            return 1 << max(self.memory_bytes - 1, 0).bit_length() >> 30
+        return round(self.memory_bytes / 2**30)
+
+    @property
+    def title(self) -> str:
+        """Its name, and on a Jetson what tells it from others of that name: "Orin (16 SMs, Jetson AGX Orin)"."""
+        if not self.integrated:
+            return self.name
+        count = f"{self.multiprocessors or 'an unknown number of'} SMs"
+        return f"{self.name} ({', '.join(filter(None, (count, self.board)))})"
 
     @property
     def target(self) -> str:
@@ -87,7 +120,15 @@ def _gpu(driver: Any, index: int) -> Gpu:
         check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
         return value.value
 
-    return Gpu(name.value.decode("utf-8", "replace"), (attribute(_MAJOR), attribute(_MINOR)), memory.value)
+    integrated = bool(attribute(_SHARES_MEMORY))
+    return Gpu(
+        name.value.decode("utf-8", "replace"),
+        (attribute(_MAJOR), attribute(_MINOR)),
+        memory.value,
+        attribute(_MULTIPROCESSORS) or None,
+        integrated,
+        (_text(_MODEL) or None) if integrated else None,
+    )
 
 
 def cuda_version() -> str:
@@ -99,18 +140,29 @@ def cuda_version() -> str:
 
 
 def driver_version() -> str | None:
-    """The driver's own version: "550.54.15" on a desktop or server, "L4T R36.4.3" on a Jetson; None without one."""
-    module = Path("/proc/driver/nvidia/version")
-    if module.is_file():
-        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", module.read_text())
-        if found:
-            return found.group(1)
-    tegra = Path("/etc/nv_tegra_release")
-    if tegra.is_file():
-        found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", tegra.read_text())
-        if found:
-            return f"L4T R{found.group(1)}.{found.group(2)}"
-    return None
+    """The driver's own version: "550.54.15" on a desktop or server, "L4T R36.4.3" on a Jetson; None without one.
+
+    Jetsons from Orin on have the kernel module's file as well ("NVRM version: NVIDIA UNIX Open Kernel Module for
+    aarch64  540.4.0"), so the Jetson's own file is read first.
+    """
+    release = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", _text(_TEGRA))
+    if release:
+        return f"L4T R{release.group(1)}.{release.group(2)}"
+    return module_version()
+
+
+def module_version() -> str | None:
+    """The version of NVIDIA's kernel module, as "570.133.20"; None without one, as on Jetsons before Orin."""
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _text(_MODULE))
+    return found.group(1) if found else None
+
+
+def _text(path: str) -> str:
+    """A file of the system; empty where there is none or it can't be read."""
+    try:
+        return Path(path).read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
 
 
 def check(driver: Any, code: int, call: str) -> None:

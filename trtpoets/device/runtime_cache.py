@@ -27,7 +27,7 @@ class RuntimeCache:
     def __init__(self, engine: Path, library: TensorRt, gpu: Gpu) -> None:
         device = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
         self._file = engine.with_name(f"{engine.name}.{library.version}-{gpu.target}-{device}.runtime-cache")
-        self._key = hash_of([engine.name, library.flavour.value, library.version, gpu.name, gpu.target])
+        self._key = hash_of([engine.name, library.flavour.value, library.version, *gpu.identity])
         self._sha256 = b""
 
     def read(self) -> bytes | None:

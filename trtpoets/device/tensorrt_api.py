@@ -15,6 +15,7 @@ from typing import Any
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs
 from trtpoets.core.spec import Flavour
+from trtpoets.device.wheels import extra_here
 
 _MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
 
@@ -72,10 +73,14 @@ def load_tensorrt(flavour: Flavour) -> TensorRt:
     try:
         with needs(flavour.value, reason=f"building or running {flavour.value} engines"):
             module = importlib.import_module(name)
+    except MissingDependency as error:
+        raise MissingDependency(
+            error.message, hint=f"pip install 'trtpoets[{extra_here(flavour)}]'"
+        ) from error.__cause__
     except OSError as error:  # the Python package is there, one of its native libraries is not
         raise MissingDependency(
             f"building or running {flavour.value} engines needs {name}, and it does not load here: {error}",
-            hint=f"pip install 'trtpoets[{flavour.value}]'",
+            hint=f"pip install 'trtpoets[{extra_here(flavour)}]'",
         ) from error
     library = TensorRt(flavour, module, str(module.__version__))
     if not hasattr(getattr(module, "IExecutionContext", None), "set_tensor_address"):

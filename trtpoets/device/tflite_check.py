@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trtpoets.core.child_environment import child_environment
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.files import temporary_file
 
@@ -43,7 +44,13 @@ def _failure(network: bytes, threads: int, own_kernels: bool) -> str:
     with temporary_file() as noise:
         try:  # a child that takes too long is killed
             child = subprocess.run(
-                command, input=order + network, stdout=subprocess.PIPE, stderr=noise, timeout=_SECONDS, check=False
+                command,
+                input=order + network,
+                stdout=subprocess.PIPE,
+                stderr=noise,
+                env=child_environment(),
+                timeout=_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return f"it takes longer than {_SECONDS:g} seconds for two photos"

@@ -34,7 +34,7 @@ def load_timing_cache(path: Path, library: TensorRt, gpu: Gpu) -> bytes:
         # TensorRT deserialises it: another's is left aside, as another's engine would be.
         if open_card(card_of(path), _key(library, gpu), own=True) is not None:
             return read_bytes(path)
-        reason = f"it was not measured by you with {library.title} on a {gpu.name}, or not written whole"
+        reason = f"it was not measured by you with {library.title} on a {gpu.title}, or not written whole"
     except TrtPoetsError as error:
         reason = error.message
     log.info("%s is left aside: %s", path, reason)
@@ -45,11 +45,11 @@ def save_timing_cache(path: Path, content: bytes, library: TensorRt, gpu: Gpu) -
     """Keep what a build measured. A cache that can't be written is no failure of the build: a warning."""
     try:
         write_bytes(path, content)
-        details = {"library": library.title, "gpu": gpu.name, "compute_capability": list(gpu.compute_capability)}
+        details = {"library": library.title, "gpu": gpu.title, "compute_capability": list(gpu.compute_capability)}
         seal_card(card_of(path), key=_key(library, gpu), files=[path], details=details)
     except TrtPoetsError as error:
         log.warning("the timings of this build are not kept: %s", error.message)
 
 
 def _key(library: TensorRt, gpu: Gpu) -> str:
-    return hash_of([library.flavour.value, library.version, gpu.name, gpu.target, platform_name()])
+    return hash_of([library.flavour.value, library.version, *gpu.identity, platform_name()])

@@ -113,7 +113,8 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     if config.threads:
         # Before any library counts the cores. A library that ignores its thread option can't get more than the others.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
-    runner = opener(artefact_from_description(request["artefact"]), config.threads, Way(request["way"]))
+    artefact, way = artefact_from_description(request["artefact"]), Way(request["way"])
+    runner = opener(artefact, config.threads, way, batches=config.batches)
     files = [Photo(Path(path), "", Split.TEST, sha256) for path, sha256 in request["photos"]]
     paths = [file.path for file in files]
     preprocess = runner.spec.preprocess

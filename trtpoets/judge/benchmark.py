@@ -15,9 +15,10 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.runner_id import TENSORFLOW
-from trtpoets.core.spec import Engine, ModelSpec, Photo, label_indices
+from trtpoets.core.spec import Engine, ModelSpec, Photo
 from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.children import python_module

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Mapping, Sequence
 
 import trtpoets
+from trtpoets.core.child_environment import child_environment
 from trtpoets.core.files import temporary_file
 
 
@@ -131,7 +132,5 @@ def python_module(name: str) -> tuple[str, ...]:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    if not threads:
-        return dict(os.environ)
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return {**os.environ, **{name: str(threads) for name in names}}
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS") if threads else ()
+    return child_environment({name: str(threads) for name in names})

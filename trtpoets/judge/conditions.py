@@ -31,6 +31,8 @@ PACKAGES = (
     "onnxruntime-gpu",
     "ai-edge-litert",
     "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
     "tensorrt-rtx-cu12",
     "tensorrt-rtx-cu13",
     "pycuda",

@@ -27,6 +27,9 @@ from trtpoets.judge.watch import why_slowed
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
 
+_BUILD_SECONDS = 1800.0
+"""For loading where ONNX Runtime's TensorRT provider builds its engine then, which takes minutes on a Jetson."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -94,12 +97,16 @@ class Contender:
             "energy": self._idle_watts is not None,
             "bus_id": self._bus_id,
         }
-        reply = self._ask(request, None)
+        reply = self._ask(request, None, self._load_timeout())
         if reply is None:
             self.end()
         else:
             self._load_seconds, self._gpu = reply["loaded"], reply["gpu"]
             self.waits, self._slots = reply["waits"], reply["slots"]
+
+    def _load_timeout(self) -> float | None:
+        """Seconds; None for the usual time."""
+        return max(_BUILD_SECONDS, self._config.timeout_seconds) if self._way is Way.TENSORRT else None
 
     def warm_up(self, batch: int) -> None:
         """Get ready for a batch size."""

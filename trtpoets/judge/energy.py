@@ -17,8 +17,19 @@ from trtpoets.device.doctor.system import read_text
 from trtpoets.judge.nvml import Gpu, gpu_at
 
 _SAMPLES_PER_SECOND = 20
-_WHOLE = ("VDD_IN", "VIN", "POM_5V_IN", "5V_IN")
-"""What boards call the rail that feeds all others; where there is none, the rails add up."""
+_WHOLE = ("VIN", "VDD_IN", "POM_5V_IN", "5V_IN")
+"""What boards call the rail that feeds all others, the widest first; where there is none, the rails add up.
+
+VIN is the input of a Thor's carrier board, measured by an INA238 (github.com/rbonghi/jetson_stats/pull/900).
+"""
+
+_PART_OF = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
+"""Rails that another one feeds, which measures them too. AGX Orin: "VIN_SYS_5V0: system 5V rail, which supplies various
+IOs, e.g. HDMI, USB, UPHY, UFS, SDMMC, eMMC, DDR", and memory's own channel shows the voltage of that rail (Jetson Linux
+developer guide, "Jetson AGX Orin Series", "Power Monitor")."""
+
+_THE_INPUT = "ina238"
+"""The chip with one channel: bus voltage and current (docs.kernel.org/hwmon/ina238.html)."""
 
 _IDLE_SECONDS = 1.0
 
@@ -61,7 +72,7 @@ def idle_watts(sensor: Sensor, seconds: float = _IDLE_SECONDS) -> float:
 
 
 class Rails:
-    """A Jetson's INA3221: volts and amperes of its rails, sampled by a thread and added up."""
+    """A Jetson's INA3221 or INA238: volts and amperes of its rails, sampled by a thread and added up."""
 
     def __init__(self, rails: dict[str, tuple[Path, Path]]) -> None:
         self.covers = f"board ({', '.join(rails)})"
@@ -164,18 +175,31 @@ class CpuCounter:
 
 
 def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The files of voltage and current of each rail, by its label: the one that feeds all, or each of them."""
+    """The files of voltage and current of each rail, by its label: the one that feeds all, or each that none feeds."""
     found = {}
     for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[123]_label")):
         number = re.sub(r"\D", "", label.name)
-        files = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
-        if read_text(label) not in ("", "NC") and all(read_text(file).isdigit() for file in files):
-            found[read_text(label)] = files
-    whole = [name for name in _WHOLE if name in found]
-    return {whole[0]: found[whole[0]]} if whole else found
+        found[read_text(label)] = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
+    for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
+        if read_text(chip / "name") == _THE_INPUT:
+            name = read_text(chip / "in1_label") or read_text(chip / "label") or _WHOLE[0]
+            found.setdefault(name, (chip / "in1_input", chip / "curr1_input"))
+    # A rail at rest may measure a little below 0.
+    told = {
+        name: files
+        for name, files in found.items()
+        if name not in ("", "NC") and all(_NUMBER.fullmatch(read_text(file)) for file in files)
+    }
+    whole = [name for name in _WHOLE if name in told]
+    if whole:
+        return {whole[0]: told[whole[0]]}
+    return {name: files for name, files in told.items() if _PART_OF.get(name) not in told}
+
+
+_NUMBER = re.compile(r"-?\d+")
 
 
 def _number(file: Path) -> float:
     """0 where it can't be read for once."""
     text = read_text(file)
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if _NUMBER.fullmatch(text) else 0.0

@@ -11,9 +11,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import photo_batches
+from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, row_of
-from trtpoets.core.spec import Photo, label_indices
+from trtpoets.core.spec import Photo
 from trtpoets.device.runners.base import Runner, check_scores, pipelined
 from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
 from trtpoets.judge.grouped import count_of_groups, difference_interval, equality_test, share_interval

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Mapping
 
 import trtpoets
+from trtpoets.core.child_environment import child_environment
 from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file, storage_errors
@@ -156,7 +157,7 @@ def _run(command: list[str], system: System) -> None:
         "CPATH": f"{cuda}/include",
         "LIBRARY_PATH": f"{cuda}/lib64:{cuda}/lib64/stubs",
     }
-    environment = {**os.environ, **(more if cuda else {})}
+    environment = child_environment(more if cuda else None)
     environment.pop("PYTHONPATH", None)
     code = subprocess.run(command, stdout=sys.stderr.fileno(), env=environment, check=False).returncode
     if code:
@@ -198,7 +199,8 @@ def _seen_from(venv: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """What the environment's Python finds, and what it lacks."""
     command = [str(venv / "bin" / "python"), "-m", "trtpoets.onboard", "install", "--dry-run", "--no-pip", "--json"]
     runtime = Path(trtpoets.__file__).parents[1]  # where -m looks for packages
-    told = subprocess.run(command, stdout=subprocess.PIPE, cwd=runtime, check=False).stdout
+    environment = child_environment()
+    told = subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=runtime, check=False).stdout
     try:
         value = json.loads(told)
         findings = tuple(Finding(**{**each, "state": State(each["state"])}) for each in value["findings"])

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import Mapping
 
-from trtpoets.core.errors import BuildFailed, StorageFailed
+from trtpoets.core.child_environment import LAZY, LOADING
+from trtpoets.core.errors import BuildFailed, RunFailed, StorageFailed
 from trtpoets.core.files import storage_errors
 from trtpoets.core.spec import OnnxModel
+from trtpoets.device import libcuda
 from trtpoets.device.build_child import memory_to_use
+from trtpoets.device.capability import version_of
 
 _MIB = 1 << 20
 
 LIBRARY_MIB = 400
 """What TensorRT and CUDA take before they see a network: an estimate. TensorRT-RTX, the smaller one, was seen to take
 200 MiB without a GPU; a CUDA context and TensorRT's kernels come on top."""
+
+KERNELS_MIB = 1000
+"""What all kernels of cuDNN and cuBLAS take besides, where CUDA can't load them one by one: an estimate."""
+
+_LAZY_SINCE = (11, 7)
+"""JetPack 5 has CUDA 11.4."""
 
 _TIMES_IN_MEMORY = 6
 """A network while it is built: the file, the parsed network, and the weights of its layers' versions. TensorRT-RTX took
@@ -42,7 +53,7 @@ def require_room(model: OnnxModel, folder: Path, root: Path = Path("/")) -> None
             f"{free:,} MiB are free at {there}, and an engine of {model.path.name} needs {disk:,}",
             hint="free some space: df -h",
         )
-    memory = LIBRARY_MIB + _TIMES_IN_MEMORY * size // _MIB
+    memory = library_mib(_cuda(), os.environ) + _TIMES_IN_MEMORY * size // _MIB
     spare = memory_to_use(root) // _MIB
     if spare < memory:
         raise BuildFailed(
@@ -50,3 +61,22 @@ def require_room(model: OnnxModel, folder: Path, root: Path = Path("/")) -> None
             hint="end other programs, or add swap: sudo fallocate -l 4G /swap && sudo chmod 600 /swap && "
             "sudo mkswap /swap && sudo swapon /swap",
         )
+
+
+def library_mib(cuda: str | None, environment: Mapping[str, str]) -> int:
+    """MiB that TensorRT and CUDA take before they see a network.
+
+    `cuda` is the driver's, as "11.4", None without one. Lazy loading is what child processes are asked for, unless the
+    user's `environment` says otherwise (`child_environment`).
+    """
+    lazy = cuda is None or version_of(cuda) >= _LAZY_SINCE
+    if lazy and environment.get(LOADING, LAZY).upper() != "EAGER":
+        return LIBRARY_MIB
+    return LIBRARY_MIB + KERNELS_MIB
+
+
+def _cuda() -> str | None:
+    try:
+        return libcuda.cuda_version()
+    except RunFailed:  # TensorRT-RTX builds without a GPU
+        return None

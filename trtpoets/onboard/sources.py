@@ -24,11 +24,18 @@ _VIDEO_HEADS = (
     b"0&\xb2u\x8ef\xcf\x11",  # ASF: WMV
 )
 
+_CSI_SIZE = "width=1280,height=720"
+
 _CSI = (
-    "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM) ! nvvidconv ! video/x-raw,format=BGRx ! "
+    f"nvarguscamerasrc sensor-id={{sensor}} ! video/x-raw(memory:NVMM),{_CSI_SIZE},framerate=30/1,format=NV12 ! "
+    f"nvvidconv ! video/x-raw,{_CSI_SIZE},format=BGRx ! "
     "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 )
-"""A ribbon camera on a Jetson, through NVIDIA's GStreamer plugins (Jetson Linux guide, "Accelerated GStreamer")."""
+"""A ribbon camera on a Jetson, through NVIDIA's GStreamer plugins (Jetson Linux guide, "Accelerated GStreamer").
+
+Without a size and a rate, the sensor's first mode is taken, which may be 3,840 pixels wide, or 120 frames a second, and
+`videoconvert` works through each of those on the CPU. nvvidconv scales in hardware.
+"""
 
 _STREAM = re.compile(r"(rtsps?|rtmp|https?|udp)://")
 _CAMERA = re.compile(r"(camera|csi)(?::(\d+))?")

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Iterable
 
+from trtpoets.core.child_environment import child_environment
 from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, MissingArtefact
 from trtpoets.core.manifest import read_manifest
@@ -224,7 +225,13 @@ def _run(command: list[str], seconds: float | None = None) -> int:
     try:
         # An updater has no threads, so what runs between fork and exec is safe.
         begin = partial(_end_with_parent, mask)
-        started = subprocess.Popen(command, stdout=2, start_new_session=True, preexec_fn=begin)  # noqa: PLW1509
+        started = subprocess.Popen(
+            command,
+            stdout=2,
+            env=child_environment(),
+            start_new_session=True,
+            preexec_fn=begin,  # noqa: PLW1509
+        )
         with started as running:
             try:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)

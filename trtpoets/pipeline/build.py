@@ -19,6 +19,7 @@ from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_ava
 from trtpoets.device.engine_config import EngineConfig
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_config import weakly_typed
+from trtpoets.device.wheels import extra_here
 from trtpoets.pipeline.half_remainder import onnx_to_build
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.recorded import build_command
@@ -141,7 +142,9 @@ def flavours_here() -> tuple[Flavour, ...]:
     able = tuple(flavour for flavour, reason in reasons.items() if reason is None)
     if not able:
         said = "; ".join(f"{flavour.value}: {reason}" for flavour, reason in reasons.items())
-        raise MissingDependency(f"no TensorRT can build here: {said}", hint="pip install 'trtpoets[rtx]'")
+        raise MissingDependency(
+            f"no TensorRT can build here: {said}", hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'"
+        )
     return able
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Split, label_indices
+from trtpoets.core.spec import Split
 from trtpoets.train.head import Head, HeadConfig, Training, head_from_bottlenecks
 
 if TYPE_CHECKING:

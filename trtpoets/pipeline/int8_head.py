@@ -12,9 +12,10 @@ import numpy as np
 from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.labels import label_indices
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import OnnxModel, Photo, Precision, Split, label_indices
+from trtpoets.core.spec import OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.grouped import difference_interval
 from trtpoets.judge.statistics import paired_difference

@@ -42,7 +42,7 @@ def _engine(facts: Any) -> list[Part]:
         ("authenticity", _origin(facts.foreign if card else facts.not_intact)),
     ]
     if card:
-        on = f" on {card.gpu} (compute capability {card.compute_capability})" if card.gpu else ""
+        on = f" on {_gpu(card)}" if card.gpu else ""
         batch = card.batch
         rows += [
             ("network", f"{card.spec.name}: {card.spec.backbone}, {many(len(card.spec.labels), 'label')}"),
@@ -56,6 +56,17 @@ def _engine(facts: Any) -> list[Part]:
             ("photos", f"{_photos(card.spec)}, rule {card.preprocess_hash[:12]}"),
         ]
     return [("", [], rows)]
+
+
+def _gpu(card: Any) -> str:
+    """The GPU of a card, with what tells GPUs of one name apart: Jetson modules above all."""
+    told = (
+        f"compute capability {card.compute_capability}",
+        f"{card.multiprocessors} SMs" if card.multiprocessors else "number of SMs unknown",
+        f"{card.memory_gib} GiB" if card.memory_gib else "",
+        card.board or "",
+    )
+    return f"{card.gpu} ({', '.join(filter(None, told))})"
 
 
 def _origin(foreign: str) -> str:

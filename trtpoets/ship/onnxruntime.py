@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.files import sha256_of_file, write_json, write_text
+from trtpoets.core.files import write_json, write_text
 from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
+from trtpoets.core.provider_options import PROVIDERS, providers_of, range_for
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import BatchRange, Precision
 from trtpoets.ship.measured import best_row, fastest_precision
@@ -37,11 +38,6 @@ _UNMEASURED = {
     "tensorrt": (Precision.INT8, Precision.FP16, Precision.FP32),
 }
 """What to take where nothing was measured, the best first."""
-
-_FLAGS = {Precision.FP32: (), Precision.FP16: ("fp16",), Precision.INT8: ("int8", "fp16")}
-"""What TensorRT is allowed, as for our own engines: ONNX Runtime 1.20 to 1.31 builds weakly typed networks."""
-
-_WORKSPACE = 1 << 30
 
 _BUILT = "built/tensorrt"
 """Where TensorRT's engines are kept between runs, below the bundle: a folder that the manifest leaves to the device."""
@@ -89,32 +85,8 @@ def _settings(parts: Parts, provider: str) -> dict[str, Any]:
 
 def _providers(parts: Parts, provider: str, precision: Precision, batch: int) -> list[list[Any]]:
     """[name, options] of each provider; what one does not take, the next does."""
-    cpu: list[Any] = ["CPUExecutionProvider", {}]
-    cuda: list[Any] = ["CUDAExecutionProvider", {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE"}]
-    if provider == "cpu":
-        return [cpu]
-    if provider == "cuda":
-        return [cuda, cpu]
-    return [["TensorrtExecutionProvider", _tensorrt_options(parts, precision, batch)], cuda, cpu]
-
-
-def _tensorrt_options(parts: Parts, precision: Precision, batch: int) -> dict[str, Any]:
-    """Names and values as the TensorRT provider of ONNX Runtime takes them (checked against those of 1.31)."""
-    usual = BatchRange()
-    sizes = {"min": usual.minimum, "opt": batch, "max": max(usual.maximum, batch)}
-    shapes = {f"trt_profile_{word}_shapes": parts.shape(size) for word, size in sizes.items()}
-    return {
-        "device_id": 0,
-        **{f"trt_{flag}_enable": True for flag in _FLAGS[precision]},
-        **shapes,
-        "trt_max_workspace_size": _WORKSPACE,
-        # An engine is found again by its name: the file's hash is in it, so that another network's is never taken.
-        "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": _BUILT,
-        "trt_engine_cache_prefix": f"{precision.value}_{sha256_of_file(parts.model(precision).path)[:12]}",
-        "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": _BUILT,
-    }
+    found = providers_of(PROVIDERS[provider], parts.model(precision), range_for((batch,)), _BUILT)
+    return [[name, options] for name, options in found]
 
 
 def _readme(parts: Parts, settings: dict[str, Any]) -> str:

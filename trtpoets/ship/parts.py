@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.files import write_text
 from trtpoets.core.plain import labels_text
-from trtpoets.core.spec import INPUT_NAME, BatchRange, Engine, ModelSpec, OnnxModel, Precision
+from trtpoets.core.provider_options import shape_text
+from trtpoets.core.spec import BatchRange, Engine, ModelSpec, OnnxModel, Precision
 from trtpoets.judge.golden import Golden, write_golden
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Parts:
 
     def shape(self, batch: int) -> str:
         """So many photos, as trtexec and ONNX Runtime are told a shape: "photos:8x224x224x3"."""
-        return f"{INPUT_NAME}:{batch}x{self.spec.preprocess.height}x{self.spec.preprocess.width}x3"
+        return shape_text(self.spec, batch)
 
     def trtexec_shapes(self) -> str:
         """The options that tell trtexec the batch sizes of an engine: those that `build` takes unless told others."""

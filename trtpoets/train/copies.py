@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.images import usable_cores
+from trtpoets.core.optional import needs
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.alignment import aligned, places
-from trtpoets.train.copy_candidates import candidate_pairs
+from trtpoets.train.copy_candidates import candidate_pairs, in_threads
 from trtpoets.train.copy_names import pairs_by_name
 from trtpoets.train.evened import Evened
 from trtpoets.train.photo_hash import hashes_of
@@ -65,6 +66,9 @@ _DRAWN = 400
 
 _BATCH = 128
 
+_PHOTOS_A_TURN = 64
+"""Photos whose windows are searched for in one turn of a thread."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -88,10 +92,20 @@ def families_of(
     """Families of near-copies, each the sorted indices of two or more photos, by their smallest index.
 
     `features` are bottlenecks, float32 (N, D); `thumbnails` uint8 (N, SIDE, SIDE); `names` the (folder, file name) of
-    each photo. Raises MissingDependency without imagehash.
+    each photo. Raises MissingDependency without imagehash and threadpoolctl.
     """
     if len(features) < 2:
         return ()
+    with needs("convert", reason="the search for copies of photos"):
+        from threadpoolctl import threadpool_limits
+    # Each core has a thread of ours: more threads of BLAS in each would wait for one another (4 times the CPU time).
+    with threadpool_limits(1, "blas"):
+        return _families(features, thumbnails, names, progress)
+
+
+def _families(
+    features: np.ndarray, thumbnails: np.ndarray, names: Sequence[tuple[str, str]], progress: Progress
+) -> tuple[tuple[int, ...], ...]:
     progress(_TASK, 0, PARTS)
     evened = Evened(thumbnails)
     progress(_TASK, PARTS // 5, PARTS)
@@ -184,16 +198,23 @@ def _placed(evened: Evened, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     order = np.argsort(owners, kind="stable")
     photos, begins = np.unique(owners[order], return_index=True)
     groups = np.split(order, begins[1:])
-    for at in range(0, len(photos), 64):
-        seen = evened.windows(photos[at : at + 64])
-        for each, owned in zip(seen, groups[at : at + 64], strict=True):
-            rows, way = owned % count, owned // count
-            others = middles[numbers[rows, 1 - way]].astype(np.float32)
-            flat = np.matmul(others, each.T).reshape(len(rows), -1)  # (rows, photo or its mirror image * places)
+
+    def search(at: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        seen = evened.windows(photos[at : at + _PHOTOS_A_TURN])
+        results = []
+        for each, owned in zip(seen, groups[at : at + _PHOTOS_A_TURN], strict=True):
+            others = middles[numbers[owned % count, 1 - owned // count]].astype(np.float32)
+            flat = np.matmul(others, each.T).reshape(len(owned), -1)  # (rows, photo or its mirror image * places)
             best = flat.argmax(axis=1)
-            value = flat[np.arange(len(rows)), best]
+            results.append((best, flat[np.arange(len(owned)), best]))
+        return results
+
+    turns = range(0, len(photos), _PHOTOS_A_TURN)
+    for at, results in zip(turns, in_threads(search, turns), strict=True):
+        for owned, (places_of_best, value) in zip(groups[at : at + _PHOTOS_A_TURN], results, strict=True):
+            rows, way = owned % count, owned // count
             better = value > coarse[rows]
-            these, best = rows[better], best[better]
+            these, best = rows[better], places_of_best[better]
             coarse[these], swapped[these] = value[better], way[better] == 1
             mirrored[these] = best >= len(where)
             start[these] = where[best % len(where)]

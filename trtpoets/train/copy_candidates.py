@@ -8,12 +8,20 @@ neighbours, windows of one photo are searched for in all others of that kind, wi
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from trtpoets.core.images import usable_cores
+from trtpoets.core.threads import map_ahead
 from trtpoets.train.evened import Evened
 
-_BLOCK = 2048
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+R = TypeVar("R")
+
+_BLOCK = 1024
 """Rows and columns of a block of similarities."""
 
 _NEIGHBOURS = 8
@@ -28,6 +36,12 @@ _LEAST_BITS = 44
 _SEARCHED = 6000
 """More photos than this that look alike are not searched for windows: the time grows with the square."""
 
+_PHOTOS_A_TURN = 64
+"""Photos whose windows are searched for in one turn of a thread."""
+
+_MOST_THREADS = 8
+"""Each thread holds a block of similarities and what sorts it, some 25 MB."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +54,8 @@ def nearest(rows: np.ndarray, others: np.ndarray, count: int) -> tuple[np.ndarra
     count = min(count, total - 1)
     found = np.zeros((total, count), dtype=np.int32)
     values = np.full((total, count), -np.inf, dtype=np.float32)
-    for top in range(0, total, _BLOCK):
+
+    def search(top: int) -> None:
         part = rows[top : top + _BLOCK]
         best = np.full((len(part), count), -np.inf, dtype=np.float32)
         place = np.zeros((len(part), count), dtype=np.int32)
@@ -49,12 +64,14 @@ def nearest(rows: np.ndarray, others: np.ndarray, count: int) -> tuple[np.ndarra
             own = np.arange(max(top, left), min(top + len(part), left + products.shape[1]))
             products[own - top, own - left] = -np.inf
             keep = min(count, products.shape[1])
-            columns = np.argpartition(-products, keep - 1, axis=1)[:, :keep]
+            columns = np.argpartition(products, -keep, axis=1)[:, -keep:]
             both = np.concatenate([best, np.take_along_axis(products, columns, axis=1)], axis=1)
             where = np.concatenate([place, columns.astype(np.int32) + left], axis=1)
             order = np.argsort(-both, axis=1, kind="stable")[:, :count]
             best, place = np.take_along_axis(both, order, axis=1), np.take_along_axis(where, order, axis=1)
         found[top : top + len(part)], values[top : top + len(part)] = place, best
+
+    in_threads(search, range(0, total, _BLOCK))
     return found, values
 
 
@@ -83,16 +100,25 @@ def _windows_found(evened: Evened, photos: np.ndarray) -> tuple[np.ndarray, np.n
     wanted = evened.middles(photos).transpose(1, 0, 2).reshape(2 * len(photos), -1).T.copy()
     total = len(photos)
     best = np.empty((total, total), dtype=np.float16)
-    for start in range(0, total, 64):
-        for row, each in enumerate(evened.windows(photos[start : start + 64]), start):
+
+    def search(start: int) -> None:
+        for row, each in enumerate(evened.windows(photos[start : start + _PHOTOS_A_TURN]), start):
             products = (each @ wanted).max(axis=0)
             best[row] = np.maximum(products[:total], products[total:])
+
+    in_threads(search, range(0, total, _PHOTOS_A_TURN))
     np.fill_diagonal(best, -1)
     count = min(_NEIGHBOURS // 2, total - 1)
     found = np.concatenate(
         [np.argpartition(-way, count - 1, axis=1)[:, :count] for way in (best, np.ascontiguousarray(best.T))], axis=1
     )
     return found, np.ones(found.shape, dtype=bool)
+
+
+def in_threads(function: Callable[[int], R], items: Sequence[int]) -> list[R]:
+    """The results of `function` for all items, computed by a thread for each core, up to `_MOST_THREADS`."""
+    threads = min(usable_cores(), _MOST_THREADS)
+    return list(map_ahead(function, items, threads, 2 * threads))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from trtpoets.core.optional import needs
 from trtpoets.train.alignment import SIDE, centres, evened, windows
 
 _SAMPLE = 600
@@ -11,6 +12,9 @@ _SAMPLE = 600
 
 _WIDTH = 32
 """Numbers that describe a window."""
+
+_KEPT = 6000
+"""Windows of so many photos are kept (8 KiB a photo), because two searches ask for the same ones."""
 
 _PHOTOS_A_PATTERN = 60
 _PATTERNS = 48
@@ -23,6 +27,7 @@ class Evened:
         self._thumbnails = thumbnails
         self._basis = self._patterns()
         self._mean, self._directions = self._whitening()
+        self._windows: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._thumbnails)
@@ -37,8 +42,15 @@ class Evened:
         return result
 
     def windows(self, rows: np.ndarray) -> np.ndarray:
-        """What describes each window of the photos `rows`: float32 (N, places, k), each of length 1."""
-        return self._described(windows(self.images(rows)))
+        """What describes each window of the photos `rows`: float32 (N, places, k), each of length 1 (to 3 digits)."""
+        lacking = [row for row in rows.tolist() if row not in self._windows]
+        if not lacking:
+            return np.stack([self._windows[row] for row in rows.tolist()]).astype(np.float32)
+        # Rounded whether they are kept or not: what is found doesn't depend on which photos were asked for before.
+        found = self._described(windows(self.images(rows))).astype(np.float16)
+        if len(self._windows) + len(lacking) <= _KEPT:
+            self._windows.update(zip(rows.tolist(), found, strict=True))
+        return found.astype(np.float32)
 
     def middles(self, rows: np.ndarray) -> np.ndarray:
         """The same of the middles of the photos `rows` and of their mirror images: float32 (N, 2, k)."""
@@ -76,6 +88,8 @@ class Evened:
 
         A pattern counts when the photos that it is strong in are many: a twentieth of all.
         """
+        with needs("convert", reason="the search for copies of photos"):
+            from scipy.linalg import eigh
         total = len(self)
         rows = np.unique(np.linspace(0, total - 1, min(total, _SAMPLE)).astype(np.int64))
         count = min(_PATTERNS, total // _PHOTOS_A_PATTERN)
@@ -83,8 +97,9 @@ class Evened:
         flat = np.concatenate([images, images[:, :, ::-1]]).reshape(-1, SIDE * SIDE)
         if not count:
             return np.zeros((SIDE * SIDE, 0), dtype=np.float32)
-        _, vectors = np.linalg.eigh(flat @ flat.T)
-        vectors = vectors[:, ::-1][:, : 2 * count]
+        last = len(flat) - 1
+        _, vectors = eigh(flat @ flat.T, subset_by_index=(max(0, last - 2 * count + 1), last))
+        vectors = vectors[:, ::-1]
         many = 1 / np.maximum((vectors**4).sum(axis=0), 1e-12) >= len(flat) / 20
         patterns = flat.T @ vectors[:, many][:, :count].astype(np.float32)
         basis: np.ndarray = patterns / np.maximum(np.linalg.norm(patterns, axis=0), 1e-6)

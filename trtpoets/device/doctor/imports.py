@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 import trtpoets
+from trtpoets.core.child_environment import child_environment
 
 NAMES = ("onnx", "onnxruntime", "tensorflow", "tf2onnx")
 """The modules that are tried, in this order."""
@@ -71,6 +72,7 @@ def try_imports(names: Iterable[str]) -> Imports:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=child_environment(),
             timeout=_SECONDS,
             check=False,
         )

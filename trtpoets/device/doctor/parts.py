@@ -57,9 +57,10 @@ def _board(jetson: Jetson) -> Finding:
 def _power(system: System) -> list[Finding]:
     jetson = system.jetson
     if jetson and jetson.power_mode:
-        if jetson.full_power is None or jetson.power_mode.startswith("MAXN"):
+        fastest = jetson.full_power
+        if fastest is None or jetson.power_mode == fastest.name:
             return [Finding("power", State.READY, jetson.power_mode, "speed")]
-        hint = f"for full speed: sudo nvpmodel -m {jetson.full_power} && sudo jetson_clocks"
+        hint = f"for full speed ({fastest.name}): sudo nvpmodel -m {fastest.number} && sudo jetson_clocks"
         return [Finding("power", State.DOUBTFUL, f"{jetson.power_mode}, which limits clocks", "speed", hint)]
     if system.governor == "powersave":
         hint = "for steady timings: sudo cpupower frequency-set -g performance"
@@ -77,7 +78,7 @@ def _gpu(system: System, software: Software) -> Finding:
 
 def _named(gpu: Gpu) -> str:
     number = "{}.{}".format(*gpu.compute_capability)
-    return f"{gpu.name}, compute capability {number}, {gpu.memory_bytes / 2**30:.0f} GiB"
+    return f"{gpu.title}, compute capability {number}, {gpu.memory_bytes / 2**30:.0f} GiB"
 
 
 def _cuda(system: System, software: Software) -> Finding:
@@ -123,7 +124,7 @@ def _rtx(system: System, software: Software) -> Finding:
         return Finding("TensorRT-RTX", State.READY, f"{library.version}, for {', '.join(library.targets)}", serves)
     if system.jetson or system.architecture != "x86_64":
         return Finding("TensorRT-RTX", State.IDLE, "it builds for no Jetson", serves)
-    return Finding("TensorRT-RTX", State.MISSING, _why(library.problem), serves, "pip install 'trtpoets[rtx]'")
+    return Finding("TensorRT-RTX", State.MISSING, _why(library.problem), serves, remedies.rtx(software))
 
 
 def _pycuda(system: System, software: Software) -> Finding:

@@ -6,6 +6,7 @@ from trtpoets.core.commands import command
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor.software import Software
 from trtpoets.device.doctor.system import Jetson, System
+from trtpoets.device.wheels import cuda_of_driver, wheels_for
 
 OLDEST_TENSORRT = (8, 5)
 """Since then TensorRT names the tensors of an engine, as trtpoets uses them."""
@@ -57,19 +58,30 @@ def mixed_cuda(software: Software, package: str) -> tuple[str, str] | None:
     here = [name for name in software.packages if name.startswith(f"{package}-cu")]
     majors = sorted({name[len(package) + 3 :].split("-")[0] for name in here})
     driver = _cuda_major(software)
-    if not majors or (len(majors) == 1 and (not driver or int(majors[0]) <= driver)):
+    newest = int(majors[-1]) if majors else 0
+    too_new, without_code = driver is not None and newest > driver, newest > wheels_for(None, software.gpus)
+    if not majors or (len(majors) == 1 and not too_new and not without_code):
         return None
     if len(majors) > 1:
         found = f"wheels for CUDA {' and '.join(majors)} are both installed, and overwrite each other"
+    elif too_new:
+        served = software.driver_cuda or f"CUDA {driver}"
+        found = f"{here[0]} needs a driver for CUDA {majors[0]}; this one serves {served}"
     else:
-        found = f"{here[0]} needs a driver for CUDA {majors[0]}; this one serves {software.driver_cuda}"
-    wanted = "13" if driver is None or driver >= 13 else "12"
+        found = f"{here[0]} has nothing for this {software.gpus[0].name}: CUDA {majors[0]} begins at 7.5"
     rest = [name for name in (package,) if name in software.packages]
-    return found, f"pip uninstall -y {' '.join([*rest, *sorted(here)])} && pip install {package}-cu{wanted}"
+    return found, f"pip uninstall -y {' '.join([*rest, *sorted(here)])} && pip install {_wheel(package, software)}"
+
+
+def _wheel(package: str, software: Software) -> str:
+    """The package of PyPI that the driver and the GPU run, as a word of a command."""
+    wheel = f"{package}-cu{wheels_for(_cuda_major(software), software.gpus)}"
+    old = package == "tensorrt" and any(gpu.compute_capability < (7, 5) for gpu in software.gpus)
+    return f"'{wheel}<10.5'" if old else wheel  # from 10.5 on TensorRT begins at 7.5
 
 
 def _cuda_major(software: Software) -> int | None:
-    return int(software.driver_cuda.split(".")[0]) if software.driver_cuda else None
+    return cuda_of_driver(software.driver_cuda, software.driver)
 
 
 def tensorrt(system: System, software: Software) -> str:
@@ -82,7 +94,13 @@ def tensorrt(system: System, software: Software) -> str:
     major = _cuda_major(software)
     if major is not None and major < 12:
         return "update the driver to one for CUDA 12 or later: sudo ubuntu-drivers install && sudo reboot"
-    return f"pip install tensorrt-cu{'12' if major == 12 else '13'}"
+    return f"pip install {_wheel('tensorrt', software)}"
+
+
+def rtx(software: Software) -> str:
+    """Where TensorRT-RTX does not import."""
+    major = _cuda_major(software)
+    return f"pip install 'trtpoets[rtx{'' if major is None else f'-cu{wheels_for(major, software.gpus)}'}]'"
 
 
 def _jetson_tensorrt(system: System, jetson: Jetson) -> str:

@@ -13,6 +13,7 @@ from typing import Mapping
 
 from trtpoets.core.images import usable_cores
 from trtpoets.device.jetpack import Chip, JetPack, chip_of, jetpack_of, l4t_release
+from trtpoets.device.power_modes import PowerMode, fastest_mode, power_modes
 
 _NVIDIA_ON_PCI = "0x10de"
 
@@ -40,7 +41,7 @@ class PythonFacts:
 class Jetson:
     """A Jetson board. What the table does not have, or is not told, is None; `l4t` is then empty.
 
-    `full_power` is the number of the mode that takes all power: what `nvpmodel -m` wants.
+    `full_power` is the fastest of its power modes.
     """
 
     model: str
@@ -48,7 +49,7 @@ class Jetson:
     l4t: str
     jetpack: JetPack | None
     power_mode: str | None
-    full_power: int | None
+    full_power: PowerMode | None
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,11 @@ def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
     )
 
 
-def _power(root: Path) -> tuple[str | None, int | None]:
-    """The name of the power mode that is on, and the number of the one without a limit (MAXN, or MAXN_SUPER)."""
-    names = dict(re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", read_text(root / "etc/nvpmodel.conf")))
-    found = re.search(r"pmode:0*(\d+)", read_text(root / "var/lib/nvpmodel/status"))
-    full = max((int(number) for number, name in names.items() if name.startswith("MAXN")), default=None)
-    return (names.get(found.group(1), f"mode {found.group(1)}") if found else None), full
+def _power(root: Path) -> tuple[str | None, PowerMode | None]:
+    """The name of the power mode that is on, and the fastest one."""
+    modes = power_modes(read_text(root / "etc/nvpmodel.conf"))
+    found = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status"))
+    if not found:
+        return None, fastest_mode(modes)
+    names = {mode.number: mode.name for mode in modes}
+    return names.get(int(found.group(1)), f"mode {int(found.group(1))}"), fastest_mode(modes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Union
+from typing import Sequence, Union
 
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, TfliteModel
 from trtpoets.device.gpu_wait import Wait
@@ -42,11 +42,13 @@ def open_runner(
     *,
     contained: bool = False,
     wait: Wait | None = None,
+    batches: Sequence[int] = (),
 ) -> Runner:
     """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
 
     `contained` says that this process may be ended by a damaged file: TFLite's are then loaded without a trial.
     `wait` is how threads wait for an engine on the GPU; None leaves that to CUDA.
+    `batches` are the batch sizes that will be asked for, for a runner that builds its own engine.
     A `way` that is not one of the artefact's kind is a ValueError.
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
@@ -54,7 +56,7 @@ def open_runner(
     if isinstance(artefact, Classifier) and way in (Way.PLAIN, Way.CPU, Way.XLA):
         return TensorFlowRunner(artefact, threads, xla=way is Way.XLA, cpu=way is Way.CPU)
     if isinstance(artefact, OnnxModel) and way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
-        return OnnxRuntimeRunner(artefact, threads, provider="cpu" if way is Way.PLAIN else way.value)
+        return OnnxRuntimeRunner(artefact, threads, provider="cpu" if way is Way.PLAIN else way.value, batches=batches)
     if isinstance(artefact, TfliteModel) and way is Way.PLAIN:
         return TfliteRunner(artefact, threads, contained=contained)
     if isinstance(artefact, Engine) and way is Way.PLAIN:

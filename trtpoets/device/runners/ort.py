@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
+from trtpoets.core.provider_options import PROVIDERS, TENSORRT, engine_cache_folder, providers_of, range_for
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
+from trtpoets.core.storage import storage_errors
+from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
-
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-"""ONNX Runtime's words for where it can run."""
 
 
 class OnnxRuntimeRunner(Synchronous):
     """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime.
 
-    `as_written` fuses nothing: slower, and INT8 rounds in other places.
+    `as_written` fuses nothing: slower, and INT8 rounds in other places. `batches` are the sizes that will be asked for,
+    as far as they are known: the engine of the TensorRT provider is built for them when the runner is entered, and kept
+    in `engine_cache_folder`, so that no later inference builds one. Larger batches go through it in pieces.
     """
 
-    def __init__(self, model: OnnxModel, threads: int = 0, *, provider: str = "cpu", as_written: bool = False) -> None:
+    def __init__(
+        self,
+        model: OnnxModel,
+        threads: int = 0,
+        *,
+        provider: str = "cpu",
+        as_written: bool = False,
+        batches: Sequence[int] = (),
+    ) -> None:
         way = "as-written" if as_written else "" if provider == "cpu" else provider
         self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way)
         self.name = self.identity.name
         self._provider = PROVIDERS[provider]
         self.spec = model.spec
-        self._path = model.path
+        self._model = model
+        self._range = range_for(batches)
         self._threads = threads
         self._as_written = as_written
         self._session: Any = None
 
     def __enter__(self) -> OnnxRuntimeRunner:
-        """Open the file. Raises MissingDependency, BadArtefact when ONNX Runtime refuses it, or RunFailed.
+        """Open the file.
 
-        The last where the provider does not work here: ONNX Runtime would go on without it, and without a word.
+        Raises MissingDependency, BadArtefact when ONNX Runtime refuses it, StorageFailed, or RunFailed.
+        The last where the provider does not work here. `get_available_providers` lists what the package was built with,
+        whether or not its libraries load on this machine: ONNX Runtime leaves out one that does not, and goes on
+        without a word.
         """
-        session = open_session(self._path, self._threads, provider=self._provider, as_written=self._as_written)
+        engines = str(_engines()) if self._provider == TENSORRT else ""
+        providers = providers_of(self._provider, self._model, self._range, engines)
+        session = open_session(self._model.path, self._threads, providers=providers, as_written=self._as_written)
         found = session.get_providers()[0]
         if found != self._provider:
             raise RunFailed(
@@ -60,12 +77,30 @@ class OnnxRuntimeRunner(Synchronous):
         if self._session is None:
             raise not_entered(self.name)
         check_photos(photos, self.spec)
+        most = self._range.maximum
+        if self._provider != TENSORRT or len(photos) <= most:
+            scores = self._run(photos)
+        else:
+            pieces = [photos[start : start + most] for start in range(0, len(photos), most)]
+            scores = np.concatenate([self._run(piece) for piece in pieces])
+        return check_scores(scores, len(photos), self.spec, self.name)
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
         try:
             (scores,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: photos})
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFailed(f"{self.name} can't run {self._path}: {reason}", hint="export it again") from error
-        return check_scores(scores, len(photos), self.spec, self.name)
+            raise RunFailed(f"{self.name} can't run {self._model.path}: {reason}", hint="export it again") from error
+        found: np.ndarray = scores
+        return found
+
+
+def _engines() -> Path:
+    """The folder of TensorRT's engines, which is made. Raises StorageFailed."""
+    folder = engines_below(engine_cache_folder())
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+    return folder
 
 
 def gpu_providers() -> list[str]:

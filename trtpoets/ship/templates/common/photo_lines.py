@@ -12,12 +12,13 @@ sys.path.insert(0, str(HERE / "runtime"))
 
 import numpy as np
 
-from trtpoets.core.errors import BadPhoto, TrtPoetsError
+from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.paths import given_path
 from trtpoets.core.plain import error_text, json_text, printable
+from trtpoets.core.program import run_program
 from trtpoets.core.spec import ModelSpec
-from trtpoets.core.streams import discard_output, prepare_streams, write_message, writing_results
+from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,6 @@ class Parser(argparse.ArgumentParser):
 
 def arguments(doc: str) -> argparse.ArgumentParser:
     """The arguments that every classifier takes."""
-    prepare_streams()
     parser = Parser(description=doc.split("\n", maxsplit=1)[0])
     parser.add_argument("photos", nargs="+", type=given_path, help="photo files, or folders of them")
     parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
@@ -49,24 +49,22 @@ def arguments(doc: str) -> argparse.ArgumentParser:
 def print_answers(
     infer: Callable[[np.ndarray], np.ndarray], spec: ModelSpec, given: argparse.Namespace, batch: int
 ) -> int:
-    """Print a line of JSON for each photo that the arguments name; the exit code: 1 where one was no photo."""
+    """Print a line of JSON for each photo that the arguments name; the exit code: 1 where one was no photo.
+
+    Raises BrokenPipeError where the reader has gone, StorageFailed where lines can't be written.
+    """
     bad = 0
     asked = {"batch": batch, "top": given.top, "threshold": given.threshold}
     for answer in answers(infer, spec, files_in(given.photos), **asked):
         bad += "error" in answer
-        try:
-            with writing_results():
-                print(json_text(answer, indent=None))
-        except BrokenPipeError:  # who read has gone: nothing is left to say, not even while Python ends
-            discard_output()
-            break
+        with writing_results():
+            print(json_text(answer, indent=None))
     return 1 if bad else 0
 
 
-def failed(error: TrtPoetsError) -> int:
-    """Say on stderr what is wrong and what to try; the exit code."""
-    write_message(error_text(error))
-    return error.exit_code
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a program of the bundle and exit: errors and Ctrl-C end it with a message on stderr, without a traceback."""
+    sys.exit(run_program(main, lambda error: write_message(error_text(error)), keeps_results=False))
 
 
 def files_in(paths: list[Path]) -> Iterator[Path]:

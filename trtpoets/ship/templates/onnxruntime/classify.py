@@ -24,12 +24,13 @@ runpy.run_path(f"{_HERE}/checked.py")
 from typing import Any
 
 import numpy as np
-from photo_lines import HERE, arguments, failed, model_spec, print_answers  # it also makes the runtime known
+from photo_lines import HERE, arguments, model_spec, print_answers, run  # it also makes the runtime known
 
-from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import read_json
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.paths import user_path
+from trtpoets.device.ort_engines import engines_below
 
 
 def settings_of(provider: str, file: "str | None") -> "dict[str, Any]":
@@ -61,6 +62,7 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
             session_options(runtime, settings),
             providers=providers,
             disabled_optimizers=settings["disabled_optimizers"],
+            enable_fallback=0,  # else a provider that fails, now or later, is replaced by the next after a printed line
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -85,12 +87,14 @@ def session_options(runtime: Any, settings: "dict[str, Any]") -> Any:
 
 
 def placed(options: "dict[str, Any]") -> "dict[str, Any]":
-    """The options of a provider, with paths below this folder, which are made."""
+    """The options of a provider, with paths below this folder, which are made: one for each GPU and its libraries."""
     result = {}
     for name, value in options.items():
-        result[name] = str(HERE / value) if name.endswith("_path") else value
+        result[name] = value
         if name.endswith("_path"):
-            (HERE / value).mkdir(parents=True, exist_ok=True)
+            folder = engines_below(HERE / value)
+            folder.mkdir(parents=True, exist_ok=True)
+            result[name] = str(folder)
     return result
 
 
@@ -107,13 +111,10 @@ def main() -> int:
     parser.add_argument("--precision", help="fp32, fp16 or int8; settings.json says which is best for the provider")
     parser.add_argument("--settings", help="another file than settings.json")
     given = parser.parse_args()
-    try:
-        settings = settings_of(given.provider, given.settings)
-        session = open_session(settings, given.precision or settings["precision"])
-        return print_answers(lambda photos: scores_of(session, photos), model_spec(), given, settings["batch"])
-    except TrtPoetsError as error:
-        return failed(error)
+    settings = settings_of(given.provider, given.settings)
+    session = open_session(settings, given.precision or settings["precision"])
+    return print_answers(lambda photos: scores_of(session, photos), model_spec(), given, settings["batch"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

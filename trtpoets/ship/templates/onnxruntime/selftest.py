@@ -23,9 +23,8 @@ import argparse
 
 from classify import HERE, open_session, scores_of, settings_of  # it also makes the runtime known
 from golden_test import golden_test
-from photo_lines import failed
+from photo_lines import run
 
-from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.manifest import check_manifest
 from trtpoets.core.spec import Precision
 
@@ -40,15 +39,12 @@ def main() -> int:
     parser.add_argument("--settings", help="another file than settings.json")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     given = parser.parse_args()
-    try:
-        check_manifest(HERE)
-        settings = settings_of(given.provider, given.settings)
-        precision = given.precision or settings["precision"]
-        session = open_session(settings, precision)
-        return golden_test(lambda photos: scores_of(session, photos), precision, given.provider, given.json)
-    except TrtPoetsError as error:
-        return failed(error)
+    check_manifest(HERE)
+    settings = settings_of(given.provider, given.settings)
+    precision = given.precision or settings["precision"]
+    session = open_session(settings, precision)
+    return golden_test(lambda photos: scores_of(session, photos), precision, given.provider, given.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -20,9 +20,9 @@ import runpy
 
 runpy.run_path(f"{_HERE}/checked.py")
 
-from photo_lines import HERE, arguments, failed, print_answers  # it also makes the runtime known
+from photo_lines import HERE, arguments, print_answers, run  # it also makes the runtime known
 
-from trtpoets.core.errors import BadInput, TrtPoetsError
+from trtpoets.core.errors import BadInput
 from trtpoets.core.manifest import read_manifest
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.device.runners.tflite import TfliteRunner
@@ -42,12 +42,9 @@ def main() -> int:
     parser.add_argument("--precision", default="", help="fp32 or int8; default: the first that manifest.json names")
     parser.add_argument("--threads", type=int, default=0, help="how many cores; 0 takes all")
     given = parser.parse_args()
-    try:
-        with runner_of(given.precision, given.threads) as runner:
-            return print_answers(runner.infer, runner.spec, given, 1)
-    except TrtPoetsError as error:
-        return failed(error)
+    with runner_of(given.precision, given.threads) as runner:
+        return print_answers(runner.infer, runner.spec, given, 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

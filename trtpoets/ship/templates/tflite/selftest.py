@@ -23,9 +23,8 @@ import argparse
 
 from classify import HERE, runner_of  # it also makes the runtime known
 from golden_test import golden_test
-from photo_lines import failed
+from photo_lines import run
 
-from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.manifest import check_manifest
 
 
@@ -36,13 +35,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=0, help="how many cores; 0 takes all")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     given = parser.parse_args()
-    try:
-        check_manifest(HERE)
-        with runner_of(given.precision, given.threads) as runner:
-            return golden_test(runner.infer, runner.precision.value, "TFLite", given.json)
-    except TrtPoetsError as error:
-        return failed(error)
+    check_manifest(HERE)
+    with runner_of(given.precision, given.threads) as runner:
+        return golden_test(runner.infer, runner.precision.value, "TFLite", given.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

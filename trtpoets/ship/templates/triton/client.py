@@ -23,9 +23,9 @@ runpy.run_path(f"{_HERE}/checked.py")
 from typing import Any
 
 import numpy as np
-from photo_lines import arguments, failed, model_spec, print_answers  # it also makes the runtime known
+from photo_lines import arguments, model_spec, print_answers, run  # it also makes the runtime known
 
-from trtpoets.core.errors import MissingDependency, RunFailed, TrtPoetsError
+from trtpoets.core.errors import MissingDependency, RunFailed
 
 
 def scores_of(client: Any, model: str, photos: np.ndarray) -> np.ndarray:
@@ -45,10 +45,7 @@ def main() -> int:
     parser.add_argument("--url", default="localhost:8000", help="host and port of Triton's HTTP")
     parser.add_argument("--batch", type=int, default=8, help="photos a request; the server joins requests by itself")
     given = parser.parse_args()
-    try:
-        return _main(given)
-    except TrtPoetsError as error:
-        return failed(error)
+    return _main(given)
 
 
 def _main(given: Any) -> int:
@@ -70,4 +67,4 @@ def _main(given: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,0 +1,116 @@
+"""The options of ONNX Runtime's GPU providers: one definition for the runners that `bench` measures and for bundles.
+
+Names and values are those of ONNX Runtime (onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html and
+CUDA-ExecutionProvider.html; the strings in libonnxruntime_providers_tensorrt.so of onnxruntime-gpu 1.31). Why each is
+given:
+
+- `trt_int8_enable`: a network with Q/DQ pairs can't be built without it ("Int8 precision has been set for a layer or
+  layer output, but int8 is not configured in the builder", github.com/microsoft/onnxruntime/issues/13381);
+- `trt_fp16_enable`: without it TensorRT computes in FP32, whatever the file holds;
+- `trt_profile_*_shapes`: with them the engine is built, or read from the cache, when the session is opened. Without
+  them it is built inside the first `run` of each new batch size (tensorrt_execution_provider.cc: "Otherwise engine will
+  be handled at inference time");
+- `trt_engine_cache_*`: an engine is found again by its name, which holds the hash of the file. ONNX Runtime compares
+  the profiles of a cached engine with those asked for, and builds anew where they differ.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from trtpoets.core.commands import quote
+from trtpoets.core.errors import StorageFailed
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.own_files import open_folder
+from trtpoets.core.paths import cache_root
+from trtpoets.core.spec import INPUT_NAME, BatchRange, ModelSpec, OnnxModel, Precision
+from trtpoets.core.storage import storage_errors
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+"""ONNX Runtime's names of its providers."""
+
+PROVIDERS = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+"""The same by our words for where it can run."""
+
+Providers = List[Tuple[str, Dict[str, Any]]]
+"""(name, options) of each provider, in the order of preference: what one does not take, the next does."""
+
+_FLAGS = {Precision.FP32: (), Precision.FP16: ("fp16",), Precision.INT8: ("int8", "fp16")}
+"""What TensorRT is allowed, as for our own engines: ONNX Runtime 1.20 to 1.31 builds weakly typed networks."""
+
+_WORKSPACE = 1 << 30
+
+
+def providers_of(provider: str, model: OnnxModel, batch: BatchRange, engines: str) -> Providers:
+    """The providers of a session: `provider` and those that take what it does not.
+
+    `batch` is the range of batch sizes of TensorRT's engine, `engines` the folder that keeps it.
+    """
+    cpu: Providers = [(CPU, {})]
+    cuda: Providers = [(CUDA, {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE"})]
+    if provider == CPU:
+        return cpu
+    if provider == CUDA:
+        return [*cuda, *cpu]
+    return [(TENSORRT, tensorrt_options(model, batch, engines)), *cuda, *cpu]
+
+
+def tensorrt_options(model: OnnxModel, batch: BatchRange, engines: str) -> dict[str, Any]:
+    """The options of the TensorRT provider for one network."""
+    sizes = {"min": batch.minimum, "opt": batch.optimum, "max": batch.maximum}
+    shapes = {f"trt_profile_{word}_shapes": shape_text(model.spec, size) for word, size in sizes.items()}
+    return {
+        "device_id": 0,
+        **{f"trt_{flag}_enable": True for flag in _FLAGS[model.precision]},
+        **shapes,
+        "trt_max_workspace_size": _WORKSPACE,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": engines,
+        "trt_engine_cache_prefix": f"{model.precision.value}_{sha256_of_file(model.path)[:12]}",
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": engines,
+    }
+
+
+def shape_text(spec: ModelSpec, batch: int) -> str:
+    """So many photos, as trtexec and ONNX Runtime are told a shape: "photos:8x224x224x3"."""
+    return f"{INPUT_NAME}:{batch}x{spec.preprocess.height}x{spec.preprocess.width}x3"
+
+
+def range_for(batches: Sequence[int]) -> BatchRange:
+    """The batch sizes of an engine that has to take `batches`: the usual range, widened where it does not reach.
+
+    It is tuned for the usual optimum where that is among `batches` (or there are none), else for the largest of them.
+    """
+    usual = BatchRange()
+    optimum = max(batches) if batches and usual.optimum not in batches else usual.optimum
+    return BatchRange(usual.minimum, optimum, max(usual.maximum, *batches, 1))
+
+
+def engine_cache_folder() -> Path:
+    """The folder of the engines that ONNX Runtime builds while it is measured, which is made: this user's alone.
+
+    Engines are code, and ONNX Runtime opens whatever has the right name. Raises StorageFailed where the folder belongs
+    to another user, or others may write to it.
+    """
+    folder = cache_root() / "onnxruntime-tensorrt"
+    with storage_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_private(folder)
+    return folder
+
+
+def require_private(folder: Path) -> None:
+    """Raise StorageFailed unless `folder` is this user's, and nobody else may write to it."""
+    handle = open_folder(folder)
+    try:
+        status = os.fstat(handle)
+    finally:
+        os.close(handle)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise StorageFailed(
+            f"{folder} may be written by another user, and engines in it would be run as code",
+            hint=f"rm -r {quote(folder)}",
+        )
