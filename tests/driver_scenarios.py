@@ -27,8 +27,10 @@ from tests.paper_engine import expected_scores, paper_engine
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.spec import Flavour, OnnxModel, Precision
-from trtpoets.device import libcuda
+from trtpoets.device import gpu_wait, libcuda
 from trtpoets.device.cuda import CudaSession
+from trtpoets.device.gpu_wait import Wait
+from trtpoets.device.hot_calls import HotCalls
 from trtpoets.device.runners.trt import TensorRtRunner
 
 _CALL = ctypes.CFUNCTYPE(None)
@@ -50,8 +52,16 @@ class DriverGpu(FakeGpu):
     def at(self, address: int, size: int) -> np.ndarray:
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
-    def submit(self, stream: int, what: str, do: Callable[[], None], *needs: int, ticks: int = 1) -> None:
-        self.kept.append(_CALL(do))
+    def submit(
+        self,
+        stream: int,
+        what: str,
+        do: Callable[[], None] | None,
+        *needs: int,
+        ticks: int = 1,
+        begin: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
+        self.kept.append(_CALL(do or (lambda: begin()() if begin else None)))
         self.rule(DRIVER.fake_call(ctypes.c_void_p(stream), self.kept[-1]) == 0, f"{what} is refused")
 
 
@@ -91,6 +101,52 @@ def copies_and_graphs() -> None:
                 session.synchronize()
                 assert (back == value).all()
             graph.close()
+
+
+def what_ctypes_calls() -> None:
+    """Without pycuda: how threads wait, copies within a graph, mapped memory, and the calls around a batch."""
+    driver = libcuda.load_driver()
+    gpu_wait.ask_for(driver, 0, Wait.SPIN)
+    context, stream, device_memory, popped = (ctypes.c_void_p() for _ in range(4))
+    driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
+    assert gpu_wait.waits(driver, 0) is Wait.SPIN
+    driver.fake_old(1)
+    gpu_wait.ask_for(driver, 0, Wait.BLOCKING)
+    assert gpu_wait.waits(driver, 0) is Wait.SPIN, "before CUDA 11 what is active stays as it is"
+    driver.fake_old(0)
+    assert not libcuda.maps_host_memory(driver, 0)
+    driver.fake_integrated(1)
+    assert libcuda.maps_host_memory(driver, 0)
+    driver.cuCtxPushCurrent_v2(context)
+    calls = HotCalls(driver)
+    host, mapped, address = (ctypes.c_void_p() for _ in range(3))
+    size = ctypes.c_size_t(4)
+    libcuda.check(driver, driver.cuStreamCreate(ctypes.byref(stream), 1), "stream")
+    libcuda.check(driver, driver.cuMemHostAlloc(ctypes.byref(host), size, 0), "pinned")
+    libcuda.check(driver, driver.cuMemHostAlloc(ctypes.byref(mapped), size, 2), "mapped")
+    libcuda.check(driver, driver.cuMemAlloc_v2(ctypes.byref(device_memory), size), "memory")
+    libcuda.check(driver, driver.cuMemHostGetDevicePointer_v2(ctypes.byref(address), mapped, 0), "address")
+    there, back = (np.ctypeslib.as_array((ctypes.c_uint8 * 4).from_address(each.value or 0)) for each in (host, mapped))
+
+    def copies() -> None:
+        libcuda.check(driver, driver.cuMemcpyHtoDAsync_v2(device_memory, host, size, stream), "up")
+        libcuda.check(driver, driver.cuMemcpyDtoHAsync_v2(mapped, device_memory, size, stream), "down")
+
+    graph = libcuda.capture(driver, stream.value or 0, copies)
+    launch, wait = graph.launcher(stream.value or 0), calls.waiter(stream.value or 0)
+    driver.cuCtxPopCurrent_v2(ctypes.byref(popped))
+    for value in (7, 8):
+        there[:] = value
+        assert calls.push() == 0 and launch() == 0 and (back == 255).all()
+        assert wait() == 0 and calls.pop() == 0 and (back == value).all()
+        assert driver.fake_depth() == 0
+    driver.cuCtxPushCurrent_v2(context)
+    graph.close()
+    driver.cuStreamDestroy_v2(stream), driver.cuMemFreeHost(host), driver.cuMemFreeHost(mapped)
+    driver.cuMemFree_v2(device_memory)
+    driver.cuCtxPopCurrent_v2(ctypes.byref(popped))
+    driver.cuDevicePrimaryCtxRelease_v2(0)
+    assert "CUDA_ERROR" in calls.failed("cuGraphLaunch", 900).message
 
 
 def sessions_come_and_go() -> None:
@@ -182,7 +238,12 @@ def engines() -> None:
         before = DRIVER.fake_objects()
         for _ in range(1000):
             runners[0].infer(photos)
-        assert DRIVER.fake_objects() == before + 1, "one graph, and nothing else, is new after 1,000 batches"
+        assert DRIVER.fake_objects() == before, "nothing is new after 1,000 batches of a size that was captured"
+        batches = [tiny_photos(3, seed=seed) for seed in range(6)]
+        tickets = [runners[0].submit(batch) for batch in batches]
+        for batch, ticket in zip(batches, tickets, strict=True):
+            assert np.allclose(runners[0].collect(ticket), expected_scores(batch))
+        runners[0].infer_timed(photos)
         scores, timing = runners[0].infer_timed(photos)
         assert np.allclose(scores, expected_scores(photos))
         assert (timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.graph) == (0.25, 0.25, 0.25, True)
@@ -228,6 +289,7 @@ def the_gpu_script() -> None:
 
 SCENARIOS = [
     the_gpu_describes_itself,
+    what_ctypes_calls,
     *(copies_and_graphs, sessions_come_and_go, sessions_overlap, someone_else_holds_the_context, other_threads),
     *(errors, engines, a_gpu_that_breaks, the_gpu_script),
 ]

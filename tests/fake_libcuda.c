@@ -1,6 +1,7 @@
 /* A libcuda.so.1 for the real pycuda and for ctypes on a machine without a GPU: what the harness calls, and no more.
  *
- * Device memory is host memory. Work is done when its stream is waited for, not before. The context stack is the
+ * Device memory is host memory. Work is done when its stream is waited for, not before; what is copied may not change
+ * until then. Captures are thread-local, and nothing is waited for or allocated in one. The context stack is the
  * driver's: a thread has its own, a release of the primary context pops nothing, and a context that was destroyed is
  * never valid again. Two kernels are known by name, those of `test_gpu.py`. What breaks a rule gets CUDA's error code and is counted; the first is kept (`fake_violation`).
  */
@@ -11,21 +12,24 @@
 #include <string.h>
 
 enum { OK, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600,
-       CONTEXT_IS_DESTROYED = 709, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
+       CONTEXT_ACTIVE = 708, CONTEXT_IS_DESTROYED = 709, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
 enum kind { DEVICE = 1, PINNED, STREAM, EVENT, GRAPH, EXECUTABLE, MODULE };
 enum work { TO_DEVICE, TO_HOST, RECORD, CALL, AFFINE, SPIN };
 
 typedef struct { int alive; } context;
-typedef struct { enum work what; char *to; const char *from; size_t size; struct object *event; void (*call)(void); } job;
+typedef struct { enum work what; char *to; const char *from; size_t size; struct object *event; void (*call)(void);
+  uint64_t sum; struct object *graph; } job;
 typedef struct { job *jobs; size_t count, room; } list;
 typedef struct object {
-  enum kind kind; context *owner; char *memory; size_t size; list waiting, captured; int capturing; double at;
+  enum kind kind; context *owner; char *memory; size_t size; list waiting, captured; int mapped, capturing; double at;
+  pthread_t capturer;
   struct object *next;
 } object;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static context *primary;
-static int holds, violations, broken;
+static int holds, violations, broken, integrated, old;
+static unsigned waits;
 static long calls;
 static double now;
 static object *objects;
@@ -66,20 +70,31 @@ static object *holding(const char *address, size_t size, enum kind kind) {
     if (each->kind == kind && address >= each->memory && address + size <= each->memory + each->size) return each;
   return NULL;
 }
-static int busy(void) {
+static object *reachable(const char *address, size_t size) { /* by a kernel */
+  object *found = holding(address, size, DEVICE), *mapped = holding(address, size, PINNED);
+  return found ? found : mapped && mapped->mapped ? mapped : NULL;
+}
+static int within(const char *address, const object *memory) {
+  return memory->memory && address >= memory->memory && address < memory->memory + memory->size;
+}
+static int busy(const object *gone) { /* whether work that waits needs it; work of kernels may need any memory */
   for (object *each = objects; each; each = each->next)
-    if (each->kind == STREAM && each->waiting.count) return 1;
+    for (size_t i = 0; each->kind == STREAM && i < each->waiting.count; i++) {
+      const job *one = &each->waiting.jobs[i];
+      if (each == gone || one->event == gone || one->graph == gone) return 1;
+      if (gone->memory && (one->what == CALL || within(one->to, gone) || within(one->from, gone))) return 1;
+    }
   return 0;
 }
-static int capturing(void) {
+static int capturing(void) { /* by this thread: captures are thread-local */
   for (object *each = objects; each; each = each->next)
-    if (each->kind == STREAM && each->capturing) return 1;
+    if (each->kind == STREAM && each->capturing && pthread_equal(each->capturer, pthread_self())) return 1;
   return 0;
 }
 static int drop(object *gone, const char *what) {
   CURRENT(what);
   if (!gone) return wrong(INVALID_HANDLE, what);
-  if (busy()) return wrong(INVALID_VALUE, what);
+  if (busy(gone)) return wrong(INVALID_VALUE, what);
   pthread_mutex_lock(&lock);
   for (object **each = &objects; *each; each = &(*each)->next)
     if (*each == gone) { *each = gone->next; break; }
@@ -88,6 +103,11 @@ static int drop(object *gone, const char *what) {
   free(gone->waiting.jobs), free(gone->captured.jobs), free(gone);
   return OK;
 }
+static uint64_t sum(const char *from, size_t size) {
+  uint64_t found = 14695981039346656037u;
+  for (size_t i = 0; i < size; i++) found = (found ^ (uint8_t)from[i]) * 1099511628211u;
+  return found;
+}
 static void add(list *to, job one) {
   if (to->count == to->room) to->jobs = realloc(to->jobs, (to->room = 2 * to->room + 4) * sizeof one);
   to->jobs[to->count++] = one;
@@ -95,7 +115,15 @@ static void add(list *to, job one) {
 static int submit(void *stream, job one) {
   object *queue = known(stream, STREAM);
   if (!queue) return wrong(INVALID_HANDLE, "work on a stream that is not there, or on the default one");
-  add(queue->capturing ? &queue->captured : &queue->waiting, one);
+  if (queue->capturing) {
+    if (!capturing()) return wrong(CAPTURE_UNSUPPORTED, "work of another thread in a capture");
+    if (one.what == RECORD) return wrong(INVALID_VALUE, "an event in a graph has no time");
+    add(&queue->captured, one);
+    return OK;
+  }
+  if (one.what == TO_HOST) memset(one.to, 255, one.size); /* nobody may read it before the stream is waited for */
+  one.sum = one.what == TO_DEVICE ? sum(one.from, one.size) : 0;
+  add(&queue->waiting, one);
   return OK;
 }
 static int copy_is_right(const job *one) {
@@ -111,7 +139,7 @@ static int finish(object *queue) {
     if (one.what == SPIN) { now += one.size / 1e6; continue; }
     now += 0.25;
     if (one.what == AFFINE) {
-      if (!holding(one.to, 4 * one.size, DEVICE) || !holding(one.from, 4 * one.size, DEVICE))
+      if (!reachable(one.to, 4 * one.size) || !reachable(one.from, 4 * one.size))
         return wrong(INVALID_VALUE, "a kernel beyond the GPU's memory");
       for (size_t j = 0; j < one.size; j++) ((float *)one.to)[j] = 2 * ((const float *)one.from)[j] + 1;
       continue;
@@ -119,6 +147,8 @@ static int finish(object *queue) {
     if (one.what == CALL) { one.call(); continue; }
     int code = copy_is_right(&one);
     if (code) return code;
+    if (one.what == TO_DEVICE && sum(one.from, one.size) != one.sum)
+      return wrong(INVALID_VALUE, "memory has changed while it was being copied");
     memcpy(one.to, one.from, one.size);
   }
   queue->waiting.count = 0;
@@ -127,6 +157,8 @@ static int finish(object *queue) {
 
 /* What tests ask. */
 void fake_break(int code) { broken = code; }
+void fake_integrated(int yes) { integrated = yes; }
+void fake_old(int yes) { old = yes; }
 const char *fake_violation(void) { return first; }
 int fake_depth(void) { return depth; }
 int fake_holds(void) { return holds; }
@@ -134,7 +166,7 @@ long fake_calls(void) { return calls; }
 int fake_objects(void) { int n = 0; for (object *each = objects; each; each = each->next) n++; return n; }
 int fake_call(void *stream, void (*call)(void)) {
   CURRENT("a kernel");
-  job one = {CALL}; one.call = call;
+  job one = {CALL, NULL, NULL, 0, NULL, call, 0, NULL};
   return submit(stream, one);
 }
 
@@ -152,7 +184,7 @@ int cuDeviceGetName(char *name, int length, int device) { (void)device; snprintf
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
   (void)device;
-  *value = which == 75 ? 8 : which == 76 ? 6 : which == 16 ? 28 : 0;
+  *value = which == 75 ? 8 : which == 76 ? 6 : which == 16 ? 28 : which == 18 ? integrated : which == 19;
   return OK;
 }
 
@@ -172,7 +204,14 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
 }
 int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
   (void)device;
-  *flags = 0, *active = holds > 0;
+  *flags = waits, *active = holds > 0;
+  return OK;
+}
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+  (void)device;
+  if (holds && old) return CONTEXT_ACTIVE;
+  if ((flags & 7) == 3 || (flags & 7) > 4) return wrong(INVALID_VALUE, "more than one way to wait");
+  waits = flags;
   return OK;
 }
 int cuCtxGetCurrent(context **found) { *found = depth ? stack[depth - 1] : NULL; return OK; }
@@ -186,6 +225,7 @@ int cuCtxPushCurrent_v2(context *one) {
 int cuCtxPopCurrent_v2(context **popped) {
   calls++;
   if (!depth) return wrong(INVALID_CONTEXT, "a context is popped off an empty stack");
+  if (!stack[depth - 1]->alive) return wrong(CONTEXT_IS_DESTROYED, "a context is popped after it was destroyed");
   *popped = stack[--depth];
   return OK;
 }
@@ -206,23 +246,30 @@ int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
   return OK;
 }
 int cuMemHostAlloc(void **address, size_t size, unsigned flags) {
-  (void)flags;
   CURRENT("cuMemHostAlloc");
-  *address = make(PINNED, size)->memory;
+  if (capturing()) return wrong(CAPTURE_UNSUPPORTED, "memory is asked for during a capture");
+  object *made = make(PINNED, size);
+  made->mapped = flags & 2, *address = made->memory;
+  return OK;
+}
+int cuMemHostGetDevicePointer_v2(char **address, char *memory, unsigned flags) {
+  CURRENT("cuMemHostGetDevicePointer");
+  object *pinned = holding(memory, 1, PINNED);
+  if (!pinned || !pinned->mapped || flags) return wrong(INVALID_VALUE, "the address of memory that is not mapped");
+  *address = memory;
   return OK;
 }
 int cuMemFreeHost(void *address) { return drop(holding(address, 1, PINNED), "cuMemFreeHost"); }
 int cuMemcpyHtoDAsync_v2(char *to, const void *from, size_t size, void *stream) {
-  job one = {TO_DEVICE, to, from, size, NULL, NULL};
+  job one = {TO_DEVICE, to, from, size, NULL, NULL, 0, NULL};
   CURRENT("cuMemcpyHtoDAsync");
   int code = copy_is_right(&one);
   return code ? code : submit(stream, one);
 }
 int cuMemcpyDtoHAsync_v2(void *to, const char *from, size_t size, void *stream) {
-  job one = {TO_HOST, to, from, size, NULL, NULL};
+  job one = {TO_HOST, to, from, size, NULL, NULL, 0, NULL};
   CURRENT("cuMemcpyDtoHAsync");
   int code = copy_is_right(&one);
-  if (!code) memset(to, 255, size); /* nobody may read it before the stream is waited for */
   return code ? code : submit(stream, one);
 }
 
@@ -236,14 +283,15 @@ int cuStreamDestroy_v2(object *stream) { return drop(known(stream, STREAM), "cuS
 int cuStreamSynchronize(object *stream) {
   CURRENT("cuStreamSynchronize");
   if (!known(stream, STREAM)) return wrong(INVALID_HANDLE, "waiting for a stream that is not there");
-  if (stream->capturing) return wrong(CAPTURE_UNSUPPORTED, "waiting for a stream that is captured");
+  if (stream->capturing || capturing()) return wrong(CAPTURE_UNSUPPORTED, "waiting for a stream during a capture");
   return finish(stream);
 }
 int cuStreamBeginCapture_v2(object *stream, int mode) {
   CURRENT("cuStreamBeginCapture");
   if (!known(stream, STREAM) || stream->capturing) return wrong(INVALID_HANDLE, "cuStreamBeginCapture");
   if (mode != 1) return wrong(INVALID_VALUE, "a capture that other threads spoil");
-  stream->capturing = 1, stream->captured.count = 0;
+  if (capturing()) return wrong(CAPTURE_UNSUPPORTED, "a capture within a capture");
+  stream->capturing = 1, stream->captured.count = 0, stream->capturer = pthread_self();
   return OK;
 }
 int cuStreamEndCapture(object *stream, object **graph) {
@@ -267,7 +315,9 @@ int cuGraphLaunch(object *executable, object *stream) {
   CURRENT("cuGraphLaunch");
   if (!known(executable, EXECUTABLE)) return wrong(INVALID_HANDLE, "a graph that is not there is launched");
   for (size_t i = 0; i < executable->captured.count; i++) {
-    int code = submit(stream, executable->captured.jobs[i]);
+    job one = executable->captured.jobs[i];
+    one.graph = executable;
+    int code = submit(stream, one);
     if (code) return code;
   }
   return OK;
@@ -292,7 +342,7 @@ int cuFuncSetBlockShape(void *function, int x, int y, int z) { return !function 
 int cuLaunchKernel(const char *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **parameters, void **extra) {
   (void)gy, (void)gz, (void)by, (void)bz, (void)shared;
-  job one = {SPIN, NULL, NULL, 0, NULL, NULL};
+  job one = {SPIN, NULL, NULL, 0, NULL, NULL, 0, NULL};
   CURRENT("cuLaunchKernel");
   if (parameters || !extra || extra[0] != (void *)1) return wrong(INVALID_VALUE, "cuLaunchKernel without a buffer");
   const char *buffer = extra[1];
@@ -315,7 +365,7 @@ int cuEventCreate(object **event, unsigned flags) {
 }
 int cuEventDestroy_v2(object *event) { return drop(known(event, EVENT), "cuEventDestroy"); }
 int cuEventRecord(object *event, void *stream) {
-  job one = {RECORD, NULL, NULL, 0, event, NULL};
+  job one = {RECORD, NULL, NULL, 0, event, NULL, 0, NULL};
   CURRENT("cuEventRecord");
   if (!known(event, EVENT)) return wrong(INVALID_HANDLE, "cuEventRecord");
   event->at = -1;

@@ -1,13 +1,16 @@
 """TensorRT's runtime on the fake GPU, strict about the order of calls; networks are computed by `FakeRunner`.
 
-Rules: objects die before what they were made from; one context a profile; shapes are set before addresses, both before
-running, and neither changes while work is queued; a shape has run once before it is captured, and a graph is launched
-only while the context is as it was then; the stream is ours and never the default one.
+Rules: objects die before what they were made from; one context a profile where the library is older than 10.1; a
+context that manages no memory is given enough, and those that share it do not run at once; shapes are set before
+addresses, both before running, and neither changes while work is queued; a shape has run once before it is captured, a
+context is in one graph at most, and a graph is launched only while the context is as it was then; an engine on the DLA
+is never captured; the stream is ours and never the default one.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -53,10 +56,12 @@ class Logger:
 class Context(Owned):
     """An execution context of the one profile."""
 
-    def __init__(self, gpu: FakeGpu, engine: Owned, *, rtx: bool) -> None:
-        gpu.rule(not engine.children, "a second context for the one profile")
+    def __init__(self, gpu: FakeGpu, engine: Engine, *, given: bool) -> None:
+        gpu.rule(not engine.children or not gpu.one_context, "a second context for the one profile")
         super().__init__(gpu, "context", engine)
-        self.rtx = rtx
+        self.rtx, self.dla = engine.rtx, engine.dla
+        self.scratch = 0
+        self.given = given
         preprocess = gpu.spec.preprocess
         self.photo = (preprocess.height, preprocess.width, 3)
         self.addresses: dict[str, int] = {}
@@ -89,9 +94,24 @@ class Context(Owned):
         self.addresses[tensor] = address
         return True
 
+    def set_device_memory(self, memory: int, size: int) -> None:
+        gpu = self.gpu
+        gpu.current("context memory")
+        gpu.rule(self.given, "memory for a context that has its own")
+        gpu.idle("a context's memory is set", id(self.__dict__))
+        gpu.at(memory, size)
+        gpu.rule(size >= SCRATCH and memory not in gpu.mapped, "too little memory for a context")
+        self.scratch = memory
+        self.version += 1
+
     def execute_async_v3(self, stream: int) -> bool:
         gpu = self.gpu
         gpu.rule(set(self.addresses) == {"photos", "scores"} and self.size > 0, "run before it is set up")
+        gpu.rule(bool(self.scratch) == self.given, "run without the memory that it works in")
+        gpu.rule(not gpu.capturing or self.dla is None, "an engine on the DLA is captured")
+        graphs = [work for graph in gpu.graphs.values() for work in graph]
+        again = any(id(self.__dict__) in work.needs for work in graphs)
+        gpu.rule(not gpu.capturing or not again, "a second graph of one context")
         gpu.rule(not gpu.capturing or self.warm, "captured before this shape has run once")
         gpu.rule(not (self.rtx and gpu.capturing), "TensorRT-RTX captures by itself")
         if gpu.fail_execute or (gpu.capturing and gpu.fail_captured_execute):
@@ -104,9 +124,29 @@ class Context(Owned):
             assert context is not None
             context.compute(size, version)
 
-        gpu.submit(stream, "execute", work, id(self.__dict__), *self.addresses.values())
+        def begin() -> Callable[[], None]:
+            context = me()
+            assert context is not None
+            return context.watched(work)
+
+        needs = (id(self.__dict__), *self.addresses.values(), *([self.scratch] if self.scratch else []))
+        gpu.submit(stream, "execute", None, *needs, begin=begin)
         self.warm = True
         return True
+
+    def watched(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Mapped memory is the host's too: photos stay as they are while they wait, and nobody reads scores."""
+        gpu, photos, scores = self.gpu, self.addresses["photos"], self.addresses["scores"]
+        before = gpu.memory[photos].copy() if photos in gpu.mapped else None
+        if scores in gpu.mapped:
+            gpu.memory[scores][:] = 255
+
+        def run() -> None:
+            if before is not None:
+                gpu.rule(np.array_equal(before, gpu.memory[photos]), "mapped photos have changed before they were read")
+            work()
+
+        return run
 
     def compute(self, size: int, version: int) -> None:
         gpu = self.gpu
@@ -118,14 +158,19 @@ class Context(Owned):
         gpu.at(self.addresses["scores"], scores.nbytes)[:] = scores.reshape(-1).view(np.uint8)
 
 
+SCRATCH = 4096
+"""Bytes that a context works in."""
+
+
 class Engine(Owned):
-    """An engine with one profile."""
+    """An engine with one profile, of a library before 10.1."""
 
     num_io_tensors = 2
 
     def __init__(self, gpu: FakeGpu, runtime: Owned, *, rtx: bool) -> None:
         super().__init__(gpu, "engine", runtime)
         self.rtx = rtx
+        self.dla = getattr(runtime, "DLA_core", None)
 
     def get_tensor_name(self, index: int) -> str:
         return ("photos", "scores")[index]
@@ -139,8 +184,10 @@ class Engine(Owned):
         return [(size, preprocess.height, preprocess.width, 3) for size in self.gpu.batch]
 
     def create_execution_context(self, config: Any = None) -> Context:
-        self.gpu.rule((config is not None) == self.rtx, "a runtime configuration is TensorRT-RTX's")
-        return Context(self.gpu, self, rtx=self.rtx)
+        given = config == "user managed"
+        self.gpu.rule((config is not None and not given) == self.rtx, "a runtime configuration is TensorRT-RTX's")
+        self.gpu.rule(not given or not self.gpu.one_context, "memory can't be given before 10.1")
+        return None if self.gpu.fail_context else Context(self.gpu, self, given=given)  # type: ignore[return-value]
 
     def create_runtime_config(self) -> Any:
         gpu = self.gpu
@@ -163,6 +210,12 @@ class Engine(Owned):
         )
 
 
+class SharingEngine(Engine):
+    """An engine of 10.1 and later, whose contexts may be given memory."""
+
+    device_memory_size_v2 = SCRATCH
+
+
 def fake_tensorrt(gpu: FakeGpu, name: str, *, rtx: bool) -> Any:
     """The module `tensorrt` or `tensorrt_rtx`, as far as running goes."""
 
@@ -173,7 +226,7 @@ def fake_tensorrt(gpu: FakeGpu, name: str, *, rtx: bool) -> Any:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if plan.startswith(b"plan"):
-                return Engine(gpu, self, rtx=rtx)
+                return module.ICudaEngine(gpu, self, rtx=rtx)  # type: ignore[no-any-return]
             logger = self.logger()
             gpu.rule(logger is not None, "the logger is gone before its runtime")
             assert logger is not None
@@ -187,6 +240,9 @@ def fake_tensorrt(gpu: FakeGpu, name: str, *, rtx: bool) -> Any:
     module: Any = ModuleType(name)
     module.__version__ = VERSION
     module.ILogger, module.Runtime, module.IExecutionContext = Logger, Runtime, Context
+    module.ICudaEngine = Engine if gpu.one_context else SharingEngine
+    if not gpu.one_context:
+        module.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user managed")
     module.NetworkDefinitionCreationFlag = SimpleNamespace(__members__={"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1})
     if rtx:
         module.IRuntimeCache = object

@@ -256,6 +256,7 @@ def probes(library: Any) -> dict[str, Any]:
     """What the adapter asks of a library before it uses what not every library has."""
     from trtpoets.core.spec import Precision
     from trtpoets.device import tensorrt_config as config
+    from trtpoets.device.tensorrt_session import shares_memory
 
     return {
         "strongly_typed": library.strongly_typed,
@@ -269,6 +270,7 @@ def probes(library: Any) -> dict[str, Any]:
         "has_timing_cache": config.has_timing_cache(library),
         "targets": library.targets,
         "IRuntimeCache": hasattr(library.module, "IRuntimeCache"),
+        "shares_memory": shares_memory(library),
     }
 
 

@@ -289,7 +289,7 @@ def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert (wrong.valid, wrong.speedup) == (False, None)
     assert wrong.reason == "wrong: 0% of the timed photos right, tensorflow 100%"
     assert got.photos == 15
-    assert got.conditions["cores"] >= 1
+    assert got.conditions["cores"] >= 1 and got.conditions["gpu_wait"] == {}
     json.dumps(got.to_dict(), allow_nan=False)
 
 

@@ -50,6 +50,10 @@ GUARDED = {
         *("IRuntimeConfig.create_runtime_cache", "IRuntimeConfig.set_runtime_cache"),
         *("IRuntimeCache.serialize", "IRuntimeCache.deserialize"),
     ),
+    "shares_memory": (
+        *("ICudaEngine.device_memory_size_v2", "IExecutionContext.set_device_memory"),
+        *("module.ExecutionContextAllocationStrategy", "ExecutionContextAllocationStrategy.USER_MANAGED"),
+    ),
     "ParserError.node_operator": ("ParserError.node_name", "ParserError.node_operator"),
 }
 """What is used only behind a probe: where the probe says yes, all of it must be there."""
@@ -60,7 +64,8 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 OURS = (
     r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|facts_of\(path\)\.metadata|"
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
-    r"|built\.engine|cuda\.device_memory|self\._session\.set_shape|self\._found\.clear"
+    r"|np\.dtype|photos\.(dtype|shape)|built\.engine|cuda\.device_memory|self\._session\.set_shape"
+    r"|self\.(_found|_contexts)\.clear"
 )
 """Expressions of ours whose last word some class of TensorRT happens to have too."""
 

@@ -109,14 +109,17 @@ def test_what_else_is_different() -> None:
     jetson = {"model": "Orin Nano", "power_mode": "15W", "gpu_mhz": 306.0}
     gpu = {"name": "H100", "sm_mhz_most": 1980, "power_limit_w": 700.0, "temperature_c": 31}
     before["conditions"] |= {"jetson": jetson, "gpu_state": [gpu]}
+    before["conditions"]["gpu_wait"] = {"rtx-fp16": "spin", "rtx-fp32": "spin"}
     now["conditions"] |= {
         "jetson": {**jetson, "power_mode": "7W", "gpu_mhz": 510.0},
+        "gpu_wait": {"rtx-fp16": "auto", "rtx-int8": "spin"},
         "gpu_state": [{**gpu, "power_limit_w": 350.0, "temperature_c": 60}],
     }
     found_now = [(each["what"], each["now"]) for each in compared(before, now)["conditions"]]
     assert ("power_mode", "7W") in found_now
     assert ("GPU 0: power_limit_w", 350.0) in found_now
-    assert len(found_now) == 6, "clocks and heat of the moment are no difference"
+    assert ("how rtx-fp16 waits for the GPU", "auto") in found_now
+    assert len(found_now) == 7, "clocks and heat of the moment are no difference"
     assert found["missing"] == ["onnxruntime-fp32 at batch 1"]
     assert compared(before, before)["conditions"] == []
 
@@ -187,6 +190,10 @@ def test_outcomes_in_a_table() -> None:
     ((title, columns, rows),) = benched_parts(details)
     assert title == "MLPerf's offline scenario: photos/s"
     assert (columns, rows) == (["runner", "batch>", "ours>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
+    details["outcomes"][0]["under_way"] = 2
+    ((_, _, rows),) = benched_parts(details)
+    assert rows[0][4] == "2 batches under way"
+    details["outcomes"][0]["under_way"] = 1
     details["outcomes"][0]["loadgen"] = {"value": 1100.0, "valid": False, "why": "its own overhead"}
     ((_, columns, rows),) = benched_parts(details)
     assert columns[4:] == ["LoadGen>", "why"]

@@ -16,9 +16,11 @@ from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device import cuda, libcuda
 from trtpoets.device.cuda import CudaSession
-from trtpoets.device.runners import trt
+from trtpoets.device.hot_calls import HotCalls
 from trtpoets.device.runners.trt import TensorRtRunner
-from trtpoets.device.tensorrt_session import TensorRtSession
+from trtpoets.device.runners.trt_lanes import Lane
+from trtpoets.device.runners.trt_slots import Slot
+from trtpoets.device.tensorrt_session import EngineContext, TensorRtSession
 
 
 def exercise(gpu: FakeGpu, folder: Path) -> None:
@@ -35,16 +37,60 @@ def exercise(gpu: FakeGpu, folder: Path) -> None:
                     else:
                         assert np.allclose(runner.infer(photos), expected_scores(photos))
                 assert runner.infer_timed(photos)[1].compute_ms > 0
+                batches = [tiny_photos(2, seed=seed) for seed in range(5)]
+                for _ in range(2):
+                    tickets = [runner.submit(batch) for batch in batches]
+                    for batch, ticket in zip(batches, tickets, strict=True):
+                        assert np.allclose(runner.collect(ticket), expected_scores(batch))
 
 
 def nothing(*_: Any, **__: Any) -> None:
     """A rule that is not kept."""
 
 
+def popped_late(session: CudaSession) -> None:
+    """Release a context as versions before did: pycuda pushes it, and it is popped when it is gone."""
+    context, session._context, session._current = session._context, None, None
+    context.detach()
+    libcuda.pop_context(session._driver)
+
+
 def backwards(session: Any) -> None:
-    """Free the engine before its context."""
+    """Free the engine before its contexts."""
     session._engine = None
-    session._context = session._cache = session._runtime = None
+    session._contexts.clear()
+    session._cache = session._runtime = None
+
+
+def one_for_all(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Give every lane the same execution context."""
+
+    def new_context(self: Any, memory: int = 0) -> Any:
+        if not self._contexts:
+            real(self, memory)
+        return self._contexts[0]
+
+    return new_context
+
+
+def same_memory(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the contexts of all slots work in the memory of the first."""
+
+    def new_context(self: Any, memory: int = 0) -> Any:
+        self.first = getattr(self, "first", memory)
+        return real(self, self.first)
+
+    return new_context
+
+
+def during(self: Any, enqueue: Callable[[], None], **_: Any) -> Any:
+    """Wait within a capture."""
+
+    def waiting() -> None:
+        enqueue()
+        self.synchronize()
+
+    return libcuda.capture(self._driver, self.stream, waiting)
 
 
 def late(real: Callable[..., None]) -> Callable[..., None]:
@@ -59,10 +105,10 @@ def late(real: Callable[..., None]) -> Callable[..., None]:
 
 BROKEN: dict[str, tuple[Any, str, Any, str]] = {
     "scores are read before they are there": (
-        CudaSession,
-        "synchronize",
-        nothing,
-        "the context is freed while work is queued that needs it",
+        HotCalls,
+        "waiter",
+        lambda self, stream: lambda: 0,
+        "",
     ),
     "work stays queued after a failure": (
         CudaSession,
@@ -73,7 +119,7 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
     "memory is pageable": (
         CudaSession,
         "pinned",
-        lambda self, shape, dtype: np.zeros(shape, dtype),
+        lambda self, shape, dtype, **_: np.zeros(shape, dtype),
         "memory that is not page-locked",
     ),
     "photos change while they are copied": (
@@ -101,29 +147,70 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
         nothing,
         "without the primary context in this thread",
     ),
-    "what pycuda leaves on the stack stays there": (libcuda, "pop_context", nothing, ""),
+    "a context that is on the stack while it is released": (
+        libcuda,
+        "pop_context",
+        nothing,
+        "a context is released while it is on the driver's stack",
+    ),
+    "a context is popped after it was released": (
+        CudaSession,
+        "_release",
+        popped_late,
+        "a context is popped after it was released",
+    ),
     "a capture that other threads spoil": (libcuda, "_THREAD_LOCAL", 0, "a capture that is not thread-local"),
     "a graph that outlives its shape": (
-        trt._Room,
-        "_drop_graph",
+        Lane,
+        "close",
         nothing,
-        "the primary context is destroyed before 1 things on it",
+        "things on it",
+    ),
+    "one context for two sizes": (
+        TensorRtSession,
+        "new_context",
+        one_for_all(TensorRtSession.new_context),
+        "is set while work is queued that needs it",
+    ),
+    "two slots that share the memory of contexts": (
+        TensorRtSession,
+        "new_context",
+        same_memory(TensorRtSession.new_context),
+        "races with the work of another stream",
+    ),
+    "a context without memory": (
+        TensorRtSession,
+        "memory_bytes",
+        16,
+        "too little memory for a context",
+    ),
+    "a slot that is filled again too soon": (
+        Slot,
+        "free",
+        True,
+        "memory has changed while it was being copied",
+    ),
+    "waiting within a capture": (
+        cuda.CudaStream,
+        "capture",
+        during,
+        "waiting for a stream while this thread captures",
     ),
     "a graph that is not freed": (
         libcuda.Graph,
         "close",
         nothing,
-        "the primary context is destroyed before 1 things on it",
+        "things on it",
     ),
-    "an engine that is not freed": (TensorRtSession, "close", nothing, "is freed before what was made from it"),
+    "an engine that is not freed": (TensorRtSession, "close", nothing, "things on it"),
     "an engine that is freed before its context": (
         TensorRtSession,
         "close",
         backwards,
         "the engine is freed before what was made from it",
     ),
-    "a tensor without memory": (TensorRtSession, "bind", nothing, "run before it is set up"),
-    "a shape that is never set": (TensorRtSession, "set_shape", nothing, "an address is set before the shape"),
+    "a tensor without memory": (EngineContext, "bind", nothing, "run before it is set up"),
+    "a shape that is never set": (EngineContext, "set_shape", nothing, "an address is set before the shape"),
 }
 """What is broken: where, by what, and what the fake says to it (nothing where only what is left over tells)."""
 

@@ -270,6 +270,37 @@ def test_batches_come_in_order_and_whole(tmp_path: Path, count: int, batch: int)
     assert [photo[0, 0, 0] for each in batches for photo in each] == list(range(count))
 
 
+def test_batches_are_decoded_into_memory_that_is_given(tmp_path: Path) -> None:
+    """Asked for when the first of its photos is begun: one batch ahead of the one that is worked on, and no more."""
+    paths, given = photos_on_disk(tmp_path, 11), []
+
+    def buffer(count: int) -> np.ndarray:
+        given.append(np.full((count, 24, 32, 3), 255, np.uint8))
+        return given[-1]
+
+    batches = photo_batches(paths, SMALL, 4, workers=2, buffer=buffer)
+    for number, expected in enumerate((4, 4, 3)):
+        batch = next(batches)
+        assert batch is given[number] and len(batch) == expected and len(given) <= number + 2
+        np.testing.assert_array_equal(batch, next(photo_batches(paths[4 * number : 4 * number + 4], SMALL, 4)))
+    assert not list(batches)
+
+
+@pytest.mark.parametrize("kind", ["file", "pixels"])
+def test_a_photo_is_written_where_it_is_wanted(tmp_path: Path, kind: str) -> None:
+    (path,) = photos_on_disk(tmp_path, 1)
+    rows = np.full((2, 24, 32, 3), 255, np.uint8)
+    if kind == "file":
+        expected, written = photo_to_array(path, SMALL), photo_to_array(path, SMALL, rows[1])
+    else:
+        pixels = np.arange(12 * 10 * 3, dtype=np.uint8).reshape(12, 10, 3)
+        expected, written = pixels_to_array(pixels, SMALL), pixels_to_array(pixels, SMALL, rows[1])
+    assert np.shares_memory(written, rows) and (rows[0] == 255).all()
+    with pytest.raises(BadInput, match=r"into uint8 \(24, 32, 3\), not uint8 \(24, 31, 3\)"):
+        photo_to_array(path, SMALL, np.zeros((24, 31, 3), np.uint8))
+    np.testing.assert_array_equal(rows[1], expected)
+
+
 def test_batches_stop_at_the_first_bad_photo(tmp_path: Path) -> None:
     paths = photos_on_disk(tmp_path, 6)
     paths[3].write_bytes(b"no photo")

@@ -5,19 +5,24 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.fake_gpu import FakeGpu, nothing_left
+from tests.paper_engine import paper_engine
 from tests.runner_ids import FAKE
 from tests.test_benchmark import QUICK, WARM, photos, scripted
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.spec import Photo
+from trtpoets.device.runners.base import Ticket
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench_config import Scenario
-from trtpoets.judge.loadgen import loadgen_judges
+from trtpoets.judge.loadgen import _Desk, loadgen_judges
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round
 from trtpoets.judge.scenario import (
@@ -25,7 +30,9 @@ from trtpoets.judge.scenario import (
     config_for,
     outcome_from_rows,
     outcome_from_served,
+    outcome_from_streamed,
     serve,
+    stream,
     with_loadgen,
 )
 
@@ -93,6 +100,101 @@ def served(work_seconds: float, config: Any = SERVER) -> dict[str, Any]:
 
     with Working(tiny_spec()) as runner:
         return serve(runner, tiny_photos(6), config, time.clock, time.sleep)
+
+
+class Overlapping(FakeRunner):
+    """Has two batches under way, each done so long after it was submitted, and after the one before, by its clock."""
+
+    slots = 2
+
+    def __init__(self, time: Time, work_seconds: float) -> None:
+        super().__init__(tiny_spec())
+        self.time, self.work_seconds, self.done_at = time, work_seconds, 0.0
+        self.under_way: list[tuple[Ticket, float]] = []
+        self.most = 0
+
+    def submit(self, photos: np.ndarray) -> Ticket:
+        self.done_at = max(self.done_at, self.time.now) + self.work_seconds
+        self.under_way.append((super().submit(photos), self.done_at))
+        self.most = max(self.most, len(self.under_way))
+        return self.under_way[-1][0]
+
+    def collect(self, ticket: Ticket) -> np.ndarray:
+        first, done_at = self.under_way.pop(0)
+        assert first is ticket, "the first is collected first"
+        self.time.now = max(self.time.now, done_at)
+        return super().collect(ticket)
+
+
+@pytest.mark.parametrize("rate", [100.0, 6000.0])
+def test_a_server_with_two_slots_submits_what_waits(rate: float) -> None:
+    time = Time()
+    with Overlapping(time, 0.001) as runner:
+        found = serve(runner, tiny_photos(6), replace(SERVER, target_qps=rate), time.clock, time.sleep)
+    assert found["offered"] == len(found["latencies_ms"]) and runner.under_way == []
+    assert min(found["latencies_ms"]) >= 1.0 and runner.most == 2
+    assert outcome_from_served(FAKE, found, replace(SERVER, target_qps=rate)).valid is (rate < 6000)
+
+
+def test_offline_work_keeps_all_slots_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch)
+    config = replace(QUICK, min_seconds=0.01)
+    with nothing_left(gpu), TensorRtRunner(paper_engine(tmp_path)) as runner:
+        found = stream(runner, tiny_photos(6), 4, config)
+        journal = [call for call in gpu.journal if call in ("launch", "synchronize")]
+    assert found["slots"] == 2 and found["photos"] % 4 == 0 and found["photos"] >= 4
+    assert journal.count("launch") > 3 and journal[-3:] == ["launch", "synchronize", "synchronize"], "two are under way"
+    alone = outcome_from_rows(Scenario.OFFLINE, [row(4, 2.0)])
+    outcome = outcome_from_streamed(alone, {**found, "photos": 400, "seconds": 0.1, "taken_seconds": 0.0}, config)
+    assert (outcome.value, outcome.batch, outcome.under_way, outcome.valid) == (4000, 4, 2, True)
+    strict = replace(config, max_others=0.25)
+    late = outcome_from_streamed(alone, {**found, "seconds": 0.1, "taken_seconds": 0.09}, strict)
+    assert not late.valid and "other processes" in late.reason
+    with FakeRunner(tiny_spec()) as plain:
+        assert stream(plain, tiny_photos(6), 4, config)["slots"] == 1
+
+
+class Judge:
+    """LoadGen's answers, as far as a desk needs them."""
+
+    def __init__(self) -> None:
+        self.completed: list[int] = []
+
+    def QuerySampleResponse(self, sample: int, address: int, size: int) -> int:
+        return sample
+
+    def QuerySamplesComplete(self, samples: list[int]) -> None:
+        self.completed += samples
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_desk_has_the_next_batch_under_way(inline: bool) -> None:
+    judge, runner = Judge(), Overlapping(Time(), 0.001)
+    samples = [SimpleNamespace(id=number, index=number % 6) for number in range(10)]
+    with runner:
+        desk = _Desk(runner, tiny_photos(6), 4, judge, inline=inline)
+        desk.issue(samples)
+        desk.close()
+    assert judge.completed == list(range(10)) and desk.error is None and runner.under_way == []
+    assert not inline or (runner.most == 2 and desk.value(Scenario.OFFLINE))
+
+
+@pytest.mark.parametrize("broken", ["submit", "collect"])
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_desk_completes_every_sample_of_a_runner_that_breaks(
+    inline: bool, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> Any:
+        raise KeyError("scores")
+
+    judge, runner = Judge(), FakeRunner(tiny_spec())
+    monkeypatch.setattr(runner, broken, breaks)
+    with runner:
+        desk = _Desk(runner, tiny_photos(6), 4, judge, inline=inline)
+        desk.issue([SimpleNamespace(id=number, index=0) for number in range(10)])
+        desk.close()
+    assert judge.completed == list(range(10)) and isinstance(desk.error, KeyError)
 
 
 def test_a_server_that_is_quick_enough() -> None:

@@ -162,6 +162,21 @@ def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
 
 
+def test_capacity_is_planned_with_several_batches_under_way(parts: Parts, tmp_path: Path) -> None:
+    """As the offline scenario measures an engine, and as Triton runs two instances; other outcomes do not count."""
+    rows = [("tensorrt-int8", 4, 4000.0, True), ("onnxruntime-fp32", 1, 200.0, True)]
+    known = {"scenario": "offline", "batch": 4, "metric": "photos_per_s", "valid": True, "under_way": 2}
+    outcomes = [
+        {**known, "runner": "tensorrt-int8", "value": 6000.0},
+        {**known, "runner": "tensorrt-int8", "value": 90000.0, "valid": False},
+        {**known, "runner": "onnxruntime-fp32", "value": 500.0, "under_way": 1},
+    ]
+    found = {**measured(rows, scenario="offline"), "outcomes": outcomes}
+    text = (filled(replace(parts, measured=found), tmp_path) / "README.md").read_text()
+    assert "| tensorrt-int8 | 4 | 6,000 | 1.00 | 1 | 1 | 3 |" in text
+    assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
+
+
 @pytest.mark.parametrize("precision", ORDER)
 def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
     alone = replace(parts, models=(parts.model(precision),), order=(precision,))

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, Sequence, TypeVar
+from typing import TYPE_CHECKING, Callable, Generator, Iterator, Sequence, TypeVar
 
 import numpy as np
 
@@ -46,14 +46,14 @@ _DARK = 8
 _warned_dark: list[str] = []
 
 
-def photo_to_array(photo: Path | Photo, preprocess: Preprocess) -> np.ndarray:
-    """Decode, turn upright, make RGB and resize: uint8 (height, width, 3), the caller's own.
+def photo_to_array(photo: Path | Photo, preprocess: Preprocess, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode, turn upright, make RGB and resize: uint8 (height, width, 3), written into `out` where that is given.
 
-    The bytes that are decoded are those that `photo_bytes` verified. Raises BadPhoto with the reason when the file
-    can't be used, PhotoChanged when it is not the photo of the dataset any more.
+    Otherwise the array is the caller's own. The bytes that are decoded are those that `photo_bytes` verified. Raises
+    BadPhoto with the reason when the file can't be used, PhotoChanged when it is not the photo of the dataset any more.
     """
     with photo_bytes(photo) as content:
-        return bytes_to_array(content, preprocess, str(_path_of(photo)))
+        return bytes_to_array(content, preprocess, str(_path_of(photo)), out)
 
 
 @contextmanager
@@ -103,18 +103,19 @@ def read_photo(path: Path) -> bytes:
         raise BadPhoto(f"{path} can't be read: {error.strerror}", hint="check that it is there and readable") from error
 
 
-def bytes_to_array(content: bytes, preprocess: Preprocess, source: str) -> np.ndarray:
+def bytes_to_array(content: bytes, preprocess: Preprocess, source: str, out: np.ndarray | None = None) -> np.ndarray:
     """`photo_to_array` for a file that is in memory; `source` names it in errors."""
+    _check_out(out, preprocess)
     # Square, because the photo may lie on its side until its orientation is applied.
     side = int(_DRAFT_MARGIN * max(preprocess.height, preprocess.width) / preprocess.crop_fraction)
 
     def array_of(image: ImageFile, copy: bytes, _: tuple[int, int]) -> np.ndarray:
-        return _resized(_rgb(image, copy, preprocess.white, source), preprocess)
+        return _resized(_rgb(image, copy, preprocess.white, source), preprocess, out)
 
     return _decoded(content, source, side, array_of)
 
 
-def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray | None = None) -> np.ndarray:
     """`photo_to_array` for what is decoded already, as a camera's frame: uint8 (h, w, 3), RGB, upright.
 
     Raises BadPhoto for any other array.
@@ -123,12 +124,25 @@ def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise BadPhoto(f"pixels of {pixels.dtype} {pixels.shape}", hint="give uint8 (height, width, 3), RGB")
-    return _resized(Image.fromarray(pixels), preprocess)
+    _check_out(out, preprocess)
+    return _resized(Image.fromarray(pixels), preprocess, out)
 
 
-def _resized(rgb: Image.Image, preprocess: Preprocess) -> np.ndarray:
+def _check_out(out: np.ndarray | None, preprocess: Preprocess) -> None:
+    shape = (preprocess.height, preprocess.width, 3)
+    if out is not None and (out.dtype != np.uint8 or out.shape != shape):
+        raise BadInput(
+            f"a photo goes into uint8 {shape}, not {out.dtype} {out.shape}", hint="give memory of that shape"
+        )
+
+
+def _resized(rgb: Image.Image, preprocess: Preprocess, out: np.ndarray | None) -> np.ndarray:
     size, box = (preprocess.width, preprocess.height), _box(rgb.width, rgb.height, preprocess)
-    return np.array(rgb.resize(size, resample=2, box=box), dtype=np.uint8)  # 2: bilinear, antialiased
+    image = rgb.resize(size, resample=2, box=box)  # 2: bilinear, antialiased
+    if out is None:
+        return np.array(image, dtype=np.uint8)
+    out[...] = np.asarray(image)
+    return out
 
 
 @dataclass(frozen=True)
@@ -159,22 +173,43 @@ def check_photo(content: bytes, source: str) -> PhotoFacts:
 
 
 def photo_batches(
-    photos: Sequence[Path | Photo], preprocess: Preprocess, batch_size: int, workers: int = 0
-) -> Iterator[np.ndarray]:
+    photos: Sequence[Path | Photo],
+    preprocess: Preprocess,
+    batch_size: int,
+    workers: int = 0,
+    buffer: Callable[[int], np.ndarray] | None = None,
+) -> Generator[np.ndarray, None, None]:
     """Yield the photos in order as uint8 (n, height, width, 3), n = batch_size but for the last.
 
-    Worker threads (0: one a core) decode ahead, at most two batches, while the caller works on the last one.
+    `buffer(n)` gives the memory of each batch to decode into, as a runner's `input_buffer`; without it, a batch is the
+    caller's own. Worker threads (0: one a core) decode ahead, at most two batches (with `buffer`, one), while the
+    caller works on the last one; closed, it waits for them.
     Raises BadPhoto at the first photo that can't be used, PhotoChanged at one of a dataset that has other bytes now.
     """
     if batch_size < 1:
         raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
     threads = workers or usable_cores()
-    arrays = map_ahead(lambda photo: photo_to_array(photo, preprocess), photos, threads, 2 * batch_size + threads)
+    ahead = 2 * batch_size + threads if buffer is None else batch_size
+    new = buffer or (lambda count: np.empty((count, preprocess.height, preprocess.width, 3), np.uint8))
+
+    def places() -> Iterator[tuple[Path | Photo, np.ndarray, int]]:
+        for start in range(0, len(photos), batch_size):
+            batch = photos[start : start + batch_size]
+            rows = new(len(batch))
+            yield from ((photo, rows, row) for row, photo in enumerate(batch))
+
+    def decode(place: tuple[Path | Photo, np.ndarray, int]) -> np.ndarray:
+        photo, rows, row = place
+        photo_to_array(photo, preprocess, rows[row])
+        return rows
+
+    decoded = map_ahead(decode, places(), threads, ahead)
     try:
-        for batch in iter(lambda: list(islice(arrays, batch_size)), []):
-            yield np.stack(batch)
+        for batch in iter(lambda: list(islice(decoded, batch_size)), []):
+            yield batch[0]
+            batch.clear()  # or the memory would be held for as long as the next is waited for
     finally:
-        arrays.close()
+        decoded.close()
 
 
 def usable_cores() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -19,6 +20,7 @@ _THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads allocate meanwhile does not spoil the capture."""
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_INTEGRATED, _CAN_MAP_HOST_MEMORY = 18, 19  # CU_DEVICE_ATTRIBUTE_*
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,15 @@ def load_driver() -> Any:
             hint="check with nvidia-smi; in a container, start it with --gpus all",
         )
     return driver
+
+
+def holding_lock(driver: Any) -> Any:
+    """The driver with calls that keep Python's lock: for those that return at once.
+
+    To let go of the lock costs a call that does next to nothing more than the call itself, and another thread that
+    computes in Python may keep it for milliseconds.
+    """
+    return ctypes.PyDLL(driver._name, handle=driver._handle)
 
 
 def error_name(driver: Any, code: int) -> str:
@@ -166,11 +177,19 @@ def pop_context(driver: Any) -> None:
     check(driver, driver.cuCtxPopCurrent_v2(ctypes.byref(popped)), "cuCtxPopCurrent")
 
 
-def release_primary_context(driver: Any, index: int) -> None:
-    """Give back one hold on the primary context of a GPU."""
-    device = ctypes.c_int()
+def maps_host_memory(driver: Any, index: int) -> bool:
+    """Whether a GPU has the same memory as the CPU, and can be given the host's addresses: zero-copy costs nothing.
+
+    A GPU of its own on a board reaches the host's memory over PCIe at each access, so copying once is better there
+    (CUDA for Tegra, memory management; CU_DEVICE_ATTRIBUTE_INTEGRATED and _CAN_MAP_HOST_MEMORY).
+    """
+    device, value = ctypes.c_int(), ctypes.c_int()
     check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
-    check(driver, driver.cuDevicePrimaryCtxRelease_v2(device), "cuDevicePrimaryCtxRelease")
+    for which in (_INTEGRATED, _CAN_MAP_HOST_MEMORY):
+        check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
+        if not value.value:
+            return False
+    return True
 
 
 class Graph:
@@ -186,6 +205,10 @@ class Graph:
     def launch(self, stream: int) -> None:
         """Queue the whole graph on the stream. Raises RunFailed."""
         check(self._driver, self._driver.cuGraphLaunch(self._executable, ctypes.c_void_p(stream)), "cuGraphLaunch")
+
+    def launcher(self, stream: int) -> Callable[[], int]:
+        """`launch` on one stream, ready to be called often: it returns the driver's code, 0 for success."""
+        return partial(holding_lock(self._driver).cuGraphLaunch, self._executable, ctypes.c_void_p(stream))
 
     def close(self) -> None:
         """Free the graph. It may be called once."""

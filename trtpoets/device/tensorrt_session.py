@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Callable
 
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
@@ -16,7 +16,7 @@ _DTYPES = {INPUT_NAME: "uint8", OUTPUT_NAME: "float32"}
 
 
 class TensorRtSession:
-    """A deserialised engine and its execution context. `close` frees both, while the CUDA context is still current.
+    """A deserialised engine, and execution contexts of it. `close` frees all, while the CUDA context is still current.
 
     TensorRT-RTX compiles kernels when it runs: `cache` is what `runtime_cache` gave for this engine before, and saves
     that time. It also captures CUDA graphs by itself (`captures_itself`), unless `graphs` is false. A `host_code`
@@ -39,17 +39,25 @@ class TensorRtSession:
         self._library = library
         self._runtime: Any = None
         self._engine: Any = None
-        self._context: Any = None
+        self._config: Any = None
         self._cache: Any = None
-        self._graphs = graphs
+        self._contexts: list[EngineContext] = []
         self.captures_itself = False
+        self.shares_memory = False
+        """Whether contexts work in memory that they are given, and may share; and there may be several at all.
+
+        With dynamic shapes "each optimization profile can only have one execution context" up to 8.6, unless the engine
+        was built with PROFILE_SHARING_0806; from 10.0 on that is always on (developer guide, "Performing Inference";
+        trtexec's sampleOptions.cpp). CUDA graphs want "one execution context per captured graph, and to share memory
+        across the contexts" (developer guide, "CUDA Graphs").
+        """
         try:
-            self._load(plan, cache, host_code, dla_core)
+            self._load(plan, cache, graphs, host_code, dla_core)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, plan: bytes, cache: bytes | None, host_code: bool, dla_core: int | None) -> None:
+    def _load(self, plan: bytes, cache: bytes | None, graphs: bool, host_code: bool, dla_core: int | None) -> None:
         library = self._library
         try:
             self._runtime = library.module.Runtime(self._logger)
@@ -57,7 +65,7 @@ class TensorRtSession:
             if NO_DRIVER not in str(error):
                 raise
             raise RunFailed(
-                f"{library.title} can't run here: no usable CUDA driver ({self._reason()})", hint="check nvidia-smi"
+                f"{library.title} can't run here: no usable CUDA driver ({self.reason()})", hint="check nvidia-smi"
             ) from error
         if host_code:
             self._runtime.engine_host_code_allowed = True
@@ -66,16 +74,14 @@ class TensorRtSession:
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise RunFailed(
-                f"{library.title} can't load the engine: {self._reason()}",
+                f"{library.title} can't load the engine: {self.reason()}",
                 hint="build it again on this machine, with --force",
             )
         self._check_tensors()
-        self._context = self._new_context(cache)
-        if self._context is None:
-            raise RunFailed(
-                f"{library.title} can't make room to run the engine: {self._reason()}",
-                hint="free GPU memory, or build with a smaller --batch",
-            )
+        if hasattr(library.module, "IRuntimeCache"):
+            self._configure(cache, graphs)
+        else:
+            self.shares_memory = shares_memory(library)
 
     @property
     def batch(self) -> BatchRange:
@@ -84,15 +90,105 @@ class TensorRtSession:
         minimum, optimum, maximum = (int(shape[0]) for shape in shapes)
         return BatchRange(minimum, optimum, maximum)
 
+    @property
+    def several_contexts(self) -> bool:
+        """Whether there may be more than one context at a time."""
+        return self.shares_memory or self._config is not None
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory on the GPU a context works in, where `shares_memory`; else 0."""
+        return int(self._engine.device_memory_size_v2) if self.shares_memory else 0
+
+    def new_context(self, memory: int = 0) -> EngineContext:
+        """One more execution context, which works at the address `memory` of `memory_bytes`, where `shares_memory`.
+
+        Contexts that share memory may not run at the same time. Raises RunFailed where there is no room.
+        """
+        module = self._library.module
+        if self._config is not None:
+            context = self._engine.create_execution_context(self._config)
+        elif self.shares_memory:
+            strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.create_execution_context(strategy)
+        else:
+            context = self._engine.create_execution_context()
+        if context is None:
+            raise RunFailed(
+                f"{self._library.title} can't make room to run the engine: {self.reason()}",
+                hint="free GPU memory, or build with a smaller --batch",
+            )
+        if self.shares_memory:
+            context.set_device_memory(memory, self.memory_bytes)
+        made = EngineContext(self._library.title, self.reason)
+        made.adopt(context)
+        self._contexts.append(made)
+        return made
+
+    def drop(self, context: EngineContext) -> None:
+        """Free a context that nothing runs in any more."""
+        self._contexts.remove(context)
+        context.close()
+
+    def runtime_cache(self) -> bytes | None:
+        """What was compiled while running, for next time; None for libraries that compile nothing then."""
+        return None if self._cache is None else bytes(self._cache.serialize())
+
+    def close(self) -> None:
+        """Free contexts, engine and runtime, in this order."""
+        for context in self._contexts:
+            context.close()
+        self._contexts.clear()
+        self._config = None
+        self._cache = None
+        self._engine = None
+        self._runtime = None
+
+    def reason(self) -> str:
+        """What TensorRT said last."""
+        return self._messages.sentence() or "it gave no reason"
+
+    def _configure(self, cache: bytes | None, graphs: bool) -> None:
+        config = self._engine.create_runtime_config()
+        self._cache = config.create_runtime_cache()
+        if cache and not self._cache.deserialize(cache):
+            log.warning("the runtime cache is from another GPU or library: its kernels are compiled again")
+        if not config.set_runtime_cache(self._cache):
+            log.warning("the runtime cache is not taken: kernels are compiled at every start")
+        if graphs:
+            config.cuda_graph_strategy = self._library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self.captures_itself = True
+        self._config = config
+
+    def _check_tensors(self) -> None:
+        engine = self._engine
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        found = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
+        if found != _DTYPES:
+            raise BadArtefact(f"the engine has the tensors {found}, not {_DTYPES}", hint="build it again")
+
+
+class EngineContext:
+    """One execution context: its shape, its addresses, and one inference at a time."""
+
+    def __init__(self, title: str, reason: Callable[[], str]) -> None:
+        self._context: Any = None
+        self._title = title
+        self._reason = reason
+
+    def adopt(self, context: Any) -> None:
+        """Keep TensorRT's context."""
+        self._context = context
+
     def bind(self, name: str, address: int) -> None:
         """Say where a tensor lies on the GPU. It stays bound."""
         if not self._context.set_tensor_address(name, address):
-            raise RunFailed(f"{self._library.title} refuses memory for {name}: {self._reason()}")
+            raise RunFailed(f"{self._title} refuses memory for {name}: {self._reason()}")
 
     def set_shape(self, photos: tuple[int, ...], scores: tuple[int, ...]) -> None:
         """Set the shape of the next photos; check that the engine answers with the shape of `scores`."""
         if not self._context.set_input_shape(INPUT_NAME, photos):
-            raise RunFailed(f"{self._library.title} refuses photos of shape {photos}: {self._reason()}")
+            raise RunFailed(f"{self._title} refuses photos of shape {photos}: {self._reason()}")
         found = tuple(int(size) for size in self._context.get_tensor_shape(OUTPUT_NAME))
         if found != scores:
             raise BadArtefact(
@@ -102,39 +198,13 @@ class TensorRtSession:
     def enqueue(self, stream: int) -> None:
         """Queue one inference on the stream. Raises RunFailed."""
         if not self._context.execute_async_v3(stream):
-            raise RunFailed(f"{self._library.title} can't run the engine: {self._reason()}", hint="check nvidia-smi")
-
-    def runtime_cache(self) -> bytes | None:
-        """What was compiled while running, for next time; None for libraries that compile nothing then."""
-        return None if self._cache is None else bytes(self._cache.serialize())
+            raise RunFailed(f"{self._title} can't run the engine: {self._reason()}", hint="check nvidia-smi")
 
     def close(self) -> None:
-        """Free context, engine and runtime, in this order."""
+        """Free it."""
         self._context = None
-        self._cache = None
-        self._engine = None
-        self._runtime = None
 
-    def _new_context(self, cache: bytes | None) -> Any:
-        if not hasattr(self._library.module, "IRuntimeCache"):
-            return self._engine.create_execution_context()
-        config = self._engine.create_runtime_config()
-        self._cache = config.create_runtime_cache()
-        if cache and not self._cache.deserialize(cache):
-            log.warning("the runtime cache is from another GPU or library: its kernels are compiled again")
-        if not config.set_runtime_cache(self._cache):
-            log.warning("the runtime cache is not taken: kernels are compiled at every start")
-        if self._graphs:
-            config.cuda_graph_strategy = self._library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            self.captures_itself = True
-        return self._engine.create_execution_context(config)
 
-    def _check_tensors(self) -> None:
-        engine = self._engine
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        found = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
-        if found != _DTYPES:
-            raise BadArtefact(f"the engine has the tensors {found}, not {_DTYPES}", hint="build it again")
-
-    def _reason(self) -> str:
-        return self._messages.sentence() or "it gave no reason"
+def shares_memory(library: TensorRt) -> bool:
+    """Whether contexts can be given memory to share (10.1 and later, and TensorRT-RTX)."""
+    return hasattr(library.module.ICudaEngine, "device_memory_size_v2")

@@ -2,12 +2,13 @@
 
     python -m trtpoets.judge.bench_child
 
-The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds}. Then, in
-any order, as often as asked:
+The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds,
+"waits": how its threads wait for the GPU, or "", "slots": how many batches it can have under way}. Then, in any order,
+as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
-{"finish": batch} -> {"finished": {...}}; {"serve": true} -> {"served": {...}}; {"loadgen": scenario, "batch": n,
-"median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes wrong is answered with {"failure": text}. It ends
-with stdin.
+{"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
+{"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes
+wrong is answered with {"failure": text}. It ends with stdin.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Photo, Precision, Split, TfliteModel
+from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.energy import find_sensor
 from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.meter import Meter
-from trtpoets.judge.scenario import serve
+from trtpoets.judge.scenario import serve, stream
 
 Opener = Callable[..., Runner]
 
-_OPENER: Opener = partial(open_runner, contained=True)
-"""The real runners. This process may be ended by a damaged file: it is there to be watched."""
+_OPENER: Opener = partial(open_runner, contained=True, wait=Wait.SPIN)
+"""The real runners. This process may be ended by a damaged file: it is there to be watched. The GPU is waited for
+awake, as trtexec does: how a thread is woken is not what is measured."""
 
 _PATIENCE = 10
 """So many times the least warm-up, and what is not steady by then is told to be unsteady."""
@@ -118,7 +122,9 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:
-        tell(loaded=time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        waits = runner.waits.value if isinstance(runner, TensorRtRunner) else ""
+        tell(loaded=seconds, waits=waits, slots=runner.slots)
         sensor = find_sensor() if request["energy"] else None
         joules = stack.enter_context(sensor).joules if sensor else None
 
@@ -149,6 +155,8 @@ def _reply(
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+    if "stream" in asked:
+        return {"streamed": stream(runner, photos, asked["stream"], config)}
     if "serve" in asked:
         return {"served": serve(runner, photos, config)}
     if "loadgen" in asked:

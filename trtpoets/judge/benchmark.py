@@ -118,6 +118,7 @@ def benchmark_from_artefacts(
         for each in contenders:
             stack.callback(each.end)
         incomplete = _measure(contenders, chosen, prepared, config, watch, progress)
+        before["gpu_wait"] = {each.name: each.waits for each in contenders if each.waits}
         base = next((each for each in contenders if each.name == baseline), None)
         ratios = (len(contenders) - 1) * len(config.batches)
         judged = [

@@ -44,7 +44,7 @@ def _problem(details: Any) -> str:
     conditions = details.get("conditions") or {}
     parts = {"conditions": conditions, **{word: details.get(word) for word in ("config", "artefacts")}}
     if isinstance(conditions, dict):
-        parts.update((word, conditions.get(word)) for word in ("versions", "jetson"))
+        parts.update((word, conditions.get(word)) for word in ("versions", "jetson", "gpu_wait"))
         states = conditions.get("gpu_state") or []
         if not isinstance(states, list) or not all(isinstance(each, dict) for each in states):
             return "its GPU state is no list of objects"

@@ -140,6 +140,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     ):
         for what, a, b in _differing(first, second, sorted(first.keys() | second.keys())):
             yield part + what, a, b
+    waits = [each.get("gpu_wait") or {} for each in (old, new)]
+    for what, a, b in _differing(waits[0], waits[1], sorted(waits[0].keys() & waits[1].keys())):
+        yield f"how {what} waits for the GPU", a, b
     gpus = [[{word: gpu.get(word) for word in _GPU} for gpu in each.get("gpu_state") or []] for each in (old, new)]
     for number, (first, second) in enumerate(zip_longest(*gpus, fillvalue={})):
         for what, a, b in _differing(first, second, _GPU):

@@ -15,7 +15,13 @@ from trtpoets.judge.children import Child, ChildFailed
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Round, Warmup
 from trtpoets.judge.nvml import memory_of
-from trtpoets.judge.scenario import Outcome, outcome_from_rows, outcome_from_served, with_loadgen
+from trtpoets.judge.scenario import (
+    Outcome,
+    outcome_from_rows,
+    outcome_from_served,
+    outcome_from_streamed,
+    with_loadgen,
+)
 
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
@@ -52,13 +58,18 @@ class Heat:
 
 
 class Contender:
-    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised."""
+    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised.
+
+    `waits` is how it waits for the GPU, once it is loaded; empty where it does not.
+    """
 
     def __init__(self, artefact: Runnable, way: Way, config: BenchConfig, idle_watts: float | None = None) -> None:
         self.runner = open_runner(artefact, way=way).identity
         self.name = self.runner.name
         self.heats: dict[int, Heat] = {}
         self.failures: list[Failure] = []
+        self.waits = ""
+        self._slots = 1
         self._artefact, self._way, self._config = artefact, way, config
         self._idle_watts = idle_watts
         self._child: Child | None = None
@@ -80,6 +91,7 @@ class Contender:
             self.end()
         else:
             self._load_seconds = reply["loaded"]
+            self.waits, self._slots = reply["waits"], reply["slots"]
 
     def _load_timeout(self) -> float | None:
         """Seconds; None for the usual time."""
@@ -131,7 +143,11 @@ class Contender:
     def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
         """What a scenario says of it, whose `rows` were judged; None where it can't be asked any more."""
         if scenario is not Scenario.SERVER:
-            return outcome_from_rows(scenario, rows)
+            outcome = outcome_from_rows(scenario, rows)
+            if scenario is not Scenario.OFFLINE or self._slots == 1:
+                return outcome
+            reply = self._ask({"stream": outcome.batch}, None)
+            return outcome_from_streamed(outcome, reply["streamed"], self._config) if reply else None
         reply = self._ask({"serve": True}, None)
         if reply is None:
             return None

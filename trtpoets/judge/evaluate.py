@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
@@ -14,7 +15,7 @@ from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.core.spec import Photo
-from trtpoets.device.runners.base import Runner, check_scores
+from trtpoets.device.runners.base import Runner, check_scores, pipelined
 from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
 from trtpoets.judge.grouped import count_of_groups, difference_interval, equality_test, share_interval
 
@@ -123,10 +124,13 @@ def scores_from_runner(
     parts: list[np.ndarray] = []
     done = 0
     progress(task, done, len(photos))
-    for batch in photo_batches(photos, runner.spec.preprocess, batch_size):
-        parts.append(check_scores(runner.infer(batch), len(batch), runner.spec, runner.name))
-        done += len(batch)
-        progress(task, done, len(photos))
+    # Closed before anything leaves here: threads write into memory that goes with the runner.
+    with closing(photo_batches(photos, runner.spec.preprocess, batch_size, buffer=runner.input_buffer)) as batches:
+        for scores in pipelined(runner, batches):
+            count = min(batch_size, len(photos) - done)
+            parts.append(check_scores(scores, count, runner.spec, runner.name))
+            done += count
+            progress(task, done, len(photos))
     return np.concatenate(parts)
 
 

@@ -11,6 +11,7 @@ import json
 import queue
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.optional import needs
-from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.base import Runner, Ticket
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.scenario import MULTI_STREAM
 from trtpoets.judge.statistics import least_count, percentile
@@ -115,6 +116,7 @@ class _Desk:
         self._runner, self._photos, self._batch, self._lg = runner, photos, batch, lg
         self._spans: list[float] = []
         self._samples = 0
+        self._under_way: deque[tuple[Ticket | None, Sequence[Any]]] = deque()
         self._waiting: queue.Queue[Any] = queue.Queue()
         self._thread = None if inline else threading.Thread(target=self._work, name="loadgen-server")
         self.error: Exception | None = None
@@ -127,8 +129,13 @@ class _Desk:
             for sample in samples:
                 self._waiting.put(sample)
             return
+        began = time.perf_counter()
         for start in range(0, len(samples), self._batch):
-            self._answer(samples[start : start + self._batch])
+            self._begin(samples[start : start + self._batch])
+            self._answer(self._runner.slots - 1)
+        self._answer(0)
+        self._spans.append(time.perf_counter() - began)
+        self._samples += len(samples)
 
     def close(self) -> None:
         """No more queries come."""
@@ -154,23 +161,34 @@ class _Desk:
             ended = None in taken
             samples = [sample for sample in taken if sample is not None]
             if samples:
-                self._answer(samples)
+                self._begin(samples)
+            self._answer(0 if self._waiting.empty() else self._runner.slots - 1)
+        self._answer(0)
 
-    def _answer(self, samples: Sequence[Any]) -> None:
-        began = time.perf_counter()
+    def _begin(self, samples: Sequence[Any]) -> None:
+        ticket = None
         try:
             if self.error is None:
                 first = samples[0].index
                 one = len(samples) == 1
                 given = self._photos[first : first + 1] if one else self._photos[[each.index for each in samples]]
-                self._runner.infer(given)
+                ticket = self._runner.submit(given)
         except Exception as error:  # noqa: BLE001 - raised again when LoadGen is done: it can't bear it
             self.error = error
-        self._spans.append(time.perf_counter() - began)
-        self._samples += len(samples)
-        answer = array.array("B", [0])
-        address, size = answer.buffer_info()
-        self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(each.id, address, size) for each in samples])
+        self._under_way.append((ticket, samples))
+
+    def _answer(self, left: int) -> None:
+        """Complete what was begun, first come, first served, until no more than `left` batches are under way."""
+        while len(self._under_way) > left:
+            ticket, samples = self._under_way.popleft()
+            try:
+                if ticket is not None:
+                    self._runner.collect(ticket)
+            except Exception as error:  # noqa: BLE001 - as above
+                self.error = error
+            answer = array.array("B", [0])
+            address, size = answer.buffer_info()
+            self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(each.id, address, size) for each in samples])
 
 
 def _log_of(path: Path) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class Meter:
             places = [(first + i) % len(self._paths) for i in range(self._batch)]
             paths = [self._paths[place] for place in places]
             before = self._clock()
-            (photos,) = photo_batches(paths, self._preprocess, self._batch)
+            (photos,) = photo_batches(paths, self._preprocess, self._batch, buffer=self._runner.input_buffer)
             scores = self._runner.infer(photos)
             spans.append(self._clock() - before)
             # Hashing would be timed; the pixels that were decoded from verified bytes tell as much.

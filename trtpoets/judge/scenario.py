@@ -2,7 +2,8 @@
 
 - single-stream: one photo at a time; the 90th percentile of its latency;
 - multi-stream: eight photos at a time; the 99th percentile of the query's latency;
-- offline: all photos at once; photos a second at the best batch size;
+- offline: all photos at once; photos a second at the best batch size, with as many batches under way as the runner has
+  slots;
 - server: photos arrive at random (Poisson), a target rate on average; the 99th percentile from arrival to answer.
 
 (MLPerf inference rules, scenarios.)
@@ -11,14 +12,16 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, replace
+from itertools import chain, cycle, repeat, takewhile
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.runner_id import RunnerId, row_of
-from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.base import Runner, Ticket, pipelined
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bystanders import Bystanders
 from trtpoets.judge.measure import Measurement, crowded
@@ -45,7 +48,8 @@ MULTI_STREAM = 8
 class Outcome:
     """What a scenario says of one runner: `value` in the unit that `metric` names, None where there is none.
 
-    `batch` is the batch size that it was reached with. `loadgen` is LoadGen's own judgement, if it was asked.
+    `batch` is the batch size that it was reached with, `under_way` how many batches at once. `loadgen` is LoadGen's own
+    judgement, if it was asked.
     """
 
     scenario: str
@@ -56,6 +60,7 @@ class Outcome:
     valid: bool
     reason: str
     loadgen: Mapping[str, Any] | None = None
+    under_way: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; the fields of `RunnerId.row` say which runner it is about."""
@@ -108,6 +113,42 @@ def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcom
     return Outcome(scenario.value, row.runner, row.batch, metric, value, not reason, reason)
 
 
+def stream(
+    runner: Runner, photos: np.ndarray, batch: int, config: BenchConfig, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
+    """Ask for batches of photos uint8 (P, H, W, 3) without a pause, with all slots under way, for `min_seconds`.
+
+    In one go, and not in rounds between those of other runners: as offline work is done. Returns {"photos", "seconds",
+    "slots", "taken_seconds": what others took of that, of each of our cores}.
+    """
+    laid = np.resize(photos, (-(-len(photos) // batch) * batch, *photos.shape[1:]))
+    batches = [laid[start : start + batch] for start in range(0, len(laid), batch)]
+    _warm(runner, batches[0], 8)
+    bystanders = Bystanders()
+    began = clock()
+    until = began + config.min_seconds
+    endless = takewhile(lambda _: clock() < until, cycle(batches))
+    done = sum(1 for _ in pipelined(runner, chain(batches[:1], endless)))
+    seconds = clock() - began
+    return {"photos": done * batch, "seconds": seconds, "slots": runner.slots, "taken_seconds": bystanders.taken()}
+
+
+def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
+    """Run a batch size so many `times` in each slot; once where there are none.
+
+    3 have it captured, as it is or padded; more, as what comes again and again, which is not padded.
+    """
+    deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else times * runner.slots)), maxlen=0)
+
+
+def outcome_from_streamed(outcome: Outcome, streamed: Mapping[str, Any], config: BenchConfig) -> Outcome:
+    """The offline outcome with the throughput of several batches under way, at the batch size that was best alone."""
+    taken = streamed["taken_seconds"]
+    reason = outcome.reason or crowded(None if taken is None else min(taken / streamed["seconds"], 1.0), config)
+    rate = streamed["photos"] / streamed["seconds"]
+    return replace(outcome, value=rate, valid=outcome.valid and not reason, reason=reason, under_way=streamed["slots"])
+
+
 def serve(
     runner: Runner,
     photos: np.ndarray,
@@ -116,6 +157,8 @@ def serve(
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
+
+    Where the runner has several slots, what waits is submitted while earlier batches are under way.
 
     Latencies are counted from when a photo was due, so that a runner that is late can't hide it. All arrivals come in
     one go, not in rounds between those of other runners: a queue that is cut off is a queue that never grew long, and
@@ -128,21 +171,32 @@ def serve(
     count = max(_least_arrivals(config), int(config.target_qps * config.min_seconds))
     due = np.cumsum(np.random.default_rng(0).exponential(1 / config.target_qps, count))
     for size in range(1, most + 1):
-        runner.infer(np.resize(photos, (size, *photos.shape[1:])))
+        _warm(runner, np.resize(photos, (size, *photos.shape[1:])))
     latencies: list[float] = []
+    under_way: deque[tuple[Ticket, int]] = deque()
+    begun = 0
     bystanders = Bystanders()
     began, limit = clock(), config.timeout_seconds * 0.8
     while len(latencies) < count:
-        now, done = clock() - began, len(latencies)
-        waiting = int(np.searchsorted(due, now, side="right")) - done
-        if not waiting:
-            sleep(max(float(due[done]) - now - _SPIN_SECONDS, 0.0))
+        now = clock() - began
+        waiting = int(np.searchsorted(due, now, side="right")) - begun
+        if waiting and len(under_way) < runner.slots:
+            if now > limit:
+                break
+            size = min(waiting, most)
+            under_way.append((runner.submit(photos[np.arange(begun, begun + size) % len(photos)]), size))
+            begun += size
+            if waiting > size and len(under_way) < runner.slots:
+                continue
+        if not under_way:
+            sleep(max(float(due[begun]) - now - _SPIN_SECONDS, 0.0))
             continue
-        if now > limit:
-            break
-        size = min(waiting, most)
-        runner.infer(photos[np.arange(done, done + size) % len(photos)])
+        ticket, size = under_way.popleft()
+        runner.collect(ticket)
+        done = len(latencies)
         latencies += [1000 * float(each) for each in (clock() - began) - due[done : done + size]]
+    for ticket, _ in under_way:
+        runner.collect(ticket)
     return {
         "latencies_ms": latencies,
         "offered": count,

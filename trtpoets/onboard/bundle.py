@@ -20,6 +20,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_text
 from trtpoets.core.spec import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
 from trtpoets.device.engine import load_engine
+from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.golden import Golden, read_golden
@@ -177,9 +178,12 @@ def engine_in(bundle: Bundle) -> Engine:
     return engine
 
 
-def runner_in(bundle: Bundle, runner: str = ENGINE, precision: Precision | None = None) -> tuple[Runner, Precision]:
+def runner_in(
+    bundle: Bundle, runner: str = ENGINE, precision: Precision | None = None, wait: Wait | None = None
+) -> tuple[Runner, Precision]:
     """The runner of the engine, or of an ONNX file through ONNX Runtime, not entered yet; and its precision.
 
+    `wait` is how threads wait for the engine, where it is one.
     The ONNX file is that of `precision`, or of the first in the manifest's order. Raises MissingArtefact, BadArtefact,
     BadInput for another precision than the engine's.
     """
@@ -193,4 +197,4 @@ def runner_in(bundle: Bundle, runner: str = ENGINE, precision: Precision | None 
             f"the engine here is {built.value}, not {precision.value}",
             hint=f"build it: {quote(bundle.folder / 'build')} --precision {precision.value}",
         )
-    return open_runner(engine), built
+    return open_runner(engine, wait=wait), built

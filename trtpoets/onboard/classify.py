@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -84,19 +84,23 @@ def _photos(
     runner: Runner, source: Source, config: ClassifyConfig, tell: Tell, stop: threading.Event, count: Count
 ) -> None:
     files = photos_in(source.path) if source.kind is Kind.FOLDER else iter([(source.path, None)])
-    cores = usable_cores()
-    # Decoding goes ahead of the engine, by so many photos at most.
-    decoded = map_ahead(lambda each: _decoded(*each, runner.spec), files, cores, 2 * config.batch + cores)
+    batch = config.batch if source.kind is Kind.FOLDER else 1
+    # Decoding goes ahead of the engine, by a batch at most.
+    decoded = map_ahead(lambda each: _decode(each, runner.spec), _places(runner, files, batch), usable_cores(), batch)
     try:
-        for chunk in iter(lambda: list(islice(decoded, config.batch)), []):
-            good = [pixels for _, pixels in chunk if not isinstance(pixels, BadPhoto)]
-            scores = iter(runner.infer(np.stack(good)) if good else ())
-            for path, pixels in chunk:
+        for chunk in iter(lambda: list(islice(decoded, batch)), []):
+            good = [place.row for place, error in chunk if error is None]
+            rows = chunk[0][0].rows
+            for target, row in enumerate(good):  # those that could be decoded, one after the other
+                if target != row:
+                    rows[target] = rows[row]
+            scores = iter(runner.infer(rows[: len(good)]) if good else ())
+            for (path, *_), error in chunk:
                 if stop.is_set():
                     return
-                if isinstance(pixels, BadPhoto):
+                if error is not None:
                     count.failed += 1
-                    tell({"photo": str(path), "error": pixels.message})
+                    tell({"photo": str(path), "error": error.message})
                 else:
                     count.answered += 1
                     tell({"photo": str(path), **_answer(runner, next(scores), config)})
@@ -104,14 +108,33 @@ def _photos(
         decoded.close()
 
 
-def _decoded(path: Path, problem: BadPhoto | None, spec: ModelSpec) -> tuple[Path, np.ndarray | BadPhoto]:
-    """A photo's pixels, or why there are none."""
-    if problem is not None:
-        return path, problem
+class _Place(NamedTuple):
+    """A photo file, what is wrong with it already, and where its pixels go."""
+
+    path: Path
+    problem: BadPhoto | None
+    rows: np.ndarray
+    row: int
+
+
+def _places(runner: Runner, files: Iterable[tuple[Path, BadPhoto | None]], batch: int) -> Iterator[_Place]:
+    """Each file with its place in the runner's memory, a batch after the other."""
+    rows = np.empty(0)
+    for number, (path, problem) in enumerate(files):
+        if number % batch == 0:
+            rows = runner.input_buffer(batch)
+        yield _Place(path, problem, rows, number % batch)
+
+
+def _decode(place: _Place, spec: ModelSpec) -> tuple[_Place, BadPhoto | None]:
+    """Decode a photo into its place; or why it can't be."""
+    if place.problem is not None:
+        return place, place.problem
     try:
-        return path, photo_to_array(path, spec.preprocess)
+        photo_to_array(place.path, spec.preprocess, place.rows[place.row])
     except BadPhoto as error:
-        return path, error
+        return place, error
+    return place, None
 
 
 def _frames(
@@ -119,8 +142,9 @@ def _frames(
 ) -> None:
     with Frames(source, config.patience) as frames:
         for place, frame in enumerate(frames.until(stop), 1):
-            pixels = pixels_to_array(frame.pixels, runner.spec.preprocess)
-            scores = runner.infer(pixels[None])[0]
+            photos = runner.input_buffer(1)
+            pixels_to_array(frame.pixels, runner.spec.preprocess, photos[0])
+            scores = runner.infer(photos)[0]
             took = 1000 * (time.monotonic() - frame.read_at)
             count.answered += 1
             where = {"source": source.name, "frame": frame.number, "dropped": frames.dropped, "ms": round(took, 3)}

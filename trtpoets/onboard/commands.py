@@ -20,6 +20,7 @@ from trtpoets.device.build_plan import require_possible
 from trtpoets.device.doctor import doctor
 from trtpoets.device.engine import default_flavour
 from trtpoets.device.engine_config import EngineConfig, batch_range
+from trtpoets.device.gpu_wait import Wait
 from trtpoets.judge.bench_config import Scenario
 from trtpoets.judge.bench_options import bench_config
 from trtpoets.judge.speed_gate import require_limits, require_speed
@@ -150,7 +151,8 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
     bundle = bundle_here()
     sources = [source_of(word) for word in given.sources]
     config = ClassifyConfig(given.top, given.threshold, given.batch, given.patience, given.frames)
-    runner, _ = runner_in(bundle, given.runner, _precision(given))
+    # The GPU is waited for asleep: a board that looks at a camera all day has better things to do with a core.
+    runner, _ = runner_in(bundle, given.runner, _precision(given), Wait.BLOCKING)
     stop, pressed = threading.Event(), threading.Event()
 
     def interrupt(number: int, _: object) -> None:

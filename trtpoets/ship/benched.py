@@ -85,7 +85,9 @@ def _outcomes(outcomes: list[Mapping[str, Any]]) -> Part:
     for each in outcomes:
         judged = each.get("loadgen") or {}
         theirs = "" if not judged else f"{_value(judged.get('value'))} {'VALID' if judged.get('valid') else 'INVALID'}"
-        why = "; ".join(text for text in (each["reason"], judged.get("why")) if text)
+        many = each.get("under_way", 1)
+        streamed = f"{many} batches under way" if many > 1 else ""
+        why = "; ".join(text for text in (each["reason"], streamed, judged.get("why")) if text)
         verdict = "VALID" if each["valid"] else "INVALID"
         told = [theirs] if asked else []
         rows.append((each["runner"], each["batch"], _value(each["value"]), verdict, *told, why))

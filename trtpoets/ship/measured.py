@@ -28,6 +28,22 @@ def best_row(parts: Parts, runner: RunnerId) -> Mapping[str, Any] | None:
     return max(rows_of(parts, runner), key=lambda row: row["photos_per_s"], default=None)
 
 
+def best_rate(parts: Parts, runner: RunnerId) -> float | None:
+    """The photos/s to plan with: the offline scenario's, where that had several batches under way; else the best row's.
+
+    A server with two instances of an engine copies one batch while it computes another, as that scenario does.
+    """
+    row = best_row(parts, runner)
+    outcomes = (parts.measured or {}).get("outcomes", ())
+    streamed = [
+        float(each["value"])
+        for each in outcomes
+        if each["runner"] == runner.name and each["scenario"] == "offline" and each["valid"]
+        if each.get("under_way", 1) > 1
+    ]
+    return None if row is None else max([float(row["photos_per_s"]), *streamed])
+
+
 def good_precisions(parts: Parts) -> tuple[Precision, ...]:
     """The precisions that may be shipped: those that were advised against come after FP32 in the order."""
     order = parts.order

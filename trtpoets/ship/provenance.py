@@ -39,6 +39,7 @@ def conditions_from_report(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         *_gpus_before(now.get("gpu_state") or []),
         *_meanwhile(report["benchmark"].get("machine") or {}),
         ("energy is that of", (now.get("energy") or {}).get("covers")),
+        ("waiting for the GPU", joined(sorted(set((now.get("gpu_wait") or {}).values())))),
         ("NVIDIA driver", now.get("nvidia_driver") or "none"),
         ("system", f"{now.get('os')}, Linux {now.get('kernel')}, Python {now.get('python')}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in (now.get("versions") or {}).items())),

@@ -14,7 +14,7 @@ from trtpoets.core.plain import labels_text
 from trtpoets.core.runner_id import Library, RunnerId, engine_runner
 from trtpoets.core.spec import BatchRange, Engine, Flavour, Precision
 from trtpoets.judge.golden import write_golden
-from trtpoets.ship.measured import best_row, fastest_precision, where
+from trtpoets.ship.measured import best_rate, best_row, fastest_precision, where
 from trtpoets.ship.runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.ship.triton_config import (
     WARM_UP,
@@ -203,9 +203,8 @@ def _scaling(parts: Parts) -> str:
     """A row for each runner that was benched: how fast one machine is, and how many do for a load."""
     rows = []
     for runner in _served(parts):
-        row = best_row(parts, runner)
-        if row is not None:
-            rate = float(row["photos_per_s"])
+        row, rate = best_row(parts, runner), best_rate(parts, runner)
+        if row is not None and rate is not None:
             needed = " | ".join(f"{math.ceil(load / (_BUSY * rate)):,}" for load in _LOADS)
             rows.append(f"| {runner.name} | {row['batch']} | {rate:,.0f} | {row['p50_ms']:.2f} | {needed} |")
     if not rows:

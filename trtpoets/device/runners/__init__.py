@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Sequence, Union
 
 from trtpoets.core.spec import Classifier, Engine, OnnxModel, TfliteModel
+from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners.base import Runner
 from trtpoets.device.runners.keras import KerasRunner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner
@@ -41,11 +42,13 @@ def open_runner(
     *,
     contained: bool = False,
     batches: Sequence[int] = (),
+    wait: Wait | None = None,
 ) -> Runner:
     """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
 
     `contained` says that this process may be ended by a damaged file: TFLite's are then loaded without a trial.
     `batches` are the batch sizes that will be asked for, for a runner that builds its own engine.
+    `wait` is how threads wait for an engine on the GPU; None leaves that to CUDA.
     A `way` that is not one of the artefact's kind is a ValueError.
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
@@ -57,5 +60,5 @@ def open_runner(
     if isinstance(artefact, TfliteModel) and way is Way.PLAIN:
         return TfliteRunner(artefact, threads, contained=contained)
     if isinstance(artefact, Engine) and way is Way.PLAIN:
-        return TensorRtRunner(artefact)
+        return TensorRtRunner(artefact, wait=wait)
     raise ValueError(f"{type(artefact).__name__} can't be run by {way.value}")

@@ -11,12 +11,12 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 from trtpoets.core.runner_id import FAKE, RunnerId
 from trtpoets.core.spec import ModelSpec
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 Scores = Callable[[np.ndarray], np.ndarray]
 
 
-class FakeRunner:
+class FakeRunner(Synchronous):
     """Answers with `scores(photos)`, or with scores that follow from each photo's mean colours.
 
     A call takes at least `delay_seconds`. It may stand for the runner of another `identity`.

@@ -13,13 +13,13 @@ from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import Classifier
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 from trtpoets.device.runners.tf import limit_threads
 
 _FILE = "classifier.keras"
 
 
-class KerasRunner:
+class KerasRunner(Synchronous):
     """Loads the Keras file of a classifier, and calls `predict` for each batch."""
 
     identity = RunnerId(Library.KERAS, way="predict")

@@ -16,10 +16,10 @@ from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.core.storage import storage_errors
 from trtpoets.device.ort_engines import engines_below
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 
-class OnnxRuntimeRunner:
+class OnnxRuntimeRunner(Synchronous):
     """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime.
 
     `as_written` fuses nothing: slower, and INT8 rounds in other places. `batches` are the sizes that will be asked for,

@@ -13,14 +13,14 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 log = logging.getLogger(__name__)
 
 _SIGNATURE = "serve"
 
 
-class TensorFlowRunner:
+class TensorFlowRunner(Synchronous):
     """Runs the SavedModel of a classifier. `threads` is how many one operator may use; 0 leaves it to TensorFlow.
 
     With `xla` the graph is compiled by XLA, once for each batch size. With `cpu` TensorFlow sees no GPU.

@@ -16,11 +16,11 @@ from trtpoets.core.optional import native_stderr_to, tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.spec import TfliteModel
 from trtpoets.core.tflite_file import network_in
-from trtpoets.device.runners.base import check_photos, check_scores, not_entered
+from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 from trtpoets.device.tflite_check import require_sound
 
 
-class TfliteRunner:
+class TfliteRunner(Synchronous):
     """Runs a TFLite file on `threads` cores; 0 means all, as the interpreter left to itself uses one.
 
     A batch goes in photo by photo. The interpreter can be given the whole, but gains nothing by it: its kernels share

@@ -5,53 +5,78 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from contextlib import ExitStack
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import Callable
 
 import numpy as np
 
 from trtpoets.core.authenticity import require_trusted
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.runner_id import engine_runner
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Engine, EngineCard
+from trtpoets.core.spec import Engine, EngineCard
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.engine_card import build_command, check_fits
-from trtpoets.device.libcuda import Graph
-from trtpoets.device.runners.base import Timing, check_photos, check_scores, not_entered
-from trtpoets.device.runtime_cache import RuntimeCache
-from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
-from trtpoets.device.tensorrt_session import TensorRtSession
+from trtpoets.device.gpu_wait import Wait
+from trtpoets.device.runners.base import Ticket, Timing, check_photos, check_scores, new_buffer, not_entered
+from trtpoets.device.runners.trt_room import Room, RoomOptions
+from trtpoets.device.tensorrt_api import load_tensorrt
 
 log = logging.getLogger(__name__)
 
+_UINT8 = np.dtype(np.uint8)
 
-_PAYS = 4
-"""A graph that was replayed fewer times than this cost more than it saved: making one takes a few plain enqueues."""
-
-_PATIENCE = 64
-"""The most plain runs of one size before it is captured, however often sizes have changed too soon."""
+_dot = np.vdot
+_DOT = 8192
+"""Of more numbers at once, BLAS may take several threads for a sum of squares."""
 
 
 class TensorRtRunner:
-    """Runs an engine. Batches above the engine's largest go in pieces, those below its smallest are filled up.
+    """Runs an engine. Batches above the engine's largest go in pieces; threads take turns.
 
-    The second batch of one size in a row is captured as a CUDA graph, and later ones replay it; a change of size frees
-    the graph, since what it has baked in is no longer true. Where sizes change so often that graphs don't pay, more
-    batches of one size are awaited. `graphs=False` never captures. Threads take turns.
+    A batch size is padded to the next power of two (or to the engine's smallest, best or largest), so that sizes that
+    come in no order need few shapes; one that comes again and again gets its own. The second batch of a size is
+    captured as a CUDA graph with its copies, and later ones replay it; `graphs=False` never captures, nor is an engine
+    for the DLA captured: "DLA usage" makes enqueue synchronous (developer guide, "Performing Inference"; trtexec can't
+    either, NVIDIA/TensorRT#3524), and a synchronous call ends a capture.
+
+    With `submit` and `collect` up to `slots` batches are under way, so that copies overlap computing:
+
+        with runner:
+            tickets = [runner.submit(first), runner.submit(second)]
+            scores = [runner.collect(ticket) for ticket in tickets]
+
+    The second slot is made when it is first needed. It has its own memory for photos, scores and activations (what the
+    engine needs is there twice then); where that is more than half of what is free, or TensorRT allows one execution
+    context only (before 10.1), or on a DLA, there is one slot, and a further `submit` waits for the one before.
+    `runner.slots` tells.
+
+    `wait` is how threads wait for the GPU (device/gpu_wait.py), and `waits` how they do; None leaves it as it is. On a
+    GPU that shares the CPU's memory, a Jetson's, photos and scores are read and written where they are
+    (`zero_copy=None`): not proven on hardware; `zero_copy=False` copies as elsewhere.
     """
 
-    def __init__(self, engine: Engine, *, graphs: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        graphs: bool = True,
+        slots: int = 2,
+        wait: Wait | None = None,
+        zero_copy: bool | None = None,
+    ) -> None:
+        if slots < 1:
+            raise BadInput(f"{slots} batches under way", hint="give 1 or 2 slots")
         self.identity = engine_runner(engine.card, engine.card.precision)
         self.name = self.identity.name
         self.spec = engine.card.spec
         self._engine = engine
-        self._graphs = graphs
+        self._options = RoomOptions(graphs and engine.card.dla_core is None, slots, zero_copy)
+        self._wait = wait
         self._lock = threading.Lock()
-        self._room: _Room | None = None
+        self._room: Room | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> TensorRtRunner:
@@ -64,9 +89,9 @@ class TensorRtRunner:
         library = load_tensorrt(card.flavour)
         plan = _read_plan(path, card)
         with ExitStack() as stack:
-            cuda = stack.enter_context(CudaSession())
+            cuda = stack.enter_context(CudaSession(wait=self._wait))
             check_fits(card, library, cuda.gpu(), path)
-            room = stack.enter_context(_Room(cuda, library, plan, self._engine, self._graphs))
+            room = stack.enter_context(Room(cuda, library, plan, self._engine, self._options))
             self._stack = stack.pop_all()
         self._room = room
         return self
@@ -84,15 +109,62 @@ class TensorRtRunner:
                 # What broke inside is the one to tell.
                 log.warning("the GPU's memory may not all be free: %s", failed.message)
 
+    @property
+    def slots(self) -> int:
+        """How many batches can be under way at once; 1 before the runner is entered."""
+        room = self._room
+        return 1 if room is None else room.most
+
+    @property
+    def waits(self) -> Wait:
+        """How threads wait for the GPU. Raises RunFailed when the runner is not entered."""
+        with self._lock:
+            return self._entered().cuda.waits
+
     def infer(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
-        return self._infer(photos, None)
+        with self._lock:
+            room = self._room
+            if room is None:
+                raise not_entered(self.name)
+            shot = room.ready.get(photos.shape)
+            if shot is not None and photos.dtype is _UINT8 and shot.slot.idle:
+                scores = shot.run(photos)
+            else:
+                check_photos(photos, self.spec)
+                scores = room.infer(photos)
+        return scores if _finite(scores) else check_scores(scores, len(photos), self.spec, self.name)
+
+    def input_buffer(self, count: int) -> np.ndarray:
+        """uint8 (count, H, W, 3): page-locked memory of a slot, while there is a second one to run other photos."""
+        with self._lock:
+            room = self._entered()
+            lent = room.lend(count) if count >= 1 else None
+        return new_buffer(count, self.spec) if lent is None else lent
+
+    def submit(self, photos: np.ndarray) -> Ticket:
+        """Queue a batch, and return without waiting for it, unless every slot has one under way."""
+        with self._lock:
+            room = self._entered()
+            check_photos(photos, self.spec)
+            return room.submit(photos)
+
+    def collect(self, ticket: Ticket) -> np.ndarray:
+        """The scores of a submitted batch, once they are there."""
+        with self._lock:
+            room = self._entered()
+            room.wait_for(ticket)
+            scores = ticket.take(room, self.name)
+        return scores if _finite(scores) else check_scores(scores, len(scores), self.spec, self.name)
 
     def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
-        """`infer`, and where the time went, summed over the pieces of the batch."""
-        pieces: list[Timing] = []
-        scores = self._infer(photos, pieces)
-        return scores, Timing(
+        """`infer`, and where the time went, summed over the pieces of the batch. Each goes through twice: the first
+        time keeps the GPU busy until the second, which is timed, is queued."""
+        with self._lock:
+            room = self._entered()
+            check_photos(photos, self.spec)
+            scores, pieces = room.infer_timed(photos)
+        return check_scores(scores, len(photos), self.spec, self.name), Timing(
             sum(piece.h2d_ms for piece in pieces),
             sum(piece.compute_ms for piece in pieces),
             sum(piece.d2h_ms for piece in pieces),
@@ -100,153 +172,22 @@ class TensorRtRunner:
             pieces[0].graph if len({piece.graph for piece in pieces}) == 1 else False,
         )
 
-    def _infer(self, photos: np.ndarray, timings: list[Timing] | None) -> np.ndarray:
-        with self._lock:
-            room = self._room
-            if room is None:
-                raise not_entered(self.name)
-            check_photos(photos, self.spec)
-            count = len(photos)
-            scores = np.empty((count, len(self.spec.labels)), np.float32)
-            with room.cuda.current():
-                try:
-                    for start in range(0, count, room.largest):
-                        end = min(start + room.largest, count)
-                        room.run(photos[start:end], scores[start:end], timings)
-                except BaseException:
-                    room.cuda.drain()  # what is queued reads our memory, which the next batch overwrites
-                    raise
-        return check_scores(scores, count, self.spec, self.name)
+    def _entered(self) -> Room:
+        if self._room is None:
+            raise not_entered(self.name)
+        return self._room
 
 
-class _Room:
-    """What an entered runner holds: the engine, memory for its largest batch, and the graph of the last size."""
+def _finite(scores: np.ndarray) -> bool:
+    """Whether no score is infinite or not a number, without memory for the answers: a sum of squares tells as much.
 
-    def __init__(self, cuda: CudaSession, library: TensorRt, plan: bytes, engine: Engine, graphs: bool) -> None:
-        self.cuda = cuda
-        self._library = library
-        self._plan = plan
-        self._card, self._vouched = engine.card, engine.vouched
-        self._cache = RuntimeCache(engine.path, library, cuda.gpu())
-        self._graphs = graphs
-        self._events: list[int] = []
-        self._graph: Graph | None = None
-        self._size = self._runs = self._captured_at = 0
-        self._patience = 1
-
-    def __enter__(self) -> _Room:
-        with self.cuda.current():
-            self._session = TensorRtSession(
-                self._library,
-                self._plan,
-                self._cache.read(),
-                graphs=self._graphs,
-                host_code=self._card.version_compatible,
-                dla_core=self._card.dla_core,
-            )
-            try:
-                self._allocate()
-            except BaseException:
-                self._session.close()
-                raise
-        self._plan = b""  # TensorRT has its own copy
-        return self
-
-    def _allocate(self) -> None:
-        session, cuda = self._session, self.cuda
-        batch, preprocess = session.batch, self._card.spec.preprocess
-        if self._vouched and batch != self._card.batch:
-            raise BadArtefact(f"the engine takes {batch}, its card says {self._card.batch}", hint="build it again")
-        self.smallest, self.largest = batch.minimum, batch.maximum
-        self._photo_shape = (preprocess.height, preprocess.width, 3)
-        self._capturing = self._graphs and not session.captures_itself
-        self._photos = cuda.pinned((self.largest, *self._photo_shape), np.uint8)
-        self._photos[:] = 0
-        self._scores = cuda.pinned((self.largest, len(self._card.spec.labels)), np.float32)
-        self._photos_address = cuda.device_memory(self._photos.nbytes)
-        self._scores_address = cuda.device_memory(self._scores.nbytes)
-        self._events = [cuda.event() for _ in range(4)]
-        self._stream = cuda.stream
-        self._resize(self.largest)
-        session.bind(INPUT_NAME, self._photos_address)
-        session.bind(OUTPUT_NAME, self._scores_address)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with self.cuda.current():
-                try:
-                    self._drop_graph()
-                    if kind is None:
-                        self._cache.write(self._session.runtime_cache())
-                finally:
-                    self._session.close()
-        finally:
-            self._session.close()  # where the GPU is so broken that its context can't be made current
-
-    def run(self, photos: np.ndarray, scores: np.ndarray, timings: list[Timing] | None) -> None:
-        """Run one piece that fits: photos (n, H, W, 3) into scores (n, C). Returns once the scores are there.
-
-        One copy to the GPU, one back, nothing allocated. Where `timings` is a list, the events' times are added to it.
-        """
-        count = len(photos)
-        size = max(count, self.smallest)
-        if size != self._size:
-            self._resize(size)
-        elif self._capturing and self._graph is None and self._runs >= self._patience:
-            self._capture()
-        # Rows beyond `count` hold old photos; their scores are not looked at.
-        self._photos[:count] = photos
-        cuda, timed = self.cuda, timings is not None
-        if timed:
-            cuda.mark(self._events[0])
-        cuda.upload(self._photos_address, self._sent)
-        if timed:
-            cuda.mark(self._events[1])
-        begun = time.perf_counter()
-        self._enqueue(self._stream)
-        enqueued = time.perf_counter()
-        if timed:
-            cuda.mark(self._events[2])
-        cuda.download(self._received, self._scores_address)
-        if timed:
-            cuda.mark(self._events[3])
-        cuda.synchronize()
-        scores[:] = self._scores[:count]
-        self._runs += 1
-        if timings is not None:
-            timings.append(self._timing(1000 * (enqueued - begun)))
-
-    def _timing(self, enqueue_ms: float) -> Timing:
-        h2d, compute, d2h = (self.cuda.milliseconds(self._events[i], self._events[i + 1]) for i in range(3))
-        graph = None if self._session.captures_itself else self._graph is not None
-        return Timing(h2d, compute, d2h, enqueue_ms, graph)
-
-    def _resize(self, size: int) -> None:
-        self._drop_graph()
-        self._size = 0  # whatever fails now, the shape has to be set again
-        self._session.set_shape((size, *self._photo_shape), (size, len(self._card.spec.labels)))
-        self._sent, self._received = self._photos[:size], self._scores[:size]
-        self._enqueue: Callable[[int], None] = self._session.enqueue
-        self._size, self._runs = size, 0
-
-    def _capture(self) -> None:
-        """Capture the enqueue. This size has run before, so TensorRT has done its set-up and only the work is left."""
-        self._graph = self.cuda.capture(lambda: self._session.enqueue(self._stream))
-        if self._graph is None:
-            self._capturing = False
-            return
-        self._enqueue = self._graph.launch
-        self._captured_at = self._runs
-
-    def _drop_graph(self) -> None:
-        if self._graph is None:
-            return
-        self._graph.close()
-        self._graph = None
-        paid = self._runs - self._captured_at >= _PAYS
-        self._patience = 1 if paid else min(2 * self._patience, _PATIENCE)
+    It may overflow where all are finite: False is to be looked into.
+    """
+    if scores.size <= _DOT:
+        return isfinite(_dot(scores, scores))
+    flat = scores.reshape(-1)
+    parts = (flat[start : start + _DOT] for start in range(0, flat.size, _DOT))
+    return all(isfinite(_dot(part, part)) for part in parts)
 
 
 def _read_plan(path: Path, card: EngineCard) -> bytes:
