@@ -17,8 +17,11 @@ import numpy as np
 
 from trtpoets.core.spec import Engine, OnnxModel
 from trtpoets.device.runners import open_runner
+from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge import bench_child
 from trtpoets.judge.bench_child import main
+from trtpoets.judge.watch import GpuWatch
 
 _NUMBERS = np.linspace(0, 1, 2000)
 
@@ -71,6 +74,22 @@ class Scripted(FakeRunner):
         return scores
 
 
+class OnGpu(Scripted):
+    """One whose device has a clock of its own: what runs on a GPU. "gpu hot" says that the GPU is too hot."""
+
+    def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
+        return self.infer(photos), Timing(1.0, 2.0, 0.5, 0.1, True)
+
+
+class Watch(GpuWatch):
+    """Says of the GPU what the benchmark's runner should find."""
+
+    words: tuple[str, ...] = ()
+
+    def end(self) -> dict[str, Any]:
+        return {**super().end(), "sm_mhz_before": 1755.0, "sm_mhz": 1980.0, "throttled": list(self.words)}
+
+
 def right_scores(photos: np.ndarray) -> np.ndarray:
     """The strongest colour says the class: red 0, green 1, blue 2."""
     means = photos.mean(axis=(1, 2))
@@ -83,7 +102,12 @@ def opener(behaviours: dict[str, str]) -> Callable[..., Scripted]:
         key = artefact.precision.value if isinstance(artefact, OnnxModel) else "classifier"
         if isinstance(artefact, Engine):
             key = open_runner(artefact).identity.name
-        return Scripted(artefact, behaviours.get(key, "good"))
+        behaviour = behaviours.get(key, "good")
+        if not behaviour.startswith("gpu"):
+            return Scripted(artefact, behaviour)
+        Watch.words = ("too hot", "at its power limit") if behaviour == "gpu hot" else ()
+        bench_child.GpuWatch = Watch  # type: ignore[misc]
+        return OnGpu(artefact, behaviour)
 
     return open_scripted
 

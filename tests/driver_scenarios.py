@@ -26,7 +26,6 @@ from tests.fake_runtime import fake_tensorrt
 from tests.paper_engine import expected_scores, paper_engine
 from tests.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
-from trtpoets.core.spec import Flavour, OnnxModel, Precision
 from trtpoets.device import gpu_wait, libcuda
 from trtpoets.device.cuda import CudaSession
 from trtpoets.device.gpu_wait import Wait
@@ -266,23 +265,24 @@ def a_gpu_that_breaks() -> None:
 
 
 def the_gpu_script() -> None:
-    """Every line of `benchmarks/gpu.py` that a first run on a GPU needs, but for building."""
-    from benchmarks import gpu as script
+    """What `benchmarks/first_contact.py` measures of an engine on a first GPU, but for building."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+    from contact import engines as script
+    from contact.asked import Given
+    from contact.networks import Network
 
-    spec = tiny_spec()
     gpu = DriverGpu()
     gpu.batch = (1, 8, 16)
     sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
-    model = OnnxModel(Path("none.onnx"), Precision.FP16, spec)
-    script.INFERS, script.CYCLES, script.WARM_SECONDS = 50, 10, 0.01
-    script.engine_from_onnx = lambda model, config, out: paper_engine(out.parent, batch=(1, 8, 16))
-    script.reference = lambda model, photos: expected_scores(photos)
+    script.CYCLES = 10
+    photos = tiny_photos(21)
+    Network.reference = lambda self, precision: (photos, expected_scores(photos), 0.02)
     with tempfile.TemporaryDirectory() as folder:
-        found = script.measure(model, Flavour.TENSORRT, Path(folder))
-    known = {"flavour": "tensorrt", "network": "tiny", "precision": "fp16"}
-    assert "Paper GPU" in found["gpu"] and len(script.line({**known, **json.loads(json.dumps(found))})) > 100
+        given = Given((), Path(folder), 50, 0.01)
+        engine = paper_engine(Path(folder), batch=(1, 8, 16))
+        found = json.loads(json.dumps(script._measured(given, Network("tiny", {}), engine)))
     assert found["worst_difference"] < 1e-6 and found["same_answers"] == 1
-    assert found["infers_leak_bytes"] == found["cycles_leak_bytes"] == 0
+    assert found["batches_leak_bytes"] == found["cycles_leak_bytes"] == 0
     assert found["with_graph"]["graph"] is True and found["without_graph"]["graph"] is False
     assert found["with_graph"]["device_p50"] == 0.75
 

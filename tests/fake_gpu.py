@@ -32,6 +32,7 @@ DEVICEMAP = 2
 
 _ERRORS = {
     100: b"CUDA_ERROR_NO_DEVICE",
+    101: b"CUDA_ERROR_INVALID_DEVICE",
     700: b"CUDA_ERROR_ILLEGAL_ADDRESS",
     708: b"CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE",
     900: b"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
@@ -307,6 +308,10 @@ class FakeDriver:
 
     def cuDeviceGet(self, device: Any, index: int) -> int:
         device._obj.value = index
+        return 101 if index else 0
+
+    def cuDeviceGetPCIBusId(self, text: Any, length: int, device: Any) -> int:
+        text.value = b"0000:3B:00.0"
         return 0
 
     def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
@@ -348,6 +353,12 @@ class FakeDriver:
 
     def cuStreamSynchronize(self, stream: ctypes.c_void_p) -> int:
         self.gpu.finish(self._queue(stream).handle)
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:
+        self.gpu.rule(isinstance(device, ctypes.c_int), "a device is passed by its index")
+        self.gpu.retain()
+        context._obj.value = self.gpu.primary.number
         return 0
 
     def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:

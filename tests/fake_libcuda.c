@@ -181,6 +181,9 @@ int cuGetErrorString(int code, const char **text) { return cuGetErrorName(code, 
 int cuDeviceGetCount(int *count) { *count = 1; return OK; }
 int cuDeviceGet(int *device, int index) { *device = index; return index ? INVALID_VALUE : OK; }
 int cuDeviceGetName(char *name, int length, int device) { (void)device; snprintf(name, length, "Paper GPU"); return OK; }
+int cuDeviceGetPCIBusId(char *id, int length, int device) {
+    (void)device; snprintf(id, length, "0000:3B:00.0"); return OK;
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
   (void)device;

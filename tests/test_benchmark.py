@@ -35,8 +35,10 @@ from trtpoets.judge import benchmark
 from trtpoets.judge.bench_child import artefact_from_description, description_from_artefact
 from trtpoets.judge.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
 from trtpoets.judge.children import Child
+from trtpoets.judge.compare import rounds_of_both
 from trtpoets.judge.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.meter import Meter, Round, Warmup
+from trtpoets.judge.watch import GpuWatch
 
 # The machine that runs the tests may be busy: that is tested apart.
 QUICK = BenchConfig(
@@ -195,6 +197,126 @@ def test_three_clocks(photos: list[Photo]) -> None:
     assert (got.device.enqueue_ms, got.device.graph) == (0.1, True)
     assert got.end_to_end.count >= 11
     assert got.end_to_end.p50_ms > got.p50_ms
+
+
+class Ramping(FakeRunner):
+    """On a GPU whose clock rises in half a second of work from 345 to 1,980 MHz, where a batch takes 2 ms."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_spec())
+        self.now = self.busy = 0.0
+
+    def infer(self, photos: np.ndarray) -> np.ndarray:
+        mhz = min(345 + (1980 - 345) * self.busy / 0.5, 1980.0)
+        self.now += 0.002 * 1980 / mhz
+        self.busy += 0.002 * 1980 / mhz
+        return super().infer(photos)
+
+    def clock(self) -> int:
+        return int(self.now * 1e9)
+
+
+class BusyWatch(GpuWatch):
+    """Waits for an inference while it is asked: the GPU must not be idle then."""
+
+    def __init__(self, runner: Ramping) -> None:
+        super().__init__(None, Path("/nowhere"))
+        self.runner, self.begun_mhz = runner, 0.0
+
+    def begin(self) -> None:
+        self.begun_mhz = min(345 + (1980 - 345) * self.runner.busy / 0.5, 1980.0)
+
+    def end(self) -> dict[str, Any]:
+        before, deadline = self.runner.now, time.monotonic() + 20
+        while self.runner.now == before and time.monotonic() < deadline:
+            time.sleep(0)
+        return {"sm_mhz": 1980.0, "busy": self.runner.now > before}
+
+
+def test_a_round_on_a_gpu_begins_when_its_clock_has_risen() -> None:
+    runner = Ramping()
+    watch = BusyWatch(runner)
+    with runner:
+        meter = Meter(runner, tiny_photos(4), 1, clock=runner.clock, watch=watch, settle_seconds=0.3)
+        for _ in range(2):
+            runner.busy = 0.0  # others had their turn
+            got = meter.round(0.1, 1, 20.0)
+            assert watch.begun_mhz == 1980
+            assert (got.settled, got.gpu) == (True, {"sm_mhz": 1980.0, "busy": True})
+            assert np.ptp(got.spans) < 1000, "nanoseconds"
+            assert len(got.spans) == 50
+        runner.busy = 0.0
+        got = Meter(runner, tiny_photos(4), 1, clock=runner.clock).round(0.1, 1, 20.0)
+        assert (got.settle_seconds < 0.1, got.gpu) == (True, None), "a runner on the CPU does not wait"
+
+
+def test_a_gpu_that_never_is_steady() -> None:
+    class Slowing(Ramping):
+        """Each batch takes 5 % longer than the last."""
+
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            self.now *= 1.05
+            return FakeRunner.infer(self, photos)
+
+    runner = Slowing()
+    runner.now = 1.0
+    with runner:
+        meter = Meter(runner, tiny_photos(4), 1, clock=runner.clock, watch=BusyWatch(runner), settle_seconds=0.3)
+        got = meter.round(0.1, 1, 20.0)
+    assert not got.settled
+    rounds = [Round([2_000_000] * 32, gpu={"sm_mhz": 900.0, "throttled": []}) for _ in range(10)]
+    rounds[3] = replace(rounds[3], settled=False, settle_seconds=3.0)
+    found = measurement_from_rounds(WARM, rounds, Watched(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
+    assert found.reason == (
+        "the GPU was not steady after 3.0 s of work before 1 of 10 rounds: end what else runs on it"
+    )
+
+
+def test_rounds_on_a_gpu_are_fewer_and_longer() -> None:
+    config = BenchConfig()
+    assert list(config.rounds_of(False)) == list(range(20))
+    assert config.seconds_of_a_round(False) == 0.1
+    numbers = config.rounds_of(True)
+    assert len(numbers) == 10
+    assert [number % 2 for number in numbers] == [0, 1] * 5, "forwards and backwards by turns"
+    assert config.seconds_of_a_round(True) == 0.4
+    assert replace(config, min_seconds=10.0).seconds_of_a_round(True) == 1.0
+    for rounds in range(1, 41):
+        of = list(replace(config, rounds=rounds).rounds_of(True))
+        assert (len(of), sorted({*of}), of[-1] < rounds) == (min(rounds, 10), of, True)
+
+
+def test_a_runner_on_the_gpu_beside_one_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    config = replace(QUICK, batches=(1,), gpu_rounds=5, gpu_round_seconds=0.0, gpu_settle_seconds=0.003)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="gpu", int8="gpu hot")
+    base, fast, hot = got.measurements
+    assert (base.round_numbers, base.round_sm_mhz, base.gpu_state) == (list(range(10)), [], None)
+    assert fast.round_numbers == hot.round_numbers == [0, 3, 4, 7, 8]
+    assert fast.round_sm_mhz == [1980.0] * 5
+    assert fast.gpu_state is not None and fast.gpu_state["sm_mhz_least"] == 1755.0
+    reason = "the GPU was too hot meanwhile: measure again when it is cool, with power enough"
+    assert (hot.valid, hot.reason) == (False, reason)
+    assert "too hot" not in fast.reason, "only the runner in whose rounds it was hot is marked"
+    told = got.to_dict()["machine"]["gpu"]["1"]
+    assert (told["sm_mhz_least"], told["sm_mhz_most"]) == (1755.0, 1980.0)
+    assert told["throttled"] == ["at its power limit", "too hot"]
+    medians = zip(fast.round_numbers, fast.round_p50_ms, strict=True)
+    both = [(base.round_p50_ms[number], median) for number, median in medians]
+    assert fast.speedup is None or fast.speedup == pytest.approx(np.median([slow / quick for slow, quick in both]))
+    assert rounds_of_both(base.to_dict(), fast.to_dict()) == both
+
+
+def test_a_server_on_a_gpu_that_is_throttled_is_invalid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    config = replace(QUICK, batches=(1,), gpu_rounds=1, gpu_round_seconds=0.0, gpu_settle_seconds=0.003)
+    config = replace(config, scenario="server", target_qps=1000.0)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="gpu", int8="gpu hot")
+    cool, hot = got.outcomes[1:]
+    assert "too hot" not in cool.reason
+    assert (hot.valid, hot.reason.startswith("the GPU was too hot meanwhile")) == (False, True)
 
 
 def test_every_answer_is_looked_at() -> None:

@@ -1,8 +1,8 @@
 """On a real GPU (`-m gpu`): the harness with kernels of our own, then engines in each precision.
 
 The first tests need a driver and pycuda only, and `test_driver.py` runs them over its stand-in for the driver. An
-engine's test builds and runs it in a process of its own (`benchmarks/gpu.py`). With `-s` each prints what it found, so
-that a first run on a new GPU tells the most.
+engine's test builds and runs it in a process of its own, as `benchmarks/first_contact.py` does. With `-s` each prints
+what it found, so that a first run on a new GPU tells the most.
 """
 
 # ruff: noqa: T201
@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gpu import CYCLES, INFERS, in_a_child
 from tests.tiny import tiny_onnx
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.spec import Flavour, Precision
@@ -31,6 +30,13 @@ from trtpoets.device.cuda import CudaSession, load_pycuda
 from trtpoets.device.engine import flavour_available
 from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners import open_runner
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from contact.asked import Given  # noqa: E402
+from contact.asking import asked, this_command  # noqa: E402
+from contact.questions import question_of  # noqa: E402
 
 PTX = """
 .version 5.0
@@ -342,17 +348,20 @@ def test_engines_answer_like_onnx_runtime_and_leak_nothing(
     reason = flavour_available(flavour)
     if reason:
         pytest.skip(reason)
-    model = tiny_onnx(tmp_path / f"{precision.value}.onnx", precision)
-    found = in_a_child(model.path, flavour)
+    tiny_onnx(tmp_path / "tiny" / f"{precision.value}.onnx", precision)
+    question = question_of(f"{flavour.value}-{precision.value}")
+    given = Given((tmp_path / "tiny",), tmp_path / "work", count=1000, seconds=0.2)
+    found = asked(question, given, this_command(str(BENCHMARKS / "first_contact.py")))
     print(json.dumps(found, indent=1))
-    assert "failed" not in found, found["failed"]
-    assert found["worst_difference"] < {Precision.FP32: 2e-3, Precision.FP16: 0.01, Precision.INT8: 0.02}[precision]
-    assert found["infers_leak_bytes"] < 1 << 20, f"{INFERS} batches"
-    assert found["cycles_leak_bytes"] < 1 << 20, f"{CYCLES} times entered and left"
-    with_graph = found["with_graph"]
-    assert all(with_graph[f"{part}_p50"] > 0 for part in ("infer", "h2d", "compute", "d2h", "queue"))
+    assert found["answered"], found["because"]
+    (told,) = found["answer"]["networks"].values()
+    if not told["runs"]:
+        pytest.skip(told["because"])
+    assert told["worst_difference"] < {Precision.FP32: 2e-3, Precision.FP16: 0.01, Precision.INT8: 0.02}[precision]
+    assert told["batches_leak_bytes"] < 1 << 20 and told["cycles_leak_bytes"] < 1 << 20
+    with_graph = told["with_graph"]
+    assert all(with_graph[f"{part}_p50"] > 0 for part in ("infer", "h2d", "compute", "d2h", "enqueue"))
     assert with_graph["graph"] is (True if flavour is Flavour.TENSORRT else None)
-    assert "without a CUDA graph" not in found.get("warnings", "")
 
 
 @pytest.mark.gpu
@@ -372,7 +381,8 @@ def test_tensorflow_first_then_an_engine(tmp_path: Path, session: CudaSession) -
 @pytest.mark.gpu
 def test_two_engines_at_once(tmp_path: Path, session: CudaSession) -> None:
     """Two runners in one process, in turn and from threads, left in the order in which they were entered."""
-    from benchmarks.gpu import BATCH, photos_for
+    from contact.networks import BATCH, photos_of
+
     from trtpoets.device.engine import engine_from_onnx
     from trtpoets.device.engine_config import EngineConfig
 
@@ -381,7 +391,7 @@ def test_two_engines_at_once(tmp_path: Path, session: CudaSession) -> None:
         pytest.skip("no TensorRT is here")
     model = tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16)
     engine = engine_from_onnx(model, EngineConfig(flavour, batch=BATCH), tmp_path / "fp16.engine")
-    photos, answers = photos_for(model, 20), []
+    photos, answers = photos_of(model, 20), []
     first, second = open_runner(engine), open_runner(engine)
     first.__enter__()
     with second:

@@ -2,9 +2,9 @@
 
     python -m trtpoets.judge.bench_child
 
-The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds,
-"waits": how its threads wait for the GPU, or "", "slots": how many batches it can have under way}. Then, in any order,
-as often as asked:
+The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds, "gpu":
+whether it runs on the GPU, "waits": how its threads wait for the GPU, or "", "slots": how many batches it can have
+under way}. Then, in any order, as often as asked:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
 {"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes
@@ -32,12 +32,14 @@ from trtpoets.core.spec import Classifier, ModelSpec, OnnxModel, Photo, Precisio
 from trtpoets.device.gpu_wait import Wait
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.gpu import runs_on_gpu
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench_config import BenchConfig, Scenario
 from trtpoets.judge.energy import find_sensor
 from trtpoets.judge.loadgen import loadgen_judges
 from trtpoets.judge.meter import Meter
 from trtpoets.judge.scenario import serve, stream
+from trtpoets.judge.watch import GpuWatch
 
 Opener = Callable[..., Runner]
 
@@ -122,14 +124,16 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     _forget_peak()
     began = time.perf_counter()
     with runner, ExitStack() as stack:
-        seconds = time.perf_counter() - began
+        loaded, gpu = time.perf_counter() - began, runs_on_gpu(runner)
+        watch = stack.enter_context(GpuWatch(request["bus_id"])) if gpu else None
         waits = runner.waits.value if isinstance(runner, TensorRtRunner) else ""
-        tell(loaded=seconds, waits=waits, slots=runner.slots)
-        sensor = find_sensor() if request["energy"] else None
+        tell(loaded=loaded, gpu=gpu, waits=waits, slots=runner.slots)
+        sensor = find_sensor(gpu=request["bus_id"]) if request["energy"] else None
         joules = stack.enter_context(sensor).joules if sensor else None
+        settle = config.gpu_settle_seconds
 
         def meter(batch: int) -> Meter:
-            return Meter(runner, photos, batch, paths, joules=joules, preprocess=preprocess)
+            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle)
 
         meters: dict[int, Meter] = {}
         for line in requests:
@@ -155,13 +159,9 @@ def _reply(
         return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
         return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
-    if "stream" in asked:
-        return {"streamed": stream(runner, photos, asked["stream"], config)}
-    if "serve" in asked:
-        return {"served": serve(runner, photos, config)}
-    if "loadgen" in asked:
-        scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
-        return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
+    if {"serve", "stream", "loadgen"} & set(asked):
+        meter = new_meter(asked.get("stream", asked.get("batch", 1)))
+        return meter.watching(lambda: _scenario(asked, runner, photos, config))
     meter = meters.pop(asked["finish"])
     finished = {
         "answers": [int(answer) for answer in meter.answers],
@@ -169,6 +169,15 @@ def _reply(
         "peak_memory_mib": peak_memory_mib(),
     }
     return {"finished": finished}
+
+
+def _scenario(asked: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig) -> dict[str, Any]:
+    if "stream" in asked:
+        return {"streamed": stream(runner, photos, asked["stream"], config)}
+    if "serve" in asked:
+        return {"served": serve(runner, photos, config)}
+    scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
+    return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
 
 
 def _forget_peak() -> None:

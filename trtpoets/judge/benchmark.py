@@ -30,7 +30,7 @@ from trtpoets.judge.loadgen import require_loadgen
 from trtpoets.judge.measure import Measurement
 from trtpoets.judge.rounds import ratio_of_rounds
 from trtpoets.judge.scenario import Outcome
-from trtpoets.judge.watch import MachineWatch
+from trtpoets.judge.watch import CpuWatch, gpu_summary
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
 
@@ -54,7 +54,7 @@ class Benchmark:
 
     `incomplete` says where it was interrupted; empty when it was not. `baseline` is the runner that the others are
     compared with. `outcomes` are those of the scenario, if one was
-    asked for; `machine` is what was hot or throttled meanwhile (MachineWatch.told).
+    asked for; `machine` is what was hot or throttled meanwhile (`_meanwhile`).
     """
 
     measurements: tuple[Measurement, ...]
@@ -103,9 +103,10 @@ def benchmark_from_artefacts(
         require_loadgen()
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
-    before["energy"], idle = _idle()
+    bus_id = before["gpu_pci_bus_id"]
+    before["energy"], idle = _idle(bus_id)
     contenders = [
-        Contender(artefact, way, config, idle)
+        Contender(artefact, way, config, idle, bus_id)
         for place, artefact in enumerate(artefacts)
         for way in (ways or {}).get(place, (Way.PLAIN,))
     ]
@@ -113,17 +114,16 @@ def benchmark_from_artefacts(
     truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
     copies = np.unique([photo.sha256 or str(photo.path) for photo in chosen], return_inverse=True)[1]
     outcomes: list[Outcome] = []
-    watch = MachineWatch()
+    watch = CpuWatch()
     with ExitStack() as stack:
         for each in contenders:
             stack.callback(each.end)
-        incomplete = _measure(contenders, chosen, prepared, config, watch, progress)
+        incomplete = _measure(contenders, chosen, prepared, config, progress)
         before["gpu_wait"] = {each.name: each.waits for each in contenders if each.waits}
         base = next((each for each in contenders if each.name == baseline), None)
         ratios = (len(contenders) - 1) * len(config.batches)
         judged = [
-            [_judged(each, base, batch, truth, copies, watch, ratios) for batch in config.batches]
-            for each in contenders
+            [_judged(each, base, batch, truth, copies, ratios) for batch in config.batches] for each in contenders
         ]
         rows = [[row for row in own if row is not None] for own in judged]
         if config.scenario and not incomplete:
@@ -136,7 +136,7 @@ def benchmark_from_artefacts(
         before,
         incomplete,
         tuple(outcomes),
-        watch.told(),
+        _meanwhile(contenders, config, watch),
         baseline,
     )
 
@@ -148,14 +148,28 @@ def _require_different(names: Sequence[str]) -> None:
         raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once")
 
 
-def _idle() -> tuple[dict[str, Any] | None, float | None]:
+def _idle(bus_id: str | None) -> tuple[dict[str, Any] | None, float | None]:
     """What part of the machine has a sensor for energy, and what that takes idle, in watts."""
-    sensor = find_sensor()
+    sensor = find_sensor(gpu=bus_id)
     if sensor is None:
         return None, None
     with sensor:
         watts = idle_watts(sensor)
     return {"covers": sensor.covers, "idle_watts": watts}, watts
+
+
+def _meanwhile(contenders: Sequence[Contender], config: BenchConfig, watch: CpuWatch) -> dict[str, Any]:
+    """As JSON: by batch size what the GPU did in the rounds of all runners that use it (`watch.gpu_summary`).
+
+    `cpu_throttled` counts how often cores were throttled by heat meanwhile, None where the CPU does not tell.
+    """
+    gpu = {}
+    for batch in config.batches:
+        heats = [each.heats[batch] for each in contenders if batch in each.heats]
+        found = gpu_summary(round_.gpu for heat in heats for round_ in heat.rounds.values())
+        if found:
+            gpu[str(batch)] = found
+    return {"cpu_throttled": watch.throttled(), "gpu": gpu}
 
 
 def _spec(artefact: Runnable) -> ModelSpec:
@@ -167,7 +181,6 @@ def _measure(
     photos: Sequence[Photo],
     prepared: bool,
     config: BenchConfig,
-    watch: MachineWatch,
     progress: Progress,
 ) -> str:
     """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
@@ -191,7 +204,6 @@ def _measure(
                 tell()
                 for each in contenders if number % 2 == 0 else reversed(contenders):
                     each.round(batch, number)
-                watch.look(batch)
                 done += 1
             for each in contenders:
                 each.finish(batch)
@@ -239,7 +251,6 @@ def _judged(
     batch: int,
     truth: Sequence[int],
     copies: np.ndarray,
-    watch: MachineWatch,
     ratios: int,
 ) -> Measurement | None:
     """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong.
@@ -247,9 +258,6 @@ def _judged(
     `ratios` is how many the benchmark has, whose intervals are to hold together.
     """
     measured = contender.measurement(batch, truth)
-    if measured and measured.valid and measured.device and watch.slowed(batch):
-        reason = f"the GPU was {watch.slowed(batch)} meanwhile: measure again when it is cool, with power enough"
-        measured = replace(measured, valid=False, reason=reason)
     base_measured = base.measurement(batch, truth) if base else None
     if measured is None or base is None or base_measured is None:
         return measured

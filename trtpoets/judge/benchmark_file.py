@@ -65,11 +65,16 @@ def _row_problem(row: Any) -> str:
         return "its batch is no size"
     if not isinstance(valid, bool):
         return "it is neither valid nor not"
-    rounds = row.get("round_p50_ms") or []
-    if not isinstance(rounds, list) or not all(map(_is_measure, rounds)):
-        return "its round_p50_ms is no list of times"
+    for word, what, fits in (("round_p50_ms", "times", _is_measure), ("round_numbers", "numbers", _is_number)):
+        values = row.get(word) or []
+        if not isinstance(values, list) or not all(map(fits, values)):
+            return f"its {word} is no list of {what}"
     wrong = [word for word in ("p50_ms", "speedup") if row.get(word) is not None and not _is_measure(row[word])]
     return f"its {wrong[0]} is no number above 0" if wrong else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_measure(value: Any) -> bool:

@@ -101,10 +101,23 @@ def _pair(
 
 
 def _ratios(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[float]:
-    """How many times as fast as the baseline, round by round; rounds are missing at the end, if any."""
+    """How many times as fast as the baseline, round by round."""
     if base is None or not base["valid"] or row.get("speedup") is None:
         return []
-    return [slow / quick for slow, quick in zip(base.get("round_p50_ms") or [], row.get("round_p50_ms") or [])]
+    return [slow / quick for slow, quick in rounds_of_both(base, row)]
+
+
+def rounds_of_both(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """The medians (ms) of the rounds that two rows of a benchmark, as JSON, have in common; in the order of the rounds.
+
+    A runner on a GPU takes part in fewer rounds. Rows of earlier versions don't number theirs: those are missing at
+    the end, if any.
+    """
+    medians = []
+    for row in (first, second):
+        spans = row.get("round_p50_ms") or []
+        medians.append(dict(zip(row.get("round_numbers") or range(len(spans)), spans)))
+    return [(medians[0][number], medians[1][number]) for number in sorted(medians[0].keys() & medians[1].keys())]
 
 
 def _change(pair: _Pair, count: int) -> Change:

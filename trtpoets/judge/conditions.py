@@ -14,7 +14,9 @@ from typing import Any
 
 from trtpoets.core.optional import installed
 from trtpoets.device.doctor.system import System, read_text, system_at
-from trtpoets.judge.nvml import gpu_states
+from trtpoets.device.pci import cuda_bus_id
+from trtpoets.judge.nvml import gpu_state
+from trtpoets.judge.watch import jetson_gpu_clock
 
 PACKAGES = (
     "trtpoets",
@@ -43,9 +45,11 @@ def conditions(root: Path = Path("/")) -> dict[str, Any]:
     """The machine as it is now, as JSON. What can't be known here is None, or absent from `versions`.
 
     Memory is in MiB; `load` is the average number of busy processes over the last 1, 5 and 15 minutes. The system's
-    files are read below `root`.
+    files are read below `root`. `gpu_pci_bus_id` is that of the GPU that CUDA uses, and `gpu_state` holds the state of
+    that GPU alone, [] where nothing is known of it.
     """
-    system = system_at(root)
+    system, bus_id = system_at(root), cuda_bus_id()
+    gpu = gpu_state(bus_id)
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": system.cpu,
@@ -62,7 +66,8 @@ def conditions(root: Path = Path("/")) -> dict[str, Any]:
         "versions": _versions(),
         "nvidia_driver": _driver(root),
         "gpus": _gpus(),
-        "gpu_state": gpu_states(),
+        "gpu_pci_bus_id": bus_id,
+        "gpu_state": [gpu] if gpu else [],
         "cpu_mhz": _megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 1e3),
         "cpu_mhz_most": _megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", 1e3),
         "jetson": _jetson(system, root),
@@ -114,12 +119,6 @@ def _megahertz(file: Path, per_mhz: float) -> float | None:
     return int(text) / per_mhz if text.isdigit() else None
 
 
-_GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
-"""The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
-a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0
-that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
-
-
 def _jetson(system: System, root: Path) -> dict[str, Any] | None:
     """A Jetson's model, its L4T release, JetPack, power mode and GPU clock (now, and at most); None elsewhere.
 
@@ -128,8 +127,7 @@ def _jetson(system: System, root: Path) -> dict[str, Any] | None:
     board = system.jetson
     if board is None:
         return None
-    folders = [each for each in sorted(root.glob("sys/class/devfreq/*")) if _GPU_CLOCK.fullmatch(each.name)]
-    gpu = folders[0] if folders else Path("none")
+    gpu = jetson_gpu_clock(root) or Path("none")
     return {
         "model": board.model,
         "l4t": board.l4t or "unknown",

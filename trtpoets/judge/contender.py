@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from trtpoets.core.runner_id import RunnerId, row_of
 from trtpoets.core.spec import Photo
@@ -22,6 +22,7 @@ from trtpoets.judge.scenario import (
     outcome_from_streamed,
     with_loadgen,
 )
+from trtpoets.judge.watch import why_slowed
 
 _PATIENCE = 5.0
 """Seconds for a runner to hand in what it has, after an interruption."""
@@ -63,7 +64,15 @@ class Contender:
     `waits` is how it waits for the GPU, once it is loaded; empty where it does not.
     """
 
-    def __init__(self, artefact: Runnable, way: Way, config: BenchConfig, idle_watts: float | None = None) -> None:
+    def __init__(
+        self,
+        artefact: Runnable,
+        way: Way,
+        config: BenchConfig,
+        idle_watts: float | None = None,
+        bus_id: str | None = None,
+    ) -> None:
+        """`idle_watts` is what a sensor said before, None without one; `bus_id` is the PCI bus id of CUDA's GPU."""
         self.runner = open_runner(artefact, way=way).identity
         self.name = self.runner.name
         self.heats: dict[int, Heat] = {}
@@ -71,7 +80,8 @@ class Contender:
         self.waits = ""
         self._slots = 1
         self._artefact, self._way, self._config = artefact, way, config
-        self._idle_watts = idle_watts
+        self._idle_watts, self._bus_id = idle_watts, bus_id
+        self._gpu = False
         self._child: Child | None = None
         self._load_seconds = 0.0
 
@@ -85,12 +95,13 @@ class Contender:
             "prepared": prepared,
             "config": asdict(self._config),
             "energy": self._idle_watts is not None,
+            "bus_id": self._bus_id,
         }
         reply = self._ask(request, None, self._load_timeout())
         if reply is None:
             self.end()
         else:
-            self._load_seconds = reply["loaded"]
+            self._load_seconds, self._gpu = reply["loaded"], reply["gpu"]
             self.waits, self._slots = reply["waits"], reply["slots"]
 
     def _load_timeout(self) -> float | None:
@@ -104,16 +115,18 @@ class Contender:
             self.heats[batch] = Heat(Warmup(**reply["warmup"]))
 
     def round(self, batch: int, number: int) -> None:
-        """Measure one round, unless it can't, or has had all the time there is for this batch size."""
+        """Measure one round, unless it is not one of its, it can't, or it has had all its time for this batch size."""
         config, heat = self._config, self.heats.get(batch)
-        if heat is None or heat.seconds >= config.max_seconds:
+        rounds = config.rounds_of(self._gpu)
+        if heat is None or heat.seconds >= config.max_seconds or number not in rounds:
             return
-        count = max(config.min_count, config.aim_count)
+        count, place = max(config.min_count, config.aim_count), rounds.index(number)
+        seconds = config.seconds_of_a_round(self._gpu)
         request = {
             "round": batch,
-            "seconds": config.min_seconds / config.rounds,
-            "count": (number + 1) * count // config.rounds - number * count // config.rounds,
-            "limit": config.max_seconds / config.rounds,
+            "seconds": seconds,
+            "count": (place + 1) * count // len(rounds) - place * count // len(rounds),
+            "limit": max(config.max_seconds / len(rounds), seconds),
         }
         reply = self._ask(request, batch)
         if reply is not None:
@@ -128,8 +141,8 @@ class Contender:
         if reply is None:
             self.heats.pop(batch, None)
         else:
-            held = memory_of(self._child.pid) if self._child else None
-            beside = {"gpu_memory_mib": held, "idle_watts": self._idle_watts, "interrupted": hurry}
+            held = memory_of(self._child.pid, self._bus_id) if self._child and self._gpu else None
+            beside = {"gpu_memory_mib": held, "idle_watts": self._idle_watts, "interrupted": hurry, "gpu": self._gpu}
             heat.finished = {**reply["finished"], **beside}
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
@@ -138,7 +151,9 @@ class Contender:
         if heat is None or heat.finished is None:
             return None
         watched = Watched(self.runner, batch, self._load_seconds, **heat.finished)
-        return measurement_from_rounds(heat.warmup, list(heat.rounds.values()), watched, truth, self._config)
+        return measurement_from_rounds(
+            heat.warmup, list(heat.rounds.values()), watched, truth, self._config, list(heat.rounds)
+        )
 
     def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
         """What a scenario says of it, whose `rows` were judged; None where it can't be asked any more."""
@@ -147,11 +162,11 @@ class Contender:
             if scenario is not Scenario.OFFLINE or self._slots == 1:
                 return outcome
             reply = self._ask({"stream": outcome.batch}, None)
-            return outcome_from_streamed(outcome, reply["streamed"], self._config) if reply else None
+            return _watched(outcome_from_streamed(outcome, reply["streamed"], self._config), reply) if reply else None
         reply = self._ask({"serve": True}, None)
         if reply is None:
             return None
-        found = outcome_from_served(self.runner, reply["served"], self._config)
+        found = _watched(outcome_from_served(self.runner, reply["served"], self._config), reply)
         fault = next((row.fault for row in rows if row.fault), "")
         return replace(found, valid=False, reason=fault) if fault else found
 
@@ -198,4 +213,11 @@ class Contender:
         rounds = sum(len(heat.rounds) for heat in self.heats.values() if heat.finished is None)
         if done:
             return f", after {done} of {len(self._config.batches)} batch sizes"
-        return f", after {rounds} of {self._config.rounds} rounds" if rounds else ", before its first round"
+        of = len(self._config.rounds_of(self._gpu))
+        return f", after {rounds} of {of} rounds" if rounds else ", before its first round"
+
+
+def _watched(outcome: Outcome, reply: Mapping[str, Any]) -> Outcome:
+    """Not valid where the GPU was throttled meanwhile."""
+    why = why_slowed([reply["gpu"]])
+    return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome

@@ -11,10 +11,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from trtpoets.device.doctor.system import read_text
-from trtpoets.judge.nvml import library
+from trtpoets.judge.nvml import Gpu, gpu_at
 
 _SAMPLES_PER_SECOND = 20
 _WHOLE = ("VIN", "VDD_IN", "POM_5V_IN", "5V_IN")
@@ -49,21 +49,17 @@ class Sensor(Protocol):
         """Since entering."""
 
 
-def find_sensor(root: Path = Path("/")) -> Sensor | None:
+def find_sensor(root: Path = Path("/"), gpu: str | None = None) -> Sensor | None:
     """The sensor of this machine that covers most; None where there is none that may be read.
 
-    System files are read below `root`.
+    System files are read below `root`. `gpu` is the PCI bus id of the GPU that is used, None where it is not known.
     """
     rails = _rails(root)
     if rails:
         return Rails(rails)
-    with library() as nvml:
-        if nvml is not None:
-            try:
-                nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByIndex(0))
-                return GpuCounter()
-            except nvml.NVMLError:
-                pass
+    with gpu_at(gpu) as found:
+        if gpu and found and _millijoules(found) is not None:
+            return GpuCounter(gpu)
     package = root / "sys/class/powercap/intel-rapl:0"
     return CpuCounter(package) if read_text(package / "energy_uj").isdigit() else None
 
@@ -115,17 +111,18 @@ class Rails:
 
 
 class GpuCounter:
-    """The energy counter of the first NVIDIA GPU (Volta and later)."""
+    """The energy counter of the NVIDIA GPU at a PCI bus id (Volta and later)."""
 
     covers = "GPU"
 
-    def __init__(self) -> None:
+    def __init__(self, bus_id: str) -> None:
+        self._bus_id = bus_id
         self._stack = ExitStack()
-        self._nvml: Any = None
-        self._began = 0.0
+        self._gpu: Gpu | None = None
+        self._began = self._last = 0.0
 
     def __enter__(self) -> GpuCounter:
-        self._nvml = self._stack.enter_context(library())
+        self._gpu = self._stack.enter_context(gpu_at(self._bus_id))
         self._began = self._count()
         return self
 
@@ -139,7 +136,15 @@ class GpuCounter:
         return self._count() - self._began
 
     def _count(self) -> float:
-        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._nvml.nvmlDeviceGetHandleByIndex(0))) / 1000
+        counted = None if self._gpu is None else _millijoules(self._gpu)
+        self._last = self._last if counted is None else counted / 1000
+        return self._last
+
+
+def _millijoules(gpu: Gpu) -> int | None:
+    """What a GPU has taken since its driver was loaded; None where it does not count."""
+    found: int | None = gpu.told("nvmlDeviceGetTotalEnergyConsumption")
+    return found
 
 
 class CpuCounter:

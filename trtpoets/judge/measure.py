@@ -13,6 +13,7 @@ from trtpoets.judge.bench_config import BenchConfig
 from trtpoets.judge.meter import Round, Warmup
 from trtpoets.judge.rounds import percentile_bound
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
+from trtpoets.judge.watch import gpu_summary, why_slowed
 
 _LEAST_WATCH = 0.5
 """Seconds below which the kernel's counters, in hundredths of one, say nothing about others."""
@@ -50,14 +51,17 @@ class Measurement:
     Times without a clock in their name are the inference clock's: photos in memory -> scores on the host. `count`
     inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 % confidence,
     by rounds; None where it has no bound, as they count as `independent_count` independent inferences and 662 are
-    needed. `round_p50_ms` is the median of each round, `quantiles_ms` the 0th, 5th ... 100th percentile, for drawing.
-    `first_ms` is the first inference at this batch size; `load_seconds` entering the runner, its imports included.
-    `cv` is standard deviation over mean. `peak_memory_mib` is of the whole process so far, photos included. `accuracy`
-    is that of the answers of the timed run, None where the labels are not the classifier's. `others` is the share 0..1
-    of our cores that other processes used meanwhile, None where the timing was too short to tell. `device` and
-    `end_to_end` are the other two clocks, None where they did not run. `joules_per_photo` is what it took beyond what
-    the machine takes idle, None without a sensor (the conditions say of which part of the machine). `valid` is False
-    where the numbers must not be used, for `reason`; `fault` is what is wrong with its answers, where something is.
+    needed. `round_p50_ms` is the median of each round, `round_numbers` the round's number in the benchmark, from 0: a
+    runner on a GPU takes part in fewer. `round_sm_mhz` is the GPU's clock at the end of each, in MHz, [] for a runner
+    that uses none, `gpu_state` what the GPU did in all of them (`watch.gpu_summary`), None likewise; `quantiles_ms` the
+    0th, 5th ... 100th percentile, for drawing. `first_ms` is the first inference at this batch size; `load_seconds`
+    entering the runner, its imports included. `cv` is standard deviation over mean. `peak_memory_mib` is of the whole
+    process so far, photos included. `accuracy` is that of the answers of the timed run, None where the labels are not
+    the classifier's. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing
+    was too short to tell. `device` and `end_to_end` are the other two clocks, None where they did not run.
+    `joules_per_photo` is what it took beyond what the machine takes idle, None without a sensor (the conditions say of
+    which part of the machine). `valid` is False where the numbers must not be used,
+    for `reason`; `fault` is what is wrong with its answers, where something is.
 
     `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
     under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
@@ -82,9 +86,12 @@ class Measurement:
     photos_per_s: float
     cv: float
     round_p50_ms: list[float]
+    round_numbers: list[int]
+    round_sm_mhz: list[float | None]
     quantiles_ms: list[float]
     peak_memory_mib: float | None
     gpu_memory_mib: float | None
+    gpu_state: dict[str, Any] | None
     accuracy: float | None
     others: float | None
     device: DeviceClock | None
@@ -117,16 +124,26 @@ class Watched:
     gpu_memory_mib: float | None = None
     idle_watts: float | None = None
     interrupted: bool = False
+    gpu: bool = False
 
 
 def measurement_from_rounds(
-    warmup: Warmup, rounds: Sequence[Round], watched: Watched, truth: Sequence[int], config: BenchConfig
+    warmup: Warmup,
+    rounds: Sequence[Round],
+    watched: Watched,
+    truth: Sequence[int],
+    config: BenchConfig,
+    numbers: Sequence[int] = (),
 ) -> Measurement:
-    """Put the rounds together. `truth` holds the label's index for each photo, -1 where it has none."""
+    """Put the rounds together. `truth` holds the label's index for each photo, -1 where it has none.
+
+    `numbers` are those of the rounds in the benchmark; () where none is missing.
+    """
     spans = np.array([span for each in rounds for span in each.spans], dtype=np.float64)
     others = _others(rounds)
-    cut = f"interrupted after {len(rounds)} of {config.rounds} rounds" if watched.interrupted else ""
-    reason = watched.fault or _doubt(spans, warmup, config, cut) or crowded(others, config)
+    planned = len(config.rounds_of(watched.gpu))
+    cut = f"interrupted after {len(rounds)} of {planned} rounds" if watched.interrupted else ""
+    reason = watched.fault or _doubt(spans, warmup, config, cut) or crowded(others, config) or _unlike(rounds)
     ordered = np.sort(spans) / 1e6
     seconds = float(spans.sum()) / 1e9
     bound = percentile_bound([each.spans for each in rounds], 99)
@@ -148,9 +165,12 @@ def measurement_from_rounds(
         photos_per_s=len(spans) * watched.batch / max(seconds, 1e-9),
         cv=coefficient_of_variation(ordered),
         round_p50_ms=[float(np.median(each.spans)) / 1e6 for each in rounds],
+        round_numbers=list(numbers) or list(range(len(rounds))),
+        round_sm_mhz=[each.gpu["sm_mhz"] for each in rounds if each.gpu],
         quantiles_ms=[percentile(ordered, percent) for percent in range(0, 101, 5)],
         peak_memory_mib=watched.peak_memory_mib,
         gpu_memory_mib=watched.gpu_memory_mib,
+        gpu_state=gpu_summary(each.gpu for each in rounds),
         accuracy=_accuracy(np.asarray(watched.answers), np.asarray(truth)),
         others=others,
         device=_device(rounds),
@@ -232,6 +252,18 @@ def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> 
         return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
     if not warmup.stable:
         return f"not steady after {warmup.seconds:.1f} s of warm-up: measure again on a quieter or cooler machine"
+    return ""
+
+
+def _unlike(rounds: Sequence[Round]) -> str:
+    """Why the GPU was not as it should be in some of a runner's rounds; empty where it was."""
+    throttled = why_slowed(each.gpu for each in rounds)
+    if throttled:
+        return throttled
+    hasty = [each.settle_seconds for each in rounds if not each.settled]
+    if hasty:
+        told = f"before {len(hasty)} of {len(rounds)} rounds"
+        return f"the GPU was not steady after {max(hasty):.1f} s of work {told}: end what else runs on it"
     return ""
 
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 import gc
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from trtpoets.core.spec import Preprocess
 from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.judge.bystanders import Bystanders
 from trtpoets.judge.statistics import least_count
+from trtpoets.judge.watch import GpuWatch
 
 Clock = Callable[[], int]
 
@@ -38,6 +40,11 @@ _STABLE = 0.05
 
 _SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
 """Inferences before each round, as another process had the caches; and seconds after which it is enough."""
+
+_WINDOWS, _ALIKE, _SETTLE_MOST = 3, 0.03, 10
+"""On a GPU, which was idle while others had their turn: its clock rises for tenths of a second (345 to 1,980 MHz was
+seen on an H200). So a third of the time to settle is a window; the medians of two in a row differ by at most this
+share, or settling is given up after so many times its least."""
 
 _SIDE_SHARE = 0.25
 """Of the inference time, for each of the other clocks: they show where time goes, the inference clock compares."""
@@ -60,7 +67,8 @@ class Round:
     `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
     says whether those replayed a CUDA graph. `watched_seconds` is how long the inferences took with everything around
     them; `taken_seconds` what other processes took of that, of each of our cores, and `joules` the energy of it: None
-    where that can't be known.
+    where that can't be known. `settle_seconds` went before, untimed; `settled` is whether the GPU was steady by then.
+    `gpu` is what `GpuWatch.end` says of the GPU, None for a runner that uses none.
     """
 
     spans: list[int]
@@ -70,6 +78,9 @@ class Round:
     watched_seconds: float = 0.0
     taken_seconds: float | None = None
     joules: float | None = None
+    settle_seconds: float = 0.0
+    settled: bool = True
+    gpu: dict[str, Any] | None = None
 
 
 class Meter:
@@ -77,7 +88,8 @@ class Meter:
 
     `paths` are the files of the photos, for the end-to-end clock; without them it does not run. They are decoded by
     `preprocess`, or else by the runner's own rule. `joules` reads the
-    energy that was used so far. `answers` are those of
+    energy that was used so far. `watch` is for a runner on the GPU, whose rounds begin when the GPU has been busy for
+    `settle_seconds` and is steady. `answers` are those of
     the timed rounds: label indices, -1 for a photo not come to yet; `fault` is the first answer that was none.
     """
 
@@ -87,9 +99,11 @@ class Meter:
         photos: np.ndarray,
         batch: int,
         paths: Sequence[Path] = (),
-        clock: Clock = time.perf_counter_ns,
+        clock: Clock | None = None,
         joules: Callable[[], float] | None = None,
         preprocess: Preprocess | None = None,
+        watch: GpuWatch | None = None,
+        settle_seconds: float = 0.0,
     ) -> None:
         rows = math.ceil(len(photos) / batch) * batch
         self._laid = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
@@ -97,8 +111,10 @@ class Meter:
         self._paths = paths
         self._preprocess = preprocess or runner.spec.preprocess
         self._batch = batch
-        self._clock = clock
+        self._clock = clock or time.perf_counter_ns
         self._joules = joules
+        self._watch = watch
+        self._settle_seconds = settle_seconds if watch else 0.0
         self._batches = rows // batch
         self._next = 0
         self._timed = 0.0
@@ -123,6 +139,11 @@ class Meter:
     def round(self, seconds: float, count: int, limit: float) -> Round:
         """Time for `seconds` of inference and `count` inferences, whichever is later, at most `limit` seconds."""
         with _no_collection():
+            began = time.monotonic()
+            settled = self.settle()
+            settle_seconds = time.monotonic() - began
+            if self._watch:
+                self._watch.begin()
             self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
             bystanders = Bystanders()
             before = self._joules() if self._joules else 0.0
@@ -131,10 +152,42 @@ class Meter:
             watched = time.monotonic() - began
             used = self._joules() - before if self._joules else None
             taken = bystanders.taken()
+            gpu = self._under_load(self._watch) if self._watch else None
             self._timed += watched
             device, graph = self._device()
             end_to_end = self._end_to_end()
-        return Round(spans, device, graph, end_to_end, watched, taken, used)
+        return Round(spans, device, graph, end_to_end, watched, taken, used, settle_seconds, settled, gpu)
+
+    def settle(self) -> bool:
+        """Keep the GPU busy until it is steady; False where it is not within the limit. Without a GPU: nothing."""
+        window, limit = self._settle_seconds / _WINDOWS, _SETTLE_MOST * self._settle_seconds
+        began, busy, before = time.monotonic(), 0.0, 0.0
+        while window:
+            spans = self._repeat(self._infer, window, 1, began + limit - time.monotonic())
+            busy += sum(spans) / 1e9
+            if not spans or busy > limit:
+                return False
+            now = float(np.median(spans))
+            if busy >= self._settle_seconds and abs(now - before) <= _ALIKE * max(abs(now), abs(before)):
+                return True
+            before = now
+        return True
+
+    def _under_load(self, watch: GpuWatch) -> dict[str, Any]:
+        """What the watch says while inferences that are not timed keep the GPU busy: asking takes milliseconds."""
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(watch.end)
+            while not found.done():
+                self._infer()
+            return found.result()
+
+    def watching(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `work` gives, done on a GPU that is steady, and what that GPU did meanwhile as "gpu"; None for none."""
+        if self._watch is None:
+            return {**work(), "gpu": None}
+        self.settle()
+        self._watch.begin()
+        return {**work(), "gpu": self._under_load(self._watch)}
 
     def _infer(self) -> int:
         first = self._next * self._batch

@@ -1,12 +1,14 @@
-"""What NVIDIA's driver says of its GPUs (NVML, through nvidia-ml-py): clocks, power, throttling, who else is there.
+"""What NVIDIA's driver says of the GPU that CUDA uses (NVML, through nvidia-ml-py): clocks, throttling, processes.
 
-Where there is no driver, or no nvidia-ml-py, there is nothing to say. A Jetson before JetPack 7 has no NVML.
+A GPU is named by its PCI bus id (device/pci.py): NVML's indices are not CUDA's. Where the id is not known, where NVML
+does not know it, or where MIG divides the GPU, so that what NVML tells is about other instances as well, there is
+nothing to say. Nor is there without a driver or nvidia-ml-py. A Jetson before JetPack 7 has no NVML.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator, NamedTuple
 
 _HARMFUL = {
     "SwThermalSlowdown": "too hot",
@@ -19,6 +21,23 @@ _HARMFUL = {
 
 SLOWED = ("too hot", "short of power", "slowed down by the board")
 """Of those, what makes it invalid."""
+
+
+class Gpu(NamedTuple):
+    """The module pynvml, initialised, and NVML's handle of one GPU."""
+
+    nvml: Any
+    handle: Any
+
+    def told(self, name: str, *words: Any) -> Any:
+        """What the function of this name answers about the GPU; None where this GPU, or this driver, has no answer.
+
+        An old driver lacks functions (NVMLError_FunctionNotFound), an old nvidia-ml-py names.
+        """
+        try:
+            return getattr(self.nvml, name)(self.handle, *words)
+        except (self.nvml.NVMLError, AttributeError):
+            return None
 
 
 @contextmanager
@@ -40,61 +59,75 @@ def library() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def gpu_states() -> list[dict[str, Any]]:
-    """How each GPU is now. What its driver does not tell is None.
+@contextmanager
+def gpu_at(bus_id: str | None) -> Iterator[Gpu | None]:
+    """The GPU at a PCI bus id; None where nothing is known of it: see above."""
+    if bus_id is None:
+        yield None
+        return
+    with library() as nvml:
+        yield None if nvml is None else _found(nvml, bus_id)
+
+
+def _found(nvml: Any, bus_id: str) -> Gpu | None:
+    try:
+        gpu = Gpu(nvml, nvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode("ascii")))
+    except nvml.NVMLError:
+        return None
+    divided = gpu.told("nvmlDeviceGetMigMode")  # [now, after the next reset]
+    return None if divided and divided[0] else gpu
+
+
+def gpu_state(bus_id: str | None) -> dict[str, Any] | None:
+    """How the GPU at a PCI bus id is now; None where it is not known. What its driver does not tell is None.
 
     Clocks are in MHz, power in watts, memory in MiB, temperature in degrees Celsius; `throttled` says in words what
     lowers the clocks now, `processes` how many processes compute on it.
     """
-    with library() as nvml:
-        if nvml is None:
-            return []
-        return [_state(nvml, nvml.nvmlDeviceGetHandleByIndex(i)) for i in range(nvml.nvmlDeviceGetCount())]
-
-
-def memory_of(pid: int) -> float | None:
-    """The GPU memory, MiB, that a process holds on all GPUs; None where the driver does not tell, as in a container."""
-    with library() as nvml:
-        if nvml is None:
+    with gpu_at(bus_id) as gpu:
+        if gpu is None:
             return None
-        found = []
-        for i in range(nvml.nvmlDeviceGetCount()):
-            running = _running(nvml, nvml.nvmlDeviceGetHandleByIndex(i)) or []
-            found += [each.usedGpuMemory for each in running if each.pid == pid and each.usedGpuMemory is not None]
-        return sum(found) / 2**20 if found else None
+        running, limit = gpu.told("nvmlDeviceGetComputeRunningProcesses"), gpu.told("nvmlDeviceGetEnforcedPowerLimit")
+        memory = gpu.told("nvmlDeviceGetMemoryInfo")
+        return {
+            "name": gpu.told("nvmlDeviceGetName"),
+            "pci_bus_id": bus_id,
+            **load_of(gpu),
+            "sm_mhz_most": gpu.told("nvmlDeviceGetMaxClockInfo", gpu.nvml.NVML_CLOCK_SM),
+            "memory_mhz": gpu.told("nvmlDeviceGetClockInfo", gpu.nvml.NVML_CLOCK_MEM),
+            "power_limit_w": None if limit is None else limit / 1000,
+            "memory_used_mib": None if memory is None else memory.used >> 20,
+            "processes": None if running is None else len(running),
+        }
 
 
-def _state(nvml: Any, gpu: Any) -> dict[str, Any]:
-    reasons = _told(nvml, lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)) or 0
-    running = _running(nvml, gpu)
-    power, limit = (
-        _told(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(gpu)),
-        _told(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu)),
-    )
-    memory = _told(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(gpu))
+def load_of(gpu: Gpu) -> dict[str, Any]:
+    """Of a GPU what changes under load: `sm_mhz`, `temperature_c`, `power_w` and `throttled`, as in `gpu_state`."""
+    power = gpu.told("nvmlDeviceGetPowerUsage")
+    reasons = gpu.told("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
     return {
-        "name": _told(nvml, lambda: nvml.nvmlDeviceGetName(gpu)),
-        "sm_mhz": _told(nvml, lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-        "sm_mhz_most": _told(nvml, lambda: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-        "memory_mhz": _told(nvml, lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM)),
+        "sm_mhz": sm_clock(gpu),
+        "temperature_c": gpu.told("nvmlDeviceGetTemperature", gpu.nvml.NVML_TEMPERATURE_GPU),
         "power_w": None if power is None else power / 1000,
-        "power_limit_w": None if limit is None else limit / 1000,
-        "temperature_c": _told(nvml, lambda: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)),
-        "memory_used_mib": None if memory is None else memory.used >> 20,
         "throttled": sorted(
-            {words for name, words in _HARMFUL.items() if reasons & getattr(nvml, f"nvmlClocksThrottleReason{name}", 0)}
+            {
+                words
+                for name, words in _HARMFUL.items()
+                if reasons & getattr(gpu.nvml, f"nvmlClocksThrottleReason{name}", 0)
+            }
         ),
-        "processes": None if running is None else len(running),
     }
 
 
-def _running(nvml: Any, gpu: Any) -> Any:
-    return _told(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+def sm_clock(gpu: Gpu) -> float | None:
+    """The clock of a GPU's multiprocessors now, MHz."""
+    found: float | None = gpu.told("nvmlDeviceGetClockInfo", gpu.nvml.NVML_CLOCK_SM)
+    return found
 
 
-def _told(nvml: Any, ask: Callable[[], Any]) -> Any:
-    """What the driver answers; None where this GPU, or this driver, has no answer."""
-    try:
-        return ask()
-    except nvml.NVMLError:
-        return None
+def memory_of(pid: int, bus_id: str | None) -> float | None:
+    """The memory, MiB, that a process holds on the GPU; None where the driver does not tell, as in a container."""
+    with gpu_at(bus_id) as gpu:
+        running = (gpu and gpu.told("nvmlDeviceGetComputeRunningProcesses")) or []
+        found = [each.usedGpuMemory for each in running if each.pid == pid and each.usedGpuMemory is not None]
+        return sum(found) / 2**20 if found else None

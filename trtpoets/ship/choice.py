@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.judge.compare import rounds_of_both
 from trtpoets.judge.rounds import ratio_of_rounds, ratio_of_runs
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ def _faster(
     top: Candidate, other: Candidate, rows: Mapping[tuple[str, int], Mapping[str, Any]], comparisons: int
 ) -> bool:
     """Whether more photos/s are more than the noise of the rounds; so they are where that is not known."""
+    own, beside = (rows[each.runner.name, each.batch] for each in (top, other))
     first, second = (
-        [each.batch / span for span in rows[each.runner.name, each.batch].get("round_p50_ms") or []]
-        for each in (top, other)
+        [each.batch / span for span in row.get("round_p50_ms") or []] for each, row in ((top, own), (other, beside))
     )
     if not first or not second:
         return True
-    if top.batch == other.batch:  # round by round, as they were measured in turn
-        shared = min(len(first), len(second))
-        found = ratio_of_rounds(first[:shared], second[:shared], comparisons=comparisons)
+    both = rounds_of_both(beside, own) if top.batch == other.batch else []
+    if both:  # round by round, as they were measured in turn
+        found = ratio_of_rounds([slow for slow, _ in both], [quick for _, quick in both], comparisons=comparisons)
     else:
         found = ratio_of_runs(first, second, comparisons=comparisons)
     return found.interval is None or found.interval.low > 1

@@ -72,7 +72,11 @@ def _meanwhile(machine: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     lines: list[tuple[str, str | None]] = [("cores throttled by heat", f"{throttled:,} times" if throttled else None)]
     for batch, state in (machine.get("gpu") or {}).items():
         units = {"sm_mhz_least": "MHz at least", "temperature_c_most": "°C at most", "power_w_most": "W at most"}
-        told = [f"{state[word]:,.0f} {unit}" for word, unit in units.items() if state.get(word) is not None]
+        told = []
+        if state.get("sm_mhz_most") is not None:
+            del units["sm_mhz_least"]
+            told = [f"{state['sm_mhz_least']:,.0f} to {state['sm_mhz_most']:,.0f} MHz"]
+        told += [f"{state[word]:,.0f} {unit}" for word, unit in units.items() if state.get(word) is not None]
         told += [f"throttled: {joined(state['throttled'])}"] if state.get("throttled") else []
         lines.append((f"GPU, batch {batch}", ", ".join(told)))
     return lines

@@ -1,0 +1,153 @@
+"""Questions about the harness: the context, graphs, what leaks."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contact.asked import Given, NotAnswered
+from contact.networks import need_gpu
+from contact.subject import subject
+from contact.torch_session import need_torch
+from trtpoets.device import libcuda
+from trtpoets.device.cuda import CudaSession, load_pycuda
+
+COUNTS = (1, 1, 1, 16, 8, 8, 21, 1, 1, 32, 32, 32, 3, 1)
+"""Batch sizes that are captured, replayed, changed, and come back."""
+
+SAME = 1e-4
+"""Scores of the same kernels differ by less."""
+
+GPU_LEAK, HOST_LEAK = 1 << 20, 16 << 20
+
+CYCLES = 50
+"""Times that a runner is entered and left."""
+
+
+def primary_context(given: Given) -> dict[str, Any]:
+    """Two sessions, and PyTorch where it is there, have the primary context, and the thread is left as it was."""
+    need_gpu()
+    driver, primary, device = libcuda.load_driver(), ctypes.c_void_p(), ctypes.c_int()
+    libcuda.check(driver, driver.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+    libcuda.check(driver, driver.cuDevicePrimaryCtxRetain(ctypes.byref(primary), device), "cuDevicePrimaryCtxRetain")
+    seen = []
+    try:
+        before = _current(driver)
+        with CudaSession() as first, CudaSession() as second:
+            for session in (first, second):
+                with session.current():
+                    seen.append(_current(driver))
+        after = _current(driver)
+        torch_shares = _torch_context(driver)
+    finally:
+        libcuda.check(driver, driver.cuDevicePrimaryCtxRelease_v2(device), "cuDevicePrimaryCtxRelease")
+    shared = {*seen} == {primary.value} and torch_shares in (None, primary.value)
+    return {
+        "sessions_share": {*seen} == {primary.value},
+        "torch_shares": None if torch_shares is None else torch_shares == primary.value,
+        "thread_left_as_it_was": before == after,
+        "goal_met": shared and before == after,
+    }
+
+
+def _current(driver: Any) -> Any:
+    found = ctypes.c_void_p()
+    libcuda.check(driver, driver.cuCtxGetCurrent(ctypes.byref(found)), "cuCtxGetCurrent")
+    return found.value
+
+
+def _torch_context(driver: Any) -> Any:
+    """The context in which PyTorch computes; None where it is not here."""
+    try:
+        torch = need_torch()
+    except NotAnswered:
+        return None
+    torch.zeros(1, device="cuda")
+    return _current(driver)
+
+
+def subject_ready(given: Given) -> dict[str, Any]:
+    """Build it, so that the other questions find it."""
+    chosen = subject(given)
+    card = chosen.engine.card
+    return {"runs": chosen.title, "batch": [card.batch.minimum, card.batch.optimum, card.batch.maximum]}
+
+
+def capture(given: Given) -> dict[str, Any]:
+    """Whether the runner replays a graph in the end, with the scores of plain enqueues."""
+    chosen = subject(given)
+    photos = chosen.photos(1)
+    with chosen.runner(graphs=False) as plain:
+        expected = plain.infer(photos)
+    with chosen.runner() as runner:
+        gap = max(_gap(runner.infer(photos), expected) for _ in range(8))
+        timings = [runner.infer_timed(photos)[1] for _ in range(8)]
+    graph = None if chosen.captures_itself else timings[-1].graph
+    return {
+        "graph": "by TensorRT-RTX itself" if chosen.captures_itself else graph,
+        "worst_difference": gap,
+        "enqueue_ms": timings[-1].enqueue_ms,
+        "goal_met": gap < SAME and graph is not False,
+    }
+
+
+def recapture(given: Given) -> dict[str, Any]:
+    """Sizes change; plain enqueues of the same sizes say what is right."""
+    chosen = subject(given)
+    photos = chosen.photos(max(COUNTS))
+    gaps: dict[str, float] = {}
+    with chosen.runner(graphs=False) as plain, chosen.runner() as runner:
+        for count in COUNTS:
+            gap = _gap(runner.infer(photos[:count]), plain.infer(photos[:count]))
+            gaps[str(count)] = max(gap, gaps.get(str(count), 0.0))
+    return {"sizes": list(COUNTS), "worst_difference_by_size": gaps, "goal_met": max(gaps.values()) < SAME}
+
+
+def _gap(some: np.ndarray, others: np.ndarray) -> float:
+    return float(np.abs(some - others).max())
+
+
+def leaks(given: Given) -> dict[str, Any]:
+    """Free memory of the GPU and resident memory of this process, before and after many batches and many entries."""
+    chosen = subject(given)
+    photos = chosen.photos(1)
+    with chosen.runner() as runner:
+        for _ in range(100):
+            runner.infer(photos)
+        before, resident = free_memory(), resident_bytes()
+        for _ in range(given.count):
+            runner.infer(photos)
+        batches, host = before - free_memory(), resident_bytes() - resident
+    free, held = [], []
+    for _ in range(CYCLES):
+        with chosen.runner() as runner:
+            runner.infer(photos)
+        free.append(free_memory())
+        held.append(resident_bytes())
+    settled = CYCLES // 5
+    cycles, cycles_host = free[settled] - free[-1], held[-1] - held[settled]
+    return {
+        "batches": given.count,
+        "gpu_bytes": batches,
+        "host_bytes": host,
+        "cycles": CYCLES,
+        "cycles_gpu_bytes": cycles,
+        "cycles_host_bytes": cycles_host,
+        "goal_met": max(batches, cycles) < GPU_LEAK and max(host, cycles_host) < HOST_LEAK,
+    }
+
+
+def free_memory() -> int:
+    """Bytes that are free on the GPU."""
+    with CudaSession() as session, session.current():
+        return int(load_pycuda().mem_get_info()[0])
+
+
+def resident_bytes() -> int:
+    """What this process holds of the host's memory."""
+    found = re.search(r"^VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found.group(1)) << 10 if found else 0
