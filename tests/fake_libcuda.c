@@ -187,7 +187,7 @@ int cuDeviceGetPCIBusId(char *id, int length, int device) {
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }
 int cuDeviceGetAttribute(int *value, int which, int device) {
   (void)device;
-  *value = which == 75 ? 8 : which == 76 ? 6 : which == 16 ? 28 : which == 16 ? 28 : which == 18 ? integrated : which == 19;
+  *value = which == 75 ? 8 : which == 76 ? 6 : which == 16 ? 28 : which == 18 ? integrated : which == 19;
   return OK;
 }
 

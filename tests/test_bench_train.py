@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import SMALL
 from tests.report_documents import train_benchmark
+from tests.test_cli import call_main
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.pipeline.bench_train import TrainBenchConfig, _extractors, bench_train, train_bench_config
@@ -77,3 +78,31 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["cpu", "onnxruntime", "200", "190", "to", "210"] in [line.split() for line in text.splitlines()]
     assert "went astray" in text
     assert "Skipped: training on a GPU" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["--train", "--compare", "x.json"], "--compare would have no effect with --train", "leave --compare out"),
+        (
+            ["--train", "--fail-below", "2", "--max-p99", "5"],
+            "--fail-below and --max-p99 would have no effect with --train",
+            "leave --fail-below out",
+        ),
+        (["--train", "--batch", "8"], "--batch would have no effect with --train", "leave --batch out"),
+        (
+            ["--learning-rate", "0.1"],
+            "--learning-rate would have no effect with a benchmark without --train",
+            "leave --learning-rate out",
+        ),
+    ],
+)
+def test_options_without_an_effect_are_refused(
+    words: list[str],
+    message: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call_main(monkeypatch, "bench", "x", *words) == 1
+    assert capsys.readouterr().err == f"Error: {message}\n  try: {hint}\n"

@@ -203,7 +203,7 @@ def test_progress() -> None:
 )
 def test_configurations_that_make_no_sense(change: dict[str, float], message: str) -> None:
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$") as caught:
-        trained(replace(QUICK, **change))
+        replace(QUICK, **change)
     assert caught.value.hint
 
 

@@ -100,7 +100,7 @@ L2 = Annotated[float | None, typer.Option(help="Weight decay of the head.")]
 LabelSmoothing = Annotated[float | None, typer.Option(help="0 to below 1.")]
 ClassWeights = Annotated[bool | None, typer.Option(help="Rare labels count more.")]
 EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many steps without a better one.")]
-Opset = Annotated[int, typer.Option(min=13, max=21, help="ONNX operator set; 17 suits TensorRT 8.4 and later.")]
+Opset = Annotated[int, typer.Option(min=13, max=18, help="ONNX operator set; 17 suits TensorRT 8.4 and later.")]
 CalibrationCache = Annotated[Path | None, typer.Option(help="Also write INT8 ranges here, for trtexec --calib.")]
 CacheVersion = Annotated[str, typer.Option("--tensorrt", help="Who reads that file: TensorRT 8 to 10.")]
 Method = Annotated[

@@ -324,16 +324,20 @@ def bench(
     """Measure every runner's speed beside TensorFlow's."""
     from trtpoets.pipeline.judge import bench as work
     from trtpoets.pipeline.judge import require_limits, require_speed
-    from trtpoets.pipeline.options import bench_config
+    from trtpoets.pipeline.options import bench_config, require_unused
 
     if train:
         from trtpoets.pipeline.bench_train import bench_train, train_bench_config
 
+        speed: dict[str, object] = {"--batch": batches, "--threads": threads, "--xla": xla, "--keras": keras}
+        speed |= {"--cpu": cpu, "--scenario": scenario, "--target-qps": target_qps, "--loadgen": loadgen}
+        require_unused("--train", speed | {"--compare": compare, "--fail-below": fail_below, "--max-p99": max_p99})
         rates = train_bench_config(learning_rates)
         with showing() as progress:
             found = bench_train(name, rates, weights=weights, engines=engines, progress=progress)
         show_result("train benchmark", found, as_json)
         return
+    require_unused("a benchmark without --train", {"--learning-rate": learning_rates, "--weights": weights})
     more = {"xla": xla, "keras": keras, "cpu": cpu, "target_qps": target_qps, "loadgen": loadgen}
     require_limits(fail_below, max_p99)
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **more)

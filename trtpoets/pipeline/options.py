@@ -18,7 +18,7 @@ from trtpoets.train.dataset import DatasetConfig
 from trtpoets.train.head import HeadConfig, Optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from enum import Enum
     from pathlib import Path
 
@@ -29,6 +29,7 @@ __all__ = [
     "gate_config",
     "int8_config",
     "photos_config",
+    "require_unused",
     "retrain_config",
     "run_config",
 ]
@@ -99,3 +100,10 @@ def _member(kind: type[Enum], word: str, option: str) -> Any:
     except ValueError:
         choices = ", ".join(str(member.value) for member in kind)
         raise BadInput(f"{option} {word!r} is none of: {choices}", hint=f"{option} {next(iter(kind)).value}") from None
+
+
+def require_unused(what: str, options: Mapping[str, object]) -> None:
+    """Raise BadInput where one of `options` was given, which have no effect on `what`."""
+    given = [option for option, value in options.items() if value]
+    if given:
+        raise BadInput(f"{' and '.join(given)} would have no effect with {what}", hint=f"leave {given[0]} out")

@@ -58,6 +58,19 @@ class HeadConfig:
     early_stop: int | None = None
     eval_interval: int = 50
 
+    def __post_init__(self) -> None:
+        """Raise BadInput for values that nothing can be learnt with: before minutes of work, not after."""
+        for name in ("steps", "batch_size", "eval_interval", "early_stop"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} is {value}", hint="give a whole number of at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise BadInput(f"the learning rate is {self.learning_rate}", hint="give one above 0: --learning-rate 0.001")
+        if not (math.isfinite(self.l2) and self.l2 >= 0):
+            raise BadInput(f"the L2 penalty is {self.l2}", hint="give one of at least 0: --l2 0.0001")
+        if not 0 <= self.label_smoothing < 1:
+            raise BadInput(f"label smoothing is {self.label_smoothing}", hint="give one from 0 to below 1")
+
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -112,10 +125,9 @@ def head_from_bottlenecks(
     The head is that of the step with the lowest validation cross-entropy. The same inputs and seed give the same head
     on the same machine. Event files for TensorBoard go to a new folder in `logs`.
 
-    Raises BadInput for a configuration or arrays that nothing can be learnt from, StorageFailed when the event files
+    Raises BadInput for arrays that nothing can be learnt from, StorageFailed when the event files
     can't be written.
     """
-    _check_config(config)
     counts = _check_classes(train, train_labels, validation, validation_labels, classes)
     start = time.perf_counter()
     loop = Loop(
@@ -229,19 +241,6 @@ def _accuracy_and_cross_entropy(head: Head, features: np.ndarray, labels: np.nda
         right += int(np.sum(logits.argmax(axis=1) == truth))
         nats += float(np.sum(log_sums - logits[np.arange(len(truth)), truth]))
     return right / len(features), nats / len(features)
-
-
-def _check_config(config: HeadConfig) -> None:
-    for name in ("steps", "batch_size", "eval_interval", "early_stop"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise BadInput(f"{name} is {value}", hint="give a whole number of at least 1")
-    if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
-        raise BadInput(f"the learning rate is {config.learning_rate}", hint="give one above 0: --learning-rate 0.001")
-    if not (math.isfinite(config.l2) and config.l2 >= 0):
-        raise BadInput(f"the L2 penalty is {config.l2}", hint="give one of at least 0: --l2 0.0001")
-    if not 0 <= config.label_smoothing < 1:
-        raise BadInput(f"label smoothing is {config.label_smoothing}", hint="give one from 0 to below 1")
 
 
 def _check_classes(

@@ -41,14 +41,14 @@ def open_runner(
     way: Way = Way.PLAIN,
     *,
     contained: bool = False,
-    wait: Wait | None = None,
     batches: Sequence[int] = (),
+    wait: Wait | None = None,
 ) -> Runner:
     """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
 
     `contained` says that this process may be ended by a damaged file: TFLite's are then loaded without a trial.
-    `wait` is how threads wait for an engine on the GPU; None leaves that to CUDA.
     `batches` are the batch sizes that will be asked for, for a runner that builds its own engine.
+    `wait` is how threads wait for an engine on the GPU; None leaves that to CUDA.
     A `way` that is not one of the artefact's kind is a ValueError.
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
