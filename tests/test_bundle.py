@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import errno
 import json
 import os
@@ -116,6 +117,13 @@ def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Worksp
     shutil.rmtree(elsewhere.bundles)
     for path in elsewhere.engines.rglob("*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
+    # By a copy of the package that was compiled, as pip compiles what it installs.
+    package = Path(trtpoets.__file__).parent
+    site = tmp_path / "site"
+    shutil.copytree(package, site / "trtpoets", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for folder in ("onboard", "ship"):
+        compileall.compile_dir(site / "trtpoets" / folder, quiet=2)
+    assert (site / "trtpoets" / "onboard" / "files" / "__pycache__").is_dir()
     # In another process, which hashes and lists in another order, with another umask and another clock zone.
     code = (
         "import os, sys, trtpoets\nfrom trtpoets.core.manifest import Target\nos.umask(0o077)\n"
@@ -123,7 +131,8 @@ def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Worksp
     )
     second = subprocess.run(
         [sys.executable, "-c", code, str(elsewhere.engines), str(tmp_path / "out" / "any name")],
-        env={**os.environ, "PYTHONHASHSEED": "7", "TZ": "Pacific/Auckland", "LC_ALL": "C"},
+        env={**os.environ, "PYTHONPATH": str(site), "PYTHONHASHSEED": "7", "TZ": "Pacific/Auckland", "LC_ALL": "C"},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,

@@ -505,6 +505,7 @@ def test_a_child_says_how_it_waits_and_what_it_can_have_under_way(
         "prepared": False,
         "config": asdict(BenchConfig()),
         "energy": False,
+        "bus_id": None,
     }
     opener = partial(open_runner, wait=wait)
     bench_child._serve(StringIO(json.dumps(request) + "\n"), opener, lambda **reply: told.append(reply))

@@ -79,7 +79,8 @@ def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: t
         _write_commands(folder)
         (folder / "update").mkdir()
         for source in sorted((package_folder() / "onboard" / "files").iterdir()):
-            copy_file(source, folder / "update")
+            if source.is_file():  # pip compiles what it installs, into __pycache__
+                copy_file(source, folder / "update")
         write_text(folder / "README.md", _readme(parts, system, notes))
     else:
         first = parts.golden.photos[0]
