@@ -104,3 +104,15 @@ def test_the_workflow_runs(tmp_path: Path) -> None:
             ran += 1
     assert ran == 3
     assert "flowers" in summary.read_text()
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    section = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0]
+    declared = set(re.findall(r"^([a-z0-9-]+) = \[", section, re.MULTILINE))
+    named = re.compile(r"(?:trtpoets|[\"' ]\.)\[([a-z][a-z0-9,-]+)\]")
+    programs = (*(ROOT / "trtpoets").rglob("*.py"), *ROOT.glob("Dockerfile*"))
+    found = {
+        name for path in (*WRITTEN, *programs) for names in named.findall(path.read_text()) for name in names.split(",")
+    }
+    assert {"quickstart", "dev", "tensorrt-cu12", "train"} <= found
+    assert found <= declared
