@@ -393,6 +393,7 @@ def scripted(
     return benchmark_from_artefacts(artefacts, photos, config, progress)
 
 
+@pytest.mark.slow
 def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     got = scripted(monkeypatch, tmp_path, photos, classifier="slow", fp16="noise", int8="wrong")
     assert got.failures == ()

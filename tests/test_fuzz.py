@@ -134,6 +134,7 @@ def test_the_same_seed_damages_in_the_same_way() -> None:
     assert damaged_onnx(7) == damaged_onnx(7) != damaged_onnx(8)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_through_the_whole_of_build(rtx: None, tmp_path: Path) -> None:
     """Parent, child and all, for files that reach the child."""
     path, tried = tmp_path / "x.onnx", 0

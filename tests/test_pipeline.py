@@ -147,7 +147,12 @@ def test_a_new_photo_moves_no_other(finished: Path, small_photos: Path, tmp_path
 
 @pytest.mark.parametrize(
     "victim",
-    ["fp32.onnx", pytest.param("int8.onnx", marks=pytest.mark.slow), "classifier/model.json", "fp16.rtx.engine"],
+    [
+        "fp32.onnx",
+        "fp16.rtx.engine",
+        pytest.param("int8.onnx", marks=pytest.mark.slow),
+        pytest.param("classifier/model.json", marks=pytest.mark.slow),
+    ],
 )
 def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_photos: Path, small_weights: Path) -> None:
     path = engines / "small" / victim

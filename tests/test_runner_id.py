@@ -167,7 +167,7 @@ def test_builds_with_other_options_go_to_other_files(tmp_path: Path) -> None:
     model = tiny_onnx(tmp_path / "net.onnx", Precision.FP16)
     plain = EngineConfig(Flavour.TENSORRT)
     configs = [plain, replace(plain, dla_core=0), replace(plain, batch=BatchRange(8, 8, 8))]
-    outs = [out.name for _, _, out in _jobs(str(model.path), (), configs, tmp_path)]
+    outs = [out.name for _, _, out in _jobs(str(model.path), (), configs, tmp_path, write=True)]
     assert outs == ["net.tensorrt.engine", "net.tensorrt.dla0.engine", "net.tensorrt.batch8.engine"]
 
 
@@ -220,7 +220,7 @@ def test_engines_of_one_precision_are_benched_side_by_side(
 ) -> None:
     behave = {"rtx-fp16.sm86": "wrong"}
     monkeypatch.setattr(benchmark, "_CHILD", (sys.executable, "-m", "tests.bench_runners", json.dumps(behave)))
-    config = replace(QUICK, batches=(1, 4), rounds=2)
+    config = replace(QUICK, batches=(1, 4), rounds=2, gpu_round_seconds=0.02, gpu_settle_seconds=0.02)
     if scenario is not None:
         config = config_for(scenario, replace(config, scenario=scenario.value, target_qps=2000.0))
         config = replace(config, batches=config.batches[:2])
