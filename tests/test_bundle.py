@@ -271,8 +271,14 @@ STEPS = {
 """Where a bundle is written, in the order in which that happens."""
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("failure", ["full", "interrupt"])
+@pytest.mark.parametrize(
+    ("failure", "step"),
+    [
+        *(("full", step) for step in STEPS),
+        ("interrupt", "copy"),
+        *(pytest.param("interrupt", step, marks=pytest.mark.slow) for step in STEPS if step != "copy"),
+    ],
+)
 def test_whatever_stops_it_the_old_bundle_stays_whole(
     step: str, failure: str, space: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

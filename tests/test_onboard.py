@@ -121,6 +121,7 @@ def test_what_a_device_lacks_is_not_brought_by_pip(here: Board, bundle: Path, tm
     assert result.stderr.endswith("try: pip install onnxruntime\n")
 
 
+@pytest.mark.slow
 def test_strict_keeps_the_engine_and_exits_3(here: Board, bundle: Path) -> None:
     here.behave(int8="segfault")
     result = here.run(bundle, "build", "--strict")
