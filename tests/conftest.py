@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy is loaded
     # Each worker has a core: more threads of BLAS only wait for one another, and take a quarter more processor time.
@@ -17,6 +17,11 @@ import numpy as np
 import pytest
 
 from tests.photos import photo_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fake_gpu import FakeGpu
 
 SMALL = "mobilenet_0.25_128"
 
@@ -84,6 +89,18 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of 40 photos."""
     return photo_folder(tmp_path_factory.mktemp("photos") / "photos", {"ant": 40, "bée 🐝": 40, "cow's": 40})
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
+    """A fake GPU in place of the driver, pycuda and TensorRT's runtime; nothing of ours may be left on it."""
+    from tests.fake_gpu import FakeGpu, nothing_left
+    from tests.tiny import tiny_spec
+
+    found = FakeGpu(tiny_spec())
+    found.install(monkeypatch)
+    with nothing_left(found):
+        yield found
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
+from tests.fake_gpu import TICK, CudaError, FakeDriver, FakeGpu
 from tests.tiny import tiny_spec
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.device import libcuda
 from trtpoets.device.cuda import CudaSession, load_pycuda
 
 DEVICE = Path(libcuda.__file__).parent
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
-    found = FakeGpu(tiny_spec())
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
 
 
 def test_pycuda_is_in_one_file_and_never_initialises_itself() -> None:

@@ -373,14 +373,6 @@ def test_fake_scores_have_any_number_of_classes() -> None:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
-    found = FakeGpu(tiny_spec())
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
-
-
-@pytest.fixture
 def one_context(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     """A library before 10.1, which allows one execution context."""
     found = FakeGpu(tiny_spec(), one_context=True)

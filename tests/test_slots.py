@@ -8,7 +8,7 @@ import logging
 import tempfile
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from io import StringIO
@@ -42,14 +42,6 @@ from trtpoets.judge.meter import Meter
 from trtpoets.onboard import commands
 from trtpoets.onboard.classify import ClassifyConfig, classify
 from trtpoets.onboard.sources import source_of
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
-    found = FakeGpu(tiny_spec())
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
 
 
 def warmed(gpu: FakeGpu, runner: TensorRtRunner, count: int = 4) -> None:

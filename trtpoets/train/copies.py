@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import needs
 from trtpoets.core.progress import PARTS, Progress, silent
-from trtpoets.core.threads import map_ahead
 from trtpoets.train.alignment import aligned, places
-from trtpoets.train.copy_candidates import candidate_pairs, in_threads
+from trtpoets.train.copy_candidates import PHOTOS_A_TURN, candidate_pairs, in_threads
 from trtpoets.train.copy_names import pairs_by_name
 from trtpoets.train.evened import Evened
 from trtpoets.train.photo_hash import hashes_of
@@ -65,9 +63,6 @@ _DRAWN = 400
 """Pairs drawn at random to see what photos that are no copies come to."""
 
 _BATCH = 128
-
-_PHOTOS_A_TURN = 64
-"""Photos whose windows are searched for in one turn of a thread."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +157,7 @@ def compared(evened: Evened, pairs: np.ndarray) -> Compared:
         found = aligned(first, second, greys, start[batch], evened.common)
         return np.stack(found)
 
-    threads = usable_cores()
-    results = list(map_ahead(look, batches, threads, 2 * threads))
+    results = in_threads(look, batches)
     values = np.concatenate(results, axis=1) if results else np.zeros((5, 0), dtype=np.float32)
     return Compared(pairs[keep], *values)
 
@@ -200,18 +194,18 @@ def _placed(evened: Evened, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     groups = np.split(order, begins[1:])
 
     def search(at: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        seen = evened.windows(photos[at : at + _PHOTOS_A_TURN])
+        seen = evened.windows(photos[at : at + PHOTOS_A_TURN])
         results = []
-        for each, owned in zip(seen, groups[at : at + _PHOTOS_A_TURN], strict=True):
+        for each, owned in zip(seen, groups[at : at + PHOTOS_A_TURN], strict=True):
             others = middles[numbers[owned % count, 1 - owned // count]].astype(np.float32)
             flat = np.matmul(others, each.T).reshape(len(owned), -1)  # (rows, photo or its mirror image * places)
             best = flat.argmax(axis=1)
             results.append((best, flat[np.arange(len(owned)), best]))
         return results
 
-    turns = range(0, len(photos), _PHOTOS_A_TURN)
+    turns = range(0, len(photos), PHOTOS_A_TURN)
     for at, results in zip(turns, in_threads(search, turns), strict=True):
-        for owned, (places_of_best, value) in zip(groups[at : at + _PHOTOS_A_TURN], results, strict=True):
+        for owned, (places_of_best, value) in zip(groups[at : at + PHOTOS_A_TURN], results, strict=True):
             rows, way = owned % count, owned // count
             better = value > coarse[rows]
             these, best = rows[better], places_of_best[better]

@@ -19,6 +19,7 @@ from trtpoets.train.evened import Evened
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+T = TypeVar("T")
 R = TypeVar("R")
 
 _BLOCK = 1024
@@ -36,7 +37,7 @@ _LEAST_BITS = 44
 _SEARCHED = 6000
 """More photos than this that look alike are not searched for windows: the time grows with the square."""
 
-_PHOTOS_A_TURN = 64
+PHOTOS_A_TURN = 64
 """Photos whose windows are searched for in one turn of a thread."""
 
 _MOST_THREADS = 8
@@ -102,11 +103,11 @@ def _windows_found(evened: Evened, photos: np.ndarray) -> tuple[np.ndarray, np.n
     best = np.empty((total, total), dtype=np.float16)
 
     def search(start: int) -> None:
-        for row, each in enumerate(evened.windows(photos[start : start + _PHOTOS_A_TURN]), start):
+        for row, each in enumerate(evened.windows(photos[start : start + PHOTOS_A_TURN]), start):
             products = (each @ wanted).max(axis=0)
             best[row] = np.maximum(products[:total], products[total:])
 
-    in_threads(search, range(0, total, _PHOTOS_A_TURN))
+    in_threads(search, range(0, total, PHOTOS_A_TURN))
     np.fill_diagonal(best, -1)
     count = min(_NEIGHBOURS // 2, total - 1)
     found = np.concatenate(
@@ -115,7 +116,7 @@ def _windows_found(evened: Evened, photos: np.ndarray) -> tuple[np.ndarray, np.n
     return found, np.ones(found.shape, dtype=bool)
 
 
-def in_threads(function: Callable[[int], R], items: Sequence[int]) -> list[R]:
+def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """The results of `function` for all items, computed by a thread for each core, up to `_MOST_THREADS`."""
     threads = min(usable_cores(), _MOST_THREADS)
     return list(map_ahead(function, items, threads, 2 * threads))
