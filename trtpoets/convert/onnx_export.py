@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.naming import canonical
+from trtpoets.convert.graph.naming import canonical
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
 from trtpoets.core.files import temporary_folder
@@ -17,8 +17,8 @@ from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
 from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
 from trtpoets.core.storage import error_in_text
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
     import keras

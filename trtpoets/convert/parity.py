@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trtpoets.core.spec import Photo
+    from trtpoets.core.types import Photo
 
 LIMIT = 1e-4
 """Two FP32 graphs that sum in another order differ by less than this in a score of 0..1; wrong graphs by far more."""

@@ -19,10 +19,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from trtpoets.core.commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.errors import BadArtefact, StorageFailed
 from trtpoets.core.paths import data_root
-from trtpoets.core.spec import hash_of
+from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
+from trtpoets.core.types import hash_of
 
 KEY_VARIABLE = "TRTPOETS_KEY"
 """Names the file of the key, where it is not in the user's data folder."""

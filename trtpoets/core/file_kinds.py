@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.file_signatures import AFTER, BRANDS, SIGNATURES, ZIP_MARKS
 from trtpoets.core.protobuf_kinds import protobuf_kind
 from trtpoets.core.reading import open_regular
+from trtpoets.core.shell_commands import quote
 
 START = 4096
 """How many first bytes `described_content` wants. Fewer are enough for most kinds."""

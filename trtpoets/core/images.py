@@ -23,8 +23,8 @@ from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, by
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
 from trtpoets.core.reading import NotReadable, read_bytes
-from trtpoets.core.spec import FULL_WHITE, Photo, Preprocess, Resize
 from trtpoets.core.threads import map_ahead
+from trtpoets.core.types import FULL_WHITE, Photo, Preprocess, Resize
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,7 +17,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import read_json, sha256_of_file, write_json
 from trtpoets.core.signatures import SUFFIX
-from trtpoets.core.spec import Precision
+from trtpoets.core.types import Precision
 
 FORMAT = 1
 """Raise it when an older reader would misread a manifest."""

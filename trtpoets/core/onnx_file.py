@@ -13,7 +13,7 @@ from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

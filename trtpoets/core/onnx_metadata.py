@@ -16,7 +16,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_file import described
 from trtpoets.core.protobuf import fields, message, text
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import INPUT_NAME, OnnxModel
+from trtpoets.core.types import INPUT_NAME, OnnxModel
 
 _GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
 _NODE, _NODE_NAME, _NODE_OPERATOR = 1, 3, 4

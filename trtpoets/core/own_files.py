@@ -17,8 +17,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
+from trtpoets.core.shell_commands import quote
 from trtpoets.core.storage import storage_errors
 
 PART = ".part-"

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.spec import BatchRange, Flavour, Precision
+from trtpoets.core.types import BatchRange, Flavour, Precision
 
 USUAL_WORKSPACE_MIB = 1024
 """The memory that TensorRT may use for building, in MiB, unless another is given."""

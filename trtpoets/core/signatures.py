@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import write_text
 from trtpoets.core.reading import open_regular, read_text
+from trtpoets.core.shell_commands import quote
 
 NAMESPACE = "trtpoets"
 

@@ -11,9 +11,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Iterator
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.paths import cache_root, temporary_root
+from trtpoets.core.shell_commands import quote
 
 UNSUPPORTED = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 """What a file system answers to an operation that it does not have: FUSE, SMB, FAT and some NFS servers."""

@@ -13,13 +13,13 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, Mapping
 
+from trtpoets.core.console import labels_text
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
-from trtpoets.core.plain import labels_text
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import ModelSpec, Precision, TfliteModel
+from trtpoets.core.types import ModelSpec, Precision, TfliteModel
 
 if TYPE_CHECKING:
     from pathlib import Path

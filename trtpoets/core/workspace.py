@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from trtpoets.core.authenticity import tag_of, why_not_made_here
-from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
-from trtpoets.core.spec import Precision, hash_of
+from trtpoets.core.shell_commands import command, filled
+from trtpoets.core.types import Precision, hash_of
 
 
 @dataclass(frozen=True)

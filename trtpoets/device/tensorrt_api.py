@@ -1,8 +1,8 @@
 """One adapter over TensorRT 8.5, 8.6, 10.x, 11.x and TensorRT-RTX: which library, and what it can do.
 
 What a library can do is probed, never read off its version; enum members are looked up by name, since their numbers
-differ between versions. `tests/test_bindings.py` proves on the real Python bindings that every name that is used is
-there. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's, `tensorrt_messages.py` what
+differ between versions. `tests/device/test_tensorrt_bindings.py` checks every name against the real Python bindings.
+`tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's, `tensorrt_messages.py` what
 libraries say.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs
-from trtpoets.core.spec import Flavour
-from trtpoets.device.wheels import extra_here
+from trtpoets.core.types import Flavour
+from trtpoets.device.gpu.cuda_wheels import extra_here
 
 _MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any, Callable
 
 from trtpoets.core.errors import BadArtefact, RunFailed
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, BatchRange
 from trtpoets.device.tensorrt_api import TensorRt, numpy_type
 from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger
 

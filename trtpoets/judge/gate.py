@@ -15,10 +15,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from trtpoets.core.commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
-from trtpoets.core.spec import Precision
+from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
+from trtpoets.core.types import Precision
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
 NARROW = (Precision.FP16, Precision.INT8)

@@ -19,7 +19,7 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, photo_to_array
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import ModelSpec, Photo, Precision, Preprocess, check_side
+from trtpoets.core.types import ModelSpec, Photo, Precision, Preprocess, check_side
 from trtpoets.device.runners.base import Runner
 
 COUNT = 12

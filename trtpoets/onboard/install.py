@@ -17,19 +17,19 @@ from typing import Mapping
 
 import trtpoets
 from trtpoets.core.child_environment import child_environment
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.optional import installed
 from trtpoets.core.own_files import remove_folder
+from trtpoets.core.shell_commands import quote
 from trtpoets.core.signatures import write_signers
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor import doctor
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.device.doctor.system import System
-from trtpoets.onboard.bundle import Bundle
-from trtpoets.onboard.findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
-from trtpoets.onboard.releases import Releases
+from trtpoets.onboard.bundle_findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
+from trtpoets.onboard.installed_bundle import Bundle
+from trtpoets.onboard.update.releases import Releases
 
 _NUMPY, _OLDEST_NUMPY = "numpy>=1.24,<2", (1, 24)
 """What pycuda is compiled against runs with no older numpy; Jetsons' own packages are for numpy 1."""

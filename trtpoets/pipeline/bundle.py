@@ -11,16 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration_cache import cache_from_ranges
-from trtpoets.core.commands import quote
+from trtpoets.bundles.bundle_inputs import CACHE, Parts
+from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
+from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files
+from trtpoets.bundles.pack import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
+from trtpoets.bundles.precision_order import shipping_order
+from trtpoets.bundles.tflite_bundle import tflite_files
+from trtpoets.bundles.triton_bundle import next_with_triton, triton_files
+from trtpoets.convert.int8.tensorrt_cache import cache_from_ranges
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import chosen_by, read_json, sha256_of_file, storage_errors, sweep_parts, write_json
 from trtpoets.core.manifest import Target
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
-from trtpoets.core.spec import Precision
+from trtpoets.core.shell_commands import quote
+from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.current import (
+from trtpoets.pipeline.artefacts import ENGINES, writing
+from trtpoets.pipeline.golden_photos import golden_in
+from trtpoets.pipeline.jetson_files import Jetson, jetson_named, models_for, notes_on, system_of
+from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
+from trtpoets.pipeline.result_status import (
     artefacts_in,
     evaluation_key,
     groups_to_judge,
@@ -28,23 +39,12 @@ from trtpoets.pipeline.current import (
     int8_ranges,
     photos_to_judge,
 )
-from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
-from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
-from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
-from trtpoets.pipeline.stages import ENGINES, writing
-from trtpoets.ship.bundle import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
-from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
-from trtpoets.ship.onnxruntime import onnxruntime_files
-from trtpoets.ship.order import shipping_order
-from trtpoets.ship.parts import CACHE, Parts
-from trtpoets.ship.tflite import tflite_files
-from trtpoets.ship.triton import next_with_triton, triton_files
+from trtpoets.pipeline.tflite_files import tflite_parts, tflite_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from trtpoets.core.spec import OnnxModel
+    from trtpoets.core.types import OnnxModel
 
 _log = logging.getLogger(__name__)
 

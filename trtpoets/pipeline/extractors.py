@@ -14,7 +14,7 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
-from trtpoets.core.spec import INPUT_NAME, Preprocess, hash_of
+from trtpoets.core.types import INPUT_NAME, Preprocess, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 
 if TYPE_CHECKING:

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
-from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.convert.graph.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
 from trtpoets.core.authenticity import NO_TAG, OTHER_TAG
-from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_bytes, read_start, read_text
-from trtpoets.core.spec import EngineCard, ModelSpec, TfliteModel
+from trtpoets.core.shell_commands import command
 from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
+from trtpoets.core.types import EngineCard, ModelSpec, TfliteModel
 from trtpoets.core.workspace import card_of, read_card, vouches_for
-from trtpoets.device.engine_card import card_from_details
-from trtpoets.device.plan_header import SUFFIXES, PlanHeader, read_plan_header
-from trtpoets.pipeline.inspect_others import OtherFacts, facts_of_other
+from trtpoets.device.build.engine_card import card_from_details
+from trtpoets.device.build.plan_header import SUFFIXES, PlanHeader, read_plan_header
+from trtpoets.pipeline.inspect_foreign import OtherFacts, facts_of_other
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

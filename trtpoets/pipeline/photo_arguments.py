@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from trtpoets.core.spec import Preprocess
+    from trtpoets.core.types import Preprocess
 
 STDIN = "-"
 """The argument that stands for standard input."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import changed_photos
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.stages import classifier_in, dataset_in
+from trtpoets.pipeline.artefacts import classifier_in, dataset_in
 from trtpoets.train.backbones import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trtpoets.core.spec import Photo
+    from trtpoets.core.types import Photo
 
 
 def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, RunFailed
 from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.paths import user_path
+from trtpoets.core.shell_commands import command
 from trtpoets.core.workspace import Workspace
-from trtpoets.pipeline.stages import ENGINES
+from trtpoets.pipeline.artefacts import ENGINES
 
 _EVENTS = "events.out.tfevents.*"
 

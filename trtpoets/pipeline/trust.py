@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.workspace import Workspace, adopt_card, card_of, read_card, vouches_for
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.artefacts import ENGINES, writing
 
 _RUN_CODE = ("*.engine", "*.tflite")
 """Files beside the classifier that can run code when they are opened."""

@@ -14,14 +14,14 @@ from types import MappingProxyType
 from typing import Any
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.spec import Preprocess, Resize
+from trtpoets.core.types import Preprocess, Resize
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 """The one that loses least to INT8 of those that need no download."""
 
 PINNED: Mapping[str, str] = MappingProxyType({})
-"""The sha256 of published files, by name, as `python -m trtpoets.train.weights.pin` computes them.
+"""The sha256 of published files, by name, as `python -m tools.pin_weights` computes them.
 
 Keras publishes an MD5 for five of the files and nothing for the sixteen of MobileNet v1. Where nothing is pinned,
 `published.py` records the sha256 of the first download."""

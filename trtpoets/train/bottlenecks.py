@@ -11,9 +11,9 @@ import numpy as np
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import photo_to_array, usable_cores
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Photo, Preprocess
 from trtpoets.core.threads import map_ahead
-from trtpoets.train.store import Store, StoreInfo, prune_stores, stores_in
+from trtpoets.core.types import Photo, Preprocess
+from trtpoets.train.feature_cache import Store, StoreInfo, prune_stores, stores_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,8 +12,8 @@ from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.reading import read_text
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.core.storage import error_in_text
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.train.networks import Network
 from trtpoets.train.weights import imagenet_labels
 

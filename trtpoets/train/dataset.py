@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import FULL_WHITE, Photo, Split, hash_of
-from trtpoets.train.given_splits import splits_with_given
-from trtpoets.train.layout import CLASS_FOLDERS, Layout
-from trtpoets.train.layouts import labelled_files
-from trtpoets.train.photo_files import CheckedFile, checked_files
+from trtpoets.core.types import FULL_WHITE, Photo, Split, hash_of
+from trtpoets.train.folders.given_splits import splits_with_given
+from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
+from trtpoets.train.folders.layout_detection import labelled_files
+from trtpoets.train.folders.photo_files import CheckedFile, checked_files
 from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.train.curves import curve_writer
 from trtpoets.train.head_loop import Loop
+from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:
     from pathlib import Path

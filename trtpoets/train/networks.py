@@ -16,9 +16,9 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.paths import user_path
-from trtpoets.core.spec import INPUT_NAME
+from trtpoets.core.types import INPUT_NAME
 from trtpoets.train.backbones import Backbone, KerasApplication
-from trtpoets.train.published import published_weights
+from trtpoets.train.downloaded_weights import published_weights
 from trtpoets.train.weight_files import Head, assign, load_any, load_content, require_finite
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.spec import Split
+from trtpoets.core.types import Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

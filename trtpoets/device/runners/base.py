@@ -11,7 +11,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.runner_id import RunnerId
-from trtpoets.core.spec import ModelSpec
+from trtpoets.core.types import ModelSpec
 
 
 class Runner(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.runner_id import FAKE, RunnerId
-from trtpoets.core.spec import ModelSpec
+from trtpoets.core.types import ModelSpec
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 Scores = Callable[[np.ndarray], np.ndarray]

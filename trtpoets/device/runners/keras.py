@@ -12,7 +12,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import Classifier
+from trtpoets.core.types import Classifier
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 from trtpoets.device.runners.tf import limit_threads
 

@@ -13,8 +13,8 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.provider_options import PROVIDERS, TENSORRT, engine_cache_folder, providers_of, range_for
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.core.storage import storage_errors
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 

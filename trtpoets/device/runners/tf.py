@@ -12,7 +12,7 @@ from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 log = logging.getLogger(__name__)

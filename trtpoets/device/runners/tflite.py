@@ -14,8 +14,8 @@ from trtpoets.core.errors import BadArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import native_stderr_to, tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import TfliteModel
 from trtpoets.core.tflite_file import network_in
+from trtpoets.core.types import TfliteModel
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 from trtpoets.device.tflite_check import require_sound
 

@@ -16,12 +16,12 @@ from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.runner_id import engine_runner
-from trtpoets.core.spec import Engine, EngineCard
-from trtpoets.device.cuda import CudaSession
-from trtpoets.device.engine_card import build_command, check_fits
-from trtpoets.device.gpu_wait import Wait
+from trtpoets.core.types import Engine, EngineCard
+from trtpoets.device.build.engine_card import build_command, check_fits
+from trtpoets.device.gpu.cuda import CudaSession
+from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners.base import Ticket, Timing, check_photos, check_scores, new_buffer, not_entered
-from trtpoets.device.runners.trt_room import Room, RoomOptions
+from trtpoets.device.runners.trt_resources import Room, RoomOptions
 from trtpoets.device.tensorrt_api import load_tensorrt
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class TensorRtRunner:
     context only (before 10.1), or on a DLA, there is one slot, and a further `submit` waits for the one before.
     `runner.slots` tells.
 
-    `wait` is how threads wait for the GPU (device/gpu_wait.py), and `waits` how they do; None leaves it as it is. On a
+    `wait` is how threads wait for the GPU (`gpu_wait.py`), and `waits` how they do; None leaves it as it is. On a
     GPU that shares the CPU's memory, a Jetson's, photos and scores are read and written where they are
     (`zero_copy=None`): not proven on hardware; `zero_copy=False` copies as elsewhere.
     """
