@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import atomic_file, atomic_folder, sha256_of_file, sha256_of_folder
-from trtpoets.core.formatting import size
 from trtpoets.core.manifest import (
     BUILT,
     MANIFEST,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from trtpoets.bundles.bundle_inputs import Parts
-    from trtpoets.reporting.tables.inspection import Part
 
 _LEVEL = 9
 """Weights hardly shrink, at any level: higher ones only take longer."""
@@ -114,21 +112,6 @@ def bundle_from_parts(
     )
 
 
-def bundle_part(bundle: Bundle) -> Part:
-    """What is in a bundle, folders as one row each, and the archive, for the terminal."""
-    sizes: dict[str, list[int]] = {}
-    for path, count in bundle.sizes.items():
-        top, slash, _ = path.partition("/")
-        sizes.setdefault(top + slash, []).append(count)
-    rows = [(path, len(found), size(sum(found))) for path, found in sorted(sizes.items())]
-    total = ("together", len(bundle.sizes), size(sum(bundle.sizes.values())))
-    # Elsewhere what runs follows from the provider or the model that is asked for.
-    tried = "; to be tried in this order" if bundle.manifest.target == Target.JETSON else ""
-    order = ", ".join(precision.value for precision in bundle.manifest.order)
-    title = f"{bundle.manifest.name} for {bundle.manifest.target}{tried}: {order}"
-    return title, ["", "files>", "size>"], [*rows, total, (bundle.archive.name, "", size(bundle.archive_bytes))]
-
-
 def root_of(name: str, target: Target) -> str:
     """The folder that an archive unpacks to, wherever it was written."""
     return f"{name}-{target.value}"
@@ -146,30 +129,40 @@ def require_replaceable(out: Path, force: bool) -> None:
     """
     archive = archive_of(out)
     if archive.is_symlink() or (archive.exists() and not _is_ours(archive)):
-        raise BadInput(f"{archive} is there, and is no archive of a bundle: it is left as it is", hint=_OTHER)
+        raise BadInput(
+            f"{archive} is there, and is no archive of a bundle: it is left as it is", hint=_OTHER, code="TP6001"
+        )
     if not out.exists() and not out.is_symlink():
         return
     if out.is_symlink() or not out.is_dir():
-        raise BadInput(f"{out} is there, and is no folder: it is left as it is", hint=_OTHER)
+        raise BadInput(f"{out} is there, and is no folder: it is left as it is", hint=_OTHER, code="TP6002")
     if not any(out.iterdir()):
         return
     if not (out / MANIFEST).is_file():
-        raise BadInput(f"{out} is there, and is no bundle: nothing in it is touched", hint=_OTHER)
+        raise BadInput(f"{out} is there, and is no bundle: nothing in it is touched", hint=_OTHER, code="TP6003")
     try:
         extra = extra_files(out, read_manifest(out))
     except BadArtefact as error:
-        raise BadInput(f"{error.message}: nothing in its folder is touched", hint=f"move it, or {_OTHER}") from error
+        raise BadInput(
+            f"{error.message}: nothing in its folder is touched", hint=f"move it, or {_OTHER}", code="TP6004"
+        ) from error
     if extra:
-        raise BadInput(f"{out / extra[0]} is not of the bundle, and would be lost", hint=f"move it, or {_OTHER}")
+        raise BadInput(
+            f"{out / extra[0]} is not of the bundle, and would be lost", hint=f"move it, or {_OTHER}", code="TP6005"
+        )
     if force:
         return
     try:
         check_manifest(out)
     except BadArtefact as error:
-        raise BadInput(f"the bundle that is there was changed: {error.message}", hint="replace it: --force") from error
+        raise BadInput(
+            f"the bundle that is there was changed: {error.message}", hint="replace it: --force", code="TP6006"
+        ) from error
     built = (out / BUILT).iterdir() if (out / BUILT).is_dir() else ()
     if any(not path.name.startswith(PYTHON_CACHES) for path in built):
-        raise BadInput(f"the bundle that is there was built in: {out / BUILT}", hint="replace it: --force")
+        raise BadInput(
+            f"the bundle that is there was built in: {out / BUILT}", hint="replace it: --force", code="TP6007"
+        )
 
 
 def zstandard() -> Any:

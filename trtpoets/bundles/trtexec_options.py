@@ -55,7 +55,9 @@ def _kept(model: OnnxModel) -> dict[str, str]:
         graph = graph_of(bytes(read_bytes(model.path)))
         names = set(fp32_nodes(graph))
     except ValueError as error:
-        raise BadArtefact(f"{model.path} is not a valid ONNX file: {error}", hint="export it again") from error
+        raise BadArtefact(
+            f"{model.path} is not a valid ONNX file: {error}", hint="export it again", code="TP6008"
+        ) from error
     return {node.name: node.operator for node in graph.nodes if node.name in names}
 
 

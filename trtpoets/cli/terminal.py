@@ -41,7 +41,7 @@ def showing(again: str = "the same command goes on from here") -> Iterator[Progr
             with messages(lambda line, warning: write_message(line + "\n")):
                 yield progress_lines(write_message)
     except KeyboardInterrupt:
-        raise Interrupted(f"{interrupted()}; what was finished is kept", hint=again) from None
+        raise Interrupted(f"{interrupted()}; what was finished is kept", hint=again, code="TP9001") from None
 
 
 @contextmanager
@@ -123,6 +123,7 @@ def show_answers(answers: Iterable[Any], as_json: bool) -> None:
         raise BadPhoto(
             f"none of {failed:,} photos could be labelled" if failed > 1 else "no photo could be labelled",
             hint="the reason for each is above" if failed else "name photo files, or a folder of them",
+            code="TP9002",
         )
 
 
@@ -148,7 +149,7 @@ def open_page(page: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):
-        raise MissingDependency("no browser can be started here", hint=f"open it elsewhere: {page}")
+        raise MissingDependency("no browser can be started here", hint=f"open it elsewhere: {page}", code="TP9003")
 
 
 def show_error(error: TrtPoetsError) -> None:

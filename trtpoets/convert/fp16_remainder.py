@@ -64,13 +64,14 @@ def half_remainder(model: OnnxModel, out: Path) -> OnnxModel:
     from onnx import version_converter
 
     if model.precision is not Precision.INT8:
-        raise BadInput(f"{model.path} is {model.precision.value}, not int8", hint="give int8.onnx")
+        raise BadInput(f"{model.path} is {model.precision.value}, not int8", hint="give int8.onnx", code="TP3001")
     proto = check_onnx(model.path)
     metadata = metadata_of(proto)
     if FP32_KEY not in metadata:
         raise BadInput(
             f"{model.path} does not tell which nodes must stay FP32: it is of an earlier version",
             hint="write it again: trtpoets quantize NAME",
+            code="TP3002",
         )
     kept = fp32_nodes(graph_of(proto.SerializeToString()))
     try:
@@ -78,5 +79,7 @@ def half_remainder(model: OnnxModel, out: Path) -> OnnxModel:
         halved = with_fp16(newer, kept)
         write_onnx(finished(halved.graph, opset_of(newer), metadata), out)
     except (BadArtefact, RuntimeError, version_converter.ConvertError) as error:
-        raise ConversionFailed(f"{model.path} can't be written in ONNX operator set {MIXED_OPSET}: {error}") from error
+        raise ConversionFailed(
+            f"{model.path} can't be written in ONNX operator set {MIXED_OPSET}: {error}", code="TP3003"
+        ) from error
     return OnnxModel(out, model.precision, model.spec)

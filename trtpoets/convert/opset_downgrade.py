@@ -35,6 +35,7 @@ def onnx_for_older(model: OnnxModel, out: Path, *, opset: int | None = None, flo
         raise ConversionFailed(
             f"{model.path} can't be written in ONNX operator set {opset}: {error.message.partition(': ')[2]}",
             hint=f"{command('export', 'NAME', '--opset', opset)} && {command('quantize', 'NAME')}",
+            code="TP3051",
         ) from error
     return OnnxModel(out, model.precision, model.spec)
 
@@ -57,6 +58,7 @@ def _take_floats(proto: Any) -> None:
         raise ConversionFailed(
             f"the network takes its photos into {', '.join(sorted(users)) or 'nothing'}, not into a cast",
             hint="export it again with this trtpoets: trtpoets export NAME --force",
+            code="TP3052",
         )
     (photos,) = (value for value in proto.graph.input if value.name == INPUT_NAME)
     photos.type.tensor_type.elem_type = TensorProto.FLOAT

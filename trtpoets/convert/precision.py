@@ -73,7 +73,9 @@ def fp16_from_onnx(
     """
     expect_fp32(model)
     if not photos:
-        raise BadInput("there are no photos to check the range of FP16 on", hint="add photos to the training split")
+        raise BadInput(
+            "there are no photos to check the range of FP16 on", hint="add photos to the training split", code="TP3056"
+        )
     proto = check_onnx(model.path)
     refuse_unknown_operators(model.path)
     view = GraphView(proto)
@@ -104,6 +106,7 @@ def expect_fp32(model: OnnxModel) -> None:
         raise BadInput(
             f"{model.path} is {model.precision.value} already; precisions are made from the FP32 file",
             hint="make it: trtpoets export NAME",
+            code="TP3057",
         )
 
 

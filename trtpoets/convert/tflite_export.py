@@ -68,11 +68,15 @@ def tflite_from_classifier(
     MissingArtefact or BadArtefact for a damaged classifier; ConversionFailed; MissingDependency; StorageFailed.
     """
     if precision not in PRECISIONS:
-        raise BadInput(f"TFLite does not compute in {precision.value}", hint="--precision fp32 --precision int8")
+        raise BadInput(
+            f"TFLite does not compute in {precision.value}", hint="--precision fp32 --precision int8", code="TP3058"
+        )
     tf = tensorflow()
     if not hasattr(tf, "lite"):
         raise MissingDependency(
-            f"TensorFlow {tf.__version__} came without its TFLite converter", hint="pip install 'tensorflow-cpu<2.22'"
+            f"TensorFlow {tf.__version__} came without its TFLite converter",
+            hint="pip install 'tensorflow-cpu<2.22'",
+            code="TP3059",
         )
     task = f"{precision.value}.tflite"
     progress(task, 0, _STEPS)
@@ -148,12 +152,14 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
         raise BadArtefact(
             f"Keras can't load {path}: {first_line(error)}",
             hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+            code="TP3060",
         ) from error
     scaling = model.layers[1] if len(model.layers) > 1 else None
     if not isinstance(scaling, tf.keras.layers.Rescaling):
         raise ConversionFailed(
             f"{path} does not begin by scaling photos, so INT8 can't begin with their pixels",
             hint="train it again with this version of trtpoets: trtpoets retrain PHOTOS --name NAME --force",
+            code="TP3061",
         )
     return model, scaling
 
@@ -179,17 +185,19 @@ def _converting() -> Iterator[None]:
         raise ConversionFailed(
             f"the network can't be written as TFLite: {first_line(error)}",
             hint="choose another backbone (trtpoets models lists them)",
+            code="TP3062",
         ) from error
 
 
 def _require_training_photos(photos: Sequence[Photo]) -> None:
     if not photos:
-        raise BadInput("there are no photos to calibrate INT8 with", hint="--precision fp32 needs none")
+        raise BadInput("there are no photos to calibrate INT8 with", hint="--precision fp32 needs none", code="TP3063")
     for photo in photos:
         if photo.split is not Split.TRAIN:
             raise BadInput(
                 f"{photo.path} is in the {photo.split.value} split: INT8 is calibrated with training photos only",
                 hint="choose them with calibration_photos",
+                code="TP3064",
             )
     refuse_changed_photos(photos)
 
@@ -207,7 +215,9 @@ def _described(network: bytes, spec: ModelSpec, precision: Precision) -> bytes:
         _take_pixels(schema, model, graph, takes)
     expected = (schema.TensorType.UINT8, [1, spec.preprocess.height, spec.preprocess.width, 3])
     if (photos.type, list(photos.shape)) != expected or scores.type != schema.TensorType.FLOAT32:
-        raise ConversionFailed(f"the converter wrote a network of {list(photos.shape)}, type {photos.type}")
+        raise ConversionFailed(
+            f"the converter wrote a network of {list(photos.shape)}, type {photos.type}", code="TP3065"
+        )
     photos.name, scores.name = INPUT_NAME, OUTPUT_NAME
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata_of_spec(spec, precision), np.uint8)
@@ -233,6 +243,7 @@ def _take_pixels(schema: Any, model: Any, graph: Any, takes: int) -> None:
         raise ConversionFailed(
             f"the converter reads photos in steps of {steps}, not of 1: scores would be of other pixels",
             hint="use another version of TensorFlow; 2.21 does it right",
+            code="TP3066",
         )
     pixels = graph.tensors[takes]
     pixels.type = schema.TensorType.UINT8

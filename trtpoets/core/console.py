@@ -70,7 +70,8 @@ def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
     """Two lines: what is wrong, and what to try. In `colour`, for a terminal."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
     hint = f"  try: {printable(error.hint)}\n" if error.hint else ""
-    return f"{red}Error:{plain} {printable(error.message)}\n{hint}"
+    code = f" [{error.code}]" if error.code else ""
+    return f"{red}Error:{plain} {printable(error.message)}{code}\n{hint}"
 
 
 def progress_lines(write: Write) -> Progress:

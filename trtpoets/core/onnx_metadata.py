@@ -40,7 +40,9 @@ class OnnxFacts:
 def facts_of(path: Path) -> OnnxFacts:
     """Read an ONNX file's own description. Raises MissingArtefact, or BadArtefact where it is no ONNX file."""
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
+        raise MissingArtefact(
+            f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1048"
+        )
     require_kind(path, "onnx", "empty", expected="a valid ONNX file")
     metadata: dict[str, str] = {}
     opset = 1
@@ -57,7 +59,7 @@ def facts_of(path: Path) -> OnnxFacts:
             elif text(inside.get(1, b"")) in ("", "ai.onnx"):
                 opset = max(opset, int(inside.get(2, 1)))
     except (ValueError, TypeError) as error:
-        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint="export it again") from error
+        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint="export it again", code="TP1049") from error
     return OnnxFacts(metadata, opset, photos)
 
 

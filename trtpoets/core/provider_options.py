@@ -113,4 +113,5 @@ def require_private(folder: Path) -> None:
         raise StorageFailed(
             f"{folder} may be written by another user, and engines in it would be run as code",
             hint=f"rm -r {quote(folder)}",
+            code="TP1072",
         )

@@ -139,6 +139,7 @@ def runner_of_row(row: Mapping[str, Any]) -> RunnerId:
             f"a row about the runner {row.get('runner')!r} is of another version of trtpoets: "
             f"{type(error).__name__}: {error}",
             hint="measure again: trtpoets evaluate NAME --force && trtpoets bench NAME",
+            code="TP1073",
         ) from error
 
 

@@ -127,12 +127,14 @@ class ModelSpec:
             raise BadArtefact(
                 f"{source} is not a model.json of trtpoets: {type(error).__name__}: {error}",
                 hint="run the stage that wrote it again, with --force",
+                code="TP1094",
             ) from error
         if claimed != spec.preprocess.hash:
             raise BadArtefact(
                 f"{source} says its photos are prepared by rule {str(claimed)[:12]}, but what it describes is "
                 f"{spec.preprocess.hash[:12]}: it was edited, or written by another version of trtpoets",
                 hint="train again, or use the version of trtpoets that wrote it",
+                code="TP1095",
             )
         return spec
 

@@ -75,18 +75,20 @@ def load_tensorrt(flavour: Flavour) -> TensorRt:
             module = importlib.import_module(name)
     except MissingDependency as error:
         raise MissingDependency(
-            error.message, hint=f"pip install 'trtpoets[{extra_here(flavour)}]'"
+            error.message, hint=f"pip install 'trtpoets[{extra_here(flavour)}]'", code="TP4098"
         ) from error.__cause__
     except OSError as error:  # the Python package is there, one of its native libraries is not
         raise MissingDependency(
             f"building or running {flavour.value} engines needs {name}, and it does not load here: {error}",
             hint=f"pip install 'trtpoets[{extra_here(flavour)}]'",
+            code="TP4099",
         ) from error
     library = TensorRt(flavour, module, str(module.__version__))
     if not hasattr(getattr(module, "IExecutionContext", None), "set_tensor_address"):
         raise MissingDependency(
             f"{library.title} is too old: it can't be told by name where tensors lie, as 8.5 and later can",
             hint="install TensorRT 8.5 or later; on a Jetson that is JetPack 5.1 or later",
+            code="TP4100",
         )
     return library
 

@@ -54,7 +54,11 @@ def difference_interval(
     photos: (-1, 1). Raises BadInput when the results or the groups don't pair up.
     """
     if first.shape != second.shape or first.ndim != 1:
-        raise BadInput(f"paired results of shapes {first.shape} and {second.shape}", hint="give one of each per photo")
+        raise BadInput(
+            f"paired results of shapes {first.shape} and {second.shape}",
+            hint="give one of each per photo",
+            code="TP5029",
+        )
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
     changes = second.astype(np.float64) - first.astype(np.float64)
     effect = _design_effect(changes, groups, (-1.0, 1.0))
@@ -69,7 +73,11 @@ def equality_test(first: np.ndarray, second: np.ndarray, groups: Sequence[int] |
     Raises BadInput when the results or the groups don't pair up.
     """
     if first.shape != second.shape or first.ndim != 1:
-        raise BadInput(f"paired results of shapes {first.shape} and {second.shape}", hint="give one of each per photo")
+        raise BadInput(
+            f"paired results of shapes {first.shape} and {second.shape}",
+            hint="give one of each per photo",
+            code="TP5030",
+        )
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
     if groups is None:
         return mcnemar_exact(lost, won)
@@ -116,5 +124,7 @@ def _design_effect(values: np.ndarray, groups: Sequence[int] | np.ndarray | None
 def _checked(groups: Sequence[int] | np.ndarray, photos: int) -> np.ndarray:
     found = np.asarray(groups)
     if found.shape != (photos,):
-        raise BadInput(f"groups of shape {found.shape} for {photos} photos", hint="give a group per photo")
+        raise BadInput(
+            f"groups of shape {found.shape} for {photos} photos", hint="give a group per photo", code="TP5031"
+        )
     return found

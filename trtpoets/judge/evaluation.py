@@ -119,7 +119,7 @@ def scores_from_runner(
     scores of another shape, or that are not numbers.
     """
     if not photos:
-        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
+        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5032")
     task = f"evaluate {runner.name}"
     parts: list[np.ndarray] = []
     done = 0
@@ -192,7 +192,7 @@ def evaluation_from_scores(
 def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
     """The index of each photo's label: int64 (N,); -1 for a label that the classifier does not know."""
     if not photos:
-        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10")
+        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5033")
     strange = sorted({photo.label for photo in photos} - set(labels))
     if strange:
         _log.warning(
@@ -207,11 +207,16 @@ def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
 def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
     if scores.shape != (count, classes):
         raise BadInput(
-            f"scores of {runner} are {scores.shape}, not {(count, classes)}: one row a photo, one column a label"
+            f"scores of {runner} are {scores.shape}, not {(count, classes)}: one row a photo, one column a label",
+            code="TP5034",
         )
     if not np.isfinite(scores).all():
         worst = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-        raise RunFailed(f"{runner} gave a score that is not a number, for photo {worst}", hint="use a wider precision")
+        raise RunFailed(
+            f"{runner} gave a score that is not a number, for photo {worst}",
+            hint="use a wider precision",
+            code="TP5035",
+        )
 
 
 def _answer(i: int, scores: np.ndarray, photos: Sequence[Photo], truth: np.ndarray, labels: Sequence[str]) -> Answer:

@@ -45,6 +45,7 @@ def bench(
             raise BadInput(
                 f"{compare} was measured beside {before.get('baseline', BASELINE)}, and here is {baseline}",
                 hint="compare with a benchmark of this device: built/benchmark.json",
+                code="TP7001",
             )
         if len(artefacts) == 1:
             log.warning("%s is all that can be measured here: there is nothing to compare it with", baseline)
@@ -73,5 +74,7 @@ def _artefacts(bundle: Bundle) -> list[OnnxModel | Engine]:
     built = [load_engine(path) for path in sorted(bundle.built.glob("*.engine")) if card_of(path).is_file()]
     found += in_order(engine for engine in built if engine.card.onnx_sha256 in current)
     if not found:
-        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}")
+        raise MissingArtefact(
+            f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}", code="TP7002"
+        )
     return found

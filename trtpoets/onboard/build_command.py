@@ -110,6 +110,7 @@ def require_first(built: Built) -> None:
         raise GateFailed(
             f"{first.precision.value} comes first, and {built.engine.card.precision.value} was built: {first.problem}",
             hint=first.hint or "without --strict, the next precision will do",
+            code="TP7003",
         )
 
 
@@ -166,9 +167,9 @@ def golden_problem(verdict: Verdict) -> str:
 def _nothing(attempts: Sequence[Attempt]) -> BuildFailed:
     reasons = list(dict.fromkeys(each.problem for each in attempts))
     if len(reasons) == 1:
-        return BuildFailed(f"no engine can be built here: {reasons[0]}", hint=attempts[0].hint)
+        return BuildFailed(f"no engine can be built here: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
     said = "; ".join(f"{each.precision.value}: {each.problem}" for each in attempts)
-    return BuildFailed(f"no engine can be built here: {said}", hint=attempts[-1].hint)
+    return BuildFailed(f"no engine can be built here: {said}", hint=attempts[-1].hint, code="TP7005")
 
 
 def _as_json(value: Any) -> Any:

@@ -62,7 +62,7 @@ def _showing() -> Iterator[Progress]:
             yield progress_lines(write_message)
     except KeyboardInterrupt:
         message = f"{interrupted()}; what was finished is kept"
-        raise Interrupted(message, hint="the same command goes on from here") from None
+        raise Interrupted(message, hint="the same command goes on from here", code="TP7015") from None
 
 
 def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:

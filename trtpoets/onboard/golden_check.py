@@ -35,7 +35,7 @@ def verdict_of(engine: Engine, golden: Path) -> Verdict:
         try:
             told = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
         except ChildFailed as failed:
-            raise RunFailed(f"{engine.path.name} does not run: {failed.why}") from failed
+            raise RunFailed(f"{engine.path.name} does not run: {failed.why}", code="TP7016") from failed
     return verdict_from_dict(told["verdict"])
 
 

@@ -64,12 +64,13 @@ class Bundle:
         path = self.folder / onnx_name(precision)
         if path.name not in self.manifest.files:
             there = ", ".join(each.value for each in self.manifest.order)
-            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}")
+            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}", code="TP7022")
         found = read_vouched_onnx(path)
         if found.precision is not precision or found.spec != self.spec:
             raise BadArtefact(
                 f"{path} holds {found.spec.name} in {found.precision.value}, or describes its photos differently",
                 hint="make the bundle again: trtpoets bundle NAME --for jetson",
+                code="TP7023",
             )
         return found
 
@@ -131,7 +132,9 @@ def open_bundle(folder: Path) -> Bundle:
     manifest = check_manifest(folder)
     path = folder / "model.json"
     if path.name not in manifest.files:
-        raise BadArtefact(f"{folder} is no bundle for a device: it has no model.json", hint="make it: --for jetson")
+        raise BadArtefact(
+            f"{folder} is no bundle for a device: it has no model.json", hint="make it: --for jetson", code="TP7024"
+        )
     return Bundle(folder, manifest, ModelSpec.from_json(read_text(path), str(path)))
 
 
@@ -141,6 +144,7 @@ def check_bundle_name(bundle: Bundle, name: str | None) -> None:
         raise BadInput(
             f"this bundle is {bundle.manifest.name}, not {name}",
             hint=f"say {bundle.manifest.name}, or leave the name out",
+            code="TP7025",
         )
 
 
@@ -153,13 +157,19 @@ def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Mapping[str, Any
 def read_record(bundle: Bundle) -> Mapping[str, Any]:
     """What was built. Raises MissingArtefact where nothing was, or from another bundle; BadArtefact."""
     if not bundle.record.is_file():
-        raise MissingArtefact(f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}")
+        raise MissingArtefact(
+            f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}", code="TP7026"
+        )
     value = read_json(bundle.record)
     if not isinstance(value, dict) or not isinstance(value.get("engine"), str) or "attempts" not in value:
-        raise BadArtefact(f"{bundle.record} is damaged", hint=f"build again: {quote(bundle.folder / 'build')} --force")
+        raise BadArtefact(
+            f"{bundle.record} is damaged", hint=f"build again: {quote(bundle.folder / 'build')} --force", code="TP7027"
+        )
     if value.get("bundle") != bundle.identity:
         raise MissingArtefact(
-            f"{bundle.built} was built from another bundle", hint=f"build again: {quote(bundle.folder / 'build')}"
+            f"{bundle.built} was built from another bundle",
+            hint=f"build again: {quote(bundle.folder / 'build')}",
+            code="TP7028",
         )
     return value
 
@@ -168,12 +178,13 @@ def engine_in(bundle: Bundle) -> Engine:
     """The engine to run. Raises MissingArtefact, or BadArtefact when it was changed, or not built here by this user."""
     name = read_record(bundle)["engine"]
     if Path(name).name != name:
-        raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force")
+        raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force", code="TP7029")
     engine = load_engine(bundle.built / name)
     if engine.foreign:
         raise BadArtefact(
             f"{engine.path} is not known to be built here by this user: {engine.foreign}",
             hint=f"build it, as the user who runs it: {quote(bundle.folder / 'build')}",
+            code="TP7030",
         )
     return engine
 
@@ -196,5 +207,6 @@ def runner_in(
         raise BadInput(
             f"the engine here is {built.value}, not {precision.value}",
             hint=f"build it: {quote(bundle.folder / 'build')} --precision {precision.value}",
+            code="TP7031",
         )
     return open_runner(engine, wait=wait), built

@@ -52,6 +52,7 @@ def require_room(model: OnnxModel, folder: Path, root: Path = Path("/")) -> None
         raise StorageFailed(
             f"{free:,} MiB are free at {there}, and an engine of {model.path.name} needs {disk:,}",
             hint="free some space: df -h",
+            code="TP7032",
         )
     memory = library_mib(_cuda(), os.environ) + _TIMES_IN_MEMORY * size // _MIB
     spare = memory_to_use(root) // _MIB
@@ -60,6 +61,7 @@ def require_room(model: OnnxModel, folder: Path, root: Path = Path("/")) -> None
             f"{spare:,} MiB of memory are free, and building an engine of {model.path.name} takes {memory:,} or more",
             hint="end other programs, or add swap: sudo fallocate -l 4G /swap && sudo chmod 600 /swap && "
             "sudo mkswap /swap && sudo swapon /swap",
+            code="TP7033",
         )
 
 

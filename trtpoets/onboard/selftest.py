@@ -66,6 +66,7 @@ def require_passed(found: Selftest) -> None:
         raise GateFailed(
             f"{found.runner}: {golden_problem(found.verdict)}",
             hint="build again, and go back if it stays: ./build --force",
+            code="TP7034",
         )
 
 

@@ -71,11 +71,14 @@ def classifier_in(space: Workspace) -> Classifier:
             if changed
             else f"{space.folder} holds no trained classifier",
             hint=f"{_meant(space)}{space.command('retrain', 'PHOTOS')}",
+            code="TP8001",
         )
     classifier = load_classifier(space.classifier)
     if found.get("weights_id") != classifier.spec.weights_id:
         raise BadArtefact(
-            f"{space.classifier} names other weights than its card", hint=space.command("retrain", "PHOTOS")
+            f"{space.classifier} names other weights than its card",
+            hint=space.command("retrain", "PHOTOS"),
+            code="TP8002",
         )
     return replace(classifier, foreign=read_card(card_of(space.classifier)).foreign)
 
@@ -108,7 +111,7 @@ def dataset_in(space: Workspace) -> Dataset:
     """
     details = open_card(space.dataset)
     if details is None:
-        raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"))
+        raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"), code="TP8003")
     classifier_in(space)
     dataset, card = Dataset.from_dict(details), read_card(card_of(space.classifier)).details
     if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
@@ -118,6 +121,7 @@ def dataset_in(space: Workspace) -> Dataset:
             if "dataset" in card
             else f"{space.classifier} is of an older trtpoets: which photos it was trained on is not known",
             hint=space.command("retrain", dataset.folder),
+            code="TP8004",
         )
     return dataset
 

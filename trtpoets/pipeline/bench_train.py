@@ -58,12 +58,19 @@ class TrainBenchConfig:
             raise BadInput(
                 f"learning rates {list(self.learning_rates)}",
                 hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
+                code="TP8005",
             )
         wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
         if wrong:
-            raise BadInput(f"a learning rate of {wrong[0]:g}", hint="give finite ones above 0: --learning-rate 0.001")
+            raise BadInput(
+                f"a learning rate of {wrong[0]:g}",
+                hint="give finite ones above 0: --learning-rate 0.001",
+                code="TP8006",
+            )
         if self.photos < 1 or self.rounds < 1:
-            raise BadInput(f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each")
+            raise BadInput(
+                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP8007"
+            )
 
 
 def train_bench_config(learning_rates: Sequence[float] | None) -> TrainBenchConfig:
@@ -133,6 +140,7 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
         raise BadInput(
             f"{spec.name} was not retrained with {weights or 'the published weights'}",
             hint="give the weights that retrain was given: --weights FILE",
+            code="TP8008",
         )
     return {device: extractor_from_network(network, device) for device in devices}
 

@@ -143,7 +143,9 @@ def flavours_here() -> tuple[Flavour, ...]:
     if not able:
         said = "; ".join(f"{flavour.value}: {reason}" for flavour, reason in reasons.items())
         raise MissingDependency(
-            f"no TensorRT can build here: {said}", hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'"
+            f"no TensorRT can build here: {said}",
+            hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'",
+            code="TP8009",
         )
     return able
 

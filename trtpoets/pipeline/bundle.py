@@ -76,15 +76,23 @@ def bundle(
     of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.
     """
     if target not in list(Target):
-        raise BadInput(f"bundles are for {', '.join(each.value for each in Target)}, not for {target}", "--for jetson")
+        raise BadInput(
+            f"bundles are for {', '.join(each.value for each in Target)}, not for {target}",
+            "--for jetson",
+            code="TP8010",
+        )
     target, jetson = Target(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
-        raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
+        raise BadInput(
+            f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson", code="TP8011"
+        )
     space = Workspace(Path(engines), name)
     sign = None if sign is None else user_path(sign)
     folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
-        raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
+        raise BadInput(
+            f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
+        )
     with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
             sweep_parts(path.parent.resolve(), path.name)  # which the user may have named by a link
@@ -149,7 +157,9 @@ def _for_jetson(
     useless = {each: why for each in asked if (why := jetson.useless(each))}
     left = tuple(each for each in asked if each not in useless)
     if not left:
-        raise BadInput(f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16")
+        raise BadInput(
+            f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16", code="TP8013"
+        )
     parts, more = _parts(space, left, progress)
     models = models_for(jetson, parts.models, parts.golden, scratch)
     warnings = (
@@ -188,7 +198,7 @@ def _created(space: Workspace, content: str) -> int:
     ledger = space.folder / "bundled.json"
     known = read_json(ledger) if ledger.is_file() else {}
     if not isinstance(known, dict) or not all(isinstance(each, int) for each in known.values()):
-        raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}")
+        raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}", code="TP8014")
     if content not in known:
         known[content] = max([int(time.time()), *(1 + each for each in known.values())])
         write_json(ledger, known)

@@ -48,6 +48,7 @@ def calibration_cache(
             raise MissingArtefact(
                 f"{name} has no ranges for a calibration cache yet, or those of another int8.onnx",
                 hint=space.command("quantize", "--precision", "int8", *again),
+                code="TP8015",
             )
         cache = cache_from_ranges(fp32, ranges, out, tensorrt, card["notes"]["in_float"])
     _log.info(

@@ -58,14 +58,15 @@ def _made(space: Workspace, model: OnnxModel, key: str, made_from: str) -> OnnxM
     photos = dataset_in(space).in_split(Split.VALIDATION) if has_dataset(space) else ()
     photos = tuple(sorted(photos, key=lambda photo: photo.sha256)[:_PHOTOS])
     if not photos:
-        raise BadInput("there are no validation photos to hold its variant against")
+        raise BadInput("there are no validation photos to hold its variant against", code="TP8023")
     variant = half_remainder(model, out)
     with verified_photos(space, photos):
         notes = half_notes(model, variant, photos)
     if not notes.near:
         raise ConversionFailed(
             f"with an FP16 remainder its scores move by {notes.mean_abs:.2g} on average, and {notes.same_answer:.1%} "
-            f"of {notes.photos} answers stay the same"
+            f"of {notes.photos} answers stay the same",
+            code="TP8024",
         )
     seal_card(card_of(out), key=key, files=[out], details={"made_from": made_from, "notes": asdict(notes)})
     return variant

@@ -96,7 +96,9 @@ def label_stream(
     for an engine file what `engine_from_file` raises, and RunFailed where it can't run.
     """
     if not photos:
-        raise BadInput("no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)))
+        raise BadInput(
+            "no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)), code="TP8025"
+        )
     photos = [photo if str(photo) == STDIN else user_path(photo) for photo in photos]
     with ExitStack() as stack:
         # A file of another kind is no name of a run, unless there is such a run.
@@ -162,7 +164,7 @@ def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runne
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
         except (MissingDependency, RunFailed):
             continue
-    raise MissingArtefact(f"nothing of {space.name} can run here", hint=command("doctor"))
+    raise MissingArtefact(f"nothing of {space.name} can run here", hint=command("doctor"), code="TP8026")
 
 
 def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:

@@ -73,7 +73,7 @@ def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
     if found is None:
         classifier_in(space)
         found = lineage.missing(precision)
-    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy)
+    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy, code="TP8027")
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:

@@ -29,6 +29,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
             f"{len(gone)} of {len(photos)} photos are no longer in {dataset_in(space).folder}, for example "
             f"{gone[0].path}",
             hint=f"name the folder where they are now: {_again(space, 'NEWPLACE')}",
+            code="TP8029",
         )
     changed = changed_photos(photos)
     if changed:
@@ -36,6 +37,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
             f"{len(changed)} of {len(photos)} photos were changed since the classifier was trained, for example "
             f"{changed[0].path}",
             hint=_again(space, dataset_in(space).folder),
+            code="TP8030",
         )
 
 

@@ -65,13 +65,14 @@ def quantize(
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
     command = quantize_command(space, precisions, calibration, int8, refit_head)
     if Precision.FP32 in precisions:
-        raise BadInput("fp32 is what export writes", hint=space.command("export"))
+        raise BadInput("fp32 is what export writes", hint=space.command("export"), code="TP8031")
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
                 hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
+                code="TP8032",
             )
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)

@@ -36,6 +36,7 @@ def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
         raise BadInput(
             f"{space.name} has no photos to be judged on",
             hint=f"give it some: {space.command('pretrained', 'BACKBONE', '--photos', 'FOLDER')}",
+            code="TP8033",
         )
     return dataset_in(space).in_split(Split.TEST)
 
@@ -142,7 +143,9 @@ def require_current(space: Workspace) -> None:
         if key is None or open_card(card, key) is None:
             stale = f"{card.name} is not of the files that are there now"
             raise MissingArtefact(
-                stale if card.is_file() else f"{space.name} was not {done} yet", hint=space.command(command)
+                stale if card.is_file() else f"{space.name} was not {done} yet",
+                hint=space.command(command),
+                code="TP8034",
             )
 
 

@@ -107,7 +107,7 @@ def training_of(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any
     space = Workspace(Path(engines), name)
     details = training_in(space)
     if details is None:
-        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"))
+        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"), code="TP8035")
     return details
 
 

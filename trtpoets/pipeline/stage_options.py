@@ -99,11 +99,15 @@ def _member(kind: type[Enum], word: str, option: str) -> Any:
         return kind(word)
     except ValueError:
         choices = ", ".join(str(member.value) for member in kind)
-        raise BadInput(f"{option} {word!r} is none of: {choices}", hint=f"{option} {next(iter(kind)).value}") from None
+        raise BadInput(
+            f"{option} {word!r} is none of: {choices}", hint=f"{option} {next(iter(kind)).value}", code="TP8036"
+        ) from None
 
 
 def require_unused(what: str, options: Mapping[str, object]) -> None:
     """Raise BadInput where one of `options` was given, which have no effect on `what`."""
     given = [option for option, value in options.items() if value]
     if given:
-        raise BadInput(f"{' and '.join(given)} would have no effect with {what}", hint=f"leave {given[0]} out")
+        raise BadInput(
+            f"{' and '.join(given)} would have no effect with {what}", hint=f"leave {given[0]} out", code="TP8037"
+        )

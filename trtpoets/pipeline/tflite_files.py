@@ -44,7 +44,9 @@ def tflite_wanted(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
     """Those asked for, or all that TFLite computes in. Raises BadInput for another."""
     for precision in precisions:
         if precision not in PRECISIONS:
-            raise BadInput(f"TFLite does not compute in {precision.value}", hint="--precision fp32 --precision int8")
+            raise BadInput(
+                f"TFLite does not compute in {precision.value}", hint="--precision fp32 --precision int8", code="TP8042"
+            )
     return tuple(each for each in PRECISIONS if each in (precisions or PRECISIONS))
 
 
@@ -102,6 +104,7 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
             f"fp32.tflite answers otherwise than fp32.onnx: on the golden photo {verdict.worst} a score differs by "
             f"{verdict.max_difference:.2g} where {verdict.tolerance:g} is allowed",
             hint="use another version of TensorFlow",
+            code="TP8043",
         )
     return golden
 

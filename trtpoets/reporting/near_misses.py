@@ -39,15 +39,18 @@ def require_recommended(found: Mapping[str, Any], name: str = "NAME", engines: P
         raise MissingArtefact(
             "nothing was both evaluated and benched" + _at(found["limits"]["batches"]),
             hint=f"{run('evaluate')} && {run('bench', *_options(found['limits']['batches']))}",
+            code="TP6009",
         )
     untold = [each for each in found["rejected"] if all(lack["unknown"] for lack in each["lacks"])]
     if untold:
         more = f" ({len(untold) - 1} more can't tell either)" if len(untold) > 1 else ""
         told = f"{_named(untold[0])}: {_texts(untold[0])}{more}"
-        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, run))
+        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, run), code="TP6010")
     nearest = found["rejected"][0]
     raise GateFailed(
-        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}", hint=_kept_limits(found, nearest, run)
+        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}",
+        hint=_kept_limits(found, nearest, run),
+        code="TP6011",
     )
 
 

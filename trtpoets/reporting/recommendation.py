@@ -50,9 +50,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
-            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5")
+            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5", code="TP6012")
         if self.max_p99 is not None and not 0 < self.max_p99 < math.inf:
-            raise BadInput(f"--max-p99 {self.max_p99:g} is no time in ms", hint="--max-p99 5")
+            raise BadInput(f"--max-p99 {self.max_p99:g} is no time in ms", hint="--max-p99 5", code="TP6013")
 
     @property
     def drop(self) -> float:

@@ -238,5 +238,7 @@ def backbone_named(name: str) -> Backbone:
     if backbone is None:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), [*BACKBONES, *ALIASES], n=3, cutoff=0.5)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise BadInput(f"there is no backbone named {name[:60]!r}", hint=f"{meant}all of them: trtpoets models")
+        raise BadInput(
+            f"there is no backbone named {name[:60]!r}", hint=f"{meant}all of them: trtpoets models", code="TP2001"
+        )
     return backbone

@@ -73,7 +73,7 @@ def bottlenecks_from_photos(
     if batch_size is None:
         batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
     if batch_size < 1:
-        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
+        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1", code="TP2002")
     kept = Store(store, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
     rows = np.empty((len(photos), extractor.width), dtype=np.float32)
     found = kept.fill([photo.sha256 for photo in photos], rows)
@@ -106,11 +106,14 @@ def bottlenecks_from_photos(
 
 def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.ndarray:
     if features.dtype != np.float32 or features.shape != (len(batch), width):
-        raise RunFailed(f"the network gave {features.dtype} {features.shape}, not float32 {(len(batch), width)}")
+        raise RunFailed(
+            f"the network gave {features.dtype} {features.shape}, not float32 {(len(batch), width)}", code="TP2003"
+        )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise RunFailed(
             f"the network gave a feature that is not a number for {batch[int(np.argmin(finite))].path}",
             hint="check the weights: --weights FILE",
+            code="TP2004",
         )
     return features

@@ -68,6 +68,7 @@ def published_weights(backbone: Backbone, source: KerasApplication) -> Published
         raise BadArtefact(
             f"{source.url} is not the file that was expected: {problem}",
             hint=f"try again on another network; if Keras has published a new file, delete {_record(source)}",
+            code="TP2017",
         )
     write_bytes(kept, content)
     write_json(_record(source), {"url": source.url, "sha256": sha256})
@@ -83,7 +84,9 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
     if weights is not None:
         weights = user_path(weights)
         if not weights.is_file():
-            raise BadInput(f"the weights {weights} are not a file", hint="give --weights the path of a weight file")
+            raise BadInput(
+                f"the weights {weights} are not a file", hint="give --weights the path of a weight file", code="TP2018"
+            )
         return sha256_of_file(weights)
     source = backbone.source
     if isinstance(source, EmbeddedWeights):
@@ -137,10 +140,14 @@ def _downloaded(backbone: Backbone, source: KerasApplication, most: int) -> byte
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise MissingArtefact(
-            f"{backbone.name} needs the weights {source.file}, which can't be downloaded: {reason}", hint=hint
+            f"{backbone.name} needs the weights {source.file}, which can't be downloaded: {reason}",
+            hint=hint,
+            code="TP2019",
         ) from error
     if len(content) > most:
-        raise BadArtefact(f"{source.url} has more than {most / 1e6:,.0f} MB: it is no weight file of {backbone.name}")
+        raise BadArtefact(
+            f"{source.url} has more than {most / 1e6:,.0f} MB: it is no weight file of {backbone.name}", code="TP2020"
+        )
     return content
 
 

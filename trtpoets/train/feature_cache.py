@@ -177,7 +177,9 @@ def prune_stores(folder: Path, older_than_days: float = 0) -> tuple[StoreInfo, .
     goes on undisturbed: it begins the store anew. Raises BadInput, StorageFailed.
     """
     if not older_than_days >= 0:
-        raise BadInput(f"stores not used for {older_than_days} days", hint="give a number of days of at least 0")
+        raise BadInput(
+            f"stores not used for {older_than_days} days", hint="give a number of days of at least 0", code="TP2021"
+        )
     limit = time.time() - older_than_days * 86400
     gone = []
     for info in stores_in(folder):
@@ -244,7 +246,7 @@ def _storing(path: Path) -> Iterator[None]:
         if failure is None:
             raise
         hint = "free some space (trtpoets cache --prune), or set TRTPOETS_CACHE to a folder elsewhere"
-        raise StorageFailed(failure.message, hint=hint) from error
+        raise StorageFailed(failure.message, hint=hint, code="TP2022") from error
 
 
 @contextmanager

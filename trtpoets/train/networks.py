@@ -83,7 +83,7 @@ def _load_published(backbone: Backbone, source: KerasApplication) -> tuple[Graph
         graph, head = load_content(found.path, found.content, backbone, graphs_of(backbone))
     except BadInput as error:
         hint = f"delete {found.path}; it is downloaded again"
-        raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint) from error
+        raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint, code="TP2074") from error
     return graph, head, found.sha256
 
 

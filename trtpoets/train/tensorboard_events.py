@@ -83,7 +83,9 @@ class _Writers:
             yield
         except self._tf.errors.OpError as error:
             reason = error.message.splitlines()[0].rpartition("; ")[2]
-            raise StorageFailed(f"can't write {self._folder}: {reason}", hint="free some space on its disk") from error
+            raise StorageFailed(
+                f"can't write {self._folder}: {reason}", hint="free some space on its disk", code="TP2079"
+            ) from error
 
 
 def _new_folder(logs: Path, name: str) -> Path:

@@ -33,11 +33,15 @@ def last_layer(model: Any) -> LastLayer:
     softmax = view.producer.get(view.outputs[0])
     dense = view.producer.get(softmax.input[0]) if softmax is not None and softmax.op_type == "Softmax" else None
     if dense is None or dense.op_type != "Gemm" or len(dense.input) != 3:
-        raise ConversionFailed("the graph does not end in a dense layer and a softmax", hint="leave the head as it is")
+        raise ConversionFailed(
+            "the graph does not end in a dense layer and a softmax", hint="leave the head as it is", code="TP3004"
+        )
     plain = attribute(dense, "alpha", 1.0) == attribute(dense, "beta", 1.0) == 1.0 and not attribute(dense, "transA", 0)
     names = list(dense.input)[1:]
     if not plain or any(name not in view.constants or len(view.readers[name]) > 1 for name in names):
-        raise ConversionFailed("the last layer's weights are not constants of its own", hint="leave the head as it is")
+        raise ConversionFailed(
+            "the last layer's weights are not constants of its own", hint="leave the head as it is", code="TP3005"
+        )
     weights, bias = (view.array(name) for name in names)
     if attribute(dense, "transB", 0):
         weights = weights.T
@@ -51,7 +55,8 @@ def with_last_layer(model: Any, weights: np.ndarray, bias: np.ndarray) -> Any:
     layer = last_layer(model)
     if weights.shape != layer.weights.shape or bias.shape != layer.bias.shape:
         raise ConversionFailed(
-            f"a head of {weights.shape} and {bias.shape} in the place of {layer.weights.shape} and {layer.bias.shape}"
+            f"a head of {weights.shape} and {bias.shape} in the place of {layer.weights.shape} and {layer.bias.shape}",
+            code="TP3006",
         )
     copy = type(model)()
     copy.CopyFrom(model)

@@ -43,10 +43,12 @@ def read_unchecked(path: Path) -> UncheckedOnnx:
         model = onnx.load_model_from_string(content)
     except Exception as error:
         raise BadArtefact(
-            f"{path} is not a valid ONNX file: {_lines(error)[0]}", hint="export it again, or copy it again"
+            f"{path} is not a valid ONNX file: {_lines(error)[0]}",
+            hint="export it again, or copy it again",
+            code="TP3007",
         ) from error
     if not (model.graph.node or model.graph.output or model.functions):
-        raise BadArtefact(f"{path} is not a valid ONNX file: it holds no graph", hint="export it again")
+        raise BadArtefact(f"{path} is not a valid ONNX file: it holds no graph", hint="export it again", code="TP3008")
     external = external_files(path, content)
     return UncheckedOnnx(model, tuple(dict.fromkeys(_complaints(model))), external)
 

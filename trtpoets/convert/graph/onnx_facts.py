@@ -87,6 +87,7 @@ def facts_of_onnx(path: Path) -> OnnxFacts:
         raise BadArtefact(
             f"{path} is not a valid ONNX file: it holds text that is not UTF-8 ({error})",
             hint="export it again, or copy it again",
+            code="TP3009",
         ) from error
 
 

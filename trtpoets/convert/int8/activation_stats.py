@@ -144,7 +144,9 @@ def _refuse_broken_constants(model: Any) -> None:
     for name in view.constants:
         if view.is_float(name) and not np.isfinite(view.array(name)).all():
             raise ConversionFailed(
-                f"{name} holds values that are not finite: the network is damaged", hint="train and export it again"
+                f"{name} holds values that are not finite: the network is damaged",
+                hint="train and export it again",
+                code="TP3010",
             )
 
 
@@ -160,5 +162,7 @@ def _broken(model: Any, batch: np.ndarray) -> ConversionFailed:
         broken |= {name for name, array in zip(names, arrays, strict=True) if not np.isfinite(array).all()}
     first = next((name for name in names if name in broken), "the network")
     return ConversionFailed(
-        f"{first} is not finite on a calibration photo: the network is damaged", hint="train and export it again"
+        f"{first} is not finite on a calibration photo: the network is damaged",
+        hint="train and export it again",
+        code="TP3011",
     )

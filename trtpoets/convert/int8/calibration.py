@@ -74,9 +74,14 @@ class CalibrationConfig:
             raise BadInput(
                 f"calibration with {self.photos} photos in batches of {self.batch_size}",
                 hint="give at least 1 of each; 256 photos are usual",
+                code="TP3012",
             )
         if not 50 < self.percentile <= 100:
-            raise BadInput(f"the percentile {self.percentile} is not above 50 and at most 100", hint="99.99 is usual")
+            raise BadInput(
+                f"the percentile {self.percentile} is not above 50 and at most 100",
+                hint="99.99 is usual",
+                code="TP3013",
+            )
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class Ranges:
             raise BadArtefact(
                 f"these are no ranges of trtpoets: {type(error).__name__}: {error}",
                 hint="calibrate again: trtpoets quantize NAME --force",
+                code="TP3014",
             ) from error
 
 
@@ -164,6 +170,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
         raise BadInput(
             f"none of {len(photos)} photos is in the training split: there is nothing to calibrate INT8 with",
             hint="add photos to the folder, or build fp16: it needs no calibration",
+            code="TP3015",
         )
     if available < config.photos:
         _log.warning(
@@ -197,7 +204,9 @@ def ranges_from_photos(
     """
     expect_fp32(model)
     if not photos:
-        raise BadInput("there are no photos to calibrate INT8 with", hint="trtpoets quantize NAME --precision fp16")
+        raise BadInput(
+            "there are no photos to calibrate INT8 with", hint="trtpoets quantize NAME --precision fp16", code="TP3016"
+        )
     refuse_changed_photos(photos)
     proto = check_onnx(model.path)
     placement = placement_from_onnx(proto)
@@ -271,4 +280,5 @@ def _refuse_test_photos(chosen: Sequence[Photo], photos: Sequence[Photo]) -> Non
                 f"{photo.path} is for calibration, and {test[photo.sha256].path} in the test split is the same photo: "
                 "accuracy would be measured on what INT8 was tuned to",
                 hint="read the photos again: trtpoets retrain PHOTOS --name NAME --force",
+                code="TP3017",
             )

@@ -56,6 +56,7 @@ def refuse_changed_photos(photos: Sequence[Photo]) -> None:
             f"{len(changed)} of {len(photos)} calibration photos changed since the run read them, "
             f"{changed[0].path} for one: a test photo may be among them",
             hint="read them again: trtpoets retrain PHOTOS --name NAME (or pretrained, with --photos)",
+            code="TP3018",
         )
 
 
@@ -84,6 +85,7 @@ def refuse_unknown_operators(path: Path) -> None:
         raise ConversionFailed(
             f"ONNX Runtime can't run {', '.join(named)} of {path}, and narrower precisions are measured with it",
             hint="replace that operator; an engine in FP32 needs no measuring: trtpoets build NAME --precision fp32",
+            code="TP3019",
         ) from error
 
 
@@ -116,6 +118,7 @@ class Witness:
                 f"the calibration photos ({count}) are all the same plain colour, {colour}: ranges from them would fit "
                 "nothing else",
                 hint="train on real photos; fp16 needs no ranges: trtpoets quantize NAME --precision fp16",
+                code="TP3020",
             )
         if self.flat > _MOST_FLAT * count:
             _log.warning(

@@ -30,8 +30,10 @@ class Int8Config:
 
     def __post_init__(self) -> None:
         if min(self.correction_photos, self.rounding_photos, self.judged_photos, self.search_photos) < 1:
-            raise BadInput("INT8 is corrected and judged on at least 1 photo each", hint="leave the defaults")
+            raise BadInput(
+                "INT8 is corrected and judged on at least 1 photo each", hint="leave the defaults", code="TP3021"
+            )
         if not (0 <= self.int8_share <= 1 and 0 <= self.target_agreement <= 1):
-            raise BadInput(f"a share of {self.int8_share:g} is not 0 to 1", hint="0.95 is usual")
+            raise BadInput(f"a share of {self.int8_share:g} is not 0 to 1", hint="0.95 is usual", code="TP3022")
         if self.max_float_layers is not None and self.max_float_layers < 0:
-            raise BadInput(f"{self.max_float_layers} layers in float", hint="give 0 for none")
+            raise BadInput(f"{self.max_float_layers} layers in float", hint="give 0 for none", code="TP3023")

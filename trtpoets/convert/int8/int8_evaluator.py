@@ -39,7 +39,11 @@ class Comparer:
         self, model: OnnxModel, photos: Sequence[Photo], validation: Sequence[Photo], config: Int8Config | None = None
     ) -> None:
         if not photos:
-            raise BadInput("there are no photos to correct INT8 with", hint="trtpoets quantize NAME --precision fp16")
+            raise BadInput(
+                "there are no photos to correct INT8 with",
+                hint="trtpoets quantize NAME --precision fp16",
+                code="TP3024",
+            )
         self.model = model
         self.config = config or Int8Config()
         self.proto = check_onnx(model.path)
@@ -56,6 +60,7 @@ class Comparer:
             raise BadArtefact(
                 f"the ranges were measured on another network than {self.model.path}",
                 hint="calibrate again: trtpoets quantize NAME --force",
+                code="TP3025",
             )
         return Int8Maker(self.proto, ranges)
 

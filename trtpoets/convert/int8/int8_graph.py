@@ -43,6 +43,7 @@ class Int8Maker:
             raise ConversionFailed(
                 "not one convolution can become INT8: " + "; ".join(f"{n}: {w}" for n, w in placement.in_float.items()),
                 hint="use fp16",
+                code="TP3026",
             )
         magnitudes = magnitudes_of(placement, self._tensors)
         return with_pairs(self.model, placement, magnitudes, self.rounded), placement
@@ -61,11 +62,15 @@ def _without_range(view: GraphView, placement: Placement, ranges: Ranges) -> dic
     kept = {}
     for use in placement.inputs:
         if use.tensor not in ranges.tensors:
-            raise BadArtefact(f"the ranges lack {use.tensor}", hint="calibrate again: trtpoets quantize NAME --force")
+            raise BadArtefact(
+                f"the ranges lack {use.tensor}", hint="calibrate again: trtpoets quantize NAME --force", code="TP3027"
+            )
         low, high = ranges.tensors[use.tensor]
         if not (np.isfinite([low, high]).all() and low <= high):
             raise BadArtefact(
-                f"the range of {use.tensor} is {low} to {high}", hint="calibrate again: trtpoets quantize NAME --force"
+                f"the range of {use.tensor} is {low} to {high}",
+                hint="calibrate again: trtpoets quantize NAME --force",
+                code="TP3028",
             )
         if low == high == 0.0:
             for reader in view.readers[use.tensor]:

@@ -83,7 +83,9 @@ def placement_in(view: GraphView, keep_float: Mapping[str, str] | None = None) -
     weighted = view.weighted()
     convolutions = [node for node in weighted if node.name not in in_float]
     if not any(node.op_type in CONVOLUTIONS for node in weighted):
-        raise ConversionFailed("the network has no convolution: there is nothing to make INT8", hint="use fp16")
+        raise ConversionFailed(
+            "the network has no convolution: there is nothing to make INT8", hint="use fp16", code="TP3029"
+        )
     uses = {(node.name, 0) for node in convolutions}
     uses |= _residuals(view, {node.name for node in convolutions})
     concats = _joinable(view, uses)
@@ -109,11 +111,14 @@ def _check(model: Any) -> None:
         raise BadArtefact(
             f"the network has {pairs} QuantizeLinear and DequantizeLinear nodes already",
             hint="quantise the FP32 file: trtpoets export NAME, then trtpoets quantize NAME",
+            code="TP3030",
         )
     names = [node.name for node in model.graph.node]
     if "" in names or len(set(names)) < len(names):
         raise BadArtefact(
-            "nodes of the network share a name or have none", hint="export it again: trtpoets export NAME"
+            "nodes of the network share a name or have none",
+            hint="export it again: trtpoets export NAME",
+            code="TP3031",
         )
 
 

@@ -69,6 +69,7 @@ def cache_from_ranges(
         raise BadArtefact(
             f"the ranges were measured on another network than {model.path}",
             hint="calibrate again: trtpoets quantize NAME --force",
+            code="TP3032",
         )
     proto = check_onnx(model.path)
     scales = _scales(placement_from_onnx(proto, keep_float), ranges)
@@ -77,7 +78,7 @@ def cache_from_ranges(
     cache = CalibrationCache(tensorrt, ALGORITHM, scales, without)
     write_text(out, text_of_cache(cache))
     if read_cache(out).scales != cache.scales:
-        raise BadArtefact(f"{out} does not hold what was written to it", hint="write it to another disk")
+        raise BadArtefact(f"{out} does not hold what was written to it", hint="write it to another disk", code="TP3033")
     return cache
 
 
@@ -88,15 +89,18 @@ def header_of(tensorrt: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,2})(?:\.([0-9]{1,2}))?(?:\.[0-9]{1,4})?", tensorrt, re.ASCII)
     if match is None:
-        raise BadInput(f"{tensorrt!r} is no version of TensorRT", hint=f"for example: --tensorrt {TENSORRT}")
+        raise BadInput(
+            f"{tensorrt!r} is no version of TensorRT", hint=f"for example: --tensorrt {TENSORRT}", code="TP3034"
+        )
     major, minor, patch = (int(number or 0) for number in match.groups())
     if not _FIRST <= major <= LAST:
         raise BadInput(
             f"calibration caches are for TensorRT {_FIRST} to {LAST}, not {tensorrt}",
             hint="build from int8.onnx: it holds the ranges in a form that every TensorRT from 8.5 on reads",
+            code="TP3035",
         )
     if major < LAST and minor > 9:
-        raise BadInput(f"there is no TensorRT {tensorrt}", hint=f"for example: --tensorrt {TENSORRT}")
+        raise BadInput(f"there is no TensorRT {tensorrt}", hint=f"for example: --tensorrt {TENSORRT}", code="TP3036")
     return major * (1000 if major < LAST else 10000) + minor * 100 + patch
 
 
@@ -105,7 +109,7 @@ def text_of_cache(cache: CalibrationCache) -> str:
     lines = [f"TRT-{header_of(cache.tensorrt)}-{cache.algorithm}"]
     for name, scale in cache.scales.items():
         if not name or "\n" in name:
-            raise BadInput(f"a tensor is called {name!r}: it can't stand in a calibration cache")
+            raise BadInput(f"a tensor is called {name!r}: it can't stand in a calibration cache", code="TP3037")
         lines.append(f"{name}: {_hex(name, scale)}")
     return "\n".join(lines) + "\n"
 
@@ -116,7 +120,7 @@ def read_cache(path: Path) -> CalibrationCache:
         content = read_bytes(path, LARGEST_JSON)
     except FileNotFoundError:
         raise MissingArtefact(
-            f"{path} is not there", hint="write it: trtpoets quantize NAME --calibration-cache FILE"
+            f"{path} is not there", hint="write it: trtpoets quantize NAME --calibration-cache FILE", code="TP3038"
         ) from None
     require_kind(path, "calibration-cache", "text", "json", "empty", expected="a calibration cache")
     try:
@@ -153,7 +157,9 @@ def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
     """As int8.onnx has them where it scales no channels; tensors that were 0 on every photo have none."""
     for name in placement.tensors:
         if not all(map(math.isfinite, ranges.tensors.get(name, (math.nan,)))):
-            raise BadArtefact(f"the ranges lack {name}", hint="calibrate again: trtpoets quantize NAME --force")
+            raise BadArtefact(
+                f"the ranges lack {name}", hint="calibrate again: trtpoets quantize NAME --force", code="TP3039"
+            )
     return {
         name: float(np.float32(scale_of(magnitude)))
         for name, magnitude in magnitudes_of(placement, ranges.tensors).items()
@@ -164,7 +170,7 @@ def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
 def _hex(name: str, scale: float) -> str:
     value = np.float32(scale) if abs(scale) <= float(np.finfo(np.float32).max) else np.float32(np.nan)
     if not (np.isfinite(value) and value > 0):
-        raise BadInput(f"the step of {name} is {scale}: it must be above 0 and finite in float32")
+        raise BadInput(f"the step of {name} is {scale}: it must be above 0 and finite in float32", code="TP3040")
     return struct.pack(">f", float(value)).hex()
 
 
@@ -180,4 +186,5 @@ def _bad(path: Path | str, why: str) -> BadArtefact:
     return BadArtefact(
         f"{path} is not a calibration cache of TensorRT: {why}",
         hint="write it again: trtpoets quantize NAME --calibration-cache FILE",
+        code="TP3041",
     )

@@ -88,6 +88,7 @@ def main() -> None:
                 "kind": "BuildFailed",
                 "message": f"the memory ran out: the build process may take {order['memory_bytes'] >> 20:,} MiB",
                 "hint": "free some memory, or build with a smaller --batch",
+                "code": "TP4999",
             }
         )
     except Exception:  # noqa: BLE001 - the parent raises it again, with this traceback
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def _as_answer(error: TrtPoetsError) -> dict[str, str]:
-    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
 
 
 def _end_with_parent() -> None:
@@ -132,7 +133,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     calibration = _check(path, order)
     network = read_whole(path)  # TensorRT's parser would look for external data in the current directory
     if network.sha256 != order["onnx_sha256"]:
-        raise BadArtefact(f"{path} changed while it was about to be built", hint="build again")
+        raise BadArtefact(f"{path} changed while it was about to be built", hint="build again", code="TP4001")
     library = load_tensorrt(Flavour(order["flavour"]))
     messages = Messages()
 
@@ -147,7 +148,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     except MemoryError as error:
         raise failure(library, request, "out of memory") from error
     if cancelled.is_set():
-        raise BuildFailed("the build was cancelled")
+        raise BuildFailed("the build was cancelled", code="TP4002")
     seconds = time.perf_counter() - begun
     out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
     write_own(out, built.engine)
@@ -178,6 +179,7 @@ def _check(path: Path, order: Mapping[str, Any]) -> str | None:
             f"{path} holds {found.spec.name} in {found.precision.value}, not {expected.name} in "
             f"{order['request']['precision']}, or describes its photos differently",
             hint="export it again: trtpoets export NAME --force",
+            code="TP4003",
         )
     return facts_of(path).metadata.get(CALIBRATION_KEY)
 

@@ -132,6 +132,7 @@ def require_possible(plans: tuple[BuildPlan, ...]) -> None:
         raise BuildFailed(
             f"{len(stuck)} of {len(plans)} engines can't be built here: {stuck[0].problems[0].message}",
             hint=stuck[0].problems[0].hint,
+            code="TP4004",
         )
 
 
@@ -161,6 +162,7 @@ def _found_by_starting(
         yield BadInput(
             f"this GPU has no fast {precision.name}, so {library.title} would not keep to {precision.value}",
             hint="build --precision fp32",
+            code="TP4005",
         )
 
 

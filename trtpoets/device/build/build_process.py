@@ -127,6 +127,7 @@ class _Watch:
             raise BuildFailed(
                 f"{self._what} took longer than {self._timeout:g} seconds and was cancelled",
                 hint="give it more time: --timeout SECONDS",
+                code="TP4006",
             )
         # "pid (name) state ..." and then numbers: user and system time are the 12th and 13th after the name.
         used = " ".join(self._stat.read_text().rpartition(")")[2].split()[11:13])
@@ -136,6 +137,7 @@ class _Watch:
             raise BuildFailed(
                 f"{self._what} has stood still for {_STALL_SECONDS:g} seconds and was ended",
                 hint="free some memory, raise the limits on memory and threads (ulimit -a), and build again",
+                code="TP4007",
             )
 
 
@@ -175,7 +177,7 @@ def _error_of(value: Mapping[str, str]) -> TrtPoetsError:
     kind = getattr(errors, value["kind"])
     if not issubclass(kind, TrtPoetsError):
         raise RuntimeError(f"the build process answered with {value}")
-    error: TrtPoetsError = kind(value["message"], value["hint"])
+    error: TrtPoetsError = kind(value["message"], value["hint"], value["code"])
     return error
 
 
@@ -208,6 +210,7 @@ def _crash(code: int, what: str, noise: IO[bytes]) -> Exception:
         return BuildFailed(
             f"{what}: the build process was killed or ran out of memory{ended}",
             hint="free some memory, build with a smaller --batch, or build one precision at a time",
+            code="TP4008",
         )
     if "Traceback (most recent call last)" in text and not name:
         return RuntimeError(f"{what}: the build process met a bug of trtpoets before it could answer:\n{text[-4000:]}")
@@ -217,6 +220,7 @@ def _crash(code: int, what: str, noise: IO[bytes]) -> Exception:
     return BuildFailed(
         f"{what}: the build process was ended by {name or f'its library, with code {code}'}{said}",
         hint="if it happens again, report it with the ONNX file",
+        code="TP4009",
     )
 
 

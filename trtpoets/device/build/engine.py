@@ -55,7 +55,9 @@ def engine_from_onnx(
     key = engine_key(model, config)
     onnx_sha256 = sha256_of_onnx(model.path)
     if vouched_sha256 not in ("", onnx_sha256):
-        raise BadArtefact(f"{model.path} is not the file that the bundle was made with", hint="copy the bundle again")
+        raise BadArtefact(
+            f"{model.path} is not the file that the bundle was made with", hint="copy the bundle again", code="TP4010"
+        )
     request = request_of(model, config)
     what = describe(out)
     gpu, timings = gpu_of(config.flavour), timing_cache_of(out, library)
@@ -105,7 +107,7 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
     Everything that decides the engine goes in: the ONNX file, the config, the library and, for TensorRT, the GPU.
     """
     if not model.path.is_file():
-        raise MissingArtefact(f"{model.path} is not there", hint="make it: trtpoets quantize NAME")
+        raise MissingArtefact(f"{model.path} is not there", hint="make it: trtpoets quantize NAME", code="TP4011")
     decides = asdict(config)
     del decides["timeout_seconds"]
     gpu = gpu_of(config.flavour)
@@ -137,12 +139,13 @@ def load_engine(path: Path) -> Engine:
     card = card_of(path)
     for file in (path, card):
         if not file.is_file():
-            raise MissingArtefact(f"{file} is not there", hint=build_command(path))
+            raise MissingArtefact(f"{file} is not there", hint=build_command(path), code="TP4012")
     details = open_card(card)
     if details is None:
         raise BadArtefact(
             f"{path} is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
+            code="TP4013",
         )
     return Engine(path, card_from_details(details, path), foreign=read_card(card).foreign)
 

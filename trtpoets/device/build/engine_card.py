@@ -69,12 +69,14 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
         raise BadArtefact(
             f"{card_of(path)} is a card of another version of trtpoets: {type(error).__name__}: {error}",
             hint=build_command(path),
+            code="TP4014",
         ) from error
     if card.preprocess_hash != card.spec.preprocess.hash:
         raise BadArtefact(
             f"{path} was built for photos prepared by rule {card.preprocess_hash[:12]}, "
             f"its model asks for {card.spec.preprocess.hash[:12]}",
             hint=build_command(path),
+            code="TP4015",
         )
     return card
 
@@ -119,14 +121,17 @@ def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> Non
     hint = build_command(path)
     if card.flavour is not library.flavour or not runs_on(card, library.version):
         raise RunFailed(
-            f"{path} was built by {card.flavour.value} {card.tensorrt_version}, and {library.title} is here", hint=hint
+            f"{path} was built by {card.flavour.value} {card.tensorrt_version}, and {library.title} is here",
+            hint=hint,
+            code="TP4016",
         )
     if card.platform != platform_name():
-        raise RunFailed(f"{path} was built for {card.platform}, this is {platform_name()}", hint=hint)
+        raise RunFailed(f"{path} was built for {card.platform}, this is {platform_name()}", hint=hint, code="TP4017")
     if not any(_serves(target, gpu) for target in card.targets):
         raise RunFailed(
             f"{path} was built for {', '.join(card.targets) or 'an unknown GPU'}, and this {gpu.name} is {gpu.target}",
             hint=hint,
+            code="TP4018",
         )
     if card.flavour is not Flavour.TENSORRT or card.hardware_compatible:
         return
@@ -140,7 +145,9 @@ def _check_module(card: EngineCard, gpu: Gpu, path: Path, hint: str) -> None:
     """Raise RunFailed for an engine of another Jetson module; warn where the card does not tell, or little differs."""
     built, here = (set(modules_of(model or "")) for model in (card.board, gpu.board))
     if _differ(card.multiprocessors, gpu.multiprocessors) or (built and here and not built & here):
-        raise RunFailed(f"{path} was built for {_built_on(card)}, and this is {_built_on(gpu)}", hint=hint)
+        raise RunFailed(
+            f"{path} was built for {_built_on(card)}, and this is {_built_on(gpu)}", hint=hint, code="TP4019"
+        )
     if card.multiprocessors is None and card.board is None:
         log.warning(
             "%s does not say on which Jetson it was built (no card, or an older one): if on another, %s", path, hint

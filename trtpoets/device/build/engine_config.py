@@ -63,7 +63,9 @@ def batch_range(text: str) -> BatchRange:
         numbers = [int(number) for number in text.split(":")]
         least, best, most = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError:
-        raise BadInput(f"--batch {text!r} is not least:best:most", hint="for example: --batch 1:8:32") from None
+        raise BadInput(
+            f"--batch {text!r} is not least:best:most", hint="for example: --batch 1:8:32", code="TP4020"
+        ) from None
     return BatchRange(least, best, most)
 
 
@@ -113,6 +115,7 @@ def network_problems(model: OnnxModel, config: EngineConfig, library: TensorRt) 
         yield BadInput(
             f"{library.title} reads ONNX operators up to set {ceiling}, and {model.path} has {facts.opset}",
             hint=f"write it in an older set: {command('export', 'NAME', '--opset', min(ceiling, 17), '--force')}",
+            code="TP4021",
         )
 
 
@@ -122,21 +125,27 @@ def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
         yield BadInput(
             f"the batch sizes {spelled(batch)} don't rise from at least 1",
             hint="give smallest:usual:largest, for example --batch 1:8:32",
+            code="TP4022",
         )
     if config.workspace_mib < LEAST_WORKSPACE_MIB:
         yield BadInput(
             f"a workspace of {config.workspace_mib} MiB is too small to build in",
             hint=f"give at least --workspace {LEAST_WORKSPACE_MIB}",
+            code="TP4023",
         )
     if config.timeout_seconds is not None and not config.timeout_seconds > 0:
-        yield BadInput(f"a timeout of {config.timeout_seconds} seconds", hint="give a number above 0")
+        yield BadInput(f"a timeout of {config.timeout_seconds} seconds", hint="give a number above 0", code="TP4024")
     level = config.optimization_level
     if level is not None and not library.has_optimization_level:
         yield BadInput(
-            f"{library.title} has no optimisation levels", hint="leave --optimization-level out: they came with 8.6"
+            f"{library.title} has no optimisation levels",
+            hint="leave --optimization-level out: they came with 8.6",
+            code="TP4025",
         )
     if level is not None and level not in _LEVELS:
-        yield BadInput(f"an optimisation level of {level}", hint="give 0 (quick build) to 5 (fast engine)")
+        yield BadInput(
+            f"an optimisation level of {level}", hint="give 0 (quick build) to 5 (fast engine)", code="TP4026"
+        )
 
 
 def _bad_targets(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsError]:
@@ -144,12 +153,15 @@ def _bad_targets(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
         yield BadInput(
             f"{library.title} builds for the GPU of this machine only, so --target {config.targets[0]} can't be met",
             hint="leave --target out, or build --flavour rtx",
+            code="TP4027",
         )
         return
     unknown = [target for target in config.chosen_targets if target not in library.targets]
     if unknown:
         yield BadInput(
-            f"{library.title} has no target {', '.join(unknown)}", hint=f"it has {', '.join(library.targets)}"
+            f"{library.title} has no target {', '.join(unknown)}",
+            hint=f"it has {', '.join(library.targets)}",
+            code="TP4028",
         )
 
 
@@ -158,6 +170,7 @@ def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None)
         yield BadInput(
             f"{library.title} can't build engines for later versions, so --version-compatible can't be met",
             hint="TensorRT 8.6 and later can: --flavour tensorrt, or leave --version-compatible out",
+            code="TP4029",
         )
     if not config.hardware_compatible:
         return
@@ -165,22 +178,26 @@ def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None)
         yield BadInput(
             f"{library.title} takes no --hardware-compatible: without --target its engines run on Ampere and later",
             hint="leave --hardware-compatible out",
+            code="TP4030",
         )
     elif not has_hardware_compatible(library):
         yield BadInput(
             f"{library.title} builds for the GPU of this machine only, so --hardware-compatible can't be met",
             hint="TensorRT 8.6 and later can: leave --hardware-compatible out here",
+            code="TP4031",
         )
     elif (gpu is not None and gpu.integrated) or (libcuda.driver_version() or "").startswith("L4T"):
         yield BadInput(
             "on a Jetson TensorRT can't build for other GPUs, so --hardware-compatible can't be met",
             hint="leave --hardware-compatible out, and build on each kind of Jetson",
+            code="TP4032",
         )
     elif gpu is not None and gpu.compute_capability < _AMPERE:
         yield BadInput(
             f"--hardware-compatible is for Ampere (8.0) and later, and this {gpu.name} is "
             f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",
             hint="leave --hardware-compatible out",
+            code="TP4033",
         )
 
 
@@ -191,22 +208,26 @@ def _bad_dla(config: EngineConfig, precision: Precision, library: TensorRt) -> I
         return
     if library.targets:
         yield BadInput(
-            f"{library.title} knows no DLA, so --dla {core} can't be met", hint="leave --dla out, or --flavour tensorrt"
+            f"{library.title} knows no DLA, so --dla {core} can't be met",
+            hint="leave --dla out, or --flavour tensorrt",
+            code="TP4034",
         )
         return
     if core < 0:
-        yield BadInput(f"there is no DLA core {core}", hint="cores count from 0: --dla 0")
+        yield BadInput(f"there is no DLA core {core}", hint="cores count from 0: --dla 0", code="TP4035")
     if precision is Precision.FP32:
-        yield BadInput("a DLA computes FP16 and INT8, not fp32", hint="build --precision fp16 for it")
+        yield BadInput("a DLA computes FP16 and INT8, not fp32", hint="build --precision fp16 for it", code="TP4036")
     if precision is Precision.INT8 and weakly_typed(library, precision, dla=True):
         yield BadInput(
             f"the DLA of {library.title} takes no INT8 from Q/DQ pairs, which TensorRT 11.4.1 begins with",
             hint="build --precision fp16 for it",
+            code="TP4037",
         )
     if not batch.minimum == batch.optimum == batch.maximum:
         yield BadInput(
             f"a DLA takes one batch size, so no batch of {spelled(batch)}",
             hint=f"--batch {batch.optimum}:{batch.optimum}:{batch.optimum}",
+            code="TP4038",
         )
 
 
@@ -216,6 +237,7 @@ def _bad_gpu(precision: Precision, library: TensorRt, gpu: Gpu) -> Iterator[TrtP
         yield BadInput(
             f"{precision.value} does not pay on this {gpu.name}: {reason}",
             hint=f"build --precision {fastest(gpu.compute_capability).value}",
+            code="TP4039",
         )
     least = least_capability(library.flavour, library.version)
     if least is not None and gpu.compute_capability < least:
@@ -223,4 +245,5 @@ def _bad_gpu(precision: Precision, library: TensorRt, gpu: Gpu) -> Iterator[TrtP
             f"{library.title} builds for compute capability {least[0]}.{least[1]} and later, and this {gpu.name} is "
             f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",
             hint="install a TensorRT of the age of this GPU: 8.x begins with 5.0",
+            code="TP4040",
         )

@@ -35,7 +35,7 @@ def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
     Raises MissingArtefact, BadArtefact (also for an engine that may not be loaded without `trust`), BadInput.
     """
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="build it: trtpoets build NAME")
+        raise MissingArtefact(f"{path} is not there", hint="build it: trtpoets build NAME", code="TP4041")
     require_kind(path, "engine", expected="an engine as TensorRT writes it")
     try:
         engine = load_engine(path)
@@ -50,6 +50,7 @@ def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
         raise BadArtefact(
             f"engines are executable code, and {path} is not known to be built here by you: {why}",
             hint=f"see what it is: {command('inspect', path)}; if you trust who built it, add --trust",
+            code="TP4042",
         ) from cause
     return engine
 
@@ -89,6 +90,7 @@ def _spec(path: Path) -> ModelSpec:
     raise MissingArtefact(
         f"{path} does not say what its scores mean, nor how its photos are prepared",
         hint=f"copy the model.json of the classifier that it was made from into {path.parent}",
+        code="TP4043",
     )
 
 
@@ -99,4 +101,5 @@ def _precision(path: Path) -> Precision:
         raise BadInput(
             f"the name of {path} does not begin with its precision ({', '.join(each.value for each in Precision)})",
             hint=f"rename it, for example: fp16.{path.name}",
+            code="TP4044",
         ) from None

@@ -33,7 +33,9 @@ def keep_fp32(library: TensorRt, network: Any, config: Any, onnx: bytes, message
         graph = graph_of(onnx)
         kept = fp32_nodes(graph)
     except ValueError as error:
-        raise BadArtefact(f"the ONNX file does not tell its nodes: {error}", hint="export it again") from error
+        raise BadArtefact(
+            f"the ONNX file does not tell its nodes: {error}", hint="export it again", code="TP4045"
+        ) from error
     if not kept:
         return
     quantised = _reading_quantised(graph)

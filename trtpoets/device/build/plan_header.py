@@ -48,7 +48,7 @@ class PlanHeader:
 def read_plan_header(engine: Path) -> PlanHeader:
     """Read an engine's header. Raises MissingArtefact, or BadArtefact that says what is wrong with the file."""
     if not engine.is_file():
-        raise MissingArtefact(f"{engine} is not there", hint="build it: trtpoets build NAME")
+        raise MissingArtefact(f"{engine} is not there", hint="build it: trtpoets build NAME", code="TP4046")
     size = engine.stat().st_size
     with open_regular(engine) as stream:
         header = stream.read(_HEADER)
@@ -59,6 +59,7 @@ def read_plan_header(engine: Path) -> PlanHeader:
             raise BadArtefact(
                 f"{engine} is not an engine of TensorRT 8.6 or later, nor of TensorRT-RTX: {began}",
                 hint="TensorRT before 8.6 wrote no such header; build the engine again: trtpoets build NAME --force",
+                code="TP4047",
             )
         if len(header) < _HEADER:
             raise _damaged(engine, f"it ends after {len(header)} bytes, inside its header")
@@ -116,4 +117,4 @@ def _targets(header: bytes) -> tuple[str, ...]:
 
 
 def _damaged(engine: Path, why: str) -> BadArtefact:
-    return BadArtefact(f"{engine} is a damaged engine: {why}", hint="build it again, or copy it again")
+    return BadArtefact(f"{engine} is a damaged engine: {why}", hint="build it again, or copy it again", code="TP4048")

@@ -120,6 +120,7 @@ def _new_builder(library: TensorRt, logger: Any, messages: Messages) -> Any:
         raise BuildFailed(
             f"{library.title} can't build here: no usable CUDA driver ({messages.sentence() or 'it gave no reason'})",
             hint="build on a machine with an NVIDIA GPU, or without one: --flavour rtx",
+            code="TP4049",
         ) from error
 
 
@@ -130,6 +131,7 @@ def failure(library: TensorRt, request: BuildRequest, reason: str) -> BuildFaile
         f"{library.title} would not build the {request.precision.value} engine{targets}: "
         f"{reason or 'it gave no reason'}",
         hint=_hint(reason, request),
+        code="TP4050",
     )
 
 
@@ -159,7 +161,7 @@ def _parse(library: TensorRt, network: Any, onnx: bytes, logger: Any, messages: 
         return
     found = [parser_sentence(parser.get_error(index), onnx) for index in range(parser.num_errors)]
     reason = found[0] if found else messages.sentence() or "it gave no reason"
-    raise BuildFailed(f"{library.title} can't read the network: {reason}", hint=parser_fix(reason))
+    raise BuildFailed(f"{library.title} can't read the network: {reason}", hint=parser_fix(reason), code="TP4051")
 
 
 def _check_network(network: Any, request: BuildRequest) -> None:
@@ -169,6 +171,7 @@ def _check_network(network: Any, request: BuildRequest) -> None:
         raise BadArtefact(
             f"the network takes {names} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}",
             hint="export it again: trtpoets export NAME --force",
+            code="TP4052",
         )
     shape = [None if int(size) < 0 else int(size) for size in network.get_input(0).shape]
     for problem in input_problems(shape, request):

@@ -102,8 +102,13 @@ def dla_problem(library: TensorRt, core: int, cores: int) -> BadInput | None:
         return BadInput(
             f"{library.title} finds no DLA here, so --dla {core} can't be met",
             hint="leave --dla out: Xavier, Orin NX and AGX Orin have one, with TensorRT 8 to 10.7 and from 11.4.1 on",
+            code="TP4053",
         )
-    return BadInput(f"there is no DLA core {core}: this machine has {cores}", hint=f"give --dla 0 to --dla {cores - 1}")
+    return BadInput(
+        f"there is no DLA core {core}: this machine has {cores}",
+        hint=f"give --dla 0 to --dla {cores - 1}",
+        code="TP4054",
+    )
 
 
 def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Iterator[TrtPoetsError]:
@@ -113,6 +118,7 @@ def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Itera
         yield BadArtefact(
             f"the network takes photos of {photo}, its model.json says {[request.height, request.width, 3]}",
             hint="export it again: trtpoets export NAME --force",
+            code="TP4055",
         )
     sizes = {request.batch.minimum, request.batch.optimum, request.batch.maximum}
     if batch is not None and sizes != {batch}:
@@ -120,6 +126,7 @@ def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Itera
             f"this network takes exactly {batch} photo{'' if batch == 1 else 's'} at a time, so no batch of "
             f"{spelled(request.batch)}",
             hint=f"--batch {batch}:{batch}:{batch}",
+            code="TP4056",
         )
 
 
@@ -142,7 +149,9 @@ def new_config(library: TensorRt, builder: Any, request: BuildRequest) -> Any:
     profile.set_shape(INPUT_NAME, *request.shapes)
     if config.add_optimization_profile(profile) < 0:
         raise BuildFailed(
-            f"{library.title} refuses the batch sizes {spelled(request.batch)}", hint="try --batch 1:8:32"
+            f"{library.title} refuses the batch sizes {spelled(request.batch)}",
+            hint="try --batch 1:8:32",
+            code="TP4057",
         )
     return config
 
@@ -194,6 +203,7 @@ def _is_fast(library: TensorRt, builder: Any, flag: str, precision: Precision) -
     raise BuildFailed(
         f"this GPU has no fast {flag}, so {library.title} would not keep to {precision.value}",
         hint="build --precision fp32" if flag == "FP16" else "build --precision fp16",
+        code="TP4058",
     )
 
 
@@ -203,4 +213,8 @@ def _set_targets(library: TensorRt, config: Any, targets: tuple[str, ...]) -> No
             config.num_compute_capabilities = len(targets)
         capability = library.module.ComputeCapability.__members__[target.upper()]
         if not config.set_compute_capability(capability, index):
-            raise BadInput(f"{library.title} does not take the target {target} here", hint="leave it out of --target")
+            raise BadInput(
+                f"{library.title} does not take the target {target} here",
+                hint="leave it out of --target",
+                code="TP4059",
+            )

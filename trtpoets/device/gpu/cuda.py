@@ -160,7 +160,9 @@ class CudaSession(CudaStream):
         """The session's context is the calling thread's while inside. What CUDA raises comes out as RunFailed."""
         if self._current is None:
             raise RunFailed(
-                "the GPU was used before it was taken", hint="use it as: with CudaSession() as session: ..."
+                "the GPU was used before it was taken",
+                hint="use it as: with CudaSession() as session: ...",
+                code="TP4060",
             )
         return self._current
 
@@ -266,9 +268,11 @@ def _told(cuda: Any, error: BaseException) -> RunFailed:
     """What CUDA raised, in our words."""
     if isinstance(error, cuda.MemoryError):
         return RunFailed(
-            f"the GPU's memory is full: {error}", hint="end other programs on it, or build with a smaller --batch"
+            f"the GPU's memory is full: {error}",
+            hint="end other programs on it, or build with a smaller --batch",
+            code="TP4061",
         )
-    return RunFailed(f"the GPU failed: {error}", hint="check it with nvidia-smi")
+    return RunFailed(f"the GPU failed: {error}", hint="check it with nvidia-smi", code="TP4062")
 
 
 def load_pycuda() -> Any:
@@ -279,5 +283,6 @@ def load_pycuda() -> Any:
         raise MissingDependency(
             f"TensorRT engines run through pycuda, and it does not import here: {error}",
             hint="pip install 'trtpoets[harness]', with CUDA's nvcc on the PATH",
+            code="TP4063",
         ) from error
     return cuda

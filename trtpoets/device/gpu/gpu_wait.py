@@ -66,5 +66,7 @@ def _device(driver: Any, index: int) -> ctypes.c_int:
     device = ctypes.c_int()
     code = driver.cuDeviceGet(ctypes.byref(device), index)
     if code:
-        raise RunFailed(f"there is no GPU {index}: {libcuda.error_name(driver, code)}", hint="nvidia-smi")
+        raise RunFailed(
+            f"there is no GPU {index}: {libcuda.error_name(driver, code)}", hint="nvidia-smi", code="TP4064"
+        )
     return device

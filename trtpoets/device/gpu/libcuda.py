@@ -71,13 +71,16 @@ def load_driver() -> Any:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise RunFailed(
-            f"no NVIDIA driver here: {error}", hint="run it on a machine with an NVIDIA GPU and its driver"
+            f"no NVIDIA driver here: {error}",
+            hint="run it on a machine with an NVIDIA GPU and its driver",
+            code="TP4065",
         ) from error
     code = driver.cuInit(0)
     if code:
         raise RunFailed(
             f"the NVIDIA driver does not start: {error_name(driver, code)}",
             hint="check with nvidia-smi; in a container, start it with --gpus all",
+            code="TP4066",
         )
     return driver
 
@@ -104,7 +107,9 @@ def gpus() -> tuple[Gpu, ...]:
     count = ctypes.c_int()
     check(driver, driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
     if not count.value:
-        raise RunFailed("the NVIDIA driver sees no GPU", hint="check nvidia-smi and CUDA_VISIBLE_DEVICES")
+        raise RunFailed(
+            "the NVIDIA driver sees no GPU", hint="check nvidia-smi and CUDA_VISIBLE_DEVICES", code="TP4067"
+        )
     return tuple(_gpu(driver, index) for index in range(count.value))
 
 
@@ -168,7 +173,9 @@ def _text(path: str) -> str:
 def check(driver: Any, code: int, call: str) -> None:
     """Raise RunFailed when a driver call did not succeed."""
     if code:
-        raise RunFailed(f"{call} failed: {error_name(driver, code)}", hint="check the GPU with nvidia-smi")
+        raise RunFailed(
+            f"{call} failed: {error_name(driver, code)}", hint="check the GPU with nvidia-smi", code="TP4068"
+        )
 
 
 def pop_context(driver: Any) -> None:

@@ -33,5 +33,7 @@ class HotCalls:
     def failed(self, call: str, code: int) -> RunFailed:
         """The error of a call that returned `code`."""
         return RunFailed(
-            f"the GPU failed: {call} failed: {libcuda.error_name(self._driver, code)}", hint="check it with nvidia-smi"
+            f"the GPU failed: {call} failed: {libcuda.error_name(self._driver, code)}",
+            hint="check it with nvidia-smi",
+            code="TP4069",
         )

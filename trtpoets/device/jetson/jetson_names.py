@@ -62,7 +62,11 @@ def jetpack_called(text: str) -> JetPack:
         pack = _of_version(numbers, text) if found and "l4t" not in (found["word"] or "") else None
     if pack is None:
         known = ", ".join(each.version for each in JETPACKS)
-        raise BadInput(f"JetPack {text!r} is not in our table: {known}", hint="on the board: cat /etc/nv_tegra_release")
+        raise BadInput(
+            f"JetPack {text!r} is not in our table: {known}",
+            hint="on the board: cat /etc/nv_tegra_release",
+            code="TP4070",
+        )
     return pack
 
 
@@ -77,16 +81,21 @@ def board_called(name: str, jetpack: JetPack | None = None) -> Board:
     if not boards:
         plain = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("jetson", "")).strip("-")
         near = difflib.get_close_matches(plain, [each.name for each in BOARDS], n=1, cutoff=0.4)
-        raise BadInput(f"--board {name!r} is none of: {known}", hint=f"--board {near[0] if near else 'orin-nano'}")
+        raise BadInput(
+            f"--board {name!r} is none of: {known}", hint=f"--board {near[0] if near else 'orin-nano'}", code="TP4071"
+        )
     if len(boards) > 1:
         raise BadInput(
             f"--board {name!r} may be the {' or the '.join(each.title for each in boards)}",
             hint=" or ".join(f"--board {each.name}" for each in boards),
+            code="TP4072",
         )
     (found,) = boards
     if jetpack is not None and found.chip not in jetpack.chips:
         fitting = ", ".join(each.version for each in JETPACKS if found.chip in each.chips)
-        raise BadInput(f"JetPack {jetpack.version} is not for the {found.title}", hint=f"those that are: {fitting}")
+        raise BadInput(
+            f"JetPack {jetpack.version} is not for the {found.title}", hint=f"those that are: {fitting}", code="TP4073"
+        )
     return found
 
 

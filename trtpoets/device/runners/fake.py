@@ -30,7 +30,7 @@ class FakeRunner(Synchronous):
         identity: RunnerId = FAKE,
     ) -> None:
         if not delay_seconds >= 0:
-            raise BadInput(f"a delay of {delay_seconds} seconds", hint="give 0 or more")
+            raise BadInput(f"a delay of {delay_seconds} seconds", hint="give 0 or more", code="TP4080")
         self.identity = identity
         self.name = identity.name
         self.spec = spec

@@ -63,6 +63,7 @@ class OnnxRuntimeRunner(Synchronous):
             raise RunFailed(
                 f"{self.name} would run by {found}: {self._provider} does not load here",
                 hint="pip install onnxruntime-gpu, with the CUDA and cuDNN that it names",
+                code="TP4084",
             )
         self._session = session
         return self
@@ -90,7 +91,9 @@ class OnnxRuntimeRunner(Synchronous):
             (scores,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: photos})
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFailed(f"{self.name} can't run {self._model.path}: {reason}", hint="export it again") from error
+            raise RunFailed(
+                f"{self.name} can't run {self._model.path}: {reason}", hint="export it again", code="TP4085"
+            ) from error
         found: np.ndarray = scores
         return found
 

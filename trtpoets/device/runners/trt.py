@@ -68,7 +68,7 @@ class TensorRtRunner:
         zero_copy: bool | None = None,
     ) -> None:
         if slots < 1:
-            raise BadInput(f"{slots} batches under way", hint="give 1 or 2 slots")
+            raise BadInput(f"{slots} batches under way", hint="give 1 or 2 slots", code="TP4093")
         self.identity = engine_runner(engine.card, engine.card.precision)
         self.name = self.identity.name
         self.spec = engine.card.spec
@@ -192,11 +192,12 @@ def _finite(scores: np.ndarray) -> bool:
 
 def _read_plan(path: Path, card: EngineCard) -> bytes:
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint=build_command(path))
+        raise MissingArtefact(f"{path} is not there", hint=build_command(path), code="TP4094")
     plan = read_bytes(path)
     if hashlib.sha256(plan).hexdigest() != card.engine_sha256:
         raise BadArtefact(
             f"{path} is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
+            code="TP4095",
         )
     return plan

@@ -73,7 +73,9 @@ class Room:
     def _set_up(self) -> None:
         session, card, options = self._session, self._card, self._options
         if self._vouched and session.batch != card.batch:
-            raise BadArtefact(f"the engine takes {session.batch}, its card says {card.batch}", hint="build it again")
+            raise BadArtefact(
+                f"the engine takes {session.batch}, its card says {card.batch}", hint="build it again", code="TP4096"
+            )
         self.largest = session.batch.maximum
         captures = options.graphs and not session.captures_itself
         self._graphs = Graphs(whole=captures, computing=captures)
@@ -222,7 +224,7 @@ def _finish(slot: Slot) -> None:
     except RunFailed as error:
         flight.ticket.error = error
     except BaseException:
-        flight.ticket.error = RunFailed("waiting for this batch was interrupted", hint="submit it again")
+        flight.ticket.error = RunFailed("waiting for this batch was interrupted", hint="submit it again", code="TP4097")
         raise
     finally:
         flight.ticket.pending -= 1

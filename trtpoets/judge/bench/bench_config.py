@@ -68,27 +68,35 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if not self.batches or min(self.batches) < 1 or len(set(self.batches)) != len(self.batches):
             raise BadInput(
-                f"batch sizes {list(self.batches)}", hint="give different sizes of at least 1: --batch 1 --batch 8"
+                f"batch sizes {list(self.batches)}",
+                hint="give different sizes of at least 1: --batch 1 --batch 8",
+                code="TP5001",
             )
         if self.min_count < 1 or self.photos < 1 or self.threads < 0 or min(self.rounds, self.gpu_rounds) < 1:
             raise BadInput(
                 f"at least {self.min_count} inferences of {self.photos} photos on {self.threads} threads, "
                 f"in {self.rounds} rounds",
                 hint="give at least one inference, one photo and one round, and 0 threads or more",
+                code="TP5002",
             )
         at_least = (self.min_seconds, self.warmup_seconds, self.gpu_round_seconds, self.gpu_settle_seconds)
         numbers = (*at_least, self.max_seconds, self.timeout_seconds)
         endless = [number for number in (*numbers, self.target_qps, self.max_p99_ms) if not math.isfinite(number)]
         if endless:
-            raise BadInput(f"{endless[0]} is no time and no rate", hint="give finite numbers: --seconds 2")
+            raise BadInput(
+                f"{endless[0]} is no time and no rate", hint="give finite numbers: --seconds 2", code="TP5003"
+            )
         if min(self.target_qps, self.max_p99_ms) < 0:
             raise BadInput(
-                f"{self.target_qps:g} photos a second within {self.max_p99_ms:g} ms", hint="give numbers above 0"
+                f"{self.target_qps:g} photos a second within {self.max_p99_ms:g} ms",
+                hint="give numbers above 0",
+                code="TP5004",
             )
         if min(at_least) < 0 or not 0 < self.max_seconds <= self.timeout_seconds:
             raise BadInput(
                 f"timing for {self.min_seconds} to {self.max_seconds} s with a limit of {self.timeout_seconds} s",
                 hint="give times above 0, and a limit that is longer than the timing",
+                code="TP5005",
             )
 
     def rounds_of(self, gpu: bool) -> Sequence[int]:

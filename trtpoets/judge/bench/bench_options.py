@@ -23,7 +23,9 @@ def bench_config(
     if more.get("loadgen") and scenario is None:
         scenario = Scenario.SINGLE_STREAM
     if more.get("target_qps") and scenario is not Scenario.SERVER:
-        raise BadInput(f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server")
+        raise BadInput(
+            f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server", code="TP5006"
+        )
     chosen = tuple(batches or BenchConfig.batches)
     # A 99th percentile needs its count, and so its time; its bound needs more, as inferences are not independent.
     count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 120.0)

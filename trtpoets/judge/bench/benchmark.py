@@ -96,9 +96,13 @@ def benchmark_from_artefacts(
     until then is in the result too.
     """
     if not photos:
-        raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10")
+        raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10", code="TP5007")
     if not artefacts:
-        raise BadInput("there is nothing to measure", hint="make a classifier first: trtpoets run PHOTOS --name NAME")
+        raise BadInput(
+            "there is nothing to measure",
+            hint="make a classifier first: trtpoets run PHOTOS --name NAME",
+            code="TP5008",
+        )
     if config.loadgen:
         require_loadgen()
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
@@ -145,7 +149,7 @@ def _require_different(names: Sequence[str]) -> None:
     """Raise BadInput where two runners have one name: their rows could not be told apart."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once")
+        raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once", code="TP5009")
 
 
 def _idle(bus_id: str | None) -> tuple[dict[str, Any] | None, float | None]:

@@ -22,7 +22,9 @@ def read_benchmark(path: Path) -> Mapping[str, Any]:
     Raises MissingArtefact, or BadArtefact when it is neither.
     """
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="keep one first: trtpoets bench NAME --json > old.json")
+        raise MissingArtefact(
+            f"{path} is not there", hint="keep one first: trtpoets bench NAME --json > old.json", code="TP5010"
+        )
     found = read_json(path)
     details = found.get("details", found) if isinstance(found, dict) else None
     problem = _problem(details)
@@ -30,6 +32,7 @@ def read_benchmark(path: Path) -> Mapping[str, Any]:
         raise BadArtefact(
             f"{path} is no benchmark: {problem}",
             hint="give benchmark.json of a run, or what this wrote: trtpoets bench NAME --json > old.json",
+            code="TP5011",
         )
     assert isinstance(details, dict)
     return details
@@ -103,7 +106,9 @@ def write_benchmark(
     """
     if measured.failures and not measured.measurements and not measured.incomplete:
         whys = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
-        raise RunFailed(f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor")
+        raise RunFailed(
+            f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor", code="TP5012"
+        )
     details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped), "command": again}
     try:
         seal_card(path, key=key, files=[], details=details)
@@ -116,10 +121,13 @@ def write_benchmark(
             write_json(elsewhere, {**details, "incomplete": measured.incomplete or "before it could be written"})
         except StorageFailed:
             raise error from None
-        raise StorageFailed(error.message, f"{error.hint}; what was measured is in {elsewhere}") from error
+        raise StorageFailed(
+            error.message, f"{error.hint}; what was measured is in {elsewhere}", code="TP5013"
+        ) from error
     if measured.incomplete:
         raise Interrupted(
             f"interrupted {measured.incomplete}; what was measured until then is in {path}",
             hint=f"measure again: {again}",
+            code="TP5014",
         )
     return details

@@ -68,7 +68,7 @@ def loadgen_judges(
         lg.DestroyQSL(library)
         lg.DestroySUT(sut)
     if desk.error is not None:
-        raise RunFailed(f"{runner.name} failed under LoadGen: {desk.error}") from desk.error
+        raise RunFailed(f"{runner.name} failed under LoadGen: {desk.error}", code="TP5015") from desk.error
     found = _log_of(out / "mlperf_log_detail.txt")
     offline = scenario is Scenario.OFFLINE
     value = float(found[_RESULTS[scenario]])

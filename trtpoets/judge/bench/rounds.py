@@ -90,7 +90,7 @@ def ratio_of_rounds(
     Raises BadInput when the rounds don't pair up, or there are none.
     """
     if len(first) != len(second) or not len(first):
-        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give one of each per round")
+        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give one of each per round", code="TP5016")
     level = _level(np.log(np.asarray(first, np.float64) / np.asarray(second, np.float64)))
     return _ratio(level.median, 2 * level.variance, level.degrees, level.drifts, confidence, comparisons)
 
@@ -107,7 +107,7 @@ def ratio_of_runs(
     together, and there is none for fewer than five rounds, or where one run drifted. Raises BadInput when one has none.
     """
     if not len(first) or not len(second):
-        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give some of each")
+        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give some of each", code="TP5017")
     one, other = (_level(np.log(np.asarray(each, np.float64))) for each in (first, second))
     middle, variance = one.median - other.median, one.variance + other.variance
     drifts = one.drifts or other.drifts
@@ -255,7 +255,11 @@ def most_beyond(n: int, percent: float) -> int:
 def t_quantile(probability: float, degrees: int) -> float:
     """The quantile of Student's t. Raises BadInput unless 0.5 <= probability < 1 and degrees >= 1."""
     if not 0.5 <= probability < 1 or degrees < 1:
-        raise BadInput(f"the quantile {probability} of t with {degrees} degrees", hint="give 0.5 to 1, and 1 or more")
+        raise BadInput(
+            f"the quantile {probability} of t with {degrees} degrees",
+            hint="give 0.5 to 1, and 1 or more",
+            code="TP5018",
+        )
     low, high = 0.0, math.pi / 2
     for _ in range(100):
         middle = (low + high) / 2

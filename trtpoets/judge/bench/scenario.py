@@ -82,7 +82,7 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
         chosen = config.batches != BenchConfig.batches
         return replace(config, batches=config.batches if chosen else (1, 2, 4, 8, 16, 32))
     if config.target_qps <= 0:
-        raise BadInput("a server without a rate of arrivals", hint="photos a second: --target-qps 50")
+        raise BadInput("a server without a rate of arrivals", hint="photos a second: --target-qps 50", code="TP5019")
     count = _least_arrivals(config)
     if count / config.target_qps > config.timeout_seconds / 2:
         what = "a bound of the 99th percentile" if config.max_p99_ms else "a 99th percentile"
@@ -90,6 +90,7 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
             f"at {config.target_qps:g} photos a second {what} takes {count / config.target_qps:.0f} s, "
             f"more than half of the limit of {config.timeout_seconds:g} s",
             hint=f"give a rate of at least {2 * count / config.timeout_seconds:.0f}, or a longer --seconds",
+            code="TP5020",
         )
     return replace(config, min_count=BenchConfig.min_count, aim_count=0)  # the 99th percentile is of the arrivals
 

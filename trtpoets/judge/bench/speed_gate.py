@@ -22,7 +22,9 @@ def require_limits(fail_below: float | None = None, max_p99: float | None = None
     """Raise BadInput unless both limits are finite numbers above 0, or None. Cheap: call it before measuring."""
     for option, limit, example in (("--fail-below", fail_below, "1.5"), ("--max-p99", max_p99, "20")):
         if limit is not None and not 0 < limit < math.inf:
-            raise BadInput(f"{option} {limit:g} is no limit: a number above 0 is", hint=f"{option} {example}")
+            raise BadInput(
+                f"{option} {limit:g} is no limit: a number above 0 is", hint=f"{option} {example}", code="TP5021"
+            )
 
 
 def require_speed(
@@ -53,6 +55,7 @@ def require_speed(
             raise GateFailed(
                 f"nothing was measured validly at batch {batch}",
                 hint=f"see why, and measure on a quieter machine: {bench()}",
+                code="TP5022",
             )
         if fail_below is not None:
             _require_ratio(
@@ -73,6 +76,7 @@ def _require_served(outcomes: list[Mapping[str, Any]], config: Mapping[str, Any]
             f"no runner serves {config['target_qps']:g} photos a second within {limit:g} ms; "
             f"{best['runner']}, the nearest: {best['reason']}",
             hint="a lower --target-qps, a larger --batch, or a narrower precision",
+            code="TP5023",
         )
 
 
@@ -88,7 +92,9 @@ def _require_ratio(
     best = max(rated, key=lambda row: float(row["speedup"]), default=None)
     if best is None:
         raise GateFailed(
-            f"no runner has a ratio to {base} at batch {batch}", hint="see what was not valid, or left out, above"
+            f"no runner has a ratio to {base} at batch {batch}",
+            hint="see what was not valid, or left out, above",
+            code="TP5024",
         )
     if any(row.get("speedup_low") is not None and row["speedup_low"] >= limit for row in rated):
         return
@@ -99,6 +105,7 @@ def _require_ratio(
         raise GateFailed(
             f"{best['runner']}, the fastest at batch {batch}, is {ratio}{within}, not {limit:g}",
             hint=f"compare with a run that passed: {bench('--compare', 'FILE')}",
+            code="TP5025",
         )
     sure = f"but another run may find {low:.2f} to {high:.2f}" if low is not None else "that is without an interval"
     log.warning("on the edge: %s is %s, %s: whether that is %g can't be told", best["runner"], ratio, sure, limit)
@@ -118,6 +125,7 @@ def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float, bench:
             f"the {percent}th percentile of {runner}, the best at batch {batch}, is {value:.3g} ms, "
             f"more than {limit:g} already",
             hint="a smaller --batch, a narrower precision, or a quieter machine",
+            code="TP5026",
         )
     if not told:
         best = max(rows, key=lambda row: int(row.get("independent_count") or 0))
@@ -125,6 +133,7 @@ def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float, bench:
             f"too few inferences at batch {batch} to bound a 99th percentile: {best['runner']}: "
             f"{too_few(best['count'], best.get('independent_count') or 0)}",
             hint=f"measure for longer: {bench('--seconds', seconds_for_a_bound(best), '--max-p99', f'{limit:g}')}",
+            code="TP5027",
         )
     bound, best = min(told, key=lambda each: each[0])
     if bound > limit:
@@ -132,4 +141,5 @@ def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float, bench:
             f"the 99th percentile of {best['runner']}, the best at batch {batch}, may be "
             f"{bound:.3g} ms, more than {limit:g}",
             hint="a smaller --batch, a narrower precision, or a quieter machine",
+            code="TP5028",
         )

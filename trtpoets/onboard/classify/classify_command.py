@@ -42,11 +42,13 @@ class ClassifyConfig:
             raise BadInput(
                 f"the best {self.top} labels, {self.batch} photos at a time, {self.frames} frames",
                 hint="give 1 or more; 0 frames means all",
+                code="TP7006",
             )
         if not 0 <= self.threshold <= 1 or not self.patience > 0:
             raise BadInput(
                 f"a threshold of {self.threshold:g}, {self.patience:g} seconds of patience",
                 hint="scores are between 0 and 1, and time is above 0",
+                code="TP7007",
             )
 
 

@@ -92,13 +92,16 @@ def _kind_of(path: Path) -> Kind:
         raise BadInput(
             f"there is no photo, folder, video or camera {str(path)!r}",
             hint="give a path, camera, camera:1, csi, /dev/video0, rtsp://…, or a GStreamer pipeline",
+            code="TP7008",
         ) from error
     if stat.S_ISDIR(mode):
         return Kind.FOLDER
     if stat.S_ISCHR(mode):
         return Kind.CAMERA
     if not stat.S_ISREG(mode):
-        raise BadInput(f"{path} is no file, folder or camera", hint="give a photo, a folder of photos, or a camera")
+        raise BadInput(
+            f"{path} is no file, folder or camera", hint="give a photo, a folder of photos, or a camera", code="TP7009"
+        )
     return Kind.VIDEO if _is_video(path) else Kind.PHOTO
 
 
@@ -121,7 +124,10 @@ def photos_in(folder: Path) -> Iterator[tuple[Path, BadPhoto | None]]:
         with os.scandir(folder) as entries:
             inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda each: each.name)
     except OSError as error:
-        yield folder, BadPhoto(f"{folder} can't be looked into: {error.strerror}", hint="check who may read it")
+        yield (
+            folder,
+            BadPhoto(f"{folder} can't be looked into: {error.strerror}", hint="check who may read it", code="TP7010"),
+        )
         return
     for entry in inside:
         if entry.is_dir(follow_symlinks=False):
@@ -138,4 +144,4 @@ def _no_file(path: Path) -> BadPhoto | None:
             return None
     except OSError:
         return None
-    return BadPhoto(f"{path} is no file", hint="delete it")
+    return BadPhoto(f"{path} is no file", hint="delete it", code="TP7011")

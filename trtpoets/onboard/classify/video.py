@@ -103,7 +103,9 @@ class Frames:
             if not self._mailbox.put_in_turn(frame):
                 return
         if empty:
-            raise BadInput(f"OpenCV reads no frame from {self._source.name}", hint="try to play it: ffplay FILE")
+            raise BadInput(
+                f"OpenCV reads no frame from {self._source.name}", hint="try to play it: ffplay FILE", code="TP7012"
+            )
 
     def _read_camera(self) -> None:
         number, wait, seen_at = 0, _FIRST_WAIT, time.monotonic()
@@ -138,6 +140,7 @@ class Frames:
         return RunFailed(
             f"{self._source.name} has given no frame for {self._patience:g} s",
             hint=what if self._source.gstreamer else "see whether it is there: v4l2-ctl --list-devices",
+            code="TP7013",
         )
 
 
@@ -147,4 +150,8 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
         return np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4):
         return np.ascontiguousarray(pixels[:, :, 2::-1])
-    raise BadInput(f"frames of {pixels.dtype} {pixels.shape}", hint="have the pipeline end in video/x-raw,format=BGR")
+    raise BadInput(
+        f"frames of {pixels.dtype} {pixels.shape}",
+        hint="have the pipeline end in video/x-raw,format=BGR",
+        code="TP7014",
+    )

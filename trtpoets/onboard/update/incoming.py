@@ -30,7 +30,7 @@ def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
     Raises BadInput, MissingArtefact, BadArtefact, MissingDependency where zstd is not installed, StorageFailed.
     """
     if sha256 is not None and (source is None or source.is_dir()):
-        raise BadInput("--sha256 is of an archive", hint="add: --from FILE.tar.zst")
+        raise BadInput("--sha256 is of an archive", hint="add: --from FILE.tar.zst", code="TP7035")
     if source is None:
         yield bundle_here()
         return
@@ -48,9 +48,13 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
     try:
         opened = open_regular(archive)
     except NotReadable as error:
-        raise BadInput(f"{archive} is no file and no folder", hint="give a folder, or a .tar.zst") from error
+        raise BadInput(
+            f"{archive} is no file and no folder", hint="give a folder, or a .tar.zst", code="TP7036"
+        ) from error
     except OSError as error:
-        raise BadInput(f"{archive} can't be read: {error.strerror}", hint="give a folder, or a .tar.zst") from error
+        raise BadInput(
+            f"{archive} can't be read: {error.strerror}", hint="give a folder, or a .tar.zst", code="TP7037"
+        ) from error
     with opened as stream:
         if sha256 is not None:
             _require_hash(stream, archive, sha256)
@@ -62,14 +66,16 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
                 stderr=subprocess.DEVNULL,
             )
         except FileNotFoundError as error:
-            raise MissingDependency("unpacking needs zstd", hint="sudo apt install -y zstd") from error
+            raise MissingDependency("unpacking needs zstd", hint="sudo apt install -y zstd", code="TP7038") from error
         with zstd:
             assert zstd.stdout is not None
             try:
                 with tarfile.open(fileobj=zstd.stdout, mode="r|") as tar:
                     top = _extract(tar, archive, into)
             except (tarfile.TarError, EOFError) as error:
-                raise BadArtefact(f"{archive} is no archive of a bundle, or damaged: {error}", hint=_AGAIN) from error
+                raise BadArtefact(
+                    f"{archive} is no archive of a bundle, or damaged: {error}", hint=_AGAIN, code="TP7039"
+                ) from error
             finally:
                 zstd.kill()
     return top
@@ -77,12 +83,18 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
 
 def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise BadInput(f"{sha256!r} is no sha256", hint="give its 64 hexadecimal digits, as trtpoets bundle told them")
+        raise BadInput(
+            f"{sha256!r} is no sha256",
+            hint="give its 64 hexadecimal digits, as trtpoets bundle told them",
+            code="TP7040",
+        )
     digest = hashlib.sha256()
     for block in iter(lambda: stream.read(_BLOCK), b""):
         digest.update(block)
     if digest.hexdigest() != sha256.lower():
-        raise BadArtefact(f"{archive} has the sha256 {digest.hexdigest()}, and {sha256} was expected", hint=_AGAIN)
+        raise BadArtefact(
+            f"{archive} has the sha256 {digest.hexdigest()}, and {sha256} was expected", hint=_AGAIN, code="TP7041"
+        )
     os.lseek(stream.fileno(), 0, os.SEEK_SET)  # what zstd reads from, past the stream's buffer
 
 
@@ -97,7 +109,7 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
             continue
         plain = entry.isreg() and inside and ".." not in parts and not entry.name.startswith("/")
         if not plain or first != (top,) or inside[0] == BUILT:
-            raise BadArtefact(f"{archive} holds {entry.name!r}, which is in no bundle", hint=_AGAIN)
+            raise BadArtefact(f"{archive} holds {entry.name!r}, which is in no bundle", hint=_AGAIN, code="TP7042")
         path = into.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = tar.extractfile(entry)
@@ -107,5 +119,5 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
         with os.fdopen(handle, "wb") as out:
             shutil.copyfileobj(content, out, _BLOCK)
     if not top or not (into / top / MANIFEST).is_file():
-        raise BadArtefact(f"{archive} holds no bundle", hint=_AGAIN)
+        raise BadArtefact(f"{archive} holds no bundle", hint=_AGAIN, code="TP7043")
     return into / top

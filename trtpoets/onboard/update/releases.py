@@ -75,7 +75,7 @@ class Releases:
         for name in ("current", "previous"):
             link = self.root / name
             if link.exists() and not link.is_symlink():
-                raise BadInput(f"{link} is no link: it would be replaced", hint="choose another --root")
+                raise BadInput(f"{link} is no link: it would be replaced", hint="choose another --root", code="TP7044")
         lock, what = self.root / ".update.lock", f"the releases in {self.root}"
         with locked(lock, what, hint="wait until it has finished") as held:
             require_no_link(self.folder)
@@ -157,7 +157,9 @@ class Releases:
         try:
             switch = Switch(**{word: str(value[word]) for word in ("to", "since", "previous")})
         except (TypeError, KeyError) as error:
-            raise BadArtefact(f"{self._journal} is damaged", hint="look at current, and delete the file") from error
+            raise BadArtefact(
+                f"{self._journal} is damaged", hint="look at current, and delete the file", code="TP7045"
+            ) from error
         if self.current != switch.to:
             self.undo(switch)  # it was cut short before `current` was touched, or while it was being undone
             return None
@@ -190,6 +192,7 @@ class Releases:
             raise MissingArtefact(
                 f"{self.root} has no {what} release",
                 hint=f"update first: ./trtpoets update --root {quote(self.root)}",
+                code="TP7046",
             )
         return release
 
@@ -225,7 +228,9 @@ class Releases:
         check_manifest(path)
         if sha256_of_file(path / MANIFEST) != identity:
             raise BadArtefact(
-                f"the manifest in {path} is not the one that the release is named after", hint="copy the bundle again"
+                f"the manifest in {path} is not the one that the release is named after",
+                hint="copy the bundle again",
+                code="TP7047",
             )
         self.require_signed(path)
 

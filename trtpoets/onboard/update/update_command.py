@@ -94,6 +94,7 @@ def update(bundle: Bundle, root: Path, options: Options = Options()) -> Updated:
             raise GateFailed(
                 f"{release} failed its health check after the switch, and {switch.since or 'nothing'} is current again",
                 hint=f"see what it says: {quote(releases.path(release) / 'selftest')}",
+                code="TP7048",
             )
         releases.settle()
         return Updated(release, switch.since, changed=True, pruned=releases.prune())
@@ -143,6 +144,7 @@ def _require_not_older(releases: Releases, bundle: Bundle, options: Options) -> 
             f"this bundle was made {_when(bundle.manifest.created)}, and the one that runs {_when(current.created)}",
             hint="to take it all the same, add --allow-downgrade; to go back to the one before: "
             + " ".join(map(quote, back)),
+            code="TP7049",
         )
 
 

@@ -1,14 +1,16 @@
-"""What there is, in rows for the terminal: pretrained networks, and stores of bottlenecks."""
+"""What there is, in rows for the terminal: pretrained networks, stores of bottlenecks, the files of a bundle."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import size
+from trtpoets.core.manifest import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from trtpoets.bundles.pack import Bundle
     from trtpoets.reporting.tables.inspection import Part
 
 
@@ -43,3 +45,18 @@ def cache_part(stores: Sequence[Any]) -> Part:
         for store in stores
     ]
     return str(stores[0].path.parent), ["bottlenecks of", "folder", "photos>", "width>", "size>"], rows
+
+
+def bundle_part(bundle: Bundle) -> Part:
+    """What is in a bundle, folders as one row each, and the archive, for the terminal."""
+    sizes: dict[str, list[int]] = {}
+    for path, count in bundle.sizes.items():
+        top, slash, _ = path.partition("/")
+        sizes.setdefault(top + slash, []).append(count)
+    rows = [(path, len(found), size(sum(found))) for path, found in sorted(sizes.items())]
+    total = ("together", len(bundle.sizes), size(sum(bundle.sizes.values())))
+    # Elsewhere what runs follows from the provider or the model that is asked for.
+    tried = "; to be tried in this order" if bundle.manifest.target == Target.JETSON else ""
+    order = ", ".join(precision.value for precision in bundle.manifest.order)
+    title = f"{bundle.manifest.name} for {bundle.manifest.target}{tried}: {order}"
+    return title, ["", "files>", "size>"], [*rows, total, (bundle.archive.name, "", size(bundle.archive_bytes))]

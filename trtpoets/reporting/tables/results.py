@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.bundles.pack import bundle_part
 from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
 from trtpoets.core.types import Engine
@@ -20,7 +19,7 @@ from trtpoets.reporting.tables.accuracy import accuracy_parts
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
 from trtpoets.reporting.tables.builds import layer_lines, plan_text
 from trtpoets.reporting.tables.inspection import Part, inspection_parts
-from trtpoets.reporting.tables.lists import cache_part, models_part
+from trtpoets.reporting.tables.lists import bundle_part, cache_part, models_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -41,7 +41,7 @@ def plain_class_folders(folder: Path, entries: Entries) -> LabelledFiles:
     """Every folder in `folder` as a class, whatever its name. Raises BadInput where there is none."""
     classes = _filled(entries.folders(folder), entries)
     if not classes:
-        raise BadInput(f"{folder} has no class folders", hint=ADVICE)
+        raise BadInput(f"{folder} has no class folders", hint=ADVICE, code="TP2023")
     files = [LabelledFile(path, each.name) for each in classes for path in _class_files(each, entries, roles=False)]
     return LabelledFiles(tuple(files), Layout("class folders", f"{len(classes)} class folders in {folder}."))
 
@@ -93,6 +93,7 @@ def _entered(
         raise BadInput(
             f"{folder} has several folders with class folders inside: {some_names(names)}",
             hint=f"give the one that is meant, for example: {hint}",
+            code="TP2024",
         )
     if not found:
         return None
@@ -153,7 +154,9 @@ def _class_files(folder: Path, entries: Entries, *, roles: bool = True) -> list[
         if roles and len(inner) > 1 and all(photos_in(path, entries) and not is_role(path.name) for path in inner):
             hint += f"; or, if {some_names(folders)} are the classes: {command('run', folder, '--name', 'NAME')}"
         raise BadInput(
-            f"{folder} has folders ({some_names(folders)}) and no photos: photos are read one level deep", hint=hint
+            f"{folder} has folders ({some_names(folders)}) and no photos: photos are read one level deep",
+            hint=hint,
+            code="TP2025",
         )
     if folders:
         _log.warning("folders inside class %r are not read: %s", folder.name, some_names(folders))
@@ -181,11 +184,13 @@ def _split_folders(
         raise BadInput(
             f"{folder} has {some_names(sorted(part.name for part in parts))}, and no train with class folders",
             hint=hint,
+            code="TP2026",
         )
     if left:
         raise BadInput(
             f"{left[0]} has no class folders, and {folder / names[Split.TRAIN][0]} has",
             hint=f"put its photos into class folders, or move it out of {folder}",
+            code="TP2027",
         )
     for part in unlabelled:
         _log.warning("%s has no class folders, so its photos have no labels and are left out", part)
@@ -208,6 +213,7 @@ def _refuse_roles(folder: Path, plain: Sequence[Path], roles: Sequence[Path]) ->
         f"{folder} has {names} beside {some_names([path.name for path in plain])}: such a name usually says what a "
         "folder is for, not what its photos show",
         hint=f"move what is no class out of it; or {_as_classes(folder)}",
+        code="TP2028",
     )
 
 

@@ -28,14 +28,20 @@ def check_class_names(labels: Iterable[str], folder: Path, labels_file: str = ""
             raise BadInput(
                 f"the name of the class folder {os.fsencode(label)!r} in {folder} is not UTF-8",
                 hint="rename it: class names are written into models, which hold only UTF-8",
+                code="TP2029",
             ) from None
         if any(unicodedata.category(character) == "Cc" for character in label):
-            raise BadInput(f"the class name {label!r} has a control character", hint=f"rename {str(folder / label)!r}")
+            raise BadInput(
+                f"the class name {label!r} has a control character",
+                hint=f"rename {str(folder / label)!r}",
+                code="TP2030",
+            )
         same = _folded(label)
         if same in alike:
             raise BadInput(
                 f"the class names {_told_apart(alike[same], label)}",
                 hint=f"rename one of the {where}, or move their photos into one",
+                code="TP2031",
             )
         alike[same] = label
 

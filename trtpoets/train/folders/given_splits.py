@@ -49,9 +49,15 @@ def _check(files: Sequence[CheckedFile], splits: Sequence[Split]) -> None:
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         message = f"no photo for {split.value} of class {some}{more}"
         if split is Split.TRAIN:
-            raise BadInput(message, hint="add photos of it for train, or leave the class out of the other splits too")
+            raise BadInput(
+                message,
+                hint="add photos of it for train, or leave the class out of the other splits too",
+                code="TP2032",
+            )
         if not there:
-            raise BadInput(f"no photo for {split.value}", hint=f"put some photos of each class into {split.value}")
+            raise BadInput(
+                f"no photo for {split.value}", hint=f"put some photos of each class into {split.value}", code="TP2033"
+            )
         _log.warning("%s", message)
 
 
@@ -66,5 +72,5 @@ def _report_copies(files: Sequence[CheckedFile], splits: Sequence[Split], config
     photos = "1 photo is" if len(groups) == 1 else f"{len(groups)} photos are"
     message = f"{photos} in several of the given splits, byte for byte: {first}"
     if config.strict:
-        raise BadInput(message, hint="delete the copies outside of one split, or leave out --strict")
+        raise BadInput(message, hint="delete the copies outside of one split, or leave out --strict", code="TP2034")
     _log.warning("%s; what is measured on copies of training photos is too good", message)

@@ -69,12 +69,14 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         content = read_bytes(path, MAX_BYTES)
     except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}", hint="check its name and permissions") from error
+        raise BadInput(
+            f"{path} can't be read: {error.strerror}", hint="check its name and permissions", code="TP2035"
+        ) from error
     text = _decoded(content)
     if path.suffix.lower() == ".jsonl":
         return _json_rows(text, path)
     if "\0" in text:
-        raise BadInput(f"{path} is not a text file", hint="save the table as CSV in UTF-8")
+        raise BadInput(f"{path} is not a text file", hint="save the table as CSV in UTF-8", code="TP2036")
     delimiter = _delimiter(text)
     rows: list[list[str]] = []
     try:
@@ -83,9 +85,13 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
                 rows.append(row)
                 _require_cells(path, len(rows), len(rows[0]))
     except csv.Error as error:
-        raise BadInput(f"{path} is not a CSV file: {error}", hint="save the table as CSV in UTF-8") from error
+        raise BadInput(
+            f"{path} is not a CSV file: {error}", hint="save the table as CSV in UTF-8", code="TP2037"
+        ) from error
     if not rows:
-        raise BadInput(f"{path} has no rows", hint="give a CSV file with a column of photos and a column of labels")
+        raise BadInput(
+            f"{path} has no rows", hint="give a CSV file with a column of photos and a column of labels", code="TP2038"
+        )
     width = max(len(rows[0]), 1)
     cells = [[cell.strip() for cell in (row + [""] * width)[:width]] for row in rows]
     return cells[0], cells[1:]
@@ -94,7 +100,9 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 def _require_cells(path: Path, rows: int, columns: int) -> None:
     if rows * columns > MAX_CELLS:
         raise BadInput(
-            f"{path} has {rows:,} rows or more of {columns:,} columns", hint="keep the columns of photos and of labels"
+            f"{path} has {rows:,} rows or more of {columns:,} columns",
+            hint="keep the columns of photos and of labels",
+            code="TP2039",
         )
 
 
@@ -116,12 +124,14 @@ def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
         raise BadInput(
             f"{path} has boxes or masks ({', '.join(boxes)}), so it is of a detection data set",
             hint="trtpoets trains classifiers: give a file with one row, and one label, for each photo",
+            code="TP2040",
         )
     photo = _photo_column(named, sample, is_photo)
     if photo is None:
         raise BadInput(
             f"no column of {path} names photos that are there; its columns: {_some(head)}",
             hint="name the photos in a column 'filename', relative to the file of labels",
+            code="TP2041",
         )
     split = next((named.index(name) for name in _SPLIT_COLUMNS if name in named and named.index(name) != photo), None)
     others = [index for index in range(len(head)) if index not in (photo, split)]
@@ -136,6 +146,7 @@ def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
             raise BadInput(
                 f"no column of {path} is known to hold labels; its columns: {_some(head)}",
                 hint="name that column 'label'",
+                code="TP2042",
             )
         made = [
             LabelRow(row[photo], _hot(row, hot, head, path), row[split] if split is not None else "") for row in rows
@@ -184,6 +195,7 @@ def _hot(row: Sequence[str], columns: Sequence[int], head: Sequence[str], path: 
         raise BadInput(
             f"{path} gives a photo several labels ({_some(ones)}), so it is a multi-label data set",
             hint="trtpoets trains classifiers with one label a photo: keep the rows that have one",
+            code="TP2043",
         )
     return ones[0] if ones else ""
 
@@ -196,6 +208,7 @@ def _refuse_several_labels(rows: Iterable[LabelRow], path: Path) -> None:
             raise BadInput(
                 f"{path} gives a photo several labels ({label!r}), so it is a multi-label data set",
                 hint="trtpoets trains classifiers with one label a photo: keep the rows that have one",
+                code="TP2044",
             )
 
 
@@ -208,19 +221,28 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"line {number} of {path} is not JSON: {error}", hint="write one object a line") from error
+            raise BadInput(
+                f"line {number} of {path} is not JSON: {error}", hint="write one object a line", code="TP2045"
+            ) from error
         if not isinstance(value, dict):
-            raise BadInput(f"line {number} of {path} is not a JSON object", hint="write one object a line")
+            raise BadInput(
+                f"line {number} of {path} is not a JSON object", hint="write one object a line", code="TP2046"
+            )
         values.append(value)
         keys.update(dict.fromkeys(value))
         _require_cells(path, len(values), len(keys))
     head = list(keys)
     if not head:
-        raise BadInput(f"{path} has no rows", hint='write one object a line: {"file_name": "1.jpg", "label": "rose"}')
+        raise BadInput(
+            f"{path} has no rows",
+            hint='write one object a line: {"file_name": "1.jpg", "label": "rose"}',
+            code="TP2047",
+        )
     if "objects" in head:
         raise BadInput(
             f"{path} has objects with boxes, so it is of a detection data set",
             hint="trtpoets trains classifiers: give a file with one label for each photo",
+            code="TP2048",
         )
     return head, [[_cell(value.get(key)) for key in head] for value in values]
 

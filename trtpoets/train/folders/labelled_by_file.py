@@ -67,6 +67,7 @@ def labels_in(index: PhotoIndex) -> tuple[Matched | None, list[BadInput]]:
         raise BadInput(
             f"{index.folder} has several files with labels that differ: {some_names(names)}",
             hint=f"name the one that is meant: {hint}",
+            code="TP2049",
         )
     return best, errors
 
@@ -87,6 +88,7 @@ def match(path: Path, index: PhotoIndex) -> Matched:
             raise BadInput(
                 f"{path} gives {row.photo!r} two labels, {labels[photo][0]!r} and {row.label!r}",
                 hint="trtpoets trains classifiers with one label a photo: keep one row of each photo",
+                code="TP2050",
             )
         else:
             labels[photo] = (row.label, split_of(row.split))
@@ -95,6 +97,7 @@ def match(path: Path, index: PhotoIndex) -> Matched:
         raise BadInput(
             f"column {table.label_column!r} of {path} has another value for almost every photo, so it is no label",
             hint="name the column with the labels 'label'",
+            code="TP2051",
         )
     return Matched((table,), labels, without_photo, without_label)
 

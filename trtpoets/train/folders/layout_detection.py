@@ -31,9 +31,9 @@ def labelled_files(folder: Path, config: DatasetConfig) -> LabelledFiles:
     the folder has no labels, or where they may mean several things.
     """
     if config.labels and config.class_folders:
-        raise BadInput("--labels and --class-folders exclude each other", hint="leave out one of them")
+        raise BadInput("--labels and --class-folders exclude each other", hint="leave out one of them", code="TP2052")
     if not folder.exists():
-        raise BadInput(f"{folder} is not there", hint=ADVICE)
+        raise BadInput(f"{folder} is not there", hint=ADVICE, code="TP2053")
     if not folder.is_dir():
         raise file_error(folder)
     entries = Entries()
@@ -51,7 +51,7 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
     if config.labels:
         return _by_named_file(folder, config.labels, entries)
     if written := written_by_a_program(folder):
-        raise BadInput(f"{folder} is no folder of photos: {written} it", hint=ADVICE)
+        raise BadInput(f"{folder} is no folder of photos: {written} it", hint=ADVICE, code="TP2054")
     by_folders = class_folders(folder, entries)
     if by_folders is not None and not _has_tables(folder, by_folders.files[0].path, entries):
         return by_folders
@@ -71,6 +71,7 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
         raise BadInput(
             f"{folder} has class folders, and {table} gives their photos other labels",
             hint=f"say which is meant: {command(*run, '--labels', table)} or {command(*run, '--class-folders')}",
+            code="TP2055",
         )
     return by_folders
 
@@ -80,13 +81,16 @@ def _by_named_file(folder: Path, labels: str, entries: Entries) -> LabelledFiles
     if not path.is_file() and not path.is_absolute() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        raise BadInput(f"{labels} is not a file", hint="give the CSV file with the labels: --labels FILE")
+        raise BadInput(
+            f"{labels} is not a file", hint="give the CSV file with the labels: --labels FILE", code="TP2056"
+        )
     index = PhotoIndex(folder, entries)
     matched = match(path.absolute(), index)
     if not matched.labels:
         raise BadInput(
             f"no row of {path} has both a label and a photo that is in {folder}",
             hint="name the photos in a column 'filename', relative to the photo folder",
+            code="TP2057",
         )
     return labelled_by(matched, index)
 

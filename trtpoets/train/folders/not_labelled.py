@@ -42,6 +42,7 @@ def file_error(path: Path) -> BadInput:
         return BadInput(
             f"{path} is an archive, and photos are read from a folder",
             hint=f"unpack it: {unpack} && {command('run', target, '--name', 'NAME')}",
+            code="TP2058",
         )
     what = f", it is {kind.words}" if kind else ""
     hint = ADVICE
@@ -49,7 +50,7 @@ def file_error(path: Path) -> BadInput:
         hint = f"name it as the file of labels: {command('run', path.parent, '--name', 'NAME', '--labels', path)}"
     elif name == "photo":
         hint += f"; to classify this photo with a run: {command('label', 'NAME', path)}"
-    return BadInput(f"{path} is not a folder{what}", hint=hint)
+    return BadInput(f"{path} is not a folder{what}", hint=hint, code="TP2059")
 
 
 def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries) -> BadInput:
@@ -61,6 +62,7 @@ def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries
             f"{folder} is a detection or segmentation data set ({evidence}), and trtpoets trains classifiers of "
             "whole photos",
             hint="export it for classification (class folders), or cut the objects out into class folders",
+            code="TP2060",
         )
     if errors:
         return errors[0]
@@ -76,9 +78,10 @@ def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries
             f"{folder} has no class folders, and no file with labels: {len(index.photos)} photos without a label, "
             f"{counted_by_folder(index.photos, folder)}",
             hint=f"{ADVICE}; or name a CSV file with the labels: --labels FILE{taken}",
+            code="TP2061",
         )
     wanted = "photo that can be used" if folders else "class folders"
-    return BadInput(f"{folder} has no {wanted}", hint=ADVICE)
+    return BadInput(f"{folder} has no {wanted}", hint=ADVICE, code="TP2062")
 
 
 def _detection(files: Sequence[Path]) -> str:
