@@ -100,6 +100,12 @@ class RunnerId:
             "variant": list(self.variant),
         }
 
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> RunnerId:
+        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError."""
+        precision = None if row["precision"] is None else Precision(row["precision"])
+        return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]))
+
 
 FAKE = RunnerId(Library.FAKE)
 """A runner without a network, for tests."""
