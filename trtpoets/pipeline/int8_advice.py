@@ -6,11 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
+from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.train.near_copies.grouping import groups_of
@@ -52,13 +53,13 @@ def recommendation(
     photos, gate = judged_on_validation(space, fp32, int8, target, progress)
     if gate is None:
         return {"precision": Precision.INT8.value, "why": "no validation photos to tell by", "photos": 0, "gate": None}
-    return {**_said(space, gate, photos), "photos": photos, "gate": gate}
+    return {**_said(space, gate, photos), "photos": photos, "gate": to_json(gate)}
 
 
 def judged_on_validation(
     space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
-) -> tuple[int, dict[str, Any] | None]:
-    """Hold `narrow` against `wide` on validation photos: how many there are, and the gate as JSON; None without any."""
+) -> tuple[int, Gate | None]:
+    """Compare `narrow` with `wide` on validation photos: the number of photos, and the gate; None without photos."""
     dataset = dataset_in(space)
     photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
@@ -73,7 +74,7 @@ def judged_on_validation(
         evaluation_from_scores(first, reference, photos, wide.spec.labels, groups=groups),
         evaluation_from_scores(second, found, photos, wide.spec.labels, reference, groups),
     )
-    return len(photos), gate_from_evaluations([each.to_dict() for each in evaluations], target).to_dict()
+    return len(photos), gate_from_evaluations(evaluations, target)
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
@@ -83,23 +84,23 @@ def recommended_precision(space: Workspace) -> Precision | None:
     return Precision(found["precision"]) if found else None
 
 
-def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
+def missed_on_validation(gate: Gate, photos: int) -> str:
     """What a gate on so many validation photos is missed by, in words; empty where it is not."""
-    beyond = [check for check in gate["runners"][0]["checks"] if missed(check)]
+    beyond = [check for check in gate.runners[0].checks if missed(check)]
     return _on_validation(beyond, photos) if beyond else ""
 
 
-def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
+def _on_validation(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} validation photos it {', and '.join(sentence(check) for check in checks)}"
 
 
-def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:
+def _said(space: Workspace, gate: Gate, photos: int) -> dict[str, str]:
     why = missed_on_validation(gate, photos)
     if why:
         _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
         return {"precision": Precision.FP16.value, "why": why}
-    checks = gate["runners"][0]["checks"]
-    doubts = [too_few(check) for check in checks if check["outcome"] == Outcome.UNKNOWN]
+    checks = gate.runners[0].checks
+    doubts = [too_few(check) for check in checks if check.outcome is Outcome.UNKNOWN]
     why = "; ".join([_on_validation(checks, photos), *doubts])
     _log.info("INT8: %s", why)
     return {"precision": Precision.INT8.value, "why": why}

@@ -9,12 +9,13 @@ from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_pho
 from trtpoets.convert.tflite_export import PRECISIONS, tflite_from_classifier
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import Outcome, missed, too_few
+from trtpoets.judge.gate import Gate, Outcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
 from trtpoets.pipeline.export import parity_details, parity_of
@@ -135,7 +136,7 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
             "classifier": made_from,
             "dataset": dataset.hash,
             "calibration": {"photos": len(photos), "seed": config.seed},
-            "judged": {"photos": judged, "gate": gate},
+            "judged": {"photos": judged, "gate": to_json(gate)},
         }
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
@@ -146,8 +147,9 @@ def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
     judged: Mapping[str, Any] = (open_card(card_of(space.tflite(Precision.INT8))) or {})["judged"]
     if judged["gate"] is None:
         return "", ("there are no validation photos to judge TFLite's int8 by",)
-    return missed_on_validation(judged["gate"], judged["photos"]), tuple(
+    gate = from_json(Gate, judged["gate"], str(card_of(space.tflite(Precision.INT8))))
+    return missed_on_validation(gate, judged["photos"]), tuple(
         f"whether TFLite's int8 is good enough is not sure: {too_few(check)}"
-        for check in judged["gate"]["runners"][0]["checks"]
-        if check["outcome"] == Outcome.UNKNOWN and not missed(check)
+        for check in gate.runners[0].checks
+        if check.outcome is Outcome.UNKNOWN and not missed(check)
     )

@@ -9,7 +9,7 @@ from trtpoets.core.formatting import many, percent, seconds, shown, targets
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Part = tuple[str, "Sequence[str]", list[tuple[Any, ...]]]
+Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: its title, its columns, its rows."""
 
 _LISTED = 20
