@@ -5,7 +5,7 @@
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:$PWD" -w "$PWD" trtpoets build flowers
 #   docker build -t trtpoets-serve --target serve .
 #
-# More, and how to pin by digest: docs/docker.md. For a Jetson: Dockerfile.l4t.
+# More, and how to pin by digest: docs/guides/docker.md. For a Jetson: Dockerfile.l4t.
 
 # One release for both: an engine runs only in the TensorRT that built it.
 ARG RELEASE=25.06
