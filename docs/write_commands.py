@@ -28,7 +28,7 @@ _KINDS = {int: "number", float: "number", Path: "path", str: "text"}
 
 def pages() -> dict[str, str]:
     """The text of each page by file name; README.md is the index."""
-    from trtpoets.cli import app
+    from trtpoets.cli.main import app
 
     callbacks = [info.callback for info in app.registered_commands if info.callback]
     written = {f"{callback.__name__}.md": _page(callback) for callback in callbacks}

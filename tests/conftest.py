@@ -16,12 +16,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy is loaded
 import numpy as np
 import pytest
 
-from tests.photos import photo_folder
+from tests.support.photos import photo_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.fake_gpu import FakeGpu
+    from tests.fakes.gpu import FakeGpu
 
 SMALL = "mobilenet_0.25_128"
 
@@ -49,7 +49,7 @@ def _garbage_is_searched_for_among_new_objects() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _pictures_are_drawn_once() -> None:
     """Pages of the same numbers show the same pictures, and drawing them takes most of the time of a page."""
-    from trtpoets.ship import drawing, plots, speed_plots
+    from trtpoets.reporting import drawing, plots, speed_plots
 
     drawn: dict[tuple[Any, ...], str] = {}
 
@@ -94,8 +94,8 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     """A fake GPU in place of the driver, pycuda and TensorRT's runtime; nothing of ours may be left on it."""
-    from tests.fake_gpu import FakeGpu, nothing_left
-    from tests.tiny import tiny_spec
+    from tests.fakes.gpu import FakeGpu, nothing_left
+    from tests.support.tiny import tiny_spec
 
     found = FakeGpu(tiny_spec())
     found.install(monkeypatch)
@@ -109,7 +109,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    from trtpoets.device import libcuda
+    from trtpoets.device.gpu import libcuda
 
     monkeypatch.setattr(libcuda, "gpus", lambda: (libcuda.Gpu("Paper GPU", (8, 6), 8 << 30),))
     monkeypatch.setattr(libcuda, "cuda_version", lambda: "12.6")
@@ -117,7 +117,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def choose(behaviour: str, version: str = "10.3", **more: Any) -> Path:
         (folder / "tensorrt.py").write_text(
-            f"import tests.fake_builder as fake\nglobals().update(fake.namespace({version!r}, {behaviour!r}, "
+            f"import tests.fakes.tensorrt_builder as fake\nglobals().update(fake.namespace({version!r}, {behaviour!r}, "
             f"{str(pid_file)!r}, **{more!r}))\n"
         )
         return pid_file

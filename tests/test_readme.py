@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.photos import photo_folder
+from tests.support.photos import photo_folder
 from tests.test_structure import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def test_every_command_has_the_options_that_documents_give_it() -> None:
     """Blocks that need a machine which the tests lack are at least parsed: names, options and values exist."""
     import typer
 
-    from trtpoets.cli import app
+    from trtpoets.cli.main import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     call = re.compile(r"(?:^|&& |\| |\n *)(?:\.venv/bin/)?trtpoets ((?:'[^']*'|\"[^\"]*\"|[^\n|>&])+)")
