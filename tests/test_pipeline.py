@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import trtpoets
-from tests.conftest import SMALL
+from tests.conftest import SMALL, small_config
 from tests.photos import make_photo
 from trtpoets.convert.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
@@ -22,34 +22,14 @@ from trtpoets.core.files import locked
 from trtpoets.core.spec import Engine, Flavour, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.engine import flavour_available
-from trtpoets.judge.benchmark import BenchConfig
 from trtpoets.pipeline.label import _candidates
 from trtpoets.pipeline.lineage import engines_in, onnx_in, opened
-from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.pipeline.run import RunConfig
 from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.dataset import dataset_from_folder
-from trtpoets.train.head import HeadConfig
 
 needs_rtx = pytest.mark.skipif(
     flavour_available(Flavour.RTX) is not None, reason=f"no TensorRT-RTX: {flavour_available(Flavour.RTX)}"
 )
-
-
-def small_config(weights: Path, **head: Any) -> RunConfig:
-    return RunConfig(
-        retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 300, **head})),
-        calibration=CalibrationConfig(photos=32),
-        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05),
-    )
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small_weights: Path) -> Path:
-    """The engines folder after one undisturbed run called "small"."""
-    engines = tmp_path_factory.mktemp("finished") / "engines"
-    trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
-    return engines
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-import trtpoets
 from tests.conftest import SMALL
 from tests.photos import photo_folder
 from trtpoets import cli
@@ -29,22 +28,10 @@ from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.spec import Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
-from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.dataset import dataset_from_folder
-from trtpoets.train.head import HeadConfig
 
 INT8 = ("--precision", "int8")
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small_weights: Path) -> Path:
-    """The engines folder with a run called "small" that was trained and exported, but not quantised."""
-    engines = tmp_path_factory.mktemp("exported") / "engines"
-    config = RetrainConfig(backbone=SMALL, weights=small_weights, head=HeadConfig(steps=100))
-    trtpoets.retrain(small_photos, "small", config, engines=engines)
-    trtpoets.export("small", engines=engines)
-    return engines
 
 
 @pytest.fixture
