@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -26,7 +28,57 @@ if TYPE_CHECKING:
     from tests.fake_gpu import FakeGpu
     from trtpoets.pipeline.run import RunConfig
 
+ROOT = Path(__file__).parent.parent
+
 SMALL = "mobilenet_0.25_128"
+
+_FIRST = (
+    *("test_pipeline", "test_lineage", "test_copies", "test_quantize_bad_input", "test_classifier", "test_networks"),
+    *("test_backbones", "test_head", "test_tensorboard", "test_keras_settings", "test_onnx_export", "test_tflite"),
+    *("test_tflite_runner", "test_tflite_bundle", "test_runners", "test_bench_train"),
+)
+"""Files that use TensorFlow or the run called "small": they belong into one worker, which starts with them."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker a third of the tests as they are ordered; who has none left takes half of another's last ones.
+
+    A file's tests share fixtures, so they are torn apart as little as possible.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each worker import other test files first.
+
+    Importing them compiles them and rewrites their assertions, which takes most of the time of collecting: of a file
+    that another worker has imported before, only the bytecode is read.
+    """
+    config = session.config
+    if "PYTEST_XDIST_WORKER" not in os.environ or config.args_source.name != "TESTPATHS" or sys.dont_write_bytecode:
+        return
+    taken = common_folder(config._tmp_path_factory) / "imported"  # type: ignore[attr-defined]
+    taken.mkdir(exist_ok=True)
+    names = sorted(path.relative_to(ROOT) for path in Path(__file__).parent.rglob("test_*.py"))
+    worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    start = worker * len(names) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for name in (*names[start:], *names[:start]):
+        module = ".".join(name.with_suffix("").parts)
+        try:
+            (taken / module).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # collecting imports it again, and tells
+            importlib.import_module(module)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `_FIRST` first, in its order."""
+    places = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(_FIRST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

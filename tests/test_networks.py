@@ -6,12 +6,14 @@ import hashlib
 import io
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from safetensors.numpy import load_file, save_file
 
