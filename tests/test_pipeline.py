@@ -16,6 +16,7 @@ import pytest
 import trtpoets
 from tests.conftest import SMALL, small_config
 from tests.photos import make_photo
+from tests.test_cli import call_main
 from trtpoets.convert.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
 from trtpoets.core.files import locked
@@ -128,7 +129,7 @@ def test_a_new_photo_moves_no_other(finished: Path, small_photos: Path, tmp_path
 @pytest.mark.parametrize(
     "victim",
     [
-        "fp32.onnx",
+        pytest.param("fp32.onnx", marks=pytest.mark.slow),
         "fp16.rtx.engine",
         pytest.param("int8.onnx", marks=pytest.mark.slow),
         pytest.param("classifier/model.json", marks=pytest.mark.slow),
@@ -291,20 +292,26 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
 
 
-def test_a_gate_on_few_photos_cannot_tell(engines: Path) -> None:
+def test_a_gate_on_few_photos_cannot_tell(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(*options: str) -> tuple[int, str, str]:
+        code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), *options)
+        return code, *capsys.readouterr()
+
     limits = ("--max-drop", "99.9", "--min-agreement", "99.99", "--runner", "onnxruntime-fp32")
-    strict = gated(engines, *limits, "--json")
-    assert strict.returncode == 4
-    assert json.loads(strict.stdout)["gate"]["outcome"] == "cannot tell"
-    assert strict.stderr.startswith("Error: the gate cannot tell: ")
-    assert "--min-agreement 99.99 --runner onnxruntime-fp32 --allow-undecided" in strict.stderr
-    result = gated(engines, *limits, "--allow-undecided")
-    assert result.returncode == 0, result.stderr
+    code, stdout, stderr = asked(*limits, "--json")
+    assert code == 4
+    assert json.loads(stdout)["gate"]["outcome"] == "cannot tell"
+    assert stderr.startswith("Error: the gate cannot tell: ")
+    assert "--min-agreement 99.99 --runner onnxruntime-fp32 --allow-undecided" in stderr
+    code, _, stderr = asked(*limits, "--allow-undecided")
+    assert code == 0, stderr
     count = len(dataset_in(Workspace(engines, "small")).in_split(Split.TEST))
-    assert result.stderr.splitlines()[0].startswith(
+    assert stderr.splitlines()[0].startswith(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
-    assert gated(engines, "--runner", "onnxruntime-int8").stderr.splitlines() == [
+    assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
         "Error: a gate without a limit",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]
