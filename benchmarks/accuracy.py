@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.core.spec import Photo, Split
+from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import cache_root
 from trtpoets.pipeline.demo import solar_cells
 from trtpoets.pipeline.extractors import Device, extractor_from_network

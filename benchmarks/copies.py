@@ -37,15 +37,15 @@ from threadpoolctl import threadpool_limits
 
 from trtpoets.core.images import usable_cores
 from trtpoets.core.paths import cache_root
-from trtpoets.core.spec import Photo, Split
+from trtpoets.core.types import Photo, Split
 from trtpoets.pipeline.demo import solar_cells
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.copies import families_of
-from trtpoets.train.copy_candidates import nearest
+from trtpoets.train.near_copies.candidates import nearest
+from trtpoets.train.near_copies.families import families_of
+from trtpoets.train.near_copies.thumbnails import Thumbnails
 from trtpoets.train.networks import network_from_backbone
-from trtpoets.train.thumbnails import Thumbnails
 
 KINDS = ("crop", "mirror", "resize", "encode", "light", "frame")
 

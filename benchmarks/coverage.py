@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.judge.grouped import difference_interval, share_interval
+from trtpoets.judge.clustered import difference_interval, share_interval
 from trtpoets.judge.statistics import Interval, paired_difference, paired_shares, wilson_interval
 
 BOUNDS = (0.93, 0.97)

@@ -23,8 +23,8 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from trtpoets.judge.compare import compared
-from trtpoets.judge.rounds import percentile_bound, ratio_of_rounds, ratio_of_runs
+from trtpoets.judge.bench.compare import compared
+from trtpoets.judge.bench.rounds import percentile_bound, ratio_of_rounds, ratio_of_runs
 from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE
 
 ROUNDS = 20

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_file import read_onnx
-from trtpoets.core.spec import Flavour, OnnxModel, Precision
-from trtpoets.device.engine import current_engine, engine_from_onnx
-from trtpoets.device.engine_config import EngineConfig
+from trtpoets.core.types import Flavour, OnnxModel, Precision
+from trtpoets.device.build.engine import current_engine, engine_from_onnx
+from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.device.build.tensorrt_build import build_engine
+from trtpoets.device.build.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_api import load_tensorrt
-from trtpoets.device.tensorrt_build import build_engine
-from trtpoets.device.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_messages import Messages
 
 REPEATS = 5
@@ -37,7 +37,7 @@ def networks(folders: list[Path], scratch: Path) -> list[OnnxModel]:
     """The ONNX files to build."""
     if not folders:
         sys.path.insert(0, str(Path(__file__).parent.parent))
-        from tests.tiny import tiny_onnx
+        from tests.support.tiny import tiny_onnx
 
         return [tiny_onnx(scratch / "tiny" / f"{precision.value}.onnx", precision) for precision in Precision]
     return [read_onnx(folder / f"{precision.value}.onnx") for folder in folders for precision in Precision]

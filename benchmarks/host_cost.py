@@ -24,10 +24,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.fake_gpu import FakeDriver, FakeGpu
-from tests.fake_runtime import Context
-from tests.paper_engine import paper_engine
-from tests.tiny import tiny_spec
+from tests.fakes.engine import paper_engine
+from tests.fakes.gpu import FakeDriver, FakeGpu
+from tests.fakes.tensorrt_runtime import Context
+from tests.support.tiny import tiny_spec
 from trtpoets.device.runners.trt import TensorRtRunner
 
 ROUNDS = 10

@@ -33,15 +33,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import trtpoets
-from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
-from trtpoets.convert.graph import MATRIX_PRODUCTS, GraphView, multiply_adds
+from trtpoets.convert.graph.graph_view import MATRIX_PRODUCTS, GraphView, multiply_adds
+from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision, Split
+from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.statistics import paired_difference
+from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.dataset import DatasetConfig
 from trtpoets.train.head import HeadConfig
 

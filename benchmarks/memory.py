@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trtpoets.core.spec import Photo, Split
+from trtpoets.core.types import Photo, Split
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import Extractor, bottlenecks_from_photos

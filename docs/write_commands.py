@@ -27,7 +27,7 @@ _KINDS = {int: "number", float: "number", Path: "path", str: "text"}
 
 def pages() -> dict[str, str]:
     """The text of every page, by file name; README.md is their index."""
-    from trtpoets.cli import app
+    from trtpoets.cli.main import app
 
     callbacks = [info.callback for info in app.registered_commands if info.callback]
     found = {f"{callback.__name__}.md": _page(callback) for callback in callbacks}

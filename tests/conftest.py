@@ -19,13 +19,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy is loaded
 import numpy as np
 import pytest
 
-from tests.made_once import common_folder, made_once
-from tests.photos import photo_folder
+from tests.support.made_once import common_folder, made_once
+from tests.support.photos import photo_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.fake_gpu import FakeGpu
+    from tests.fakes.gpu import FakeGpu
     from trtpoets.pipeline.run import RunConfig
 
 ROOT = Path(__file__).parent.parent
@@ -33,11 +33,12 @@ ROOT = Path(__file__).parent.parent
 SMALL = "mobilenet_0.25_128"
 
 _FIRST = (
-    *("test_pipeline", "test_lineage", "test_copies", "test_quantize_bad_input", "test_classifier", "test_networks"),
-    *("test_backbones", "test_head", "test_tensorboard", "test_keras_settings", "test_onnx_export", "test_tflite"),
-    *("test_tflite_runner", "test_tflite_bundle", "test_runners", "test_bench_train"),
+    *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
+    *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
+    *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
+    "device/runners/test_runners.py",
 )
-"""Files that use TensorFlow or the run called "small": they belong into one worker, which starts with them."""
+"""Tests that use TensorFlow or the run called "small": they belong into one worker, which starts with them."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -77,8 +78,13 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files of `_FIRST` first, in its order."""
-    places = {name: place for place, name in enumerate(_FIRST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(_FIRST)))
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        return next((number for number, begin in enumerate(_FIRST) if name.startswith(begin)), len(_FIRST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,7 +113,7 @@ def _garbage_is_searched_for_among_new_objects() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _pictures_are_drawn_once() -> None:
     """Pages of the same numbers show the same pictures, and drawing them takes most of the time of a page."""
-    from trtpoets.ship import drawing, plots, speed_plots
+    from trtpoets.reporting import drawing, plots, speed_plots
 
     drawn: dict[tuple[Any, ...], str] = {}
 
@@ -154,8 +160,8 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small_config(weights: Path, **head: Any) -> RunConfig:
     """How the runs called "small" are made."""
-    from trtpoets.convert.calibration import CalibrationConfig
-    from trtpoets.judge.benchmark import BenchConfig
+    from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.run import RunConfig
     from trtpoets.train.head import HeadConfig
@@ -195,8 +201,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, exported: Path, small_pho
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     """A fake GPU in place of the driver, pycuda and TensorRT's runtime; nothing of ours may be left on it."""
-    from tests.fake_gpu import FakeGpu, nothing_left
-    from tests.tiny import tiny_spec
+    from tests.fakes.gpu import FakeGpu, nothing_left
+    from tests.support.tiny import tiny_spec
 
     found = FakeGpu(tiny_spec())
     found.install(monkeypatch)
@@ -210,7 +216,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    from trtpoets.device import libcuda
+    from trtpoets.device.gpu import libcuda
 
     monkeypatch.setattr(libcuda, "gpus", lambda: (libcuda.Gpu("Paper GPU", (8, 6), 8 << 30),))
     monkeypatch.setattr(libcuda, "cuda_version", lambda: "12.6")
@@ -218,7 +224,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def choose(behaviour: str, version: str = "10.3", **more: Any) -> Path:
         (folder / "tensorrt.py").write_text(
-            f"import tests.fake_builder as fake\nglobals().update(fake.namespace({version!r}, {behaviour!r}, "
+            f"import tests.fakes.tensorrt_builder as fake\nglobals().update(fake.namespace({version!r}, {behaviour!r}, "
             f"{str(pid_file)!r}, **{more!r}))\n"
         )
         return pid_file

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.stand_in_images import NVIDIAS_ENTRYPOINT
+from tests.fakes.container_images import NVIDIAS_ENTRYPOINT
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
 PACKAGE_FILES = (
-    *("trtpoets/py.typed", "trtpoets/ship/templates/page.html", "trtpoets/ship/templates/common/photo_lines.py"),
-    *("trtpoets/ship/templates/onnxruntime/classify.py", "trtpoets/ship/templates/triton/serve"),
+    *("trtpoets/py.typed", "trtpoets/bundles/templates/page.html", "trtpoets/bundles/templates/common/photo_lines.py"),
+    *("trtpoets/bundles/templates/onnxruntime/classify.py", "trtpoets/bundles/templates/triton/serve"),
 )
 
 

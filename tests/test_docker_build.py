@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundle_run import bundle_run
-from tests.paper_board import site
-from tests.paper_bundle import paper_bundle
-from tests.stand_in_images import ROOT, TENSORRT, Images, libcuda, why_not
+from tests.fakes.board import site
+from tests.fakes.board_bundle import paper_bundle
+from tests.fakes.container_images import ROOT, TENSORRT, Images, libcuda, why_not
+from tests.support.bundle_run import bundle_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can be built")]
 

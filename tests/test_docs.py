@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.photos import photo_folder
+from tests.support.photos import photo_folder
 from tests.test_structure import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ def test_the_pages_of_the_commands_are_current(writer: ModuleType) -> None:
 def test_a_page_names_every_option_that_help_names_and_no_other(command: str) -> None:
     from typer.testing import CliRunner
 
-    from trtpoets.cli import app
+    from trtpoets.cli.main import app
 
     told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.partition("Options:")[2]
     in_help = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", told, re.MULTILINE)) - {"--help"}

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz_files import damaged_bytes, damaged_json, damaged_onnx
-from tests.tiny import tiny_onnx, tiny_spec
-from trtpoets.convert.calibration_cache import CalibrationCache, read_cache, text_of_cache
+from tests.support.fuzz_files import damaged_bytes, damaged_json, damaged_onnx
+from tests.support.tiny import tiny_onnx, tiny_spec
+from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache, text_of_cache
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import read_onnx
-from trtpoets.core.spec import BatchRange, Engine, Flavour, hash_of
+from trtpoets.core.types import BatchRange, Engine, Flavour, hash_of
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.engine import engine_from_onnx, load_engine
-from trtpoets.device.engine_card import check_fits
-from trtpoets.device.engine_config import EngineConfig
-from trtpoets.device.libcuda import Gpu
+from trtpoets.device.build.engine import engine_from_onnx, load_engine
+from trtpoets.device.build.engine_card import check_fits
+from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.pipeline.inspect import inspect
 
@@ -54,7 +54,7 @@ class Worker:
     """A process that builds one damaged file after the other. `ended_at` is the seed that ended or hung it, or None."""
 
     def __init__(self, folder: Path, first: int, last: int) -> None:
-        command = [sys.executable, "-m", "tests.fuzz_files", str(folder), str(first), str(last)]
+        command = [sys.executable, "-m", "tests.support.fuzz_files", str(folder), str(first), str(last)]
         self.outcomes: dict[int, str] = {}
         self.ended_at: int | None = None
         with (
@@ -106,7 +106,7 @@ def as_users_build(path: Path) -> str:
     """In a process of our own the parent must live on: only the child may end, and hangs are cut short."""
     program = (
         "import sys; from pathlib import Path; from trtpoets.core.errors import TrtPoetsError\n"
-        "import trtpoets; from trtpoets.core.spec import Flavour\n"
+        "import trtpoets; from trtpoets.core.types import Flavour\n"
         "try: trtpoets.build(sys.argv[1], flavour=Flavour.RTX, timeout_seconds=30.0); print('built')\n"
         "except TrtPoetsError as error: print('contained', type(error).__name__)\n"
     )

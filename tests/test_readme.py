@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.photos import photo_folder
+from tests.support.photos import photo_folder
 from tests.test_structure import COMMANDS
 
 README = Path(__file__).parent.parent / "README.md"

@@ -17,30 +17,33 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.device.doctor import doctor
+    from trtpoets.pipeline.bench import bench
     from trtpoets.pipeline.build import build, plan_build
     from trtpoets.pipeline.bundle import bundle
     from trtpoets.pipeline.cache import cache, prune_cache
-    from trtpoets.pipeline.convert import export, quantize
+    from trtpoets.pipeline.evaluate import evaluate
+    from trtpoets.pipeline.export import export
     from trtpoets.pipeline.inspect import inspect
-    from trtpoets.pipeline.judge import bench, evaluate
     from trtpoets.pipeline.label import label, label_stream
     from trtpoets.pipeline.pretrained import models, pretrained
+    from trtpoets.pipeline.quantize import quantize
+    from trtpoets.pipeline.recommend import recommend
+    from trtpoets.pipeline.report import report
     from trtpoets.pipeline.retrain import retrain
     from trtpoets.pipeline.run import demo, run
-    from trtpoets.pipeline.ship import recommend, report
     from trtpoets.pipeline.tensorboard import tensorboard
     from trtpoets.pipeline.trust import trust
 
 _HOMES = {
     "TrtPoetsError": "trtpoets.core.errors",
-    "bench": "trtpoets.pipeline.judge",
+    "bench": "trtpoets.pipeline.bench",
     "build": "trtpoets.pipeline.build",
     "bundle": "trtpoets.pipeline.bundle",
     "cache": "trtpoets.pipeline.cache",
     "demo": "trtpoets.pipeline.run",
     "doctor": "trtpoets.device.doctor",
-    "evaluate": "trtpoets.pipeline.judge",
-    "export": "trtpoets.pipeline.convert",
+    "evaluate": "trtpoets.pipeline.evaluate",
+    "export": "trtpoets.pipeline.export",
     "inspect": "trtpoets.pipeline.inspect",
     "label": "trtpoets.pipeline.label",
     "label_stream": "trtpoets.pipeline.label",
@@ -48,9 +51,9 @@ _HOMES = {
     "plan_build": "trtpoets.pipeline.build",
     "pretrained": "trtpoets.pipeline.pretrained",
     "prune_cache": "trtpoets.pipeline.cache",
-    "quantize": "trtpoets.pipeline.convert",
-    "recommend": "trtpoets.pipeline.ship",
-    "report": "trtpoets.pipeline.ship",
+    "quantize": "trtpoets.pipeline.quantize",
+    "recommend": "trtpoets.pipeline.recommend",
+    "report": "trtpoets.pipeline.report",
     "retrain": "trtpoets.pipeline.retrain",
     "run": "trtpoets.pipeline.run",
     "tensorboard": "trtpoets.pipeline.tensorboard",

@@ -1,5 +1,5 @@
 """`python -m trtpoets`."""
 
-from trtpoets.cli import main
+from trtpoets.cli.main import main
 
 main()

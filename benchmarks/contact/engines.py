@@ -19,18 +19,18 @@ from contact.harness import CYCLES, GPU_LEAK, free_memory
 from contact.networks import Network, built, config_of, need_gpu, need_library, networks, photos_of, target_here
 from contact.pace import SETTLE_SECONDS, timed
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
-from trtpoets.core.spec import Engine, Flavour, OnnxModel, Precision
+from trtpoets.core.types import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device import tensorrt_build, tensorrt_config
-from trtpoets.device.build_child import memory_to_use
-from trtpoets.device.engine import engine_from_onnx, load_engine
-from trtpoets.device.engine_config import request_of
-from trtpoets.device.libcuda import cuda_version, gpus
+from trtpoets.device.build import tensorrt_build, tensorrt_config
+from trtpoets.device.build.build_child import memory_to_use
+from trtpoets.device.build.engine import engine_from_onnx, load_engine
+from trtpoets.device.build.engine_config import request_of
+from trtpoets.device.build.layer_inspector import inspect_engine
+from trtpoets.device.gpu.libcuda import cuda_version, gpus
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.tensorrt_api import load_tensorrt
-from trtpoets.device.tensorrt_layers import inspect_engine
 from trtpoets.device.tensorrt_messages import Messages
-from trtpoets.onboard.room import library_mib
+from trtpoets.onboard.resources import library_mib
 
 COUNTS = (1, 1, 1, 16, 8, 8, 21, 1)
 """Batch sizes that are captured, replayed, changed, and split."""

@@ -13,8 +13,8 @@ from contact.asked import Given, NotAnswered
 from contact.networks import need_gpu
 from contact.subject import subject
 from contact.torch_session import need_torch
-from trtpoets.device import libcuda
-from trtpoets.device.cuda import CudaSession, load_pycuda
+from trtpoets.device.gpu import libcuda
+from trtpoets.device.gpu.cuda import CudaSession, load_pycuda
 
 COUNTS = (1, 1, 1, 16, 8, 8, 21, 1, 1, 32, 32, 32, 3, 1)
 """Batch sizes that are captured, replayed, changed, and come back."""

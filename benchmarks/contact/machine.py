@@ -7,10 +7,10 @@ from typing import Any
 from contact.asked import Given
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.optional import installed
-from trtpoets.core.spec import Flavour
-from trtpoets.device.libcuda import cuda_version, driver_version, gpus
+from trtpoets.core.types import Flavour
+from trtpoets.device.gpu.libcuda import cuda_version, driver_version, gpus
 from trtpoets.device.tensorrt_api import load_tensorrt
-from trtpoets.judge.conditions import conditions
+from trtpoets.judge.bench.conditions import conditions
 
 
 def look(given: Given) -> dict[str, Any]:

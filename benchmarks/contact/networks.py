@@ -11,13 +11,13 @@ from contact.asked import Given, NotAnswered
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.manifest import MANIFEST
 from trtpoets.core.onnx_file import read_onnx
-from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
-from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available
-from trtpoets.device.engine_config import EngineConfig
-from trtpoets.device.libcuda import gpus
+from trtpoets.core.types import BatchRange, Engine, Flavour, OnnxModel, Precision
+from trtpoets.device.build.engine import current_engine, engine_from_onnx, flavour_available
+from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.device.gpu.libcuda import gpus
 from trtpoets.device.runners import open_runner
 from trtpoets.device.tensorrt_api import load_tensorrt
-from trtpoets.onboard.bundle import Bundle, open_bundle
+from trtpoets.onboard.installed_bundle import Bundle, open_bundle
 
 BATCH = BatchRange(1, 8, 32)
 
@@ -92,7 +92,7 @@ def need_library(flavour: Flavour) -> None:
 def need_gpu() -> None:
     """Raise NotAnswered where there is no GPU, or pycuda does not load."""
     from trtpoets.core.errors import RunFailed
-    from trtpoets.device.cuda import load_pycuda
+    from trtpoets.device.gpu.cuda import load_pycuda
 
     try:
         gpus()

@@ -11,8 +11,8 @@ import numpy as np
 
 from contact.asked import Given
 from contact.subject import Subject, subject
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME
-from trtpoets.device.gpu_wait import Wait
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
+from trtpoets.device.gpu.gpu_wait import Wait
 
 BATCHES = (1, 8, 32)
 

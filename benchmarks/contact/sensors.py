@@ -13,10 +13,10 @@ from typing import Any, Iterator
 from contact.asked import Given, NotAnswered
 from contact.networks import need_gpu
 from contact.subject import subject
-from trtpoets.device.libcuda import gpus
-from trtpoets.device.pci import cuda_bus_id
-from trtpoets.judge.nvml import Gpu, gpu_at, gpu_state
-from trtpoets.judge.watch import GpuWatch, jetson_gpu_clock
+from trtpoets.device.gpu.libcuda import gpus
+from trtpoets.device.gpu.nvml import Gpu, gpu_at, gpu_state
+from trtpoets.device.gpu.pci import cuda_bus_id
+from trtpoets.judge.bench.slowdown_watch import GpuWatch, jetson_gpu_clock
 
 IDLE_SECONDS = 5.0
 

@@ -15,13 +15,13 @@ from typing import Any, Iterator
 from contact.asked import Given, NotAnswered
 from contact.networks import BATCH, built, config_of, need_gpu, networks, photos_of
 from contact.torch_session import CLASSES, SIDE, TITLE, TorchSession, need_torch
-from trtpoets.core.spec import Engine, EngineCard, Flavour, ModelSpec, OnnxModel, Precision, Preprocess
+from trtpoets.core.types import Engine, EngineCard, Flavour, ModelSpec, OnnxModel, Precision, Preprocess
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device import tensorrt_session
-from trtpoets.device.cuda import CudaSession
-from trtpoets.device.engine import flavour_available, load_engine
-from trtpoets.device.engine_card import platform_name
-from trtpoets.device.libcuda import gpus
+from trtpoets.device.build.engine import flavour_available, load_engine
+from trtpoets.device.build.engine_card import platform_name
+from trtpoets.device.gpu.cuda import CudaSession
+from trtpoets.device.gpu.libcuda import gpus
 from trtpoets.device.runners import trt
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from contact.asked import NotAnswered
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, BatchRange
 
 TITLE = "PyTorch's kernels (no TensorRT for this GPU is here)"
 

@@ -11,7 +11,7 @@ from typing import Any
 from contact.asked import Given, NotAnswered
 from contact.engines import latencies
 from contact.networks import built, config_of, need_library, networks
-from trtpoets.core.spec import INPUT_NAME, Flavour, Precision
+from trtpoets.core.types import INPUT_NAME, Flavour, Precision
 
 PLACES = ("/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec")
 """Where JetPack and NVIDIA's containers put it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph import QUANTISERS, GraphView
+from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
 
 _FLOAT, _FLOAT16 = 1, 10  # TensorProto.FLOAT, TensorProto.FLOAT16
 _HALF = "tensor(float16)"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.naming import canonical
+from trtpoets.convert.graph.naming import canonical
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
 from trtpoets.core.files import temporary_folder
@@ -17,8 +17,8 @@ from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
 from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
 from trtpoets.core.storage import error_in_text
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
     import keras
@@ -41,6 +41,7 @@ class ExportConfig:
             raise BadInput(
                 f"ONNX opset {self.opset}: trtpoets writes {OPSETS[0]} to {OPSETS[-1]}",
                 hint=f"17 is read by every TensorRT from 8.5 on: --opset {ExportConfig.opset}",
+                code="TP3042",
             )
 
 
@@ -82,7 +83,11 @@ def onnx_from_network(
     """
     if len(model.inputs) != 1 or model.inputs[0].dtype != "uint8" or len(model.inputs[0].shape) != 4:
         given = [f"{value.dtype} {tuple(value.shape)}" for value in model.inputs]
-        raise BadInput(f"the network takes {', '.join(given)}, not uint8 (N, H, W, 3)", hint="scale photos inside it")
+        raise BadInput(
+            f"the network takes {', '.join(given)}, not uint8 (N, H, W, 3)",
+            hint="scale photos inside it",
+            code="TP3043",
+        )
     _, height, width, _ = model.inputs[0].shape
     progress(_TASK, 1, _STEPS)
     _write(
@@ -106,21 +111,23 @@ def serve_signature(classifier: Classifier) -> Any:
     folder, spec = classifier.saved_model, classifier.spec
     hint = "train again: trtpoets retrain PHOTOS --name NAME --force"
     if not (folder / "saved_model.pb").is_file():
-        raise MissingArtefact(f"{folder} is not a SavedModel", hint=hint)
+        raise MissingArtefact(f"{folder} is not a SavedModel", hint=hint, code="TP3044")
     require_trusted(classifier.folder, classifier.foreign)
     tf = tensorflow()
     try:
         loaded = tf.saved_model.load(str(folder))
         serve = loaded.signatures["serve"]
     except Exception as error:
-        raise BadArtefact(f"{folder} can't be loaded: {first_line(error)}", hint=hint) from error
+        raise BadArtefact(f"{folder} can't be loaded: {first_line(error)}", hint=hint, code="TP3045") from error
     takes = serve.structured_input_signature[1].get(INPUT_NAME)
     gives = list(serve.structured_outputs.values())
     wanted = [None, spec.preprocess.height, spec.preprocess.width, 3]
     if takes is None or takes.dtype != tf.uint8 or takes.shape.as_list() != wanted:
-        raise BadArtefact(f"{folder} takes {takes}, but model.json says uint8 {wanted}", hint=hint)
+        raise BadArtefact(f"{folder} takes {takes}, but model.json says uint8 {wanted}", hint=hint, code="TP3046")
     if len(gives) != 1 or gives[0].shape.as_list() != [None, len(spec.labels)]:
-        raise BadArtefact(f"{folder} gives {gives}, but model.json has {len(spec.labels)} labels", hint=hint)
+        raise BadArtefact(
+            f"{folder} gives {gives}, but model.json has {len(spec.labels)} labels", hint=hint, code="TP3047"
+        )
     # The signature's variables live as long as what was loaded.
     serve.keep_alive = loaded
     return serve
@@ -158,6 +165,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
         raise ConversionFailed(
             f"the network can't be written as ONNX: {first_line(error)}",
             hint="choose another backbone (trtpoets models lists them), or another --opset",
+            code="TP3048",
         ) from error
     return model
 
@@ -182,13 +190,17 @@ def _folded(model: Any) -> Any:
             failure = error_in_text(str(error))
             if failure is not None:
                 raise failure from error
-            raise ConversionFailed(f"ONNX Runtime refuses the exported network: {first_line(error)}") from error
+            raise ConversionFailed(
+                f"ONNX Runtime refuses the exported network: {first_line(error)}", code="TP3049"
+            ) from error
         folded = onnx.load(options.optimized_model_filepath)
     strange = sorted(
         {f"{node.domain}.{node.op_type}" for node in folded.graph.node if node.domain not in ("", "ai.onnx")}
     )
     if strange:
-        raise ConversionFailed(f"the network needs operators outside the ONNX standard: {', '.join(strange)}")
+        raise ConversionFailed(
+            f"the network needs operators outside the ONNX standard: {', '.join(strange)}", code="TP3050"
+        )
     return folded
 
 

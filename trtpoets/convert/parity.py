@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trtpoets.core.spec import Photo
+    from trtpoets.core.types import Photo
 
 LIMIT = 1e-4
 """Two FP32 graphs that sum in another order differ by less than this in a score of 0..1; wrong graphs by far more."""
@@ -41,9 +41,9 @@ def parity_from_scores(
     BadInput when there is nothing to compare.
     """
     if reference.shape != scores.shape or reference.ndim != 2 or not reference.size:
-        raise BadInput(f"scores of shape {scores.shape} can't be compared with {reference.shape}")
+        raise BadInput(f"scores of shape {scores.shape} can't be compared with {reference.shape}", code="TP3053")
     if photos and len(photos) != len(reference):
-        raise BadInput(f"{len(reference)} rows of scores belong to {len(photos)} photos")
+        raise BadInput(f"{len(reference)} rows of scores belong to {len(photos)} photos", code="TP3054")
     apart = np.abs(reference.astype(np.float64) - scores.astype(np.float64))
     # A score that is not a number lies infinitely far from anything.
     apart[~np.isfinite(apart)] = np.inf
@@ -58,5 +58,6 @@ def parity_from_scores(
             f"{limit:.0e} is allowed",
             hint="export again with another --opset; if it stays, report the backbone and the versions of "
             "TensorFlow and tf2onnx",
+            code="TP3055",
         )
     return parity

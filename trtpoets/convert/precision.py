@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.calibration_checks import refuse_unknown_operators
 from trtpoets.convert.fp16 import lacks_fp16, with_fp16
-from trtpoets.convert.graph import QUANTISERS, GraphView
-from trtpoets.convert.naming import finished
-from trtpoets.convert.observe import Told, spans
+from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
+from trtpoets.convert.graph.naming import finished
+from trtpoets.convert.int8.activation_stats import Told, spans
+from trtpoets.convert.int8.calibration_checks import refuse_unknown_operators
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import INPUT_NAME, OnnxModel, Photo, Precision, Preprocess
+from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, Preprocess
 
 FP16_LARGEST = 65504.0
 """The largest finite number in FP16."""
@@ -73,7 +73,9 @@ def fp16_from_onnx(
     """
     expect_fp32(model)
     if not photos:
-        raise BadInput("there are no photos to check the range of FP16 on", hint="add photos to the training split")
+        raise BadInput(
+            "there are no photos to check the range of FP16 on", hint="add photos to the training split", code="TP3056"
+        )
     proto = check_onnx(model.path)
     refuse_unknown_operators(model.path)
     view = GraphView(proto)
@@ -104,6 +106,7 @@ def expect_fp32(model: OnnxModel) -> None:
         raise BadInput(
             f"{model.path} is {model.precision.value} already; precisions are made from the FP32 file",
             hint="make it: trtpoets export NAME",
+            code="TP3057",
         )
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.optional import needs
-from trtpoets.core.spec import FULL_WHITE, INPUT_NAME, OUTPUT_NAME, Precision
 from trtpoets.core.tflite_file import LABELS_FILE
+from trtpoets.core.types import FULL_WHITE, INPUT_NAME, OUTPUT_NAME, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trtpoets.core.spec import ModelSpec
+    from trtpoets.core.types import ModelSpec
 
 METADATA_NAME = "TFLITE_METADATA"
 """The name under which a TFLite file keeps its metadata."""

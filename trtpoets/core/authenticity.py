@@ -19,10 +19,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from trtpoets.core.commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.errors import BadArtefact, StorageFailed
 from trtpoets.core.paths import data_root
-from trtpoets.core.spec import hash_of
+from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
+from trtpoets.core.types import hash_of
 
 KEY_VARIABLE = "TRTPOETS_KEY"
 """Names the file of the key, where it is not in the user's data folder."""
@@ -71,6 +71,7 @@ def require_trusted(path: Path, foreign: str) -> None:
         raise BadArtefact(
             f"{path} may run code when it is opened, and is not known to be made here by you: {foreign}",
             hint=f"if you made it, or trust who did: {command('trust', path.absolute().parent.name, engines=shown)}",
+            code="TP1001",
         )
 
 
@@ -87,31 +88,39 @@ def _key_in(path: Path) -> bytes | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadArtefact(f"the key {path} is a symbolic link", hint=f"rm {quote(path)}") from error
+            raise BadArtefact(f"the key {path} is a symbolic link", hint=f"rm {quote(path)}", code="TP1002") from error
         raise StorageFailed(
             f"the key {path} can't be read: {os.strerror(error.errno or 0)}",
             hint=f"set {KEY_VARIABLE} to a file of your own",
+            code="TP1003",
         ) from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise BadArtefact(f"the key {path} is no regular file", hint=f"set {KEY_VARIABLE} to a file of your own")
+            raise BadArtefact(
+                f"the key {path} is no regular file", hint=f"set {KEY_VARIABLE} to a file of your own", code="TP1004"
+            )
         if status.st_uid != os.geteuid() and os.geteuid() != 0:
             raise BadArtefact(
-                f"the key {path} belongs to another user", hint=f"set {KEY_VARIABLE} to a file of your own"
+                f"the key {path} belongs to another user",
+                hint=f"set {KEY_VARIABLE} to a file of your own",
+                code="TP1005",
             )
         if status.st_mode & 0o077:
             raise BadArtefact(
                 f"other users may read or write the key {path}: it has mode {stat.S_IMODE(status.st_mode):03o}, and "
                 "600 was expected; if they may have read it, delete it and build again",
                 hint=f"chmod 600 {quote(path)}",
+                code="TP1006",
             )
         content = os.read(handle, 80)
     finally:
         os.close(handle)
     if not _KEY.fullmatch(content):
         raise BadArtefact(
-            f"{path} is not a key of trtpoets: 64 hexadecimal digits were expected", hint=f"rm {quote(path)}"
+            f"{path} is not a key of trtpoets: 64 hexadecimal digits were expected",
+            hint=f"rm {quote(path)}",
+            code="TP1007",
         )
     return bytes.fromhex(content[:64].decode("ascii"))
 
@@ -135,11 +144,14 @@ def _new_key(path: Path) -> bytes:
         raise StorageFailed(
             f"the key that marks what you make can't be written to {path}: {os.strerror(error.errno or 0)}",
             hint=f"set {KEY_VARIABLE} to a file in a folder that you may write to",
+            code="TP1008",
         ) from error
     logging.getLogger(__name__).info("made the key %s", path)
     key = _key_in(path)
     if key is None:
-        raise StorageFailed(f"the key {path} was deleted while it was made", hint="run the command again")
+        raise StorageFailed(
+            f"the key {path} was deleted while it was made", hint="run the command again", code="TP1009"
+        )
     return key
 
 

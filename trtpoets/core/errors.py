@@ -25,19 +25,22 @@ from __future__ import annotations
 class TrtPoetsError(Exception):
     """A failure that the user can mend.
 
-    `message` names the value and what was expected; `hint` is the command to run or the thing to change next.
+    `message` names the value and what was expected; `hint` is the command to run or the thing to change next. `code`
+    ("TP" and four digits) identifies the error in scripts and tests, whatever its wording; docs/reference/errors.md
+    lists all codes.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code
 
-    def __reduce__(self) -> tuple[type[TrtPoetsError], tuple[str, str]]:
-        # Exception.__reduce__ would drop the hint on the way home from a child process.
-        return type(self), (self.message, self.hint)
+    def __reduce__(self) -> tuple[type[TrtPoetsError], tuple[str, str, str]]:
+        # Exception.__reduce__ would drop hint and code when the error is sent from a child process.
+        return type(self), (self.message, self.hint, self.code)
 
 
 class BadInput(TrtPoetsError):

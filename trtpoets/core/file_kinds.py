@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.file_signatures import AFTER, BRANDS, SIGNATURES, ZIP_MARKS
 from trtpoets.core.protobuf_kinds import protobuf_kind
 from trtpoets.core.reading import open_regular
+from trtpoets.core.shell_commands import quote
 
 START = 4096
 """How many first bytes `described_content` wants. Fewer are enough for most kinds."""
@@ -167,14 +167,16 @@ def require_kind(path: Path, *names: str, expected: str, unknown: bool = True) -
     if kind is None and unknown:
         return
     if kind is None:
-        raise BadArtefact(f"{path} is not {expected}, nor any other kind of file that is known here", hint=_OTHER_FILE)
+        raise BadArtefact(
+            f"{path} is not {expected}, nor any other kind of file that is known here", hint=_OTHER_FILE, code="TP1010"
+        )
     if kind.name not in names:
         raise other_kind(path, kind, expected)
 
 
 def other_kind(path: Path, kind: FileKind, expected: str) -> BadArtefact:
     """The error for a file that is of another kind than was expected."""
-    return BadArtefact(f"{path} is not {expected}: it is {kind.words}", hint=kind.remedy_for(path))
+    return BadArtefact(f"{path} is not {expected}: it is {kind.words}", hint=kind.remedy_for(path), code="TP1011")
 
 
 def ultralytics_metadata(start: bytes) -> tuple[int, bytes] | None:

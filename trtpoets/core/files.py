@@ -200,14 +200,16 @@ def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise MissingArtefact(
-            f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME"
+            f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME", code="TP1012"
         ) from error
     except OSError as error:
         with storage_errors(path, "read"):
             raise error
     except (ValueError, RecursionError) as error:
         require_kind(path, "json", "text", "empty", expected="JSON")
-        raise BadArtefact(f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it") from error
+        raise BadArtefact(
+            f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it", code="TP1013"
+        ) from error
 
 
 def _finite(text: str) -> float:

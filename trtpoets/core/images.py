@@ -23,8 +23,8 @@ from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, by
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
 from trtpoets.core.reading import NotReadable, read_bytes
-from trtpoets.core.spec import FULL_WHITE, Photo, Preprocess, Resize
 from trtpoets.core.threads import map_ahead
+from trtpoets.core.types import FULL_WHITE, Photo, Preprocess, Resize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +71,9 @@ def photo_bytes(photo: Path | Photo) -> Iterator[bytes]:
     with FILES.holding(size):
         content = read_photo(path)
         if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
-            raise PhotoChanged(f"{path} has changed since the dataset was read", hint="run the same command again")
+            raise PhotoChanged(
+                f"{path} has changed since the dataset was read", hint="run the same command again", code="TP1014"
+            )
         yield content
 
 
@@ -98,9 +100,11 @@ def read_photo(path: Path) -> bytes:
     try:
         return read_bytes(path, MAX_BYTES)
     except NotReadable as error:
-        raise BadPhoto(error.message, hint=error.hint) from error
+        raise BadPhoto(error.message, hint=error.hint, code="TP1015") from error
     except OSError as error:
-        raise BadPhoto(f"{path} can't be read: {error.strerror}", hint="check that it is there and readable") from error
+        raise BadPhoto(
+            f"{path} can't be read: {error.strerror}", hint="check that it is there and readable", code="TP1016"
+        ) from error
 
 
 def bytes_to_array(content: bytes, preprocess: Preprocess, source: str, out: np.ndarray | None = None) -> np.ndarray:
@@ -123,7 +127,9 @@ def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray 
     from PIL import Image
 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise BadPhoto(f"pixels of {pixels.dtype} {pixels.shape}", hint="give uint8 (height, width, 3), RGB")
+        raise BadPhoto(
+            f"pixels of {pixels.dtype} {pixels.shape}", hint="give uint8 (height, width, 3), RGB", code="TP1017"
+        )
     _check_out(out, preprocess)
     return _resized(Image.fromarray(pixels), preprocess, out)
 
@@ -132,7 +138,9 @@ def _check_out(out: np.ndarray | None, preprocess: Preprocess) -> None:
     shape = (preprocess.height, preprocess.width, 3)
     if out is not None and (out.dtype != np.uint8 or out.shape != shape):
         raise BadInput(
-            f"a photo goes into uint8 {shape}, not {out.dtype} {out.shape}", hint="give memory of that shape"
+            f"a photo goes into uint8 {shape}, not {out.dtype} {out.shape}",
+            hint="give memory of that shape",
+            code="TP1018",
         )
 
 
@@ -187,7 +195,7 @@ def photo_batches(
     Raises BadPhoto at the first photo that can't be used, PhotoChanged at one of a dataset that has other bytes now.
     """
     if batch_size < 1:
-        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
+        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1", code="TP1019")
     threads = workers or usable_cores()
     ahead = 2 * batch_size + threads if buffer is None else batch_size
     new = buffer or (lambda count: np.empty((count, preprocess.height, preprocess.width, 3), np.uint8))
@@ -232,7 +240,9 @@ def _decoded(content: bytes, source: str, side: int, use: Callable[[ImageFile, b
             failure = failure or error
     if isinstance(failure, BadPhoto):
         raise failure
-    raise BadPhoto(f"{source} can't be decoded: {failure}", hint="replace or delete the file") from failure
+    raise BadPhoto(
+        f"{source} can't be decoded: {failure}", hint="replace or delete the file", code="TP1020"
+    ) from failure
 
 
 def _used(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:

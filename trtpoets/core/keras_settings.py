@@ -81,11 +81,13 @@ def require_keras(tf: Any) -> None:
             raise MissingDependency(
                 f"this Python process has imported Keras with the backend {backend!r}; trtpoets needs 'tensorflow'",
                 hint=f"{_BY_HAND} in a process of its own",
+                code="TP1021",
             )
     if not hasattr(tf.keras, "config"):
         raise MissingDependency(
             "this Python process uses the legacy Keras 2 (TF_USE_LEGACY_KERAS); trtpoets needs Keras 3",
             hint="unset TF_USE_LEGACY_KERAS before tensorflow is imported; or run trtpoets in a process of its own",
+            code="TP1022",
         )
 
 

@@ -39,7 +39,9 @@ def locked(path: Path, what: str, hint: str = "wait until it has finished, or ch
                 held = _take(handle, path, what, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):  # EACCES is what SMB says of a lock that another one holds
                 holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
-                raise Busy(f"another trtpoets (process {holder}) is working on {what}", hint=hint) from None
+                raise Busy(
+                    f"another trtpoets (process {holder}) is working on {what}", hint=hint, code="TP1023"
+                ) from None
             os.ftruncate(handle, 0)
             write_all(handle, str(os.getpid()).encode())
         yield held
@@ -74,6 +76,7 @@ def _opened(path: Path) -> int:
         raise StorageFailed(
             f"{path} has the name of a lock of trtpoets, and is none: it is left as it is",
             hint="move it away, or choose another --name",
+            code="TP1024",
         )
     return handle
 

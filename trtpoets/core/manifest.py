@@ -17,7 +17,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import read_json, sha256_of_file, write_json
 from trtpoets.core.signatures import SUFFIX
-from trtpoets.core.spec import Precision
+from trtpoets.core.types import Precision
 
 FORMAT = 1
 """Raise it when an older reader would misread a manifest."""
@@ -86,11 +86,15 @@ def write_manifest(
     files = {}
     for path, entry in _entries(folder):
         if not stat.S_ISREG(entry.st_mode):
-            raise BadInput(f"{folder / path} is no plain file, and a bundle holds nothing else", hint="copy the file")
+            raise BadInput(
+                f"{folder / path} is no plain file, and a bundle holds nothing else",
+                hint="copy the file",
+                code="TP1025",
+            )
         try:
             path.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise BadInput(f"the name {path!r} is not UTF-8", hint="rename it") from error
+            raise BadInput(f"the name {path!r} is not UTF-8", hint="rename it", code="TP1026") from error
         files[path] = sha256_of_file(folder / path)
     made = Manifest(name, target, version, model, tuple(order), files, jetpack, board, created)
     write_json(folder / MANIFEST, _to_dict(made))
@@ -102,19 +106,22 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise MissingArtefact(
-            f"{folder} is no bundle: it has no {MANIFEST}", hint="make one: trtpoets bundle NAME --for jetson"
+            f"{folder} is no bundle: it has no {MANIFEST}",
+            hint="make one: trtpoets bundle NAME --for jetson",
+            code="TP1027",
         )
     value = read_json(path)
     if isinstance(value, dict) and value.get("format") not in (FORMAT, None):
         raise BadArtefact(
             f"{path} has format {value['format']}, and this trtpoets reads format {FORMAT}",
             hint="use the trtpoets that is in the bundle, under runtime/",
+            code="TP1028",
         )
     try:
         return _from_dict(value)
     except (KeyError, TypeError, ValueError) as error:
         raise BadArtefact(
-            f"{path} is not a manifest of trtpoets: {type(error).__name__}: {error}", hint=_AGAIN
+            f"{path} is not a manifest of trtpoets: {type(error).__name__}: {error}", hint=_AGAIN, code="TP1029"
         ) from error
 
 
@@ -127,21 +134,26 @@ def check_manifest(folder: Path) -> Manifest:
     found = dict(_entries(folder))
     for path, sha256 in manifest.files.items():
         if path not in found:
-            raise BadArtefact(f"{folder / path} is missing", hint=_AGAIN)
+            raise BadArtefact(f"{folder / path} is missing", hint=_AGAIN, code="TP1030")
         if not stat.S_ISREG(found[path].st_mode):
-            raise BadArtefact(f"{folder / path} is a link, or no file: the manifest has a file there", hint=_AGAIN)
+            raise BadArtefact(
+                f"{folder / path} is a link, or no file: the manifest has a file there", hint=_AGAIN, code="TP1031"
+            )
         try:
             changed = sha256_of_file(folder / path) != sha256
         except OSError as error:
-            raise BadArtefact(f"{folder / path} can't be read: {error.strerror}", hint=_AGAIN) from error
+            raise BadArtefact(f"{folder / path} can't be read: {error.strerror}", hint=_AGAIN, code="TP1032") from error
         if changed:
-            raise BadArtefact(f"{folder / path} was changed or damaged: its sha256 is not the manifest's", hint=_AGAIN)
+            raise BadArtefact(
+                f"{folder / path} was changed or damaged: its sha256 is not the manifest's", hint=_AGAIN, code="TP1033"
+            )
     extra = extra_files(folder, manifest)
     if extra:
         more = f" (and {len(extra) - _NAMED} more)" if len(extra) > _NAMED else ""
         raise BadArtefact(
             f"{folder} holds what its manifest does not name: {', '.join(extra[:_NAMED])}{more}",
             hint=f"delete it, or keep it in {BUILT}/",
+            code="TP1034",
         )
     return manifest
 

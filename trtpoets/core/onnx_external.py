@@ -78,7 +78,7 @@ def external_files(path: Path, content: bytes | None = None) -> tuple[ExternalFi
             needed.setdefault(entry.get("location", ""), []).append(start + length)
     except ValueError as error:
         raise BadArtefact(
-            f"{path} is not a valid ONNX file: {error}", hint="export it again, or copy it again"
+            f"{path} is not a valid ONNX file: {error}", hint="export it again, or copy it again", code="TP1035"
         ) from error
     return tuple(_external_file(path, location, ends) for location, ends in needed.items())
 
@@ -99,6 +99,7 @@ def require_external(path: Path, content: bytes | None = None) -> tuple[External
         raise BadArtefact(
             f"the weights of {path} have {total / (1 << 30):.1f} GiB, and a network may have 2 GiB here",
             hint="export a smaller network, or its weights in FP16",
+            code="TP1036",
         )
     return found
 

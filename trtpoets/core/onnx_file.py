@@ -13,7 +13,7 @@ from trtpoets.core.onnx_load import read_whole, without_external
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,9 @@ def check_onnx(path: Path) -> Any:
     with needs("train", reason="reading ONNX files"):
         import onnx
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
+        raise MissingArtefact(
+            f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1037"
+        )
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:
         model = onnx.load_model_from_string(read_whole(path).content)
@@ -62,10 +64,11 @@ def check_onnx(path: Path) -> Any:
         raise BadArtefact(
             f"{path} is not a valid ONNX file: {reason}",
             hint="export it again: trtpoets export NAME --force",
+            code="TP1038",
         ) from error
     inputs = [value.name for value in model.graph.input]
     if not inputs or not model.graph.output:
-        raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again")
+        raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again", code="TP1039")
     return model
 
 
@@ -121,7 +124,9 @@ def read_onnx(path: Path) -> OnnxModel:
     inputs = [value.name for value in model.graph.input]
     outputs = [value.name for value in model.graph.output]
     if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
-        raise BadArtefact(f"{path} takes {inputs} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}")
+        raise BadArtefact(
+            f"{path} takes {inputs} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}", code="TP1040"
+        )
     return found
 
 
@@ -133,6 +138,7 @@ def described(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
         raise BadArtefact(
             f"{path} was not written by trtpoets: it does not say how its photos are prepared, nor in which precision",
             hint="export it with: trtpoets export NAME",
+            code="TP1041",
         ) from error
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
 
@@ -148,7 +154,9 @@ def _self_contained(model: Path | bytes) -> str | bytes:
     if without_external(content):
         return model if isinstance(model, bytes) else str(model)
     if isinstance(model, bytes):
-        raise BadArtefact("a graph in memory has weights in other files", hint="give the path of its ONNX file")
+        raise BadArtefact(
+            "a graph in memory has weights in other files", hint="give the path of its ONNX file", code="TP1042"
+        )
     return read_whole(model).content
 
 
@@ -209,6 +217,8 @@ def open_session(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if chosen[0][0] != "CPUExecutionProvider":
             raise RunFailed(
-                f"{chosen[0][0]} can't open {what}: {reason}", hint="run it on the CPU, or see: trtpoets doctor"
+                f"{chosen[0][0]} can't open {what}: {reason}",
+                hint="run it on the CPU, or see: trtpoets doctor",
+                code="TP1043",
             ) from error
-        raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again") from error
+        raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again", code="TP1044") from error

@@ -56,7 +56,7 @@ def require_parts(path: Path, content: bytes) -> None:
     try:
         require_modest(memoryview(content))
     except TooManyFields as error:
-        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint=_AGAIN) from error
+        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint=_AGAIN, code="TP1045") from error
     except ValueError:
         return  # no protobuf: the parser says so
 
@@ -77,7 +77,9 @@ def put_inside(model: Any, weights: Mapping[str, bytes], path: Path) -> None:
         entry = {each.key: each.value for each in tensor.external_data}
         data = weights.get(entry.get("location", ""))
         if data is None:
-            raise BadArtefact(f"{path} is not a valid ONNX file: it does not say where {tensor.name} is", hint=_AGAIN)
+            raise BadArtefact(
+                f"{path} is not a valid ONNX file: it does not say where {tensor.name} is", hint=_AGAIN, code="TP1046"
+            )
         start = int(entry.get("offset", 0))
         size = int(entry["length"]) if "length" in entry else len(data) - start
         expected = _bytes_of(tensor)
@@ -86,6 +88,7 @@ def put_inside(model: Any, weights: Mapping[str, bytes], path: Path) -> None:
                 f"{path} can't be used: {tensor.name} has {size:,} bytes in the weights file {entry['location']}, and "
                 f"its shape and type need {expected:,}",
                 hint=_AGAIN,
+                code="TP1047",
             )
         tensor.raw_data = data[start : start + size]
         tensor.data_location = 0

@@ -16,7 +16,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_file import described
 from trtpoets.core.protobuf import fields, message, text
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import INPUT_NAME, OnnxModel
+from trtpoets.core.types import INPUT_NAME, OnnxModel
 
 _GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
 _NODE, _NODE_NAME, _NODE_OPERATOR = 1, 3, 4
@@ -40,7 +40,9 @@ class OnnxFacts:
 def facts_of(path: Path) -> OnnxFacts:
     """Read an ONNX file's own description. Raises MissingArtefact, or BadArtefact where it is no ONNX file."""
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME")
+        raise MissingArtefact(
+            f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1048"
+        )
     require_kind(path, "onnx", "empty", expected="a valid ONNX file")
     metadata: dict[str, str] = {}
     opset = 1
@@ -57,7 +59,7 @@ def facts_of(path: Path) -> OnnxFacts:
             elif text(inside.get(1, b"")) in ("", "ai.onnx"):
                 opset = max(opset, int(inside.get(2, 1)))
     except (ValueError, TypeError) as error:
-        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint="export it again") from error
+        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint="export it again", code="TP1049") from error
     return OnnxFacts(metadata, opset, photos)
 
 

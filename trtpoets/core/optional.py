@@ -26,6 +26,7 @@ def needs(extra: str, *, reason: str = "", hint: str = "") -> Iterator[None]:
         raise MissingDependency(
             f"{what}, and it does not import here: {error}",
             hint=hint or f"pip install 'trtpoets[{extra}]'",
+            code="TP1050",
         ) from error
 
 

@@ -17,8 +17,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
+from trtpoets.core.shell_commands import quote
 from trtpoets.core.storage import storage_errors
 
 PART = ".part-"
@@ -75,11 +75,13 @@ def _check(path: Path, status: os.stat_result, writes: bool, folder: int | None)
             raise StorageFailed(
                 f"{path} belongs to another user (uid {status.st_uid}), and is left as it is",
                 hint=f"see whose it is: ls -l {quote(path)}",
+                code="TP1051",
             )
     if status.st_nlink > 1:
         raise StorageFailed(
             f"{path} is also a file elsewhere (a hard link), which would be overwritten: it is left as it is",
             hint=f"remove this name of it: rm {quote(path)}",
+            code="TP1052",
         )
 
 
@@ -87,11 +89,14 @@ def _is_link(path: Path) -> StorageFailed:
     return StorageFailed(
         f"{path} is a symbolic link: trtpoets writes to nothing that a link of its own folders leads to",
         hint=f"remove the link, which leaves what it leads to: rm {quote(path)}",
+        code="TP1053",
     )
 
 
 def _no_file(path: Path) -> StorageFailed:
-    return StorageFailed(f"{path} is no regular file, and is left as it is", hint=f"move it away: ls -ld {quote(path)}")
+    return StorageFailed(
+        f"{path} is no regular file, and is left as it is", hint=f"move it away: ls -ld {quote(path)}", code="TP1054"
+    )
 
 
 def open_folder(path: Path) -> int:

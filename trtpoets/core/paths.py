@@ -28,7 +28,7 @@ def user_path(path: Path | str) -> Path:
         return Path(path)
     user = text[1:].split("/")[0]
     what = f"there is no user {user!r} here" if user else "HOME is not set, and this user has no home folder"
-    raise BadInput(f"can't expand ~ in {text}: {what}", hint="give the path in full, beginning with /")
+    raise BadInput(f"can't expand ~ in {text}: {what}", hint="give the path in full, beginning with /", code="TP1055")
 
 
 def given_path(text: str) -> Path:
@@ -85,6 +85,7 @@ def data_root() -> Path:
         raise StorageFailed(
             f"{why}, and what is in the temporary folder under the name of yours belongs to another user",
             hint="set TRTPOETS_KEY to a file in a folder that you may write to",
+            code="TP1056",
         )
     if why not in _told_data:
         _told_data.add(why)
@@ -116,6 +117,7 @@ def _temporary_cache() -> Path:
         raise StorageFailed(
             f"no cache folder can be made in {temporary_root()}: {error.strerror}",
             hint="set TRTPOETS_CACHE to a folder that you may write to",
+            code="TP1057",
         ) from error
 
 
@@ -144,6 +146,7 @@ def temporary_root() -> Path:
         raise StorageFailed(
             f"no temporary file can be written: not in {first} ({_why_not(first)}), /var/tmp or the current folder",
             hint="free some space there, or set TMPDIR to a folder that you may write to: export TMPDIR=FOLDER",
+            code="TP1058",
         ) from error
     if chosen and root != Path(os.path.abspath(chosen)) and chosen not in _told:  # noqa: PTH100 - links stay
         why = _why_not(chosen)

@@ -13,7 +13,7 @@ import numpy as np
 
 from trtpoets.core.photo_metadata import significant_bits
 from trtpoets.core.photo_open import orientation_of, turned
-from trtpoets.core.spec import FULL_WHITE
+from trtpoets.core.types import FULL_WHITE
 
 if TYPE_CHECKING:
     from PIL import Image

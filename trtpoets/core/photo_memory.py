@@ -128,6 +128,7 @@ def require_decodable(needed: int, source: str) -> None:
         raise BadPhoto(
             f"{source} would take {needed / 1e6:,.0f} MB of memory to decode",
             hint=f"at most {LARGEST_DECODING / 1e6:,.0f} MB: save it smaller, or with 8 bits a sample",
+            code="TP1059",
         )
 
 

@@ -68,7 +68,7 @@ def open_photo(content: bytes, source: str) -> ImageFile:
     refuses the large JPEGs that are decoded small.
     """
     if not content:
-        raise BadPhoto(f"{source} is empty", hint="replace or delete the file")
+        raise BadPhoto(f"{source} is empty", hint="replace or delete the file", code="TP1060")
     _check_pixels(pixels_before_opening(content), source)
     reasons: list[str] = []
     for name, factory, accept in _openers():
@@ -150,7 +150,9 @@ def _openers() -> tuple[Opener, ...]:
 def _check_pixels(count: int, source: str, most: int = 0, of: str = "") -> None:
     most = most or MAX_PIXELS
     if count > most:
-        raise BadPhoto(f"{source} has {count / 1e6:.0f} megapixels", hint=f"at most {most // 10**6} megapixels{of}")
+        raise BadPhoto(
+            f"{source} has {count / 1e6:.0f} megapixels", hint=f"at most {most // 10**6} megapixels{of}", code="TP1061"
+        )
 
 
 def _check_raw(image: Image.Image, content: bytes, source: str) -> None:
@@ -166,7 +168,9 @@ def _check_raw(image: Image.Image, content: bytes, source: str) -> None:
 
 def _raw(source: str, maker: str) -> BadPhoto:
     return BadPhoto(
-        f"{source} is a camera's raw file{f' ({maker})' if maker else ''}, not a developed photo", hint=_EXPORT
+        f"{source} is a camera's raw file{f' ({maker})' if maker else ''}, not a developed photo",
+        hint=_EXPORT,
+        code="TP1062",
     )
 
 
@@ -178,19 +182,22 @@ def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
             return _raw(source, maker)
     if content.startswith(_JXL_STARTS):
         what = f"is a JPEG XL photo, which Pillow does not decode{said}"
-        return BadPhoto(f"{source} {what}", hint="convert it to JPEG or PNG")
+        return BadPhoto(f"{source} {what}", hint="convert it to JPEG or PNG", code="TP1063")
     if content[4:8] == b"ftyp":
         return _unreadable_container(content, source, said)
     excluded, kind = _excluded(content), described_content(content[:START])
     if kind and kind.name != "photo" and not excluded and not reasons:
         return BadPhoto(
-            f"{source} is not a photo that can be read: it is {kind.words}", hint=kind.remedy_for(Path(source))
+            f"{source} is not a photo that can be read: it is {kind.words}",
+            hint=kind.remedy_for(Path(source)),
+            code="TP1064",
         )
     if excluded:
         said = f": it is {excluded}, and {EXCLUDED[excluded]}"
     return BadPhoto(
         f"{source} is not a photo that can be read{said or f': no known format starts with {content[:12]!r}'}",
         hint="convert it to JPEG or PNG, or delete it",
+        code="TP1065",
     )
 
 
@@ -202,12 +209,18 @@ def _unreadable_container(content: bytes, source: str, said: str) -> BadPhoto:
         return _raw(source, "Canon")
     if brands & _AVIF_BRANDS:
         install = "pip install --upgrade pillow: from 11.3 on it decodes AVIF. Or convert the photo to JPEG"
-        return BadPhoto(f"{source} is an AVIF photo that can't be decoded{said}", hint=install)
+        return BadPhoto(f"{source} is an AVIF photo that can't be decoded{said}", hint=install, code="TP1066")
     if brands & _HEIC_BRANDS:
         if "HEIF" in {name for name, _, _ in _openers()}:
-            return BadPhoto(f"{source} is a HEIC photo that can't be decoded{said}", hint="replace or delete the file")
-        return BadPhoto(f"{source} is a HEIC photo, which needs pillow-heif", hint="pip install 'trtpoets[heif]'")
-    return BadPhoto(f"{source} is a film, not a photo", hint="save frames of it as JPEG, or delete it")
+            return BadPhoto(
+                f"{source} is a HEIC photo that can't be decoded{said}",
+                hint="replace or delete the file",
+                code="TP1067",
+            )
+        return BadPhoto(
+            f"{source} is a HEIC photo, which needs pillow-heif", hint="pip install 'trtpoets[heif]'", code="TP1068"
+        )
+    return BadPhoto(f"{source} is a film, not a photo", hint="save frames of it as JPEG, or delete it", code="TP1069")
 
 
 def _excluded(content: bytes) -> str:

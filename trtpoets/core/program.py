@@ -34,9 +34,11 @@ def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object]
         code = error.exit_code
     except KeyboardInterrupt:  # while modules were imported, or a result was printed
         tell(
-            Interrupted(f"{interrupted()}; what was finished is kept", hint="the same command goes on from here")
+            Interrupted(
+                f"{interrupted()}; what was finished is kept", hint="the same command goes on from here", code="TP1070"
+            )
             if keeps_results
-            else Interrupted(interrupted(), hint="the same command starts again from the beginning")
+            else Interrupted(interrupted(), hint="the same command starts again from the beginning", code="TP1071")
         )
         code = Interrupted.exit_code
     except OSError as error:

@@ -20,13 +20,13 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.own_files import open_folder
 from trtpoets.core.paths import cache_root
-from trtpoets.core.spec import INPUT_NAME, BatchRange, ModelSpec, OnnxModel, Precision
+from trtpoets.core.shell_commands import quote
 from trtpoets.core.storage import storage_errors
+from trtpoets.core.types import INPUT_NAME, BatchRange, ModelSpec, OnnxModel, Precision
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 """ONNX Runtime's names of its providers."""
@@ -113,4 +113,5 @@ def require_private(folder: Path) -> None:
         raise StorageFailed(
             f"{folder} may be written by another user, and engines in it would be run as code",
             hint=f"rm -r {quote(folder)}",
+            code="TP1072",
         )

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.spec import BatchRange, Flavour, Precision
+from trtpoets.core.types import BatchRange, Flavour, Precision
 
 USUAL_WORKSPACE_MIB = 1024
 """The memory that TensorRT may use for building, in MiB, unless another is given."""
@@ -100,6 +100,12 @@ class RunnerId:
             "variant": list(self.variant),
         }
 
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> RunnerId:
+        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError."""
+        precision = None if row["precision"] is None else Precision(row["precision"])
+        return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]))
+
 
 FAKE = RunnerId(Library.FAKE)
 """A runner without a network, for tests."""
@@ -139,6 +145,7 @@ def runner_of_row(row: Mapping[str, Any]) -> RunnerId:
             f"a row about the runner {row.get('runner')!r} is of another version of trtpoets: "
             f"{type(error).__name__}: {error}",
             hint="measure again: trtpoets evaluate NAME --force && trtpoets bench NAME",
+            code="TP1073",
         ) from error
 
 

@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import write_text
 from trtpoets.core.reading import open_regular, read_text
+from trtpoets.core.shell_commands import quote
 
 NAMESPACE = "trtpoets"
 
@@ -35,12 +35,14 @@ def sign_file(path: Path, key: Path) -> Path:
     Raises BadInput for a key that can't be used, MissingDependency.
     """
     if not key.is_file():
-        raise BadInput(f"there is no key {key}", hint="make one: ssh-keygen -t ed25519 -f bundle_key")
+        raise BadInput(f"there is no key {key}", hint="make one: ssh-keygen -t ed25519 -f bundle_key", code="TP1074")
     command = ["-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(path)]
     done = _ssh_keygen(command, stdin=None, seconds=None)
     signature = path.with_name(path.name + SUFFIX)
     if done.returncode or not signature.is_file():
-        raise BadInput(f"{key} can't sign: {_reason(done)}", hint="give the private key, as ssh-keygen writes it")
+        raise BadInput(
+            f"{key} can't sign: {_reason(done)}", hint="give the private key, as ssh-keygen writes it", code="TP1075"
+        )
     return signature
 
 
@@ -55,6 +57,7 @@ def verify_file(path: Path, signers: Path) -> None:
         raise BadArtefact(
             f"{path.parent} is not signed, and this device takes only what a key in {signers} has signed",
             hint="sign it where it is made: trtpoets bundle NAME --for jetson --sign FILE",
+            code="TP1076",
         )
     command = ["-Y", "verify", "-n", NAMESPACE, "-I", SIGNER, "-f", str(signers), "-s", str(signature)]
     done = _ssh_keygen(command, stdin=path, seconds=_SECONDS)
@@ -62,6 +65,7 @@ def verify_file(path: Path, signers: Path) -> None:
         raise BadArtefact(
             f"the signature of {path} is not by a key in {signers}, or the file was changed: {_reason(done)}",
             hint="sign it where it is made: trtpoets bundle NAME --for jetson --sign FILE",
+            code="TP1077",
         )
 
 
@@ -73,13 +77,17 @@ def write_signers(source: Path, out: Path) -> None:
     try:
         text = read_text(source)
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{source} can't be read as public keys: {error}", hint="give the *.pub of the key") from error
+        raise BadInput(
+            f"{source} can't be read as public keys: {error}", hint="give the *.pub of the key", code="TP1078"
+        ) from error
     if "PRIVATE KEY" in text:
         public = source.with_name(f"{source.name}.pub")
-        raise BadInput(f"{source} is a private key, which no device needs", hint=f"give {quote(public)}")
+        raise BadInput(f"{source} is a private key, which no device needs", hint=f"give {quote(public)}", code="TP1079")
     lines = list(_signers(text.splitlines()))
     if not lines:
-        raise BadInput(f"{source} holds no public key", hint="give the *.pub of the key that signs bundles")
+        raise BadInput(
+            f"{source} holds no public key", hint="give the *.pub of the key that signs bundles", code="TP1080"
+        )
     write_text(out, "\n".join(lines) + "\n")
     out.chmod(0o644)
 
@@ -97,6 +105,7 @@ def _signers(lines: Sequence[str]) -> Iterator[str]:
             raise BadInput(
                 f"{line[:60]!r} is no public key, and allows nobody called {SIGNER}",
                 hint="give the *.pub of the key that signs bundles",
+                code="TP1081",
             )
 
 
@@ -107,6 +116,7 @@ def _require_own(signers: Path) -> None:
         raise BadArtefact(
             f"{signers} is no regular file, or others may write it",
             hint=f"chmod 644 {quote(signers)}",
+            code="TP1082",
         )
 
 
@@ -126,10 +136,10 @@ def _ssh_keygen(
             )
     except FileNotFoundError as error:
         raise MissingDependency(
-            "signatures need ssh-keygen, which is not here", hint="sudo apt install -y openssh-client"
+            "signatures need ssh-keygen, which is not here", hint="sudo apt install -y openssh-client", code="TP1083"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise BadArtefact("ssh-keygen did not answer", hint="run the command again") from error
+        raise BadArtefact("ssh-keygen did not answer", hint="run the command again", code="TP1084") from error
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

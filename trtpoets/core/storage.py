@@ -11,9 +11,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Iterator
 
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.paths import cache_root, temporary_root
+from trtpoets.core.shell_commands import quote
 
 UNSUPPORTED = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 """What a file system answers to an operation that it does not have: FUSE, SMB, FAT and some NFS servers."""
@@ -83,7 +83,9 @@ def storage_failure(error: OSError, path: Path, doing: str = "write") -> Storage
         if path.absolute().parent not in (named, *named.parents) and named not in path.absolute().parents:
             path, doing = named, "use"
     return StorageFailed(
-        f"can't {doing} {path}: {os.strerror(number)}", _reading_hint(number, path, doing) or _hint(number, path)
+        f"can't {doing} {path}: {os.strerror(number)}",
+        _reading_hint(number, path, doing) or _hint(number, path),
+        code="TP1085",
     )
 
 
@@ -96,6 +98,7 @@ def stray_failure(error: OSError) -> StorageFailed | None:
         return StorageFailed(
             f"a file can't be read or written: {os.strerror(number)}",
             _general(number) or "see whether all disks are there and whole: df",
+            code="TP1086",
         )
     path = Path(os.fsdecode(error.filename))
     with suppress(StorageFailed):

@@ -96,6 +96,7 @@ def writing_results() -> Iterator[None]:
         raise StorageFailed(
             f"can't write to standard output: {'it is closed' if closed else error.strerror}",
             hint="send it to a file on a disk with free space",
+            code="TP1087",
         ) from error
 
 

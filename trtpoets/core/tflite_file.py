@@ -13,13 +13,13 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, Mapping
 
+from trtpoets.core.console import labels_text
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
-from trtpoets.core.plain import labels_text
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import ModelSpec, Precision, TfliteModel
+from trtpoets.core.types import ModelSpec, Precision, TfliteModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ def read_tflite(path: Path) -> TfliteModel:
     _, facts, text, labels = _read(path)
     spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
     if labels != labels_text(spec.labels):
-        raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN)
+        raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN, code="TP1088")
     return TfliteModel(path, Precision(facts["precision"]), spec)
 
 
@@ -94,12 +94,16 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
     try:
         content = read_bytes(path)
     except FileNotFoundError as error:
-        raise MissingArtefact(f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite") from error
+        raise MissingArtefact(
+            f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite", code="TP1089"
+        ) from error
     except OSError as error:
-        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check that it is a readable file") from error
+        raise BadArtefact(
+            f"{path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP1090"
+        ) from error
     if content[4:8] != IDENTIFIER:
         require_kind(path, expected="a TFLite file")
-        raise BadArtefact(f"{path} is not a TFLite file: it does not begin as one", hint=_AGAIN)
+        raise BadArtefact(f"{path} is not a TFLite file: it does not begin as one", hint=_AGAIN, code="TP1091")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = content[: min(entry.header_offset for entry in archive.infolist())]
@@ -109,10 +113,14 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
             found = network, facts, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
     except (*_DAMAGE, zipfile.BadZipFile) as error:
         raise BadArtefact(
-            f"{path} was not written by trtpoets, or is damaged: {type(error).__name__}: {error}", hint=_AGAIN
+            f"{path} was not written by trtpoets, or is damaged: {type(error).__name__}: {error}",
+            hint=_AGAIN,
+            code="TP1092",
         ) from error
     if not same:
-        raise BadArtefact(f"{path} was damaged: its network is not the one that {FACTS_FILE} names", hint=_AGAIN)
+        raise BadArtefact(
+            f"{path} was damaged: its network is not the one that {FACTS_FILE} names", hint=_AGAIN, code="TP1093"
+        )
     return found
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from trtpoets.core.authenticity import tag_of, why_not_made_here
-from trtpoets.core.commands import command, filled
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
-from trtpoets.core.spec import Precision, hash_of
+from trtpoets.core.shell_commands import command, filled
+from trtpoets.core.types import Precision, hash_of
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ def check_name(name: str) -> None:
             f"{name} is an ONNX file; a run is a folder under engines/, with the photos and the classifier that it "
             "came from",
             hint="an engine of a file that trtpoets wrote: trtpoets build FILE.onnx",
+            code="TP1096",
         )
     wrong = ""
     if not name.strip():
@@ -165,7 +166,7 @@ def check_name(name: str) -> None:
     elif len(name.encode("utf-8", "surrogateescape")) > 100:
         wrong = "is longer than 100 bytes"
     if wrong:
-        raise BadInput(f"the name {name!r} {wrong}", hint="for example: --name flowers")
+        raise BadInput(f"the name {name!r} {wrong}", hint="for example: --name flowers", code="TP1097")
 
 
 def card_of(path: Path) -> Path:
@@ -210,17 +211,22 @@ def read_card(path: Path) -> Card:
     """The card at `path`, whatever lies beside it. Raises MissingArtefact, or BadArtefact when it is not whole."""
     value = read_json(path, LARGEST_CARD)
     if not isinstance(value, dict) or set(value) - {"hmac"} != {"seal", "key", "files", "details"}:
-        raise BadArtefact(f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again")
+        raise BadArtefact(
+            f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again", code="TP1098"
+        )
     tag = value.pop("hmac", None)
     if value.pop("seal") != hash_of(value):
         raise BadArtefact(
             f"{path} was edited or damaged: its seal does not match its text",
             hint="delete it, and run the stage that writes it again",
+            code="TP1099",
         )
     files, details = value["files"], value["details"]
     if not isinstance(files, dict) or not isinstance(details, dict):
         raise BadArtefact(
-            f"{path} is a card of another version of trtpoets", hint="run the stage that writes it again, with --force"
+            f"{path} is a card of another version of trtpoets",
+            hint="run the stage that writes it again, with --force",
+            code="TP1100",
         )
     return Card(str(value["key"]), files, details, why_not_made_here(value, tag))
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Tuple
 
-from trtpoets.core.spec import Flavour, Precision
+from trtpoets.core.types import Flavour, Precision
 
 Capability = Tuple[int, int]
 """A compute capability: (8, 6) for 8.6."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.optional import installed
-from trtpoets.core.spec import hash_of
-from trtpoets.device import libcuda
+from trtpoets.core.types import hash_of
+from trtpoets.device.gpu import libcuda
 
 _PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu12-libs"),

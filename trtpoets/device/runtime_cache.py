@@ -13,9 +13,9 @@ from pathlib import Path
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.files import write_bytes
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import hash_of
+from trtpoets.core.types import hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
-from trtpoets.device.libcuda import Gpu
+from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """One adapter over TensorRT 8.5, 8.6, 10.x, 11.x and TensorRT-RTX: which library, and what it can do.
 
 What a library can do is probed, never read off its version; enum members are looked up by name, since their numbers
-differ between versions. `tests/test_bindings.py` proves on the real Python bindings that every name that is used is
-there. `tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's, `tensorrt_messages.py` what
+differ between versions. `tests/device/test_tensorrt_bindings.py` checks every name against the real Python bindings.
+`tensorrt_build.py` has the builder's side, `tensorrt_session.py` the runtime's, `tensorrt_messages.py` what
 libraries say.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs
-from trtpoets.core.spec import Flavour
-from trtpoets.device.wheels import extra_here
+from trtpoets.core.types import Flavour
+from trtpoets.device.gpu.cuda_wheels import extra_here
 
 _MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
 
@@ -75,18 +75,20 @@ def load_tensorrt(flavour: Flavour) -> TensorRt:
             module = importlib.import_module(name)
     except MissingDependency as error:
         raise MissingDependency(
-            error.message, hint=f"pip install 'trtpoets[{extra_here(flavour)}]'"
+            error.message, hint=f"pip install 'trtpoets[{extra_here(flavour)}]'", code="TP4098"
         ) from error.__cause__
     except OSError as error:  # the Python package is there, one of its native libraries is not
         raise MissingDependency(
             f"building or running {flavour.value} engines needs {name}, and it does not load here: {error}",
             hint=f"pip install 'trtpoets[{extra_here(flavour)}]'",
+            code="TP4099",
         ) from error
     library = TensorRt(flavour, module, str(module.__version__))
     if not hasattr(getattr(module, "IExecutionContext", None), "set_tensor_address"):
         raise MissingDependency(
             f"{library.title} is too old: it can't be told by name where tensors lie, as 8.5 and later can",
             hint="install TensorRT 8.5 or later; on a Jetson that is JetPack 5.1 or later",
+            code="TP4100",
         )
     return library
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any, Callable
 
 from trtpoets.core.errors import BadArtefact, RunFailed
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, BatchRange
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, BatchRange
 from trtpoets.device.tensorrt_api import TensorRt, numpy_type
 from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger
 
@@ -65,7 +65,9 @@ class TensorRtSession:
             if NO_DRIVER not in str(error):
                 raise
             raise RunFailed(
-                f"{library.title} can't run here: no usable CUDA driver ({self.reason()})", hint="check nvidia-smi"
+                f"{library.title} can't run here: no usable CUDA driver ({self.reason()})",
+                hint="check nvidia-smi",
+                code="TP4101",
             ) from error
         if host_code:
             self._runtime.engine_host_code_allowed = True
@@ -76,6 +78,7 @@ class TensorRtSession:
             raise RunFailed(
                 f"{library.title} can't load the engine: {self.reason()}",
                 hint="build it again on this machine, with --force",
+                code="TP4102",
             )
         self._check_tensors()
         if hasattr(library.module, "IRuntimeCache"):
@@ -117,6 +120,7 @@ class TensorRtSession:
             raise RunFailed(
                 f"{self._library.title} can't make room to run the engine: {self.reason()}",
                 hint="free GPU memory, or build with a smaller --batch",
+                code="TP4103",
             )
         if self.shares_memory:
             context.set_device_memory(memory, self.memory_bytes)
@@ -165,7 +169,9 @@ class TensorRtSession:
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         found = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
         if found != _DTYPES:
-            raise BadArtefact(f"the engine has the tensors {found}, not {_DTYPES}", hint="build it again")
+            raise BadArtefact(
+                f"the engine has the tensors {found}, not {_DTYPES}", hint="build it again", code="TP4104"
+            )
 
 
 class EngineContext:
@@ -183,22 +189,26 @@ class EngineContext:
     def bind(self, name: str, address: int) -> None:
         """Say where a tensor lies on the GPU. It stays bound."""
         if not self._context.set_tensor_address(name, address):
-            raise RunFailed(f"{self._title} refuses memory for {name}: {self._reason()}")
+            raise RunFailed(f"{self._title} refuses memory for {name}: {self._reason()}", code="TP4105")
 
     def set_shape(self, photos: tuple[int, ...], scores: tuple[int, ...]) -> None:
         """Set the shape of the next photos; check that the engine answers with the shape of `scores`."""
         if not self._context.set_input_shape(INPUT_NAME, photos):
-            raise RunFailed(f"{self._title} refuses photos of shape {photos}: {self._reason()}")
+            raise RunFailed(f"{self._title} refuses photos of shape {photos}: {self._reason()}", code="TP4106")
         found = tuple(int(size) for size in self._context.get_tensor_shape(OUTPUT_NAME))
         if found != scores:
             raise BadArtefact(
-                f"the engine gives scores of shape {found}, its card says {scores}", hint="build it again"
+                f"the engine gives scores of shape {found}, its card says {scores}",
+                hint="build it again",
+                code="TP4107",
             )
 
     def enqueue(self, stream: int) -> None:
         """Queue one inference on the stream. Raises RunFailed."""
         if not self._context.execute_async_v3(stream):
-            raise RunFailed(f"{self._title} can't run the engine: {self._reason()}", hint="check nvidia-smi")
+            raise RunFailed(
+                f"{self._title} can't run the engine: {self._reason()}", hint="check nvidia-smi", code="TP4108"
+            )
 
     def close(self) -> None:
         """Free it."""

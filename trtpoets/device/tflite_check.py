@@ -32,7 +32,7 @@ def require_sound(path: Path, network: bytes, threads: int, own_kernels: bool) -
         return
     failure = _failure(network, threads, own_kernels)
     if failure:
-        raise BadArtefact(f"TFLite can't load {path}: {failure}", hint=_AGAIN)
+        raise BadArtefact(f"TFLite can't load {path}: {failure}", hint=_AGAIN, code="TP4109")
     _sound.add(key)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from trtpoets.device.build_child import memory_to_use
+from trtpoets.device.build.build_child import memory_to_use
 
 _MOST_INPUT = 1 << 28
 """Bytes: no photo that a network takes is larger."""

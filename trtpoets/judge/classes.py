@@ -6,7 +6,7 @@ from typing import Sequence
 
 import numpy as np
 
-from trtpoets.judge.grouped import share_interval
+from trtpoets.judge.clustered import share_interval
 
 
 def recall_of_classes(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float | None]:

@@ -15,10 +15,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from trtpoets.core.commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
-from trtpoets.core.spec import Precision
+from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
+from trtpoets.core.types import Precision
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
 NARROW = (Precision.FP16, Precision.INT8)
@@ -40,11 +40,13 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         if self.max_drop is None and self.min_agreement is None:
-            raise BadInput("a gate without a limit", hint="--max-drop 0.5 --min-agreement 98")
+            raise BadInput("a gate without a limit", hint="--max-drop 0.5 --min-agreement 98", code="TP5036")
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
-            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5")
+            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5", code="TP5037")
         if self.min_agreement is not None and not 0 < self.min_agreement <= 100:
-            raise BadInput(f"--min-agreement {self.min_agreement:g} is no percentage", hint="--min-agreement 98")
+            raise BadInput(
+                f"--min-agreement {self.min_agreement:g} is no percentage", hint="--min-agreement 98", code="TP5038"
+            )
 
 
 class Outcome(str, Enum):
@@ -118,12 +120,13 @@ def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: Gate
     narrow = (name for name, each in compared.items() if runner_of_row(each).precision in NARROW)
     runners = config.runners or tuple(narrow)
     if not runners:
-        raise BadInput("there is no FP16 or INT8 runner to judge", hint="trtpoets quantize NAME")
+        raise BadInput("there is no FP16 or INT8 runner to judge", hint="trtpoets quantize NAME", code="TP5039")
     strange = [name for name in runners if name not in compared]
     if strange:
         raise BadInput(
             f"{strange[0]} was not evaluated here",
             hint=" or ".join(f"--runner {quote(each)}" for each in compared or ["NAME"]),
+            code="TP5040",
         )
     found = tuple(_runner(compared[name], evaluations[0], config) for name in dict.fromkeys(runners))
     return Gate(config, _worst([each.outcome for each in found]), found)
@@ -142,12 +145,13 @@ def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: 
         precisions = {runner_of_row(each).precision for each in failed}
         advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
         hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
-        raise GateFailed(_checks_with(gate, Outcome.FAILED), hint=hint if advised else "")
+        raise GateFailed(_checks_with(gate, Outcome.FAILED), hint=hint if advised else "", code="TP5041")
     if not gate["config"].get("allow_undecided"):
         again = command("evaluate", name, *_options(gate["config"]), "--allow-undecided", engines=engines)
         raise GateUndecided(
             f"the gate cannot tell: {'; '.join(unknowns(gate))}",
             hint=f"judge more photos (--test-percent), or let a doubt pass: {again}",
+            code="TP5042",
         )
 
 

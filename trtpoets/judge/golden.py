@@ -19,7 +19,7 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, photo_to_array
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.spec import ModelSpec, Photo, Precision, Preprocess, check_side
+from trtpoets.core.types import ModelSpec, Photo, Precision, Preprocess, check_side
 from trtpoets.device.runners.base import Runner
 
 COUNT = 12
@@ -110,7 +110,9 @@ def golden_photos(photos: Iterable[Photo], preprocess: Preprocess, count: int = 
     for photo in sorted(photos, key=lambda each: (each.label, each.sha256)):
         rows.setdefault(photo.label, []).append(photo)
     if not rows:
-        raise BadInput("there are no test photos to check a bundle by", hint="add photos, and train again")
+        raise BadInput(
+            "there are no test photos to check a bundle by", hint="add photos, and train again", code="TP5043"
+        )
     longest = max(len(row) for row in rows.values())
     turns = [row[place] for place in range(longest) for row in rows.values() if place < len(row)]
     return tuple(_prepared(photo, number, preprocess) for number, photo in enumerate(turns[:count]))
@@ -187,7 +189,7 @@ def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
         if spec is not None and any(each.scores.shape[1] != len(spec.labels) for each in expected.values()):
             raise ValueError(f"there are scores of another number of classes than {len(spec.labels)}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadArtefact(f"{path} is damaged: {type(error).__name__}: {error}", hint=_AGAIN) from error
+        raise BadArtefact(f"{path} is damaged: {type(error).__name__}: {error}", hint=_AGAIN, code="TP5044") from error
     return Golden(photos, expected)
 
 
@@ -196,9 +198,15 @@ def check_scores_against(golden: Golden, precision: Precision, scores: np.ndarra
     expected = golden.expected.get(precision.value)
     if expected is None:
         known = ", ".join(golden.expected)
-        raise BadArtefact(f"the golden photos have scores of {known}, not of {precision.value}", hint=_AGAIN)
+        raise BadArtefact(
+            f"the golden photos have scores of {known}, not of {precision.value}", hint=_AGAIN, code="TP5045"
+        )
     if scores.shape != expected.scores.shape:
-        raise BadInput(f"scores of shape {scores.shape}, not {expected.scores.shape}", hint="score all golden photos")
+        raise BadInput(
+            f"scores of shape {scores.shape}, not {expected.scores.shape}",
+            hint="score all golden photos",
+            code="TP5046",
+        )
     # A score that is no number is as far away as JSON can say.
     gaps = np.nan_to_num(np.abs(scores - expected.scores).max(axis=1), nan=np.finfo(np.float32).max)
     worst = int(gaps.argmax())
@@ -257,9 +265,11 @@ def _read_photo(folder: Path, entry: Mapping[str, Any], size: Preprocess) -> Gol
     try:
         content = read_bytes(path, size.height * size.width * 3 + 4 * size.height + _HEADER_BYTES)
     except OSError as error:
-        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_AGAIN) from error
+        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_AGAIN, code="TP5047") from error
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise BadArtefact(f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_AGAIN)
+        raise BadArtefact(
+            f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_AGAIN, code="TP5048"
+        )
     pixels = bytes_to_array(content, size, str(path))
     return GoldenPhoto(file, str(entry["label"]), str(entry["sha256"]), str(entry["source"]), pixels)
 

@@ -31,7 +31,7 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
     BadInput unless 0 <= successes <= n.
     """
     if not 0 <= successes <= n:
-        raise BadInput(f"{successes} successes in {n} trials", hint="give 0 <= successes <= trials")
+        raise BadInput(f"{successes} successes in {n} trials", hint="give 0 <= successes <= trials", code="TP5049")
     if n == 0:
         return Interval(0.0, 1.0)
     z = _deviations(confidence)
@@ -62,7 +62,9 @@ def paired_shares(only_first: float, only_second: float, n: float, confidence: f
     """
     if min(only_first, only_second) < 0 or only_first + only_second > n * (1 + 1e-9):
         raise BadInput(
-            f"{only_first} and {only_second} of {n} photos", hint="counts begin at 0, and fit into the photos"
+            f"{only_first} and {only_second} of {n} photos",
+            hint="counts begin at 0, and fit into the photos",
+            code="TP5050",
         )
     if n == 0:
         return Interval(-1.0, 1.0)
@@ -95,7 +97,7 @@ def mcnemar_exact(b: int, c: int) -> float:
     the test is two-sided and exact (McNemar, 1947, in its binomial form). Raises BadInput for negative counts.
     """
     if b < 0 or c < 0:
-        raise BadInput(f"counts of {b} and {c} photos", hint="counts begin at 0")
+        raise BadInput(f"counts of {b} and {c} photos", hint="counts begin at 0", code="TP5051")
     n, smaller = b + c, min(b, c)
     tail: int = sum(math.comb(n, k) for k in range(smaller + 1))
     return float(min(1.0, 2 * tail / 2**n))
@@ -118,7 +120,11 @@ def paired_difference(
     pair up or there are none.
     """
     if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise BadInput(f"paired results of shapes {first.shape} and {second.shape}", hint="give one of each per photo")
+        raise BadInput(
+            f"paired results of shapes {first.shape} and {second.shape}",
+            hint="give one of each per photo",
+            code="TP5052",
+        )
     place = np.arange(len(first)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums = np.bincount(place, weights=second.astype(np.float64) - first.astype(np.float64))
     kinds, counts = np.unique(np.stack([sums, np.bincount(place)], axis=1), axis=0, return_counts=True)
@@ -151,7 +157,7 @@ def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> in
     early stopping).
     """
     if not 0 < percent < 100:
-        raise BadInput(f"percentile {percent}", hint="give a percentile between 0 and 100")
+        raise BadInput(f"percentile {percent}", hint="give a percentile between 0 and 100", code="TP5053")
     share = percent / 100
     n = 2
     while share**n + n * (1 - share) * share ** (n - 1) > 1 - confidence:
@@ -166,7 +172,7 @@ def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
     """
     n = len(ordered)
     if not n:
-        raise BadInput("a percentile of nothing", hint="measure at least once")
+        raise BadInput("a percentile of nothing", hint="measure at least once", code="TP5054")
     if percent == 50:
         return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return float(ordered[max(n - 1 - int((100 - percent) * n / 100), 0)])

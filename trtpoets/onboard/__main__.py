@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
+from trtpoets.core.console import error_text
 from trtpoets.core.errors import MissingDependency, TrtPoetsError
 from trtpoets.core.optional import needs
-from trtpoets.core.plain import error_text
 from trtpoets.core.program import run_program
 from trtpoets.core.streams import write_message
 

@@ -10,30 +10,28 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
+from trtpoets.core.console import json_text, messages, printable, progress_lines
 from trtpoets.core.errors import Interrupted
-from trtpoets.core.plain import json_text, messages, printable, progress_lines
 from trtpoets.core.progress import Progress
 from trtpoets.core.signals import interrupted, is_heeded, note
-from trtpoets.core.spec import Flavour, Precision
 from trtpoets.core.streams import write_message, writing_results
-from trtpoets.device.build_plan import require_possible
+from trtpoets.core.types import Flavour, Precision
+from trtpoets.device.build.build_plan import require_possible
+from trtpoets.device.build.engine import default_flavour
+from trtpoets.device.build.engine_config import EngineConfig, batch_range
 from trtpoets.device.doctor import doctor
-from trtpoets.device.engine import default_flavour
-from trtpoets.device.engine_config import EngineConfig, batch_range
-from trtpoets.device.gpu_wait import Wait
-from trtpoets.judge.bench_config import Scenario
-from trtpoets.judge.bench_options import bench_config
-from trtpoets.judge.speed_gate import require_limits, require_speed
-from trtpoets.onboard.arguments import parser
-from trtpoets.onboard.bench import bench
-from trtpoets.onboard.build import build, plan_build, require_first
-from trtpoets.onboard.bundle import bundle_here, check_bundle_name, runner_in
-from trtpoets.onboard.classify import ClassifyConfig, classify
-from trtpoets.onboard.incoming import incoming
+from trtpoets.device.gpu.gpu_wait import Wait
+from trtpoets.judge.bench.bench_config import Scenario
+from trtpoets.judge.bench.bench_options import bench_config
+from trtpoets.judge.bench.speed_gate import require_limits, require_speed
+from trtpoets.onboard.bench_command import bench
+from trtpoets.onboard.build_command import build, plan_build, require_first
+from trtpoets.onboard.bundle_options import parser
+from trtpoets.onboard.classify.classify_command import ClassifyConfig, classify
+from trtpoets.onboard.classify.sources import source_of
 from trtpoets.onboard.install import install, python_outside, require_ready, set_signers
-from trtpoets.onboard.selftest import require_passed, selftest
-from trtpoets.onboard.sources import source_of
-from trtpoets.onboard.text import (
+from trtpoets.onboard.installed_bundle import bundle_here, check_bundle_name, runner_in
+from trtpoets.onboard.result_lines import (
     bench_lines,
     build_lines,
     count_line,
@@ -43,7 +41,9 @@ from trtpoets.onboard.text import (
     selftest_lines,
     update_lines,
 )
-from trtpoets.onboard.update import Options, recover, rollback, update
+from trtpoets.onboard.selftest import require_passed, selftest
+from trtpoets.onboard.update.incoming import incoming
+from trtpoets.onboard.update.update_command import Options, recover, rollback, update
 
 
 def run(words: Sequence[str]) -> int:
@@ -62,7 +62,7 @@ def _showing() -> Iterator[Progress]:
             yield progress_lines(write_message)
     except KeyboardInterrupt:
         message = f"{interrupted()}; what was finished is kept"
-        raise Interrupted(message, hint="the same command goes on from here") from None
+        raise Interrupted(message, hint="the same command goes on from here", code="TP7015") from None
 
 
 def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:

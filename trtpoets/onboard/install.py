@@ -17,19 +17,19 @@ from typing import Mapping
 
 import trtpoets
 from trtpoets.core.child_environment import child_environment
-from trtpoets.core.commands import quote
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.optional import installed
 from trtpoets.core.own_files import remove_folder
+from trtpoets.core.shell_commands import quote
 from trtpoets.core.signatures import write_signers
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor import doctor
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.device.doctor.system import System
-from trtpoets.onboard.bundle import Bundle
-from trtpoets.onboard.findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
-from trtpoets.onboard.releases import Releases
+from trtpoets.onboard.bundle_findings import OLDEST, TOOLS, compiler_problem, findings_of, lacking
+from trtpoets.onboard.installed_bundle import Bundle
+from trtpoets.onboard.update.releases import Releases
 
 _NUMPY, _OLDEST_NUMPY = "numpy>=1.24,<2", (1, 24)
 """What pycuda is compiled against runs with no older numpy; Jetsons' own packages are for numpy 1."""
@@ -73,6 +73,7 @@ def install(bundle: Bundle, *, venv: Path | None = None, pip: bool = True, dry_r
         raise BadInput(
             f"{sys.executable} is in an environment of its own, whose packages another would not see",
             hint="use the system's Python: deactivate, or PATH=/usr/bin:$PATH ./install",
+            code="TP7017",
         )
     with bundle.writing():
         for command in commands:
@@ -95,7 +96,7 @@ def set_signers(keys: Path, root: Path | None, *, dry_run: bool) -> None:
     Raises BadInput for what holds no public key, or without `root`; StorageFailed.
     """
     if root is None:
-        raise BadInput("--signers is of the updates in a folder", hint="add: --root /opt/NAME")
+        raise BadInput("--signers is of the updates in a folder", hint="add: --root /opt/NAME", code="TP7018")
     if not dry_run:
         write_signers(keys, Releases(root).signers)
 
@@ -119,7 +120,9 @@ def require_ready(found: Installation) -> None:
     if found.lacking:
         first = next(each for each in found.findings if each.what == found.lacking[0])
         raise MissingDependency(
-            f"not ready: {', '.join(found.lacking)}; {first.what}: {first.found}", hint=first.hint or "trtpoets doctor"
+            f"not ready: {', '.join(found.lacking)}; {first.what}: {first.found}",
+            hint=first.hint or "trtpoets doctor",
+            code="TP7019",
         )
 
 
@@ -166,6 +169,7 @@ def _run(command: list[str], system: System) -> None:
             hint="see whether there is room, df -h, and venv: sudo apt install -y python3-venv"
             if "venv" in command
             else "without a network: install what is missing by hand, then ./install --no-pip",
+            code="TP7020",
         )
 
 
@@ -207,5 +211,7 @@ def _seen_from(venv: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         return findings, tuple(value["lacking"])
     except (ValueError, KeyError, TypeError) as error:
         raise RunFailed(
-            f"the Python in {venv} does not answer", hint=f"delete it, and ./install again: rm -r {quote(venv)}"
+            f"the Python in {venv} does not answer",
+            hint=f"delete it, and ./install again: rm -r {quote(venv)}",
+            code="TP7021",
         ) from error

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from trtpoets.core.errors import GateFailed
-from trtpoets.core.spec import Precision
+from trtpoets.core.types import Precision
 from trtpoets.device.doctor.system import system_at
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.golden import Verdict, check_scores_against
 from trtpoets.judge.statistics import percentile
-from trtpoets.onboard.build import golden_problem
-from trtpoets.onboard.bundle import ENGINE, Bundle, runner_in
+from trtpoets.onboard.build_command import golden_problem
+from trtpoets.onboard.installed_bundle import ENGINE, Bundle, runner_in
 
 _WARM_UP = 5
 """Inferences before the first that is timed: the first ones load kernels and capture the graph."""
@@ -66,6 +66,7 @@ def require_passed(found: Selftest) -> None:
         raise GateFailed(
             f"{found.runner}: {golden_problem(found.verdict)}",
             hint="build again, and go back if it stays: ./build --force",
+            code="TP7034",
         )
 
 

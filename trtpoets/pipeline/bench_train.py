@@ -14,17 +14,17 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Split
+from trtpoets.core.types import Split
 from trtpoets.core.workspace import Workspace, seal_card
-from trtpoets.judge.conditions import conditions
+from trtpoets.judge.bench.conditions import conditions
+from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, writing
 from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.current import train_benchmark_key
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
-from trtpoets.pipeline.heads import head_from_features
+from trtpoets.pipeline.head_training import head_from_features
 from trtpoets.pipeline.photos import verified_photos
-from trtpoets.pipeline.recorded import bench_train_command
+from trtpoets.pipeline.recorded_commands import bench_train_command
+from trtpoets.pipeline.result_status import train_benchmark_key
 from trtpoets.pipeline.retrain import training_of
-from trtpoets.pipeline.stages import ENGINES, classifier_in, dataset_in, writing
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.head import HeadConfig, Optimizer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from trtpoets.core.spec import ModelSpec, Photo
+    from trtpoets.core.types import ModelSpec, Photo
     from trtpoets.train.bottlenecks import Extractor
     from trtpoets.train.dataset import Dataset
 
@@ -58,12 +58,19 @@ class TrainBenchConfig:
             raise BadInput(
                 f"learning rates {list(self.learning_rates)}",
                 hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
+                code="TP8005",
             )
         wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
         if wrong:
-            raise BadInput(f"a learning rate of {wrong[0]:g}", hint="give finite ones above 0: --learning-rate 0.001")
+            raise BadInput(
+                f"a learning rate of {wrong[0]:g}",
+                hint="give finite ones above 0: --learning-rate 0.001",
+                code="TP8006",
+            )
         if self.photos < 1 or self.rounds < 1:
-            raise BadInput(f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each")
+            raise BadInput(
+                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP8007"
+            )
 
 
 def train_bench_config(learning_rates: Sequence[float] | None) -> TrainBenchConfig:
@@ -133,6 +140,7 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
         raise BadInput(
             f"{spec.name} was not retrained with {weights or 'the published weights'}",
             hint="give the weights that retrain was given: --weights FILE",
+            code="TP8008",
         )
     return {device: extractor_from_network(network, device) for device in devices}
 

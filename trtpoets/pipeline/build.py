@@ -12,18 +12,18 @@ from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import engine_file_name
-from trtpoets.core.spec import BatchRange, Engine, Flavour, OnnxModel, Precision
+from trtpoets.core.types import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import Workspace
-from trtpoets.device.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
-from trtpoets.device.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
-from trtpoets.device.engine_config import EngineConfig
+from trtpoets.device.build.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
+from trtpoets.device.build.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
+from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.device.build.tensorrt_config import weakly_typed
+from trtpoets.device.gpu.cuda_wheels import extra_here
 from trtpoets.device.tensorrt_api import load_tensorrt
-from trtpoets.device.tensorrt_config import weakly_typed
-from trtpoets.device.wheels import extra_here
-from trtpoets.pipeline.half_remainder import onnx_to_build
+from trtpoets.pipeline.artefacts import ENGINES, writing
+from trtpoets.pipeline.int8_build_input import onnx_to_build
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.recorded import build_command
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.recorded_commands import build_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +143,9 @@ def flavours_here() -> tuple[Flavour, ...]:
     if not able:
         said = "; ".join(f"{flavour.value}: {reason}" for flavour, reason in reasons.items())
         raise MissingDependency(
-            f"no TensorRT can build here: {said}", hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'"
+            f"no TensorRT can build here: {said}",
+            hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'",
+            code="TP8009",
         )
     return able
 

@@ -11,16 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration_cache import cache_from_ranges
-from trtpoets.core.commands import quote
+from trtpoets.bundles.bundle_inputs import CACHE, Parts
+from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
+from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files
+from trtpoets.bundles.pack import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
+from trtpoets.bundles.precision_order import shipping_order
+from trtpoets.bundles.tflite_bundle import tflite_files
+from trtpoets.bundles.triton_bundle import next_with_triton, triton_files
+from trtpoets.convert.int8.tensorrt_cache import cache_from_ranges
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import chosen_by, read_json, sha256_of_file, storage_errors, sweep_parts, write_json
 from trtpoets.core.manifest import Target
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
-from trtpoets.core.spec import Precision
+from trtpoets.core.shell_commands import quote
+from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.current import (
+from trtpoets.pipeline.artefacts import ENGINES, writing
+from trtpoets.pipeline.golden_photos import golden_in
+from trtpoets.pipeline.jetson_files import Jetson, jetson_named, models_for, notes_on, system_of
+from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
+from trtpoets.pipeline.result_status import (
     artefacts_in,
     evaluation_key,
     groups_to_judge,
@@ -28,23 +39,12 @@ from trtpoets.pipeline.current import (
     int8_ranges,
     photos_to_judge,
 )
-from trtpoets.pipeline.for_jetson import Jetson, jetson_named, models_for, notes_on, system_of
-from trtpoets.pipeline.for_tflite import tflite_parts, tflite_wanted
-from trtpoets.pipeline.golden import golden_in
-from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
-from trtpoets.pipeline.stages import ENGINES, writing
-from trtpoets.ship.bundle import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
-from trtpoets.ship.jetson import jetson_files, next_on_a_jetson
-from trtpoets.ship.onnxruntime import onnxruntime_files
-from trtpoets.ship.order import shipping_order
-from trtpoets.ship.parts import CACHE, Parts
-from trtpoets.ship.tflite import tflite_files
-from trtpoets.ship.triton import next_with_triton, triton_files
+from trtpoets.pipeline.tflite_files import tflite_parts, tflite_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from trtpoets.core.spec import OnnxModel
+    from trtpoets.core.types import OnnxModel
 
 _log = logging.getLogger(__name__)
 
@@ -76,15 +76,23 @@ def bundle(
     of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.
     """
     if target not in list(Target):
-        raise BadInput(f"bundles are for {', '.join(each.value for each in Target)}, not for {target}", "--for jetson")
+        raise BadInput(
+            f"bundles are for {', '.join(each.value for each in Target)}, not for {target}",
+            "--for jetson",
+            code="TP8010",
+        )
     target, jetson = Target(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
-        raise BadInput(f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson")
+        raise BadInput(
+            f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson", code="TP8011"
+        )
     space = Workspace(Path(engines), name)
     sign = None if sign is None else user_path(sign)
     folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
-        raise BadInput(f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers")
+        raise BadInput(
+            f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
+        )
     with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
             sweep_parts(path.parent.resolve(), path.name)  # which the user may have named by a link
@@ -149,7 +157,9 @@ def _for_jetson(
     useless = {each: why for each in asked if (why := jetson.useless(each))}
     left = tuple(each for each in asked if each not in useless)
     if not left:
-        raise BadInput(f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16")
+        raise BadInput(
+            f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16", code="TP8013"
+        )
     parts, more = _parts(space, left, progress)
     models = models_for(jetson, parts.models, parts.golden, scratch)
     warnings = (
@@ -188,7 +198,7 @@ def _created(space: Workspace, content: str) -> int:
     ledger = space.folder / "bundled.json"
     known = read_json(ledger) if ledger.is_file() else {}
     if not isinstance(known, dict) or not all(isinstance(each, int) for each in known.values()):
-        raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}")
+        raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}", code="TP8014")
     if content not in known:
         known[content] = max([int(time.time()), *(1 + each for each in known.values())])
         write_json(ledger, known)

@@ -14,7 +14,7 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
-from trtpoets.core.spec import INPUT_NAME, Preprocess, hash_of
+from trtpoets.core.types import INPUT_NAME, Preprocess, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
     key = extractor_key(network)
     has_gpu = bool(tensorflow().config.list_physical_devices("GPU"))
     if device is Device.GPU and not has_gpu:
-        raise BadInput("TensorFlow sees no GPU here", hint="use --device cpu, or see: trtpoets doctor")
+        raise BadInput("TensorFlow sees no GPU here", hint="use --device cpu, or see: trtpoets doctor", code="TP8016")
     if has_gpu and device is not Device.CPU:
         return TensorFlowExtractor(network, key)
     return OnnxExtractor(_onnx_in_cache(network, key), key, network.backbone.feature_width, network.backbone.preprocess)

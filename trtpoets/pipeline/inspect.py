@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration_cache import CalibrationCache, read_cache
-from trtpoets.convert.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.convert.graph.onnx_facts import OnnxFacts, facts_of_onnx
+from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
 from trtpoets.core.authenticity import NO_TAG, OTHER_TAG
-from trtpoets.core.commands import command
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_bytes, read_start, read_text
-from trtpoets.core.spec import EngineCard, ModelSpec, TfliteModel
+from trtpoets.core.shell_commands import command
 from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
+from trtpoets.core.types import EngineCard, ModelSpec, TfliteModel
 from trtpoets.core.workspace import card_of, read_card, vouches_for
-from trtpoets.device.engine_card import card_from_details
-from trtpoets.device.plan_header import SUFFIXES, PlanHeader, read_plan_header
-from trtpoets.pipeline.inspect_others import OtherFacts, facts_of_other
+from trtpoets.device.build.engine_card import card_from_details
+from trtpoets.device.build.plan_header import SUFFIXES, PlanHeader, read_plan_header
+from trtpoets.pipeline.inspect_foreign import OtherFacts, facts_of_other
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,21 +83,25 @@ def inspect(file: Path | str) -> Inspection:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise MissingArtefact(f"{path} is not there", hint="trtpoets inspect FILE")
+        raise MissingArtefact(f"{path} is not there", hint="trtpoets inspect FILE", code="TP8017")
     try:
         found = kind_of_file(path)
         kind = _kind(path, found)
         facts = _READERS[kind](path) if kind in _READERS else facts_of_other(path, kind_named(kind))
         return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), facts)
     except OSError as error:
-        raise StorageFailed(f"{path} can't be read: {error.strerror}", hint="check the file and its disk") from error
+        raise StorageFailed(
+            f"{path} can't be read: {error.strerror}", hint="check the file and its disk", code="TP8018"
+        ) from error
 
 
 def _folder(path: Path) -> Inspection:
     """A SavedModel; nothing else that is a folder is described."""
     graph = path / "saved_model.pb"
     if not graph.is_file():
-        raise BadInput(f"{path} is a folder", hint=f"name a file in it: {command('inspect', path / 'FILE')}")
+        raise BadInput(
+            f"{path} is a folder", hint=f"name a file in it: {command('inspect', path / 'FILE')}", code="TP8019"
+        )
     kind = kind_named("saved-model")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     facts = OtherFacts("a TensorFlow SavedModel (a folder)", kind.remedy_for(graph), {})
@@ -108,7 +112,7 @@ def _kind(path: Path, found: FileKind | None) -> str:
     """The kind of a file: by its content, and by its name where its content is of no known kind: it is damaged."""
     name = found.name if found is not None else ""
     if name == "empty":
-        raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again")
+        raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again", code="TP8020")
     if name not in ("", "text"):
         return _kind_of_json(path) if name == "json" else name
     start = read_start(path, 256)
@@ -121,6 +125,7 @@ def _kind(path: Path, found: FileKind | None) -> str:
     raise BadArtefact(
         f"{path} is {name and 'text, and '}of no kind that is known here: it begins with {start[:8]!r}",
         hint="trtpoets inspect describes engines, networks of several frameworks, cards and calibration caches",
+        code="TP8021",
     )
 
 
@@ -130,7 +135,9 @@ def _kind_of_json(path: Path) -> str:
         if mark in value:
             return kind
     raise BadArtefact(
-        f"{path} is JSON, and neither a card nor a model.json of trtpoets", hint="engines have cards: FILE.engine.json"
+        f"{path} is JSON, and neither a card nor a model.json of trtpoets",
+        hint="engines have cards: FILE.engine.json",
+        code="TP8022",
     )
 
 

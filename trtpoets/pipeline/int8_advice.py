@@ -6,14 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import OnnxModel, Precision, Split, TfliteModel
+from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.runners import open_runner
-from trtpoets.judge.evaluate import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
+from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_head import refitted_head
-from trtpoets.pipeline.stages import dataset_in
-from trtpoets.train.kept_together import groups_of
+from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.calibration import CalibrationConfig, calibration_photos
-from trtpoets.convert.last_layer import base_of, last_layer, with_last_layer
+from trtpoets.convert.graph.last_layer import base_of, last_layer, with_last_layer
+from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.labels import label_indices
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import OnnxModel, Photo, Precision, Split
+from trtpoets.core.types import OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace
-from trtpoets.judge.grouped import difference_interval
+from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.statistics import paired_difference
+from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
-from trtpoets.pipeline.stages import dataset_in
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.distill import best_head_near, divergence
 from trtpoets.train.head import Head, head_scores
-from trtpoets.train.head_near import best_head_near, divergence
-from trtpoets.train.kept_together import groups_of
+from trtpoets.train.near_copies.grouping import groups_of
 
 _log = logging.getLogger(__name__)
 

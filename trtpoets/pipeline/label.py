@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from trtpoets.core.commands import command
+from trtpoets.core.console import printable
 from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
 from trtpoets.core.paths import user_path
-from trtpoets.core.plain import printable
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Engine, Precision
+from trtpoets.core.shell_commands import command
 from trtpoets.core.threads import map_ahead
+from trtpoets.core.types import Engine, Precision
 from trtpoets.core.workspace import Workspace
-from trtpoets.device.foreign_engine import engine_from_file
-from trtpoets.device.plan_header import SUFFIXES
+from trtpoets.device.build.foreign_engine import engine_from_file
+from trtpoets.device.build.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
+from trtpoets.pipeline.artefacts import ENGINES, classifier_in
 from trtpoets.pipeline.int8_advice import recommended_precision
 from trtpoets.pipeline.lineage import opened
 from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
-from trtpoets.pipeline.stages import ENGINES, classifier_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trtpoets.core.spec import Classifier, OnnxModel
+    from trtpoets.core.types import Classifier, OnnxModel
     from trtpoets.device.runners.base import Runner
     from trtpoets.pipeline.lineage import Artefacts
 
@@ -96,7 +96,9 @@ def label_stream(
     for an engine file what `engine_from_file` raises, and RunFailed where it can't run.
     """
     if not photos:
-        raise BadInput("no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)))
+        raise BadInput(
+            "no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)), code="TP8025"
+        )
     photos = [photo if str(photo) == STDIN else user_path(photo) for photo in photos]
     with ExitStack() as stack:
         # A file of another kind is no name of a run, unless there is such a run.
@@ -162,7 +164,7 @@ def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runne
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
         except (MissingDependency, RunFailed):
             continue
-    raise MissingArtefact(f"nothing of {space.name} can run here", hint=command("doctor"))
+    raise MissingArtefact(f"nothing of {space.name} can run here", hint=command("doctor"), code="TP8026")
 
 
 def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:

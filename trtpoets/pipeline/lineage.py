@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import read_onnx
-from trtpoets.core.spec import ModelSpec, OnnxModel, Precision, TfliteModel
 from trtpoets.core.tflite_file import read_tflite
+from trtpoets.core.types import ModelSpec, OnnxModel, Precision, TfliteModel
 from trtpoets.core.workspace import Card, Workspace, card_of, read_card, vouches_for
-from trtpoets.pipeline.stages import classifier_identity, classifier_in, dataset_in, has_dataset
+from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in, has_dataset
 
 if TYPE_CHECKING:
-    from trtpoets.core.spec import Engine
+    from trtpoets.core.types import Engine
 
 _OTHER_PHOTOS = "was made with other photos than those of dataset.json, some of which may be test photos now"
 
@@ -73,7 +73,7 @@ def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
     if found is None:
         classifier_in(space)
         found = lineage.missing(precision)
-    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy)
+    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy, code="TP8027")
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
@@ -177,7 +177,7 @@ class _Lineage:
 
     def engines(self) -> tuple[Engine | Stale, ...]:
         """In the order of `in_order`; engine files without a card are not of trtpoets."""
-        from trtpoets.device.engine import in_order, load_engine
+        from trtpoets.device.build.engine import in_order, load_engine
 
         whole, damaged = [], []
         for path in sorted(self._space.folder.glob("*.engine")):

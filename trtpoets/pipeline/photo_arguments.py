@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from trtpoets.core.spec import Preprocess
+    from trtpoets.core.types import Preprocess
 
 STDIN = "-"
 """The argument that stands for standard input."""
@@ -161,4 +161,6 @@ def _named_as_image(path: Path) -> bool:
 
 
 def _nothing(text: str, why: str) -> PhotoSource:
-    return PhotoSource(Path(text), problem=BadPhoto(f"{text}: {why}", hint="name photo files, or a folder of them"))
+    return PhotoSource(
+        Path(text), problem=BadPhoto(f"{text}: {why}", hint="name photo files, or a folder of them", code="TP8028")
+    )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import changed_photos
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.pipeline.stages import classifier_in, dataset_in
+from trtpoets.pipeline.artefacts import classifier_in, dataset_in
 from trtpoets.train.backbones import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trtpoets.core.spec import Photo
+    from trtpoets.core.types import Photo
 
 
 def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
@@ -29,6 +29,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
             f"{len(gone)} of {len(photos)} photos are no longer in {dataset_in(space).folder}, for example "
             f"{gone[0].path}",
             hint=f"name the folder where they are now: {_again(space, 'NEWPLACE')}",
+            code="TP8029",
         )
     changed = changed_photos(photos)
     if changed:
@@ -36,6 +37,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
             f"{len(changed)} of {len(photos)} photos were changed since the classifier was trained, for example "
             f"{changed[0].path}",
             hint=_again(space, dataset_in(space).folder),
+            code="TP8030",
         )
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, hash_of
+from trtpoets.core.types import Classifier, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.publish import publish, seal_dataset
-from trtpoets.pipeline.recorded import pretrained_command
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.recorded_commands import pretrained_command
 from trtpoets.train.backbones import BACKBONES, Backbone, backbone_named
 from trtpoets.train.classifier import imagenet_classifier, load_classifier
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
+from trtpoets.train.downloaded_weights import weights_id
 from trtpoets.train.networks import network_from_backbone
-from trtpoets.train.published import weights_id
 
 _VERSION = 1
 """Raise it when the same weights may give another classifier."""

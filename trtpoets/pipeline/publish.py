@@ -18,7 +18,7 @@ from trtpoets.train.dataset import Dataset
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from trtpoets.core.spec import Classifier
+    from trtpoets.core.types import Classifier
 
 
 def publish(

@@ -12,22 +12,22 @@ import numpy as np
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Classifier, ModelSpec, Resize, Split, hash_of
+from trtpoets.core.types import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
-from trtpoets.pipeline.copies import accuracy_on, accuracy_text, copies_details, copies_together
+from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
 from trtpoets.pipeline.extractors import Device, extractor_from_network
-from trtpoets.pipeline.heads import head_from_features, rows_in
+from trtpoets.pipeline.head_training import head_from_features, rows_in
+from trtpoets.pipeline.near_copies import accuracy_on, accuracy_text, copies_details, copies_together
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
-from trtpoets.pipeline.recorded import retrain_command
-from trtpoets.pipeline.stages import ENGINES, training_in, writing
+from trtpoets.pipeline.recorded_commands import retrain_command
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.downloaded_weights import weights_id
 from trtpoets.train.head import Head, HeadConfig
+from trtpoets.train.near_copies.thumbnails import Thumbnails
 from trtpoets.train.networks import network_from_backbone
-from trtpoets.train.published import weights_id
-from trtpoets.train.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +107,7 @@ def training_of(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any
     space = Workspace(Path(engines), name)
     details = training_in(space)
     if details is None:
-        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"))
+        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"), code="TP8035")
     return details
 
 

@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.convert.calibration import CalibrationConfig
+from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Flavour
+from trtpoets.core.types import Flavour
 from trtpoets.core.workspace import Workspace
-from trtpoets.judge.benchmark import BenchConfig
+from trtpoets.judge.bench.benchmark import BenchConfig
+from trtpoets.pipeline.artefacts import ENGINES, writing
+from trtpoets.pipeline.bench import bench
 from trtpoets.pipeline.build import build
-from trtpoets.pipeline.convert import export, quantize
 from trtpoets.pipeline.demo import solar_cells
-from trtpoets.pipeline.judge import bench, evaluate
+from trtpoets.pipeline.evaluate import evaluate
+from trtpoets.pipeline.export import export
+from trtpoets.pipeline.quantize import quantize
+from trtpoets.pipeline.report import report
 from trtpoets.pipeline.retrain import RetrainConfig, retrain
-from trtpoets.pipeline.ship import report
-from trtpoets.pipeline.stages import ENGINES, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trtpoets.core.commands import command
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, RunFailed
 from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.paths import user_path
+from trtpoets.core.shell_commands import command
 from trtpoets.core.workspace import Workspace
-from trtpoets.pipeline.stages import ENGINES
+from trtpoets.pipeline.artefacts import ENGINES
 
 _EVENTS = "events.out.tfevents.*"
 
@@ -35,13 +35,13 @@ def tensorboard(name: str | None = None, *, port: int | None = None, engines: Pa
     taken.
     """
     if port is not None and not 0 <= port <= 65535:
-        raise BadInput(f"--port {port} is no port", hint="--port 6006, or none for one that is free")
+        raise BadInput(f"--port {port} is no port", hint="--port 6006, or none for one that is free", code="TP8038")
     folder = user_path(engines) if name is None else Workspace(Path(engines), name).logs
     runs = tuple(sorted({str(file.parent.relative_to(folder)) for file in folder.rglob(_EVENTS)}))
     if not runs:
         what = f"{name} was" if name else f"nothing under {folder} was"
         hint = command("retrain", "PHOTOS", "--name", name or "NAME", "--force", engines=Path(engines))
-        raise MissingArtefact(f"{what} not trained here: there are no event files", hint=hint)
+        raise MissingArtefact(f"{what} not trained here: there are no event files", hint=hint, code="TP8039")
     return Board(_started(folder, port), folder, runs)
 
 
@@ -56,7 +56,7 @@ def _started(folder: Path, port: int | None) -> str:
         return str(board.launch())
     except program.TensorBoardPortInUseError as error:
         raise Busy(
-            f"port {port} is taken: {error}", hint="trtpoets tensorboard --port 0, for any that is free"
+            f"port {port} is taken: {error}", hint="trtpoets tensorboard --port 0, for any that is free", code="TP8040"
         ) from error
     except program.TensorBoardServerException as error:
-        raise RunFailed(f"TensorBoard did not start: {error}", hint="leave --port out") from error
+        raise RunFailed(f"TensorBoard did not start: {error}", hint="leave --port out", code="TP8041") from error

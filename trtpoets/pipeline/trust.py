@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.workspace import Workspace, adopt_card, card_of, read_card, vouches_for
-from trtpoets.pipeline.stages import ENGINES, writing
+from trtpoets.pipeline.artefacts import ENGINES, writing
 
 _RUN_CODE = ("*.engine", "*.tflite")
 """Files beside the classifier that can run code when they are opened."""
@@ -24,12 +24,15 @@ def trust(name: str, *, engines: Path | str = ENGINES) -> tuple[Path, ...]:
         files = [space.classifier, *(path for kind in _RUN_CODE for path in sorted(space.folder.glob(kind)))]
         cards = {path: read_card(card_of(path)) for path in files if path.exists() and card_of(path).is_file()}
         if not cards:
-            raise MissingArtefact(f"{space.folder} holds nothing to trust", hint=space.command("retrain", "PHOTOS"))
+            raise MissingArtefact(
+                f"{space.folder} holds nothing to trust", hint=space.command("retrain", "PHOTOS"), code="TP8044"
+            )
         for path, card in cards.items():
             if set(card.files) != {path.name} or not vouches_for(card, path):
                 raise BadArtefact(
                     f"{path} is not what its card says: it was changed or damaged",
                     hint=space.command("retrain", "PHOTOS") if path == space.classifier else space.command("build"),
+                    code="TP8045",
                 )
         foreign = tuple(path for path, card in cards.items() if card.foreign)
         for path in foreign:

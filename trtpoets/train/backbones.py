@@ -14,14 +14,14 @@ from types import MappingProxyType
 from typing import Any
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.spec import Preprocess, Resize
+from trtpoets.core.types import Preprocess, Resize
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 """The one that loses least to INT8 of those that need no download."""
 
 PINNED: Mapping[str, str] = MappingProxyType({})
-"""The sha256 of published files, by name, as `python -m trtpoets.train.weights.pin` computes them.
+"""The sha256 of published files, by name, as `python -m tools.pin_weights` computes them.
 
 Keras publishes an MD5 for five of the files and nothing for the sixteen of MobileNet v1. Where nothing is pinned,
 `published.py` records the sha256 of the first download."""
@@ -238,5 +238,7 @@ def backbone_named(name: str) -> Backbone:
     if backbone is None:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), [*BACKBONES, *ALIASES], n=3, cutoff=0.5)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise BadInput(f"there is no backbone named {name[:60]!r}", hint=f"{meant}all of them: trtpoets models")
+        raise BadInput(
+            f"there is no backbone named {name[:60]!r}", hint=f"{meant}all of them: trtpoets models", code="TP2001"
+        )
     return backbone

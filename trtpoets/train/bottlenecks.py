@@ -11,9 +11,9 @@ import numpy as np
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import photo_to_array, usable_cores
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import Photo, Preprocess
 from trtpoets.core.threads import map_ahead
-from trtpoets.train.store import Store, StoreInfo, prune_stores, stores_in
+from trtpoets.core.types import Photo, Preprocess
+from trtpoets.train.feature_cache import Store, StoreInfo, prune_stores, stores_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ def bottlenecks_from_photos(
     if batch_size is None:
         batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
     if batch_size < 1:
-        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1")
+        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1", code="TP2002")
     kept = Store(store, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
     rows = np.empty((len(photos), extractor.width), dtype=np.float32)
     found = kept.fill([photo.sha256 for photo in photos], rows)
@@ -106,11 +106,14 @@ def bottlenecks_from_photos(
 
 def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.ndarray:
     if features.dtype != np.float32 or features.shape != (len(batch), width):
-        raise RunFailed(f"the network gave {features.dtype} {features.shape}, not float32 {(len(batch), width)}")
+        raise RunFailed(
+            f"the network gave {features.dtype} {features.shape}, not float32 {(len(batch), width)}", code="TP2003"
+        )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise RunFailed(
             f"the network gave a feature that is not a number for {batch[int(np.argmin(finite))].path}",
             hint="check the weights: --weights FILE",
+            code="TP2004",
         )
     return features

@@ -12,8 +12,8 @@ from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.reading import read_text
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.core.storage import error_in_text
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.train.networks import Network
 from trtpoets.train.weights import imagenet_labels
 
@@ -39,9 +39,12 @@ def classifier_from_head(
             f"a head of {head_weights.shape} and {head_bias.shape} does not fit {network.backbone.name} with {classes} "
             f"labels: expected ({width}, {classes}) and ({classes},)",
             hint="train the head again",
+            code="TP2005",
         )
     if not (np.isfinite(head_weights).all() and np.isfinite(head_bias).all()):
-        raise BadInput("the head holds numbers that are not finite", hint="train it with a smaller --learning-rate")
+        raise BadInput(
+            "the head holds numbers that are not finite", hint="train it with a smaller --learning-rate", code="TP2006"
+        )
     model = _with_head(network, head_weights, head_bias)
     with atomic_folder(folder) as part:
         model.save(part / KERAS_FILE)
@@ -59,6 +62,7 @@ def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Class
         raise BadInput(
             f"these weights of {network.backbone.name} have no 1,000-class layer",
             hint="use weights that were saved with it (include_top=True), or train: trtpoets run PHOTOS --name NAME",
+            code="TP2007",
         )
     spec = ModelSpec(
         name=spec_name,
@@ -77,12 +81,15 @@ def load_classifier(folder: Path) -> Classifier:
             raise MissingArtefact(
                 f"{folder / name} is not there",
                 hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
+                code="TP2008",
             )
     path = folder / SPEC_FILE
     try:
         text = read_text(path, errors="surrogateescape")
     except OSError as error:
-        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint="check its permissions") from error
+        raise BadArtefact(
+            f"{path} can't be read: {error.strerror}", hint="check its permissions", code="TP2009"
+        ) from error
     return Classifier(folder, ModelSpec.from_json(text, str(path)))
 
 
@@ -102,6 +109,7 @@ def _require_same_network(network: Network, spec: ModelSpec) -> None:
             f"{spec.weights_id[:40]}, but the network is {network.backbone.name} at {inside.height} x {inside.width} "
             f"with {network.weights_id[:40]}",
             hint="train again, with one --backbone and one --weights throughout",
+            code="TP2010",
         )
 
 

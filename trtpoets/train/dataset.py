@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.spec import FULL_WHITE, Photo, Split, hash_of
-from trtpoets.train.given_splits import splits_with_given
-from trtpoets.train.layout import CLASS_FOLDERS, Layout
-from trtpoets.train.layouts import labelled_files
-from trtpoets.train.photo_files import CheckedFile, checked_files
+from trtpoets.core.types import FULL_WHITE, Photo, Split, hash_of
+from trtpoets.train.folders.given_splits import splits_with_given
+from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
+from trtpoets.train.folders.layout_detection import labelled_files
+from trtpoets.train.folders.photo_files import CheckedFile, checked_files
 from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ class Dataset:
             raise BadArtefact(
                 f"this is not a dataset of trtpoets: {type(error).__name__}: {error}",
                 hint="read the photos again: trtpoets run PHOTOS --name NAME",
+                code="TP2011",
             ) from error
 
 
@@ -179,7 +180,7 @@ def dataset_from_folder(
         splits = _splits(usable, labels, positions, config)
     except BadInput as error:
         lacking = [label for label in labels if repr(label) in error.message]
-        raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint) from None
+        raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint, code="TP2012") from None
     photos = tuple(
         Photo(file.path, file.label, split, file.sha256, file.levels)
         for file, split in zip(usable, splits, strict=True)
@@ -223,15 +224,22 @@ def _labels(
     if not labels:
         reasons = _reasons(unused, checked, left_out)
         raise BadInput(
-            f"{folder} has no photo that can be used{reasons}", hint="mend the files, or give another folder"
+            f"{folder} has no photo that can be used{reasons}",
+            hint="mend the files, or give another folder",
+            code="TP2013",
         )
     for label in unused:
         raise BadInput(
             f"class {label!r} has no photo that can be used{_reasons([label], checked, left_out)}",
             hint="mend its files, add photos to it, or delete its folder",
+            code="TP2014",
         )
     if len(labels) < 2:
-        raise BadInput(f"{folder} has one class only, {labels[0]!r}", hint="add a folder with photos of something else")
+        raise BadInput(
+            f"{folder} has one class only, {labels[0]!r}",
+            hint="add a folder with photos of something else",
+            code="TP2015",
+        )
     return labels
 
 
@@ -275,6 +283,8 @@ def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) ->
     files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
     if config.strict:
         raise BadInput(
-            f"{files} in {folder} can't be used: {'; '.join(lines)}", hint="mend or delete them, or leave out --strict"
+            f"{files} in {folder} can't be used: {'; '.join(lines)}",
+            hint="mend or delete them, or leave out --strict",
+            code="TP2016",
         )
     _log.warning("%s in %s left out: %s", files, folder, "; ".join(lines))

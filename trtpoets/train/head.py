@@ -12,8 +12,8 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.train.curves import curve_writer
 from trtpoets.train.head_loop import Loop
+from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,13 +63,19 @@ class HeadConfig:
         for name in ("steps", "batch_size", "eval_interval", "early_stop"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise BadInput(f"{name} is {value}", hint="give a whole number of at least 1")
+                raise BadInput(f"{name} is {value}", hint="give a whole number of at least 1", code="TP2063")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise BadInput(f"the learning rate is {self.learning_rate}", hint="give one above 0: --learning-rate 0.001")
+            raise BadInput(
+                f"the learning rate is {self.learning_rate}",
+                hint="give one above 0: --learning-rate 0.001",
+                code="TP2064",
+            )
         if not (math.isfinite(self.l2) and self.l2 >= 0):
-            raise BadInput(f"the L2 penalty is {self.l2}", hint="give one of at least 0: --l2 0.0001")
+            raise BadInput(f"the L2 penalty is {self.l2}", hint="give one of at least 0: --l2 0.0001", code="TP2065")
         if not 0 <= self.label_smoothing < 1:
-            raise BadInput(f"label smoothing is {self.label_smoothing}", hint="give one from 0 to below 1")
+            raise BadInput(
+                f"label smoothing is {self.label_smoothing}", hint="give one from 0 to below 1", code="TP2066"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +208,7 @@ class _Course:
             raise BadInput(
                 f"the head's training went astray: after {step} steps its cross-entropy is {cross_entropy}",
                 hint="use a smaller --learning-rate",
+                code="TP2067",
             )
         if self._best is None or cross_entropy < self._best[0]:
             self._best = cross_entropy, step, head
@@ -248,20 +255,30 @@ def _check_classes(
 ) -> np.ndarray:
     """How many training photos each class has. Raises BadInput when nothing can be learnt from them."""
     if classes < 2:
-        raise BadInput(f"{classes} class to tell apart", hint="give photos of at least two classes")
+        raise BadInput(f"{classes} class to tell apart", hint="give photos of at least two classes", code="TP2068")
     for name, features, labels in (("training", train, train_labels), ("validation", validation, validation_labels)):
         if not len(features):
-            raise BadInput(f"there are no {name} photos", hint="add photos, or give each split a larger share")
+            raise BadInput(
+                f"there are no {name} photos", hint="add photos, or give each split a larger share", code="TP2069"
+            )
         if features.ndim != 2 or labels.shape != (len(features),) or features.shape[1] != train.shape[1]:
-            raise BadInput(f"{name} features {features.shape} and labels {labels.shape} don't belong together")
+            raise BadInput(
+                f"{name} features {features.shape} and labels {labels.shape} don't belong together", code="TP2070"
+            )
         if labels.min() < 0 or labels.max() >= classes:
-            raise BadInput(f"{name} labels run from {labels.min()} to {labels.max()}, but there are {classes} classes")
+            raise BadInput(
+                f"{name} labels run from {labels.min()} to {labels.max()}, but there are {classes} classes",
+                code="TP2071",
+            )
         if not np.isfinite(features.sum(axis=0, dtype=np.float64)).all():
             raise BadInput(
                 f"the bottlenecks of the {name} photos hold values that are not numbers",
                 hint="check the backbone's weights: --weights FILE",
+                code="TP2072",
             )
     counts = np.bincount(train_labels, minlength=classes)
     if not counts.all():
-        raise BadInput(f"class {int(np.argmin(counts))} has no training photo", hint="add photos to that class")
+        raise BadInput(
+            f"class {int(np.argmin(counts))} has no training photo", hint="add photos to that class", code="TP2073"
+        )
     return counts

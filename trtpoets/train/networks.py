@@ -16,9 +16,9 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.paths import user_path
-from trtpoets.core.spec import INPUT_NAME
+from trtpoets.core.types import INPUT_NAME
 from trtpoets.train.backbones import Backbone, KerasApplication
-from trtpoets.train.published import published_weights
+from trtpoets.train.downloaded_weights import published_weights
 from trtpoets.train.weight_files import Head, assign, load_any, load_content, require_finite
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 
@@ -83,7 +83,7 @@ def _load_published(backbone: Backbone, source: KerasApplication) -> tuple[Graph
         graph, head = load_content(found.path, found.content, backbone, graphs_of(backbone))
     except BadInput as error:
         hint = f"delete {found.path}; it is downloaded again"
-        raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint) from error
+        raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint, code="TP2074") from error
     return graph, head, found.sha256
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.spec import Split
+from trtpoets.core.types import Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,12 +59,15 @@ def check_config(config: DatasetConfig) -> None:
     """Raise BadInput unless each split can get photos."""
     for name, percent in (("test", config.test_percent), ("validation", config.validation_percent)):
         if not (math.isfinite(percent) and 0 < percent < 100):
-            raise BadInput(f"{percent} % of the photos for {name}", hint=f"for example: --{name}-percent 10")
+            raise BadInput(
+                f"{percent} % of the photos for {name}", hint=f"for example: --{name}-percent 10", code="TP2075"
+            )
     if config.test_percent + config.validation_percent >= 100:
         raise BadInput(
             f"{config.test_percent} % of the photos for test and {config.validation_percent} % for validation "
             "leave none to train on",
             hint="for example: --test-percent 10 --validation-percent 10",
+            code="TP2076",
         )
 
 
@@ -142,11 +145,15 @@ def check_splits(positions: Mapping[str, Sequence[float]], config: DatasetConfig
     for split in (Split.TEST, Split.TRAIN):
         lacking = _lacking(positions, split, config)
         if lacking:
-            raise BadInput(_complaint(lacking, positions, split), hint=_way_out(positions, split, config))
+            raise BadInput(
+                _complaint(lacking, positions, split), hint=_way_out(positions, split, config), code="TP2077"
+            )
     lacking = _lacking(positions, Split.VALIDATION, config)
     if len(lacking) == len(positions):
         raise BadInput(
-            _complaint(lacking, positions, Split.VALIDATION), hint=_way_out(positions, Split.VALIDATION, config)
+            _complaint(lacking, positions, Split.VALIDATION),
+            hint=_way_out(positions, Split.VALIDATION, config),
+            code="TP2078",
         )
     if lacking:
         _log.warning(

@@ -47,20 +47,25 @@ def load_any(path: Path, backbone: Backbone, makers: Sequence[Callable[[], Graph
     BadInput that says why the file can't be used.
     """
     if not path.is_file():
-        raise BadInput(f"the weights {path} are not a file", hint="give --weights the path of a weight file")
+        raise BadInput(
+            f"the weights {path} are not a file", hint="give --weights the path of a weight file", code="TP2080"
+        )
     try:
         require_kind(path, "safetensors", *KERAS_KINDS, expected="a weight file of Keras or safetensors")
     except BadArtefact as error:
-        raise BadInput(error.message, hint=error.hint) from error
+        raise BadInput(error.message, hint=error.hint, code="TP2081") from error
     if path.suffix != ".safetensors" and path.suffix not in KERAS_SUFFIXES:
         raise BadInput(
             f"the weights {path} are of no kind that trtpoets reads",
             hint=f"give a file that ends in {', '.join(KERAS_SUFFIXES)} or .safetensors",
+            code="TP2082",
         )
     try:
         content = read_bytes(path, largest_weights(backbone.parameters + TOPS))
     except OSError as error:
-        raise BadInput(f"the weights {path} can't be read: {error.strerror}", hint="check its permissions") from error
+        raise BadInput(
+            f"the weights {path} can't be read: {error.strerror}", hint="check its permissions", code="TP2083"
+        ) from error
     return (*load_content(path, content, backbone, makers), hashlib.sha256(content).hexdigest())
 
 
@@ -89,6 +94,7 @@ def load_content(
     raise BadInput(
         f"the weights {path} do not fit {backbone.name}: {reasons[0]}",
         hint=_fitting(backbone),
+        code="TP2084",
     )
 
 
@@ -112,6 +118,7 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], path: Path) ->
         raise BadInput(
             f"the weights {path} {what} ({len(missing)} names missing, {len(extra)} unknown)",
             hint="name them as Keras does: {weight.path: weight.numpy() for weight in model.weights}",
+            code="TP2085",
         )
     for name, variable in variables.items():
         found, wanted = tensors[name].shape, tuple(variable.shape)
@@ -119,6 +126,7 @@ def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], path: Path) ->
             raise BadInput(
                 f"the weights {path} have {name} as {found}, where the network has {wanted}",
                 hint="use weights that were made for this backbone",
+                code="TP2086",
             )
         variable.assign(tensors[name])
 
@@ -127,14 +135,16 @@ def require_finite(model: keras.Model, source: Path | str) -> None:
     """Raise BadArtefact when a weight is infinite or not a number."""
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
-            raise BadArtefact(f"the weights {source} hold numbers that are not finite, in {variable.path}")
+            raise BadArtefact(
+                f"the weights {source} hold numbers that are not finite, in {variable.path}", code="TP2087"
+            )
 
 
 def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: Graph) -> Head | None:
     try:
         tensors = tensors_of_content(content, path)
     except BadArtefact as error:
-        raise BadInput(error.message, hint=_fitting(backbone)) from error
+        raise BadInput(error.message, hint=_fitting(backbone), code="TP2088") from error
     head = None
     names = [(HEAD_KERNEL, HEAD_BIAS)]
     if graph.head:
@@ -147,6 +157,7 @@ def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: Gra
                 raise BadInput(
                     f"the weights {path} have a 1,000-class layer of {head[0].shape} and {head[1].shape}",
                     hint=f"it must be ({width}, 1000) and (1000,); without it, the file is good for training",
+                    code="TP2089",
                 )
     assign(graph.base, tensors, path)
     return head

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trtpoets.device.doctor.abilities import works_of
+from trtpoets.device.doctor.components import parts_of
 from trtpoets.device.doctor.findings import Finding
-from trtpoets.device.doctor.parts import parts_of
 from trtpoets.device.doctor.software import Software, software_here
 from trtpoets.device.doctor.system import System, system_at
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Iterable, Mapping
 
-from trtpoets.core.spec import Flavour, Precision
+from trtpoets.core.types import Flavour, Precision
 from trtpoets.device.capability import arithmetic_of, least_capability, opset_ceiling
 from trtpoets.device.doctor import remedies
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.device.doctor.software import Software
 from trtpoets.device.doctor.system import System
-from trtpoets.device.jetpack import has_dla
-from trtpoets.device.libcuda import Gpu
+from trtpoets.device.gpu.libcuda import Gpu
+from trtpoets.device.jetson.jetpack import has_dla
 
 _PACKAGES = {
     "TensorFlow": ("tensorflow", "tensorflow-cpu"),

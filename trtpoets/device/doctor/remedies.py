@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from trtpoets.core.commands import command
+from trtpoets.core.shell_commands import command
 from trtpoets.device.capability import version_of
 from trtpoets.device.doctor.software import Software
 from trtpoets.device.doctor.system import Jetson, System
-from trtpoets.device.wheels import cuda_of_driver, wheels_for
+from trtpoets.device.gpu.cuda_wheels import cuda_of_driver, wheels_for
 
 OLDEST_TENSORRT = (8, 5)
 """Since then TensorRT names the tensors of an engine, as trtpoets uses them."""

@@ -11,11 +11,11 @@ from typing import Callable, Mapping
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.optional import installed
-from trtpoets.core.spec import Flavour
-from trtpoets.device import libcuda
-from trtpoets.device.cuda import load_pycuda
+from trtpoets.core.types import Flavour
 from trtpoets.device.doctor.imports import try_imports
-from trtpoets.device.libcuda import Gpu
+from trtpoets.device.gpu import libcuda
+from trtpoets.device.gpu.cuda import load_pycuda
+from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 
 PACKAGES = (

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Mapping
 
 from trtpoets.core.images import usable_cores
-from trtpoets.device.jetpack import Chip, JetPack, chip_of, jetpack_of, l4t_release
-from trtpoets.device.power_modes import PowerMode, fastest_mode, power_modes
+from trtpoets.device.jetson.jetpack import Chip, JetPack, chip_of, jetpack_of, l4t_release
+from trtpoets.device.jetson.power_modes import PowerMode, fastest_mode, power_modes
 
 _NVIDIA_ON_PCI = "0x10de"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Sequence, Union
 
-from trtpoets.core.spec import Classifier, Engine, OnnxModel, TfliteModel
-from trtpoets.device.gpu_wait import Wait
+from trtpoets.core.types import Classifier, Engine, OnnxModel, TfliteModel
+from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners.base import Runner
 from trtpoets.device.runners.keras import KerasRunner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner

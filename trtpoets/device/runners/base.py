@@ -11,7 +11,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.runner_id import RunnerId
-from trtpoets.core.spec import ModelSpec
+from trtpoets.core.types import ModelSpec
 
 
 class Runner(Protocol):
@@ -85,7 +85,7 @@ class Ticket:
         """The scores, once. Raises RunFailed for a ticket of another's, or one that was taken; or what went wrong."""
         if self.owner is not owner or self.scores is None:
             what = "was collected" if self.owner is owner else "is another runner's, or from before it was left"
-            raise RunFailed(f"{runner} was given a ticket that {what}", hint="collect each ticket once")
+            raise RunFailed(f"{runner} was given a ticket that {what}", hint="collect each ticket once", code="TP4074")
         scores, self.scores = self.scores, None
         if self.error is not None:
             raise self.error
@@ -119,7 +119,7 @@ class Synchronous:
 def new_buffer(count: int, spec: ModelSpec) -> np.ndarray:
     """Ordinary memory for photos: uint8 (count, H, W, 3). Raises BadInput for less than one."""
     if count < 1:
-        raise BadInput(f"a buffer for {count} photos", hint="give at least 1")
+        raise BadInput(f"a buffer for {count} photos", hint="give at least 1", code="TP4075")
     return np.empty((count, spec.preprocess.height, spec.preprocess.width, 3), np.uint8)
 
 
@@ -173,6 +173,7 @@ def check_photos(photos: np.ndarray, spec: ModelSpec) -> None:
         raise BadInput(
             f"{spec.name} takes photos as uint8 (N, {height}, {width}, 3), not {photos.dtype} {photos.shape}",
             hint="prepare photos with trtpoets.core.images.photo_batches",
+            code="TP4076",
         )
 
 
@@ -180,12 +181,16 @@ def check_scores(scores: np.ndarray, count: int, spec: ModelSpec, runner: str) -
     """Return `scores`; raise RunFailed unless they are float32 (count, C), finite."""
     expected = (count, len(spec.labels))
     if scores.shape != expected or scores.dtype != np.float32:
-        raise RunFailed(f"{runner} gave {scores.dtype} {scores.shape} instead of float32 {expected}")
+        raise RunFailed(f"{runner} gave {scores.dtype} {scores.shape} instead of float32 {expected}", code="TP4077")
     if not np.isfinite(scores).all():
-        raise RunFailed(f"{runner} gave a score that is not a number", hint="build it in a wider precision")
+        raise RunFailed(
+            f"{runner} gave a score that is not a number", hint="build it in a wider precision", code="TP4078"
+        )
     return scores
 
 
 def not_entered(runner: str) -> RunFailed:
     """The error of `infer` outside `with`."""
-    return RunFailed(f"{runner} was asked for scores before it was entered", hint="use it as: with runner: ...")
+    return RunFailed(
+        f"{runner} was asked for scores before it was entered", hint="use it as: with runner: ...", code="TP4079"
+    )

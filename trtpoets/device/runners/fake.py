@@ -10,7 +10,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.runner_id import FAKE, RunnerId
-from trtpoets.core.spec import ModelSpec
+from trtpoets.core.types import ModelSpec
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -30,7 +30,7 @@ class FakeRunner(Synchronous):
         identity: RunnerId = FAKE,
     ) -> None:
         if not delay_seconds >= 0:
-            raise BadInput(f"a delay of {delay_seconds} seconds", hint="give 0 or more")
+            raise BadInput(f"a delay of {delay_seconds} seconds", hint="give 0 or more", code="TP4080")
         self.identity = identity
         self.name = identity.name
         self.spec = spec

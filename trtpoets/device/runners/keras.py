@@ -12,7 +12,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import Classifier
+from trtpoets.core.types import Classifier
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 from trtpoets.device.runners.tf import limit_threads
 
@@ -36,7 +36,9 @@ class KerasRunner(Synchronous):
     def __enter__(self) -> KerasRunner:
         """Load the model. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not self._path.is_file():
-            raise MissingArtefact(f"{self._path} is not there", hint="train it: trtpoets retrain PHOTOS --name NAME")
+            raise MissingArtefact(
+                f"{self._path} is not there", hint="train it: trtpoets retrain PHOTOS --name NAME", code="TP4081"
+            )
         require_trusted(self._classifier.folder, self._classifier.foreign)
         tf = tensorflow()
         limit_threads(tf, self._threads)
@@ -47,6 +49,7 @@ class KerasRunner(Synchronous):
             raise BadArtefact(
                 f"Keras can't load {self._path}: {reason}",
                 hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+                code="TP4082",
             ) from error
         return self
 
@@ -65,5 +68,5 @@ class KerasRunner(Synchronous):
             scores = self._model.predict(photos, batch_size=len(photos), verbose=0)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFailed(f"Keras can't run {self._path}: {reason}", hint="train it again") from error
+            raise RunFailed(f"Keras can't run {self._path}: {reason}", hint="train it again", code="TP4083") from error
         return check_scores(np.array(scores), len(photos), self.spec, self.name)

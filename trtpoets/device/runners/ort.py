@@ -13,8 +13,8 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.provider_options import PROVIDERS, TENSORRT, engine_cache_folder, providers_of, range_for
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.core.storage import storage_errors
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel
 from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
@@ -63,6 +63,7 @@ class OnnxRuntimeRunner(Synchronous):
             raise RunFailed(
                 f"{self.name} would run by {found}: {self._provider} does not load here",
                 hint="pip install onnxruntime-gpu, with the CUDA and cuDNN that it names",
+                code="TP4084",
             )
         self._session = session
         return self
@@ -90,7 +91,9 @@ class OnnxRuntimeRunner(Synchronous):
             (scores,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: photos})
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFailed(f"{self.name} can't run {self._model.path}: {reason}", hint="export it again") from error
+            raise RunFailed(
+                f"{self.name} can't run {self._model.path}: {reason}", hint="export it again", code="TP4085"
+            ) from error
         found: np.ndarray = scores
         return found
 

@@ -12,7 +12,7 @@ from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME, Classifier
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class TensorFlowRunner(Synchronous):
         """Load the SavedModel. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not (self._path / "saved_model.pb").is_file():
             raise MissingArtefact(
-                f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME"
+                f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME", code="TP4086"
             )
         require_trusted(self._classifier.folder, self._classifier.foreign)
         tf = tensorflow()
@@ -60,6 +60,7 @@ class TensorFlowRunner(Synchronous):
             raise BadArtefact(
                 f"TensorFlow can't load {self._path}: {reason}",
                 hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+                code="TP4087",
             ) from error
         # The signature holds the model's variables weakly: both are kept.
         self._tf, self._model, self._serve = tf, model, serve
@@ -79,7 +80,9 @@ class TensorFlowRunner(Synchronous):
             answer = self._serve(**{INPUT_NAME: self._tf.constant(photos)})[OUTPUT_NAME]
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFailed(f"TensorFlow can't run {self._path}: {reason}", hint="train it again") from error
+            raise RunFailed(
+                f"TensorFlow can't run {self._path}: {reason}", hint="train it again", code="TP4088"
+            ) from error
         # numpy() may share TensorFlow's memory.
         return check_scores(np.array(answer.numpy()), len(photos), self.spec, self.name)
 
@@ -92,6 +95,7 @@ def _hide_gpus(tf: Any) -> None:
         raise RunFailed(
             "TensorFlow uses the GPU in this process already: it can't be run on the CPU alone",
             hint="run it in a process of its own, as trtpoets bench does",
+            code="TP4089",
         ) from error
 
 

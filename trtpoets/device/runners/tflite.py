@@ -14,8 +14,8 @@ from trtpoets.core.errors import BadArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import native_stderr_to, tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.spec import TfliteModel
 from trtpoets.core.tflite_file import network_in
+from trtpoets.core.types import TfliteModel
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 from trtpoets.device.tflite_check import require_sound
 
@@ -62,6 +62,7 @@ class TfliteRunner(Synchronous):
             raise BadArtefact(
                 f"TFLite can't load {self._path}: {reason}",
                 hint="make it again: trtpoets bundle NAME --for tflite --force",
+                code="TP4090",
             ) from error
         self._photos, self._scores = photos["index"], scores["index"]
         self._interpreter = interpreter
@@ -81,7 +82,9 @@ class TfliteRunner(Synchronous):
             scores = np.concatenate([self._one(photos[place : place + 1]) for place in range(len(photos))])
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFailed(f"{self.name} can't run {self._path}: {reason}", hint="make it again") from error
+            raise RunFailed(
+                f"{self.name} can't run {self._path}: {reason}", hint="make it again", code="TP4091"
+            ) from error
         return check_scores(scores, len(photos), self.spec, self.name)
 
     def _one(self, photo: np.ndarray) -> np.ndarray:
@@ -119,5 +122,6 @@ def _interpreter_kind() -> tuple[Any, Any]:
             raise MissingDependency(
                 f"running TFLite files needs ai-edge-litert, and it does not import here: {missing}",
                 hint="pip install 'trtpoets[tflite]'",
+                code="TP4092",
             ) from missing
     return Interpreter, OpResolverType

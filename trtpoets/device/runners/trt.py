@@ -16,12 +16,12 @@ from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.runner_id import engine_runner
-from trtpoets.core.spec import Engine, EngineCard
-from trtpoets.device.cuda import CudaSession
-from trtpoets.device.engine_card import build_command, check_fits
-from trtpoets.device.gpu_wait import Wait
+from trtpoets.core.types import Engine, EngineCard
+from trtpoets.device.build.engine_card import build_command, check_fits
+from trtpoets.device.gpu.cuda import CudaSession
+from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners.base import Ticket, Timing, check_photos, check_scores, new_buffer, not_entered
-from trtpoets.device.runners.trt_room import Room, RoomOptions
+from trtpoets.device.runners.trt_resources import Room, RoomOptions
 from trtpoets.device.tensorrt_api import load_tensorrt
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class TensorRtRunner:
     context only (before 10.1), or on a DLA, there is one slot, and a further `submit` waits for the one before.
     `runner.slots` tells.
 
-    `wait` is how threads wait for the GPU (device/gpu_wait.py), and `waits` how they do; None leaves it as it is. On a
+    `wait` is how threads wait for the GPU (`gpu_wait.py`), and `waits` how they do; None leaves it as it is. On a
     GPU that shares the CPU's memory, a Jetson's, photos and scores are read and written where they are
     (`zero_copy=None`): not proven on hardware; `zero_copy=False` copies as elsewhere.
     """
@@ -68,7 +68,7 @@ class TensorRtRunner:
         zero_copy: bool | None = None,
     ) -> None:
         if slots < 1:
-            raise BadInput(f"{slots} batches under way", hint="give 1 or 2 slots")
+            raise BadInput(f"{slots} batches under way", hint="give 1 or 2 slots", code="TP4093")
         self.identity = engine_runner(engine.card, engine.card.precision)
         self.name = self.identity.name
         self.spec = engine.card.spec
@@ -192,11 +192,12 @@ def _finite(scores: np.ndarray) -> bool:
 
 def _read_plan(path: Path, card: EngineCard) -> bytes:
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint=build_command(path))
+        raise MissingArtefact(f"{path} is not there", hint=build_command(path), code="TP4094")
     plan = read_bytes(path)
     if hashlib.sha256(plan).hexdigest() != card.engine_sha256:
         raise BadArtefact(
             f"{path} is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
+            code="TP4095",
         )
     return plan

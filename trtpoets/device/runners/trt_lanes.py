@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
-from trtpoets.core.spec import BatchRange
-from trtpoets.device.libcuda import Graph
+from trtpoets.core.types import BatchRange
+from trtpoets.device.gpu.libcuda import Graph
 from trtpoets.device.tensorrt_session import EngineContext
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from trtpoets.core.spec import INPUT_NAME, OUTPUT_NAME
-from trtpoets.device.cuda import CudaSession, CudaStream
-from trtpoets.device.hot_calls import HotCalls
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
+from trtpoets.device.gpu.cuda import CudaSession, CudaStream
+from trtpoets.device.gpu.prepared_calls import HotCalls
+from trtpoets.device.runners.trt_batches import Flight, Shot
 from trtpoets.device.runners.trt_lanes import Graphs, Lane, Sizes
-from trtpoets.device.runners.trt_shots import Flight, Shot
 from trtpoets.device.tensorrt_session import TensorRtSession
 
 LANES = 16

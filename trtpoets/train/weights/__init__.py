@@ -69,11 +69,15 @@ def embedded_tensors(weights: EmbeddedWeights) -> dict[str, np.ndarray]:
     try:
         content = weights.path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingArtefact(f"{weights.path} is not there, though it comes with trtpoets", hint=mend) from error
+        raise MissingArtefact(
+            f"{weights.path} is not there, though it comes with trtpoets", hint=mend, code="TP2090"
+        ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != weights.sha256:
         raise BadArtefact(
-            f"{weights.path} is damaged: its sha256 is {digest[:12]}…, not {weights.sha256[:12]}…", hint=mend
+            f"{weights.path} is damaged: its sha256 is {digest[:12]}…, not {weights.sha256[:12]}…",
+            hint=mend,
+            code="TP2091",
         )
     return _float32(content)
 
@@ -83,7 +87,7 @@ def tensors_of_content(content: bytes, path: Path) -> dict[str, np.ndarray]:
     try:
         return _float32(content)
     except (ValueError, KeyError, TypeError) as error:
-        raise BadArtefact(f"{path} is not a safetensors file of floats: {error}") from error
+        raise BadArtefact(f"{path} is not a safetensors file of floats: {error}", code="TP2092") from error
 
 
 def _float32(content: bytes) -> dict[str, np.ndarray]:

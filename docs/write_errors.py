@@ -1,0 +1,109 @@
+"""Writes docs/reference/errors.md: every error of trtpoets with its code, read from the source code.
+
+    python docs/write_errors.py
+
+An error is a call of a class of `trtpoets/core/errors.py` with a literal `code`. tests/core/test_errors.py checks that
+each call has one, that no two share one, and that the page is up to date.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "errors.md"
+PACKAGE = ROOT / "trtpoets"
+
+AREAS = {
+    "1": ("Files, photos and settings", "core"),
+    "2": ("Photo folders and training", "train"),
+    "3": ("ONNX, INT8 and TFLite", "convert"),
+    "4": ("TensorRT, GPUs and runners", "device"),
+    "5": ("Evaluation and benchmarks", "judge"),
+    "6": ("Reports and bundles", "reporting, bundles"),
+    "7": ("Commands of a bundle", "onboard"),
+    "8": ("Commands", "pipeline"),
+    "9": ("Command line", "cli"),
+}
+"""The first digit of a code -> (title, packages)."""
+
+HEADER = """# Errors
+
+You have an error with a code, as in `Error: … [TP1042]`, and want to know where it comes from, or you write a script
+that has to tell errors apart. A code never changes its meaning; the wording of a message may. `…` stands for a value.
+In Python, the code is the attribute `code` of `trtpoets.TrtPoetsError`.
+
+This page is written by `python docs/write_errors.py`.
+"""
+
+
+class Error(NamedTuple):
+    """A place in the source code that makes an error. `code` is empty where the call gives none."""
+
+    code: str
+    kind: str
+    message: str
+    place: str
+
+
+def error_classes() -> dict[str, str]:
+    """The names of the error classes, with the first line of each docstring."""
+    tree = ast.parse((PACKAGE / "core" / "errors.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in classes}
+
+
+def errors() -> list[Error]:
+    """Every error that the package makes, in the order of codes."""
+    classes = error_classes()
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "templates" in path.parts or path.name == "errors.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in classes:
+                codes = [word.value for word in node.keywords if word.arg == "code"]
+                code = codes[0].value if codes and isinstance(codes[0], ast.Constant) else ""
+                message = node.args[0] if node.args else ast.Constant("")
+                place = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
+                found.append(Error(str(code), node.func.id, _text(message), place))
+    return sorted(found)
+
+
+def _text(node: ast.expr) -> str:
+    """A message with `…` for each value that it is given when it is raised."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return _text(node.left) + _text(node.right)
+    if isinstance(node, ast.IfExp):
+        return f"{_text(node.body)} / {_text(node.orelse)}"
+    return "…"
+
+
+def page() -> str:
+    """The whole page."""
+    kinds = "".join(f"| `{name}` | {text} |\n" for name, text in error_classes().items())
+    parts = [HEADER, f"\n| class | meaning |\n|---|---|\n{kinds}"]
+    for digit, (title, packages) in AREAS.items():
+        rows = "".join(
+            f"| {error.code} | `{error.kind}` | {_cell(error.message)} |\n"
+            for error in errors()
+            if error.code.startswith(f"TP{digit}")
+        )
+        parts.append(f"\n## TP{digit}: {title} ({packages})\n\n| code | class | message |\n|---|---|---|\n{rows}")
+    return "".join(parts)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"([|<>*_`])", r"\\\1", " ".join(text.split()))
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,226 @@
+"""The bundle for ONNX Runtime: settings that its sessions take, a classifier and a self-test that run by themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.fakes.gpu_onnxruntime import TENSORRT_OPTIONS
+from tests.support.bundle_inputs import ORDER, measured, tiny_parts
+from tests.support.isolated_python import expect_other_scores, interrupt, run_alone
+from tests.support.runner_ids import runner
+from tests.support.tiny import SIDE, tiny_photos
+from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.measured import best_row, fastest_precision, where
+from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files, settings_from_parts
+from trtpoets.core.manifest import check_manifest, write_manifest
+from trtpoets.core.streams import BROKEN_PIPE
+from trtpoets.core.types import Precision
+from trtpoets.device.runners import open_runner
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return tiny_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def bundle(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    onnxruntime_files(parts, folder)
+    write_manifest(folder, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
+    return folder
+
+
+_REFUSED = ("tensorflow", "onnx", "typer", "rich", "pycuda", "tensorrt", "tensorrt_rtx")
+
+
+def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of the bundle where only what it asks for can be imported."""
+    return run_alone(_REFUSED, bundle / name, *arguments)
+
+
+def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(bundle)!r}); import classify, trtpoets; print(trtpoets.__file__)"
+    result = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.strip() == str(bundle / "runtime" / "trtpoets" / "__init__.py"), result.stderr
+
+
+@pytest.mark.parametrize("precision", ORDER)
+def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
+    result = script(bundle, "selftest.py", "--precision", precision.value, "--json")
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["passed"] is True
+    assert (told["precision"], told["photos"], told["same_answers"]) == (precision.value, 3, 3)
+    assert told["max_difference"] <= told["tolerance"]
+    check_manifest(bundle)  # running left nothing behind
+
+
+def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
+    onnxruntime_files(parts, tmp_path)
+    expect_other_scores(tmp_path)
+    write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
+    result = script(tmp_path, "selftest.py")
+    assert result.returncode == 3, result.stderr
+    assert result.stdout.startswith("FAILED: fp32 by cpu: scores differ by ")
+
+
+def test_a_changed_file_is_named(parts: Parts, tmp_path: Path) -> None:
+    onnxruntime_files(parts, tmp_path)
+    write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
+    content = bytearray((tmp_path / "fp32.onnx").read_bytes())
+    content[200] ^= 1
+    (tmp_path / "fp32.onnx").write_bytes(content)
+    result = script(tmp_path, "selftest.py")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "fp32.onnx was changed or damaged" in result.stderr
+    (tmp_path / "fp32.onnx").write_bytes(content[:300])
+    result = script(tmp_path, "classify.py", tmp_path / "golden" / "000.bmp")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ONNX Runtime can't open fp32.onnx: ")
+    assert "  try: python3 selftest.py names a file that was changed" in result.stderr
+
+
+def test_a_folder_is_classified_line_by_line(bundle: Path, parts: Parts, tmp_path: Path) -> None:
+    for number, pixels in enumerate(tiny_photos(10, seed=4)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "5.png").write_text("no photo")
+    result = script(bundle, "classify.py", tmp_path, "--top", 2)
+    assert result.returncode == 1, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["photo"]).name for line in lines] == [f"{number}.png" for number in range(10)]
+    assert "is not a photo" in lines[5]["error"]
+    good = [line for line in lines if "error" not in line]
+    with open_runner(parts.model(Precision.FP32)) as runner:
+        expected = runner.infer(np.delete(tiny_photos(10, seed=4), 5, axis=0))
+    for line, row in zip(good, expected, strict=True):
+        best = np.argsort(-row)[:2]
+        assert line["labels"] == [parts.spec.labels[i] for i in best]
+        np.testing.assert_allclose(line["scores"], row[best], atol=1e-5)
+
+
+def test_threshold_and_missing_photo(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    result = script(bundle, "classify.py", tmp_path / "black.png", "--threshold", 1.1)
+    assert (result.returncode, json.loads(result.stdout)["labels"]) == (0, [])
+    result = script(bundle, "classify.py", tmp_path / "none.png")
+    assert result.returncode == 1
+    assert "can't be read" in json.loads(result.stdout)["error"]
+
+
+@pytest.mark.slow
+def test_other_settings(bundle: Path, tmp_path: Path) -> None:
+    settings = json.loads((bundle / "settings.json").read_text())
+    settings["cpu"]["precision"] = "fp16"
+    (tmp_path / "mine.json").write_text(json.dumps(settings))
+    result = script(bundle, "selftest.py", "--settings", tmp_path / "mine.json", "--json")
+    assert json.loads(result.stdout)["precision"] == "fp16"
+    for text, said in (("{", "is not JSON"), ("{}", "says nothing of cpu"), ("[1]", "says nothing of cpu")):
+        (tmp_path / "mine.json").write_text(text)
+        result = script(bundle, "selftest.py", "--settings", tmp_path / "mine.json")
+        assert result.returncode == 1
+        assert said in result.stderr
+
+
+def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
+    for number in range(40):
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / f"{number:02}.png")
+    command = f"{sys.executable} {bundle / 'classify.py'} {tmp_path} | head -n 1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (BROKEN_PIPE, "")  # as with trtpoets itself
+    assert json.loads(result.stdout)["photo"] == str(tmp_path / "00.png")
+
+
+def test_a_provider_that_does_not_load_is_an_error(bundle: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    result = script(bundle, "classify.py", tmp_path / "black.png", "--provider", "tensorrt")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "TensorrtExecutionProvider does not load here, CPUExecutionProvider would run" in result.stderr
+
+
+def test_what_was_measured_decides(parts: Parts) -> None:
+    rows = [
+        ("onnxruntime-fp32", 1, 200.0, True),
+        ("onnxruntime-fp32", 8, 220.0, True),
+        ("onnxruntime-int8", 16, 500.0, True),
+        ("onnxruntime-int8", 32, 900.0, False),
+        ("onnxruntime-tensorrt-fp16", 4, 4000.0, True),
+    ]
+    fast = replace(parts, measured=measured(rows, threads=2))
+    settings = settings_from_parts(fast)
+    assert (settings["cpu"]["precision"], settings["cpu"]["batch"]) == ("int8", 16)
+    assert settings["cpu"]["why"] == "measured: 500 photos/s at batch 16, on 2 cores of Paper CPU, 2026-11-23"
+    assert settings["cpu"]["session"]["intra_op_num_threads"] == 2
+    assert fast.measured
+    with_gpu = {**fast.measured, "conditions": {**fast.measured["conditions"], "gpus": [{"name": "Paper GPU"}]}}
+    assert where(replace(fast, measured=with_gpu)) == "on 2 cores of Paper CPU and a Paper GPU, 2026-11-23"
+    assert (settings["tensorrt"]["precision"], settings["tensorrt"]["batch"]) == ("fp16", 4)
+    assert (settings["cuda"]["precision"], settings["cuda"]["why"]) == ("fp16", "not measured: not by this provider")
+    advised_against = replace(fast, order=(Precision.FP16, Precision.FP32, Precision.INT8))
+    assert settings_from_parts(advised_against)["cpu"]["precision"] == "fp32"
+    server = replace(parts, measured=measured(rows, scenario="server"))
+    assert best_row(server, runner("onnxruntime-fp32")) is None
+
+
+def test_where_nothing_was_measured(parts: Parts) -> None:
+    settings = settings_from_parts(parts)
+    assert [settings[each]["precision"] for each in ("cpu", "cuda", "tensorrt")] == ["fp32", "fp16", "int8"]
+    assert {each["batch"] for each in settings.values()} == {8}
+    assert fastest_precision(parts, "", ()) == (Precision.INT8, "not measured: nothing was benched")
+    assert where(parts) == "nowhere"
+
+
+@pytest.mark.parametrize("precision", [ORDER[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ORDER[1:])])
+def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
+    onnxruntime_files(replace(parts, models=(parts.model(precision),), order=(precision,)), tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert {each["precision"] for each in settings.values()} == {precision.value}
+    write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=(precision,))
+    assert script(tmp_path, "selftest.py").returncode == 0
+    other = script(tmp_path, "selftest.py", "--precision", next(each.value for each in ORDER if each is not precision))
+    assert other.returncode == 1
+    assert f"  try: it has {precision.value}" in other.stderr
+
+
+def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:
+    providers = settings_from_parts(parts)["tensorrt"]["providers"]
+    flags = {}
+    for precision, (tensorrt, cuda, cpu) in providers.items():
+        assert (tensorrt[0], cuda[0], cpu[0]) == (
+            *("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+            "CPUExecutionProvider",
+        )
+        options = tensorrt[1]
+        flags[precision] = {word for word in ("trt_fp16_enable", "trt_int8_enable") if options.get(word)}
+        assert options["trt_profile_opt_shapes"] == f"photos:8x{SIDE}x{SIDE}x3"
+        assert options["trt_profile_max_shapes"] == f"photos:32x{SIDE}x{SIDE}x3"
+        assert set(options) <= TENSORRT_OPTIONS
+    assert flags == {"fp32": set(), "fp16": {"trt_fp16_enable"}, "int8": {"trt_fp16_enable", "trt_int8_enable"}}
+    names = [each[0][1]["trt_engine_cache_prefix"] for each in providers.values()]
+    assert len(set(names)) == 3
+
+
+def test_the_readme_says_what_was_chosen(bundle: Path) -> None:
+    text = (bundle / "README.md").read_text()
+    assert "| `cpu` | fp32 | not measured: nothing was benched |" in text
+    assert f"uint8 `(N, {SIDE}, {SIDE}, 3)`" in text
+    assert "@" not in text.replace("@sha", "")
+
+
+def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
+    assert code == 130
+    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"

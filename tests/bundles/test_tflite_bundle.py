@@ -1,0 +1,255 @@
+"""The bundle for TFLite: from a run to files that answer alike, and scripts that run by themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import trtpoets
+from tests.cli.test_main import call_main
+from tests.support.bundle_run import bundle_run, seal_lineage
+from tests.support.isolated_python import interrupt, run_alone
+from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
+from trtpoets.bundles.pack import Bundle
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.manifest import Target, check_manifest
+from trtpoets.core.types import Precision, TfliteModel
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.device.runners import open_runner
+from trtpoets.judge.golden import read_golden
+from trtpoets.pipeline import tflite_files
+from trtpoets.pipeline.artefacts import writing
+from trtpoets.pipeline.golden_photos import golden_in
+from trtpoets.pipeline.lineage import onnx_models_in, opened
+from trtpoets.pipeline.result_status import artefacts_in
+
+FP32, FP16, INT8 = Precision
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose classifier is a network that TensorFlow runs, bundled once."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("run")
+    space = bundle_run(folder)
+    tiny_classifier(space.classifier)
+    seal_lineage(space, "classifier")
+    bundled(space)
+    return folder
+
+
+@pytest.fixture
+def space(run: Path, tmp_path: Path) -> Workspace:
+    """A copy of the run that a test may change; its photos stay where they are."""
+    shutil.copytree(run / "engines", tmp_path / "engines")
+    return Workspace(tmp_path / "engines", "tiny")
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path) -> Path:
+    return run / "engines" / "tiny" / "bundles" / "tiny-tflite"
+
+
+def bundled(space: Workspace, **options: Any) -> Bundle:
+    return trtpoets.bundle(space.name, Target.TFLITE, engines=space.engines, **options)
+
+
+_REFUSED = ("tensorflow", "keras", "onnx", "onnxruntime", "typer", "rich", "pycuda")
+
+
+def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of the bundle where only ai-edge-litert, numpy and Pillow can be imported, and what they need."""
+    return run_alone(_REFUSED, bundle / name, *arguments)
+
+
+def test_what_is_in_it(bundle: Path) -> None:
+    manifest = check_manifest(bundle)
+    assert (manifest.target, set(manifest.order)) == ("tflite", {FP32, INT8})
+    tops = {path.split("/")[0] for path in manifest.files}
+    assert {"README.md", "fp32.tflite", "int8.tflite", "labels.txt", "model.json", "golden", "runtime"} <= tops
+    assert not any(path.endswith(".onnx") for path in manifest.files)
+    with zipfile.ZipFile(bundle / "int8.tflite") as archive:
+        assert archive.read("labels.txt").decode().split() == list(tiny_spec().labels)
+    assert set(read_golden(bundle / "golden").expected) == {"fp32", "int8"}
+    text = (bundle / "README.md").read_text()
+    assert f"uint8 `(1, {SIDE}, {SIDE}, 3)`" in text and f"unzip -p {manifest.order[0].value}.tflite labels.txt" in text
+    assert "@" not in text
+
+
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
+    result = script(bundle, "selftest.py", "--precision", precision.value, "--json")
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["passed"] is True and told["precision"] == precision.value
+    assert told["max_difference"] <= told["tolerance"]
+    check_manifest(bundle)  # running left nothing behind
+
+
+def test_a_folder_is_classified_line_by_line(bundle: Path, tmp_path: Path, space: Workspace) -> None:
+    photos = tiny_photos(4, seed=4)
+    for number, pixels in enumerate(photos):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_text("no photo")
+    shutil.rmtree(tmp_path / "engines")
+    result = script(bundle, "classify.py", tmp_path, "--precision", "fp32", "--top", 1)
+    assert result.returncode == 1, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["photo"]).name for line in lines] == [f"{number}.png" for number in range(4)]
+    assert "is not a photo" in lines[2]["error"]
+    from trtpoets.core.tflite_file import read_tflite
+
+    with open_runner(read_tflite(bundle / "fp32.tflite")) as runner:
+        scores = runner.infer(photos)
+    for number in (0, 1, 3):
+        assert lines[number]["labels"] == [tiny_spec().labels[scores[number].argmax()]]
+        np.testing.assert_allclose(lines[number]["scores"], [scores[number].max()], atol=1e-5)
+
+
+def test_a_precision_that_is_not_in_it(bundle: Path, tmp_path: Path) -> None:
+    result = script(bundle, "classify.py", tmp_path, "--precision", "fp16")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "this bundle has no fp16" in result.stderr
+
+
+def test_files_are_made_once(space: Workspace) -> None:
+    before = [sha256_of_file(space.tflite(each)) for each in (FP32, INT8)]
+    times = [space.tflite(each).stat().st_mtime_ns for each in (FP32, INT8)]
+    made = bundled(space)
+    assert [sha256_of_file(space.tflite(each)) for each in (FP32, INT8)] == before
+    assert [space.tflite(each).stat().st_mtime_ns for each in (FP32, INT8)] == times
+    again = bundled(space)
+    assert again.archive_sha256 == made.archive_sha256
+
+
+def test_a_damaged_file_is_made_again(space: Workspace) -> None:
+    before = sha256_of_file(space.tflite(FP32))
+    space.tflite(FP32).write_bytes(b"damaged")
+    assert [each.precision for each in opened(space).tflite] == [INT8]
+    bundled(space)
+    assert sha256_of_file(space.tflite(FP32)) == before
+
+
+def test_evaluate_and_bench_take_them_up(space: Workspace) -> None:
+    found = [getattr(each, "path", None) for each in artefacts_in(space)]
+    assert {space.tflite(FP32), space.tflite(INT8)} <= set(found)
+    evaluated = trtpoets.evaluate("tiny", engines=space.engines)
+    by_name = {each["runner"]: each for each in evaluated["evaluations"]}
+    assert {"tensorflow", "tflite-fp32", "tflite-int8"} <= set(by_name)
+    assert by_name["tflite-fp32"]["comparison"]["changed"] == ()
+
+
+def test_files_of_an_older_classifier_are_left_aside(space: Workspace) -> None:
+    assert len(opened(space).tflite) == 2
+    seal_lineage(space, "trained again")
+    assert opened(space).tflite == ()
+    with writing(space):
+        assert [each.precision for each in tflite_files.tflite_models(space, (FP32,))] == [FP32]
+    assert [each.precision for each in opened(space).tflite] == [FP32]
+
+
+def test_where_there_is_no_interpreter_evaluate_goes_on(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trtpoets.core.errors import MissingDependency
+
+    def none() -> Any:
+        raise MissingDependency("running TFLite files needs ai-edge-litert")
+
+    monkeypatch.setattr("trtpoets.device.runners.tflite._interpreter_kind", none)
+    evaluated = trtpoets.evaluate("tiny", engines=space.engines, force=True)
+    assert {each["runner"] for each in evaluated["evaluations"]}.isdisjoint({"tflite-fp32", "tflite-int8"})
+    told = {each["what"]: each["why"] for each in evaluated["skipped"]}
+    assert told["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
+
+
+def test_one_precision_alone(space: Workspace) -> None:
+    made = bundled(space, precisions=(FP32,), force=True)
+    assert made.manifest.order == (FP32,)
+    assert not (made.folder / "int8.tflite").exists()
+    assert set(read_golden(made.folder / "golden").expected) == {"fp32"}
+    result = script(made.folder, "selftest.py")
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_tflite_can_not_do(space: Workspace) -> None:
+    with pytest.raises(BadInput, match="TFLite does not compute in fp16"):
+        bundled(space, precisions=(FP16,))
+    with pytest.raises(BadInput, match="--jetpack and --board are of a Jetson, not of tflite"):
+        bundled(space, board="orin-nano")
+
+
+def gate(outcome: str, low: float) -> dict[str, Any]:
+    check = {"what": "agreement", "outcome": outcome, "limit": 0.98, "photos": 200, "groups": 200}
+    check |= {"photos_needed": 400, "changed": 0.99 - low}
+    check |= {"measured": low + 0.01, "low": low, "high": low + 0.02}
+    return {"outcome": outcome, "runners": [{"runner": "tflite-int8", "outcome": outcome, "checks": [check]}]}
+
+
+@pytest.mark.parametrize(
+    ("judged", "first", "said"),
+    [
+        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "TFLite's int8 misses its target, and comes last: on 200"),
+        ({"photos": 200, "gate": gate("passed", 0.98)}, INT8, ""),
+        ({"photos": 200, "gate": gate("cannot tell", 0.975)}, INT8, "whether TFLite's int8 is good enough is not sure"),
+        ({"photos": 0, "gate": None}, INT8, "there are no validation photos to judge TFLite's int8 by"),
+    ],
+    ids=["missed", "reached", "too few", "none"],
+)
+def test_the_validation_photos_decide_what_comes_first(
+    space: Workspace, judged: dict[str, Any], first: Precision, said: str
+) -> None:
+    path = space.tflite(INT8)
+    card = json.loads(card_of(path).read_text())
+    seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "judged": judged})
+    made = bundled(space)
+    assert made.manifest.order[0] is first
+    told = [text for text in made.warnings if "evaluated" not in text and "fragile" not in text]
+    assert any(said in text for text in told) if said else not told
+
+
+def test_int8_that_no_two_builds_compute_alike_is_told(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tflite_files, "_FRAGILE", 1e-9)
+    assert any("int8 is fragile: computed in another way here" in text for text in bundled(space).warnings)
+
+
+def test_golden_scores_are_held_against_the_onnx_file(space: Workspace) -> None:
+    onnx = golden_in(space, onnx_models_in(space))
+    onnx.expected["fp32"].scores[0] = [0.0, 0.0, 1.0]
+    with pytest.raises(ConversionFailed, match=r"fp32\.tflite answers otherwise than fp32\.onnx: .* golden photo 000"):
+        tflite_files.golden_of(opened(space).tflite, onnx)
+
+
+def test_the_card_says_how_it_was_made(space: Workspace) -> None:
+    fp32, int8 = (open_card(card_of(space.tflite(each))) for each in (FP32, INT8))
+    assert fp32 is not None and int8 is not None
+    assert fp32["parity"]["max_abs"] < 1e-4
+    assert int8["calibration"]["photos"] > 0 and int8["judged"]["photos"] > 0
+
+
+def test_inspect_reads_them(
+    space: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = space.tflite(INT8)
+    found = trtpoets.inspect(path)
+    assert (found.kind, found.facts) == ("tflite", TfliteModel(path, INT8, tiny_spec()))
+    assert call_main(monkeypatch, "inspect", str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "a TFLite file" in shown and "ant, bee, cow" in shown and "int8" in shown
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadArtefact, match="is damaged"):
+        trtpoets.inspect(path)
+
+
+def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
+    code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
+    assert code == 130
+    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"

@@ -1,0 +1,225 @@
+"""The program around the stages: what it prints, where, and how it exits. The stages are replaced."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trtpoets.cli import main
+from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
+
+
+def program(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trtpoets", *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["trtpoets", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    code = caught.value.code
+    return code if isinstance(code, int) else 0
+
+
+def test_version() -> None:
+    result = program("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "trtpoets 0.1.0\n", "")
+
+
+def test_the_list_of_commands_says_whole_sentences_in_80_columns() -> None:
+    from typer.testing import CliRunner
+
+    told = CliRunner().invoke(main.app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
+    assert all(line.endswith(".") and not line.endswith("...") for line in told.strip().splitlines()), told
+
+
+def test_wrong_usage_exits_2() -> None:
+    for arguments in (["sing"], ["run"], ["build", "x", "--precision", "int4"], ["build", "x", "--flavour", "mint"]):
+        result = program(*arguments)
+        assert result.returncode == 2, arguments
+        assert result.stdout == ""
+        assert "Error" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_what_the_user_can_mend_ends_in_two_lines(tmp_path: Path) -> None:
+    result = program("export", "flowers", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "Error: engines/flowers holds no trained classifier",
+        "  try: trtpoets retrain PHOTOS --name flowers",
+    ]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [".flowers.lock", "engines"]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "\t"])
+def test_a_name_that_is_no_name(name: str, tmp_path: Path) -> None:
+    result = program("export", name, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "the name" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gate_that_fails_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise GateFailed("int8 loses 2.1 points", hint="ship fp16")
+
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", fail)
+    assert call_main(monkeypatch, "evaluate", "flowers") == 3
+    assert capsys.readouterr().err == "Error: int8 loses 2.1 points\n  try: ship fp16\n"
+
+
+def test_a_gate_that_cannot_tell_exits_4(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def undecided(*args: Any, **kwargs: Any) -> None:
+        raise GateUndecided("the gate cannot tell: 40 photos are too few", hint="--allow-undecided")
+
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", undecided)
+    assert call_main(monkeypatch, "evaluate", "flowers") == 4
+    assert capsys.readouterr().err.startswith("Error: the gate cannot tell")
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", interrupt)
+    assert call_main(monkeypatch, "evaluate", "flowers") == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*args: Any, **kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", bug)
+    monkeypatch.setattr(sys, "argv", ["trtpoets", "evaluate", "flowers"])
+    with pytest.raises(ZeroDivisionError):
+        main.main()
+
+
+def test_a_name_that_is_not_utf8_is_shown_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise BadInput("photos/\udcff is empty")
+
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", fail)
+    assert call_main(monkeypatch, "evaluate", "flowers") == 1
+    assert capsys.readouterr().err == "Error: photos/\\xff is empty\n"
+
+
+def test_json_is_one_document_on_stdout() -> None:
+    result = program("models", "--json")
+    assert result.returncode == 0, result.stderr
+    names = [row["name"] for row in json.loads(result.stdout)]
+    assert "efficientnet_lite0" in names
+    assert "mobilenet_0.50_224" in names
+
+
+def test_options_have_the_defaults_of_the_configurations() -> None:
+    from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.convert.onnx_export import ExportConfig
+    from trtpoets.core.types import BatchRange
+    from trtpoets.device.build.engine import EngineConfig
+    from trtpoets.judge.bench.benchmark import BenchConfig
+    from trtpoets.pipeline.retrain import RetrainConfig
+    from trtpoets.pipeline.stage_options import batch_range, bench_config, calibration_config, retrain_config
+
+    def defaults(command: str) -> dict[str, Any]:
+        function = getattr(main, command)
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        return dict(zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True))
+
+    retrain, quantize = defaults("retrain"), defaults("quantize")
+    made = retrain_config(
+        retrain["backbone"],
+        retrain["weights"],
+        retrain["resize"],
+        retrain["device"],
+        validation_percent=retrain["validation_percent"],
+        test_percent=retrain["test_percent"],
+        strict=retrain["strict"],
+        **{name: retrain[name] for name in ("steps", "batch_size", "seed", "learning_rate", "optimizer", "l2")},
+        **{name: retrain[name] for name in ("label_smoothing", "class_weights", "early_stop")},
+    )
+    assert made == RetrainConfig()
+    run = defaults("run")
+    assert {name: run[name] for name in run.keys() & retrain.keys()} == {
+        name: retrain[name] for name in run.keys() & retrain.keys()
+    }
+    assert calibration_config(quantize["photos"], quantize["method"], quantize["seed"]) == CalibrationConfig()
+    assert defaults("export")["opset"] == ExportConfig().opset
+    assert defaults("build")["workspace"] == EngineConfig.workspace_mib
+    assert batch_range(defaults("build")["batch"]) == BatchRange()
+    bench = defaults("bench")
+    assert bench_config(bench["batches"], bench["seconds"], bench["threads"]) == BenchConfig()
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:2", "1:2:3:4", "1:2:x"])
+def test_a_batch_that_is_no_range(text: str) -> None:
+    from trtpoets.pipeline.stage_options import batch_range
+
+    with pytest.raises(BadInput, match="is not least:best:most"):
+        batch_range(text)
+
+
+def test_what_cant_be_counted_is_shown_in_percent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trtpoets.cli import terminal
+    from trtpoets.core import console
+    from trtpoets.core.progress import PARTS
+
+    monkeypatch.setattr(console, "_TELL_EVERY", -1.0)
+    with terminal.showing() as progress:
+        for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
+            progress(task, total // 4, total)
+            progress(task, total, total)
+    thousand = ["files: 250 of 1,000", "files: 1,000"]  # as many as PARTS, and counted all the same
+    lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40", *thousand]
+
+
+def test_fewer_than_one_a_second_have_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trtpoets.core import console
+
+    clock, lines = iter([0.0, 28.0, 0.0, 2.0]), list[str]()
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    show = console.progress_lines(lines.append)
+    for task, total in (("methods", 6), ("photos", 200)):
+        show(task, 0, total)
+        show(task, total, total)
+    assert lines == ["methods: 6 in 28.0 s\n", "photos: 200 in 2.0 s, 100/s\n"]
+
+
+def test_the_page_is_opened_or_the_reader_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from trtpoets.cli.terminal import open_page
+    from trtpoets.core.errors import MissingDependency
+
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or len(asked) == 1)
+    open_page(tmp_path / "a report.html")
+    assert asked == [f"{tmp_path.as_uri()}/a%20report.html"]
+    with pytest.raises(MissingDependency, match="no browser can be started here"):
+        open_page(tmp_path / "a report.html")
+
+
+def test_markdown_goes_to_stdout_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    def work(name: str, engines: Path) -> dict[str, Any]:
+        (engines / name).mkdir()
+        (engines / name / "report.md").write_bytes("# n\u00e4me\n".encode())
+        return {}
+
+    monkeypatch.setattr("trtpoets.pipeline.report.report", work)
+    assert call_main(monkeypatch, "report", "x", "--markdown", "--engines", str(tmp_path)) == 0
+    assert capfdbinary.readouterr().out == "# n\u00e4me\n".encode()

@@ -1,0 +1,154 @@
+"""Weights rounded together: whole steps, and nearer to FP32 than each to the nearest."""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from tests.convert.int8.test_equalisation import PHOTO
+from tests.support.small_networks import Network, residual_network
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.int8.activation_stats import with_outputs
+from trtpoets.convert.int8.bias_correction import with_biases
+from trtpoets.convert.int8.calibration import Method, Ranges
+from trtpoets.convert.int8.gptq import _windows, gptq, rounded_weights
+from trtpoets.convert.int8.int8_graph import Int8Maker
+from trtpoets.convert.int8.placement import placement_from_onnx
+from trtpoets.convert.int8.qdq import LEVELS, channel_scales
+from trtpoets.core.onnx_file import open_session
+from trtpoets.core.types import INPUT_NAME
+
+
+def loss(rows: np.ndarray, rounded: np.ndarray, products: np.ndarray) -> float:
+    error = rows - rounded
+    return float(np.einsum("grd,gde,gre->", error, products, error))
+
+
+def nearest(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip(np.rint(rows / steps[..., None]), -LEVELS, LEVELS) * steps[..., None])
+
+
+@given(
+    groups=st.integers(1, 4),
+    channels=st.integers(1, 5),
+    depth=st.integers(1, 90),
+    rank=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    silent=st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_rounded_weights_are_whole_steps(
+    groups: int, channels: int, depth: int, rank: int, seed: int, silent: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = random.normal(0, 1, (groups, channels, depth))
+    data = random.normal(0, 1, (groups, rank, depth)) * (0.0 if silent else 1.0)
+    products = data.transpose(0, 2, 1) @ data
+    steps = np.abs(rows).max(axis=2) / LEVELS
+    found = gptq(rows.copy(), products, steps)
+    counts = found / steps[..., None]
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-6)
+    assert np.abs(counts).max() <= LEVELS + 1e-6
+    if silent:
+        np.testing.assert_allclose(found, nearest(rows, steps), err_msg="nothing tells one weight from another")
+
+
+def test_inputs_that_go_together_make_up_for_each_other() -> None:
+    random = np.random.default_rng(0)
+    common = random.normal(0, 1, (2, 500, 1))
+    data = common + 0.2 * random.normal(0, 1, (2, 500, 70))
+    rows = random.normal(0, 1, (2, 8, 70))
+    products = data.transpose(0, 2, 1) @ data
+    steps = np.abs(rows).max(axis=2) / 7
+    assert loss(rows, gptq(rows, products, steps), products) < 0.2 * loss(rows, nearest(rows, steps), products)
+
+
+@pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "group"), [(1, 1, 1, 1), (3, 2, 1, 4), (3, 1, 2, 1), (2, 2, 1, 2)]
+)
+def test_windows_are_what_a_convolution_multiplies(
+    pad: str, kernel: int, stride: int, dilation: int, group: int
+) -> None:
+    random = np.random.default_rng(1)
+    data = random.normal(0, 1, (2, 4, 9, 11)).astype(np.float32)
+    weights = random.normal(0, 1, (8, 4 // group, kernel, kernel)).astype(np.float32)
+    shape = {"strides": [stride] * 2, "dilations": [dilation] * 2, "kernel_shape": [kernel] * 2, "group": group}
+    padding = {"pads": [1, 0, 0, 1]} if pad == "NOTSET" else {"auto_pad": pad}
+    if pad.startswith("SAME") and dilation > 1:
+        pytest.skip("ONNX Runtime has no SAME padding with dilation")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], **shape, **padding)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "w", "y")]
+    graph = helper.make_graph([node], "one", values[:2], values[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (expected,) = open_session(model.SerializeToString()).run(None, {"x": data, "w": weights})
+    windows = _windows(node, data, (kernel, kernel))
+    photos, _, high, wide = windows.shape[:4]
+    inputs = windows.transpose(0, 2, 3, 1, 4, 5).reshape(photos, high, wide, group, -1)
+    found = np.einsum("nhwgd,grd->ngrhw", inputs, weights.reshape(group, 8 // group, -1)).reshape(photos, 8, high, wide)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def maker_of(proto: object, top: float = 8.0) -> Int8Maker:
+    names = placement_from_onnx(proto).tensors
+    return Int8Maker(proto, Ranges(Method.MINMAX, dict.fromkeys(names, (-top, top)), (), {}, ""))
+
+
+def test_each_layer_keeps_its_steps_and_gives_less_noise() -> None:
+    proto = residual_network()
+    maker = maker_of(proto)
+    form, placement = maker.make()
+    told: list[tuple[str, int, int]] = []
+    found = rounded_weights(form, placement, PHOTO, lambda *step: told.append(step))
+    assert set(found) == {weight.tensor for weight in placement.weights}
+    assert told[0][0] == "rounding"
+    view = GraphView(proto)
+    for name, values in found.items():
+        steps = channel_scales(view.array(name), 0).reshape(-1, 1, 1, 1)
+        np.testing.assert_allclose(values / steps, np.rint(values / steps), atol=1e-3)
+        assert np.abs(values - view.array(name)).max() > 0
+    maker.rounded = found
+    made, _ = maker.make()
+    onnx.checker.check_model(made, full_check=True)
+    after = GraphView(made)
+    for name in found:
+        stem = f"{name}/QuantizeLinear"
+        (pair,) = [node for node in made.graph.node if node.name == stem]
+        np.testing.assert_array_equal(after.array(pair.input[1]), channel_scales(view.array(name), 0))
+    # One layer held against FP32's on the same INT8 input, means aside: that is what rounding together is for.
+    exact, plain, together = (tensor(graph, "stem:0") for graph in (proto, form, made))
+    noise = [
+        np.square((each - exact) - (each - exact).mean(axis=(0, 2, 3), keepdims=True)).mean()
+        for each in (plain, together)
+    ]
+    assert noise[1] < noise[0]
+
+
+def tensor(proto: object, name: str) -> np.ndarray:
+    return np.asarray(open_session(with_outputs(proto, [name]).SerializeToString()).run([name], {INPUT_NAME: PHOTO})[0])
+
+
+def test_layers_without_bias_and_in_float_are_left_in_peace() -> None:
+    proto = residual_network()
+    for node in proto.graph.node:  # type: ignore[attr-defined]
+        if node.name == "project":
+            del node.input[2:]
+    maker = maker_of(proto)
+    form, placement = maker.make({"expand": "a test"})
+    before = form.SerializeToString()
+    found = rounded_weights(form, placement, PHOTO)
+    assert form.SerializeToString() == before, "the model that was given is as it was"
+    assert "expand.weight" not in found and "project.weight" in found
+    assert with_biases(form, {}).SerializeToString() == before
+
+
+def test_weights_of_two_convolutions_are_rounded_to_the_nearest() -> None:
+    net = Network()
+    stem = net.unary("Relu", net.conv(net.features, 16, "stem"), "stem_relu")
+    once = net.unary("Relu", net.conv(stem, 16, "both"), "once")
+    twice = net.op("Conv", [once, "both.weight", "both.bias"], "again", 16, kernel_shape=[3, 3], pads=[1] * 4)
+    maker = maker_of(net.model(net.unary("Relu", twice, "last")))
+    form, placement = maker.make()
+    assert set(rounded_weights(form, placement, PHOTO)) == {"stem.weight"}

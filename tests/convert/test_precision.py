@@ -1,0 +1,272 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from tests.support.photos import photo_folder
+from tests.support.small_networks import LABELS, Network, photos_in, residual_network, saved
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.qdq import SMALLEST_SCALE, channel_scales
+from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
+from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import CALIBRATION_KEY, LABELS_KEY, metadata_of, open_session, read_onnx
+from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision
+
+CONFIG = CalibrationConfig(method=Method.MINMAX)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return saved(residual_network(), tmp_path_factory.mktemp("model") / "fp32.onnx")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+    return photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 5, "rose": 4}))
+
+
+@pytest.fixture(scope="module")
+def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
+    return ranges_from_photos(model, photos, CONFIG)[0]
+
+
+def int8(model: OnnxModel, ranges: Ranges, photos: list[Photo], out: Path) -> tuple[OnnxModel, Int8Notes]:
+    return int8_from_onnx(Comparer(model, photos, (), Int8Config(max_float_layers=0)), ranges, out)
+
+
+def batch_of(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
+    (batch,) = photo_batches([photo.path for photo in photos], model.spec.preprocess, 100)
+    return batch
+
+
+def scores(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
+    found: np.ndarray = open_session(model.path).run(None, {INPUT_NAME: batch_of(model, photos)})[0]
+    return found
+
+
+def rtx_builds(path: Path, batch: int = 2) -> bool:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(path)):
+        return False
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    shape = tuple(network.get_input(0).shape)[1:]
+    profile.set_shape(INPUT_NAME, (1, *shape), (batch, *shape), (batch, *shape))
+    config.add_optimization_profile(profile)
+    return builder.build_serialized_network(network, config) is not None
+
+
+# -- int8 ----------------------------------------------------------------------------------------------------------
+
+
+def test_int8_answers_nearly_like_fp32(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    made, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    found = scores(made, photos)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    apart = np.abs(found - scores(model, photos)).max()
+    assert 0 < apart < 0.05
+    assert (notes.convolutions, notes.convolutions_int8, notes.products, notes.products_int8) == (6, 6, 1, 0)
+    assert set(notes.in_float) == {"head"}
+    assert read_onnx(made.path) == OnnxModel(made.path, Precision.INT8, model.spec)
+
+
+def test_int8_graph_obeys_the_rules(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    made, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    proto = onnx.load(made.path)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    makers = {node.output[0]: node for node in proto.graph.node}
+    for node in proto.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert (constants[node.input[1]] > 0).all()
+            assert constants[node.input[1]].dtype == np.float32
+            assert constants[node.input[2]].dtype == np.int8
+            assert not constants[node.input[2]].any()
+            assert constants[node.input[1]].shape == constants[node.input[2]].shape
+        if node.op_type == "Conv":
+            data, weight = makers[node.input[0]], makers[node.input[1]]
+            assert data.op_type == weight.op_type == "DequantizeLinear"
+            assert constants[data.input[1]].shape == ()
+            source = makers[weight.input[0]]
+            assert constants[source.input[0]].dtype == np.float32, "TensorRT 8.x wants FP32 weights before the pair"
+            assert constants[weight.input[1]].shape == constants[source.input[0]].shape[:1]
+            assert node.input[2] in constants, "biases get no pair"
+    kinds = Counter(node.op_type for node in proto.graph.node)
+    assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == notes.pairs == 6 + 7
+    assert metadata_of(proto)[CALIBRATION_KEY] == ranges.hash
+    assert metadata_of(proto)[LABELS_KEY] == "\n".join(LABELS)
+    assert proto.opset_import[0].version == 17
+    assert proto.ir_version == 8
+
+
+def test_share_of_multiply_adds(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    _, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    pixels = 16 * 16
+    work = pixels * (16 * 27 + 16 * 9 + 16 * 16 + 16 * 32 + 32 * 16 + 16 * 32)
+    assert notes.multiply_adds == work + 32 * 3
+    assert notes.share == pytest.approx(work / notes.multiply_adds)
+
+
+def test_concat_shares_the_widest_scale(photos: list[Photo], tmp_path: Path) -> None:
+    net = Network()
+    branches = [net.unary("Relu", net.conv(net.features, 16, name), f"{name}_relu") for name in "ab"]
+    model = saved(net.model(net.conv(net.concat(branches, "join"), 16, "top")), tmp_path / "fp32.onnx")
+    ranges = ranges_from_photos(model, photos, CONFIG)[0]
+    made, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    steps = {t.name: numpy_helper.to_array(t) for t in onnx.load(made.path).graph.initializer if ".scale" in t.name}
+    widest = max(ranges.tensors[name][1] for name in ("a_relu:0", "b_relu:0", "join:0"))
+    assert {float(steps[f"{name}.scale"]) for name in ("a_relu", "b_relu", "join")} == {float(np.float32(widest / 127))}
+    assert rtx_builds(made.path)
+
+
+def test_a_tensor_that_is_always_zero_leaves_its_reader_in_float(photos: list[Photo], tmp_path: Path) -> None:
+    proto = residual_network()
+    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+        if tensor.name == "expand.bias":
+            tensor.CopyFrom(numpy_helper.from_array(np.full(32, -100, np.float32), "expand.bias"))
+    model = saved(proto, tmp_path / "fp32.onnx")
+    made, notes = int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
+    assert notes.in_float["back"] == "expand_relu:0 is 0 on every calibration photo"
+    assert notes.convolutions_int8 == 5
+    assert notes.share < 0.9
+    assert np.isfinite(scores(made, photos)).all()
+
+
+def test_scales_of_weights() -> None:
+    weights = np.zeros((3, 2, 1, 1), np.float32)
+    weights[0, 1] = -2.54
+    weights[1] = 1e-12
+    found = channel_scales(weights, 0)
+    assert found.dtype == np.float32
+    assert found == pytest.approx([0.02, SMALLEST_SCALE, SMALLEST_SCALE])
+    assert np.float16(SMALLEST_SCALE) > 0
+    assert channel_scales(weights, 1) == pytest.approx([SMALLEST_SCALE, 0.02])
+
+
+def test_ranges_of_another_network_or_damaged_ones(
+    model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
+) -> None:
+    other = saved(residual_network(seed=1), tmp_path / "other.onnx")
+    with pytest.raises(BadArtefact, match=r"measured on another network than .*other\.onnx"):
+        int8(other, ranges, photos, tmp_path / "int8.onnx")
+    less = {name: span for name, span in ranges.tensors.items() if name != "project:0"}
+    with pytest.raises(BadArtefact, match="the ranges lack project:0"):
+        int8(model, Ranges(**{**ranges.__dict__, "tensors": less}), photos, tmp_path / "int8.onnx")
+    wrong = {**ranges.tensors, "project:0": (0.0, float("nan"))}
+    with pytest.raises(BadArtefact, match=r"the range of project:0 is 0\.0 to nan"):
+        int8(model, Ranges(**{**ranges.__dict__, "tensors": wrong}), photos, tmp_path / "int8.onnx")
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_nothing_left_for_int8(photos: list[Photo], tmp_path: Path) -> None:
+    net = Network()
+    model = saved(net.model(net.conv(net.features, 3, "odd")), tmp_path / "fp32.onnx")
+    with pytest.raises(ConversionFailed, match="not one convolution can become INT8: odd: too few channels"):
+        int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
+
+
+def test_only_fp32_files_are_converted(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    made, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    with pytest.raises(BadInput, match=r"int8\.onnx is int8 already"):
+        int8(made, ranges, photos, tmp_path / "again.onnx")
+    with pytest.raises(BadInput, match=r"int8\.onnx is int8 already"):
+        fp16_from_onnx(made, photos, tmp_path / "again.onnx")
+
+
+# -- fp16 ----------------------------------------------------------------------------------------------------------
+
+
+def test_fp16_answers_nearly_like_fp32(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    made, notes = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx", lambda *step: seen.append(step))
+    found = scores(made, photos)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert 0 < notes.max_abs < 0.01
+    assert notes.max_abs == pytest.approx(np.abs(found - scores(model, photos)).max(), rel=1e-3)
+    assert notes.kept_fp32 == {"softmax": "Softmax sums exponentials"}
+    assert (notes.largest, notes.largest_at) == (batch_of(model, photos).max(), "cast:0")
+    assert notes.same_answer == 1.0
+    assert seen[-1] == ("fp16", 18, 18)
+    assert read_onnx(made.path).precision is Precision.FP16
+
+
+def test_fp16_graph_has_half_the_bytes_and_two_casts(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    made, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
+    proto = onnx.load(made.path)
+    assert {tensor.data_type for tensor in proto.graph.initializer} == {TensorProto.FLOAT16}
+    assert [node.name for node in proto.graph.node if node.op_type == "Cast"] == ["cast", "head:0.fp32/Cast"]
+    assert made.path.stat().st_size < 0.7 * model.path.stat().st_size
+    assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+    assert proto.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def changed(path: Path, name: str, factor: float) -> OnnxModel:
+    proto = residual_network()
+    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * factor).astype(np.float32), name))
+    return saved(proto, path / "fp32.onnx")
+
+
+def test_an_activation_beyond_fp16_keeps_its_nodes_in_fp32(photos: list[Photo], tmp_path: Path) -> None:
+    model = changed(tmp_path, "expand.weight", 1e5)
+    made, notes = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
+    assert "expand:0 reaches" in notes.kept_fp32["expand"]
+    assert "FP16 ends at 65504" in notes.kept_fp32["expand_relu"]
+    assert "stem" not in notes.kept_fp32
+    assert notes.max_abs < 0.01
+    assert np.isfinite(scores(made, photos)).all()
+    assert rtx_builds(made.path)
+
+
+def test_weights_that_fp16_does_not_hold_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
+    _, notes = fp16_from_onnx(changed(tmp_path, "depthwise.weight", 1e-7), photos, tmp_path / "fp16.onnx")
+    assert "depthwise.weight holds values too small for FP16" in notes.kept_fp32["depthwise"]
+    _, notes = fp16_from_onnx(changed(tmp_path, "depthwise.bias", 1e6), photos, tmp_path / "fp16.onnx")
+    assert "depthwise" in notes.kept_fp32
+
+
+def test_fp16_needs_photos(model: OnnxModel, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no photos to check the range of FP16 on"):
+        fp16_from_onnx(model, [], tmp_path / "fp16.onnx")
+
+
+# -- both ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_input_gives_the_same_bytes(
+    model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
+) -> None:
+    for number in range(2):
+        int8(model, ranges, photos, tmp_path / f"int8-{number}.onnx")
+        fp16_from_onnx(model, photos, tmp_path / f"fp16-{number}.onnx")
+    assert (tmp_path / "int8-0.onnx").read_bytes() == (tmp_path / "int8-1.onnx").read_bytes()
+    assert (tmp_path / "fp16-0.onnx").read_bytes() == (tmp_path / "fp16-1.onnx").read_bytes()
+
+
+def test_tensorrt_rtx_builds_each(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    assert rtx_builds(model.path)
+    assert rtx_builds(int8(model, ranges, photos, tmp_path / "int8.onnx")[0].path)
+    assert rtx_builds(fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")[0].path)
+
+
+def test_a_truncated_file(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    half = tmp_path / "half.onnx"
+    half.write_bytes(model.path.read_bytes()[:2000])
+    broken = OnnxModel(half, Precision.FP32, model.spec)
+    with pytest.raises(BadArtefact, match=r"half\.onnx is not a valid ONNX file"):
+        fp16_from_onnx(broken, photos, tmp_path / "fp16.onnx")
+    with pytest.raises(BadArtefact, match=r"half\.onnx is not a valid ONNX file"):
+        ranges_from_photos(broken, photos, CONFIG)

@@ -1,0 +1,226 @@
+"""External data: weights beside an ONNX file, found from any current directory, part of every hash."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.support.tiny import SIDE, tiny_graph, tiny_photos, tiny_spec
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
+from trtpoets.core.onnx_external import external_files, sha256_of_onnx
+from trtpoets.core.onnx_file import check_onnx, open_session, read_onnx
+from trtpoets.core.onnx_load import read_whole
+from trtpoets.core.types import INPUT_NAME, BatchRange, Flavour, OnnxModel, Precision
+from trtpoets.device.build import engine as engine_module
+from trtpoets.device.build.engine import engine_key
+from trtpoets.device.build.engine_config import EngineConfig
+
+
+def external(folder: Path, scale: float = 1.0, location: str = "net.onnx.data") -> Path:
+    """A tiny network whose head is `scale` times the usual, every weight in `location`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = tiny_graph()
+    for tensor in model.graph.initializer:
+        if tensor.name == "fc":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), "fc"))
+    path = folder / "net.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location=location, size_threshold=0)
+    return path
+
+
+def relocated(path: Path, location: str) -> Path:
+    """The same file after its tensors name another place."""
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_weights_come_from_beside_the_file_not_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = external(tmp_path / "a", 5.0), external(tmp_path / "b")
+    monkeypatch.chdir(here.parent)
+    inside = onnx.load(str(there))
+    assert check_onnx(there) == inside
+    assert onnx.load_model_from_string(read_whole(there).content) == inside
+    photos = tiny_photos(2)
+    answers = open_session(there).run(None, {INPUT_NAME: photos})[0]
+    expected = open_session(inside.SerializeToString()).run(None, {INPUT_NAME: photos})[0]
+    np.testing.assert_array_equal(answers, expected)
+    assert read_onnx(there) == OnnxModel(there, Precision.FP32, tiny_spec(SIDE))
+    relative = Path("../b/net.onnx")
+    assert check_onnx(relative) == inside
+
+
+def test_a_graph_in_memory_is_not_completed_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = external(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadArtefact, match="a graph in memory has weights in other files"):
+        open_session(path.read_bytes())
+
+
+def test_the_identity_covers_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tmp_path / "plain.onnx"
+    onnx.save(tiny_graph(), str(plain))
+    assert sha256_of_onnx(plain) == hashlib.sha256(plain.read_bytes()).hexdigest() == read_whole(plain).sha256
+    path, other = external(tmp_path / "a"), external(tmp_path / "b", 5.0)
+    assert path.read_bytes() == other.read_bytes(), "the ONNX files themselves are equal"
+    assert sha256_of_onnx(path) != sha256_of_onnx(other)
+    assert sha256_of_onnx(path) == read_whole(path).sha256
+    before = sha256_of_onnx(path)
+    data = path.parent / "net.onnx.data"
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    assert sha256_of_onnx(path) != before
+
+
+def test_changed_weights_are_another_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        version = "1.0"
+
+    monkeypatch.setattr(engine_module, "load_tensorrt", lambda flavour: Library())
+    config = EngineConfig(Flavour.RTX, batch=BatchRange(1, 1, 1))
+    keys = [
+        engine_key(OnnxModel(external(tmp_path, scale), Precision.FP32, tiny_spec()), config)
+        for scale in (1.0, 5.0, 1.0)
+        if not (tmp_path / "net.onnx.data").unlink(missing_ok=True)
+    ]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    data = tmp_path / "net.onnx.data"
+    content = data.read_bytes()
+    for read in (check_onnx, sha256_of_onnx, open_session, read_whole, read_onnx):
+        data.write_bytes(content[:-1])
+        with pytest.raises(BadArtefact, match=r"the weights file net\.onnx\.data is cut short: it has 967 bytes"):
+            read(path)
+        data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
+        with pytest.raises(BadArtefact, match="is a Git LFS pointer, not the file itself") as caught:
+            read(path)
+        assert caught.value.hint == f"cd {tmp_path} && git lfs pull"
+        data.unlink()
+        with pytest.raises(MissingArtefact, match=r"the weights file net\.onnx\.data is missing") as missing:
+            read(path)
+        assert missing.value.hint == f"copy it next to {path}"
+
+
+@pytest.mark.parametrize(
+    ("location", "text"),
+    [
+        ("/etc/hostname", "an absolute path"),
+        ("C:\\weights", "an absolute path"),
+        ("../net.onnx.data", "leads out of"),
+        ("sub/../../x", "leads out of"),
+        ("sub\\..\\..\\x", "leads out of"),
+        ("link", "a link that leads out of"),
+        ("linked/net.onnx.data", "a link that leads out of"),
+        ("loop", r"can't be followed|is missing"),
+        ("", "in a file named ''"),
+        ("sub", "which is a folder"),
+        ("a" * 300, "can't be followed|is missing"),
+    ],
+)
+def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, text: str) -> None:
+    path = external(tmp_path / "net")
+    (tmp_path / "net.onnx.data").write_bytes((path.parent / "net.onnx.data").read_bytes())
+    (path.parent / "link").symlink_to(tmp_path / "net.onnx.data")
+    (path.parent / "linked").symlink_to(tmp_path)
+    (path.parent / "loop").symlink_to(path.parent / "loop")
+    (path.parent / "sub").mkdir()
+    relocated(path, location)
+    for read in (check_onnx, sha256_of_onnx, open_session):
+        with pytest.raises(TrtPoetsError, match=text) as caught:
+            read(path)
+        assert caught.value.hint
+
+
+def test_a_link_and_a_folder_below_are_followed(tmp_path: Path) -> None:
+    path = external(tmp_path / "net")
+    expected = check_onnx(path)
+    (path.parent / "weights").mkdir()
+    (path.parent / "net.onnx.data").rename(path.parent / "weights" / "w.bin")
+    (path.parent / "link").symlink_to("weights/w.bin")
+    for location in ("weights/w.bin", "./weights/w.bin", "link"):
+        assert check_onnx(relocated(path, location)) == expected
+
+
+def test_tensors_of_another_size_than_their_shape(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    model = onnx.load(str(path), load_external_data=False)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+    weights.dims[0] = 800
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BadArtefact, match=r"w has 864 bytes in the weights file .* its shape and type need 86,400"):
+        check_onnx(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", "-1"), ("length", "x"), ("offset", "9" * 30)])
+def test_offsets_that_are_no_numbers(tmp_path: Path, key: str, value: str) -> None:
+    path = external(tmp_path)
+    model = onnx.load(str(path), load_external_data=False)
+    entries = model.graph.initializer[0].external_data
+    next(entry for entry in entries if entry.key == key).value = value
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BadArtefact, match="its external data has the offset or length"):
+        check_onnx(path)
+
+
+def test_more_weights_than_a_network_may_have(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    with (tmp_path / "net.onnx.data").open("r+b") as stream:
+        stream.truncate(3 << 30)  # sparse: it takes no room
+    for read in (check_onnx, sha256_of_onnx, open_session):
+        with pytest.raises(BadArtefact, match=r"have 3\.0 GiB, and a network may have 2 GiB here"):
+            read(path)
+
+
+def test_tensors_in_attributes_and_graphs_inside_graphs(tmp_path: Path) -> None:
+    """The walk without the onnx package finds what the package finds."""
+
+    def value(name: str) -> onnx.TensorProto:
+        tensor = numpy_helper.from_array(np.arange(4, dtype=np.float32), name)
+        onnx.external_data_helper.set_external_data(tensor, f"{name}.bin", 0, 16)
+        tensor.ClearField("raw_data")
+        (tmp_path / f"{name}.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+        return tensor
+
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["y"], value=value("c"))],
+        "inner",
+        [],
+        [helper.make_tensor_value_info("y", 1, [4])],
+        [value("b")],
+    )
+    node = helper.make_node("If", ["flag"], ["out"], then_branch=inner, else_branch=inner)
+    graph = helper.make_graph(
+        [node],
+        "outer",
+        [helper.make_tensor_value_info("flag", 9, [])],
+        [helper.make_tensor_value_info("out", 1, [4])],
+        [value("a")],
+    )
+    path = tmp_path / "x.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    assert [(each.location, each.tensors, each.needed, each.bytes) for each in external_files(path)] == [
+        ("c.bin", 2, 16, 16),
+        ("b.bin", 2, 16, 16),
+        ("a.bin", 1, 16, 16),
+    ]
+    whole = check_onnx(path)
+    assert not any(tensor.data_location for tensor in whole.graph.initializer)
+    assert external_files(path, whole.SerializeToString()) == ()

@@ -1,0 +1,130 @@
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from tests.support.small_networks import residual_network, saved, spec
+from tests.support.tiny import tiny_graph
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY, check_onnx, metadata_of, open_session, read_onnx
+from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision
+
+SEGFAULTS = Path(__file__).parents[3] / "shared/examples/segfaults"
+
+
+def test_reading_what_was_written(tmp_path: Path) -> None:
+    model = saved(residual_network(), tmp_path / "fp32.onnx")
+    assert read_onnx(model.path) == OnnxModel(model.path, Precision.FP32, spec())
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 4000])
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(residual_network().SerializeToString()[:keep])  # type: ignore[attr-defined]
+    with pytest.raises(BadArtefact, match=r"cut\.onnx (is not a valid ONNX file|has no input)"):
+        check_onnx(path)
+
+
+def test_the_files_that_crash_the_parser_are_refused() -> None:
+    files = sorted(SEGFAULTS.glob("*.onnx"))
+    if not files:
+        pytest.skip(f"{SEGFAULTS} is not on this machine")
+    assert len(files) == 4
+    for file in files:
+        with pytest.raises(BadArtefact, match="is not a valid ONNX file"):
+            check_onnx(file)
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(MissingArtefact, match="is not there") as caught:
+            check_onnx(path)
+        assert "trtpoets export NAME" in caught.value.hint
+
+
+def altered(tmp_path: Path, **metadata: str) -> Path:
+    proto = residual_network()
+    kept = {**metadata_of(proto), **{key.replace("_", "."): value for key, value in metadata.items()}}
+    onnx.helper.set_model_props(proto, {key: value for key, value in kept.items() if value})
+    return saved(proto, tmp_path / "altered.onnx").path
+
+
+def test_a_file_from_elsewhere(tmp_path: Path) -> None:
+    for key in (SPEC_KEY, PRECISION_KEY):
+        with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+            read_onnx(altered(tmp_path, **{key: ""}))
+    with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+        read_onnx(altered(tmp_path, **{PRECISION_KEY: "fp4"}))
+
+
+def test_a_model_json_that_was_edited(tmp_path: Path) -> None:
+    text = spec().to_json().replace('"height": 32', '"height": 64')
+    with pytest.raises(BadArtefact, match=r"altered\.onnx says its photos are prepared by rule"):
+        read_onnx(altered(tmp_path, **{SPEC_KEY: text}))
+
+
+def test_other_names_of_input_and_output(tmp_path: Path) -> None:
+    proto = residual_network()
+    proto.graph.input[0].name = "images"  # type: ignore[attr-defined]
+    proto.graph.node[0].input[0] = "images"  # type: ignore[attr-defined]
+    with pytest.raises(BadArtefact, match=r"takes \['images'\] and gives \['scores'\], not photos and scores"):
+        read_onnx(saved(proto, tmp_path / "other.onnx").path)
+
+
+def test_a_session_from_a_file_and_from_bytes(tmp_path: Path) -> None:
+    model = saved(residual_network(), tmp_path / "fp32.onnx")
+    photos = np.zeros((2, 32, 32, 3), np.uint8)
+    first, second = (
+        open_session(source, threads=1).run(None, {INPUT_NAME: photos})[0]
+        for source in (model.path, model.path.read_bytes())
+    )
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(BadArtefact, match="ONNX Runtime can't open the graph"):
+        open_session(b"not a graph")
+
+
+def test_one_session_of_many_has_few_threads_and_the_same_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(tiny_graph(), str(tmp_path / "m.onnx"))
+    monkeypatch.setattr("trtpoets.core.onnx_file.os.cpu_count", lambda: 64)
+    many = [open_session(tmp_path / "m.onnx", one_of_many=True) for _ in range(3)]
+    photos = np.full((2, 16, 16, 3), 9, np.uint8)
+    alone = open_session(tmp_path / "m.onnx").run(None, {INPUT_NAME: photos})[0]
+    for session in many:
+        assert session.get_session_options().intra_op_num_threads == 8
+        np.testing.assert_array_equal(session.run(None, {INPUT_NAME: photos})[0], alone)
+
+
+@pytest.mark.parametrize(
+    ("count", "calls", "text"),
+    [
+        (25, 2, "its functions, written out, have more than 1,000,000 nodes"),
+        (40, 1, "its functions call each other more than 30 deep"),
+    ],
+)
+def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int, calls: int, text: str) -> None:
+    """The checker writes functions out: 2 ** 25 times, if it were asked."""
+    graph = tiny_graph()
+    operators = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for number in range(count):
+        ends = ["a", *(f"t{call}" for call in range(calls - 1)), "b"]
+        callee = {"op_type": f"F{number + 1}", "domain": "own"} if number < count - 1 else {"op_type": "Relu"}
+        body = [helper.make_node(inputs=[a], outputs=[b], **callee) for a, b in pairwise(ends)]
+        graph.functions.append(helper.make_function("own", f"F{number}", ["a"], ["b"], body, operators))
+    relu = next(node for node in graph.graph.node if node.op_type == "Relu")
+    relu.op_type, relu.domain = "F0", "own"
+    graph.opset_import.append(helper.make_opsetid("own", 1))
+    onnx.save(graph, str(tmp_path / "x.onnx"))
+    with pytest.raises(BadArtefact, match=re.escape(f"is not a valid ONNX file: {text}")):
+        check_onnx(tmp_path / "x.onnx")
+    del graph.functions[1:]
+    graph.functions[0].node[0].op_type, graph.functions[0].node[0].domain = "Relu", ""
+    del graph.functions[0].node[1:]
+    graph.functions[0].node[0].output[0] = "b"
+    onnx.save(graph, str(tmp_path / "x.onnx"))
+    assert len(check_onnx(tmp_path / "x.onnx").functions) == 1, "one that ends is taken"

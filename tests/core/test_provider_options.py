@@ -1,0 +1,217 @@
+"""The options of ONNX Runtime's GPU providers: the same in `bench`, in bundles and in the docs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.fakes import gpu_onnxruntime as fake
+from tests.support.bundle_inputs import tiny_parts
+from tests.support.tiny import SIDE, tiny_onnx, tiny_photos
+from trtpoets.bundles.onnxruntime_bundle import settings_from_parts
+from trtpoets.core.errors import RunFailed, StorageFailed
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.provider_options import (
+    PROVIDERS,
+    TENSORRT,
+    engine_cache_folder,
+    providers_of,
+    range_for,
+    tensorrt_options,
+)
+from trtpoets.core.types import BatchRange, OnnxModel, Precision
+from trtpoets.device import ort_engines
+from trtpoets.device.gpu import libcuda
+from trtpoets.device.gpu.libcuda import Gpu
+from trtpoets.device.ort_engines import engines_below
+from trtpoets.device.runners import Way, open_runner
+from trtpoets.judge.bench.bench_child import _serve
+from trtpoets.judge.bench.bench_config import BenchConfig
+from trtpoets.judge.bench.contender import Contender
+from trtpoets.judge.bench.meter import Meter
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def ort(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    fake.forget()
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    yield
+    fake.forget()
+
+
+def model(folder: Path, precision: Precision) -> OnnxModel:
+    return tiny_onnx(folder / f"{precision.value}.onnx", precision)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path, precision: Precision) -> None:
+    found = model(tmp_path, precision)
+    for _ in range(2):  # the second process finds the engine of the first
+        with open_runner(found, way=Way.TENSORRT, batches=(1, 4)) as runner:
+            for batch in (1, 4):
+                meter = Meter(runner, tiny_photos(4), batch)
+                meter.warm_up(0.0, 1.0)
+                assert batch in fake.sessions[-1].seen
+                meter.round(0.0, 3, 1.0)
+    assert fake.built == ["open"]
+    options = dict(fake.sessions[-1].providers)[TENSORRT]
+    flags = {name for name in ("trt_fp16_enable", "trt_int8_enable") if options.get(name)}
+    wanted: dict[Precision, set[str]] = {
+        Precision.FP32: set(),
+        Precision.FP16: {"trt_fp16_enable"},
+        Precision.INT8: {"trt_fp16_enable", "trt_int8_enable"},
+    }
+    assert flags == wanted[precision]
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.parent == tmp_path / "cache" / "onnxruntime-tensorrt"
+    assert [path.suffix for path in folder.iterdir()] == [".engine"]
+
+
+def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Path) -> None:
+    """The child process answers a round at a size that was not warmed up with a failure, and measures nothing."""
+    found = model(tmp_path, Precision.FP32)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(tiny_photos(1)[0]).save(photo)
+    first = {
+        "artefact": {"kind": "onnx", "path": str(found.path), "spec": found.spec.to_json(), "precision": "fp32"},
+        "way": "tensorrt",
+        "photos": [[str(photo), sha256_of_file(photo)]],
+        "prepared": False,
+        "config": {**BenchConfig(batches=(1, 64), warmup_seconds=0.0).__dict__},
+        "energy": False,
+        "bus_id": None,
+    }
+    asked = [
+        {"round": 64, "seconds": 0.0, "count": 1, "limit": 1.0},
+        {"warm_up": 64},
+        {"round": 64, "seconds": 0.0, "count": 1, "limit": 1.0},
+    ]
+    told: list[dict[str, object]] = []
+    lines = iter([json.dumps(each) for each in (first, *asked)])
+
+    class Requests:
+        def readline(self) -> str:
+            return next(lines)
+
+        def __iter__(self) -> Iterator[str]:
+            return lines
+
+    _serve(Requests(), open_runner, lambda **reply: told.append(reply))  # type: ignore[arg-type]
+    assert [next(iter(each)) for each in told] == ["loaded", "failure", "warmup", "round"]
+    assert fake.sessions[-1].profile == (1, 64, 64)
+    assert fake.built == ["open"]
+
+
+def test_each_gpu_and_library_has_engines_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ONNX Runtime's own names tell sm87 from sm87 as little as one TensorRT from another."""
+    agx = Gpu("Orin", (8, 7), 61 << 30, 16, True, "NVIDIA Jetson AGX Orin Developer Kit")
+    here: dict[str, Any] = {"gpu": agx, "driver": "L4T R36.4.3", "packages": {"onnxruntime-gpu": "1.23.0"}}
+    monkeypatch.setattr(libcuda, "gpus", lambda: (here["gpu"],))
+    monkeypatch.setattr(libcuda, "driver_version", lambda: here["driver"])
+    monkeypatch.setattr(ort_engines, "installed", lambda names: here["packages"])
+    seen = [engines_below(tmp_path)]
+    assert engines_below(tmp_path) == seen[0]
+    for change in (
+        {"gpu": replace(agx, multiprocessors=8, board="NVIDIA Jetson Orin NX Developer Kit")},
+        {"driver": "L4T R36.5.0"},  # another JetPack, another TensorRT
+        {"packages": {"onnxruntime-gpu": "1.24.0"}},
+    ):
+        here.update(change)
+        seen.append(engines_below(tmp_path))
+    assert len(set(seen)) == 4 and {path.parent for path in seen} == {tmp_path}
+
+
+def test_loading_may_take_as_long_as_a_build(tmp_path: Path) -> None:
+    """The engine is built while the runner loads: that is no hang."""
+    found, asked = model(tmp_path, Precision.FP32), []
+    for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
+        contender = Contender(found, way, BenchConfig())
+        contender._ask = lambda request, batch, timeout=None: asked.append(timeout)  # type: ignore[method-assign,assignment,return-value,func-returns-value]
+        contender.load([sys.executable, "-c", ""], [], False)
+        contender.end()
+    assert asked == [None, None, 1800.0]
+
+
+def test_larger_batches_go_in_pieces(ort: None, tmp_path: Path) -> None:
+    found = model(tmp_path, Precision.FP32)
+    photos = tiny_photos(70)
+    with open_runner(found) as cpu, open_runner(found, way=Way.TENSORRT) as runner:
+        np.testing.assert_allclose(runner.infer(photos), cpu.infer(photos), atol=1e-6)
+        assert fake.sessions[-1].seen == {32, 6}
+
+
+def test_a_provider_that_fails_is_not_replaced_by_another(ort: None, tmp_path: Path) -> None:
+    found = model(tmp_path, Precision.FP32)
+    for way in (Way.CUDA, Way.TENSORRT):
+        with open_runner(found, way=way) as runner:
+            runner.infer(tiny_photos(2))
+            fake.sessions[-1].failing = True
+            with pytest.raises(RunFailed, match="CUDA failure 700"):
+                runner.infer(tiny_photos(2))
+    (tmp_path / "int8.onnx").write_bytes(model(tmp_path, Precision.INT8).path.read_bytes())
+    as_fp32 = OnnxModel(tmp_path / "int8.onnx", Precision.FP32, found.spec)  # its options lack the flag
+    with pytest.raises(RunFailed, match=r"TensorrtExecutionProvider can't open .*: .*could not build engine"):
+        open_runner(as_fp32, way=Way.TENSORRT).__enter__()
+
+
+def test_listed_is_not_loaded(ort: None, tmp_path: Path) -> None:
+    """`get_available_providers` lists TensorRT's provider also where libnvinfer is not there."""
+    fake.loading.discard(TENSORRT)
+    assert TENSORRT in fake.get_available_providers()
+    with pytest.raises(RunFailed, match="would run by CUDAExecutionProvider: TensorrtExecutionProvider does not load"):
+        open_runner(model(tmp_path, Precision.FP32), way=Way.TENSORRT).__enter__()
+
+
+def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
+    parts = tiny_parts(tmp_path)
+    settings = settings_from_parts(parts)
+    for word, provider in PROVIDERS.items():
+        for precision in Precision:
+            expected = providers_of(provider, parts.model(precision), range_for((8,)), "built/tensorrt")
+            assert settings[word]["providers"][precision.value] == [list(each) for each in expected]
+
+
+def test_ranges() -> None:
+    assert range_for(()) == range_for((1, 8)) == BatchRange()
+    assert range_for((1, 4)) == BatchRange(1, 4, 32)
+    assert range_for((1, 64)) == BatchRange(1, 64, 64)
+    assert range_for((8, 128)) == BatchRange(1, 8, 128)
+
+
+def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path))
+    folder = engine_cache_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(StorageFailed, match="may be written by another user"):
+        engine_cache_folder()
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(StorageFailed, match="may be written by another user"):
+        engine_cache_folder()
+
+
+def test_the_docs_name_every_option(tmp_path: Path) -> None:
+    text = (DOCS / "speed.md").read_text()
+    section = text[text.index("## ONNX Runtime's GPU providers") :]
+    named = set(re.findall(r"`([a-z0-9_]+)`", section))
+    options = tensorrt_options(model(tmp_path, Precision.INT8), BatchRange(), "folder")
+    assert options.keys() <= fake.TENSORRT_OPTIONS
+    assert {
+        *options,
+        *providers_of(PROVIDERS["cuda"], model(tmp_path, Precision.FP32), BatchRange(), "")[0][1],
+    } <= named
+    assert options["trt_profile_opt_shapes"] == f"photos:8x{SIDE}x{SIDE}x3"

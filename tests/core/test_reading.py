@@ -1,0 +1,279 @@
+"""Files that are no files, and files without end: refused at every entrance, without waiting and without memory."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trtpoets
+from tests.support.tiny import tiny_spec
+from trtpoets.convert.int8.tensorrt_cache import read_cache
+from trtpoets.core import protobuf
+from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, TrtPoetsError
+from trtpoets.core.file_kinds import kind_of_file
+from trtpoets.core.files import read_json, sha256_of_file
+from trtpoets.core.images import photo_to_array
+from trtpoets.core.onnx_external import sha256_of_onnx
+from trtpoets.core.onnx_file import check_onnx, open_session
+from trtpoets.core.onnx_load import read_whole
+from trtpoets.core.reading import NotReadable, open_regular, read_bytes, read_start
+from trtpoets.core.tflite_file import read_tflite
+from trtpoets.core.types import ModelSpec
+from trtpoets.core.workspace import read_card
+from trtpoets.device.build.foreign_engine import engine_from_file
+from trtpoets.device.build.plan_header import read_plan_header
+from trtpoets.judge.bench.benchmark_file import read_benchmark
+from trtpoets.judge.golden import read_golden
+from trtpoets.onboard.classify.sources import source_of
+from trtpoets.onboard.installed_bundle import open_bundle
+from trtpoets.pipeline import inspect_foreign, photo_arguments
+from trtpoets.train.backbones import backbone_named
+from trtpoets.train.downloaded_weights import weights_id
+from trtpoets.train.folders import label_files
+from trtpoets.train.folders.label_files import read_rows
+from trtpoets.train.folders.layout import LabelledFile
+from trtpoets.train.folders.photo_files import checked_files
+from trtpoets.train.weight_files import load_any
+
+SMALL = backbone_named("mobilenet_0.25_128")
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """A pipe without a writer: opening it in the common way waits without end."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+ENTRANCES: dict[str, Callable[[Path], Any]] = {
+    "open": open_regular,
+    "bytes": read_bytes,
+    "start": lambda path: read_start(path, 1),
+    "json": read_json,
+    "hash": sha256_of_file,
+    "kind": kind_of_file,
+    "photo": lambda path: photo_to_array(path, tiny_spec().preprocess),
+    "labels": read_rows,
+    "onnx": check_onnx,
+    "onnx, whole": read_whole,
+    "onnx, identity": sha256_of_onnx,
+    "session": open_session,
+    "tflite": read_tflite,
+    "card": read_card,
+    "calibration cache": read_cache,
+    "engine": lambda path: engine_from_file(path, trust=True),
+    "engine's header": read_plan_header,
+    "benchmark": read_benchmark,
+    "golden": lambda path: read_golden(path.parent),
+    "bundle": lambda path: open_bundle(path.parent),
+    "inspect": trtpoets.inspect,
+    "label": lambda path: trtpoets.label(str(path), ["x.png"]),
+    "build": lambda path: trtpoets.build(str(path)),
+    "retrain": lambda path: trtpoets.retrain(path, "x", engines=path.parent / "engines"),
+    "weights": lambda path: load_any(path, SMALL, []),
+    "weights, identity": lambda path: weights_id(SMALL, path),
+}
+
+
+@pytest.mark.parametrize("name", ENTRANCES)
+@pytest.mark.parametrize("what", ["fifo", "/dev/zero", "/dev/tty", "socket"])
+def test_what_is_no_file_is_refused_at_once(
+    name: str, what: str, fifo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = fifo
+    if what == "socket":
+        path = tmp_path / "socket"
+        socket.socket(socket.AF_UNIX).bind("socket")
+    elif what != "fifo":
+        path = tmp_path / "link"
+        path.symlink_to(what)
+    for other in ("golden.json", "manifest.json"):
+        (tmp_path / other).symlink_to(path)
+    try:
+        with pytest.raises(TrtPoetsError) as caught:
+            ENTRANCES[name](path)
+    except OSError as error:  # /dev/tty of a process without a terminal
+        assert what == "/dev/tty", error
+        return
+    assert caught.value.hint
+
+
+def test_a_photo_that_is_no_file(fifo: Path, tmp_path: Path) -> None:
+    (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
+    assert checked.reason == "is not a regular file"
+    with pytest.raises(BadPhoto, match="fifo is a FIFO, and a regular file was expected"):
+        photo_to_array(fifo, tiny_spec().preprocess)
+    with pytest.raises(BadInput):
+        source_of(str(fifo))
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(BadPhoto, match="Is a directory"):
+        photo_to_array(tmp_path / "folder.jpg", tiny_spec().preprocess)
+
+
+def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_arguments, "MAX_BYTES", 40 << 20)
+    tracemalloc.start()
+    try:
+        with Path("/dev/zero").open("rb") as stream:
+            (found,) = photo_arguments.photos_from_arguments(["-"], stdin=stream)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert found.problem is not None
+    assert "it is no photo, and more than 16 MiB of paths" in found.problem.message
+
+
+def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> None:
+    assert read_bytes(Path("/proc/self/status")).startswith(b"Name:")
+    with pytest.raises(NotReadable, match="at most 10 bytes are read"):
+        read_bytes(Path("/proc/self/status"), 10)
+    path = tmp_path / "sparse.json"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+    for read in (read_bytes, read_json, sha256_of_file, read_rows, trtpoets.inspect):
+        with pytest.raises(TrtPoetsError, match=r"MiB are read|zeros"):
+            read(path)
+    path.write_bytes(b"")
+    assert read_bytes(path) == b""
+    path.write_bytes(b"12345")
+    assert (read_bytes(path, 5), read_start(path, 2)) == (b"12345", b"12")
+
+
+@pytest.mark.parametrize("side", [10**7, 0, -1, 1.5, "16", True, None])
+def test_sides_that_no_network_has(side: Any, tmp_path: Path) -> None:
+    spec = json.loads(tiny_spec().to_json())
+    spec["preprocess"]["height"] = side
+    with pytest.raises(BadArtefact, match="a side of"):
+        ModelSpec.from_json(json.dumps(spec), "model.json")
+    golden = {"format": 1, "height": side, "width": 16, "photos": [{"file": "0.bmp"}], "expected": {}}
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    with pytest.raises(BadArtefact, match="a side of"):
+        read_golden(tmp_path)
+
+
+def test_golden_photos_are_of_the_models_size(tmp_path: Path) -> None:
+    golden = {"format": 1, "height": 4096, "width": 4096, "photos": [{"file": "0.bmp"}], "expected": {}}
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    with pytest.raises(BadArtefact, match="4096 x 4096 pixels, and the model takes 16 x 16"):
+        read_golden(tmp_path, tiny_spec())
+
+
+def test_tables_that_stand_for_more_cells_than_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_files, "MAX_CELLS", 100_000)
+    wide, lines = tmp_path / "wide.csv", tmp_path / "many.jsonl"
+    wide.write_text("," * 1000 + "a\n" + "x\n" * 1000)
+    lines.write_text("\n".join(json.dumps({f"key{n}": n}) for n in range(1000)))
+    for path in (wide, lines):
+        with pytest.raises(BadInput, match="rows or more of"):
+            read_rows(path)
+    lines.write_text('{"a": "x\\u2028y"}\n\n{"b": 1}\n')
+    assert read_rows(lines) == (["a", "b"], [["x\u2028y", ""], ["", "1"]])
+
+
+def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_foreign, "_LONGEST", 1 << 16)
+    monkeypatch.setattr(inspect_foreign, "_MOST_NODES", 1000)
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(1500):
+            archive.writestr(f"{number}.txt", "")
+    assert "list of files has more than" in str(trtpoets.inspect(path).facts)
+    path = tmp_path / "graph.pb"
+    node = b"\x0a\x07" + b"\x0a\x01a" + b"\x12\x02Op"
+    path.write_bytes(node * 1001)
+    details = inspect_foreign.facts_of_other(path, inspect_foreign.FileKind("graph-def", "a graph", ""))
+    assert "more than 1,000 nodes" in str(details)
+
+
+def test_onnx_files_of_countless_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protobuf.require_modest, "__defaults__", (50_000,))
+    path = tmp_path / "a.onnx"
+    graph = b"\x0a\x00" * 60_000  # empty nodes
+    path.write_bytes(b"\x08\x08\x3a" + b"\xc0\xa9\x07" + graph)
+    for read in (trtpoets.inspect, check_onnx, read_whole):
+        with pytest.raises(BadArtefact, match="more than 50,000 parts"):
+            read(path)
+    numbers = protobuf.require_modest(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))
+    assert numbers is None  # zeros are numbers of a tensor, and no fields
+
+
+def test_a_header_of_safetensors_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", 1 << 29) + b'{"a":')
+    tracemalloc.start()
+    try:
+        assert "a header of" in str(trtpoets.inspect(path).facts)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_program_does_not_wait(fifo: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trtpoets", "inspect", str(fifo)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, and a regular file was expected\n")
+
+
+OWN_FILES = {
+    *(
+        "core/reading.py",
+        "core/streams.py",
+        "train/feature_cache.py",
+        "train/weights/__init__.py",
+        "tools/convert_weights.py",
+    ),
+    *(
+        "pipeline/demo.py",
+        "pipeline/bundle.py",
+        "judge/bench/cpu_contention.py",
+        "judge/bench/bench_child.py",
+        "judge/bench/loadgen.py",
+    ),
+    *(
+        "device/doctor/system.py",
+        "device/build/build_process.py",
+        "device/build/build_child.py",
+        "device/gpu/libcuda.py",
+    ),
+    "onboard/files/check.py",
+}
+"""Modules that read only files of the system, of the package, or that they wrote themselves; and a program that runs
+alone, before anything of a bundle does, and reads regular files only.
+"""
+
+
+def test_files_of_others_are_opened_in_one_place() -> None:
+    package = Path(trtpoets.__file__).parent
+    for part in ("core", "train", "convert", "device", "judge", "onboard", "pipeline"):
+        for path in sorted((package / part).rglob("*.py")):
+            if path.relative_to(package).as_posix() in OWN_FILES:
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call):
+                    called = ast.unparse(node.func).rpartition(".")[2]
+                    modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                    reads = called in ("read_bytes", "read_text") and isinstance(node.func, ast.Attribute)
+                    reads |= called == "open" and ast.unparse(node.func) != "os.open" and "r" in "".join(modes or "r")
+                    reads &= not ast.unparse(node.func).startswith(("webbrowser.", "tarfile.", "archive."))
+                    reads &= not any("w" in mode or "a" in mode for mode in modes)
+                    assert not reads, f"{path}:{node.lineno}: open it by core/reading.py"

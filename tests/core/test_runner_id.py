@@ -1,0 +1,303 @@
+"""Runners have an identity that is a value: different ones have different names, and nothing reads a name."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import trtpoets
+from tests.fakes.engine import paper_engine
+from tests.judge.bench.test_benchmark import QUICK, photos
+from tests.support.runner_ids import runner
+from tests.support.tiny import tiny_onnx, tiny_spec
+from tests.test_structure import PACKAGE
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.runner_id import (
+    WAYS,
+    Library,
+    RunnerId,
+    engine_file_name,
+    engine_runner,
+    engine_variant,
+    runner_of_row,
+)
+from trtpoets.core.types import BatchRange, Classifier, Engine, Flavour, Photo, Precision, Split
+from trtpoets.device.build.engine import in_order
+from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.device.runners import Way, open_runner
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.bench import benchmark
+from trtpoets.judge.bench.bench_config import Scenario
+from trtpoets.judge.bench.benchmark import benchmark_from_artefacts
+from trtpoets.judge.bench.scenario import config_for
+from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline import result_status
+from trtpoets.pipeline.build import _jobs
+from trtpoets.reporting.document import report_from_documents
+from trtpoets.reporting.recommendation import Limits, recommendation_from_report
+
+__all__ = ["photos"]  # a fixture
+
+SIZES = st.integers(1, 64)
+CONFIGS = st.builds(
+    EngineConfig,
+    flavour=st.sampled_from(Flavour),
+    targets=st.lists(st.sampled_from(["sm75", "sm80", "sm86", "sm120"]), unique=True).map(sorted).map(tuple),
+    batch=st.builds(BatchRange, SIZES, SIZES, SIZES),
+    workspace_mib=st.sampled_from([16, 1024, 2048]),
+    optimization_level=st.sampled_from([None, 0, 5]),
+    version_compatible=st.booleans(),
+    hardware_compatible=st.booleans(),
+    dla_core=st.sampled_from([None, 0, 1]),
+).filter(lambda config: config.flavour is Flavour.RTX or not config.targets)  # TensorRT takes none
+
+IDENTITIES = st.one_of(
+    st.builds(engine_runner, CONFIGS, st.sampled_from(Precision)),
+    st.sampled_from(
+        [
+            RunnerId(library, precision, way)
+            for library, ways in WAYS.items()
+            for way in ways
+            for precision in (None, *Precision)
+        ]
+    ),
+)
+
+
+@given(IDENTITIES, IDENTITIES)
+def test_different_runners_have_different_names(one: RunnerId, other: RunnerId) -> None:
+    assert (one.name == other.name) == (one == other)
+    assert (one.name, str(one)) == (str(one), one.name)
+
+
+@given(CONFIGS, CONFIGS)
+def test_engines_of_different_options_lie_side_by_side(one: EngineConfig, other: EngineConfig) -> None:
+    assert (engine_file_name("fp16", one) == engine_file_name("fp16", other)) == (one == other)
+    assert (engine_runner(one, Precision.FP16) == engine_runner(other, Precision.FP16)) == (one == other)
+
+
+@given(IDENTITIES)
+def test_a_row_says_what_the_name_is_made_of(identity: RunnerId) -> None:
+    row = json.loads(json.dumps(identity.row()))
+    assert runner_of_row(row) == identity
+    assert row["runner"] == identity.name
+    assert set(row) == {"runner", "library", "precision", "way", "variant"}
+
+
+def test_rows_of_an_earlier_version_are_read_and_what_can_t_be_is_said() -> None:
+    assert runner_of_row({"runner": "onnxruntime-cuda-int8"}) == RunnerId(Library.ONNXRUNTIME, Precision.INT8, "cuda")
+    assert runner_of_row({"runner": "tensorflow"}) == RunnerId(Library.TENSORFLOW)
+    whole = runner("rtx-fp16", "sm86").row()
+    damaged: list[dict[str, Any]] = [{"runner": "openvino-int8"}, {"runner": 1}, {}, {**whole, "library": "openvino"}]
+    damaged += [{**whole, "precision": "fp8"}, {**whole, "variant": ["a.b"]}, {**whole, "way": "cuda"}]
+    for row in damaged:
+        with pytest.raises(BadArtefact, match="of another version of trtpoets") as caught:
+            runner_of_row(row)
+        assert caught.value.hint
+
+
+def test_names_of_plain_runners_are_as_they_were() -> None:
+    assert engine_runner(EngineConfig(Flavour.RTX), Precision.INT8).name == "rtx-int8"
+    assert engine_file_name("int8", EngineConfig(Flavour.RTX)) == "int8.rtx.engine"
+    assert engine_file_name("int8", EngineConfig(Flavour.RTX, ("SM89", "sm86"))) == "int8.rtx.sm86.sm89.engine"
+
+
+def test_every_option_that_decides_an_engine_is_in_its_name() -> None:
+    plain = EngineConfig(Flavour.TENSORRT)
+    changes: dict[str, dict[str, Any]] = {
+        "dla0": {"dla_core": 0},
+        "batch1": {"batch": BatchRange(1, 1, 1)},
+        "batch1-4-8": {"batch": BatchRange(1, 4, 8)},
+        "hardware-compatible": {"hardware_compatible": True},
+        "version-compatible": {"version_compatible": True},
+        "level5": {"optimization_level": 5},
+        "workspace256": {"workspace_mib": 256},
+    }
+    assert {word: engine_variant(replace(plain, **change)) for word, change in changes.items()} == {
+        word: (word,) for word in changes
+    }
+    assert {name for change in changes.values() for name in change} | {"flavour", "targets", "timeout_seconds"} == set(
+        EngineConfig.__dataclass_fields__
+    )
+
+
+def test_the_name_follows_from_the_card_and_not_from_the_file(tmp_path: Path) -> None:
+    config = EngineConfig(Flavour.RTX, ("sm89", "sm86"), BatchRange(1, 2, 4), optimization_level=3)
+    options = {"targets": ("sm86", "sm89"), "optimization_level": 3}
+    engine = paper_engine(tmp_path, Flavour.RTX, (1, 2, 4), file="mine.engine", **options)
+    assert open_runner(engine).identity == engine_runner(config, Precision.FP16)
+    assert open_runner(engine).name == "rtx-fp16.sm86.sm89.batch1-2-4.level3"
+
+
+def two_engines(folder: Path) -> tuple[Engine, Engine, Engine]:
+    """Of one precision: plain, for other targets, and for other batch sizes."""
+    usual = (1, 8, 32)
+    return (
+        paper_engine(folder, Flavour.RTX, usual),
+        paper_engine(folder, Flavour.RTX, usual, file="fp16.rtx.sm86.engine", targets=("sm86",)),
+        paper_engine(folder, Flavour.RTX, (1, 4, 4), file="fp16.rtx.batch1-4-4.engine"),
+    )
+
+
+NAMES = ["rtx-fp16", "rtx-fp16.batch1-4-4", "rtx-fp16.sm86"]
+
+
+def test_engines_are_listed_once_each_the_plain_one_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engines = two_engines(tmp_path)
+    earlier = paper_engine(tmp_path, Flavour.RTX, (1, 4, 4), file="fp16.rtx.sm75.engine")
+    for order in ((*engines, earlier), (earlier, *engines)):
+        found = in_order(order)
+        assert [open_runner(each).name for each in found] == NAMES
+        assert [each.path.name for each in found][1] == "fp16.rtx.batch1-4-4.engine"
+    assert f"{earlier.path} is left aside: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
+
+
+def test_builds_with_other_options_go_to_other_files(tmp_path: Path) -> None:
+    model = tiny_onnx(tmp_path / "net.onnx", Precision.FP16)
+    plain = EngineConfig(Flavour.TENSORRT)
+    configs = [plain, replace(plain, dla_core=0), replace(plain, batch=BatchRange(8, 8, 8))]
+    outs = [out.name for _, _, out in _jobs(str(model.path), (), configs, tmp_path, write=True)]
+    assert outs == ["net.tensorrt.engine", "net.tensorrt.dla0.engine", "net.tensorrt.batch8.engine"]
+
+
+class Answering(FakeRunner):
+    """Each engine answers in its own way: the plain one like TensorFlow, the others always with one label."""
+
+    def __init__(self, artefact: Any, way: Way) -> None:
+        opened = open_runner(artefact, way=way)
+        always = {"rtx-fp16.sm86": 1, "rtx-fp16.batch1-4-4": 2}.get(opened.name)
+        scores = None if always is None else lambda photos: [[float(i == always) for i in range(3)]] * len(photos)
+        super().__init__(opened.spec, scores, identity=opened.identity)
+
+
+def judging_two_engines(monkeypatch: pytest.MonkeyPatch, folder: Path, photos: tuple[Photo, ...]) -> None:
+    """A run, as `evaluate` sees it, of a classifier and two engines that answer otherwise, and these test photos."""
+    artefacts = (Classifier(folder, tiny_spec()), *two_engines(folder))
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.artefacts_in", lambda space: artefacts)
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: photos)
+    monkeypatch.setattr(result_status, "classifier_identity", lambda space: "a classifier")
+    monkeypatch.setattr("trtpoets.pipeline.runner_access.stale_in", lambda space: ())
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.verified_photos", lambda space, photos: nullcontext())
+    monkeypatch.setattr("trtpoets.pipeline.runner_access.open_runner", Answering)
+
+
+def test_each_engine_of_one_precision_has_its_own_scores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    shown = tuple(replace(photo, split=Split.TEST, sha256=sha256_of_file(photo.path)) for photo in photos)
+    judging_two_engines(monkeypatch, tmp_path, shown)
+    details = trtpoets.evaluate("x", GateConfig(min_agreement=90), engines=tmp_path)
+    rows = {each["runner"]: each for each in details["evaluations"]}
+    assert set(rows) == {"tensorflow", *NAMES}
+    assert rows["rtx-fp16"]["agreement"] == 1.0
+    told = {name: {tiny_spec().labels[cell[1]] for cell in rows[name]["confusion"]} for name in NAMES}
+    assert told["rtx-fp16.sm86"] == {tiny_spec().labels[1]}
+    assert told["rtx-fp16.batch1-4-4"] == {tiny_spec().labels[2]}
+    assert (rows["rtx-fp16.sm86"]["library"], rows["rtx-fp16.sm86"]["precision"]) == ("rtx", "fp16")
+    assert sorted(each["runner"] for each in details["gate"]["runners"]) == NAMES
+    chosen = GateConfig(min_agreement=90, runners=("rtx-fp16.sm86",))
+    (only,) = trtpoets.evaluate("x", chosen, engines=tmp_path)["gate"]["runners"]
+    assert (only["runner"], only["outcome"]) == ("rtx-fp16.sm86", "failed")
+    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated here") as caught:
+        trtpoets.evaluate("x", GateConfig(min_agreement=90, runners=("rtx-fp16.sm80",)), engines=tmp_path)
+    assert "rtx-fp16.sm86" in caught.value.hint
+
+
+@pytest.mark.parametrize("scenario", [None, *(pytest.param(each, marks=pytest.mark.slow) for each in Scenario)])
+def test_engines_of_one_precision_are_benched_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], scenario: Scenario | None
+) -> None:
+    behave = {"rtx-fp16.sm86": "wrong"}
+    monkeypatch.setattr(benchmark, "_CHILD", (sys.executable, "-m", "tests.fakes.failing_runners", json.dumps(behave)))
+    config = replace(QUICK, batches=(1, 4), rounds=2, gpu_round_seconds=0.02, gpu_settle_seconds=0.02)
+    if scenario is not None:
+        config = config_for(scenario, replace(config, scenario=scenario.value, target_qps=2000.0))
+        config = replace(config, batches=config.batches[:2])
+    got = benchmark_from_artefacts(two_engines(tmp_path)[:2], photos, config, baseline="rtx-fp16").to_dict()
+    assert got["failures"] == []
+    places = [(row["runner"], row["batch"]) for row in got["measurements"]]
+    assert places == [(name, batch) for name in ("rtx-fp16", "rtx-fp16.sm86") for batch in config.batches]
+    assert [row["accuracy"] for row in got["measurements"]] == [each for each in (1.0, 0.0) for _ in config.batches]
+    assert {(row["library"], row["precision"]) for row in got["measurements"]} == {("rtx", "fp16")}
+    if scenario is not None:
+        assert [each["runner"] for each in got["outcomes"]] == ["rtx-fp16", "rtx-fp16.sm86"]
+        assert [each["variant"] for each in got["outcomes"]] == [[], ["sm86"]]
+
+
+def test_one_runner_twice_is_refused(tmp_path: Path, photos: list[Photo]) -> None:
+    engine = paper_engine(tmp_path)
+    with pytest.raises(BadInput, match=r"more than one artefact is run as tensorrt-fp16\.batch1-4-8"):
+        benchmark_from_artefacts([engine, engine], photos, QUICK)
+
+
+def test_a_recommended_engine_is_named_by_its_own_file() -> None:
+    from tests.support.report_documents import documents, measurement
+
+    found = documents()
+    variant = runner("rtx-fp16", "sm86")
+    found["engines"].append({**found["engines"][0], **variant.row(), "file": "fp16.rtx.sm86.engine"})
+    first = found["evaluation"]["evaluations"][1]
+    found["evaluation"]["evaluations"] += [{**first, **each.row()} for each in (runner("rtx-fp16"), variant)]
+    found["benchmark"]["measurements"] = [
+        measurement("tensorflow", 1, 10.0, 1.0),
+        {**measurement("", 1, 4.0, 2.5), **runner("rtx-fp16").row()},
+        {**measurement("", 1, 2.0, 5.0), **variant.row()},
+    ]
+    report = report_from_documents(found)
+    assert report["runners"]["rtx-fp16.sm86"] == variant.row()
+    chosen = recommendation_from_report(report, Limits(max_drop=0.5))["chosen"]
+    assert (chosen["runner"], chosen["file"]) == ("rtx-fp16.sm86", "fp16.rtx.sm86.engine")
+    assert (chosen["library"], chosen["precision"], chosen["variant"]) == ("rtx", "fp16", ["sm86"])
+
+
+READS = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
+LIBRARY = re.compile("(?:{})-".format("|".join(each.value for each in Library)))
+
+
+def parsed_names(tree: ast.AST) -> Iterator[str]:
+    """What looks like reading a runner's name, or like formatting one."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in READS
+            and "runner" in ast.unparse(node.func.value).lower()
+        ):
+            yield ast.unparse(node)
+        if isinstance(node, ast.JoinedStr):
+            first, text = node.values[0], ast.unparse(node)
+            if isinstance(first, ast.Constant) and LIBRARY.fullmatch(str(first.value)):
+                yield text
+            if re.search(r"flavour[^{}]*\}-\{[^{}]*precision", text):
+                yield text
+
+
+def test_the_check_sees_what_reads_a_name() -> None:
+    for code in (
+        'row["runner"].endswith("-int8")',
+        'runner.name.split("-")[1]',
+        'f"onnxruntime-{precision.value}"',
+        """f"{card['flavour']}-{card['precision']}" """,
+    ):
+        assert list(parsed_names(ast.parse(code)))
+
+
+def test_nothing_reads_a_runner_s_name_or_makes_one_up() -> None:
+    found = {
+        str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "runner_id.py"
+    }
+    assert {path: lines for path, lines in found.items() if lines} == {}

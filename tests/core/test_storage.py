@@ -1,0 +1,310 @@
+"""Disks, local and over the network, that fail in every call: two lines that name the path, and nothing is broken."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.failing_disk import CALLS, ERRORS, failing
+from tests.onboard.update.update_kills import small_bundle
+from tests.train.test_feature_cache import names, opened, rows_of
+from trtpoets.core import locks, program
+from trtpoets.core.errors import Busy, StorageFailed, TrtPoetsError
+from trtpoets.core.files import (
+    atomic_file,
+    atomic_folder,
+    locked,
+    read_json,
+    sha256_of_folder,
+    sync,
+    temporary_file,
+    temporary_folder,
+    write_bytes,
+    write_json,
+)
+from trtpoets.core.program import run_program
+from trtpoets.core.storage import error_in_text, storage_errors, storage_failure, stray_failure
+from trtpoets.core.workspace import Workspace, open_card, seal_card
+from trtpoets.device.build import build_child
+from trtpoets.onboard.installed_bundle import Bundle
+from trtpoets.onboard.update.releases import Releases
+from trtpoets.pipeline.artefacts import writing
+from trtpoets.train.feature_cache import prune_stores, stores_in
+
+Operation = Callable[[Path], object]
+
+
+def told_by_program(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[TrtPoetsError]:
+    """What a program tells of what `work` raises. A bug is raised."""
+    told: list[TrtPoetsError] = []
+    for name in ("prepare_streams", "interrupt_on_signals"):
+        monkeypatch.setattr(program, name, lambda: None)
+
+    def worked() -> int:
+        work()
+        return 0
+
+    assert run_program(worked, told.append) == len(told)
+    return told
+
+
+def a_run(folder: Path) -> None:
+    space = Workspace(folder / "engines", "flowers")
+    with writing(space):
+        write_bytes(space.folder / "fp32.onnx", b"network")
+        seal_card(space.folder / "fp32.onnx.json", key="k", files=[space.folder / "fp32.onnx"], details={})
+        with atomic_folder(space.classifier) as part:
+            (part / "model.json").write_bytes(b"{}")
+        open_card(space.folder / "fp32.onnx.json", "k")
+        sha256_of_folder(space.classifier)
+        with atomic_file(space.report) as part:
+            part.write_bytes(b"{}")
+        read_json(space.report)
+
+
+def a_store(folder: Path) -> None:
+    opened(folder / "cache").append(names(1, 2), rows_of(1, 2))
+    opened(folder / "cache").fill(names(1, 2), rows_of(1, 2))
+
+
+def pruning(folder: Path) -> None:
+    prune_stores(folder / "cache")
+    stores_in(folder / "cache")
+
+
+def temporary(folder: Path) -> None:
+    with temporary_file() as stream:
+        stream.write(b"x")
+    with temporary_folder() as inside:
+        (inside / "a").write_bytes(b"x")
+
+
+BUNDLES: list[Bundle] = []
+
+
+def releases(folder: Path) -> None:
+    there = Releases(folder / "root")
+    with there.writing():
+        there.unsettled()
+        for bundle in BUNDLES:
+            there.undo(there.switch(there.add(bundle)))
+            there.switch(bundle.identity[:16])
+            there.settle()
+        there.prune()
+
+
+OPERATIONS: list[Operation] = [a_run, a_store, pruning, temporary, releases]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_fails(call: str, operation: Operation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    if operation is releases:
+        BUNDLES[:] = [small_bundle(tmp_path / "bundles" / word, word) for word in ("old", "new")]
+    for number in ERRORS[:2] if operation is releases else ERRORS:
+        folder = tmp_path / errno.errorcode[number]
+        folder.mkdir()
+        if operation is pruning:
+            a_store(folder)
+
+        def fail(number: int = number, folder: Path = folder) -> None:
+            with failing(call, number, tmp_path):
+                operation(folder)
+
+        for error in told_by_program(fail, monkeypatch):
+            assert error.hint
+            if isinstance(error, Busy):  # EACCES, as SMB says it of a lock that is held
+                assert call == "flock" and number == errno.EACCES
+                continue
+            assert str(tmp_path) in error.message, error.message
+            assert os.strerror(number) in error.message or "trtpoets" in error.message, error.message
+        operation(folder)  # what failed is not in the way afterwards
+    logging.getLogger("trtpoets").handlers.clear()
+
+
+UNABLE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@pytest.mark.parametrize(
+    ("call", "errors"),
+    [
+        ("fsync", UNABLE),
+        ("fchmod", (*UNABLE, errno.EPERM, errno.EACCES)),
+        ("chmod", (*UNABLE, errno.EPERM, errno.EACCES)),
+        ("flock", (*UNABLE, errno.ENOLCK)),
+        ("utime", ERRORS),
+    ],
+)
+def test_what_a_disk_need_not_be_able_to_do(call: str, errors: tuple[int, ...], tmp_path: Path) -> None:
+    for number in errors:
+        folder = tmp_path / errno.errorcode[number]
+        with failing(call, number, tmp_path):
+            a_run(folder)
+            a_store(folder)
+        assert read_json(folder / "engines" / "flowers" / "report.json") == {}
+
+
+def test_a_lost_disk_is_no_disk_that_can_not_sync(tmp_path: Path) -> None:
+    for number in (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE):
+        with failing("fsync", number, tmp_path), pytest.raises(StorageFailed, match=os.strerror(number)):
+            write_json(tmp_path / "a.json", {})
+        assert not (tmp_path / "a.json").exists()
+        with failing("fsync", number, tmp_path), pytest.raises(OSError, match=os.strerror(number)):
+            sync(tmp_path)
+
+
+def test_without_locks_nothing_is_swept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another process's half-written file may be there: it would not be whole."""
+    space = Workspace(tmp_path, "flowers")
+    theirs = space.folder / ".a.json.part-12345678"
+    theirs.parent.mkdir()
+    theirs.write_text("half")
+    locks._told.clear()
+    with failing("flock", errno.ENOLCK, tmp_path):
+        for _ in range(2):
+            with writing(space):
+                assert theirs.is_file()
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(said) == 1 and "see that no other trtpoets works on flowers meanwhile" in said[0]
+    with writing(space):
+        assert not theirs.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAGAIN])
+def test_a_lock_that_is_held_elsewhere(number: int, tmp_path: Path) -> None:
+    with failing("flock", number, tmp_path), pytest.raises(Busy):
+        locked(tmp_path / "lock", "flowers").__enter__()
+
+
+def test_a_folder_that_can_not_be_replaced_is_as_it_was(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "model") as part:
+        (part / "a").write_text("old")
+    renames = 2  # aside, and into its place
+    with (
+        failing("replace", errno.EIO, tmp_path, [renames]),
+        pytest.raises(StorageFailed, match=r"model: Input/output error"),
+        atomic_folder(tmp_path / "model") as part,
+    ):
+        (part / "a").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "write"])
+def test_a_file_that_can_not_be_replaced_is_as_it_was(call: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", "old")
+    with failing(call, errno.EDQUOT, tmp_path), pytest.raises(StorageFailed, match="Disk quota exceeded") as caught:
+        write_json(tmp_path / "a.json", "new")
+    assert "free some space" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"] and read_json(tmp_path / "a.json") == "old"
+
+
+# Errors that no place expected, and those of libraries
+
+
+def test_the_file_that_failed_is_named(tmp_path: Path) -> None:
+    photo = tmp_path / "photos" / "a.jpg"
+    error = OSError(errno.EIO, "Input/output error", str(photo))
+    found = storage_failure(error, tmp_path / "engines" / "x.json")
+    assert found is not None and found.message == f"can't use {photo}: Input/output error"
+    stray = stray_failure(error)
+    assert stray is not None and stray.message == found.message
+    with pytest.raises(StorageFailed, match=r"can't write .*x\.json: Input"), storage_errors(tmp_path / "x.json"):
+        raise OSError(errno.EIO, "Input/output error", str(tmp_path / ".x.json.part-1"))
+
+
+def test_what_is_no_error_of_a_disk(tmp_path: Path) -> None:
+    for error in (BrokenPipeError(errno.EPIPE, ""), OSError("no number"), OSError(errno.EBADF, "")):
+        assert storage_failure(error, tmp_path) is None
+        assert stray_failure(error) is None
+    # A bug of ours keeps its traceback where no place expected it.
+    assert stray_failure(FileNotFoundError(errno.ENOENT, "", str(tmp_path))) is None
+    assert stray_failure(ConnectionRefusedError(errno.ECONNREFUSED, "")) is None
+
+
+def test_hdf5_and_native_code_tell_it_in_words(tmp_path: Path) -> None:
+    words = "Unable to synchronously create file (unable to open file: errno = 28, error message = 'No space left')"
+    found = storage_failure(OSError(words), tmp_path / "a.keras")
+    assert found is not None and "No space left on device" in found.message
+    told = error_in_text("{{node x}} /saved_model/variables; Read-only file system")
+    assert told is not None and told.errno == errno.EROFS
+    assert error_in_text("the graph has a loop") is None
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, "error"), (errno.ENOENT, "bug")])
+def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object) -> dict[str, object]:
+        raise OSError(number, os.strerror(number), "/disk/fp32.onnx")
+
+    reading, writing = os.pipe()
+    order = json.dumps({"task": "build", "memory_bytes": 1 << 30, "answers": writing})
+    monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
+    monkeypatch.setattr(build_child, "_TASKS", {"build": build})
+    for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
+        monkeypatch.setattr(build_child, name, lambda *_: None)
+    monkeypatch.setattr(build_child.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(build_child.faulthandler, "enable", lambda: None)
+    build_child.main()
+    with suppress(OSError):  # it may have been closed with the answers
+        os.close(writing)
+    with os.fdopen(reading) as answers:
+        answer = json.loads(answers.read())
+    assert list(answer) == [kind]
+    if kind == "error":
+        assert answer["error"]["kind"] == "StorageFailed" and "/disk/fp32.onnx" in answer["error"]["message"]
+
+
+# The folder of temporary files
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """TMPDIR, full."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def test_a_full_tmpdir_is_named(full: Path) -> None:
+    with failing("open", errno.ENOSPC, Path("/")), pytest.raises(StorageFailed) as caught:
+        temporary_file()
+    assert f"not in {full} (No space left on device)" in caught.value.message
+    assert "export TMPDIR=FOLDER" in caught.value.hint
+
+
+def test_a_tmpdir_that_fills_up_is_named(full: Path) -> None:
+    with pytest.raises(StorageFailed) as caught, temporary_folder() as folder, failing("io.open", errno.ENOSPC, full):
+        (folder / "network.onnx").write_bytes(b"")
+    assert f"can't write {full}/" in caught.value.message and "No space left" in caught.value.message
+    assert "export TMPDIR=FOLDER" in caught.value.hint and list(full.iterdir()) == []
+    with (
+        pytest.raises(OSError, match="No such file"),  # of somewhere else: not of the temporary folder
+        temporary_folder(),
+    ):
+        (full.parent / "absent").read_bytes()
+
+
+def test_a_library_that_fills_tmpdir(full: Path) -> None:
+    """Python's own names of temporary files, of TensorFlow's converters for one."""
+    found = stray_failure(OSError(errno.ENOSPC, "No space left on device", str(full / "tmpab12cd34" / "model")))
+    assert found is not None and "export TMPDIR=FOLDER" in found.hint and str(full) in found.message
+
+
+def test_a_tmpdir_that_is_not_used_is_said(full: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with failing("open", errno.ENOSPC, full):
+        temporary_file().close()
+        temporary_file().close()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and f"TMPDIR is {full}, which can't be used (No space left on device)" in said[0]

@@ -1,0 +1,238 @@
+"""How networks are typed: INT8 leaves nothing in FP32 that need not be, and what must be FP32 stays FP32."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto, helper
+
+from tests.fakes.tensorrt_builder import VERSIONS, fake_library
+from tests.fakes.tensorrt_builder import log as told
+from tests.support.small_networks import residual_network
+from tests.support.tiny import tiny_graph, tiny_onnx
+from trtpoets.core.files import read_json
+from trtpoets.core.onnx_graph import fp32_nodes, graph_of, marked_fp32
+from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
+from trtpoets.core.workspace import card_of
+from trtpoets.device.build.engine import EngineConfig, engine_from_onnx, load_engine
+from trtpoets.device.build.layer_inspector import inspect_engine
+from trtpoets.device.build.layer_precision import _owners
+from trtpoets.device.build.layer_types import int8_doubt
+from trtpoets.device.build.tensorrt_build import Built, build_engine
+from trtpoets.device.build.tensorrt_config import BuildRequest
+from trtpoets.device.tensorrt_messages import Messages
+from trtpoets.reporting.tables.builds import layer_lines
+
+TENSORRT = EngineConfig(Flavour.TENSORRT)
+WEAK = [version for version in VERSIONS if version.startswith(("8.", "10."))]
+FOR_TENSORRT = [version for version in VERSIONS if version != "rtx"]
+
+
+def request(precision: Precision, **more: Any) -> BuildRequest:
+    return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, None, **more)
+
+
+def named(precision: Precision, *in_fp32: str) -> Any:
+    """A tiny network whose nodes have names, as those of trtpoets; its Softmax is in FP32 in the FP16 file too."""
+    graph = tiny_graph(precision)
+    for node in graph.graph.node:
+        node.name = node.name or f"{node.output[0]}/{node.op_type}"
+    if precision is Precision.FP16:
+        *others, softmax, _ = graph.graph.node
+        others.append(helper.make_node("Cast", ["l"], ["l.fp32"], name="l.fp32/Cast", to=TensorProto.FLOAT))
+        softmax.input[0], softmax.output[0] = "l.fp32", "scores"
+        del graph.graph.node[:]
+        graph.graph.node.extend([*others, softmax])
+    elif in_fp32:
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        helper.set_model_props(graph, {**metadata, **marked_fp32(in_fp32)})
+    return graph
+
+
+def built(version: str, graph: Any, precision: Precision, behaviour: str = "ok") -> tuple[Built, LayerReport, Messages]:
+    library, messages = fake_library(version, behaviour), Messages()
+    found = build_engine(library, graph.SerializeToString(), request(precision), lambda _: True, messages)
+    return found, inspect_engine(library, found.engine, request(precision), found.logger), messages
+
+
+@pytest.mark.parametrize("version", WEAK)
+def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
+    """Strongly typed, every layer beside INT8 would move four bytes a number (NVIDIA/Model-Optimizer issue 80)."""
+    found, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
+    assert found.typing == "weakly typed, INT8 and FP16 allowed"
+    assert layers.layers["conv"] == "int8" and set(layers.counts) == {"int8", "fp16"}
+
+
+@pytest.mark.parametrize("version", WEAK)
+def test_int8_keeps_in_fp32_what_its_file_names(version: str) -> None:
+    """A Softmax, and a layer that overflows FP16; what lies beside them and before the pairs is FP16 all the same."""
+    kept = ("q/Softmax", "head")
+    _, layers, messages = built(version, named(Precision.INT8, *kept), Precision.INT8)
+    assert told["flags"] == ["INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    assert {name for name, kind in layers.layers.items() if kind == "fp32"} == set(kept)
+    assert layers.layers["conv"] == "int8" and layers.layers["shifted/Add"] == "fp16"
+    assert messages.doubts == []
+
+
+@pytest.mark.parametrize("version", FOR_TENSORRT)
+def test_fp16_keeps_in_fp32_what_its_file_computes_so(version: str) -> None:
+    """TensorRT 8 gets the FP16 flag, and would round there; later ones take the types of the file."""
+    graph = named(Precision.FP16)
+    _, layers, _ = built(version, graph, Precision.FP16)
+    assert fp32_nodes(graph_of(graph.SerializeToString())) == ("q/Softmax",)
+    assert {name for name, kind in layers.layers.items() if kind == "fp32"} == {"q/Softmax"}
+    assert layers.counts["fp16"] > 3
+
+
+@pytest.mark.parametrize("version", WEAK)
+def test_all_layers_of_a_node_are_kept(version: str) -> None:
+    """A Gemm's bias is a layer of its own, that has not the node's name."""
+    graph = named(Precision.INT8, "head")
+    graph.graph.initializer.append(helper.make_tensor("bias", TensorProto.FLOAT, [3], [0.0, 0.0, 0.0]))
+    (head,) = (node for node in graph.graph.node if node.name == "head")
+    head.input.append("bias")
+    _, layers, _ = built(version, graph, Precision.INT8)
+    kept = [name for name, kind in layers.layers.items() if kind == "fp32"]
+    assert len(kept) == 2 and "head" in kept and kept[1].endswith("[ElementWise]")
+
+
+@pytest.mark.parametrize("version", ["8.6", "10.3"])
+def test_a_quantised_layer_that_gives_large_numbers_stays_int8(version: str) -> None:
+    """Its products are summed as integers: only what it gives is FP32."""
+    _, layers, _ = built(version, named(Precision.INT8, "conv"), Precision.INT8)
+    assert layers.layers["conv"] == "int8" and "OBEY_PRECISION_CONSTRAINTS" in told["flags"]
+
+
+def test_a_layer_that_is_not_found_is_doubted() -> None:
+    _, _, messages = built("10.3", named(Precision.INT8, "gone"), Precision.INT8)
+    assert messages.doubts == ["TensorRT 10.3 has no layer for gone, to be kept in FP32: it may compute in FP16"]
+    assert told["flags"] == ["INT8", "FP16"], "constraints that nothing has are not asked for"
+
+
+@pytest.mark.parametrize("version", FOR_TENSORRT)
+def test_fp32_is_told_nothing(version: str) -> None:
+    built(version, named(Precision.FP32), Precision.FP32)
+    assert told.get("flags") is None
+
+
+def test_which_nodes_are_fp32() -> None:
+    assert fp32_nodes(graph_of(named(Precision.INT8).SerializeToString())) == ()
+    assert fp32_nodes(graph_of(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
+    assert fp32_nodes(graph_of(named(Precision.FP32).SerializeToString())) == ()
+    broken = named(Precision.INT8, "a")
+    broken.metadata_props[-1].value = '{"a": 1}'
+    with pytest.raises(ValueError, match="is no list of names"):
+        fp32_nodes(graph_of(broken.SerializeToString()))
+
+
+# The inspector
+
+
+@pytest.mark.parametrize("version", FOR_TENSORRT)
+def test_the_inspector_goes_before_its_engine(version: str) -> None:
+    """The bindings of 8.5 let the engine go first, and the process with it."""
+    found, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
+    assert layers.counts
+    del found
+    gc.collect()
+    assert "broken" not in told
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> OnnxModel:
+    return tiny_onnx(tmp_path / "tiny" / "int8.onnx", Precision.INT8)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        ("inspector fails", "its inspector failed: no information"),
+        ("inspector crashes", "the build process ended while its inspector was asked"),
+    ],
+)
+def test_an_engine_is_good_without_its_layers(child: Any, model: OnnxModel, behaviour: str, why: str) -> None:
+    child(behaviour, "8.5")
+    out = model.path.with_name("int8.tensorrt.engine")
+    engine = engine_from_onnx(model, TENSORRT, out)
+    assert out.read_bytes() == b"engine of a fake" and load_engine(out) == engine
+    assert engine.card.layers == LayerReport({}, {}, {}, why)
+    assert model.path.with_name("tensorrt.timing-cache").is_file()
+
+
+# What cards say
+
+
+@pytest.mark.parametrize(
+    ("version", "typing"),
+    [("8.5", "weakly typed, INT8 and FP16 allowed"), ("10.3", "weakly typed, INT8 and FP16 allowed")],
+)
+def test_cards_say_how_a_network_was_typed(child: Any, model: OnnxModel, version: str, typing: str) -> None:
+    child("ok", version)
+    out = model.path.with_name("int8.tensorrt.engine")
+    card = engine_from_onnx(model, TENSORRT, out).card
+    assert card.typing == typing and card.notes == ()
+    assert load_engine(out).card == card
+    assert read_json(card_of(out))["details"]["typing"] == typing
+
+
+def test_an_int8_engine_that_runs_in_fp32_does_not_pass_in_silence(
+    child: Any, model: OnnxModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = [
+        {"Name": name, "LayerType": "conv", "Inputs": [{"Name": "x", "Format/Datatype": kind}]}
+        for name, kind in (("a", "Int8"), ("b", "Float"), ("c", "Float"), ("d", "Half"))
+    ]
+    child("ok", "10.3", layers=json.dumps({"Layers": layers}))
+    with caplog.at_level(logging.WARNING):
+        engine = engine_from_onnx(model, TENSORRT, model.path.with_name("int8.tensorrt.engine"))
+    doubt = "of 4 layers 1 run in INT8 and 2 in FP32: this INT8 engine may be no faster than FP32's"
+    assert engine.card.notes == (doubt,) and load_engine(engine.path).card.notes == (doubt,)
+    assert f"int8.tensorrt.engine: {doubt}" in caplog.text
+    assert layer_lines([engine])[-1] == f"int8.tensorrt.engine: {doubt}"
+
+
+@pytest.mark.parametrize(
+    ("counts", "doubted"),
+    [
+        ({"int8": 40, "fp16": 60, "fp32": 2}, False),
+        ({"int8": 2, "fp32": 2}, True),
+        ({"fp16": 9}, True),
+        ({}, False),
+    ],
+)
+def test_when_an_int8_engine_is_doubted(counts: dict[str, int], doubted: bool) -> None:
+    total = sum(counts.values())
+    report = LayerReport({"x": "int8"}, counts, {kind: count / total for kind, count in counts.items()})
+    assert bool(int8_doubt(report)) is doubted
+
+
+# The real parser
+
+
+def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
+    """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as is counted on."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    content = residual_network().SerializeToString()  # type: ignore[attr-defined]
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1)
+    assert trt.OnnxParser(network, logger).parse(content)
+    graph = graph_of(content)
+    owners = _owners(network, graph)
+    lost = {network.get_layer(index).type.name for index in set(range(network.num_layers)) - set(owners)}
+    assert lost <= {"SHAPE", "CAST"}, "what the parser computes of shapes after the last node"
+    operators = {node.name: node.operator for node in graph.nodes}
+    found: dict[str, set[str]] = {operators[owner]: set() for owner in owners.values()}
+    for index, owner in owners.items():
+        found[operators[owner]].add(network.get_layer(index).type.name)
+    assert found.keys() == set(operators.values())
+    assert "CONVOLUTION" in found["Conv"] and "SOFTMAX" in found["Softmax"] and "MATRIX_MULTIPLY" in found["Gemm"]
+    assert "ELEMENTWISE" in found["Gemm"], "its bias"
+    assert not {"CONVOLUTION", "MATRIX_MULTIPLY"} & {
+        kind for name in ("Softmax", "Add", "Relu") for kind in found[name]
+    }

@@ -1,0 +1,276 @@
+"""The CUDA session and libcuda: order of calls and clean-up on a fake GPU, everything for real where there is one."""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fakes.gpu import TICK, CudaError, FakeDriver, FakeGpu
+from tests.support.tiny import tiny_spec
+from trtpoets.core.errors import MissingDependency, RunFailed
+from trtpoets.device.gpu import libcuda
+from trtpoets.device.gpu.cuda import CudaSession, load_pycuda
+
+DEVICE = Path(libcuda.__file__).parents[1]
+
+
+def test_pycuda_is_in_one_file_and_never_initialises_itself() -> None:
+    users = [path.name for path in sorted(DEVICE.rglob("*.py")) if "import pycuda" in path.read_text()]
+    assert users == ["cuda.py"]
+    assert not [path for path in DEVICE.rglob("*.py") if "import pycuda.autoinit" in path.read_text()]
+
+
+def test_the_primary_context_is_taken_and_given_back_in_order(gpu: FakeGpu) -> None:
+    with CudaSession() as session:
+        assert gpu.journal == ["init", "retain", "push", "new stream", "pop"]
+        with session.current():
+            session.pinned((2, 3), np.float32)
+            session.device_memory(24)
+        gpu.journal.clear()
+    assert gpu.journal[:6] == ["push", "synchronize", "free memory", "free pinned", "free stream", "pop"]
+    assert gpu.journal[6:] == ["push", "pop driver", "detach"]
+
+
+def test_copies_go_there_and_back(gpu: FakeGpu) -> None:
+    with CudaSession() as session, session.current():
+        there, back = session.pinned((2, 3), np.float32), session.pinned((2, 3), np.float32)
+        there[:] = [[1, 2, 3], [4, 5, 6]]
+        address = session.device_memory(there.nbytes)
+        first, second = session.event(), session.event()
+        session.upload(address, there)
+        session.mark(first)
+        session.download(back, address)
+        session.mark(second)
+        session.synchronize()
+        assert back.tolist() == there.tolist()
+        assert session.milliseconds(first, second) == TICK
+
+
+def test_everything_is_freed_when_the_body_raises(gpu: FakeGpu) -> None:
+    with pytest.raises(ZeroDivisionError), CudaSession() as session, session.current():
+        session.pinned((4,), np.uint8)
+        session.device_memory(4)
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("moment", ["Stream", "Device"])
+def test_everything_is_freed_when_entering_fails(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise CudaError("cuInit failed: unknown error")
+
+    monkeypatch.setattr(sys.modules["pycuda.driver"], moment, broken)
+    with pytest.raises(RunFailed, match="the GPU failed: cuInit failed: unknown error"), CudaSession():
+        pass
+
+
+def in_a_thread(work: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def test_the_context_stays_with_no_thread(gpu: FakeGpu) -> None:
+    def work() -> list[object]:
+        with session.current():
+            session.synchronize()
+        return list(gpu.stacks.driver)
+
+    with CudaSession() as session:
+        assert gpu.stacks.driver == [] and in_a_thread(work) == []
+
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_sessions_overlap_in_any_order(gpu: FakeGpu, first_to_leave: int) -> None:
+    """pycuda's own context stack would refuse to leave the outer session first."""
+    sessions = [CudaSession(), CudaSession()]
+    for each in sessions:
+        each.__enter__()
+        with each.current():
+            each.device_memory(4)
+    for each in (sessions[first_to_leave], sessions[1 - first_to_leave]):
+        with each.current():
+            each.synchronize()
+        each.__exit__(None, None, None)
+    assert gpu.stacks.driver == []
+
+
+def test_a_session_may_end_in_another_thread(gpu: FakeGpu) -> None:
+    session = CudaSession()
+    session.__enter__()
+    with session.current():
+        session.device_memory(4)
+    in_a_thread(lambda: session.__exit__(None, None, None))
+    assert gpu.journal[-3:] == ["push", "pop driver", "detach"]
+
+
+def test_tensorflow_keeps_its_context(gpu: FakeGpu) -> None:
+    """It holds the primary context, current in this thread, before, while and after we use it."""
+    gpu.retain()
+    theirs, gpu.stacks.driver[:] = gpu.primary, [gpu.primary]
+    for _ in range(3):
+        with CudaSession() as session:
+            with session.current():
+                session.device_memory(4)
+            assert gpu.stacks.driver == [theirs]
+        assert gpu.stacks.driver == [theirs] and theirs.alive and gpu.holds == 1
+    gpu.stacks.driver.clear()
+    gpu.let_go()
+
+
+def test_a_session_that_is_not_entered(gpu: FakeGpu) -> None:
+    with pytest.raises(RunFailed, match="the GPU was used before it was taken"):
+        CudaSession().current()
+
+
+def test_errors_of_cuda_become_ours(gpu: FakeGpu) -> None:
+    with CudaSession() as session, pytest.raises(RunFailed, match="the GPU failed: illegal address"), session.current():
+        raise CudaError("illegal address")
+
+
+def test_a_capture_that_raises_is_ended(gpu: FakeGpu) -> None:
+    """The stream must stay usable, and the half graph be freed, whatever happens inside."""
+
+    def enqueue() -> None:
+        raise ZeroDivisionError
+
+    with CudaSession() as session, session.current():
+        with pytest.raises(ZeroDivisionError):
+            session.capture(enqueue)
+        assert gpu.journal[-3:] == ["begin capture", "end capture", "destroy graph"]
+        session.synchronize()
+
+
+def test_old_drivers_have_the_old_name(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(gpu, old=True))
+    ran: list[int] = []
+    with CudaSession() as session, session.current():
+        graph = session.capture(lambda: gpu.submit(session.stream, "work", lambda: ran.append(1)))
+        assert graph is not None and ran == []
+        graph.launch(session.stream)
+        graph.launch(session.stream)
+        session.synchronize()
+        graph.close()
+    assert ran == [1, 1]
+
+
+def test_the_gpu_describes_itself(gpu: FakeGpu) -> None:
+    (found,) = libcuda.gpus()
+    assert found == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30, multiprocessors=28)
+    assert found.target == "sm86" and libcuda.cuda_version() == "12.6"
+    assert libcuda.Gpu("new", (12, 0), 1).target == "sm120"
+
+
+def test_a_driver_that_sees_no_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 100)
+    with pytest.raises(RunFailed, match="cuDeviceGetCount failed: CUDA_ERROR_NO_DEVICE"):
+        libcuda.gpus()
+    monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 0)
+    with pytest.raises(RunFailed, match="the NVIDIA driver sees no GPU"):
+        libcuda.gpus()
+
+
+def test_a_driver_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeDriver(FakeGpu(tiny_spec()))
+    monkeypatch.setattr(driver, "cuInit", lambda flags: 100)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    with pytest.raises(RunFailed) as caught:
+        libcuda.load_driver()
+    assert caught.value.message == "the NVIDIA driver does not start: CUDA_ERROR_NO_DEVICE"
+    assert "--gpus all" in caught.value.hint
+
+
+def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    with pytest.raises(RunFailed) as caught:
+        libcuda.gpus()
+    assert caught.value.message == "no NVIDIA driver here: libcuda.so.1: cannot open shared object file"
+    with pytest.raises(RunFailed, match="no NVIDIA driver here"), CudaSession():
+        pass
+
+
+ON_ORIN = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile-u64-6336)  "
+    "Tue Jan  7 17:14:52 PST 2025\nGCC version:  collect2: error: ld returned 1 exit status\n"
+)
+"""/proc/driver/nvidia/version of a Jetson Orin with L4T 36.4.3, as in public reports."""
+
+
+@pytest.mark.parametrize(
+    ("module", "tegra", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5\nGCC version:  gcc 12.3.0\n",
+            "",
+            "550.54.15",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build\n",
+            "",
+            "570.86.10",
+        ),
+        ("", "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref, EABI: aarch64\n", "L4T R32.7.1"),
+        (ON_ORIN, "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n", "L4T R36.4.3"),
+        (ON_ORIN, "", "540.4.0"),  # in a container
+        ("", "", None),
+    ],
+)
+def test_driver_versions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, tegra: str, version: str | None
+) -> None:
+    for name, text in (("_MODULE", module), ("_TEGRA", tegra)):
+        monkeypatch.setattr(libcuda, name, str(tmp_path / name))
+        if text:
+            (tmp_path / name).write_text(text)
+    assert libcuda.driver_version() == version
+
+
+@pytest.mark.parametrize(
+    ("gib", "memory_gib", "model", "integrated"),
+    [(61.4, 64, "NVIDIA Jetson AGX Orin Developer Kit\0", 1), (7.4, 8, "", 1), (11.75, 12, "", 0)],
+)
+def test_what_tells_gpus_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gib: float, memory_gib: int, model: str, integrated: int
+) -> None:
+    if model:
+        (tmp_path / "model").write_text(model)
+    monkeypatch.setattr(libcuda, "_MODEL", str(tmp_path / "model"))
+
+    class Driver(FakeDriver):
+        def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:
+            memory._obj.value = int(gib * 2**30)
+            return 0
+
+        def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
+            value._obj.value = {16: 8, 18: integrated, 75: 8, 76: 7}[which]
+            return 0
+
+    monkeypatch.setattr(libcuda, "load_driver", lambda: Driver(FakeGpu(tiny_spec())))
+    (found,) = libcuda.gpus()
+    assert found.identity == ("Paper GPU", "sm87", 8, memory_gib, model.rstrip("\0") or None)
+    assert found.integrated == bool(integrated)
+
+
+def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def broken(name: str, *args: Any) -> Any:
+        if name.startswith("pycuda"):
+            raise ImportError("libcuda.so.1: cannot open shared object file")
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(MissingDependency) as caught:
+        load_pycuda()
+    assert caught.value.message == (
+        "TensorRT engines run through pycuda, and it does not import here: libcuda.so.1: cannot open shared object file"
+    )

@@ -1,0 +1,184 @@
+"""The TFLite runner, beyond the contract that all runners keep (test_runners.py)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.tiny import tiny_classifier, tiny_photos, tiny_spec, tiny_tflite
+from trtpoets.core.errors import BadArtefact, MissingArtefact, MissingDependency, RunFailed
+from trtpoets.core.images import usable_cores
+from trtpoets.core.tflite_file import network_in, write_tflite
+from trtpoets.core.types import Precision, TfliteModel
+from trtpoets.device import tflite_check
+from trtpoets.device.runners import Way, open_runner
+from trtpoets.device.runners.tflite import TfliteRunner
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> TfliteModel:
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("tflite")
+    return tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.INT8)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What interpreters were made with; those of ai-edge-litert, as usual."""
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    calls: list[dict[str, Any]] = []
+
+    class Interpreter(litert.Interpreter):  # type: ignore[name-defined,misc]
+        def __init__(self, **options: Any) -> None:
+            calls.append(options)
+            super().__init__(**options)
+
+    monkeypatch.setattr(litert, "Interpreter", Interpreter)
+    return calls
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (3, 3), (0, usable_cores())])
+def test_threads_are_honoured(int8: TfliteModel, asked: list[dict[str, Any]], threads: int, expected: int) -> None:
+    with open_runner(int8, threads) as runner:
+        runner.infer(tiny_photos(1))
+    assert [each["num_threads"] for each in asked] == [expected]
+
+
+def test_kernels_of_its_own_round_elsewhere_and_no_more(int8: TfliteModel, asked: list[dict[str, Any]]) -> None:
+    photos = tiny_photos(16)
+    with TfliteRunner(int8) as usual, TfliteRunner(int8, own_kernels=True) as plain:
+        assert abs(usual.infer(photos) - plain.infer(photos)).max() < 0.05
+    kinds = [each["experimental_op_resolver_type"].name for each in asked]
+    assert kinds == ["AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"]
+
+
+def test_tensorflows_interpreter_where_there_is_no_other(int8: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tiny_photos(5)
+    with open_runner(int8) as runner:
+        expected = runner.infer(photos)
+    for module in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with open_runner(int8) as runner:
+        np.testing.assert_allclose(runner.infer(photos), expected, atol=0.02)
+
+
+def test_without_any_interpreter(int8: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    for tensorflow in (SimpleNamespace(), None):  # one that has lost TFLite, and none at all
+        monkeypatch.setattr("trtpoets.device.runners.tflite.tensorflow", _gives(tensorflow))
+        with pytest.raises(MissingDependency, match="running TFLite files needs ai-edge-litert") as caught:
+            open_runner(int8).__enter__()
+        assert caught.value.hint == "pip install 'trtpoets[tflite]'"
+
+
+def _gives(tensorflow: Any) -> Any:
+    def give() -> Any:
+        if tensorflow is None:
+            raise MissingDependency("this step needs tensorflow")
+        return tensorflow
+
+    return give
+
+
+def test_nothing_is_said_on_stderr(int8: TfliteModel, capfd: pytest.CaptureFixture[str]) -> None:
+    with open_runner(int8) as runner:
+        runner.infer(tiny_photos(2))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_is_gone_or_damaged(int8: TfliteModel, tmp_path: Path) -> None:
+    gone = TfliteModel(tmp_path / "gone.tflite", int8.precision, int8.spec)
+    with pytest.raises(MissingArtefact, match="is not there"), open_runner(gone):
+        pass
+    content = bytearray(int8.path.read_bytes())
+    content[1000] ^= 1
+    gone.path.write_bytes(content)
+    with pytest.raises(BadArtefact, match="was damaged: its network is not the one"), open_runner(gone):
+        pass
+
+
+def test_a_network_that_tflite_refuses(int8: TfliteModel, tmp_path: Path) -> None:
+    network = network_in(int8.path)
+    cut = write_tflite(network[: len(network) // 2], int8.spec, Precision.INT8, tmp_path / "cut.tflite")
+    with pytest.raises(BadArtefact, match="TFLite can't load") as caught, open_runner(cut):
+        pass
+    assert caught.value.hint == "make it again: trtpoets bundle NAME --for tflite --force"
+
+
+STUB = """
+import os, sys
+from enum import Enum
+class OpResolverType(Enum):
+    AUTO = 0
+    BUILTIN_WITHOUT_DEFAULT_DELEGATES = 2
+class Interpreter:
+    def __init__(self, **options):
+        assert "trtpoets.device.tflite_child" in sys.modules, "it is loaded in the process that asks"
+        {what}
+"""
+"""An interpreter on which a network has an effect that a damaged one has on the real one."""
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("os.write(2, b'last words\\n'); os.abort()", "died of SIGABRT; its last words: last w"),
+        ("os.kill(os.getpid(), 11)", "died of SIGSEGV"),
+        ("os.kill(os.getpid(), 9)", "died of SIGKILL, most likely because memory ran out"),
+        ("os._exit(0)", "ended with code 0"),
+        ("raise MemoryError", "MemoryError"),
+        ("pass", "it takes longer than 0.001 seconds for two photos"),
+    ],
+)
+def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str) -> None:
+    """It ends that of the trial, and is never loaded in the one that asked."""
+    package = tmp_path / "ai_edge_litert"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text(STUB.format(what=what))
+    for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+        monkeypatch.setitem(sys.modules, name, None)  # so that what was there, or nothing, is there again afterwards
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(tmp_path)
+    if "longer" in said:
+        monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)
+    model = write_tflite(b"1234TFL3 damaged", tiny_spec(), Precision.FP32, tmp_path / "fp32.tflite")
+    with pytest.raises(BadArtefact, match=f"TFLite can't load {model.path}: ") as caught, open_runner(model):
+        pass
+    assert said in caught.value.message
+    assert caught.value.hint == "make it again: trtpoets bundle NAME --for tflite --force"
+
+
+def test_the_trial_is_made_once_and_not_by_who_may_be_ended(int8: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bool] = []
+    monkeypatch.setattr(tflite_check, "_sound", set())
+    monkeypatch.setattr(tflite_check, "_failure", lambda network, threads, own_kernels: tried.append(own_kernels) or "")
+    for own_kernels in (False, True, False):
+        with TfliteRunner(int8, own_kernels=own_kernels):
+            pass
+    with open_runner(int8, contained=True):
+        pass
+    assert tried == [False, True]
+
+
+def test_an_interpreter_that_breaks(int8: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+
+    def broken(self: Any) -> None:
+        raise RuntimeError("Node number 3 (CONV_2D) failed to invoke.\nmore")
+
+    monkeypatch.setattr(litert.Interpreter, "invoke", broken)
+    with open_runner(int8) as runner, pytest.raises(RunFailed) as caught:
+        runner.infer(tiny_photos(2))
+    assert caught.value.message == (f"tflite-int8 can't run {int8.path}: Node number 3 (CONV_2D) failed to invoke.")
+
+
+def test_there_is_one_way_to_run_it(int8: TfliteModel) -> None:
+    for way in set(Way) - {Way.PLAIN}:
+        with pytest.raises(ValueError, match=f"TfliteModel can't be run by {way.value}"):
+            open_runner(int8, way=way)

@@ -1,0 +1,163 @@
+"""A board that isn't there, for programs in processes of their own: driver, pycuda and TensorRT of paper.
+
+`site(folder)` makes a folder for PYTHONPATH; every Python that starts with it has the fake GPU (`gpu.py`) and a
+fake TensorRT that builds (`tensorrt_builder.py`) and runs (`tensorrt_runtime.py`). It answers as `FakeRunner` does.
+What goes wrong is set by $PAPER_BOARD, JSON: {"int8": how its build behaves, or "wrong" for other scores, or
+"dies" for one that ends its process when it runs, or "unknown operator" for a parser that refuses it}. $PAPER_LACKS are
+packages that can't be imported, with spaces between. Python 3.8 reads this file.
+"""
+
+from __future__ import annotations
+
+import _imp
+import hashlib
+import json
+import marshal
+import os
+import sys
+import time
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+VERSION = os.environ.get("PAPER_TENSORRT", "10.3.0")
+
+ROOT = Path(__file__).parents[2]
+
+
+def site(folder: Path) -> str:
+    """Make the folder; returns what to put into PYTHONPATH."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text("from tests.fakes.board import install\n\ninstall()\n")
+    return f"{folder}:{ROOT}"
+
+
+class _Patch:
+    """What `FakeGpu.install` wants of pytest's monkeypatch, for as long as the process lives."""
+
+    def setitem(self, table: Any, key: str, value: Any) -> None:
+        table[key] = value
+
+    def setattr(self, thing: Any, name: str, value: Any) -> None:
+        setattr(thing, name, value)
+
+
+def _compile_once(folder: Path) -> None:
+    """Keep the compiled modules of bundles in `folder`, by their content.
+
+    Programs of a bundle write no bytecode, and each copy of a bundle has other paths: without this, each program
+    compiles the whole runtime, which takes longer than all else that it does.
+    """
+    compiled = SourceFileLoader.get_code
+
+    def get_code(self: Any, name: str) -> Any:
+        path = self.get_filename(name)
+        if "/runtime/trtpoets/" not in path or not (sys.dont_write_bytecode or sys.pycache_prefix):
+            return compiled(self, name)
+        key = hashlib.sha256(sys.version.encode() + self.get_data(path)).hexdigest()
+        try:
+            code = marshal.loads((folder / key).read_bytes())
+        except OSError:
+            code = compiled(self, name)
+            part = folder / f"{key}.{os.getpid()}"
+            part.write_bytes(marshal.dumps(code))
+            part.replace(folder / key)
+        _imp._fix_co_filename(code, path)
+        return code
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+
+
+def install() -> None:
+    """Put the fakes into this process; with $PAPER_CLOCK its clock says so many seconds since 1970."""
+    if "PAPER_CODE" in os.environ:
+        _compile_once(Path(os.environ["PAPER_CODE"]))
+    begun = Path(sys.argv[0]).parent
+    if begun.name == "runtime":  # a bundle's program: its own runtime, for its children too
+        sys.path.insert(0, str(begun))
+        os.environ["PYTHONPATH"] = f"{begun}:{os.environ['PYTHONPATH']}"
+    for package in os.environ.get("PAPER_LACKS", "").split():
+        sys.modules[package] = None  # type: ignore[assignment]
+    if "PAPER_CLOCK" in os.environ:
+        time.time = lambda: float(os.environ["PAPER_CLOCK"])
+    from tests.fakes import gpu, tensorrt_builder, tensorrt_runtime
+
+    names = tensorrt_builder.namespace(VERSION.rpartition(".")[0])
+    if b"build_child" in Path("/proc/self/cmdline").read_bytes():  # the child that builds
+        _teach(tensorrt_builder, names, json.loads(os.environ.get("PAPER_BOARD", "{}")))
+        module = ModuleType("tensorrt")
+        module.__dict__.update(names)
+        module.__version__ = VERSION  # type: ignore[attr-defined]
+        sys.modules["tensorrt"] = module
+    gpu: Any = gpu.FakeGpu(_spec(), (1, 8, 32))
+    builder = sys.modules.get("tensorrt")
+    gpu.install(_Patch())
+    running: Any = sys.modules["tensorrt"]
+    if builder is not None:
+        sys.modules["tensorrt"] = builder
+        return
+    for name, value in names.items():
+        if name not in ("ILogger", "Runtime", "IExecutionContext"):
+            setattr(running, name, value)
+    running.__version__ = VERSION
+    _answer_as_the_plan_says(tensorrt_runtime, running, gpu)
+
+
+def _spec() -> Any:
+    """The model of the bundle that the program belongs to; a tiny one where there is none."""
+    import trtpoets
+    from tests.support.tiny import tiny_spec
+    from trtpoets.core.types import ModelSpec
+
+    folder = os.environ.get("TRTPOETS_BUNDLE") or str(Path(trtpoets.__file__).parents[2])
+    path = Path(folder) / "model.json"
+    return ModelSpec.from_json(path.read_text(), str(path)) if path.is_file() else tiny_spec()
+
+
+def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]) -> None:
+    """Let the fake builder behave as told for each precision, and write plans that say what they are."""
+    problem, build, parse = builder._problem, builder._build, names["OnnxParser"].parse
+    seen: dict[str, Any] = {}
+
+    def look(network: Any, config: Any) -> str:
+        seen["content"], seen["shapes"] = network._content, config._profiles[0]._shapes["photos"]
+        return str(problem(network, config))
+
+    def built(behaviour: str, say: Any, monitor: Any) -> Any:
+        precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in seen["content"])
+        behaviour = behaviours.get(precision, "ok")
+        made = build("ok" if behaviour in ("wrong", "dies") else behaviour, say, monitor)
+        plan = {"batch": [shape[0] for shape in seen["shapes"]], "precision": precision, "behaviour": behaviour}
+        return made and b"plan " + json.dumps(plan).encode()
+
+    def parsed(self: Any, content: bytes) -> Any:
+        precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in content)
+        if behaviours.get(precision) == "unknown operator":
+            self._errors.append(names["ParserError"]("Plugin not found"))
+            return False
+        return parse(self, content)
+
+    builder._problem, builder._build, names["OnnxParser"].parse = look, built, parsed
+
+
+def _answer_as_the_plan_says(runtime: Any, module: Any, gpu: Any) -> None:
+    told: dict[str, Any] = {}
+    plain, load = runtime.FakeRunner, module.Runtime.deserialize_cuda_engine
+
+    class Runner(plain):  # type: ignore[misc, valid-type]
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            if told.get("behaviour") == "dies":
+                os.abort()
+            scores = super().infer(photos)
+            return np.roll(scores, 1, axis=1) if told.get("behaviour") == "wrong" else scores
+
+    def deserialize(self: Any, plan: bytes) -> Any:
+        told.update(json.loads(plan[5:].decode()))
+        gpu.batch = tuple(told["batch"])
+        return load(self, plan)
+
+    runtime.FakeRunner, module.Runtime.deserialize_cuda_engine = Runner, deserialize

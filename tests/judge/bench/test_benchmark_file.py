@@ -1,0 +1,153 @@
+"""benchmark.json: read, and written so that nothing that was measured is lost."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.judge.bench.test_compare import benchmark
+from tests.support.runner_ids import runner
+from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
+from trtpoets.core.workspace import open_card
+from trtpoets.judge.bench import benchmark_file
+from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
+from trtpoets.judge.bench.compare import compared
+from trtpoets.judge.bench.contender import Failure
+from trtpoets.reporting.tables.benchmark_rows import benched_parts
+
+_NOW = benchmark(1, 5.0)
+
+
+def test_reading_a_benchmark(tmp_path: Path) -> None:
+    details = benchmark(1, 5.0)
+    (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
+    (tmp_path / "printed.json").write_text(json.dumps(details))
+    assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json") == details
+    row = details["measurements"][0]
+    wrong = ({**row, "round_p50_ms": [1.0, -1.0]}, {**row, "batch": True}, {**row, "valid": None}, {"runner": "x"}, 3)
+    texts = [json.dumps({**details, "measurements": [row, each]}) for each in wrong]
+    texts += [json.dumps({**details, word: [3]}) for word in ("conditions", "config", "artefacts", "baseline")]
+    for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}', *texts):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(BadArtefact, match="is no benchmark"):
+            read_benchmark(tmp_path / "other.json")
+    with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
+        read_benchmark(tmp_path / "none.json")
+    assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
+
+
+_VALUES = st.sampled_from(
+    [None, True, -1, 0, 10**400, 1e-300, 0.5, "x", "\x1b[31m", [], ["x"], [0.0], [None], [[1.0]], {}, {"x": [1]}]
+)
+
+
+@given(st.data())
+def test_an_older_benchmark_is_refused_or_compared_whatever_it_holds(data: st.DataObject) -> None:
+    """Before anything is measured: nothing that `read_benchmark` lets through ends a comparison."""
+    now = _NOW
+    before = json.loads(json.dumps(_NOW))
+    holder: Any = before
+    for _ in range(data.draw(st.integers(1, 4))):
+        key = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else list(range(len(holder)))))
+        if not isinstance(holder[key], (dict, list)) or not holder[key]:
+            break
+        parent, holder = holder, holder[key]
+    else:
+        holder = parent
+    if data.draw(st.booleans()) and isinstance(holder, dict):
+        holder.pop(key, None)
+    else:
+        holder[key] = data.draw(_VALUES)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "old.json"
+        path.write_text(json.dumps(before))
+        try:
+            older = read_benchmark(path)
+        except BadArtefact as error:
+            assert error.hint
+            return
+    found = compared(older, now)
+    json.dumps(found, allow_nan=False)
+    list(benched_parts({"measurements": [], "compared": found}))
+
+
+def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("a row")
+
+    monkeypatch.setattr(benchmark_file, "compared", broken)
+    path = tmp_path / "benchmark.json"
+    with pytest.raises(KeyError):
+        written(path, before=benchmark(2, 5.0))
+    kept = open_card(path, "k")
+    assert kept is not None
+    assert len(kept["measurements"]) == 2
+
+
+class Measured:
+    """Stands for a Benchmark: what was measured, and where it was cut off."""
+
+    def __init__(self, incomplete: str = "", failures: Sequence[Failure] = ()) -> None:
+        self.incomplete, self.failures = incomplete, failures
+        self.measurements = () if failures else ("some",)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**benchmark(1, 5.0), "incomplete": self.incomplete}
+
+
+def written(path: Path, incomplete: str = "", **more: Any) -> Any:
+    given = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {"int8.onnx": "00"}, **more}
+    return write_benchmark(path, Measured(incomplete), **given)  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    first = written(path, skipped=[{"what": "fp16.onnx", "why": "no GPU"}])
+    assert read_benchmark(path) == open_card(path, "k") == first
+    assert (first["artefacts"], first["skipped"]) == ({"int8.onnx": "00"}, [{"what": "fp16.onnx", "why": "no GPU"}])
+    assert "compared" not in first
+    second = written(path, before=first)
+    assert {each["verdict"] for each in second["compared"]["changes"]} == {"same"}
+
+
+def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    with pytest.raises(Interrupted, match="interrupted at batch 1; what was measured until then is in") as caught:
+        written(path, "at batch 1")
+    assert caught.value.hint == "measure again: ./bench"
+    assert read_benchmark(path)["incomplete"] == "at batch 1"
+
+
+def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    first = written(path)
+    failures = [Failure(runner("tensorflow"), None, "it is not installed"), Failure(runner("rtx-fp16"), 1, "no GPU")]
+    given: dict[str, Any] = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {}}
+    with pytest.raises(RunFailed) as caught:
+        write_benchmark(path, Measured(failures=failures), **given)  # type: ignore[arg-type]
+    assert caught.value.message == "nothing could be measured: tensorflow: it is not installed; rtx-fp16: no GPU"
+    assert caught.value.hint == "see what works on this machine: trtpoets doctor"
+    assert open_card(path, "k") == first
+
+
+@pytest.mark.parametrize(("incomplete", "told"), [("", "before it could be written"), ("at batch 8", "at batch 8")])
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, incomplete: str, told: str) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageFailed("can't write it: No space left on device", hint="free some space")
+
+    monkeypatch.setattr(benchmark_file, "seal_card", full)
+    monkeypatch.setattr(benchmark_file, "temporary_root", lambda: tmp_path / "elsewhere")
+    kept = tmp_path / "elsewhere" / "flowers-benchmark.json"
+    with pytest.raises(StorageFailed) as caught:
+        written(tmp_path / "benchmark.json", incomplete)
+    assert caught.value.hint == f"free some space; what was measured is in {kept}"
+    assert read_benchmark(kept)["incomplete"] == told
+    monkeypatch.setattr(benchmark_file, "write_json", full)
+    with pytest.raises(StorageFailed) as caught:
+        written(tmp_path / "benchmark.json", incomplete)
+    assert caught.value.hint == "free some space"

@@ -1,0 +1,297 @@
+"""The gate: what passes, what fails, and what so few photos can't tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.runner_ids import runner as identity
+from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
+from trtpoets.core.runner_id import TENSORFLOW
+from trtpoets.core.types import Photo, Split
+from trtpoets.judge.evaluation import evaluation_from_scores
+from trtpoets.judge.gate import (
+    GateConfig,
+    Outcome,
+    gate_from_evaluations,
+    missed,
+    require_passed,
+    sentence,
+    unknowns,
+)
+from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
+from trtpoets.judge.statistics import paired_shares, wilson_interval
+
+LABELS = ("ant", "bee")
+
+
+def evaluations(
+    photos: int,
+    *,
+    lost: int = 0,
+    won: int = 0,
+    runner: str = "onnxruntime-int8",
+    known: bool = True,
+    groups: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """TensorFlow right on all but `won` photos; the runner wrong on `lost` of those, right on the `won` ones."""
+    shown = [Photo(Path(f"{i}.jpg"), LABELS[i % 2] if known else "cat", Split.TEST, "0" * 64) for i in range(photos)]
+    truth = np.arange(photos) % 2
+    reference, answers = truth.copy(), truth.copy()
+    answers[:lost] = 1 - truth[:lost]
+    reference[lost : lost + won] = 1 - truth[lost : lost + won]
+
+    def scores(said: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(2) == said[:, None], 0.9, 0.1).astype(np.float32)
+
+    first = evaluation_from_scores(TENSORFLOW, scores(reference), shown, LABELS, groups=groups)
+    second = evaluation_from_scores(identity(runner), scores(answers), shown, LABELS, scores(reference), groups)
+    return [first.to_dict(), second.to_dict()]
+
+
+def outcome(found: list[dict[str, Any]], **limits: Any) -> Outcome:
+    return gate_from_evaluations(found, GateConfig(**limits)).outcome
+
+
+def test_the_interval_decides() -> None:
+    """Passed where it is within the limit, failed where it is beyond, and "cannot tell" where the limit is in it."""
+    assert outcome(evaluations(1000), max_drop=0.5) is Outcome.PASSED
+    assert outcome(evaluations(1000, lost=6), max_drop=0.5) is Outcome.UNKNOWN  # 0.6 points, 0.2 to 1.3
+    assert outcome(evaluations(1000, lost=20), max_drop=0.5) is Outcome.FAILED
+    assert outcome(evaluations(1000, lost=10), min_agreement=98) is Outcome.PASSED
+    assert outcome(evaluations(1000, lost=20), min_agreement=98) is Outcome.UNKNOWN
+    assert outcome(evaluations(1000, lost=31), min_agreement=98) is Outcome.FAILED
+    # As many answers won as lost: no loss was seen, and the limit is still in the interval.
+    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5) is Outcome.UNKNOWN
+    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5, min_agreement=98) is Outcome.FAILED
+
+
+@given(st.integers(1, 150), st.integers(0, 150), st.integers(0, 150), st.sampled_from([0.5, 2.0, 10.0]))
+@settings(max_examples=25, deadline=None)
+def test_every_verdict_is_that_of_its_interval(photos: int, lost: int, won: int, limit: float) -> None:
+    lost = min(lost, photos)
+    won = min(won, photos - lost)
+    gate = gate_from_evaluations(evaluations(photos, lost=lost, won=won), GateConfig(limit, 100 - limit))
+    for check in gate.runners[0].checks:
+        assert check.low is not None and check.high is not None
+        if check.what == "agreement":
+            within, beyond = check.low >= check.limit, check.high < check.limit
+        else:
+            within, beyond = check.high <= check.limit, check.low > check.limit
+        assert check.outcome is (Outcome.PASSED if within else Outcome.FAILED if beyond else Outcome.UNKNOWN)
+
+
+@pytest.mark.parametrize(("loss", "wrong"), [(0.0, Outcome.FAILED), (0.01, Outcome.PASSED)])
+def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: float, wrong: Outcome) -> None:
+    """765 photos, 2 % of whose answers change: the wrong verdict comes at most 1 time in 40."""
+    drawn = np.random.default_rng(5).multinomial(765, [0.01 + loss / 2, 0.01 - loss / 2, 0.98], 400)
+    found = evaluations(765)
+    outcomes = []
+    for lost, won, _ in drawn.tolist():
+        low, high = paired_shares(lost, won, 765)
+        change = {"accuracy_change": (won - lost) / 765, "change_low": low, "change_high": high}
+        found[1]["comparison"] |= {"only_reference": lost, "only_runner": won, **change}
+        outcomes.append(outcome(found, max_drop=0.5))
+    assert outcomes.count(wrong) <= 0.04 * len(outcomes)
+
+
+def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
+    assert outcome(evaluations(30), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
+    assert outcome(evaluations(30, lost=1), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
+    assert outcome(evaluations(30, lost=15), max_drop=0.5) is Outcome.FAILED
+    assert outcome(evaluations(30, lost=15), min_agreement=98) is Outcome.FAILED
+    # Two lost photos of two may be chance.
+    assert outcome(evaluations(2, lost=2), max_drop=0.5) is Outcome.UNKNOWN
+
+
+def test_copies_do_not_pass_for_photos() -> None:
+    """9 distinct photos with 25 copies each: 225 photos that all agree, and no more is known than from 9."""
+    copies = np.repeat(np.arange(9), 25)
+    found = evaluations(225, groups=copies)
+    gate = gate_from_evaluations(found, GateConfig(min_agreement=98)).to_dict()
+    (check,) = gate["runners"][0]["checks"]
+    assert gate["outcome"] == Outcome.UNKNOWN
+    assert (check["photos"], check["groups"]) == (225, 9)
+    assert (check["low"], check["high"]) == pytest.approx(wilson_interval(9, 9))
+    assert unknowns(gate) == [
+        (
+            "225 photos in 9 independent groups can't tell whether at least 98 % of the answers stay (about 189 "
+            "independent photos could, if no answers change): onnxruntime-int8"
+        )
+    ]
+    assert outcome(evaluations(225), min_agreement=98) is Outcome.PASSED
+    assert outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000)), max_drop=0.5) is Outcome.UNKNOWN
+    assert outcome(evaluations(9000), max_drop=0.5) is Outcome.PASSED
+
+
+def test_a_doubt_says_how_many_photos_would_do() -> None:
+    gate = gate_from_evaluations(evaluations(1000, lost=10, won=10), GateConfig(0.5, 98)).to_dict()
+    assert unknowns(gate) == [
+        (
+            "1,000 photos can't tell whether at least 98 % of the answers stay (what was measured is at the limit): "
+            "onnxruntime-int8"
+        ),
+        (
+            "1,000 photos can't tell whether at most 0.5 points of accuracy are lost (about 6,300 independent photos "
+            "could, as 2 % of the answers change between right and wrong): onnxruntime-int8"
+        ),
+    ]
+    few = gate_from_evaluations(evaluations(40), GateConfig(0.5, 98)).to_dict()
+    assert [each["photos_needed"] for each in few["runners"][0]["checks"]] == [189, 765]
+    assert outcome(evaluations(189), min_agreement=98) is Outcome.PASSED
+    assert outcome(evaluations(188), min_agreement=98) is Outcome.UNKNOWN
+    # Enough for a runner that loses nothing: this one loses 0.4 points, and that takes more.
+    (check,) = gate_from_evaluations(evaluations(3000, lost=12), GateConfig(max_drop=0.5)).runners[0].checks
+    assert check.outcome is Outcome.UNKNOWN and check.photos_needed is not None and check.photos_needed > 3000
+
+
+def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
+    found = evaluations(40, lost=1)
+    with pytest.raises(GateUndecided, match="the gate cannot tell: 40 photos can't tell") as caught:
+        require_passed(gate_from_evaluations(found, GateConfig(0.5, 98)).to_dict(), "my flowers", Path("my runs"))
+    assert caught.value.exit_code == 4
+    assert caught.value.hint.endswith(
+        "trtpoets evaluate 'my flowers' --max-drop 0.5 --min-agreement 98 --allow-undecided --engines 'my runs'"
+    )
+    require_passed(gate_from_evaluations(found, GateConfig(0.5, 98, allow_undecided=True)).to_dict())
+    allowed = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, allow_undecided=True)).to_dict()
+    with pytest.raises(GateFailed):
+        require_passed(allowed)
+
+
+def test_the_interval_of_the_loss_is_always_said() -> None:
+    gate = gate_from_evaluations(evaluations(800, lost=8, won=8), GateConfig(max_drop=0.5)).to_dict()
+    assert sentence(gate["runners"][0]["checks"][0]) == "loses 0.0 points of accuracy (-1.1 to 1.1), 0.5 are allowed"
+    # A bound that rounds to the limit has a second digit, so that one sees on which side it is.
+    gate = gate_from_evaluations(evaluations(10000, lost=40), GateConfig(max_drop=0.5)).to_dict()
+    assert sentence(gate["runners"][0]["checks"][0]) == "loses 0.4 points of accuracy (0.29 to 0.54), 0.5 are allowed"
+
+
+def test_advice_follows_the_best_estimate_where_a_gate_cannot_tell() -> None:
+    def advice(photos: int, lost: int) -> bool:
+        gate = gate_from_evaluations(evaluations(photos, lost=lost), GateConfig(max_drop=0.5)).to_dict()
+        return missed(gate["runners"][0]["checks"][0])
+
+    assert not advice(1000, 0)
+    assert not advice(1000, 5)
+    assert advice(1000, 6)
+    assert not advice(40, 1)
+    assert advice(40, 20)
+
+
+def test_photos_needed() -> None:
+    assert photos_for_drop(0.005, 0.02) == 6280
+    assert photos_for_drop(0.005, 0) == photos_for_share(0.005) == 765
+    assert photos_for_drop(0.005, 0.01, 0.005) is photos_for_drop(0, 0.01) is photos_for_share(0) is None
+    assert photos_for_agreement(0.98, 1) == photos_for_share(0.02) == 189
+    assert photos_for_agreement(0.98, 0.98) is photos_for_agreement(1, 1) is None
+
+
+@pytest.mark.parametrize(("limit", "changed"), [(0.005, 0.02), (0.005, 0.05), (0.02, 0.05)])
+def test_so_many_photos_decide_four_times_in_five(limit: float, changed: float) -> None:
+    photos = photos_for_drop(limit, changed)
+    assert photos is not None
+    drawn = np.random.default_rng(1).multinomial(photos, [changed / 2, changed / 2, 1 - changed], 400)
+    passed = sum(paired_shares(b, c, photos).low >= -limit for b, c, _ in drawn.tolist())
+    assert passed / 400 == pytest.approx(0.8, abs=0.07)
+
+
+@given(st.floats(0.0005, 0.7))
+def test_photos_for_share_is_the_least_that_prove_it(limit: float) -> None:
+    least = photos_for_share(limit)
+    assert least is not None
+    assert wilson_interval(0, least).high <= limit
+    assert wilson_interval(0, least - 1).high > limit
+
+
+def test_no_number_of_photos_shows_that_nothing_changes() -> None:
+    gate = gate_from_evaluations(evaluations(20), GateConfig(0, 100)).to_dict()
+    assert gate["outcome"] == Outcome.UNKNOWN
+    assert all("(no number of photos can)" in text for text in unknowns(gate))
+    assert outcome(evaluations(20, lost=1), min_agreement=100) is Outcome.FAILED
+    assert outcome(evaluations(20, lost=1), max_drop=0) is Outcome.UNKNOWN
+    assert outcome(evaluations(20, lost=10), max_drop=0) is Outcome.FAILED
+
+
+def test_photos_without_a_known_label_can_agree_but_not_be_right() -> None:
+    found = evaluations(400, known=False)
+    assert outcome(found, min_agreement=98) is Outcome.PASSED
+    gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
+    assert gate.outcome is Outcome.UNKNOWN
+    assert "no photo with a label" in sentence(gate.to_dict()["runners"][0]["checks"][0])
+
+
+def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
+    wide = evaluations(1000, lost=400, runner="onnxruntime-fp32")
+    found = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
+    gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
+    assert [(each.runner.name, each.outcome) for each in gate.runners] == [
+        ("onnxruntime-fp16", Outcome.PASSED),
+        ("onnxruntime-int8", Outcome.FAILED),
+    ]
+    assert gate.outcome is Outcome.FAILED
+    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp16",)) is Outcome.PASSED
+    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp32",)) is Outcome.FAILED
+
+
+def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
+    gate = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, 98)).to_dict()
+    with pytest.raises(GateFailed) as caught:
+        require_passed(gate, "flowers")
+    assert caught.value.exit_code == 3
+    low, high = wilson_interval(900, 1000)
+    assert f"onnxruntime-int8 answers like TensorFlow on 90.0 % ({100 * low:.1f} to {100 * high:.1f})" in str(
+        caught.value
+    )
+    assert "onnxruntime-int8 loses 10.0 points of accuracy (" in str(caught.value)
+    assert "0.5 are allowed" in str(caught.value)
+    assert caught.value.hint == "ship fp16: trtpoets build flowers --precision fp16"
+
+
+def test_a_gain_is_told_as_a_gain() -> None:
+    gate = gate_from_evaluations(evaluations(1000, won=20), GateConfig(max_drop=0.5)).to_dict()
+    assert sentence(gate["runners"][0]["checks"][0]).startswith("wins 2.0 points of accuracy (")
+    assert gate["runners"][0]["only_runner"] == 20
+
+
+def test_classes_that_lost_come_first() -> None:
+    found = evaluations(1000, lost=9)
+    (runner,) = gate_from_evaluations(found, GateConfig(max_drop=5)).runners
+    assert dict(runner.recall_change) == pytest.approx({"ant": -0.01, "bee": -0.008})
+    assert list(runner.recall_change) == ["ant", "bee"]
+
+
+def test_it_is_json() -> None:
+    gate = gate_from_evaluations(evaluations(100), GateConfig(0.5, 98)).to_dict()
+    assert json.loads(json.dumps(gate))["outcome"] == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({}, "a gate without a limit"),
+        ({"runners": ("a",)}, "a gate without a limit"),
+        ({"max_drop": -1.0}, "--max-drop -1 is no loss"),
+        ({"max_drop": float("nan")}, "--max-drop nan is no loss"),
+        ({"min_agreement": 0.0}, "--min-agreement 0 is no percentage"),
+        ({"min_agreement": 101.0}, "--min-agreement 101 is no percentage"),
+    ],
+)
+def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        GateConfig(**limits)
+
+
+def test_runners_that_are_not_there() -> None:
+    found = evaluations(100, runner="onnxruntime-fp32")
+    with pytest.raises(BadInput, match="no FP16 or INT8 runner to judge"):
+        gate_from_evaluations(found, GateConfig(max_drop=1))
+    with pytest.raises(BadInput, match="rtx-int8 was not evaluated here") as caught:
+        gate_from_evaluations(found, GateConfig(max_drop=1, runners=("rtx-int8",)))
+    assert caught.value.hint == "--runner onnxruntime-fp32"

@@ -1,0 +1,328 @@
+"""Bundles that are signed, devices that ask for it, older bundles, and archives with their sha256."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import trtpoets
+from tests.onboard.update.test_update_command import QUICK, fleet, word
+from tests.onboard.update.update_kills import small_bundle
+from tests.support.bundle_run import bundle_run
+from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest, read_manifest, write_manifest
+from trtpoets.core.signatures import sign_file, verify_file, write_signers
+from trtpoets.core.types import Precision
+from trtpoets.onboard.install import set_signers
+from trtpoets.onboard.installed_bundle import Bundle
+from trtpoets.onboard.update import incoming as incoming_module
+from trtpoets.onboard.update.incoming import incoming
+from trtpoets.onboard.update.releases import Releases
+from trtpoets.onboard.update.update_command import Options, update
+
+needs_ssh_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+needs_zstd = pytest.mark.skipif(not shutil.which("zstd"), reason="needs zstd")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two keys, "ours" and "theirs"."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("ours", "theirs"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"{name}@pc", "-f", folder / name], check=True
+        )
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, keys: Path) -> Path:
+    """A device that takes only what "ours" signed."""
+    set_signers(keys / "ours.pub", tmp_path / "device", dry_run=False)
+    return tmp_path / "device"
+
+
+def made(folder: Path, text: str, key: Path | None = None, created: int = 0) -> Bundle:
+    """A bundle of a few files, signed where there is a key, which writes `text` where its program is run."""
+    small_bundle(folder, text)
+    program = folder / "trtpoets"
+    program.write_text(program.read_text() + f"echo {text} >> {folder.parent}/ran\n")
+    return sealed(folder, key, created)
+
+
+def sealed(folder: Path, key: Path | None = None, created: int = 0) -> Bundle:
+    """Compute the manifest of a folder anew, as anybody can, and sign it where there is a key."""
+    for name in (MANIFEST, SIGNATURE):
+        (folder / name).unlink(missing_ok=True)
+    manifest = write_manifest(
+        folder, name="tiny", target="jetson", version="0", model="0" * 64, order=[Precision.FP32], created=created
+    )
+    if key is not None:
+        sign_file(folder / MANIFEST, key)
+    return Bundle(folder, manifest, None)  # type: ignore[arg-type]  # no network is asked for
+
+
+def packed(bundle: Bundle) -> Path:
+    archive = bundle.folder.with_name(bundle.folder.name + ".tar.zst")
+    subprocess.run(["tar", "--zstd", "-cf", archive, "-C", bundle.folder.parent, bundle.folder.name], check=True)
+    return archive
+
+
+# Signatures
+
+
+@needs_ssh_keygen
+def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, tmp_path: Path, keys: Path) -> None:
+    found = update(made(tmp_path / "old", "old", keys / "ours"), root, QUICK)
+    assert found.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
+    (tmp_path / "ran").unlink()
+    refused = {
+        "not signed": made(tmp_path / "unsigned", "unsigned"),
+        "not by a key in": made(tmp_path / "foreign", "foreign", keys / "theirs"),
+    }
+    # A signed bundle that was changed, its manifest computed anew; and with the signature of the genuine one.
+    changed = made(tmp_path / "changed", "changed", keys / "ours")
+    signature = (changed.folder / SIGNATURE).read_bytes()
+    (changed.folder / "word").write_text("evil")
+    changed = sealed(changed.folder)
+    (changed.folder / SIGNATURE).write_bytes(signature)
+    refused["or the file was changed"] = changed
+    for problem, bundle in refused.items():
+        with pytest.raises(BadArtefact, match=problem):
+            update(bundle, root, QUICK)
+    assert word(root) == "old"
+    assert not (tmp_path / "ran").exists(), "a program of a bundle that was refused was run"
+    assert [path.name for path in (root / "releases").iterdir()] == [found.current]
+
+
+@needs_ssh_keygen
+def test_a_signature_for_another_purpose_is_worth_nothing(tmp_path: Path, keys: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    write_signers(keys / "ours.pub", tmp_path / "signers")
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    with pytest.raises(BadArtefact, match="the signature of"):
+        verify_file(tmp_path / "file", tmp_path / "signers")
+    (tmp_path / "file.sig").unlink()
+    sign_file(tmp_path / "file", keys / "ours")
+    verify_file(tmp_path / "file", tmp_path / "signers")
+
+
+@needs_ssh_keygen
+def test_signers(tmp_path: Path, keys: Path) -> None:
+    write_signers(keys / "ours.pub", tmp_path / "signers")
+    text = (tmp_path / "signers").read_text()
+    assert text.startswith('trtpoets namespaces="trtpoets" ssh-ed25519 AAAA') and "ours@pc" not in text
+    (tmp_path / "two").write_text("# whose\n\n" + text + (keys / "theirs.pub").read_text())
+    write_signers(tmp_path / "two", tmp_path / "signers")
+    assert len((tmp_path / "signers").read_text().splitlines()) == 2
+    (tmp_path / "signers").chmod(0o666)
+    with pytest.raises(BadArtefact, match="others may write it"):
+        verify_file(tmp_path / "two", tmp_path / "signers")
+    for content, problem in {"": "no public key", "somebody ssh-ed25519 AAAA": "allows nobody called trtpoets"}.items():
+        (tmp_path / "bad").write_text(content)
+        with pytest.raises(BadInput, match=problem):
+            write_signers(tmp_path / "bad", tmp_path / "signers")
+    with pytest.raises(BadInput, match="is a private key"):
+        write_signers(keys / "ours", tmp_path / "signers")
+    with pytest.raises(BadInput, match="can't be read"):
+        write_signers(tmp_path / "none", tmp_path / "signers")
+    with pytest.raises(BadInput, match="--signers is of the updates"):
+        set_signers(keys / "ours.pub", None, dry_run=False)
+    with pytest.raises(BadInput, match="can't sign"):
+        sign_file(tmp_path / "two", tmp_path / "bad")
+    with pytest.raises(BadInput, match="there is no key"):
+        sign_file(tmp_path / "two", tmp_path / "none")
+
+
+def test_where_there_is_no_ssh_keygen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / "allowed_signers").write_text("x")
+    bundle = made(tmp_path / "new", "new")
+    (bundle.folder / SIGNATURE).write_text("x")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependency, match="signatures need ssh-keygen"):
+        update(bundle, tmp_path / "device", QUICK)
+
+
+@needs_ssh_keygen
+def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
+    space = bundle_run(tmp_path)
+    first = trtpoets.bundle("tiny", "jetson", engines=space.engines, sign=keys / "ours")
+    write_signers(keys / "ours.pub", tmp_path / "signers")
+    verify_file(first.folder / MANIFEST, tmp_path / "signers")
+    check_manifest(first.folder)
+    again = trtpoets.bundle("tiny", "jetson", engines=space.engines, sign=keys / "ours")
+    assert again.archive_sha256 == first.archive_sha256
+    if shutil.which("zstd"):
+        with incoming(first.archive, first.archive_sha256.upper()) as bundle:
+            verify_file(bundle.folder / MANIFEST, tmp_path / "signers")
+    # What is bundled later is newer, whatever the clock says; what was bundled before keeps its time.
+    ledger = json.loads((space.folder / "bundled.json").read_text())
+    (space.folder / "bundled.json").write_text(json.dumps(dict.fromkeys(ledger, 1 << 33) | {"0" * 64: 1 << 34}))
+    less = trtpoets.bundle("tiny", "jetson", engines=space.engines, precisions=[Precision.FP32], force=True)
+    assert less.manifest.created == (1 << 34) + 1
+    assert trtpoets.bundle("tiny", "jetson", engines=space.engines, force=True).manifest.created == 1 << 33
+
+
+# Older bundles
+
+
+def test_an_older_bundle_needs_a_word(tmp_path: Path) -> None:
+    root = tmp_path / "device"
+    update(made(tmp_path / "new", "new", created=2000), root, QUICK)
+    for name, created in (("old", 1999), ("ancient", 0)):
+        with pytest.raises(BadInput, match=r"and the one that runs on 1970-01-01 at 00:33:20 UTC") as caught:
+            update(made(tmp_path / name, name, created=created), root, QUICK)
+        assert "--allow-downgrade" in caught.value.hint
+    assert word(root) == "new" and (tmp_path / "ran").read_text().split() == ["new"] * 3
+    update(made(tmp_path / "again", "again", created=2000), root, QUICK)
+    assert word(root) == "again"
+    update(Bundle(tmp_path / "old", read_manifest(tmp_path / "old"), None), root, Options(downgrade=True))  # type: ignore[arg-type]
+    assert word(root) == "old"
+
+
+@pytest.mark.parametrize("created", [-1, "soon", 1.5, True, 1 << 50])
+def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
+    folder = made(tmp_path / "new", "new", created=5).folder
+    value = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**value, "created": created}))
+    with pytest.raises(BadArtefact, match="is not a manifest of trtpoets"):
+        read_manifest(folder)
+
+
+# What is copied in
+
+
+def test_a_release_is_named_after_the_manifest_that_lies_in_it(tmp_path: Path) -> None:
+    """A release whose files and manifest somebody changed together is not taken for the one that it is called."""
+    root = tmp_path / "device"
+    bundle = made(tmp_path / "new", "new")
+    update(bundle, root, QUICK)
+    release = root / "releases" / Releases(root).current
+    (release / "word").write_text("evil")
+    shutil.rmtree(release / "built")
+    sealed(release)
+    with Releases(root).writing():
+        Releases(root).add(bundle)
+    assert (release / "word").read_text() == "new"
+
+
+# Archives
+
+
+@needs_zstd
+def test_an_archive_with_its_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_module, "open_bundle", lambda folder: Bundle(folder, check_manifest(folder), None))
+    archive, root = packed(made(tmp_path / "new", "new")), tmp_path / "device"
+    with incoming(archive, sha256_of_file(archive)) as bundle:
+        update(bundle, root, QUICK)
+    assert not bundle.folder.exists() and word(root) == "new"
+    with incoming(tmp_path / "new", None) as bundle:
+        assert bundle.folder == tmp_path / "new"
+    for sha256, kind, problem in (("0" * 64, BadArtefact, "was expected"), ("abc", BadInput, "is no sha256")):
+        with pytest.raises(kind, match=problem), incoming(archive, sha256):
+            pass
+    with pytest.raises(BadInput, match="--sha256 is of an archive"), incoming(tmp_path / "new", "0" * 64):
+        pass
+    with pytest.raises(BadInput, match="can't be read"), incoming(tmp_path / "none", None):
+        pass
+    with pytest.raises(BadInput, match="is no file"), incoming(Path("/dev/zero"), None):
+        pass
+    archive.write_bytes(archive.read_bytes()[:40])
+    with pytest.raises(BadArtefact, match="damaged"), incoming(archive, None):
+        pass
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Callable[[tarfile.TarFile], None]:
+    def add(tar: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, link
+        tar.addfile(member, io.BytesIO(b""))
+
+    return add
+
+
+@needs_zstd
+@pytest.mark.parametrize(
+    "add",
+    [
+        entry("../evil"),
+        entry("/tmp/evil"),
+        entry("b/../../evil"),
+        entry("other/file"),
+        entry("b/built/venv/bin/python"),
+        entry("b/link", tarfile.SYMTYPE, "/etc"),
+        entry("b/hard", tarfile.LNKTYPE, "/etc/passwd"),
+        entry("b/fifo", tarfile.FIFOTYPE),
+        entry("b"),
+    ],
+)
+def test_what_no_archive_of_a_bundle_holds(tmp_path: Path, add: Callable[[tarfile.TarFile], None]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        entry("b/manifest.json")(tar)
+        add(tar)
+    subprocess.run(["zstd", "-q", tmp_path / "x.tar"], check=True)
+    with pytest.raises(BadArtefact, match="which is in no bundle"), incoming(tmp_path / "x.tar.zst", None):
+        pass
+    assert not (tmp_path / "evil").exists()
+
+
+# Fleets
+
+
+@needs_ssh_keygen
+@needs_zstd
+def test_a_fleet_runs_nothing_that_is_not_signed(root: Path, tmp_path: Path, keys: Path) -> None:
+    good = made(tmp_path / "it's-good", "good", keys / "ours")
+    result = fleet(tmp_path, str(packed(good)), str(root), "one")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "ran").read_text() == "good\n"
+    (tmp_path / "ran").unlink()
+
+    def unsigned(bundle: Bundle) -> None:
+        (bundle.folder / SIGNATURE).unlink()
+
+    def computed_anew(bundle: Bundle) -> None:
+        signature = (bundle.folder / SIGNATURE).read_bytes()
+        (bundle.folder / "word").write_text("other")
+        sealed(bundle.folder)
+        (bundle.folder / SIGNATURE).write_bytes(signature)
+
+    damage: dict[str, Callable[[Bundle], object]] = {
+        "is not signed": unsigned,
+        "ould not verify signature|incorrect signature": computed_anew,
+        "was changed or damaged": lambda bundle: (bundle.folder / "word").write_text("other"),
+        "is not in the manifest": lambda bundle: (bundle.folder / "more").write_text("evil"),
+        "is missing": lambda bundle: (bundle.folder / "word").unlink(),
+        r"python is not in the manifest": lambda bundle: (
+            (bundle.folder / "built").mkdir(),
+            (bundle.folder / "built" / "python").write_text("evil"),
+        ),
+    }
+
+    for number, (problem, change) in enumerate(damage.items()):
+        bundle = made(tmp_path / f"bad{number}", "evil", keys / "ours")
+        change(bundle)
+        result = fleet(tmp_path, str(packed(bundle)), str(root), "one")
+        assert result.returncode == 1 and re.search(problem, result.stderr), result.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+@needs_zstd
+def test_a_fleet_with_a_sha256_and_strange_hosts(tmp_path: Path) -> None:
+    archive = packed(made(tmp_path / "new", "new"))
+    wrong = fleet(tmp_path, "-s", "0" * 64, str(archive), str(tmp_path / "device"), "one")
+    assert wrong.returncode == 1 and "was expected" in wrong.stderr and not (tmp_path / "ran").exists()
+    right = fleet(tmp_path, "-k", "-s", sha256_of_file(archive), str(archive), str(tmp_path / "device"), "*", "-oX=1")
+    assert right.returncode == 0, right.stderr
+    assert "== *: updated" in right.stderr and "== -oX=1: updated" in right.stderr

@@ -1,0 +1,149 @@
+"""What `bench` does around the measuring: keeps it whatever happens, compares, knows the ways to run an artefact."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trtpoets
+from tests.judge.bench.test_benchmark import QUICK, WARM
+from tests.judge.bench.test_compare import benchmark as measured
+from tests.support.tiny import tiny_spec
+from trtpoets.cli import main
+from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
+from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.device.runners import Way
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.benchmark import benchmark_from_artefacts
+from trtpoets.judge.bench.contender import Contender, Heat
+from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline.bench import _ways
+from trtpoets.pipeline.stage_options import bench_config
+
+
+class Measured:
+    """Stands for a benchmark; counts how often one was made."""
+
+    def __init__(self, incomplete: str = "") -> None:
+        self.incomplete, self.made = incomplete, 0
+        self.failures, self.measurements = (), ()
+
+    def __call__(self, *_: Any) -> Measured:
+        self.made += 1
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**measured(self.made, 5.0), "incomplete": self.incomplete}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    """A run without artefacts, and a benchmark that takes no time."""
+    found = Measured()
+    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", found)
+    monkeypatch.setattr("trtpoets.pipeline.bench.artefacts_in", lambda space: ())
+    monkeypatch.setattr("trtpoets.pipeline.bench.photos_to_judge", lambda space: ())
+    return found
+
+
+def test_ctrl_c_leaves_a_benchmark_that_says_so(made: Measured, tmp_path: Path) -> None:
+    made.incomplete = "at batch 1, in round 3 of 20"
+    with pytest.raises(Interrupted, match="interrupted at batch 1, in round 3 of 20; what was measured") as caught:
+        trtpoets.bench("flowers", QUICK, engines=tmp_path)
+    assert caught.value.exit_code == 130
+    space = Workspace(tmp_path, "flowers")
+    kept = open_card(space.benchmark)
+    assert kept is not None
+    assert (kept["incomplete"], len(kept["measurements"])) == (made.incomplete, 2)
+    made.incomplete = ""
+    trtpoets.bench("flowers", QUICK, engines=tmp_path, force=False)
+    trtpoets.bench("flowers", QUICK, engines=tmp_path, force=False)
+    assert made.made == 2, "an incomplete one is measured again, a complete one is not"
+
+
+def test_what_changed_since_an_older_one(made: Measured, tmp_path: Path) -> None:
+    trtpoets.bench("flowers", QUICK, engines=tmp_path)
+    older = Workspace(tmp_path, "flowers").benchmark
+    found = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
+    assert [each["verdict"] for each in found["compared"]["changes"]] == ["same", "same"]
+    assert open_card(older) == found
+    broken = {**found, "measurements": [{"runner": "tensorflow"}]}
+    for text in ("{}", json.dumps(broken)):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(BadArtefact, match="is no benchmark"):
+            trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
+    assert made.made == 2, "a file that can't be read is told before anything is measured"
+
+
+def test_more_inferences_are_aimed_at_than_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def ask(request: dict[str, Any], batch: int) -> dict[str, Any]:
+        asked.append(request)
+        return {"round": {"spans": [1_000_000]}}
+
+    for aim, expected in ((0, 70), (205, 205)):
+        config = replace(QUICK, min_count=70, aim_count=aim)
+        contender = Contender(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()), Way.PLAIN, config)
+        contender.heats[1] = Heat(WARM)
+        monkeypatch.setattr(contender, "_ask", ask)
+        asked.clear()
+        for number in range(config.rounds):
+            contender.round(1, number)
+        assert sum(each["count"] for each in asked) == expected
+
+
+@pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])
+def test_limits_are_read_before_anything_is_measured(
+    made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trtpoets", "bench", "flowers", "--engines", str(tmp_path), *options])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert (caught.value.code in (1, 2), made.made) == (True, 0)
+
+
+def test_loadgen_is_looked_for_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    photo = Photo(tmp_path / "a.jpg", "ant", Split.TEST, "0" * 64)
+    with pytest.raises(MissingDependency, match="--loadgen needs mlperf_loadgen"):
+        benchmark_from_artefacts([Classifier(tmp_path, tiny_spec())], [photo], replace(QUICK, loadgen=True))
+
+
+def test_scores_are_kept_though_the_gate_refuses_its_options(
+    made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.artefacts_in", lambda space: ())
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: ())
+    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: {"evaluations": [], "skipped": []})
+    with pytest.raises(BadInput):
+        trtpoets.evaluate("flowers", GateConfig(max_drop=1.0, runners=("rtx-fp8",)), engines=tmp_path)
+    kept = open_card(Workspace(tmp_path, "flowers").evaluation)
+    assert kept is not None
+    assert kept["evaluations"] == []
+
+
+def test_the_ways_to_run_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda"])
+    artefacts = [Classifier(tmp_path, tiny_spec()), OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec())]
+    assert _ways(artefacts, QUICK) == {0: (Way.PLAIN,), 1: (Way.PLAIN, Way.CUDA)}
+    more = _ways(artefacts, replace(QUICK, xla=True, keras=True, cpu=True))
+    assert more[0] == (Way.PLAIN, Way.CPU, Way.XLA, Way.KERAS)
+
+
+def test_options_become_a_configuration() -> None:
+    assert bench_config(None, 2.0, 0) == BenchConfig()
+    assert bench_config(None, 60.0, 0).max_seconds == 120.0
+    bounded = bench_config(None, 2.0, 0, max_p99=5.0)
+    assert (bounded.min_count, bounded.aim_count, bounded.max_seconds) == (662, 1986, 120.0)
+    assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
+    server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
+    assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
+    with pytest.raises(BadInput, match="--target-qps 100 is a server's"):
+        bench_config(None, 2.0, 0, target_qps=100.0)

@@ -1,0 +1,108 @@
+"""Training measured for real on small photos: bottlenecks a second, and learning rates beside each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_main import call_main
+from tests.conftest import SMALL
+from tests.support.report_documents import train_benchmark
+from trtpoets.core.errors import BadInput, MissingArtefact
+from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.pipeline.artefacts import classifier_in
+from trtpoets.pipeline.bench_train import TrainBenchConfig, _extractors, bench_train, train_bench_config
+from trtpoets.pipeline.extractors import Device
+from trtpoets.pipeline.retrain import RetrainConfig, retrain
+from trtpoets.reporting.tables.results import print_table
+from trtpoets.train.head import HeadConfig
+
+
+@pytest.mark.slow
+def test_rates_and_devices_beside_each_other(
+    tmp_path: Path, small_photos: Path, small_weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = HeadConfig(steps=60, eval_interval=20)
+    retrain(small_photos, "small", RetrainConfig(backbone=SMALL, weights=small_weights, head=head), engines=tmp_path)
+    space = Workspace(tmp_path, "small")
+    before = {path.name for path in space.logs.iterdir()}
+    other = replace(classifier_in(space).spec, weights_id="others")
+    with pytest.raises(BadInput, match=r"small was not retrained with .*h5") as caught:
+        _extractors(other, small_weights, [Device.CPU])
+    assert caught.value.hint == "give the weights that retrain was given: --weights FILE"
+
+    config = TrainBenchConfig(learning_rates=(0.001, 1e30), photos=8, rounds=2)
+    found = bench_train("small", config, weights=small_weights, engines=tmp_path)
+    assert open_card(space.train_benchmark) == json.loads(json.dumps(found))
+    (cpu, *_) = found["bottlenecks"]
+    assert (cpu["device"], cpu["by"], cpu["photos"]) == ("cpu", "onnxruntime", 8)
+    assert 0 < cpu["low"] <= cpu["photos_per_s"] <= cpu["high"]
+    good, astray = found["heads"][:2]
+    assert (good["learning_rate"], good["device"], good["curves"]["steps"][-1]) == (0.001, "cpu", 60)
+    assert good["seconds"] > 0
+    assert 0.3 < good["validation_accuracy"] <= 1
+    assert good["best_step"] in good["curves"]["steps"]
+    assert astray["learning_rate"] == 1e30
+    assert "went astray" in astray["failed"]
+    assert "learning rate 1e+30" in caplog.text
+    assert {path.name.rpartition("_")[2] for path in space.logs.iterdir() if path.name not in before} == {
+        "adam-0.001",
+        "adam-1e+30",
+    }
+
+
+def test_without_a_training_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtefact, match="holds no trained classifier"):
+        bench_train("nothing", engines=tmp_path)
+
+
+def test_configuration() -> None:
+    assert train_bench_config(None) == TrainBenchConfig()
+    assert train_bench_config([0.1]).learning_rates == (0.1,)
+    with pytest.raises(BadInput, match="learning rates"):
+        train_bench_config([0.1, 0.1])
+    for rate in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="a learning rate of"):
+            train_bench_config([0.1, rate])
+    with pytest.raises(BadInput, match="0 photos in 3 rounds"):
+        TrainBenchConfig(photos=0)
+
+
+def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("train benchmark", train_benchmark())
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert ["cpu", "onnxruntime", "200", "190", "to", "210"] in [line.split() for line in text.splitlines()]
+    assert "went astray" in text
+    assert "Skipped: training on a GPU" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["--train", "--compare", "x.json"], "--compare would have no effect with --train", "leave --compare out"),
+        (
+            ["--train", "--fail-below", "2", "--max-p99", "5"],
+            "--fail-below and --max-p99 would have no effect with --train",
+            "leave --fail-below out",
+        ),
+        (["--train", "--batch", "8"], "--batch would have no effect with --train", "leave --batch out"),
+        (
+            ["--learning-rate", "0.1"],
+            "--learning-rate would have no effect with a benchmark without --train",
+            "leave --learning-rate out",
+        ),
+    ],
+)
+def test_options_without_an_effect_are_refused(
+    words: list[str],
+    message: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call_main(monkeypatch, "bench", "x", *words) == 1
+    assert capsys.readouterr().err == f"Error: {message}\n  try: {hint}\n"

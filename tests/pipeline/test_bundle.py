@@ -1,0 +1,484 @@
+"""A bundle: whole or not there, the same bytes from the same run, and never in the place of a user's files."""
+
+from __future__ import annotations
+
+import compileall
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+import trtpoets
+from tests.cli.test_main import call_main
+from tests.support.bundle_run import RECOMMENDED, bundle_run, evaluated
+from tests.support.runner_ids import runner
+from trtpoets.bundles.pack import Bundle
+from trtpoets.bundles.precision_order import shipping_order
+from trtpoets.core.errors import BadInput, Busy, MissingArtefact, StorageFailed
+from trtpoets.core.files import locked, sha256_of_file
+from trtpoets.core.manifest import MANIFEST, Target, check_manifest
+from trtpoets.core.types import Precision
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.device.runners import open_runner
+from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.golden import read_golden
+from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.lineage import onnx_models_in
+
+FP32, FP16, INT8 = Precision
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    bundle_run(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtpoets.core.files.os.fsync", lambda _: None)
+
+
+@pytest.fixture
+def space(run: Path, tmp_path: Path) -> Workspace:
+    """A copy of the run that a test may change; its photos stay where they are."""
+    shutil.copytree(run / "engines", tmp_path / "engines")
+    return Workspace(tmp_path / "engines", "tiny")
+
+
+@pytest.fixture(scope="module")
+def run_with_a_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the run that was bundled for a Jetson, and the hash of the archive."""
+    engines = Path(shutil.copytree(run / "engines", tmp_path_factory.mktemp("bundled") / "engines"))
+    return engines, bundled(Workspace(engines, "tiny")).archive_sha256
+
+
+def bundled(space: Workspace, target: Target = Target.JETSON, **options: Any) -> Bundle:
+    return trtpoets.bundle(space.name, target, engines=space.engines, **options)
+
+
+def unpacked(archive: Path, into: Path) -> list[tarfile.TarInfo]:
+    members = []
+    with (
+        archive.open("rb") as raw,
+        zstandard.ZstdDecompressor().stream_reader(raw) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        for member in tar:
+            members.append(member)
+            tar.extract(member, into)
+    return members
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def leftovers(space: Workspace) -> list[str]:
+    return [p.name for p in space.engines.rglob(".*") if ".part-" in p.name]
+
+
+def test_folder_and_archive_are_the_same_and_vouched_for(space: Workspace, tmp_path: Path) -> None:
+    made = bundled(space)
+    assert made.folder == space.bundles / "tiny-jetson"
+    assert check_manifest(made.folder) == made.manifest
+    assert made.manifest.model == sha256_of_file(space.onnx(FP32))
+    assert made.manifest.order == (INT8, FP16, FP32)
+    assert (made.manifest.name, made.manifest.target, made.manifest.version) == ("tiny", "jetson", trtpoets.__version__)
+    assert made.archive_sha256 == sha256_of_file(made.archive)
+    members = unpacked(made.archive, tmp_path / "there")
+    assert tree(tmp_path / "there" / "tiny-jetson") == tree(made.folder)
+    assert made.sizes == {path: len(content) for path, content in tree(made.folder).items()}
+    assert members[0].name == f"tiny-jetson/{MANIFEST}"
+    assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {(0, 0, "", "", 315532800)}
+    assert {m.mode for m in members} == {0o644, 0o755}
+    assert made.warnings == ()
+    for precision in Precision:
+        assert (made.folder / f"{precision.value}.onnx").read_bytes() == space.onnx(precision).read_bytes()
+
+
+@pytest.mark.parametrize("target", [Target.TRITON, Target.ONNXRUNTIME])
+def test_a_bundle_for_others_knows_no_jetson(target: Target, space: Workspace) -> None:
+    made = bundled(space, target)
+    assert check_manifest(made.folder) == made.manifest
+    assert (made.manifest.target, made.manifest.jetpack) == (target.value, "")
+    assert "int8.cache" not in made.manifest.files
+    selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{made.folder}/selftest.py"}[target]
+    assert made.next[-1] == f"python3 {selftest}"
+    with pytest.raises(BadInput, match=f"--jetpack and --board are of a Jetson, not of {target.value}"):
+        bundled(space, target, board="orin-nano")
+
+
+def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Workspace, tmp_path: Path) -> None:
+    first = bundled(space)
+    elsewhere = Workspace(shutil.copytree(space.engines, tmp_path / "other" / "place"), "tiny")
+    shutil.rmtree(elsewhere.bundles)
+    for path in elsewhere.engines.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    # By a copy of the package that was compiled, as pip compiles what it installs.
+    package = Path(trtpoets.__file__).parent
+    site = tmp_path / "site"
+    shutil.copytree(package, site / "trtpoets", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for folder in ("onboard", "bundles"):
+        compileall.compile_dir(site / "trtpoets" / folder, quiet=2)
+    assert (site / "trtpoets" / "onboard" / "files" / "__pycache__").is_dir()
+    # In another process, which hashes and lists in another order, with another umask and another clock zone.
+    code = (
+        "import os, sys, trtpoets\nfrom trtpoets.core.manifest import Target\nos.umask(0o077)\n"
+        "print(trtpoets.bundle('tiny', Target.JETSON, engines=sys.argv[1], out=sys.argv[2]).archive_sha256)"
+    )
+    second = subprocess.run(
+        [sys.executable, "-c", code, str(elsewhere.engines), str(tmp_path / "out" / "any name")],
+        env={**os.environ, "PYTHONPATH": str(site), "PYTHONHASHSEED": "7", "TZ": "Pacific/Auckland", "LC_ALL": "C"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert second.stdout.strip() == first.archive_sha256
+    assert (tmp_path / "out" / "any name").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "out" / "any name" / "build").stat().st_mode & 0o100
+
+
+def test_the_target_may_be_a_word(space: Workspace) -> None:
+    assert trtpoets.bundle("tiny", "jetson", engines=space.engines).manifest.target == "jetson"
+    with pytest.raises(BadInput, match="bundles are for jetson, triton, onnxruntime, tflite, not for toaster"):
+        trtpoets.bundle("tiny", "toaster", engines=space.engines)
+
+
+def test_golden_photos_are_kept_for_the_next_bundle(space: Workspace) -> None:
+    first = bundled(space)
+    golden = read_golden(first.folder / "golden")
+    assert [photo.label for photo in golden.photos][:3] == ["ant", "bee", "cow"]
+    assert list(golden.expected) == ["fp32", "fp16", "int8"]
+    stamp = (space.golden / "golden.json").stat().st_mtime_ns
+    bundled(space)
+    assert (space.golden / "golden.json").stat().st_mtime_ns == stamp
+    shutil.rmtree(space.golden)
+    assert bundled(space).archive_sha256 == first.archive_sha256
+
+
+def test_only_the_precisions_asked_for_go_in(space: Workspace) -> None:
+    made = bundled(space, precisions=[INT8])
+    assert [p.name for p in made.folder.glob("*.onnx")] == ["int8.onnx"]
+    assert list(read_golden(made.folder / "golden").expected) == ["int8"]
+    assert made.manifest.order == (INT8,)
+    assert made.manifest.model == sha256_of_file(space.onnx(FP32))
+    assert "int8.cache" not in made.manifest.files  # it is for fp32.onnx
+
+
+def test_a_bundle_that_nobody_touched_is_replaced(space: Workspace) -> None:
+    bundled(space)
+    made = bundled(space, precisions=[FP16])
+    assert [p.name for p in made.folder.glob("*.onnx")] == ["fp16.onnx"]
+    assert leftovers(space) == []
+
+
+def test_a_changed_bundle_is_replaced_only_when_told(space: Workspace) -> None:
+    made = bundled(space)
+    (made.folder / "build").write_text("#!/bin/sh\necho mine\n")
+    with pytest.raises(BadInput, match=r"the bundle that is there was changed: .*/build was changed") as caught:
+        bundled(space)
+    assert caught.value.hint == "replace it: --force"
+    assert "mine" in (made.folder / "build").read_text()
+    bundled(space, force=True)
+    check_manifest(made.folder)
+
+
+def test_engines_that_were_built_in_a_bundle_stay_unless_told(space: Workspace) -> None:
+    made = bundled(space)
+    (made.folder / "built" / "pycache-0").mkdir(parents=True)
+    bundled(space)
+    (made.folder / "built").mkdir()
+    (made.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
+    with pytest.raises(BadInput, match=r"was built in: .*/built"):
+        bundled(space)
+    bundled(space, force=True)
+    assert not (made.folder / "built").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_users_file_is_never_lost(force: bool, space: Workspace, tmp_path: Path) -> None:
+    made = bundled(space)
+    (made.folder / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"notes.txt is not of the bundle, and would be lost"):
+        bundled(space, force=force)
+    assert (made.folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_whose_manifest_is_someone_elses_is_left_alone(force: bool, space: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / MANIFEST).write_text('{"name": "a web page", "icons": []}')
+    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*: nothing in its folder is touched"):
+        bundled(space, out=tmp_path / "app", force=force)
+    assert "icons" in (tmp_path / "app" / MANIFEST).read_text()
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "linked archive"])
+def test_what_is_no_bundle_is_left_alone(kind: str, force: bool, space: Workspace, tmp_path: Path) -> None:
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years")
+    if kind == "folder":
+        shutil.copytree(mine, out)
+    elif kind == "file":
+        out.write_text("years")
+    elif kind == "link":
+        out.symlink_to(mine)
+    elif kind == "archive":
+        (tmp_path / "out.tar.zst").write_bytes(zstandard.compress(b"years of photos" * 100))
+    else:
+        (tmp_path / "out.tar.zst").symlink_to(mine / "thesis.tex")
+    before = {p: p.read_bytes() for p in [*tmp_path.glob("out*"), *mine.iterdir()] if p.is_file()}
+    with pytest.raises(BadInput, match=r"is there, and is no") as caught:
+        bundled(space, out=out, force=force)
+    assert "--out FOLDER" in caught.value.hint
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_an_empty_folder_may_become_a_bundle(space: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    made = bundled(space, out=tmp_path / "out")
+    check_manifest(tmp_path / "out")
+    assert made.archive == tmp_path / "out.tar.zst"
+
+
+@pytest.mark.parametrize("out", ["/", "..", "a/.."])
+def test_a_place_without_a_name_is_refused(out: str, space: Workspace) -> None:
+    with pytest.raises(BadInput, match="is no name for a new folder"):
+        bundled(space, out=out)
+
+
+def test_out_may_be_relative(space: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bundled(space, out="x").folder == tmp_path / "x"
+
+
+STEPS = {
+    "golden": "trtpoets.pipeline.golden_photos.write_golden",
+    "cache": "trtpoets.pipeline.bundle.cache_from_ranges",
+    "copy": "trtpoets.bundles.bundle_inputs.shutil.copyfile",
+    "golden of the bundle": "trtpoets.bundles.bundle_inputs.write_golden",
+    "runtime": "trtpoets.bundles.jetson_bundle.write_runtime",
+    "readme": "trtpoets.bundles.jetson_bundle.write_text",
+    "manifest": "trtpoets.core.manifest.write_json",
+    "archive": "trtpoets.bundles.pack.tarfile.TarFile.addfile",
+}
+"""Where a bundle is written, in the order in which that happens."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "step"),
+    [
+        *(("full", step) for step in STEPS),
+        ("interrupt", "copy"),
+        *(pytest.param("interrupt", step, marks=pytest.mark.slow) for step in STEPS if step != "copy"),
+    ],
+)
+def test_whatever_stops_it_the_old_bundle_stays_whole(
+    step: str, failure: str, run_with_a_bundle: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines, old = run_with_a_bundle
+    space = Workspace(Path(shutil.copytree(engines, tmp_path / "engines")), "tiny")
+    before = tree(space.bundles)
+    shutil.rmtree(space.golden)
+    error = OSError(errno.ENOSPC, "No space left on device") if failure == "full" else KeyboardInterrupt()
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(STEPS[step], stop)
+        with pytest.raises(StorageFailed if failure == "full" else KeyboardInterrupt) as caught:
+            bundled(space, precisions=[FP32, INT8])
+    if failure == "full":
+        assert "No space left on device" in str(caught.value)
+    assert tree(space.bundles) == before
+    assert leftovers(space) == []
+    assert bundled(space).archive_sha256 == old
+
+
+def test_what_a_killed_one_left_is_swept_and_the_next_is_whole(space: Workspace, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, trtpoets\nimport trtpoets.bundles.pack as module\n"
+        "from trtpoets.core.manifest import Target\n"
+        "module._pack = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "trtpoets.bundle('tiny', Target.JETSON, engines=sys.argv[1], out=sys.argv[2])"
+    )
+    out = tmp_path / "usb" / "out"
+    command = [sys.executable, "-c", code, str(space.engines), str(out)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -9
+    stranger = out.parent / ".thesis.part-1"
+    stranger.mkdir()
+    assert any(p.name.startswith(".out.part-") for p in out.parent.iterdir())
+    made = bundled(space, out=out)
+    check_manifest(out)
+    assert sorted(p.name for p in out.parent.iterdir()) == [".thesis.part-1", "out", "out.tar.zst"]
+    assert leftovers(space) == []
+    assert made.warnings == ()
+
+
+def test_one_at_a_time(space: Workspace) -> None:
+    with locked(space.lock, "tiny"), pytest.raises(Busy):
+        bundled(space)
+
+
+def test_a_run_without_onnx_files_says_how_to_make_them(space: Workspace) -> None:
+    card_of(space.onnx(FP32)).unlink()
+    with pytest.raises(MissingArtefact, match=r"fp32.onnx is not there") as caught:
+        bundled(space)
+    assert caught.value.hint == space.command("export")
+
+
+def test_a_precision_that_is_not_there_says_how_to_make_it(space: Workspace) -> None:
+    space.onnx(INT8).unlink()
+    with pytest.raises(MissingArtefact, match=r"int8.onnx is not there") as caught:
+        bundled(space, precisions=[INT8])
+    assert caught.value.hint == space.command("quantize")
+
+
+@pytest.mark.parametrize(
+    ("precision", "target", "hint"),
+    [
+        (FP32, Target.JETSON, "export"),
+        (FP32, Target.TFLITE, "export"),
+        (FP16, Target.TRITON, "quantize"),
+        (FP16, Target.TFLITE, "quantize"),  # tolerances come from it
+        (INT8, Target.JETSON, "quantize"),
+    ],
+)
+def test_a_file_of_an_earlier_training_is_not_shipped(
+    precision: Precision, target: Target, hint: str, space: Workspace
+) -> None:
+    path = space.onnx(precision)
+    details = {**(open_card(card_of(path)) or {}), "made_from": "what was there before"}
+    seal_card(card_of(path), key="k", files=[path], details=details)
+    with pytest.raises(MissingArtefact, match=rf"{path.name} was made from an earlier") as caught:
+        bundled(space, target)
+    assert caught.value.hint == space.command(hint)
+    assert not space.bundles.exists()
+
+
+def test_without_photos_there_is_nothing_to_check_a_device_by(space: Workspace) -> None:
+    space.dataset.unlink()
+    with pytest.raises(BadInput, match="tiny has no photos to be judged on"):
+        bundled(space)
+
+
+def test_without_test_photos_too(space: Workspace) -> None:
+    details = dict(open_card(space.dataset) or {})
+    photos = [{**photo, "split": "train"} for photo in details["photos"]]
+    seal_card(space.dataset, key="photos", files=[], details={**details, "photos": photos})
+    for precision in (Precision.FP16, Precision.INT8):  # made with these photos
+        made = {**(open_card(card_of(space.onnx(precision))) or {}), "dataset": dataset_in(space).hash}
+        seal_card(card_of(space.onnx(precision)), key="k", files=[space.onnx(precision)], details=made)
+    with pytest.raises(BadInput, match="no test photos"):
+        bundled(space)
+    assert not space.bundles.exists()
+
+
+def test_an_evaluation_of_other_files_is_told(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    space.evaluation.unlink()
+    made = bundled(space)
+    assert made.warnings == (f"the files as they are now were not evaluated: {space.command('evaluate')}",)
+    assert made.warnings[0] in caplog.text
+
+
+def test_int8_comes_last_where_quantize_advises_against_it(tmp_path: Path) -> None:
+    recommended = {"precision": "fp16", "why": "it answers like TensorFlow on 90 %"}
+    made = bundled(bundle_run(tmp_path, recommended=recommended))
+    assert made.manifest.order == (FP16, FP32, INT8)
+    assert made.warnings == ("int8 comes last: quantize advises against it: it answers like TensorFlow on 90 %",)
+    assert made.warnings[0] in (made.folder / "README.md").read_text()
+
+
+def evaluation_of(space: Workspace, wrong: Precision) -> dict[str, Any]:
+    """A real evaluation on 600 made-up photos, on which one precision answers the same to all."""
+    photos = dataset_in(space).photos * 20
+    labels = onnx_models_in(space)[0].spec.labels
+    scores = {}
+    for model in onnx_models_in(space):
+        with open_runner(model) as opened:
+            scores[opened.name] = scores_from_runner(opened, photos)
+    for number, photo in enumerate(photos):  # every answer is right
+        for found in scores.values():
+            found[number] = [float(label == photo.label) for label in labels]
+    scores[f"onnxruntime-{wrong.value}"][:] = [1, 0, 0]
+    reference = scores["onnxruntime-fp32"]
+    return {
+        "evaluations": [
+            evaluation_from_scores(
+                runner(name), found, photos, labels, None if found is reference else reference
+            ).to_dict()
+            for name, found in scores.items()
+        ],
+        "skipped": [],
+    }
+
+
+def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
+    evaluated(space, evaluation_of(space, INT8))
+    made = bundled(space)
+    assert made.manifest.order == (FP16, FP32, INT8)
+    assert made.warnings == ("int8 comes last: it failed the gate on the test photos",)
+
+
+def test_of_two_that_fail_the_wider_is_tried_first(space: Workspace) -> None:
+    details = evaluation_of(space, FP16)
+    order, against = shipping_order(tuple(Precision), {"precision": "fp16", "why": "so"}, details)
+    assert order == (FP32, FP16, INT8)
+    assert set(against) == {FP16, INT8}
+    assert shipping_order((FP16, FP32), RECOMMENDED, None) == ((FP16, FP32), {})
+
+
+def test_numbers_of_other_files_do_not_go_into_a_bundle(space: Workspace) -> None:
+    from trtpoets.pipeline.bundle import _measured
+
+    models = onnx_models_in(space)
+    artefacts = {model.path.name: sha256_of_file(model.path) for model in models}
+    seal_card(space.benchmark, key="b", files=[], details={"artefacts": artefacts})
+    assert _measured(space, models) == {"artefacts": artefacts}
+    seal_card(space.benchmark, key="b", files=[], details={"artefacts": {**artefacts, "fp16.onnx": "other"}})
+    assert _measured(space, models) is None
+
+
+def test_an_onnxruntime_bundle_checks_itself(space: Workspace) -> None:
+    made = bundled(space, Target.ONNXRUNTIME)
+    check_manifest(made.folder)
+    result = subprocess.run(
+        [sys.executable, "selftest.py"], cwd=made.folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "passed" in result.stdout
+    check_manifest(made.folder)  # it left nothing beside what it came with
+
+
+def test_the_program(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("bundle", "tiny", "--for", "jetson", "--engines", str(space.engines))
+    monkeypatch.setattr(sys, "argv", ["trtpoets", *arguments, "--json"])
+    assert call_main(monkeypatch, *arguments, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["folder"] == str(space.bundles / "tiny-jetson")
+    assert told["manifest"]["order"] == ["int8", "fp16", "fp32"]
+    assert call_main(monkeypatch, *arguments) == 0
+    shown = capsys.readouterr().out
+    assert told["archive_sha256"] in shown
+    assert "\n  scp " in shown
+    assert shown.startswith("tiny for jetson; to be tried in this order: int8, fp16, fp32\n")
+    elsewhere = ("bundle", "tiny", "--for", "onnxruntime", "--engines", str(space.engines))
+    assert call_main(monkeypatch, *elsewhere) == 0
+    assert capsys.readouterr().out.startswith("tiny for onnxruntime: ")  # its providers decide, not an order
+    assert call_main(monkeypatch, *arguments, "--jetpack", "9.9") == 1
+    assert "JetPack '9.9' is not in our table: 4.6," in capsys.readouterr().err
+    assert call_main(monkeypatch, "bundle", "tiny", "--for", "toaster") == 2

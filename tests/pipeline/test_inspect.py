@@ -1,0 +1,403 @@
+"""What files say of themselves: real engines of TensorRT-RTX, made-up headers of TensorRT, ONNX, cards, caches."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import trtpoets
+from tests.fakes.engine import paper_engine
+from tests.support.fuzz_files import damaged_json
+from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
+from trtpoets.cli import main
+from trtpoets.convert.graph.onnx_facts import WorkFacts, facts_of_onnx
+from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, text_of_cache
+from trtpoets.core import reading
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed, TrtPoetsError
+from trtpoets.core.files import read_json
+from trtpoets.core.types import BatchRange, Engine, Flavour, Precision, hash_of
+from trtpoets.core.workspace import card_of, seal_card
+from trtpoets.device.build.engine import EngineConfig, engine_from_onnx
+from trtpoets.device.build.plan_header import PlanHeader, read_plan_header, rtx_targets
+from trtpoets.reporting.tables.results import print_json, print_table
+
+# Engines
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    pytest.importorskip("tensorrt_rtx")
+    folder = tmp_path_factory.mktemp("engines") / "tiny"
+    model = tiny_onnx(folder / "fp16.onnx", Precision.FP16)
+    config = EngineConfig(Flavour.RTX, targets=("sm86", "sm120"), batch=BatchRange(1, 2, 4), workspace_mib=64)
+    return engine_from_onnx(model, config, folder / "fp16.rtx.sm120.sm86.engine")
+
+
+def changed(engine: Engine, folder: Path, change: Callable[[bytearray], object]) -> Path:
+    """A copy of an engine after `change`, without its card."""
+    content = bytearray(engine.path.read_bytes())
+    change(content)
+    path = folder / "changed.engine"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_real_engine(built: Engine) -> None:
+    import tensorrt_rtx
+
+    found = trtpoets.inspect(built.path)
+    assert (found.kind, found.bytes, found.sha256) == ("engine", built.card.engine_bytes, built.card.engine_sha256)
+    assert found.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
+    assert found.facts.card == built.card and (found.facts.not_intact, found.facts.foreign) == ("", "")
+
+
+@pytest.mark.parametrize("targets", [(), ("sm75",), ("sm80", "sm86", "sm89", "sm120", "sm121")])
+def test_targets_of_real_engines(tmp_path: Path, targets: tuple[str, ...]) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    model = tiny_onnx(tmp_path / "tiny" / "fp16.onnx", Precision.FP16)
+    out = tmp_path / "tiny" / "x.engine"
+    engine_from_onnx(model, EngineConfig(Flavour.RTX, targets=targets, workspace_mib=64), out)
+    assert rtx_targets(out) == (targets or ("sm80+",))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda plan: plan.clear(), "is empty"),
+        (lambda plan: plan.__delitem__(slice(40, None)), "it ends after 40 bytes, inside its header"),
+        (lambda plan: plan.__delitem__(slice(80, None)), "bytes and has 80: it is cut short"),
+        (lambda plan: plan.__delitem__(slice(-1, None)), "it is cut short"),
+        (lambda plan: plan.extend(b"more"), "it is followed by something else"),
+        (lambda plan: plan.__setitem__(0, 0), "it begins with b'\\x00trt'"),
+        (lambda plan: plan.__setitem__(28, 0), "its header repeats its first word as"),
+        (lambda plan: plan.__setitem__(8, 200), "its header counts 200 sections"),
+        (lambda plan: plan.__setitem__(slice(72, 80), b"\xff" * 7 + b"\0"), "its section 'ENGN' reaches to byte"),
+        (lambda plan: plan.__setitem__(-1, 0), "its last bytes are not those of an engine"),
+        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "was written with 66 bytes"),
+    ],
+)
+def test_a_damaged_engine(built: Engine, tmp_path: Path, change: Callable[[bytearray], object], text: str) -> None:
+    with pytest.raises(BadArtefact) as caught:
+        trtpoets.inspect(changed(built, tmp_path, change))
+    assert text in caught.value.message and caught.value.hint
+
+
+def test_a_file_that_ends_in_its_table_of_sections(built: Engine, tmp_path: Path) -> None:
+    def cut(plan: bytearray) -> None:
+        del plan[80:]
+        plan[16:24] = struct.pack("<Q", 80)
+
+    with pytest.raises(BadArtefact, match="ends inside its table of sections"):
+        trtpoets.inspect(changed(built, tmp_path, cut))
+
+
+def test_targets_that_nobody_knows(built: Engine, tmp_path: Path) -> None:
+    path = changed(built, tmp_path, lambda plan: plan.__setitem__(slice(32, 40), struct.pack("<Q", 1 << 40)))
+    assert read_plan_header(path).targets == ()
+
+
+def tensorrt_plan(path: Path, version: tuple[int, int, int, int], size: int | None = None, layout: int = 0) -> Path:
+    """A header as `trtexec --getPlanVersionOnly` reads it; no such engine could be built here."""
+    header = struct.pack("<4sIQQ4B", b"ftrt", layout, 2, 500 if size is None else size, *version)
+    path.write_bytes(header.ljust(500, b"\0"))
+    return path
+
+
+@pytest.mark.parametrize("version", [(8, 6, 1, 6), (10, 3, 0, 30), (11, 4, 1, 2)])
+def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int]) -> None:
+    found = trtpoets.inspect(tensorrt_plan(tmp_path / "x.plan", version))
+    assert found.facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
+    assert found.facts.not_intact == "no card lies beside it" and found.facts.foreign
+    assert read_plan_header(tensorrt_plan(tmp_path / "x.plan", version, size=7)).whole is None, "not known to be a size"
+
+
+def test_a_layout_that_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(BadArtefact, match="its layout is number 3, and 0 is the one that is known"):
+        read_plan_header(tensorrt_plan(tmp_path / "x.plan", (12, 0, 0, 0), layout=3))
+
+
+def test_an_engine_of_tensorrt_8_5(tmp_path: Path) -> None:
+    (tmp_path / "x.engine").write_bytes(b"ptrt" + bytes(500))
+    with pytest.raises(BadArtefact) as caught:
+        trtpoets.inspect(tmp_path / "x.engine")
+    assert "is not an engine of TensorRT 8.6 or later, nor of TensorRT-RTX: it begins with b'ptrt'" in (
+        caught.value.message
+    )
+    assert "TensorRT before 8.6 wrote no such header" in caught.value.hint
+
+
+def test_cards_that_do_not_vouch(built: Engine, tmp_path: Path) -> None:
+    path = tmp_path / built.path.name
+    path.write_bytes(built.path.read_bytes())
+    seal_card(card_of(path), key="k", files=[path], details=asdict(built.card))
+    assert trtpoets.inspect(path).facts.card is not None
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+    facts = trtpoets.inspect(path).facts
+    assert (
+        facts.card is None
+        and facts.not_intact.endswith("is the card of other bytes: this file was changed")
+        and facts.foreign
+    )
+    card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
+    assert "its seal does not match its text" in trtpoets.inspect(path).facts.not_intact
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_onnx_files(tmp_path: Path, precision: Precision) -> None:
+    facts = facts_of_onnx(tiny_onnx(tmp_path / "x.onnx", precision).path)
+    assert [(each.name, each.dtype, each.shape) for each in facts.inputs] == [("photos", "uint8", ("N", 16, 16, 3))]
+    assert [(each.name, each.dtype, each.shape) for each in facts.outputs] == [("scores", "fp32", ("N", 3))]
+    convolution, head = 8 * 14 * 14 * 27, 8 * 3
+    assert facts.multiply_adds == convolution + head
+    wide = "fp16" if precision is Precision.FP16 else "fp32"
+    if precision is Precision.INT8:
+        assert facts.work == {"int8": WorkFacts(1, convolution), wide: WorkFacts(1, head)}
+        assert (facts.quantizers, facts.dequantizers, facts.calibration) == (2, 2, "c" * 64)
+    else:
+        assert facts.work == {wide: WorkFacts(2, convolution + head)}
+        assert (facts.quantizers, facts.dequantizers, facts.calibration) == (0, 0, None)
+    assert facts.parameters == 8 * 27 + 8 * 3 + 2, "weights, scale and offset; not the steps of pairs"
+    assert (facts.opsets, facts.precision, facts.spec) == ({"ai.onnx": 17}, precision.value, tiny_spec())
+    assert facts.operators["Conv"] == facts.operators["Gemm"] == 1
+    assert facts.operators["Cast"] == 2 == max(facts.operators.values())
+
+
+def test_onnx_of_others(tmp_path: Path) -> None:
+    """A constant among the inputs, an operator of another domain, a product of unknown size, quantised weights."""
+    weights = np.zeros((4, 5), np.int8)
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["w", "s"], ["wd"]),
+            helper.make_node("MatMul", ["x", "wd"], ["a"]),
+            helper.make_node("MatMul", ["a", "y"], ["b"]),
+            helper.make_node("Frob", ["b"], ["out"], domain="com.example"),
+        ],
+        "others",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["k", "n"]),
+            helper.make_tensor_value_info("w", TensorProto.INT8, [4, 5]),
+        ],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["k", "m"])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array(0.5, np.float32), "s")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 2)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(tmp_path / "x.onnx"))
+    facts = facts_of_onnx(tmp_path / "x.onnx")
+    assert [each.name for each in facts.inputs] == ["x", "y"]
+    assert facts.inputs[0].shape == (None, 4) and facts.operators["com.example.Frob"] == 1
+    assert facts.opsets == {"ai.onnx": 17, "com.example": 2}
+    assert facts.work == {"fp32": WorkFacts(2, 20)}, "weights alone in INT8 are no INT8 arithmetic"
+    assert (facts.sizes_unknown, facts.parameters) == (1, 20)
+    assert facts.spec is None and facts.precision is None
+
+
+def test_a_product_with_a_vector(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["out"])],
+        "vector",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(np.zeros(4, np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), str(tmp_path / "x.onnx"))
+    assert facts_of_onnx(tmp_path / "x.onnx").multiply_adds == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\x08\x08 not a network", "is not a valid ONNX file"),
+        (tiny_graph().SerializeToString()[:300], "is not a valid ONNX file"),
+    ],
+)
+def test_a_damaged_onnx_file(tmp_path: Path, content: bytes, text: str) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(BadArtefact, match=text):
+        trtpoets.inspect(tmp_path / "x.onnx")
+
+
+# Cards, models, caches
+
+
+def test_a_card(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(b"1")
+    card = tmp_path / "card.json"
+    seal_card(card, key="k", files=[tmp_path / "a.onnx", tmp_path / "b.onnx"], details={"note": "x"})
+    facts = trtpoets.inspect(card).facts
+    assert (facts.key, facts.files, facts.details) == ("k", {"a.onnx": "intact", "b.onnx": "intact"}, {"note": "x"})
+    (tmp_path / "a.onnx").write_bytes(b"2")
+    (tmp_path / "b.onnx").unlink()
+    assert trtpoets.inspect(card).facts.files == {"a.onnx": "changed", "b.onnx": "missing"}
+    card.write_text(card.read_text().replace('"x"', '"y"'))
+    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its text"):
+        trtpoets.inspect(card)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("{", "is not JSON"),
+        ("{}", "is JSON, and neither a card nor a model.json"),
+        ('{"seal": 1}', "is not a card of trtpoets"),
+        ('{"seal": 1, "key": NaN, "files": {}, "details": {}}', "NaN is no number of JSON"),
+        ('{"seal": 1, "key": 1e999, "files": {}, "details": {}}', "1e999 is no number of JSON"),
+        ('{"a":' * 100_000, "is not JSON"),
+        ('{"preprocess_hash": 1}', "is not a model.json of trtpoets"),
+    ],
+)
+def test_json_that_says_nothing(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(BadArtefact, match=wrong):
+        trtpoets.inspect(tmp_path / "x.json")
+
+
+def test_a_sealed_card_without_files(tmp_path: Path) -> None:
+    value: dict[str, Any] = {"key": "k", "files": ["a"], "details": {}}
+    (tmp_path / "x.json").write_text(json.dumps({**value, "seal": hash_of(value)}))
+    with pytest.raises(BadArtefact, match="is a card of another version of trtpoets"):
+        trtpoets.inspect(tmp_path / "x.json")
+
+
+def test_a_model_and_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "any.json").write_text(tiny_spec().to_json())
+    found = trtpoets.inspect(tmp_path / "any.json")
+    assert (found.kind, found.facts) == ("model", tiny_spec())
+    cache = CalibrationCache("10.3.0", "EntropyCalibration2", {"photos": 0.5, "a: b:0": 0.25})
+    (tmp_path / "x").write_text(text_of_cache(cache))
+    found = trtpoets.inspect(tmp_path / "x")
+    assert (found.kind, found.facts) == ("calibration-cache", cache)
+    (tmp_path / "x").write_text("TRT-100300-EntropyCalibration2\nphotos: xyz\n")
+    with pytest.raises(BadArtefact, match="line 2 is 'photos: xyz'"):
+        trtpoets.inspect(tmp_path / "x")
+
+
+def test_what_is_no_file_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtefact, match="is not there"):
+        trtpoets.inspect(tmp_path / "none")
+    with pytest.raises(BadInput, match="is a folder"):
+        trtpoets.inspect(tmp_path)
+    (tmp_path / "noise").write_bytes(b"\xff\xd9\xff\xe0 and so on")
+    with pytest.raises(BadArtefact, match=r"is of no kind that is known here: it begins with b'\\xff\\xd9"):
+        trtpoets.inspect(tmp_path / "noise")
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.engine").write_bytes(b"vtrt")
+
+    def refuse(*given: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(reading.os, "open", refuse)
+    with pytest.raises(StorageFailed, match=r"x\.engine can't be read: Permission denied"):
+        trtpoets.inspect(tmp_path / "x.engine")
+
+
+def test_damage_never_ends_in_anything_but_an_error_of_ours(built: Engine, tmp_path: Path) -> None:
+    """300 mutations of an engine, a card, a cache and a model, seeded. ONNX files have a fuzz test of their own."""
+    generator = random.Random(5)
+    card = card_of(built.path).read_bytes()
+    cache = text_of_cache(CalibrationCache("8.5.2", "EntropyCalibration2", {f"t{i}": 0.1 for i in range(9)})).encode()
+    sources = {"x.engine": built.path.read_bytes()[:4096], "x.json": card, "x.cache": cache}
+    sources["model.json"] = tiny_spec().to_json().encode()
+    for round_ in range(300):
+        name, content = list(sources.items())[round_ % len(sources)]
+        mutated = bytearray(content)
+        for _ in range(generator.randint(1, 4)):
+            at = generator.randrange(len(mutated))
+            if generator.random() < 0.2:
+                del mutated[at:]
+                mutated += b"{"
+            else:
+                mutated[at] = generator.randrange(256)
+        (tmp_path / name).write_bytes(mutated)
+        try:
+            trtpoets.inspect(tmp_path / name)
+        except TrtPoetsError as error:
+            assert error.message and error.hint, (round_, name)
+
+
+def test_sealed_nonsense_never_ends_in_anything_but_an_error_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """300 cards with one value changed and a seal that is right: who writes cards can seal them."""
+    engine = tensorrt_plan(tmp_path / "x.engine", (10, 3, 0, 30))
+    details = json.loads(json.dumps(asdict(paper_engine(tmp_path).card)))
+    seal_card(card_of(engine), key="k", files=[engine], details=details)
+    whole = {name: value for name, value in read_json(card_of(engine)).items() if name != "seal"}
+    vouched = 0
+    for seed in range(300):
+        generator = random.Random(seed)
+        value = {**whole, "details": damaged_json(generator, details)} if seed % 2 else damaged_json(generator, whole)
+        value = {**value, "seal": hash_of(value)} if isinstance(value, dict) else value
+        card_of(engine).write_text(json.dumps(value))
+        for path in (engine, card_of(engine)):
+            try:
+                found = trtpoets.inspect(path)
+            except TrtPoetsError as error:
+                assert error.message, seed
+            else:
+                vouched += found.kind == "engine" and found.facts.card is not None
+                print_table("inspection", found)
+    capsys.readouterr()
+    assert 0 < vouched < 300, "some changes are harmless, not all"
+
+
+# On the terminal
+
+
+def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = tmp_path / "x.cache"
+    cache.write_text(text_of_cache(CalibrationCache("10.3.0", "MinMaxCalibration", {f"t{i}": 0.5 for i in range(40)})))
+    (tmp_path / "model.json").write_text(tiny_spec().to_json())
+    onnx_file = tiny_onnx(tmp_path / "int8.onnx", Precision.INT8).path
+    expected = {
+        built.path: (
+            "TensorRT-RTX",
+            "Ampere (sm86) and Blackwell (sm120)",
+            "intact: the file is the one that its card",
+            "made here by you",
+            "1 to 4, tuned for 2",
+        ),
+        card_of(built.path): (f"{built.path.name}: intact", "made here by you", "tensorrt_version"),
+        onnx_file: ("42,360 a photo", "uint8 (N, 16, 16, 3)", "2 and 2", "QuantizeLinear"),
+        cache: ("TensorRT 10.3.0", "63.5", "… and 20 more"),
+        tmp_path / "model.json": ("ant, bee, cow", "16×16, stretch"),
+        tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): ("TensorRT 10.3.0.30", "not known to be made here by you"),
+    }
+    for path, texts in expected.items():
+        found = trtpoets.inspect(path)
+        print_table("inspection", found)
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= 80
+        assert found.sha256 in shown
+        plain = " ".join(shown.split())
+        assert all(text in plain for text in texts), shown
+        print_json(found)
+        told = json.loads(capsys.readouterr().out)
+        assert (told["kind"], told["path"], told["bytes"]) == (found.kind, str(path), path.stat().st_size)
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.engine").write_bytes(b"")
+    monkeypatch.setattr("sys.argv", ["trtpoets", "inspect", str(tmp_path / "x.engine")])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"Error: {tmp_path}/x.engine is empty\n  try: make it again, or copy it again\n"

@@ -1,0 +1,230 @@
+"""Files that people have: ONNX files that the checker refuses, weights beside them, other frameworks' files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import trtpoets
+from tests.core.test_file_kinds import KINDS, POINTER
+from tests.core.test_onnx_external import external
+from tests.support.fuzz_files import damaged_bytes
+from tests.support.tiny import tiny_graph
+from trtpoets.convert.graph.onnx_facts import WorkFacts, facts_of_onnx
+from trtpoets.convert.int8.tensorrt_cache import read_cache
+from trtpoets.core.errors import BadInput, TrtPoetsError
+from trtpoets.core.files import read_json
+from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.tflite_file import read_tflite
+from trtpoets.device.build.foreign_engine import engine_from_file
+from trtpoets.reporting.tables.inspection import inspection_parts
+from trtpoets.reporting.tables.results import print_json, print_table
+from trtpoets.train.backbones import BACKBONES
+from trtpoets.train.weight_files import load_any
+
+MICROSOFT = helper.make_opsetid("com.microsoft", 1)
+STANDARD = helper.make_opsetid("", 17)
+
+
+def saved_graph(path: Path, nodes: list[Any], opsets: Any = (STANDARD, MICROSOFT), **given: Any) -> Path:
+    """A graph of `nodes` from "x" (1, 3, 8, 8) to "y", with the constants in `given`."""
+    constants = [numpy_helper.from_array(value, name) for name, value in given.pop("constants", {}).items()]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        given.pop("inputs", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])]),
+        given.pop("outputs", [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]),
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=list(opsets), ir_version=given.pop("ir_version", 8))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def shown_of(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    found = trtpoets.inspect(path)
+    print_json(found)
+    assert json.loads(capsys.readouterr().out)["kind"] == found.kind
+    print_table("inspection", found)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plug_in_is_described_and_complained_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = {"w": np.zeros((4, 3, 3, 3), np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("EfficientNMS_TRT", ["c"], ["y"])]
+    path = saved_graph(tmp_path / "x.onnx", nodes, constants=weights)
+    facts = facts_of_onnx(path)
+    assert facts.not_counted == {"EfficientNMS_TRT": 1}
+    assert facts.multiply_adds == 4 * 6 * 6 * 27
+    assert any("EfficientNMS_TRT" in each for each in facts.complaints)
+    told = shown_of(path, capsys)
+    assert "1 EfficientNMS_TRT" in told and "What ONNX's checker says" in told
+    with pytest.raises(TrtPoetsError, match="is not a valid ONNX file"):
+        check_onnx(path)
+
+
+def test_shapes_that_are_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+    untyped = onnx.ValueInfoProto(name="y")
+    path = saved_graph(tmp_path / "x.onnx", [helper.make_node("Relu", ["x"], ["y"])], inputs=[value], outputs=[untyped])
+    facts = facts_of_onnx(path)
+    assert (facts.inputs[0].shape, facts.outputs[0].dtype, facts.outputs[0].shape) == (None, "unknown", None)
+    assert facts.complaints
+    assert "x: fp32, of a shape that is not told" in shown_of(path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "constants", "cost", "kind"),
+    [
+        ("FusedConv", ["x", "w"], {"w": np.zeros((4, 3, 3, 3), np.float32)}, 4 * 36 * 27, "fp32"),
+        ("FusedMatMul", ["x", "w"], {"w": np.zeros((8, 5), np.float32)}, 3 * 8 * 5 * 8, "fp32"),
+        (
+            "QLinearConv",
+            ["x", "s", "z", "w", "s", "z", "s", "z"],
+            {"w": np.zeros((4, 3, 3, 3), np.int8), "s": np.ones((), np.float32), "z": np.zeros((), np.int8)},
+            4 * 36 * 27,
+            "int8",
+        ),
+    ],
+)
+def test_fused_operators_are_counted(
+    tmp_path: Path, operator: str, inputs: list[str], constants: dict[str, np.ndarray], cost: int, kind: str
+) -> None:
+    domain = "" if operator == "QLinearConv" else "com.microsoft"
+    extra = {"activation": "Relu"} if operator == "FusedConv" else {}
+    nodes = [
+        helper.make_node(operator, inputs, ["c"], domain=domain, **extra),
+        helper.make_node("QuickGelu", ["c"], ["y"], domain="com.microsoft"),
+        helper.make_node("NhwcMaxPool", ["c"], ["p"], domain="com.microsoft"),
+    ]
+    number = TensorProto.INT8 if kind == "int8" else TensorProto.FLOAT
+    inputs_told = [helper.make_tensor_value_info("x", number, [1, 3, 8, 8])]
+    path = saved_graph(tmp_path / "x.onnx", nodes, constants=constants, inputs=inputs_told)
+    facts = facts_of_onnx(path)
+    assert facts.work == {kind: WorkFacts(1, cost)}
+    assert (facts.sizes_unknown, facts.not_counted) == (0, {"com.microsoft.NhwcMaxPool": 1})
+
+
+def test_bodies_other_domains_and_old_formats(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "x"], ["b"])], "b", [], [helper.make_tensor_value_info("b", 1, None)]
+    )
+    nodes = [
+        helper.make_node("If", ["flag"], ["c"], then_branch=body, else_branch=body),
+        helper.make_node("Normalizer", ["c"], ["y"], domain="ai.onnx.ml"),
+        helper.make_node("Frob", ["y"], ["z"], domain="nobody"),
+    ]
+    for ir_version, opsets in ((3, [helper.make_opsetid("", 7)]), (10, [STANDARD, helper.make_opsetid("other", 9)])):
+        path = saved_graph(tmp_path / "x.onnx", nodes, opsets, ir_version=ir_version)
+        facts = facts_of_onnx(path)
+        assert facts.not_counted == {"MatMul": 2, "If": 1, "ai.onnx.ml.Normalizer": 1, "nobody.Frob": 1}
+        assert facts.operators["MatMul"] == 2 and facts.complaints and facts.ir_version == ir_version
+
+
+def test_damaged_onnx_files_end_in_an_error_of_ours_or_are_described(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    sources = (tiny_graph().SerializeToString(), path.read_bytes())
+    described = 0
+    for seed in (*range(200), 238, 1009):
+        path.write_bytes(damaged_bytes(random.Random(seed), sources[seed % 2]))
+        try:
+            inspection_parts(trtpoets.inspect(path))
+        except TrtPoetsError as error:
+            assert error.message and error.hint, seed
+        else:
+            described += 1
+    assert described > 10
+
+
+def test_sequences_and_maps(tmp_path: Path) -> None:
+    outputs = [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)]
+    path = saved_graph(tmp_path / "x.onnx", [helper.make_node("SequenceConstruct", ["x"], ["y"])], outputs=outputs)
+    (out,) = facts_of_onnx(path).outputs
+    assert (out.dtype, out.shape) == ("sequence", None)
+
+
+def test_external_weights_are_listed_not_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = external(tmp_path)
+    inside = tmp_path / "inside.onnx"
+    onnx.save(tiny_graph(), str(inside))
+    found, whole = facts_of_onnx(path), facts_of_onnx(inside)
+    assert (found.parameters, found.multiply_adds, found.complaints) == (whole.parameters, whole.multiply_adds, ())
+    assert [(each.location, each.bytes, each.problem) for each in found.external] == [("net.onnx.data", 968, "")]
+    assert "net.onnx.data, 968 bytes: 4 tensors" in shown_of(path, capsys)
+    (tmp_path / "net.onnx.data").unlink()
+    assert "the weights file net.onnx.data is missing" in shown_of(path, capsys)
+
+
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"empty", "engine", "json", "calibration-cache", "text"}))
+def test_files_of_others_are_described(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for suffix in ("engine", "onnx", "h5"):
+        path = tmp_path / f"x.{suffix}"
+        path.write_bytes(KINDS[name][0])
+        found = trtpoets.inspect(path)
+        assert (found.kind, found.of_ours) == (name, False)
+        assert found.facts.words in shown_of(path, capsys)
+
+
+def test_an_engine_of_ultralytics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = json.dumps({"description": "Ultralytics YOLO11n-cls", "names": {"0": "daisy"}, "batch": 1}).encode()
+    plan = struct.pack("<4sIQQ4B", b"ftrt", 0, 2, 500, 10, 3, 0, 30).ljust(500, b"\0")
+    path = tmp_path / "yolo.engine"
+    path.write_bytes(len(metadata).to_bytes(4, "little") + metadata + plan)
+    told = shown_of(path, capsys)
+    assert "Ultralytics YOLO11n-cls" in told and "tensorrt 10.3.0.30" in told
+    assert f"tail -c +{len(metadata) + 5} " in told
+    assert path.read_bytes()[len(metadata) + 4 :] == plan
+    with pytest.raises(TrtPoetsError, match="an engine with Ultralytics' JSON metadata before it"):
+        engine_from_file(path)
+
+
+def test_a_saved_model_is_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "saved_model.pb").write_bytes(KINDS["saved-model"][0])
+    assert "a TensorFlow SavedModel (a folder)" in shown_of(tmp_path / "net", capsys)
+    with pytest.raises(BadInput, match="is a folder"):
+        trtpoets.inspect(tmp_path)
+
+
+def test_a_keras_file_says_who_wrote_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.bin"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"name": "cat_or_dog"}}))
+        archive.writestr("model.weights.h5", b"")
+    told = shown_of(path, capsys)
+    assert "Keras 3.5.0" in told and "Functional cat_or_dog" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (POINTER.encode(), "it is a Git LFS pointer, not the file itself"),
+        (b"<!DOCTYPE html><html></html>", "it is an HTML page, not the file itself"),
+        (gzip.compress(b"net", mtime=0), "it is compressed with gzip"),
+    ],
+)
+def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(content)
+    weights = tmp_path / "x.h5"
+    weights.write_bytes(content)
+    backbone = next(iter(BACKBONES.values()))
+    readers: list[Any] = [check_onnx, engine_from_file, read_cache, read_json, read_tflite]
+    readers += [lambda file: trtpoets.build(str(file)), lambda file: trtpoets.plan_build(str(file))]
+    readers.append(lambda file: load_any(weights, backbone, ()))
+    for read in readers:
+        with pytest.raises(TrtPoetsError) as caught:
+            read(path)
+        if "no TensorRT can build here" not in caught.value.message:
+            assert words in caught.value.message

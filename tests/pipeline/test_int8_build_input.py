@@ -1,0 +1,211 @@
+"""Nodes that must stay FP32 in an INT8 network, and the variant of it whose remainder is FP16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import trtpoets
+from tests.convert.test_precision import CONFIG, batch_of, int8, rtx_builds
+from tests.support.bundle_run import bundle_run
+from tests.support.photos import photo_folder
+from tests.support.small_networks import photos_in, residual_network, saved
+from tests.support.tiny import tiny_onnx
+from trtpoets.convert.fp16_remainder import HalfNotes, half_remainder
+from trtpoets.convert.graph.graph_view import QUANTISERS
+from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
+from trtpoets.convert.int8.calibration import ranges_from_photos
+from trtpoets.core.errors import BadInput, BuildFailed
+from trtpoets.core.files import read_json, sha256_of_file
+from trtpoets.core.manifest import Target
+from trtpoets.core.onnx_file import check_onnx, metadata_of, open_session, opset_of, read_onnx
+from trtpoets.core.onnx_graph import MIXED_OPSET, fp32_nodes, graph_of, marked_fp32
+from trtpoets.core.types import INPUT_NAME, Flavour, OnnxModel, Photo, Precision
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.pipeline.lineage import engines_in
+
+INT8 = Precision.INT8
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+    return photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 5, "rose": 4}))
+
+
+@pytest.fixture(scope="module")
+def quantised(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return made(tmp_path_factory.mktemp("model"), photos)
+
+
+def made(folder: Path, photos: list[Photo], head: float = 1.0) -> OnnxModel:
+    """An INT8 file, of a network whose last layer multiplies by `head` as much."""
+    path = folder / "fp32.onnx"
+    model = saved(residual_network(), path)
+    if head != 1.0:
+        proto = check_onnx(path)
+        for constant in proto.graph.initializer:
+            if constant.name == last_layer(proto).weights_name:
+                large = numpy_helper.to_array(constant) * np.float32(head)
+                constant.CopyFrom(numpy_helper.from_array(large, constant.name))
+        path.write_bytes(proto.SerializeToString())
+    ranges = ranges_from_photos(model, photos, CONFIG)[0]
+    return int8(model, ranges, photos, folder / "int8.onnx")[0]
+
+
+def named(model: OnnxModel) -> tuple[str, ...]:
+    return fp32_nodes(graph_of(model.path.read_bytes()))
+
+
+def scores(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
+    session = open_session(model.path, as_written=True)
+    return np.asarray(session.run(None, {INPUT_NAME: batch_of(model, photos)})[0])
+
+
+def test_an_int8_file_names_what_must_stay_fp32(quantised: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    assert named(quantised) == ("softmax",)
+    proto = check_onnx(quantised.path)
+    layer = last_layer(proto)
+    assert metadata_of(with_last_layer(proto, layer.weights, layer.bias)) == metadata_of(proto), "another head"
+    large = named(made(tmp_path, photos, head=1e5))
+    assert {"softmax", "head"} <= {*large}, "logits beyond FP16's range"
+
+
+def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    variant = half_remainder(quantised, tmp_path / "variant.onnx")
+    assert read_onnx(variant.path).precision is Precision.INT8
+    proto, before = check_onnx(variant.path), check_onnx(quantised.path)
+    assert opset_of(proto) == MIXED_OPSET and metadata_of(proto) == metadata_of(before)
+    types = {each.name: each.data_type for each in proto.graph.initializer}
+    pairs, pairs_before = ([node for node in each.graph.node if node.op_type in QUANTISERS] for each in (proto, before))
+    assert [node.name for node in pairs] == [node.name for node in pairs_before]
+    assert {types[node.input[1]] for node in pairs} == {TensorProto.FLOAT}, "scales in FP16 would ruin the network"
+    given = {
+        attribute.i
+        for node in pairs
+        if node.op_type == "DequantizeLinear"
+        for attribute in node.attribute
+        if attribute.name == "output_dtype"
+    }
+    assert given == {TensorProto.FLOAT16}
+    biases = [name for name in types if ".bias" in name]
+    assert biases and {types[name] for name in biases} == {TensorProto.FLOAT16}
+    found, expected = scores(variant, photos), scores(quantised, photos)
+    assert np.abs(found - expected).max() < 0.02
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.allclose(found.sum(axis=1), 1.0, atol=1e-6), "the softmax is FP32"
+
+
+def test_nodes_that_are_named_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
+    """Their logits would be infinite in FP16."""
+    model = made(tmp_path, photos, head=1e5)
+    found = scores(half_remainder(model, tmp_path / "variant.onnx"), photos)
+    assert np.isfinite(found).all() and np.allclose(found.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_the_real_tensorrt_rtx_builds_it(quantised: OnnxModel, tmp_path: Path) -> None:
+    assert rtx_builds(half_remainder(quantised, tmp_path / "variant.onnx").path)
+
+
+def test_what_has_no_such_variant(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is fp16, not int8"):
+        half_remainder(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16), tmp_path / "out.onnx")
+    with pytest.raises(BadInput, match="does not tell which nodes must stay FP32") as caught:
+        half_remainder(tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tmp_path / "out.onnx")
+    assert caught.value.hint == "write it again: trtpoets quantize NAME"
+    assert not (tmp_path / "out.onnx").exists()
+
+
+# In a run
+
+
+def run_with_int8(folder: Path, **notes: Any) -> Workspace:
+    """A run whose int8.onnx names the nodes that must stay FP32."""
+    space = bundle_run(folder, **notes)
+    path = space.onnx(Precision.INT8)
+    details = open_card(card_of(path))
+    assert details is not None
+    proto = check_onnx(path)
+    (softmax,) = (node.name for node in proto.graph.node if node.op_type == "Softmax")
+    helper.set_model_props(proto, {**metadata_of(proto), **marked_fp32([softmax])})
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    seal_card(card_of(path), key="int8", files=[path], details=details)
+    return space
+
+
+def test_a_library_without_type_flags_builds_the_variant(child: Any, tmp_path: Path) -> None:
+    child("ok", "11.0")
+    space = run_with_int8(tmp_path)
+    words: dict[str, Any] = {"precisions": [INT8], "flavour": Flavour.TENSORRT, "engines": space.engines}
+    (plan,) = trtpoets.plan_build("tiny", **words)
+    assert plan.opset == 17 and any(
+        "built from int8.half.onnx, which build writes first" in each for each in plan.notes
+    )
+    assert not space.half_remainder.exists(), "a dry run writes nothing"
+    (engine,) = trtpoets.build("tiny", **words)
+    assert engine.path.name == "int8.tensorrt.engine"
+    assert engine.card.onnx_sha256 == sha256_of_file(space.half_remainder)
+    assert engine.card.layers is not None and engine.card.layers.counts.keys() == {"int8", "fp16", "fp32"}
+    assert engine.card.layers.counts["fp32"] == 1, "the softmax"
+    card = read_json(card_of(space.half_remainder))["details"]
+    assert card["made_from"] == sha256_of_file(space.onnx(INT8)) and card["notes"]["same_answer"] == 1.0
+    (plan,) = trtpoets.plan_build("tiny", **words)
+    assert plan.current and plan.opset == MIXED_OPSET and plan.onnx == space.half_remainder and plan.notes == ()
+    assert [each.path for each in engines_in(space)] == [engine.path], "an engine of the variant is of int8.onnx"
+    path = space.onnx(INT8)
+    details = open_card(card_of(path))
+    path.write_bytes(path.read_bytes() + b"\x7a\x00")  # an empty field that nobody knows
+    seal_card(card_of(path), key="int8", files=[path], details=details or {})
+    assert engines_in(space) == ()
+
+
+@pytest.mark.parametrize("version", ["8.6", "10.3"])
+def test_a_library_with_type_flags_builds_the_file_itself(child: Any, tmp_path: Path, version: str) -> None:
+    child("ok", version)
+    space = run_with_int8(tmp_path)
+    (engine,) = trtpoets.build("tiny", precisions=[INT8], flavour=Flavour.TENSORRT, engines=space.engines)
+    assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8)) and not space.half_remainder.exists()
+
+
+def test_what_can_have_no_variant_is_built_as_it_is_and_said(
+    child: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child("ok", "11.0")
+    space = bundle_run(tmp_path)
+    words: dict[str, Any] = {"precisions": [INT8], "flavour": Flavour.TENSORRT, "engines": space.engines}
+    (engine,) = trtpoets.build("tiny", **words)
+    assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8))
+    assert "is built with its FP32 remainder: " in caplog.text and "does not tell which nodes" in caplog.text
+    far = HalfNotes(photos=32, max_abs=0.5, mean_abs=0.02, same_answer=1.0)
+    monkeypatch.setattr("trtpoets.pipeline.int8_build_input.half_notes", lambda *_: far)
+    other = run_with_int8(tmp_path / "other")
+    trtpoets.build("tiny", **{**words, "engines": other.engines})
+    assert "its scores move by 0.02 on average" in caplog.text
+    assert not other.half_remainder.exists()
+
+
+def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
+    """Which has no FP32 matrix products there: int8.onnx itself is refused."""
+    pytest.importorskip("tensorrt_rtx")
+    space = run_with_int8(tmp_path)
+    words: dict[str, Any] = {"flavour": Flavour.RTX, "targets": ["sm75"]}
+    (engine,) = trtpoets.build("tiny", precisions=[INT8], engines=space.engines, **words)
+    assert engine.card.targets == ("sm75",)
+    (plan,) = trtpoets.plan_build(str(space.onnx(INT8)), **words)
+    assert "what this file does not quantise runs in FP32, as it is in the file" in plan.notes
+    with pytest.raises(BuildFailed, match="FP32 GEMM is not supported"):
+        trtpoets.build(str(space.onnx(INT8)), **words)
+
+
+def test_a_jetpack_with_tensorrt_11_gets_the_variant(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    space = run_with_int8(tmp_path)
+    made = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.2.2", engines=space.engines)
+    assert opset_of(check_onnx(made.folder / "int8.onnx")) == MIXED_OPSET
+    assert opset_of(check_onnx(made.folder / "fp16.onnx")) == 17
+    said = "int8.onnx is in operator set 23, and in FP16 what is not quantised: TensorRT 11.4.1 computes in the types"
+    assert any(each.startswith(said) for each in made.warnings)
+    other = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.1", engines=space.engines, out=tmp_path / "other")
+    assert opset_of(check_onnx(other.folder / "int8.onnx")) == 17

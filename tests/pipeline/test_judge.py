@@ -1,0 +1,87 @@
+"""What `evaluate` runs, and that what it judges is read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trtpoets
+from tests.judge.bench.test_benchmark import QUICK
+from tests.judge.bench.test_compare import benchmark as measured
+from tests.support.photos import photo_folder
+from tests.support.tiny import tiny_spec
+from trtpoets.core.errors import RunFailed
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.device.runners import Way, open_runner
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.pipeline import result_status
+
+
+class Named(FakeRunner):
+    """Named after what it stands for; TensorRT's provider does not load."""
+
+    def __init__(self, artefact: Any, way: Way) -> None:
+        super().__init__(artefact.spec, identity=open_runner(artefact, way=way).identity)
+
+    def __enter__(self) -> Named:
+        if self.identity.way == "tensorrt":
+            raise RunFailed("TensorrtExecutionProvider does not load here", hint="")
+        super().__enter__()
+        return self
+
+
+@pytest.fixture
+def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A run of a classifier and an ONNX file, with three photos."""
+    folder = photo_folder(tmp_path / "photos", {"ant": 1, "bee": 1, "cow": 1})
+    photos = tuple(
+        Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))
+    )
+    model = OnnxModel(tmp_path / "fp32.onnx", Precision.FP32, tiny_spec())
+    model.path.write_bytes(b"a network")
+    monkeypatch.setattr(
+        "trtpoets.pipeline.evaluate.artefacts_in", lambda space: (Classifier(tmp_path, tiny_spec()), model)
+    )
+    monkeypatch.setattr(
+        "trtpoets.pipeline.bench.artefacts_in", lambda space: (Classifier(tmp_path, tiny_spec()), model)
+    )
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: photos)
+    monkeypatch.setattr("trtpoets.pipeline.bench.photos_to_judge", lambda space: photos)
+    monkeypatch.setattr(result_status, "classifier_identity", lambda space: "a classifier")
+    return tmp_path
+
+
+def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
+    monkeypatch: pytest.MonkeyPatch, space: Path
+) -> None:
+    monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda", "tensorrt"])
+    monkeypatch.setattr("trtpoets.pipeline.runner_access.open_runner", Named)
+    details = trtpoets.evaluate("x", engines=space)
+    assert [each["runner"] for each in details["evaluations"]] == [
+        "tensorflow",
+        "onnxruntime-fp32",
+        "onnxruntime-cuda-fp32",
+    ]
+    assert details["skipped"] == [
+        {"what": "running onnxruntime-tensorrt-fp32", "why": "TensorrtExecutionProvider does not load here"}
+    ]
+
+
+def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space: Path) -> None:
+    class Measured:
+        incomplete = ""
+        failures = ()
+        measurements = ()
+
+        def to_dict(self) -> dict[str, Any]:
+            return {**measured(1, 5.0), "incomplete": ""}
+
+    read: list[Path] = []
+    monkeypatch.setattr(result_status, "sha256_of_file", lambda path: read.append(path) or "ab")
+    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", lambda *_: Measured())
+    details = trtpoets.bench("x", QUICK, engines=space)
+    assert read == [space / "fp32.onnx"]
+    assert details["artefacts"] == {space.name: "a classifier", "fp32.onnx": "ab"}

@@ -1,0 +1,207 @@
+"""Photos named by file, folder, pattern or standard input are labelled one by one, failures told beside answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.test_main import call_main
+from tests.support.photos import make_photo, photo_folder
+from tests.support.tiny import tiny_spec
+from trtpoets import label, label_stream
+from trtpoets.core.errors import BadInput, BadPhoto
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.pipeline import label as label_module
+from trtpoets.pipeline.label import Answer, Unlabelled
+from trtpoets.pipeline.photo_arguments import photos_from_arguments
+
+
+class Watched(FakeRunner):
+    """A FakeRunner that remembers the size of each batch."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_spec())
+        self.batches: list[int] = []
+
+    def infer(self, photos: np.ndarray) -> np.ndarray:
+        self.batches.append(len(photos))
+        return super().infer(photos)
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """The runner of every run, in batches of 4."""
+    made = Watched()
+
+    def best(space: Any, stack: ExitStack, trust: bool) -> tuple[FakeRunner, int]:
+        return stack.enter_context(made), 4
+
+    monkeypatch.setattr(label_module, "_best_runner", best)
+    monkeypatch.setattr(label_module, "classifier_in", lambda space: None)
+    return made
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", {"ant": 3, "bee": 2})
+
+
+def names(found: Any) -> list[str]:
+    return [each.path.name if hasattr(each, "path") else each.photo.name for each in found]
+
+
+def standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_labels_are_those_of_the_runner_that_gave_the_scores(runner: Watched, photos: Path) -> None:
+    answers = label("x", [photos])
+    assert {answer.runner for answer in answers} == {"fake"}
+    assert all(sorted(answer.labels) == ["ant", "bee", "cow"] for answer in answers)
+    assert runner.batches == [4, 1]
+
+
+def test_a_folder_is_every_photo_below_it_and_nothing_else(photos: Path) -> None:
+    make_photo(0, 9).save(photos / "top.png")
+    for name in ("Thumbs.db", ".hidden.jpg", "__MACOSX/ant/0.jpg", "@eaDir/x.jpg", ".ipynb_checkpoints/a.jpg"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(b"x")
+    (photos / "ant" / "loop").symlink_to(photos)
+    (photos / "runs").mkdir()
+    make_photo(0, 1).save(photos / "runs" / "golden.png")
+    found = photos_from_arguments([photos], skip=[photos / "runs"])
+    assert [str(each.path.relative_to(photos)) for each in found] == [
+        *("top.png", "ant/0000.jpg", "ant/0001.jpg", "ant/0002.jpg", "bee/0000.jpg", "bee/0001.jpg")
+    ]
+
+
+def test_patterns_are_expanded_unless_a_file_has_that_name(photos: Path) -> None:
+    make_photo(0, 0).save(photos / "a[1].jpg")
+    make_photo(0, 0).save(photos / "a1.jpg")
+    assert names(photos_from_arguments([f"{photos}/*/*1.jpg"])) == ["0001.jpg", "0001.jpg"]
+    assert names(photos_from_arguments([f"{photos}/a[1].jpg"])) == ["a[1].jpg"]
+    assert names(photos_from_arguments([f"{photos}/a[1-9].jpg"])) == ["a1.jpg"]
+    assert len(photos_from_arguments([f"{photos}/**"])) == len(photos_from_arguments([f"{photos}/**/*.jpg"])) == 7
+    assert len(photos_from_arguments([f"{photos}/*"])) == 7
+    (none,) = photos_from_arguments([f"{photos}/*.gif"])
+    assert none.problem is not None and "no file matches" in none.problem.message
+
+
+def test_files_of_a_folder_that_are_no_images_are_passed_over_but_broken_photos_are_told(
+    runner: Watched, photos: Path
+) -> None:
+    (photos / "labels.csv").write_text("id,label")
+    (photos / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    make_photo(0, 0).save(photos / "ant" / "no_suffix", "PNG")
+    results = list(label_stream("x", [photos]))
+    assert names(each for each in results if isinstance(each, Unlabelled)) == ["broken.jpg"]
+    assert "no_suffix" in names(results) and "labels.csv" not in names(results)
+    (named,) = label_stream("x", [photos / "labels.csv"])
+    assert isinstance(named, Unlabelled)
+
+
+def test_paths_on_standard_input_by_line_or_by_nul(runner: Watched, photos: Path) -> None:
+    paths = [os.fsencode(path) for path in sorted(photos.glob("ant/*"))]
+    for content in (b"\n".join(paths), b"\r\n".join(paths) + b"\r\n", b"\0".join(paths) + b"\0"):
+        answers = list(label_stream("x", ["-"], stdin=io.BytesIO(content)))
+        assert names(answers) == ["0000.jpg", "0001.jpg", "0002.jpg"]
+    assert len(list(label_stream("x", ["-"], stdin=io.BytesIO(os.fsencode(photos) + b"\n")))) == 5
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "WEBP"])
+def test_a_photo_on_standard_input(runner: Watched, form: str) -> None:
+    content = io.BytesIO()
+    make_photo(1, 1).save(content, form)
+    whole = content.getvalue()
+    (answer,) = label_stream("x", ["-"], stdin=io.BytesIO(whole))
+    assert isinstance(answer, Answer) and str(answer.photo) == "-"
+    (answer,) = label_stream("x", ["-"], stdin=io.BytesIO(whole[: len(whole) // 3]))
+    assert isinstance(answer, Unlabelled) and answer.error.startswith("standard input")
+
+
+def test_an_empty_standard_input_is_told(runner: Watched) -> None:
+    (told,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
+    assert isinstance(told, Unlabelled) and "it is empty" in told.error
+
+
+def test_few_photos_are_in_memory_however_many_there_are(
+    runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+
+    def decode(path: Path, preprocess: Any) -> np.ndarray:
+        decoded.append(path)
+        return np.zeros((preprocess.height, preprocess.width, 3), np.uint8)
+
+    monkeypatch.setattr("trtpoets.pipeline.photo_arguments.photo_to_array", decode)
+    monkeypatch.setattr(label_module, "usable_cores", lambda: 2)
+    told: list[tuple[str, int, int]] = []
+    many = [next(photos.glob("ant/*"))] * 5000
+    stream = label_stream("x", many, progress=lambda *each: told.append(each))
+    for number, _ in enumerate(stream, start=1):
+        assert len(decoded) <= number + 4 + 2 * 4 + 2
+        assert told[-1] == ("photos", number, 5000)
+    assert number == 5000 and set(runner.batches) == {4}
+
+
+def test_strict_stops_after_the_answers_before(runner: Watched, photos: Path) -> None:
+    good = sorted(photos.glob("ant/*"))
+    stream = label_stream("x", [good[0], good[1], photos / "none.jpg", good[2]], strict=True)
+    assert names([next(stream), next(stream)]) == ["0000.jpg", "0001.jpg"]
+    with pytest.raises(BadPhoto, match=r"none\.jpg"):
+        next(stream)
+    with pytest.raises(BadPhoto, match=r"none\.jpg"):
+        label("x", [good[0], photos / "none.jpg"])
+    with pytest.raises(BadInput, match="no photo to label"):
+        label("x", [])
+
+
+def test_the_command_goes_on_after_a_broken_photo(
+    runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "bee" / "0000.jpg").write_bytes(b"no\nphoto")
+    assert call_main(monkeypatch, "label", "x", str(photos)) == 0
+    out, err = capsys.readouterr()
+    assert out.count("(fake)") == 4
+    assert [line for line in err.splitlines() if "bee/0000.jpg" in line] == [err.splitlines()[0]]
+    assert call_main(monkeypatch, "label", "x", str(photos), "--strict") == 1
+    assert capsys.readouterr().err.count("Error: ") == 1
+    assert call_main(monkeypatch, "label", "x", str(photos), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [sorted(each) for each in document if "error" in each] == [["error", "photo"]]
+    assert len([each for each in document if "labels" in each]) == 4
+
+
+def test_the_command_fails_where_no_photo_could_be_labelled(
+    runner: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standard_input(monkeypatch, b"no-such-file.jpg\n")
+    assert call_main(monkeypatch, "label", "x", "-", "--json") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["photo"] == "no-such-file.jpg"
+    assert "Error: no photo could be labelled" in err
+    (tmp_path / "empty").mkdir()
+    assert call_main(monkeypatch, "label", "x", str(tmp_path / "empty")) == 1
+    assert "no files below this folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_printed(
+    runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(pixels: np.ndarray) -> np.ndarray:
+        if len(runner.batches) > 1:
+            raise KeyboardInterrupt
+        return np.full((len(pixels), 3), 1 / 3, np.float32)
+
+    runner._scores = interrupted
+    assert call_main(monkeypatch, "label", "x", str(photos), "--json") == 130
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 4
+    assert "answers that were printed are complete" in err

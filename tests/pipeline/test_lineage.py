@@ -1,0 +1,317 @@
+"""Files that belong together: what was made from an earlier classifier, and trainings that did not end."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trtpoets
+from tests.conftest import SMALL, small_config
+from tests.support.bundle_run import bundle_run
+from tests.support.tiny import tiny_onnx
+from trtpoets.convert.int8.calibration import CalibrationConfig
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
+from trtpoets.core.files import atomic_folder
+from trtpoets.core.types import Classifier, OnnxModel, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
+from trtpoets.pipeline import artefacts, publish
+from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
+from trtpoets.pipeline.calibration_cache_export import calibration_cache
+from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
+from trtpoets.pipeline.photos import require_photos
+from trtpoets.pipeline.retrain import RetrainConfig
+
+FP32, FP16, INT8 = Precision
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return bundle_run(tmp_path)
+
+
+def trained_anew(space: Workspace, **details: Any) -> None:
+    """Another training of the same photos and options that gave other weights."""
+    (space.classifier / "classifier.keras").write_bytes(b"other weights")
+    card = read_card(card_of(space.classifier))
+    seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details={**card.details, **details})
+
+
+def test_other_weights_make_every_file_stale(space: Workspace) -> None:
+    assert [model.precision for model in onnx_models_in(space)] == [FP32, FP16, INT8]
+    assert stale_in(space) == ()
+    trained_anew(space)
+    assert onnx_models_in(space) == ()
+    assert {each.path.name for each in stale_in(space)} == {"fp32.onnx", "fp16.onnx", "int8.onnx"}
+    for precision in Precision:
+        with pytest.raises(MissingArtefact, match="was made from an earlier") as caught:
+            onnx_in(space, precision)
+        assert caught.value.hint == space.command("export")
+
+
+def test_what_needs_a_file_refuses_a_stale_one(space: Workspace, tmp_path: Path) -> None:
+    trained_anew(space)
+    for command in (
+        lambda: trtpoets.quantize("tiny", engines=space.engines),
+        lambda: trtpoets.bundle("tiny", "triton", engines=space.engines),
+        lambda: calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines),
+        lambda: onnx_in(space, INT8),
+    ):
+        with pytest.raises(MissingArtefact, match=r"fp32\.onnx was made from|int8\.onnx was made from") as caught:
+            command()
+        assert caught.value.hint == space.command("export")
+
+
+def test_files_of_another_fp32_are_stale(space: Workspace) -> None:
+    card = read_card(card_of(space.onnx(FP32)))
+    tiny_onnx(space.onnx(FP32), batch="other")
+    seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=card.details)
+    assert [model.precision for model in onnx_models_in(space)] == [FP32]
+    with pytest.raises(MissingArtefact, match=r"fp16\.onnx was made from an earlier fp32\.onnx") as caught:
+        onnx_in(space, FP16)
+    assert caught.value.hint == space.command("quantize")
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_card_that_does_not_say_what_its_file_was_made_from_is_stale(precision: Precision, space: Workspace) -> None:
+    path = space.onnx(precision)
+    details = {word: value for word, value in (open_card(card_of(path)) or {}).items() if word != "made_from"}
+    seal_card(card_of(path), key="k", files=[path], details=details)
+    assert precision not in {model.precision for model in onnx_models_in(space)}
+    assert path in {each.path for each in stale_in(space)}
+
+
+def test_a_damaged_file_is_listed_and_a_missing_one_is_not(space: Workspace) -> None:
+    space.onnx(INT8).write_bytes(b"half")
+    space.onnx(FP16).unlink()
+    (stale,) = stale_in(space)
+    assert stale.to_dict() == {
+        "what": "using int8.onnx",
+        "why": f"was changed after it was made, or is damaged: {space.command('quantize')}",
+    }
+
+
+def test_labels_of_another_training_are_stale(space: Workspace) -> None:
+    path = space.classifier / "model.json"
+    path.write_text(path.read_text().replace('"ant"', '"bee "'))
+    trained_anew(space)
+    card = read_card(card_of(space.onnx(FP32)))
+    details = {**card.details, "made_from": artefacts.classifier_identity(space)}
+    seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=details)
+    assert {"fp32.onnx has other labels"} <= {f"{each.path.name} {each.why[:16]}" for each in stale_in(space)}
+
+
+def test_a_classifier_of_other_weights_than_its_card_is_refused(space: Workspace) -> None:
+    trained_anew(space, weights_id="others")
+    with pytest.raises(BadArtefact, match="names other weights than its card"):
+        classifier_in(space)
+
+
+def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None:
+    dataset = dataset_in(space)
+    trained_anew(space, dataset=dataset.hash)
+    assert dataset_in(space) == dataset
+    moved = replace(dataset, photos=tuple(replace(photo, split=Split.TEST) for photo in dataset.photos))
+    publish.seal_dataset(space, moved, "")
+    for judge in (lambda: dataset_in(space), lambda: trtpoets.evaluate("tiny", engines=space.engines)):
+        with pytest.raises(MissingArtefact, match="was not trained on the photos of") as caught:
+            judge()
+        assert caught.value.hint == space.command("retrain", dataset.folder)
+    card = read_card(card_of(space.classifier))
+    seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details={"weights_id": "weights"})
+    with pytest.raises(MissingArtefact, match="which photos it was trained on is not known"):
+        dataset_in(space)
+
+
+def test_what_other_photos_calibrated_is_stale(space: Workspace) -> None:
+    """A published classifier may be given other photos, of which some calibrated before and are to judge now."""
+    dataset = dataset_in(space)
+    swapped = {Split.TRAIN: Split.TEST, Split.TEST: Split.TRAIN, Split.VALIDATION: Split.VALIDATION}
+    photos = tuple(replace(photo, split=swapped[photo.split]) for photo in dataset.photos)
+    publish.seal_dataset(space, replace(dataset, photos=photos), "")
+    assert [model.precision for model in onnx_models_in(space)] == [FP32]
+    with pytest.raises(MissingArtefact, match=r"int8\.onnx was made with other photos") as caught:
+        onnx_in(space, INT8)
+    assert caught.value.hint == space.command("quantize")
+
+
+def test_a_damaged_engine_is_listed_and_does_not_stop_the_rest(space: Workspace) -> None:
+    path = space.folder / "fp32.rtx.engine"
+    path.write_bytes(b"an engine")
+    seal_card(card_of(path), key="k", files=[path], details={})
+    path.write_bytes(b"half an")
+    assert engines_in(space) == ()
+    (stale,) = stale_in(space)
+    assert stale.path == path
+    assert stale.remedy == space.command("build")
+
+
+def test_photos_that_are_gone_or_changed_are_told(space: Workspace) -> None:
+    dataset = dataset_in(space)
+    photos = dataset.in_split(Split.TEST)
+    require_photos(space, photos)
+    photos[0].path.write_bytes(photos[1].path.read_bytes())
+    with pytest.raises(BadInput, match=rf"1 of {len(photos)} photos were changed since") as caught:
+        require_photos(space, photos)
+    assert caught.value.hint == space.command("pretrained", "none", "--photos", dataset.folder)
+    shutil.move(dataset.folder, dataset.folder.with_name("elsewhere"))
+    with pytest.raises(BadInput, match=rf"{len(photos)} of {len(photos)} photos are no longer in") as caught:
+        require_photos(space, photos)
+    assert space.command("pretrained", "none", "--photos", "NEWPLACE") in caught.value.hint
+
+
+def config_of(weights: Path) -> RetrainConfig:
+    return small_config(weights).retrain
+
+
+@pytest.fixture(scope="module")
+def two_folders(tmp_path_factory: pytest.TempPathFactory, small_photos: Path) -> tuple[Path, Path]:
+    """The photos that were trained on, and some of them under other labels."""
+    two = tmp_path_factory.mktemp("two")
+    for label, other in (("ant", "bee"), ("bée 🐝", "cow")):
+        shutil.copytree(small_photos / label, two / other)
+    return small_photos, two
+
+
+@pytest.fixture
+def engines(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "engines"))
+
+
+@pytest.fixture(scope="module")
+def second(
+    tmp_path_factory: pytest.TempPathFactory, exported: Path, two_folders: tuple[Path, Path], small_weights: Path
+) -> Path:
+    """The engines folder after the first run was evaluated, and its name trained again with the other labels."""
+    engines = Path(shutil.copytree(exported, tmp_path_factory.mktemp("second") / "engines"))
+    trtpoets.evaluate("small", engines=engines)
+    trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
+    return engines
+
+
+def test_a_name_that_is_trained_again_uses_nothing_of_before(
+    second: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines = Path(shutil.copytree(second, tmp_path / "engines"))
+    space = Workspace(engines, "small")
+    report = trtpoets.report("small", engines=engines)
+    assert report["accuracy"] == {}
+    assert any(each["what"] == "using evaluation.json" for each in report["skipped"])
+    photo = dataset_in(space).in_split(Split.TEST)[0]
+    (answer,) = trtpoets.label("small", [photo.path], engines=engines)
+    assert (answer.runner, set(answer.labels)) == ("tensorflow", {"bee", "cow"})
+    assert "fp32.onnx is not used: it was made from an earlier classifier" in caplog.text
+    details = trtpoets.evaluate("small", engines=engines)
+    assert [each["runner"] for each in details["evaluations"]] == ["tensorflow"]
+    assert {"what": "using fp32.onnx", "why": f"was made from an earlier classifier: {space.command('export')}"} in (
+        details["skipped"]
+    )
+    with pytest.raises(MissingArtefact) as caught:
+        trtpoets.quantize("small", calibration=CalibrationConfig(photos=4), engines=engines)
+    assert caught.value.hint == space.command("export")
+    assert isinstance(trtpoets.export("small", engines=engines), OnnxModel)
+    assert stale_in(space) == ()
+    report = trtpoets.report("small", engines=engines)
+    assert list(report["accuracy"]) == ["tensorflow"]
+
+
+@pytest.mark.parametrize("stop", range(8))
+def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
+    stop: int, engines: Path, second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before or after each of the four writes, by Ctrl-C."""
+    space, before = Workspace(engines, "small"), dataset_in(Workspace(engines, "small"))
+    key, trained = read_card(card_of(space.classifier)).key, Workspace(second, "small")
+    turn = iter(range(8))
+
+    def stopped(write: Any) -> Any:
+        def instead(*arguments: Any, **words: Any) -> Any:
+            if next(turn) == stop:
+                raise KeyboardInterrupt
+            found = write(*arguments, **words)
+            if next(turn) == stop:
+                raise KeyboardInterrupt
+            return found
+
+        return instead
+
+    def write_classifier() -> Classifier:
+        with atomic_folder(space.classifier) as part:
+            shutil.copytree(trained.classifier, part, dirs_exist_ok=True)
+        return classifier_in(trained)
+
+    dataset = dataset_in(trained)
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "seal_card", stopped(seal_card))
+        with pytest.raises(KeyboardInterrupt):
+            publish.publish(
+                space,
+                "another key",
+                stopped(write_classifier),
+                dataset=dataset,
+                command="",
+                trained_on=dataset.hash,
+                training={},
+            )
+    try:
+        found = dataset_in(space)
+    except TrtPoetsError as error:
+        assert 0 < stop < 7
+        assert "trtpoets retrain" in error.hint
+        with pytest.raises(MissingArtefact):
+            trtpoets.evaluate("small", engines=engines)
+        return
+    now = read_card(card_of(space.classifier))
+    assert (now.key == key, found == before) in ((True, True), (False, False))
+    assert set(classifier_in(space).spec.labels) == set(found.labels)
+    assert training_in(space) is not None
+
+
+@pytest.mark.slow
+def test_a_training_that_was_stopped_can_be_done_again(
+    engines: Path, two_folders: tuple[Path, Path], small_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any, **words: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "seal_dataset", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
+    with pytest.raises(TrtPoetsError, match=r"was changed after it was trained"):
+        dataset_in(Workspace(engines, "small"))
+    trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
+    assert set(dataset_in(Workspace(engines, "small")).labels) == {"bee", "cow"}
+
+
+def test_photos_that_moved_are_read_again_without_training(
+    engines: Path, two_folders: tuple[Path, Path], small_weights: Path, tmp_path: Path
+) -> None:
+    space = Workspace(engines, "small")
+    card, moved = card_of(space.classifier).read_bytes(), tmp_path / "moved photos"
+    shutil.copytree(two_folders[0], moved)
+    trtpoets.retrain(moved, "small", config_of(small_weights), engines=engines)
+    assert card_of(space.classifier).read_bytes() == card
+    assert dataset_in(space).folder == moved
+    shutil.move(moved, tmp_path / "new place")
+    with pytest.raises(BadInput, match="photos are no longer in") as caught:
+        trtpoets.evaluate("small", engines=engines)
+    assert space.command("retrain", "NEWPLACE", "--backbone", SMALL) in caught.value.hint
+
+
+def test_splits_that_training_changed_stay(engines: Path, two_folders: tuple[Path, Path], small_weights: Path) -> None:
+    """As where copies were kept in one split: the recorded splits are those that were trained with."""
+    space = Workspace(engines, "small")
+    dataset, card = dataset_in(space), read_card(card_of(space.classifier))
+    photo = dataset.in_split(Split.TRAIN)[0]
+    photos = tuple(replace(each, split=Split.TEST) if each == photo else each for each in dataset.photos)
+    changed = replace(dataset, photos=photos)
+    publish.seal_dataset(space, changed, "")
+    details = {**card.details, "dataset": changed.hash}
+    seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details=details)
+    trtpoets.retrain(two_folders[0], "small", config_of(small_weights), engines=engines)
+    assert dataset_in(space).hash == changed.hash
+    assert read_card(card_of(space.classifier)).details["dataset"] == changed.hash

@@ -1,0 +1,210 @@
+"""Photos are judged, calibrated with and shown only as what they were when the dataset was read."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import trtpoets
+from tests.support.bundle_run import bundle_run
+from tests.support.report_documents import LABELS, documents
+from tests.support.small_networks import residual_network, saved
+from tests.support.tiny import tiny_photo_files, tiny_spec
+from trtpoets.convert.int8.calibration import CalibrationConfig, ranges_from_photos
+from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.core import images
+from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
+from trtpoets.core.images import changed_photos, photo_batches, photo_bytes, photo_to_array
+from trtpoets.core.types import Photo, Split
+from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.bench.meter import Meter
+from trtpoets.judge.evaluation import scores_from_runner
+from trtpoets.judge.golden import golden_photos
+from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.photos import verified_photos
+from trtpoets.reporting.document import report_from_documents
+from trtpoets.reporting.gallery import Galleries, galleries_from_report
+from trtpoets.train.near_copies.thumbnails import Thumbnails
+
+PREPROCESS = tiny_spec().preprocess
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    return tiny_photo_files(tmp_path / "photos", 6)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return bundle_run(tmp_path)
+
+
+def recoloured(photo: Photo) -> None:
+    """Other colours under the same name."""
+    with Image.open(photo.path) as image:
+        image.load()
+        Image.fromarray(255 - np.asarray(image.convert("RGB"))).save(photo.path, image.format)
+
+
+def test_what_is_decoded_is_what_was_hashed(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is opened once: whoever replaces it between two openings changes nothing."""
+    expected = photo_to_array(photos[0].path, PREPROCESS)
+    contents = iter([photos[0].path.read_bytes(), photos[1].path.read_bytes()])
+    monkeypatch.setattr(images, "read_photo", lambda path: next(contents))
+    assert np.array_equal(photo_to_array(photos[0], PREPROCESS), expected)
+    with pytest.raises(PhotoChanged, match=r"0\.png has changed since the dataset was read"), photo_bytes(photos[0]):
+        pass
+
+
+def test_changed_photos_are_those_with_other_bytes_or_none(photos: list[Photo]) -> None:
+    photos[4].path.touch()
+    assert changed_photos(photos) == []
+    recoloured(photos[1])
+    photos[3].path.unlink()
+    assert changed_photos(photos) == [photos[1], photos[3]]
+    with pytest.raises(PhotoChanged):
+        list(photo_batches(photos[:3], PREPROCESS, 2))
+    assert photo_batches([photo.path for photo in photos[:3]], PREPROCESS, 2)  # a path has nothing to be held against
+
+
+def evaluated(photos: list[Photo], folder: Path) -> Any:
+    with FakeRunner(tiny_spec()) as runner:
+        return scores_from_runner(runner, photos)
+
+
+READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
+    "evaluate": evaluated,
+    "golden photos": lambda photos, _: golden_photos(photos, PREPROCESS),
+    "thumbnails": lambda photos, folder: Thumbnails(folder / "thumbnails", PREPROCESS).of(photos),
+    "ranges": lambda photos, folder: ranges_from_photos(saved(residual_network(), folder / "x"), photos, CONFIG),
+    "fp16": lambda photos, folder: fp16_from_onnx(saved(residual_network(), folder / "x"), photos, folder / "out"),
+    "comparer": lambda photos, folder: Comparer(saved(residual_network(), folder / "x"), photos, ()).searched,
+}
+CONFIG = CalibrationConfig(photos=6)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_whoever_reads_photos_refuses_changed_ones(photos: list[Photo], tmp_path: Path, reader: str) -> None:
+    recoloured(photos[2])
+    with pytest.raises(BadInput, match=r"2\.png"):
+        READERS[reader](photos, tmp_path)
+
+
+def test_a_photo_that_changes_while_it_is_measured_is_a_fault(photos: list[Photo]) -> None:
+    paths = [photo.path for photo in photos]
+    (pixels,) = photo_batches(photos, PREPROCESS, len(photos))
+    with FakeRunner(tiny_spec()) as runner:
+        meter = Meter(runner, pixels, 2, paths)
+        meter.round(0.0, 1, 1.0)
+        assert meter.fault == ""
+        for photo in photos:
+            recoloured(photo)
+        meter.round(0.01, 1, 1.0)
+    assert meter.fault == "a photo file was changed while it was measured"
+
+
+def test_evaluate_refuses_photos_with_other_colours(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted, one is named, and the hint reads them again; also when they change after the first look."""
+    tests = dataset_in(space).in_split(Split.TEST)
+
+    def late(*_: Any) -> Any:
+        for photo in tests[:2]:
+            recoloured(photo)
+        return evaluated(list(tests), space.folder)
+
+    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", late)
+    hint = space.command("pretrained", "none", "--photos", dataset_in(space).folder)
+    for number in (2, len(tests)):
+        with pytest.raises(
+            BadInput, match=rf"^{number} of {len(tests)} photos were changed since .*{tests[0].path}"
+        ) as e:
+            trtpoets.evaluate("tiny", engines=space.engines, force=True)
+        assert e.value.hint == hint
+        for photo in tests[2:]:
+            recoloured(photo)
+    assert "judged" not in (open_card(space.evaluation) or {})  # the one that was there before
+
+
+def test_an_evaluation_keeps_the_hashes_of_what_was_judged(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: {"evaluations": [], "skipped": []})
+    trtpoets.evaluate("tiny", engines=space.engines, force=True)
+    tests = dataset_in(space).in_split(Split.TEST)
+    assert (open_card(space.evaluation) or {})["judged"]["photo_sha256"] == [photo.sha256 for photo in tests]
+
+
+def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = dataset_in(space).in_split(Split.TEST)
+
+    class Measured:
+        failures, measurements = ("a runner could not decode",), ()
+
+    def measured(*_: Any) -> Any:
+        recoloured(tests[1])
+        return Measured()
+
+    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
+    monkeypatch.setattr("trtpoets.pipeline.bench._able", lambda artefacts: (artefacts, []))
+    with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos were changed since"):
+        trtpoets.bench("tiny", engines=space.engines)
+
+
+def test_another_fault_of_a_photo_is_raised_as_it_is(space: Workspace) -> None:
+    with pytest.raises(BadPhoto, match="something else"), verified_photos(space, dataset_in(space).photos):
+        raise BadPhoto("something else")
+
+
+def pictures(galleries: Galleries) -> int:
+    return sum(bool(tile["picture"]) for each in galleries.others for tile in each["tiles"])
+
+
+def test_the_page_does_not_show_what_was_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = [replace(photo, label=LABELS[i % 3]) for i, photo in enumerate(tiny_photo_files(tmp_path / "p", 30))]
+    report = report_from_documents(documents(photos=made))
+    shown = {str(photo.path): photo for photo in made}
+    with caplog.at_level(logging.WARNING):
+        before = pictures(galleries_from_report(report, shown))
+        assert caplog.text == ""
+        recoloured(made[0])
+        recoloured(made[1])
+        after = pictures(galleries_from_report(report, shown))
+    assert 0 < after < before
+    assert f"2 photos of the page were changed since they were judged, {made[1].path} for one" in caplog.text
+    assert f"trtpoets evaluate {report['name']} --force" in caplog.text
+
+
+DECODERS = {"photo_to_array", "photo_batches", "read_photo", "bytes_to_array", "photo_bytes"}
+WITHOUT_A_HASH = {
+    "core/images.py": "the reader itself",
+    "train/folders/photo_files.py": "makes the hashes",
+    "pipeline/photo_arguments.py": "photos of the command line, for label",
+    "onboard/classify/classify_command.py": "photos of the command line",
+    "judge/golden.py": "golden photos, by the hash in golden.json",
+    "judge/bench/meter.py": "holds the pixels against verified ones, outside of the clock",
+}
+
+
+def test_photos_of_a_dataset_are_never_read_by_their_path() -> None:
+    """A decoder is given Photo objects, no paths, but in the modules that have no hash to hold against."""
+    package = Path(trtpoets.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        name = str(path.relative_to(package))
+        if name in WITHOUT_A_HASH or "templates" in name:
+            continue
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if any(each in text for each in DECODERS) else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DECODERS:
+                given = ast.unparse(node.args[0])
+                if "path" in given or node.func.id in ("read_photo", "bytes_to_array"):
+                    found.add(f"{name}: {ast.unparse(node)}")
+    assert not found

@@ -1,0 +1,356 @@
+"""The whole road on small photos: what it makes, what it skips, what it mends, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trtpoets
+from tests.cli.test_main import call_main
+from tests.conftest import SMALL, small_config
+from tests.support.photos import make_photo
+from trtpoets.convert.int8.calibration import CalibrationConfig
+from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
+from trtpoets.core.files import locked
+from trtpoets.core.types import Engine, Flavour, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.device.build.engine import flavour_available
+from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.label import _candidates
+from trtpoets.pipeline.lineage import engines_in, onnx_in, opened
+from trtpoets.train.dataset import dataset_from_folder
+
+needs_rtx = pytest.mark.skipif(
+    flavour_available(Flavour.RTX) is not None, reason=f"no TensorRT-RTX: {flavour_available(Flavour.RTX)}"
+)
+
+
+@pytest.fixture
+def engines(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "engines"))
+
+
+class Steps:
+    """A Progress that remembers which tasks did any work."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        if task not in self.tasks:
+            self.tasks.append(task)
+
+
+def report_of(engines: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((engines / "small" / "report.json").read_text())
+    return value
+
+
+@needs_rtx
+def test_a_run_leaves_everything_that_the_report_promises(finished: Path) -> None:
+    space = Workspace(finished, "small")
+    report = report_of(finished)
+    runners = ["tensorflow", "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8"]
+    assert list(report["accuracy"])[:4] == runners
+    assert report["accuracy"]["tensorflow"] > 0.8
+    assert report["agreement"]["onnxruntime-fp32"] == 1
+    assert 0 < report["parity"]["max_abs"] < 1e-4
+    assert report["backbone"] == SMALL
+    assert report["training"]["steps"]
+    assert report["dataset"]["counts"]["bée 🐝"]["train"] > 20
+    assert [(e["flavour"], e["precision"], e["targets"]) for e in report["engines"]] == [
+        ("rtx", precision, ["sm80+"]) for precision in ("fp32", "fp16", "int8")
+    ]
+    for engine in report["engines"]:
+        assert (space.folder / engine["file"]).stat().st_size == engine["bytes"]
+    timed = {row["runner"]: row for row in report["benchmarks"]}
+    assert set(runners) <= set(timed)
+    for row in timed.values():
+        assert row["batch"] == 1
+        assert 0 < row["p50_ms"] <= row["p90_ms"]
+        assert row["photos_per_s"] > 0
+    page = space.page.read_text()
+    assert "bée 🐝" in page
+    assert "cow&#39;s" in page or "cow&#x27;s" in page or "cow's" in page
+    assert sorted(p.name for p in space.folder.iterdir() if p.name.startswith(".")) == []
+
+
+def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:
+    for entry in report_of(finished)["skipped"]:
+        assert entry["what"]
+        assert len(entry["why"]) > 10
+
+
+def test_a_second_run_does_nothing_twice(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    space = Workspace(engines, "small")
+    before = {p: p.stat().st_mtime_ns for p in space.folder.rglob("*.onnx*")} | {
+        p: p.stat().st_mtime_ns for p in space.folder.glob("*.engine*")
+    }
+    steps = Steps()
+    trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines, progress=steps)
+    assert steps.tasks == ["photos"]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+@pytest.mark.slow
+def test_other_training_makes_everything_after_it_anew(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    before = report_of(engines)
+    steps = Steps()
+    config = small_config(small_weights, learning_rate=1e-4)
+    trtpoets.retrain(small_photos, "small", config.retrain, engines=engines, progress=steps)
+    trtpoets.export("small", engines=engines)
+    trtpoets.quantize("small", calibration=config.calibration, engines=engines)
+    built = trtpoets.build("small", engines=engines) if before["engines"] else ()
+    assert "bottlenecks" not in steps.tasks
+    parity = (open_card(card_of(Workspace(engines, "small").onnx(Precision.FP32))) or {})["parity"]
+    assert before["parity"]["max_abs"] != parity["max_abs"]
+    assert len(built) == len(before["engines"])
+    assert {e["sha256"] for e in before["engines"]}.isdisjoint(e.card.engine_sha256 for e in built)
+
+
+def test_a_new_photo_moves_no_other(finished: Path, small_photos: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(small_photos, tmp_path / "photos"))
+    make_photo(0, 999).save(photos / "ant" / "new.jpg")
+    before = {p.sha256: p.split for p in dataset_in(Workspace(finished, "small")).photos}
+    after = {p.sha256: p.split for p in dataset_from_folder(photos).photos}
+    assert len(after) == len(before) + 1
+    assert {sha: after[sha] for sha in before} == before
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("fp32.onnx", marks=pytest.mark.slow),
+        "fp16.rtx.engine",
+        pytest.param("int8.onnx", marks=pytest.mark.slow),
+        pytest.param("classifier/model.json", marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_photos: Path, small_weights: Path) -> None:
+    path = engines / "small" / victim
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    config = small_config(small_weights)
+    stages = {
+        "classifier/model.json": lambda: trtpoets.retrain(small_photos, "small", config.retrain, engines=engines),
+        "fp32.onnx": lambda: trtpoets.export("small", engines=engines),
+        "int8.onnx": lambda: trtpoets.quantize("small", calibration=config.calibration, engines=engines),
+        "fp16.rtx.engine": lambda: trtpoets.build("small", precisions=(Precision.FP16,), engines=engines),
+    }
+    stages[victim]()
+    if victim.startswith("classifier"):
+        assert path.read_bytes() == whole
+    else:
+        assert path.stat().st_size == len(whole)
+
+
+@pytest.mark.slow
+def test_the_same_photos_and_options_give_the_same_graph(
+    finished: Path, small_photos: Path, small_weights: Path, tmp_path: Path
+) -> None:
+    trtpoets.retrain(small_photos, "small", small_config(small_weights).retrain, engines=tmp_path)
+    trtpoets.export("small", engines=tmp_path)
+    assert (tmp_path / "small" / "fp32.onnx").read_bytes() == (finished / "small" / "fp32.onnx").read_bytes()
+
+
+def test_an_edited_card_is_an_error_not_a_rebuild(engines: Path) -> None:
+    card = card_of(Workspace(engines, "small").onnx(Precision.FP32))
+    card.write_text(card.read_text().replace('"opset": 17', '"opset": 13'))
+    with pytest.raises(BadArtefact, match="was edited or damaged"):
+        trtpoets.quantize("small", engines=engines)
+
+
+def test_a_model_json_of_another_backbone_is_refused(engines: Path) -> None:
+    path = Workspace(engines, "small").classifier / "model.json"
+    path.write_text(path.read_text().replace(SMALL, "mobilenet_v2"))
+    with pytest.raises(MissingArtefact, match="classifier was changed after it was trained"):
+        trtpoets.export("small", engines=engines)
+
+
+def test_two_at_once_on_one_name(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    with (
+        locked(Workspace(engines, "small").lock, "small"),
+        pytest.raises(Busy, match="is working on small"),
+    ):
+        trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
+
+
+def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
+    for stage, hint in [
+        (lambda: trtpoets.export("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.quantize("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.build("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.bundle("n", "triton", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.evaluate("n", engines=tmp_path), "PHOTOS"),
+        (lambda: trtpoets.report("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+        (lambda: trtpoets.label("n", [Path("x.jpg")], engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
+    ]:
+        with pytest.raises((MissingArtefact, BadInput)) as caught:
+            stage()
+        assert hint in caught.value.hint
+
+
+def test_the_first_of_the_commands_that_are_missing_is_named(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    for gone, hint in [(Precision.FP16, space.command("quantize")), (Precision.FP32, space.command("export"))]:
+        space.onnx(gone).unlink()
+        with pytest.raises(MissingArtefact) as caught:
+            onnx_in(space, Precision.FP16)
+        assert caught.value.hint == hint
+
+
+def test_a_name_that_is_none_is_told_the_nearest(engines: Path) -> None:
+    with pytest.raises(MissingArtefact) as caught:
+        trtpoets.build("smal", engines=engines)
+    assert caught.value.hint == f"did you mean small? If not: {Workspace(engines, 'smal').command('retrain', 'PHOTOS')}"
+    with pytest.raises(MissingArtefact) as caught:
+        trtpoets.build("lions", engines=engines)
+    assert caught.value.hint == Workspace(engines, "lions").command("retrain", "PHOTOS")
+
+
+def test_label_answers_with_the_classes_of_the_photos(finished: Path, small_photos: Path) -> None:
+    test = dataset_in(Workspace(finished, "small")).in_split(Split.TEST)
+    answers = trtpoets.label("small", [photo.path for photo in test], engines=finished, top=3)
+    right = np.mean([answer.labels[0] == photo.label for answer, photo in zip(answers, test, strict=True)])
+    assert right == report_of(finished)["accuracy"]["tensorflow"]
+    for answer in answers:
+        assert sum(answer.scores) == pytest.approx(1, abs=1e-5)
+        assert list(answer.scores) == sorted(answer.scores, reverse=True)
+
+
+def test_label_refuses_what_is_no_photo_before_it_answers(finished: Path, small_photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_text("no photo")
+    with pytest.raises(BadInput, match=r"x\.jpg"):
+        trtpoets.label("small", [next((small_photos / "ant").iterdir()), tmp_path / "x.jpg"], engines=finished)
+    with pytest.raises(BadInput, match="no photo to label"):
+        trtpoets.label("small", [], engines=finished)
+
+
+@pytest.mark.slow
+def test_engines_of_an_older_graph_are_left_aside(engines: Path, small_photos: Path, small_weights: Path) -> None:
+    space = Workspace(engines, "small")
+    assert len(engines_in(space)) in (0, 3)
+    config = small_config(small_weights).retrain
+    trtpoets.retrain(small_photos, "small", replace(config, head=replace(config.head, steps=200)), engines=engines)
+    trtpoets.export("small", engines=engines)
+    assert Precision.FP32 not in {engine.card.precision for engine in engines_in(space)}
+
+
+@needs_rtx
+def test_an_onnx_file_builds_by_its_path(engines: Path) -> None:
+    (engine,) = trtpoets.build(str(engines / "small" / "fp16.onnx"), targets=["sm86"], flavour=Flavour.RTX)
+    assert engine.path == engines / "small" / "fp16.rtx.sm86.engine"
+    assert engine.card.targets == ("sm86",)
+
+
+def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
+    space = Workspace(finished, "small")
+    test = {photo.sha256 for photo in dataset_in(space).in_split(Split.TEST)}
+    ranges = json.loads(space.ranges.read_text())["details"]
+    assert ranges["photos"]
+    assert test.isdisjoint(ranges["photos"])
+
+
+def gated(engines: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trtpoets", "evaluate", "small", "--engines", str(engines), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    passed = gated(engines, "--min-agreement", "1")
+    assert (passed.returncode, passed.stderr) == (0, "")
+    assert "at least 1 % answered alike" in passed.stdout
+    # The same scores with another judgement: INT8 agrees with nothing.
+    card = json.loads(space.evaluation.read_text())
+    for each in card["details"]["evaluations"]:
+        if each["runner"] == "onnxruntime-int8":
+            each.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
+    seal_card(space.evaluation, key=card["key"], files=[], details=card["details"])
+    failed = gated(engines, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
+    assert failed.returncode == 3
+    gate = json.loads(failed.stdout)["gate"]
+    assert gate["outcome"] == "failed"
+    assert failed.stderr.splitlines() == [
+        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for",
+        f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
+    ]
+    assert open_card(space.evaluation) == json.loads(failed.stdout)
+    report = trtpoets.report("small", engines=engines)
+    assert report["gate"] == gate
+    assert any(said["about"] == "gate" and " fails: " in said["text"] for said in report["verdict"])
+    assert '<h2 id="gate">The gate</h2>' in space.page.read_text()
+    assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
+
+
+def test_a_gate_on_few_photos_cannot_tell(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(*options: str) -> tuple[int, str, str]:
+        code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), *options)
+        return code, *capsys.readouterr()
+
+    limits = ("--max-drop", "99.9", "--min-agreement", "99.99", "--runner", "onnxruntime-fp32")
+    code, stdout, stderr = asked(*limits, "--json")
+    assert code == 4
+    assert json.loads(stdout)["gate"]["outcome"] == "cannot tell"
+    assert stderr.startswith("Error: the gate cannot tell: ")
+    assert "--min-agreement 99.99 --runner onnxruntime-fp32 --allow-undecided" in stderr
+    code, _, stderr = asked(*limits, "--allow-undecided")
+    assert code == 0, stderr
+    count = len(dataset_in(Workspace(engines, "small")).in_split(Split.TEST))
+    assert stderr.splitlines()[0].startswith(
+        f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
+    )
+    assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
+        "Error: a gate without a limit",
+        "  try: --max-drop 0.5 --min-agreement 98",
+    ]
+
+
+def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    built = [engine.card.precision for engine in engines_in(space)]
+    card = json.loads(card_of(space.onnx(Precision.INT8)).read_text())
+    for advised in ("int8", "fp16"):
+        card["details"]["notes"]["recommended"]["precision"] = advised
+        seal_card(
+            card_of(space.onnx(Precision.INT8)),
+            key=card["key"],
+            files=[space.onnx(Precision.INT8)],
+            details=card["details"],
+        )
+        order = [
+            each.card.precision.value
+            for each in _candidates(space, opened(space), trust=False)
+            if isinstance(each, Engine)
+        ]
+        if built:
+            assert order == (["int8", "fp16", "fp32"] if advised == "int8" else ["fp16", "fp32", "int8"])
+
+
+@pytest.mark.slow
+def test_quantize_fits_the_head_unless_told_not_to_and_says_what_it_recommends(engines: Path) -> None:
+    space = Workspace(engines, "small")
+    before = open_card(card_of(space.onnx(Precision.INT8)))
+    assert before is not None
+    assert before["notes"]["head"]["kept"] in (True, False)
+    assert before["notes"]["head"]["why"]
+    assert before["notes"]["recommended"]["why"].startswith("on ")
+    calibration = CalibrationConfig(photos=32)
+    trtpoets.quantize("small", calibration=calibration, refit_head=False, engines=engines)
+    after = open_card(card_of(space.onnx(Precision.INT8)))
+    assert after is not None
+    assert "head" not in after["notes"]
+    steps = Steps()
+    trtpoets.quantize("small", calibration=calibration, refit_head=False, engines=engines, progress=steps)
+    assert steps.tasks == []

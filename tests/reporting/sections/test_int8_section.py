@@ -1,0 +1,221 @@
+"""The page's section on INT8: what the notes hold is shown, what they lack is left out, nothing is made up."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.reporting.test_html import HOSTILE, Reader
+from tests.support.report_documents import documents, measurement
+from trtpoets.reporting import plots
+from trtpoets.reporting.document import report_from_documents
+from trtpoets.reporting.html import page_from_report
+from trtpoets.reporting.sections.int8_section import int8_section
+
+
+def fidelity(decibels: float, agreement: float) -> dict[str, Any]:
+    return {
+        "photos": 128,
+        "features_db": decibels,
+        "scores_db": decibels + 3,
+        "agreement": agreement,
+        "distance": 0.01,
+    }
+
+
+def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any]:
+    """The histogram of what a layer reads, half of it zeros."""
+    return {
+        "layer": layer,
+        "db": decibels,
+        "tensor": f"{layer} in",
+        "limit": limit,
+        "top": top,
+        "shares": [0.5, 0.375, 0.1, 0.02, 0.005, 0.0, 0.0, 1e-6],
+    }
+
+
+def full() -> dict[str, Any]:
+    """Documents of a run whose quantisation noted everything."""
+    found = documents()
+    found["quantisation"]["int8"] |= {
+        "plain": fidelity(9.3, 0.92),
+        "corrected": fidelity(17.0, 0.96),
+        "together": fidelity(18.5, 0.97),
+        "equalised": 31,
+        "rounded": 52,
+        "final": fidelity(23.4, 1.0),
+        "steps": [{"layer": "node 0"}, {"layer": "node 1"}],
+        "head": {"kept": False, "why": "it answers less often like FP32"},
+        "recommended": {"precision": "int8", "why": "on 128 validation photos it agrees"},
+        "histograms": [
+            seen("node 1", 22.25, limit=1.5, top=6.0),
+            seen("block", 30.5, limit=8.0, top=4.0),
+        ],
+        "layers_db": {"stem": 200.0, "node 0": 41.0, "block": 30.5, "node 1": 22.25, "top": 23.4},
+    }
+    found["quantisation"]["int8"]["calibration"]["trials"] = {
+        "minmax": fidelity(10.4, 0.95),
+        "percentile": fidelity(17.0, 0.96),
+    }
+    return found
+
+
+def text_of(found: dict[str, Any]) -> str:
+    return Reader(page_from_report(report_from_documents(found))).text.replace("\u00a0", " ")
+
+
+def test_everything_that_was_noted_is_told() -> None:
+    text = text_of(full())
+    parts = [
+        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
+        "The channels of 31 tensors were brought to like sizes and the weights of 52 layers were rounded together, not",
+        "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
+        "minmax 95.0 % (10.4 dB) and percentile 96.0 % (17.0 dB)",
+        "A last layer fitted to what the INT8 network gives was not kept: it answers less often like FP32.",
+        "quantize advises INT8: on 128 validation photos it agrees.",
+        "Beside FP32 on 128 validation photos",
+        "pairs alone 9.3 dB 12.3 dB 92.0 %",
+        "biases corrected 17.0 dB 20.0 dB 96.0 %",
+        "weights rounded together 18.5 dB 21.5 dB 97.0 %",
+        "and the 2 worst layers left in float 23.4 dB 26.4 dB 100 %",
+        "signal to quantisation noise, dB",
+        "9 layers in float, and why",
+        "node 8: why",
+    ]
+    place = text.index("INT8: 99.1")
+    for part in parts:
+        assert part in text[place:], part
+        place = text.index(part, place)
+
+
+def test_the_last_row_is_what_was_written() -> None:
+    found = full()
+    notes = found["quantisation"]["int8"]
+    notes |= {"steps": [], "together": notes["corrected"], "final": notes["corrected"]}
+    section = int8_section(report_from_documents(found))
+    assert section is not None
+    assert [row["cells"][0] for row in section["rows"]] == ["pairs alone", "biases corrected"]
+    notes["final"] = notes["plain"]
+    section = int8_section(report_from_documents(found))
+    assert section is not None
+    assert section["rows"][-1]["cells"] == ["as written", *section["rows"][0]["cells"][1:]]
+
+
+def test_the_plot_can_be_read_without_seeing() -> None:
+    report = report_from_documents(full())
+    section = int8_section(report)
+    assert section is not None
+    picture, alt, caption = section["plots"][0]
+    assert alt.endswith("of 4 layers, in the network's order: lowest 22.2 dB at node 1, 23.4 dB at the end")
+    assert "Hollow" in caption
+    assert "currentColor" in picture
+    assert not re.search(r"#[0-9a-f]{6}", picture)
+
+
+def test_the_histograms_can_be_read_without_seeing() -> None:
+    section = int8_section(report_from_documents(full()))
+    assert section is not None
+    picture, alt, caption = section["plots"][1]
+    assert alt == (
+        "Magnitudes that 2 layers read on the calibration photos: node 1 (22.2 dB) reads up to 6, cut at 1.5; "
+        "block (30.5 dB) reads up to 4, none of it cut"
+    )
+    assert "what lies beyond is cut to it" in caption
+    assert ">node 1<" in picture
+    assert picture.count("var(--second)") == 1, "only one of the two is cut"
+    assert picture.count("var(--accent)") == 2
+    assert not re.search(r"#[0-9a-f]{6}", picture)
+
+
+def test_a_range_that_is_cut_at_once_and_one_bin_alone() -> None:
+    picture = plots.histograms_plot([("all of it is cut", 1e-9, 1.0, [0.5, 0.5]), ("one value", 2.0, 2.0, [1.0, 0.0])])
+    assert [picture.count("var(--second)"), picture.count("var(--accent)")] == [1, 1]
+
+
+def test_hollow_dots_are_the_layers_in_float() -> None:
+    def dots(hollow: list[bool]) -> int:
+        picture = plots.layers_plot([10.0, 20.0, 15.0], hollow)
+        return len(re.findall(r"<use [^>]*var\(--second\)", picture))
+
+    assert [dots([False] * 3), dots([True, False, True]), dots([True] * 3)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "plain",
+        "corrected",
+        "together",
+        "equalised",
+        "rounded",
+        "final",
+        "layers_db",
+        "histograms",
+        "calibration",
+        "head",
+        "recommended",
+    ],
+)
+def test_what_was_not_noted_is_left_out(word: str) -> None:
+    found = full()
+    del found["quantisation"]["int8"][word]
+    text = text_of(found)
+    assert "INT8: 99.1 % of the multiply-adds" in text
+    gone = {
+        "plain": "pairs alone",
+        "corrected": "biases corrected",
+        "together": "weights rounded together 18.5",
+        "equalised": "brought to like sizes",
+        "rounded": "rounded together, not",
+        "final": "and 2 layers left",
+        "layers_db": "Hollow",
+        "histograms": "what lies beyond is cut",
+        "calibration": "by the method",
+        "head": "A last layer",
+        "recommended": "quantize advises",
+    }
+    assert gone[word] not in text
+
+
+def test_notes_of_before_give_no_table_and_no_plot() -> None:
+    section = int8_section(report_from_documents(documents()))
+    assert section is not None
+    assert section["rows"] == []
+    assert section["plots"] == []
+    assert int8_section(report_from_documents({})) is None
+
+
+def test_onnx_runtimes_speed_is_no_engines() -> None:
+    found = full()
+    assert "is no measure of an INT8 engine's" not in text_of(found)
+    found["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 1, 20.0, 0.5))
+    assert "the speed of onnxruntime-int8 is no measure of an INT8 engine's." in text_of(found)
+
+
+def test_nothing_in_float_and_many_classes() -> None:
+    found = full()
+    notes = found["quantisation"]["int8"]
+    notes["in_float"] = {}
+    notes["calibration"]["per_class"] = {f"class {i}": 1 + i % 2 for i in range(100)}
+    text = text_of(found)
+    assert "nothing was left in float" in text
+    assert "150 training photos of 100 classes (1 to 2 each)" in text
+    assert "in float, and why" not in text
+
+
+def test_names_of_layers_and_classes_are_text() -> None:
+    found = full()
+    notes = found["quantisation"]["int8"]
+    notes["in_float"] = dict.fromkeys(HOSTILE, "<b>why</b>")
+    notes["layers_db"] = {name: float(i) for i, name in enumerate(HOSTILE)}
+    notes["histograms"] = [seen(name, 9.0, 1.0, 2.0) for name in HOSTILE]
+    notes["calibration"]["per_class"] = dict.fromkeys(HOSTILE, 2)
+    page = page_from_report(report_from_documents(found))
+    page.encode("utf-8")
+    reader = Reader(page)
+    assert not reader.all("script")
+    assert not reader.all("img")
+    assert "<b>why</b>" in reader.text

@@ -1,0 +1,167 @@
+"""Documents as the stages write them, from scores that are judged for real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.support.runner_ids import runner
+from trtpoets.core.types import BatchRange, ModelSpec, Photo, Preprocess, Split
+from trtpoets.judge.evaluation import evaluation_from_scores
+
+LABELS = ("ant", "bee", "cow")
+
+
+def measurement(runner: str, batch: int, p50: float, speedup: float | None = None, **changes: Any) -> dict[str, Any]:
+    row = {
+        "runner": runner,
+        "batch": batch,
+        "count": 200,
+        "seconds": 2.0,
+        "load_seconds": 1.0,
+        "first_ms": 3 * p50,
+        "mean_ms": p50,
+        "p50_ms": p50,
+        "p90_ms": 1.1 * p50,
+        "p99_ms": None,
+        "photos_per_s": 1000 * batch / p50,
+        "cv": 0.03,
+        "peak_memory_mib": 321.0,
+        "accuracy": 0.9,
+        "others": 0.01,
+        "valid": True,
+        "reason": "",
+        "speedup": speedup,
+    }
+    return {**row, **changes}
+
+
+def evaluations(
+    labels: Sequence[str], per_class: int, photos: Sequence[Photo] | None = None
+) -> tuple[list[dict[str, Any]], list[Photo]]:
+    """TensorFlow right on all photos but one of the second and one of the third class; INT8 loses three more."""
+    shown = list(photos or [])
+    if not shown:
+        shown = [
+            Photo(Path(f"{label}/{i}.jpg"), label, Split.TEST, "0" * 64) for label in labels for i in range(per_class)
+        ]
+    index = {label: i for i, label in enumerate(labels)}
+    truth = np.array([index[photo.label] for photo in shown])
+    answers = truth.copy()
+    for label in (1, 2):
+        answers[np.flatnonzero(truth == label)[:1]] = label - 1
+    narrow = answers.copy()
+    narrow[np.flatnonzero(truth == 0)[-3:]] = 1
+
+    def scores(chosen: np.ndarray) -> np.ndarray:
+        made = np.full((len(truth), len(labels)), 0.2 / len(labels), np.float32)
+        made[np.arange(len(truth)), chosen] += 0.8
+        return made
+
+    reference = scores(answers)
+    runners = {"tensorflow": answers, "onnxruntime-fp16": answers, "onnxruntime-int8": narrow}
+    found = [
+        evaluation_from_scores(runner(name), scores(each), shown, labels, None if name == "tensorflow" else reference)
+        for name, each in runners.items()
+    ]
+    return [each.to_dict() for each in found], shown
+
+
+def documents(
+    labels: Sequence[str] = LABELS, per_class: int = 10, photos: Sequence[Photo] | None = None
+) -> dict[str, Any]:
+    """Everything that a whole run leaves behind."""
+    preprocess = Preprocess(224, 224, (1 / 127,) * 3, (-1.0,) * 3)
+    spec = ModelSpec("insects", "efficientnet_lite0", preprocess, tuple(labels), "w" * 64)
+    judged, _ = evaluations(labels, per_class, photos)
+    card = {
+        "flavour": "rtx",
+        "tensorrt_version": "1.7.1",
+        "targets": ["sm80+"],
+        "compute_capability": None,
+        "batch": asdict(BatchRange()),
+        "engine_sha256": "e" * 64,
+        "engine_bytes": 8 << 20,
+        "build_seconds": 12.5,
+        "spec": {},
+    }
+    return {
+        "spec_value": spec,
+        "spec": asdict(spec),
+        "dataset": {
+            "folder": "photos",
+            "counts": {label: {"train": 8 * per_class, "validation": per_class, "test": per_class} for label in labels},
+            "left_out": [{"path": "ant/broken.jpg", "reason": "it is empty"}],
+            "duplicates": [["ant/1.jpg", "ant/2.jpg"]],
+            "contradictions": [],
+        },
+        "training": {
+            "config": {"steps": 400, "seed": 3},
+            "steps": [0, 200, 400],
+            "train_accuracy": [0.4, 0.8, 0.9],
+            "validation_accuracy": [0.3, 0.9, 0.8],
+            "train_cross_entropy": [1.2, 0.5, 0.3],
+            "validation_cross_entropy": [1.3, 0.4, 0.5],
+            "best_step": 200,
+            "seconds": 2.5,
+        },
+        "parity": {"photos": 30, "max_abs": 3e-7, "mean_abs": 1e-8, "worst": None},
+        "quantisation": {
+            "fp16": {"kept_fp32": {"softmax": "it needs the range"}, "max_abs": 7e-4, "compared": 30},
+            "int8": {
+                "convolutions": 52,
+                "convolutions_int8": 51,
+                "products": 1,
+                "products_int8": 0,
+                "share": 0.991,
+                "in_float": {f"node {i}": "why" for i in range(9)},
+                "calibration": {"method": "entropy", "per_class": dict.fromkeys(labels, 20)},
+            },
+        },
+        "evaluation": {"evaluations": judged, "skipped": []},
+        "benchmark": {
+            "measurements": [
+                measurement("tensorflow", 1, 10.0, 1.0),
+                measurement("onnxruntime-fp16", 1, 4.0, 2.5),
+                measurement("tensorflow", 8, 50.0, 1.0),
+                measurement("onnxruntime-fp16", 8, 25.0, 2.0),
+            ],
+            "failures": [{"runner": "rtx-fp16", "batch": None, "why": "died of SIGSEGV"}],
+            "config": {"threads": 0},
+            "photos": 30,
+            "conditions": {"cpu": "a processor", "cores": 2, "time": "2026-01-01T00:00:00+00:00", "versions": {}},
+        },
+        "engines": [
+            {**card, **runner("rtx-fp16").row(), "file": "fp16.rtx.engine"},
+            {**card, **runner("rtx-int8").row(), "file": "int8.rtx.engine"},
+        ],
+        "skipped": [{"what": "running fp16.rtx.engine", "why": "no NVIDIA driver here"}],
+    }
+
+
+def train_benchmark() -> dict[str, Any]:
+    """As `bench --train` leaves it: three learning rates, one of which went astray."""
+    curves = {
+        "steps": [50, 100],
+        "validation_accuracy": [0.7, 0.8],
+        "validation_cross_entropy": [0.6, 0.5],
+    }
+    head = {"device": "cpu", "optimizer": "adam", "seconds": 2.0, "best_step": 100, "validation_accuracy": 0.8}
+    return {
+        "config": {},
+        "bottlenecks": [
+            {"device": "cpu", "by": "onnxruntime", "photos": 64, "photos_per_s": 200.4, "low": 190.0, "high": 210.0},
+            {"device": "gpu", "by": "tensorflow", "photos": 64, "photos_per_s": 2000.0, "low": 1900.0, "high": 2100.0},
+        ],
+        "heads": [
+            {**head, "learning_rate": 0.001, "validation_cross_entropy": 0.5, "curves": curves},
+            {**head, "learning_rate": 0.01, "validation_cross_entropy": 0.51, "curves": curves},
+            {"device": "cpu", "optimizer": "adam", "learning_rate": 1000.0, "failed": "went astray"},
+        ],
+        "skipped": [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
+        "conditions": {},
+    }

@@ -1,0 +1,180 @@
+"""Bottlenecks: each photo's features once, in order, whatever happens in between."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.photos import make_photo, photo_folder
+from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
+from trtpoets.core.images import photo_to_array
+from trtpoets.core.types import Photo, Preprocess
+from trtpoets.train.bottlenecks import bottlenecks_from_photos, stores_in
+from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
+
+
+class Means:
+    """Mean colours of the photo's quarters: features that tell photos apart, and are easily checked."""
+
+    def __init__(self, key: str = "means", parallel: int = 2, preprocess: Preprocess | None = None) -> None:
+        self.key = key
+        self.width = 12
+        self.parallel = parallel
+        self.preprocess = preprocess or Preprocess(16, 16, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        self.seen = 0
+        self.batches: list[int] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        with self._lock:
+            self.seen += len(photos)
+            self.batches.append(len(photos))
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        quarters = photos.reshape(len(photos), 2, 8, 2, 8, 3).mean(axis=(2, 4), dtype=np.float32)
+        with self._lock:
+            self.at_once -= 1
+        return quarters.reshape(len(photos), 12)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> tuple[Photo, ...]:
+    folder = photo_folder(tmp_path / "photos", {"roses": 20, "tulips": 17})
+    return dataset_from_folder(folder, DatasetConfig(30, 30)).photos
+
+
+def expected(photos: tuple[Photo, ...], extractor: Means) -> np.ndarray:
+    fresh = Means(preprocess=extractor.preprocess)
+    return np.concatenate([fresh(photo_to_array(photo.path, extractor.preprocess)[None]) for photo in photos])
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_features_come_in_the_order_of_the_photos(
+    photos: tuple[Photo, ...], tmp_path: Path, parallel: int, batch_size: int
+) -> None:
+    extractor = Means(parallel=parallel)
+    rows = bottlenecks_from_photos(photos, extractor, tmp_path / "store", batch_size)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, expected(photos, extractor), rtol=1e-6)
+    assert extractor.seen == 37
+    assert max(extractor.batches) == min(batch_size, 37)
+    assert extractor.most_at_once <= parallel
+
+
+@pytest.mark.parametrize(("parallel", "largest"), [(1, 32), (2, 4)])
+def test_batches_suit_the_extractor(photos: tuple[Photo, ...], tmp_path: Path, parallel: int, largest: int) -> None:
+    extractor = Means(parallel=parallel)
+    bottlenecks_from_photos(photos, extractor, tmp_path / "store")
+    assert max(extractor.batches) == largest
+
+
+def test_each_content_is_computed_once(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    extractor = Means()
+    first = bottlenecks_from_photos(photos, extractor, tmp_path / "store")
+    twice = (*reversed(photos), *photos)
+    again = bottlenecks_from_photos(twice, extractor, tmp_path / "store")
+    assert np.array_equal(again, np.concatenate([first[::-1], first]))
+    assert extractor.seen == 37
+    other = Means(key="other")
+    bottlenecks_from_photos(twice, other, tmp_path / "store")
+    assert other.seen == 37
+    assert len(stores_in(tmp_path / "store")) == 2
+
+
+def test_copies_and_renamed_photos_are_not_computed_again(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    extractor = Means()
+    first = bottlenecks_from_photos(photos, extractor, tmp_path / "store")
+    folder = photos[0].path.parent.parent
+    shutil.move(folder, tmp_path / "moved")
+    moved = dataset_from_folder(tmp_path / "moved", DatasetConfig(30, 30)).photos
+    assert np.array_equal(bottlenecks_from_photos(moved, extractor, tmp_path / "store"), first)
+    assert extractor.seen == 37
+
+
+def test_other_preprocessing_gives_other_bottlenecks(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    plain = Means()
+    cropped = Means(preprocess=Preprocess(16, 16, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), crop_fraction=0.5))
+    bottlenecks_from_photos(photos, plain, tmp_path / "store")
+    rows = bottlenecks_from_photos(photos, cropped, tmp_path / "store")
+    assert cropped.seen == 37
+    np.testing.assert_allclose(rows, expected(photos, cropped), rtol=1e-6)
+
+
+def test_a_killed_run_goes_on_where_it_was(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    extractor = Means()
+
+    def interrupt(task: str, done: int, total: int) -> None:
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bottlenecks_from_photos(photos, extractor, tmp_path / "store", 5, interrupt)
+    stored = stores_in(tmp_path / "store")[0].photos
+    assert stored == 20
+    fresh = Means()
+    rows = bottlenecks_from_photos(photos, fresh, tmp_path / "store", 5)
+    assert fresh.seen == 17
+    np.testing.assert_allclose(rows, expected(photos, extractor), rtol=1e-6)
+
+
+def test_damaged_rows_are_computed_again(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    first = bottlenecks_from_photos(photos, Means(), tmp_path / "store")
+    features = stores_in(tmp_path / "store")[0].path / "features"
+    content = bytearray(features.read_bytes())
+    content[100] ^= 1
+    content[1000] ^= 1
+    features.write_bytes(content)
+    extractor = Means()
+    assert np.array_equal(bottlenecks_from_photos(photos, extractor, tmp_path / "store"), first)
+    assert extractor.seen == 2
+
+
+def test_progress_counts_what_is_computed(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    bottlenecks_from_photos(photos[:7], Means(), tmp_path / "store")
+    bottlenecks_from_photos(photos, Means(), tmp_path / "store", 10, lambda *state: seen.append(state))
+    assert seen == [("bottlenecks", 10, 30), ("bottlenecks", 20, 30), ("bottlenecks", 30, 30)]
+    bottlenecks_from_photos(photos, Means(), tmp_path / "store", 10, lambda *state: seen.append(state))
+    assert len(seen) == 3
+
+
+def test_a_photo_that_changed_is_noticed(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    make_photo(4, 99).save(photos[30].path)
+    with pytest.raises(BadPhoto, match=rf"{photos[30].path.name} has changed since the dataset was read") as caught:
+        bottlenecks_from_photos(photos, Means(), tmp_path / "store", 4)
+    assert caught.value.hint == "run the same command again"
+    photos[30].path.unlink()
+    with pytest.raises(BadPhoto, match="can't be read: No such file"):
+        bottlenecks_from_photos(photos, Means(), tmp_path / "store", 4)
+    assert stores_in(tmp_path / "store")[0].photos >= 28
+
+
+def test_what_a_network_may_not_give(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    class Wrong(Means):
+        def __call__(self, photos: np.ndarray) -> np.ndarray:
+            return super().__call__(photos)[:, :5]
+
+    class Nan(Means):
+        def __call__(self, photos: np.ndarray) -> np.ndarray:
+            features = super().__call__(photos)
+            features[1, 3] = np.nan
+            return features
+
+    with pytest.raises(RunFailed, match=r"the network gave float32 \(4, 5\), not float32 \(4, 12\)"):
+        bottlenecks_from_photos(photos, Wrong(), tmp_path / "store")
+    with pytest.raises(RunFailed, match=rf"a feature that is not a number for {photos[1].path}"):
+        bottlenecks_from_photos(photos, Nan(), tmp_path / "store")
+    assert stores_in(tmp_path / "store") == ()
+    with pytest.raises(BadInput, match="a batch of 0 photos"):
+        bottlenecks_from_photos(photos, Means(), tmp_path / "store", 0)
+
+
+def test_no_photos(tmp_path: Path) -> None:
+    assert bottlenecks_from_photos((), Means(), tmp_path / "store").shape == (0, 12)

@@ -1,0 +1,248 @@
+"""A folder of class folders becomes a Dataset, whatever lies in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support.photos import make_photo, photo_folder
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.files import read_json, write_json
+from trtpoets.core.types import Split
+from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, dataset_from_folder
+
+HALVES = DatasetConfig(validation_percent=30, test_percent=30)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", {"roses": 40, "tulips": 40}, size=(16, 12))
+
+
+def splits(dataset: Dataset) -> dict[tuple[str, str], Split]:
+    return {(photo.label, photo.sha256): photo.split for photo in dataset.photos}
+
+
+def test_each_photo_is_labelled_hashed_and_in_one_split(folder: Path) -> None:
+    dataset = dataset_from_folder(folder, HALVES)
+    assert dataset.labels == ("roses", "tulips")
+    assert len(dataset.photos) == 80
+    assert [photo.path for photo in dataset.photos] == sorted(folder.glob("*/*.jpg"))
+    for label, counts in dataset.counts.items():
+        assert sum(counts.values()) == 40
+        for split in Split:
+            assert counts[split.value] == sum(photo.label == label for photo in dataset.in_split(split)) > 0
+    assert dataset.left_out == dataset.duplicates == dataset.contradictions == ()
+
+
+def test_renaming_moving_and_adding_photos_moves_no_other(folder: Path, tmp_path: Path) -> None:
+    before = dataset_from_folder(folder, HALVES)
+    moved = tmp_path / "elsewhere"
+    shutil.move(folder, moved)
+    for number, path in enumerate(sorted(moved.glob("*/*.jpg"))):
+        path.rename(path.with_name(f"renamed {number}.png"))
+    again = dataset_from_folder(moved, HALVES)
+    assert splits(again) == splits(before)
+    assert again.hash == before.hash
+    for number in range(100, 130):
+        make_photo(0, number, (16, 12)).save(moved / "roses" / f"{number}.jpg")
+    (moved / "lilies").mkdir()
+    for number in range(40):
+        make_photo(3, number, (16, 12)).save(moved / "lilies" / f"{number}.jpg")
+    grown = dataset_from_folder(moved, HALVES)
+    assert splits(before).items() <= splits(grown).items()
+    assert grown.hash != before.hash
+
+
+def test_json_and_back(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "roses" / "0000.jpg", folder / "roses" / "copy.jpg")
+    shutil.copy(folder / "roses" / "0001.jpg", folder / "tulips" / "stray.jpg")
+    (folder / "roses" / "0002.jpg").rename(folder / "roses" / "caf\udce9.jpg")
+    (folder / "roses" / "notes.txt").write_text("hello")
+    dataset = dataset_from_folder(folder, HALVES)
+    write_json(tmp_path / "dataset.json", dataset.to_dict())
+    again = Dataset.from_dict(read_json(tmp_path / "dataset.json"))
+    assert again == dataset
+    assert again.hash == dataset.hash
+    assert any(photo.path.name == "caf\udce9.jpg" for photo in again.photos)
+    assert all(photo.path.is_file() for photo in again.photos)
+
+
+def test_json_of_something_else() -> None:
+    with pytest.raises(BadArtefact, match="not a dataset of trtpoets: KeyError: 'folder'"):
+        Dataset.from_dict({"labels": []})
+    with pytest.raises(BadArtefact, match="not a dataset of trtpoets: TypeError"):
+        Dataset.from_dict(json.loads('{"folder": "x", "photos": 3}'))
+
+
+def test_all_files_that_are_left_out_are_recorded(folder: Path) -> None:
+    dataset = dataset_from_folder(folder, HALVES)
+    lacking = tuple(LeftOut(folder / f"{number}.txt", "is no photo") for number in range(1500))
+    value = replace(dataset, left_out=lacking).to_dict()
+    assert [each["path"] for each in value["left_out"]] == [f"{number}.txt" for number in range(1500)]
+    assert value["left_out_count"] == 1500
+    assert Dataset.from_dict(value).to_dict() == value
+
+
+def test_copies_share_a_split_and_are_reported(folder: Path) -> None:
+    for number in range(20):
+        shutil.copy(folder / "roses" / f"{number:04}.jpg", folder / "roses" / f"copy{number}.jpg")
+    dataset = dataset_from_folder(folder, HALVES)
+    assert len(dataset.photos) == 100
+    assert len(dataset.duplicates) == 20
+    split_of = {photo.path: photo.split for photo in dataset.photos}
+    for group in dataset.duplicates:
+        assert len(group) == 2
+        assert len({split_of[path] for path in group}) == 1
+
+
+def test_a_photo_under_two_labels_is_left_out_under_both(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = dataset_from_folder(folder, HALVES)
+    shutil.copy(folder / "roses" / "0000.jpg", folder / "tulips" / "stray.jpg")
+    dataset = dataset_from_folder(folder, HALVES)
+    pair = (folder / "roses" / "0000.jpg", folder / "tulips" / "stray.jpg")
+    assert dataset.contradictions == (pair,)
+    assert {(x.path, x.reason) for x in dataset.left_out} == {(p, "is also there under another label") for p in pair}
+    assert len(dataset.photos) == 79
+    assert splits(dataset).items() <= splits(before).items()
+    assert "2 files" in caplog.text and "stray.jpg is also there under another label" in caplog.text
+    with pytest.raises(BadInput, match=r"2 files in .* can't be used: .*stray\.jpg is also there under another label"):
+        dataset_from_folder(folder, DatasetConfig(30, 30, strict=True))
+
+
+def test_broken_files_are_left_out_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = (folder / "roses" / "0000.jpg").read_bytes()
+    (folder / "roses" / "empty.jpg").write_bytes(b"")
+    (folder / "roses" / "half.jpg").write_bytes(whole[:-20])
+    (folder / "tulips" / "notes.jpg").write_text("no photo")
+    (folder / "tulips" / "nowhere.jpg").symlink_to(folder / "gone.jpg")
+    os.mkfifo(folder / "tulips" / "pipe.jpg")
+    dataset = dataset_from_folder(folder, HALVES)
+    reasons = {x.path.name: x.reason for x in dataset.left_out}
+    assert set(reasons) == {"empty.jpg", "half.jpg", "notes.jpg", "nowhere.jpg", "pipe.jpg"}
+    assert reasons["empty.jpg"] == "is empty"
+    assert reasons["half.jpg"].startswith("can't be decoded: ")
+    assert reasons["notes.jpg"].startswith("is not a photo that can be read")
+    assert reasons["nowhere.jpg"] == "is a link that leads nowhere"
+    assert reasons["pipe.jpg"] == "is not a regular file"
+    assert len(dataset.photos) == 80
+    assert "5 files in" in caplog.text and "roses/empty.jpg is empty" in caplog.text
+    with pytest.raises(BadInput, match=r"5 files in .* can't be used: roses/empty\.jpg is empty; ") as caught:
+        dataset_from_folder(folder, DatasetConfig(30, 30, strict=True))
+    assert caught.value.hint == "mend or delete them, or leave out --strict"
+
+
+def test_hidden_files_and_files_beside_the_classes_are_passed_over(folder: Path) -> None:
+    before = dataset_from_folder(folder, HALVES)
+    (folder / ".directory").write_text("[Desktop Entry]")
+    (folder / "labels.txt").write_text("roses\ntulips\n")
+    (folder / "roses" / ".DS_Store").write_bytes(b"\0")
+    (folder / ".ipynb_checkpoints").mkdir()
+    assert dataset_from_folder(folder, DatasetConfig(30, 30, strict=True)).photos == before.photos
+
+
+def test_links_are_followed(folder: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    (linked / "roses").mkdir(parents=True)
+    (linked / "tulips").symlink_to(folder / "tulips")
+    for path in (folder / "roses").iterdir():
+        (linked / "roses" / path.name).symlink_to(path)
+    assert dataset_from_folder(linked, HALVES).hash == dataset_from_folder(folder, HALVES).hash
+
+
+def test_loops_of_links_end(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "roses" / "again").symlink_to(folder)
+    (folder / "roses" / "itself.jpg").symlink_to("itself.jpg")
+    dataset = dataset_from_folder(folder, HALVES)
+    assert len(dataset.photos) == 80
+    assert [x.path.name for x in dataset.left_out] == ["itself.jpg"]
+    assert "folders inside class 'roses' are not read: 'again'" in caplog.text
+    (folder / "loop").symlink_to(folder)
+    with pytest.raises(BadInput, match=r"loop has folders \('loop', 'roses', 'tulips'\) and no photos"):
+        dataset_from_folder(folder, HALVES)
+
+
+def test_photos_one_level_too_deep_are_found(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert dataset_from_folder(folder.parent, HALVES).hash == dataset_from_folder(folder, HALVES).hash
+    assert "holds 'photos', in which the photos are" in caplog.text
+
+
+def test_an_empty_folder_is_no_class(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "lilies").mkdir()
+    assert dataset_from_folder(folder, HALVES).labels == ("roses", "tulips")
+    assert "lilies is empty, so it is no class" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["wild roses", "it's", 'the "rose"', "🌹", "röse", "$(rm)", "100%", "-x", "a\\b"])
+def test_class_names_are_kept_as_written(tmp_path: Path, name: str) -> None:
+    folder = photo_folder(tmp_path, {name: 30, "tulips": 30}, size=(16, 12))
+    assert set(dataset_from_folder(folder, HALVES).labels) == {name, "tulips"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"ros\xe9s", r"class folder b'ros\\xe9s' in .* is not UTF-8"),
+        (b"ro\nses", r"class name 'ro\\nses' has a control character"),
+        (b"TULIPS", r"class names 'TULIPS' and 'tulips' differ by case only"),
+    ],
+)
+def test_class_names_that_are_refused(folder: Path, name: bytes, message: str) -> None:
+    (folder / "roses").rename(folder / os.fsdecode(name))
+    with pytest.raises(BadInput, match=message) as caught:
+        dataset_from_folder(folder)
+    assert "rename" in caught.value.hint
+
+
+def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone is not there") as caught:
+        dataset_from_folder(tmp_path / "gone")
+    assert "PHOTOS/roses/1.jpg" in caught.value.hint
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match=r"file is not a folder"):
+        dataset_from_folder(tmp_path / "file")
+    with pytest.raises(BadInput, match=r"has no class folders"):
+        dataset_from_folder(tmp_path)
+    (tmp_path / "roses").mkdir()
+    with pytest.raises(BadInput, match=r"has no photo that can be used"):
+        dataset_from_folder(tmp_path)
+    photo_folder(tmp_path, {"roses": 3})
+    with pytest.raises(BadInput, match=r"has one class only, 'roses'"):
+        dataset_from_folder(tmp_path)
+    (tmp_path / "tulips").mkdir()
+    (tmp_path / "tulips" / "1.jpg").write_text("no photo")
+    with pytest.raises(BadInput, match=r"class 'tulips' has no photo that can be used"):
+        dataset_from_folder(tmp_path)
+
+
+def test_a_class_too_small_to_test_is_named_with_the_least_number(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path, {"roses": 60, "tulips": 2}, size=(16, 12))
+    with pytest.raises(BadInput, match=r"^class 'tulips' has 2 photos, and none falls in the test split$") as caught:
+        dataset_from_folder(folder)
+    assert "at least 3 photos, and with 35 in each none is left out 19 times in 20" in caught.value.hint
+
+
+def test_the_folder_is_read_with_progress(folder: Path) -> None:
+    seen = []
+    dataset_from_folder(folder, HALVES, lambda task, done, total: seen.append((task, done, total)))
+    assert seen == [("photos", number, 80) for number in range(1, 81)]
+
+
+def test_five_hundred_classes(tmp_path: Path) -> None:
+    for label in range(500):
+        (tmp_path / f"{label:04}").mkdir()
+        for number in range(5):
+            Image.new("RGB", (2, 2), (label % 256, label // 256, number)).save(
+                tmp_path / f"{label:04}" / f"{number}.bmp"
+            )
+    with pytest.raises(
+        BadInput, match=r"^class '\d{4}' has 5 photos, and none falls in the .* split; so it is with \d+"
+    ):
+        dataset_from_folder(tmp_path)

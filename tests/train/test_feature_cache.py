@@ -1,0 +1,232 @@
+"""Stores of bottlenecks survive damage, crowds and death."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trtpoets.core.errors import BadInput, StorageFailed
+from trtpoets.train import feature_cache as store_module
+from trtpoets.train.feature_cache import Store, prune_stores, stores_in
+
+WIDTH = 7
+
+
+def names(*numbers: int) -> list[str]:
+    return [hashlib.sha256(str(number).encode()).hexdigest() for number in numbers]
+
+
+def rows_of(*numbers: int) -> np.ndarray:
+    return np.array([[number + 0.25 * column for column in range(WIDTH)] for number in numbers], dtype=np.float32)
+
+
+def opened(folder: Path, key: str = "key") -> Store:
+    return Store(folder, key, WIDTH)
+
+
+def found_in(folder: Path, *numbers: int) -> list[bool]:
+    """Which of these rows are found; those that are must be right."""
+    rows = np.full((len(numbers), WIDTH), -1, dtype=np.float32)
+    found = opened(folder).fill(names(*numbers), rows)
+    assert np.array_equal(rows[found], rows_of(*numbers)[found])
+    assert (rows[~found] == -1).all()
+    return found.tolist()
+
+
+def test_rows_come_back_in_any_order_and_more_than_once(tmp_path: Path) -> None:
+    assert found_in(tmp_path, 1, 2) == [False, False]
+    opened(tmp_path).append(names(1, 2, 3), rows_of(1, 2, 3))
+    opened(tmp_path).append(names(4), rows_of(4))
+    assert found_in(tmp_path, 4, 2, 9, 2, 1) == [True, True, False, True, True]
+
+
+def test_windows_have_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_WINDOW", 3)
+    opened(tmp_path).append(names(*range(20)), rows_of(*range(20)))
+    wanted = [19, 0, 3, 2, 7, 8, 9, 10, 15]
+    assert all(found_in(tmp_path, *wanted))
+
+
+def test_extractors_have_stores_of_their_own(tmp_path: Path) -> None:
+    opened(tmp_path, "one").append(names(1), rows_of(1))
+    opened(tmp_path, "two").append(names(1, 2), rows_of(5, 6))
+    rows = np.zeros((1, WIDTH), dtype=np.float32)
+    assert opened(tmp_path, "one").fill(names(1), rows).all()
+    assert np.array_equal(rows, rows_of(1))
+    assert sorted((info.key, info.width, info.photos) for info in stores_in(tmp_path)) == [
+        *(("one", WIDTH, 1), ("two", WIDTH, 2))
+    ]
+
+
+def file_of(folder: Path, name: str) -> Path:
+    return opened(folder).path / name
+
+
+@pytest.mark.parametrize("place", [0, 40, 83])
+def test_a_damaged_row_is_as_good_as_absent(tmp_path: Path, place: int) -> None:
+    opened(tmp_path).append(names(1, 2, 3), rows_of(1, 2, 3))
+    content = bytearray(file_of(tmp_path, "features").read_bytes())
+    content[place] ^= 1
+    file_of(tmp_path, "features").write_bytes(content)
+    hit = place // (4 * WIDTH)
+    assert found_in(tmp_path, 1, 2, 3) == [number != hit for number in range(3)]
+    opened(tmp_path).append(names(hit + 1), rows_of(hit + 1))
+    assert all(found_in(tmp_path, 1, 2, 3))
+
+
+def test_every_byte_of_the_index_may_be_damaged(tmp_path: Path) -> None:
+    opened(tmp_path).append(names(1, 2, 3), rows_of(1, 2, 3))
+    whole = file_of(tmp_path, "index").read_bytes()
+    for place in [*range(0, 512, 20), *range(512, len(whole))]:
+        content = bytearray(whole)
+        content[place] ^= 0x10
+        file_of(tmp_path, "index").write_bytes(content)
+        kept = found_in(tmp_path, 1, 2, 3)
+        assert kept.count(False) == (3 if place < 512 else 1)
+
+
+@pytest.mark.parametrize("name", ["index", "features"])
+def test_files_may_be_cut_anywhere(tmp_path: Path, name: str) -> None:
+    opened(tmp_path).append(names(1, 2, 3), rows_of(1, 2, 3))
+    whole = {each: file_of(tmp_path, each).read_bytes() for each in ("index", "features")}
+    for length in [*range(0, len(whole[name]), 5), 512, 548, len(whole[name]) - 1]:
+        for each, content in whole.items():
+            file_of(tmp_path, each).write_bytes(content)
+        os.truncate(file_of(tmp_path, name), length)
+        kept = found_in(tmp_path, 1, 2, 3)
+        assert kept == sorted(kept, reverse=True)
+        opened(tmp_path).append(names(4), rows_of(4))
+        assert found_in(tmp_path, 1, 2, 3, 4) == [*kept, True]
+
+
+@pytest.mark.parametrize("name", ["index", "features"])
+def test_a_missing_file_is_made_again(tmp_path: Path, name: str) -> None:
+    opened(tmp_path).append(names(1), rows_of(1))
+    file_of(tmp_path, name).unlink()
+    assert found_in(tmp_path, 1) == [False]
+    opened(tmp_path).append(names(1), rows_of(1))
+    assert found_in(tmp_path, 1) == [True]
+
+
+def test_a_damaged_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(tmp_path).append(names(1), rows_of(1))
+    file_of(tmp_path, "index").write_bytes(b"garbage" * 100)
+    opened(tmp_path).append(names(2), rows_of(2))
+    assert "are damaged: computing them again" in caplog.text
+    assert found_in(tmp_path, 1, 2) == [False, True]
+
+
+def append_many(folder: Path, start: int, count: int) -> None:
+    for number in range(start, start + count):
+        opened(folder).append(names(number), rows_of(number))
+
+
+def test_processes_append_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=append_many, args=(tmp_path, 1000 * n, 100)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert all(found_in(tmp_path, *(1000 * n + k for n in range(4) for k in range(100))))
+    assert stores_in(tmp_path)[0].photos == 400
+
+
+def test_a_writer_killed_at_any_moment_loses_at_most_its_last_rows(tmp_path: Path) -> None:
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from tests.train.test_feature_cache import append_many
+append_many(Path({str(tmp_path)!r}), int(sys.argv[1]), 10**6)
+"""
+    total = 0
+    for attempt in range(4):
+        start = 10**6 * attempt
+        writer = subprocess.Popen([sys.executable, "-c", code, str(start)])
+        while not (infos := stores_in(tmp_path)) or infos[0].photos <= total:
+            time.sleep(0.01)
+        time.sleep(0.02 + 0.013 * attempt)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        done = stores_in(tmp_path)[0].photos - total
+        assert all(found_in(tmp_path, *range(start, start + done)))
+        total += done
+    append_many(tmp_path, 10**8, 1)
+    assert found_in(tmp_path, 0, 10**8) == [True, True]
+    assert stores_in(tmp_path)[0].photos == total + 1
+
+
+def test_pruning_by_age(tmp_path: Path) -> None:
+    opened(tmp_path, "old").append(names(1), rows_of(1))
+    opened(tmp_path, "new").append(names(1), rows_of(1))
+    week_ago = time.time() - 7 * 86400
+    os.utime(opened(tmp_path, "old").path / "index", (week_ago, week_ago))
+    assert [info.key for info in stores_in(tmp_path)] == ["new", "old"]
+    assert prune_stores(tmp_path, older_than_days=8) == ()
+    assert [info.key for info in prune_stores(tmp_path, older_than_days=6)] == ["old"]
+    assert [info.key for info in stores_in(tmp_path)] == ["new"]
+    assert [info.photos for info in prune_stores(tmp_path)] == [1]
+    assert stores_in(tmp_path) == prune_stores(tmp_path) == ()
+    opened(tmp_path, "new").append(names(1), rows_of(1))
+    assert len(stores_in(tmp_path)) == 1
+    for days in (-1, float("nan")):
+        with pytest.raises(BadInput, match=f"not used for {days} days"):
+            prune_stores(tmp_path, days)
+    next_year = time.time() + 365 * 86400
+    os.utime(opened(tmp_path, "new").path / "index", (next_year, next_year))
+    assert len(prune_stores(tmp_path)) == 1
+
+
+def test_reading_marks_a_store_as_used(tmp_path: Path) -> None:
+    opened(tmp_path).append(names(1), rows_of(1))
+    os.utime(file_of(tmp_path, "index"), (0, 0))
+    assert found_in(tmp_path, 1) == [True]
+    assert time.time() - stores_in(tmp_path)[0].used < 60
+
+
+def test_what_is_no_store_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "index").write_text("hello")
+    assert stores_in(tmp_path) == prune_stores(tmp_path) == ()
+    assert (tmp_path / "other" / "index").exists()
+    assert stores_in(tmp_path / "gone") == ()
+
+
+def test_a_folder_that_can_not_hold_stores(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for use in (
+        lambda: found_in(tmp_path / "file", 1),
+        lambda: opened(tmp_path / "file").append(names(1), rows_of(1)),
+    ):
+        with pytest.raises(StorageFailed, match=r"^can't .*(Not a directory|File exists)$") as caught:
+            use()
+        assert "TRTPOETS_CACHE" in caught.value.hint
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path).append(names(1), rows_of(1))
+    write = os.pwrite
+
+    def full(handle: int, content: bytes, offset: int) -> int:
+        if len(content) > 20:
+            return write(handle, content[:20], offset)
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageFailed, match="No space left on device") as caught:
+        opened(tmp_path).append(names(2), rows_of(2))
+    assert caught.value.hint.startswith("free some space (trtpoets cache --prune)")
+    monkeypatch.undo()
+    assert found_in(tmp_path, 1, 2) == [True, False]
+    opened(tmp_path).append(names(2), rows_of(2))
+    assert found_in(tmp_path, 1, 2) == [True, True]

@@ -1,0 +1,415 @@
+"""Networks: built as the table says, loaded from any file that fits, refused in plain words otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
+
+from safetensors.numpy import load_file, save_file
+
+from tests.support.photos import make_photo
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.images import photo_to_array
+from trtpoets.core.optional import tensorflow
+from trtpoets.train import downloaded_weights
+from trtpoets.train.backbones import BACKBONES, backbone_named
+from trtpoets.train.networks import Network, graphs_of, network_from_backbone, with_scaling
+from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+SMALL = "mobilenet_0.25_128"
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Network:
+    return network_from_backbone(backbone_named("efficientnet_lite0"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[object, Path]:
+    """A MobileNet of keras.applications with random weights and live batch norms, and a folder for its files."""
+    keras = tensorflow().keras
+    keras.utils.set_random_seed(7)
+    model = keras.applications.MobileNet(
+        alpha=0.25, input_shape=(128, 128, 3), weights=None, classifier_activation=None
+    )
+    rng = np.random.default_rng(7)
+    for variable in model.variables:
+        if variable.path.endswith(("moving_mean", "beta")):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    return model, tmp_path_factory.mktemp("weights")
+
+
+def photos_of(network: Network, count: int = 2) -> np.ndarray:
+    wanted = network.backbone.preprocess
+    return np.stack([np.array(make_photo(i, i, (wanted.width, wanted.height))) for i in range(count)])
+
+
+def answers(model, photos: np.ndarray) -> np.ndarray:
+    return np.asarray(model(photos, training=False))
+
+
+def multiply_adds(model) -> int:
+    """Of the convolutions and matrices below `model`, for one photo."""
+    total = 0
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            total += multiply_adds(layer)
+            continue
+        for variable in layer.variables:
+            if variable.path.endswith("kernel"):
+                places = math.prod(layer.output.shape[1:3]) if len(variable.shape) == 4 else 1
+                total += math.prod(variable.shape) * places
+    return total
+
+
+def check_row(name: str) -> None:
+    row = backbone_named(name)
+    base = graphs_of(row)[0]().base
+    assert base.output.shape == (None, row.feature_width)
+    assert base.count_params() == row.parameters
+    assert multiply_adds(base) == row.multiply_adds
+    assert base.input.shape == (None, row.preprocess.height, row.preprocess.width, 3)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small"])
+def test_the_table_is_true(name):
+    check_row(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_whole_table_is_true(name):
+    check_row(name)
+
+
+def test_a_network_takes_photos_and_gives_features(lite0):
+    model, row = lite0.model, lite0.backbone
+    assert (model.input.name, model.input.dtype, model.input.shape) == ("photos", "uint8", (None, 224, 224, 3))
+    assert (model.output.dtype, model.output.shape) == ("float32", (None, row.feature_width))
+    assert not model.trainable_variables
+    assert lite0.weights_id == EMBEDDED["efficientnet_lite0"].sha256
+    features = answers(model, photos_of(lite0))
+    assert features.shape == (2, 1280)
+    assert np.isfinite(features).all()
+    assert features.std() > 0.05
+    kernel, bias = lite0.imagenet_head
+    assert (kernel.shape, bias.shape, kernel.dtype) == ((1280, 1000), (1000,), np.float32)
+
+
+def test_the_same_weights_give_the_same_features(lite0):
+    again = network_from_backbone(lite0.backbone)
+    photos = photos_of(lite0)
+    np.testing.assert_array_equal(answers(again.model, photos), answers(lite0.model, photos))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_daisies_are_seen_as_daisies(name):
+    folder = SHARED / "data" / "flowers5" / "daisy"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/flowers5 is not here")
+    network = network_from_backbone(backbone_named(name))
+    wanted = network.backbone.published_preprocess
+    photos = np.stack([photo_to_array(path, wanted) for path in sorted(folder.iterdir())[:12]])
+    kernel, bias = network.imagenet_head
+    logits = answers(network.model, photos) @ kernel + bias
+    best = np.argsort(-logits, axis=1)[:, :5]
+    assert (best == 985).any(axis=1).sum() >= 11
+    assert (best[:, 0] == 985).sum() >= 8
+
+
+@pytest.mark.parametrize("ending", ["weights.h5", pytest.param("h5", marks=pytest.mark.slow), "keras", "safetensors"])
+def test_a_file_of_each_kind_loads_and_gives_the_same_features(made, ending):
+    model, folder = made
+    path = folder / f"mine.{ending}"
+    if ending == "weights.h5":
+        model.save_weights(path)
+    elif ending == "safetensors":
+        save_file({weight.path: weight.numpy() for weight in model.weights}, path)
+    else:
+        model.save(path)
+    network = network_from_backbone(backbone_named(SMALL), path)
+    photos = photos_of(network)
+    kernel, bias = network.imagenet_head
+    logits = answers(network.model, photos) @ kernel + bias
+    np.testing.assert_allclose(logits, answers(model, photos / np.float32(127.5) - 1), atol=2e-5)
+    assert len(network.weights_id) == 64
+
+
+def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path):
+    keras = tensorflow().keras
+    model = keras.applications.MobileNet(
+        alpha=0.25, input_shape=(128, 128, 3), weights=None, include_top=False, pooling="avg"
+    )
+    model.save_weights(tmp_path / "a.weights.h5")
+    network = network_from_backbone(backbone_named(SMALL), tmp_path / "a.weights.h5")
+    photos = photos_of(network)
+    expected = answers(model, photos / np.float32(127.5) - 1)
+    np.testing.assert_allclose(answers(network.model, photos), expected, atol=1e-5)
+    assert network.imagenet_head is None
+
+
+@pytest.mark.slow
+def test_embedded_backbones_take_files_of_their_own_names_only(made, lite0, tmp_path):
+    lite0.model.get_layer("efficientnet_lite0_base").save(tmp_path / "own.keras")
+    again = network_from_backbone(lite0.backbone, tmp_path / "own.keras")
+    photos = photos_of(lite0)
+    np.testing.assert_array_equal(answers(again.model, photos), answers(lite0.model, photos))
+    assert again.weights_id != lite0.weights_id
+    theirs = tmp_path / "keras.weights.h5"
+    made[0].save_weights(theirs)
+    with pytest.raises(BadInput, match="do not fit mobilenet_v2: it has no layer named 'block_00_depthwise'") as caught:
+        network_from_backbone(backbone_named("mobilenet_v2"), theirs)
+    assert "names and shapes of mobilenet_v2.safetensors" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
+def test_keras_mobilenet_v2_is_not_ours(ending, tmp_path):
+    """Its layers have our order and shapes, so Keras would load them, but its padding and scaling are others."""
+    theirs = tensorflow().keras.applications.MobileNetV2(weights=None)
+    path = tmp_path / f"theirs.{ending}"
+    (theirs.save_weights if ending == "weights.h5" else theirs.save)(path)
+    with pytest.raises(BadInput, match="it has no layer named 'block_00_depthwise'"):
+        network_from_backbone(backbone_named("mobilenet_v2"), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.h5", b"", "it is empty"),
+        ("a.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "do not fit mobilenet_0.25_128: "),
+        ("a.keras", b"PK\x03\x04nothing", "do not fit mobilenet_0.25_128: "),
+        ("a.safetensors", b"\xff" * 64, "is not a safetensors file of floats"),
+        ("a.pth", b"\x80\x02", "are of no kind that trtpoets reads"),
+        ("a", b"x", "are of no kind that trtpoets reads"),
+    ],
+)
+def test_a_file_that_is_no_weight_file(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as caught:
+        network_from_backbone(backbone_named(SMALL), tmp_path / name)
+    assert str(tmp_path / name) in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_folder_or_nothing_is_no_weight_file(tmp_path):
+    for path in (tmp_path, tmp_path / "absent.h5"):
+        with pytest.raises(BadInput, match="are not a file"):
+            network_from_backbone(backbone_named(SMALL), path)
+
+
+@pytest.mark.parametrize("ending", [pytest.param("weights.h5", marks=pytest.mark.slow), "h5"])
+def test_weights_of_another_width_do_not_fit(ending, tmp_path):
+    keras = tensorflow().keras
+    other = keras.applications.MobileNet(alpha=0.5, input_shape=(128, 128, 3), weights=None)
+    path = tmp_path / f"other.{ending}"
+    (other.save_weights if ending == "weights.h5" else other.save)(path)
+    with pytest.raises(BadInput, match=r"do not fit mobilenet_0\.25_128") as caught:
+        network_from_backbone(backbone_named(SMALL), path)
+    assert "keras.applications.MobileNet" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_safetensors_that_do_not_fit(tmp_path):
+    row = backbone_named("mobilenet_v2")
+    tensors = load_file(EMBEDDED["mobilenet_v2"].path)
+    path = tmp_path / "a.safetensors"
+
+    def refused(match: str, error: type[Exception] = BadInput) -> None:
+        save_file(tensors, path)
+        with pytest.raises(error, match=match):
+            network_from_backbone(row, path)
+
+    good = tensors["stem/kernel"]
+    tensors["stem/kernel"] = good[..., :3].copy()
+    refused(r"have stem/kernel as \(3, 3, 3, 3\), where the network has \(3, 3, 3, 32\)")
+    tensors["stem/kernel"] = good * np.float16(np.nan)
+    refused("hold numbers that are not finite, in stem/kernel", BadArtefact)
+    del tensors["stem/kernel"]
+    refused(r"lacks stem/kernel \(1 names missing, 0 unknown\)")
+    tensors["stem/kernel"] = good
+    tensors["other"] = good
+    refused(r"has other, which the network has not \(0 names missing, 1 unknown\)")
+    del tensors["other"]
+    bias = tensors[HEAD_BIAS]
+    tensors[HEAD_BIAS] = bias[:10].copy()
+    refused(r"have a 1,000-class layer of \(1280, 1000\) and \(10,\)")
+    del tensors[HEAD_BIAS]
+    refused("has imagenet_head/kernel, which the network has not")
+    del tensors[HEAD_KERNEL]
+    save_file(tensors, path)
+    assert network_from_backbone(row, path).imagenet_head is None
+
+
+class Response(io.BytesIO):
+    """What urlopen gives."""
+
+    headers: Mapping[str, str] = {}
+    url = "https://example.org/file.h5"
+
+    def geturl(self):
+        return self.url
+
+
+@pytest.fixture
+def no_caches(monkeypatch, tmp_path):
+    """Empty caches of Keras and trtpoets; gives Keras's folder."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "keras" / "models").mkdir(parents=True)
+    return tmp_path / "keras" / "models"
+
+
+def test_no_network_says_what_to_do(monkeypatch, no_caches, capfd):
+    row = backbone_named("resnet50")
+
+    def refuse(url):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(downloaded_weights, "opener", refuse)
+    with pytest.raises(MissingArtefact) as caught:
+        network_from_backbone(row)
+    assert "resnet50 needs the weights resnet50_weights_tf_dim_ordering_tf_kernels.h5" in caught.value.message
+    assert "Network is unreachable" in caught.value.message
+    assert row.source.url in caught.value.hint
+    assert "--weights FILE; these need no download: efficientnet_lite0, mobilenet_v2" in caught.value.hint
+    assert capfd.readouterr().out == ""
+
+
+def test_downloaded_weights_are_kept_loaded_and_known_by_content(made, monkeypatch, no_caches, tmp_path):
+    model, _ = made
+    model.save(tmp_path / "published.h5")
+    content = (tmp_path / "published.h5").read_bytes()
+    monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(content))
+    network = network_from_backbone(backbone_named(SMALL))
+    assert network.weights_id == hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(downloaded_weights, "opener", lambda url: pytest.fail("it is fetched again"))
+    network = network_from_backbone(backbone_named(SMALL))
+    assert network.imagenet_head is not None
+    photos = photos_of(network)
+    logits = answers(network.model, photos) @ network.imagenet_head[0] + network.imagenet_head[1]
+    np.testing.assert_allclose(logits, answers(model, photos / np.float32(127.5) - 1), atol=2e-5)
+
+
+def test_a_damaged_download_says_what_to_delete(monkeypatch, no_caches, tmp_path):
+    monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(b"half a file"))
+    with pytest.raises(BadArtefact, match="the downloaded file is damaged") as caught:
+        network_from_backbone(backbone_named(SMALL))
+    path = tmp_path / "cache" / "weights" / "mobilenet_2_5_128_tf.h5"
+    assert caught.value.hint == f"delete {path}; it is downloaded again"
+
+
+def test_what_a_file_lacks_is_never_left_to_chance(made, monkeypatch):
+    """Keras may skip a layer with a warning only."""
+    model, folder = made
+    path = folder / "complete.weights.h5"
+    model.save_weights(path)
+    keras = tensorflow().keras
+    honest = keras.Model.load_weights
+
+    def forgetful(self, filepath, **options):
+        before = self.get_layer("conv_dw_4").get_weights()
+        honest(self, filepath, **options)
+        self.get_layer("conv_dw_4").set_weights(before)
+
+    monkeypatch.setattr(keras.Model, "load_weights", forgetful)
+    with pytest.raises(BadInput, match=r"do not fit mobilenet_0\.25_128: it has nothing for conv_dw_4/kernel"):
+        network_from_backbone(backbone_named(SMALL), path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("resnet50", "resnet50"),
+        ("mobilenet_v3_small", "mobilenet"),
+        ("mobilenet_v3_large", "mobilenet"),
+        ("inception_v3", "inception_v3"),
+        ("efficientnet_b0", "efficientnet"),
+    ],
+)
+def test_logits_are_those_of_keras_applications(name, module, tmp_path, monkeypatch):
+    """The cut, the scaling and the order of colours: head(features(photo)) is what Keras's own network gives.
+
+    Keras believes that it has downloaded the file of weights, which are random here.
+    """
+    keras = tensorflow().keras
+    keras.utils.set_random_seed(3)
+    row, path = backbone_named(name), tmp_path / "a.weights.h5"
+    shape = (row.preprocess.height, row.preprocess.width, 3)
+    function = getattr(keras.applications, row.source.function)
+    seed = function(weights=None, input_shape=shape, **row.source.arguments)
+    for layer in seed.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            # What EfficientNet's published file holds: deviations in the place of variances. Keras divides twice.
+            layer.set_weights([np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225]), np.int32(0)])
+    if "v3" in name and "mobilenet" in name:  # Keras starts these so small that every photo looks alike
+        rng = np.random.default_rng(3)
+        for weight in seed.weights:
+            if weight.path.endswith("kernel"):
+                inputs = math.prod(weight.shape[:2] if weight.shape[-1] == 1 else weight.shape[:-1])
+                weight.assign(rng.normal(0, (2 / inputs) ** 0.5, weight.shape))
+    seed.save_weights(path)
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(path))
+    whole = function(input_shape=shape, **row.source.arguments)
+    network = network_from_backbone(row, path)
+    photos = photos_of(network)
+    expected = answers(whole, getattr(keras.applications, module).preprocess_input(photos.astype(np.float32)))
+    kernel, bias = network.imagenet_head
+    logits = answers(network.model, photos) @ kernel + bias
+    scores = np.asarray(keras.ops.softmax(logits))
+    assert expected.std() > 1e-8
+    np.testing.assert_allclose(scores, expected, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_mobilenet_v1_is_the_frozen_graph_of_its_authors():
+    """The graph's constants in our network give the graph's own features, on real photos."""
+    path = SHARED / "weights" / "mobilenet_v1_0.25_224" / "frozen_graph.pb"
+    flowers = SHARED / "data" / "flowers5"
+    if not path.is_file() or not flowers.is_dir():
+        pytest.skip("../shared is not here")
+    tf = tensorflow()
+    graph_def = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    constants = {n.name: tf.make_ndarray(n.attr["value"].tensor) for n in graph_def.node if n.op == "Const"}
+    row = backbone_named("mobilenet_0.25_224")
+    paths = [photo for label in sorted(flowers.iterdir()) for photo in sorted(label.iterdir())[:8]]
+    photos = np.stack([photo_to_array(photo, row.preprocess) for photo in paths])
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    with tf.compat.v1.Session(graph=graph) as session:
+        scaled = photos.astype(np.float32) / 127.5 - 1
+        pooled = "MobilenetV1/Logits/AvgPool_1a/AvgPool:0"
+        expected = np.concatenate([session.run(pooled, {"input:0": photo[None]})[:, 0, 0] for photo in scaled])
+    network = _network_of_constants(row, constants)
+    features = answers(network, photos)
+    assert np.abs(features - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def _network_of_constants(row, constants):
+    base = graphs_of(row)[0]().base
+    for variable in base.variables:
+        layer, name = variable.path.split("/")
+        if layer.startswith("conv1"):
+            place = "Conv2d_0"
+        else:
+            _, kind, number = layer.removesuffix("_bn").split("_")
+            place = f"Conv2d_{number}_{'depthwise' if kind == 'dw' else 'pointwise'}"
+        if name == "kernel":
+            inner = "depthwise_weights" if "depthwise" in place else "weights"
+        else:
+            inner = f"BatchNorm/{name}"
+        variable.assign(constants[f"MobilenetV1/{place}/{inner}"])
+    return with_scaling(row, base)

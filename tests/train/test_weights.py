@@ -1,0 +1,347 @@
+"""The embedded weights: whole, pinned, rightly converted, and read without trust."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from tools import convert_weights as conversion
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.files import sha256_of_file
+from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL, embedded_tensors, imagenet_labels
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+
+
+class _Reference:
+    """Pickles as a storage reference of PyTorch, or as whatever else is asked for."""
+
+    def __init__(self, *pid):
+        self.pid = pid
+
+
+class _Named:
+    """Pickles as a call of module.name(*arguments)."""
+
+    def __init__(self, module, name, *arguments):
+        self.module, self.name, self.arguments = module, name, arguments
+
+
+class _Writer(pickle._Pickler):
+    """Writes what PyTorch wrote before 1.6, without PyTorch: names are put in as text."""
+
+    def persistent_id(self, value):
+        return value.pid if isinstance(value, _Reference) else None
+
+    def save(self, value, save_persistent_id=True):
+        if isinstance(value, _Named):
+            self.write(f"c{value.module}\n{value.name}\n".encode())
+            if value.arguments:
+                super().save(value.arguments)
+                self.write(pickle.REDUCE)
+            return None
+        return super().save(value, save_persistent_id)
+
+
+def legacy_file(tensors, *, strides=None, offset=0, count=None) -> bytes:
+    """A file of float32 tensors in PyTorch's old format; what is keyword-only falsifies it."""
+    values = OrderedDict()
+    for key, array in tensors.items():
+        size = array.size if count is None else count
+        storage = _Reference("storage", _Named("torch", "FloatStorage"), key, "cpu", size, None)
+        steps = strides or tuple(step // array.itemsize for step in array.strides)
+        values[key] = _Named("torch._utils", "_rebuild_tensor_v2", storage, offset, array.shape, steps, False, None)
+    out = io.BytesIO()
+    for part in (conversion._MAGIC, conversion._PROTOCOL, {"little_endian": True}, values, list(tensors)):
+        _Writer(out, 2).dump(part)
+    for array in tensors.values():
+        out.write(struct.pack("<q", array.size) + array.ravel("K").tobytes())
+    return out.getvalue()
+
+
+def test_reads_what_pytorch_wrote():
+    rows = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    columns = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    read = conversion.read_tensors(io.BytesIO(legacy_file({"a": rows, "b": columns})))
+    np.testing.assert_array_equal(read["a"], rows)
+    np.testing.assert_array_equal(read["b"], columns)
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "torch.load", "collections.Counter", "numpy.load"])
+def test_refuses_a_pickle_that_names_anything_else(name, tmp_path):
+    module, _, function = name.rpartition(".")
+    out = io.BytesIO()
+    target = tmp_path / "ran"
+    for part in (conversion._MAGIC, conversion._PROTOCOL, {}, _Named(module, function, f"touch {target}")):
+        _Writer(out, 2).dump(part)
+    with pytest.raises(BadArtefact, match=rf"asks for {name}, which no file of plain tensors needs"):
+        conversion.read_tensors(io.BytesIO(out.getvalue()))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "falsified",
+    [{"strides": (400, 1)}, {"strides": (-3, 1)}, {"offset": 3}, {"offset": -1}, {"count": 3}, {"count": 1 << 60}],
+)
+def test_refuses_a_tensor_that_reaches_outside_its_storage(falsified):
+    content = legacy_file({"a": np.zeros((2, 3), np.float32)}, **falsified)
+    with pytest.raises(BadArtefact, match=r"reaches outside its storage|were announced, and are not there"):
+        conversion.read_tensors(io.BytesIO(content))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_refused_or_read_but_never_run(data):
+    content = bytearray(legacy_file({"a": np.arange(6, dtype=np.float32).reshape(2, 3)}))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(content)))
+    try:
+        read = conversion.read_tensors(io.BytesIO(bytes(content[:end])))
+    except BadArtefact:
+        return
+    assert all(isinstance(value, np.ndarray) for value in read.values())
+
+
+def test_names_and_layouts_become_those_of_keras():
+    tensors = {
+        "_conv_stem.weight": np.arange(2 * 3 * 5 * 5, dtype=np.float32).reshape(2, 3, 5, 5),
+        "_blocks.3._depthwise_conv.weight": np.arange(4 * 9, dtype=np.float32).reshape(4, 1, 3, 3),
+        "_blocks.3._bn1.running_var": np.ones(4, np.float32),
+        "_blocks.3._bn1.num_batches_tracked": np.array(7),
+        "_bn1.bias": np.ones(4, np.float32),
+        "_fc.weight": np.arange(6, dtype=np.float32).reshape(3, 2),
+    }
+    ours = conversion.keras_tensors("efficientnet_lite0", tensors)
+    assert set(ours) == {
+        "stem/kernel",
+        "block_03_depthwise/kernel",
+        "block_03_depthwise_norm/moving_variance",
+        "top_norm/beta",
+        HEAD_KERNEL,
+    }
+    assert ours["stem/kernel"][4, 1, 2, 0] == tensors["_conv_stem.weight"][0, 2, 4, 1]
+    assert ours["block_03_depthwise/kernel"][2, 1, 3, 0] == tensors["_blocks.3._depthwise_conv.weight"][3, 0, 2, 1]
+    assert ours[HEAD_KERNEL][1, 2] == tensors["_fc.weight"][2, 1]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("features.0.0.weight", "stem/kernel"),
+        ("features.0.1.running_mean", "stem_norm/moving_mean"),
+        ("features.1.conv.0.0.weight", "block_00_depthwise/kernel"),
+        ("features.1.conv.1.weight", "block_00_project/kernel"),
+        ("features.1.conv.2.bias", "block_00_project_norm/beta"),
+        ("features.4.conv.0.1.weight", "block_03_expand_norm/gamma"),
+        ("features.4.conv.1.1.running_var", "block_03_depthwise_norm/moving_variance"),
+        ("features.4.conv.2.weight", "block_03_project/kernel"),
+        ("features.4.conv.3.weight", "block_03_project_norm/gamma"),
+        ("features.18.1.bias", "top_norm/beta"),
+        ("features.18.1.num_batches_tracked", None),
+        ("classifier.1.bias", HEAD_BIAS),
+    ],
+)
+def test_names_of_mobilenet_v2(theirs, ours):
+    assert conversion.keras_name_of_mobilenet_v2(theirs) == ours
+
+
+def test_float16_overflow_is_refused():
+    with pytest.raises(BadArtefact, match="stem/kernel does not fit float16"):
+        conversion.half_kernels({"stem/kernel": np.full((1, 1), 1e5, np.float32)})
+
+
+def test_convert_takes_published_files_only(tmp_path):
+    source = tmp_path / "other.pth"
+    source.write_bytes(legacy_file({"a": np.zeros(2, np.float32)}))
+    command = [sys.executable, "-m", "tools.convert_weights", str(source), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "none of the published files" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BadInput, match="has sha256"):
+        conversion.convert(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_files_are_those_that_are_pinned(name):
+    weights = EMBEDDED[name]
+    assert sha256_of_file(weights.path) == weights.sha256
+    assert weights.path.stat().st_size < 10_000_000
+    stored = load_file(weights.path)
+    tensors = embedded_tensors(weights)
+    assert {value.dtype for value in tensors.values()} == {np.dtype(np.float32)}
+    assert all(np.isfinite(value).all() for value in tensors.values())
+    for key, value in stored.items():
+        assert value.dtype == (np.float16 if value.ndim > 1 else np.float32), key
+    assert tensors[HEAD_KERNEL].shape == (1280, 1000)
+    assert tensors[HEAD_BIAS].shape == (1000,)
+
+
+def test_a_damaged_embedded_file_is_an_error(tmp_path, monkeypatch):
+    weights = EMBEDDED["mobilenet_v2"]
+    content = bytearray(weights.path.read_bytes())
+    content[-1] ^= 1
+    monkeypatch.setattr(type(weights), "path", property(lambda self: tmp_path / self.file))
+    with pytest.raises(MissingArtefact, match="is not there, though it comes with trtpoets"):
+        embedded_tensors(weights)
+    weights.path.write_bytes(content)
+    with pytest.raises(BadArtefact, match=r"is damaged: its sha256 is \w{12}…, not 95b8c4d99cf2…") as caught:
+        embedded_tensors(weights)
+    assert "pip install --force-reinstall" in caught.value.hint
+    unpinned = dataclasses.replace(weights, sha256="0" * 64)
+    with pytest.raises(BadArtefact):
+        embedded_tensors(unpinned)
+
+
+def test_imagenet_labels():
+    labels = imagenet_labels()
+    assert len(labels) == len(set(labels)) == 1000
+    assert all(label.strip() == label and label for label in labels)
+    assert labels[985] == "daisy"
+    assert (labels[0], labels[134], labels[517], labels[999]) == (
+        "tench",
+        "crane (bird)",
+        "crane (machine)",
+        "toilet tissue",
+    )
+
+
+def test_imagenet_labels_are_in_the_order_of_others():
+    path = SHARED / "weights" / "mobilenet_v1_0.25_224" / "labels.txt"
+    if not path.is_file():
+        pytest.skip("../shared/weights is not here")
+    others = [line.split(":", 1)[1].split(", ")[0] for line in path.read_text().splitlines() if ":" in line][1:]
+    ours = [label.split(" (")[0].split(", ")[0] for label in imagenet_labels()]
+    assert ours == others
+
+
+def _published_file(name: str) -> Path:
+    folder = os.environ.get("TRTPOETS_SOURCES")
+    if not folder:
+        pytest.skip("$TRTPOETS_SOURCES names no folder with the published files")
+    return next(path for path in Path(folder).rglob("*.pth") if sha256_of_file(path) == EMBEDDED[name].origin_sha256)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_converting_again_gives_the_same_bytes(name, tmp_path):
+    conversion.convert(_published_file(name), tmp_path / "out.safetensors")
+    assert sha256_of_file(tmp_path / "out.safetensors") == EMBEDDED[name].sha256
+
+
+def _mobilenet_v2_in_pytorch():
+    """MobileNetV2 with PyTorch's names, by the paper's table 2; gives features."""
+    from torch import nn
+
+    def unit(inner, outer, kernel=3, stride=1, groups=1):
+        convolution = nn.Conv2d(inner, outer, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU6())
+
+    class Residual(nn.Module):
+        def __init__(self, inner, outer, stride, expansion):
+            super().__init__()
+            wide = inner * expansion
+            parts = [] if expansion == 1 else [unit(inner, wide, 1)]
+            parts += [unit(wide, wide, 3, stride, wide), nn.Conv2d(wide, outer, 1, bias=False), nn.BatchNorm2d(outer)]
+            self.conv, self.adds = nn.Sequential(*parts), stride == 1 and inner == outer
+
+        def forward(self, x):
+            return x + self.conv(x) if self.adds else self.conv(x)
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers, width = [unit(3, 32, 3, 2)], 32
+            rows = (
+                (1, 16, 1, 1),
+                (6, 24, 2, 2),
+                (6, 32, 3, 2),
+                (6, 64, 4, 2),
+                (6, 96, 3, 1),
+                (6, 160, 3, 2),
+                (6, 320, 1, 1),
+            )
+            for expansion, outer, repeats, stride in rows:
+                for repeat in range(repeats):
+                    layers.append(Residual(width, outer, stride if repeat == 0 else 1, expansion))
+                    width = outer
+            self.features = nn.Sequential(*layers, unit(320, 1280, 1))
+            self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 1000))
+
+        def forward(self, x):
+            return self.features(x).mean((2, 3))
+
+    return Whole()
+
+
+def _lite0_in_pytorch():
+    """The network that the publisher of the weights ships; gives features."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.forward = lambda x: network.extract_features(x).mean((2, 3))
+    return network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_features_are_those_of_the_source_in_pytorch(name, record_property):
+    """With float32 weights to 1e-3 of the features' scale; what float16 adds is recorded.
+
+    Needs PyTorch, the package efficientnet_lite_pytorch, and the two published files in the folder $TRTPOETS_SOURCES.
+    """
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    source, flowers = _published_file(name), SHARED / "data" / "flowers5"
+    if not flowers.is_dir():
+        pytest.skip("../shared/data is not here")
+    from trtpoets.core.images import photo_to_array
+    from trtpoets.train.backbones import backbone_named
+    from trtpoets.train.networks import network_from_backbone
+    from trtpoets.train.weight_files import assign
+
+    network = network_from_backbone(backbone_named(name))
+    wanted = network.backbone.preprocess
+    paths = [p for label in sorted(flowers.iterdir()) for p in sorted(label.iterdir())[:8]]
+    photos = np.stack([photo_to_array(path, wanted) for path in paths])
+    reference = {"mobilenet_v2": _mobilenet_v2_in_pytorch, "efficientnet_lite0": _lite0_in_pytorch}[name]()
+    reference.load_state_dict(torch.load(source, weights_only=True), strict=True)
+    scaled = photos.astype(np.float32) * np.float32(wanted.scale) + np.float32(wanted.offset)
+    with torch.no_grad():
+        expected = reference.eval()(torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy())).numpy()
+
+    def apart(features):
+        """Largest difference as a share of the largest feature, and signal to noise in dB."""
+        noise = features - expected
+        ratio = float(np.abs(noise).max() / np.abs(expected).max())
+        return ratio, float(10 * np.log10((expected**2).mean() / (noise**2).mean()))
+
+    half = apart(network.model.predict(photos, verbose=0))
+    tensors = conversion.keras_tensors(name, conversion.read_tensors(io.BytesIO(source.read_bytes())))
+    base = network.model.get_layer(f"{name}_base")
+    assign(base, {key: value for key, value in tensors.items() if not key.startswith("imagenet_head")}, source)
+    full = apart(network.model.predict(photos, verbose=0))
+    record_property("float32 weights", full)
+    record_property("float16 weights", half)
+    logging.getLogger(__name__).info(
+        "%s, %d photos: float32 %.1e %.0f dB, float16 %.1e %.0f dB", name, len(photos), *full, *half
+    )
+    assert full[0] < 1e-3
+    assert half[0] < 1e-2
+    assert half[1] > 40

@@ -1,0 +1,40 @@
+"""Compute the sha256 of each weight file that Keras publishes, to be pinned in `backbones.py`: for maintainers.
+
+    python -m tools.pin_weights [BACKBONE...]
+
+Each file is downloaded twice over HTTPS and held against Keras's own MD5 where there is one. What is printed is the
+table PINNED; compare it with what another machine on another network prints before it is committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+from trtpoets.train.backbones import BACKBONES, KerasApplication, backbone_named
+from trtpoets.train.downloaded_weights import fetch
+
+_MOST = 1 << 30
+
+
+def pin(source: KerasApplication) -> str:
+    """The sha256 of a published file. Raises ValueError where two downloads differ, or Keras's MD5 is another."""
+    first, second = (fetch(source.url, _MOST) for _ in range(2))
+    if first != second:
+        raise ValueError(f"{source.url}: two downloads differ")
+    md5 = hashlib.md5(first, usedforsecurity=False).hexdigest()
+    if source.md5 and md5 != source.md5:
+        raise ValueError(f"{source.url}: its MD5 is {md5}, and Keras publishes {source.md5}")
+    return hashlib.sha256(first).hexdigest()
+
+
+def main() -> None:
+    """Print the lines of PINNED."""
+    for backbone in [backbone_named(name) for name in sys.argv[1:]] or BACKBONES.values():
+        if isinstance(backbone.source, KerasApplication):
+            sys.stdout.write(f'    "{backbone.source.file}": "{pin(backbone.source)}",\n')
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

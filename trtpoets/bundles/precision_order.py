@@ -1,0 +1,52 @@
+"""Which precision a device tries first: the narrowest that keeps its word, by the gate and by quantize's advice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.types import Precision
+from trtpoets.judge.gate import NARROW, GateConfig, Outcome, gate_from_evaluations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_GATE = GateConfig(max_drop=0.5)
+"""Where no gate was set: as `recommend` judges."""
+
+
+def shipping_order(
+    precisions: Sequence[Precision], advice: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None
+) -> tuple[tuple[Precision, ...], dict[Precision, str]]:
+    """The order to try precisions in, and why some come last though they are narrow.
+
+    `advice` is what `quantize` recommends ({"precision", "why"}), `evaluation` what evaluation.json holds. Without
+    either the narrowest comes first.
+    """
+    against = {}
+    if advice and advice["precision"] != Precision.INT8:
+        against[Precision.INT8] = f"quantize advises against it: {advice['why']}"
+    against.update({precision: why for precision, why in _failed(evaluation).items() if precision not in against})
+    wanted = [each for each in (Precision.INT8, Precision.FP16, Precision.FP32) if each in precisions]
+    good = [each for each in wanted if each not in against]
+    bad = [each for each in reversed(wanted) if each in against]
+    return (*good, *bad), {each: against[each] for each in bad}
+
+
+def _failed(evaluation: Mapping[str, Any] | None) -> dict[Precision, str]:
+    """The precisions whose ONNX file failed the gate that was set, or else the usual one."""
+    if not evaluation:
+        return {}
+    names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
+    there = [each["runner"] for each in evaluation["evaluations"] if each["runner"] in names]
+    if not there:
+        return {}
+    gate = (
+        evaluation.get("gate")
+        or gate_from_evaluations(evaluation["evaluations"], GateConfig(_GATE.max_drop, runners=tuple(there))).to_dict()
+    )
+    return {
+        names[each["runner"]]: "it failed the gate on the test photos"
+        for each in gate["runners"]
+        if each["runner"] in names and each["outcome"] == Outcome.FAILED
+    }

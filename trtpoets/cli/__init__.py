@@ -1,0 +1,1 @@
+"""The command line: parses arguments, makes one call, prints its result."""

@@ -1,0 +1,183 @@
+"""Typed documents as JSON and back, by the type hints of frozen dataclasses.
+
+`to_json` turns a value into what `json.dumps` takes; `from_json` turns parsed JSON into a value of a given class and
+says which field is wrong. Supported types: str, bool, int, float, None, Any, Enum, Path, dataclasses, tuples, lists,
+`Mapping[str, T]` and `T | None`. Python 3.8 cannot evaluate hints such as `tuple[int, ...] | None`, so they are parsed.
+
+A field with `metadata=FLAT` puts the fields of its value into the object that holds it; its class has `row()`, which
+returns them, and `from_row(Mapping)`, which reads them. A field with `metadata=OPTIONAL` is left out when it is None.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+import sys
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path, PurePath
+from typing import Any, Mapping, NamedTuple, TypeVar
+
+from trtpoets.core.errors import BadArtefact
+
+FLAT: Mapping[str, Any] = {"flat": True}
+OPTIONAL: Mapping[str, Any] = {"optional": True}
+
+_T = TypeVar("_T")
+_SCALARS = (str, bool, int, float)
+_GENERIC: Mapping[str, Any] = {"Mapping": Mapping, "dict": Mapping, "Any": Any}
+
+
+class Hint(NamedTuple):
+    """A parsed type hint. `kind` is a class, Any, or `Mapping`, `tuple`, `list`; `args` are the hints of its items.
+
+    A tuple of any length has one item hint and `many`; a tuple with a fixed length has one hint for each item.
+    """
+
+    kind: Any
+    args: tuple[Hint, ...] = ()
+    many: bool = False
+    optional: bool = False
+
+
+class _Wrong(Exception):
+    """A value that does not have the type of its field."""
+
+
+def to_json(value: Any) -> Any:  # noqa: PLR0911 - one for each type
+    """Return `value` as JSON: dataclasses and mappings as dict, tuples as list, Enums and paths as text."""
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        out: dict[str, Any] = {}
+        for field in fields(value):
+            item = getattr(value, field.name)
+            if field.metadata.get("flat"):
+                out.update(to_json(item.row()))
+            elif item is not None or not field.metadata.get("optional"):
+                out[field.name] = to_json(item)
+        return out
+    if isinstance(value, Mapping):
+        return {str(to_json(key)): to_json(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, _SCALARS):
+        return value
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def from_json(kind: type[_T], value: Any, source: str) -> _T:
+    """Return parsed JSON as a `kind`. Unknown fields are ignored; missing ones take their default.
+
+    Raises BadArtefact, naming `source` and the field, where a value has another type than its field.
+    """
+    try:
+        result: _T = _read(Hint(kind), value, "")
+    except _Wrong as error:
+        raise BadArtefact(f"{source} has an unexpected form: {error}", code="TP1101") from None
+    return result
+
+
+def _read(hint: Hint, value: Any, where: str) -> Any:  # noqa: PLR0911 - one for each type
+    if hint.kind is Any or (value is None and (hint.optional or hint.kind is type(None))):
+        return value
+    if is_dataclass(hint.kind):
+        return _read_object(hint.kind, value, where)
+    if hint.kind is Mapping:
+        _require(isinstance(value, dict), value, "an object", where)
+        key, item = hint.args or (Hint(str), Hint(Any))
+        return {_read(key, k, where): _read(item, v, _below(where, k)) for k, v in value.items()}
+    if hint.kind in (tuple, list):
+        _require(isinstance(value, (list, tuple)), value, "a list", where)
+        items = hint.args * len(value) if hint.many else hint.args
+        _require(len(items) == len(value), value, f"a list of {len(items)}", where)
+        return hint.kind(_read(item, one, f"{where}[{i}]") for i, (item, one) in enumerate(zip(items, value)))
+    if issubclass(hint.kind, Enum):
+        known = [member.value for member in hint.kind]
+        _require(value in known, value, "one of " + ", ".join(map(repr, known)), where)
+        return hint.kind(value)
+    if issubclass(hint.kind, PurePath):
+        _require(isinstance(value, str), value, "text", where)
+        return Path(value)
+    expected = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[hint.kind]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    fits = number and (hint.kind is float or value == int(value)) if hint.kind in (int, float) else False
+    _require(fits or (hint.kind in (str, bool) and isinstance(value, hint.kind)), value, expected, where)
+    return hint.kind(value)
+
+
+def _read_object(kind: Any, value: Any, where: str) -> Any:
+    _require(isinstance(value, dict), value, "an object", where)
+    hints, given = hints_of(kind), {}
+    for field in fields(kind):
+        if field.metadata.get("flat"):
+            try:
+                given[field.name] = hints[field.name].kind.from_row(value)
+            except (KeyError, TypeError, ValueError) as error:
+                raise _Wrong(f"{_below(where, field.name)} can't be read: {type(error).__name__}: {error}") from None
+        elif field.name in value:
+            given[field.name] = _read(hints[field.name], value[field.name], _below(where, field.name))
+        elif not _has_default(field) and not field.metadata.get("optional"):
+            raise _Wrong(f"{_below(where, field.name)} is missing")
+        elif not _has_default(field):
+            given[field.name] = None
+    return kind(**given)
+
+
+def _require(right: bool, value: Any, expected: str, where: str) -> None:
+    if not right:
+        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
+        raise _Wrong(f"{where or 'the document'} is {shown}, and {expected} was expected")
+
+
+def _below(where: str, name: object) -> str:
+    return f"{where}.{name}" if where else str(name)
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+@lru_cache(maxsize=None)
+def hints_of(kind: type) -> Mapping[str, Hint]:
+    """Return the parsed type hint of each field of a dataclass, those of its base classes included."""
+    found: dict[str, Hint] = {}
+    for base in reversed(kind.__mro__):
+        space = {**vars(builtins), **vars(sys.modules[base.__module__])}
+        for name, text in vars(base).get("__annotations__", {}).items():
+            if not str(text).startswith("ClassVar"):
+                found[name] = _parsed(ast.parse(text, mode="eval").body, space) if isinstance(text, str) else Hint(text)
+    return found
+
+
+def _parsed(node: Any, space: Mapping[str, Any]) -> Hint:
+    if isinstance(node, ast.BinOp):  # T | None
+        parts = [_parsed(part, space) for part in (node.left, node.right)]
+        rest = [part for part in parts if part.kind is not type(None)]
+        if len(rest) > 1:
+            return Hint(Any)  # a union of two types is not told apart
+        return rest[0]._replace(optional=True)
+    if isinstance(node, ast.Constant):
+        return Hint(type(None))
+    if isinstance(node, ast.Subscript):
+        kind = _parsed(node.value, space).kind
+        piece: Any = node.slice
+        inner = piece.value if type(piece).__name__ == "Index" else piece  # Python 3.8 has Index
+        items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        args = tuple(_parsed(item, space) for item in items if not _is_dots(item))
+        return Hint(kind, args, many=kind is list or any(map(_is_dots, items)))
+    if isinstance(node, ast.Attribute):
+        return Hint(getattr(_parsed(node.value, space).kind, node.attr))
+    assert isinstance(node, ast.Name), ast.dump(node)
+    kind = _GENERIC.get(node.id) or space[node.id]
+    return Hint(kind)
+
+
+def _is_dots(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is Ellipsis

@@ -1,0 +1,1 @@
+"""Builds TensorRT engines from ONNX files in a child process, and reads their cards."""

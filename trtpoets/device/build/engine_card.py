@@ -1,0 +1,222 @@
+"""Reading an engine's card, and whether the engine it describes can run on this machine."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Mapping
+
+from trtpoets.core.errors import BadArtefact, RunFailed
+from trtpoets.core.manifest import BUILT, MANIFEST
+from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
+from trtpoets.core.types import (
+    BatchRange,
+    EngineCard,
+    Flavour,
+    LayerReport,
+    ModelSpec,
+    Precision,
+    preprocess_from_dict,
+)
+from trtpoets.core.workspace import card_of
+from trtpoets.device.gpu.libcuda import Gpu
+from trtpoets.device.jetson.jetson_names import modules_of
+from trtpoets.device.tensorrt_api import TensorRt
+
+log = logging.getLogger(__name__)
+
+_TARGET = re.compile(r"sm\d{2,3}\+?")
+
+_PLAIN: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+"""What JSON gives for a field of this type."""
+
+_LATER_MAJOR = {8: (9, 10), 9: (10,), 10: (11,)}
+"""Which later major versions run a version-compatible engine: 8 on 10 and 10 on 11, but not 8 on 11."""
+
+_COMPATIBLE_SINCE = (8, 6)
+
+_ONE_CHIP = {(10, 1): (11, 0)}
+"""Jetson Thor was compute capability 10.1 until CUDA 12.9, and is 11.0 from CUDA 13 on."""
+
+
+def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
+    """The card of the engine at `path`, from what `open_card` gave. Raises BadArtefact."""
+    try:
+        spec = details["spec"]
+        card = EngineCard(
+            **{
+                **details,
+                "flavour": Flavour(details["flavour"]),
+                "precision": Precision(details["precision"]),
+                "targets": tuple(details["targets"]),
+                "batch": BatchRange(**details["batch"]),
+                "notes": tuple(details.get("notes", ())),
+                "layers": LayerReport(**details["layers"]) if details.get("layers") else None,
+                "spec": ModelSpec(
+                    **{
+                        **spec,
+                        "preprocess": preprocess_from_dict(spec["preprocess"]),
+                        "labels": tuple(spec["labels"]),
+                    }
+                ),
+            }
+        )
+        _check_values(card)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadArtefact(
+            f"{card_of(path)} is a card of another version of trtpoets: {type(error).__name__}: {error}",
+            hint=build_command(path),
+            code="TP4014",
+        ) from error
+    if card.preprocess_hash != card.spec.preprocess.hash:
+        raise BadArtefact(
+            f"{path} was built for photos prepared by rule {card.preprocess_hash[:12]}, "
+            f"its model asks for {card.spec.preprocess.hash[:12]}",
+            hint=build_command(path),
+            code="TP4015",
+        )
+    return card
+
+
+def _check_values(card: EngineCard) -> None:
+    """Raise ValueError unless every value is of the kind that its field says: a seal is no proof of that."""
+    for owner in (card, card.batch, card.spec):
+        for each in fields(owner):
+            first, *others = str(each.type).split(" | ")
+            value = getattr(owner, each.name)
+            if first in _PLAIN and not isinstance(value, _PLAIN[first]) and not (value is None and "None" in others):
+                raise ValueError(f"{each.name} is {value!r}")
+    if not all(isinstance(label, str) for label in card.spec.labels):
+        raise ValueError("a label that is no text")
+    for target in card.targets:
+        if not (isinstance(target, str) and _TARGET.fullmatch(target)):
+            raise ValueError(f"the target {target!r}")
+    if not all(isinstance(note, str) for note in card.notes):
+        raise ValueError("a note that is no text")
+    if card.layers and not _is_report(card.layers):
+        raise ValueError("layers that don't add up")
+
+
+def _is_report(layers: LayerReport) -> bool:
+    tables = (layers.layers, layers.counts, layers.shares)
+    return (
+        all(isinstance(table, dict) for table in tables)
+        and layers.counts.keys() == layers.shares.keys()
+        and all(isinstance(number, (int, float)) for number in (*layers.counts.values(), *layers.shares.values()))
+    )
+
+
+def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> None:
+    """Raise RunFailed unless an engine of this card runs with this library, machine and GPU.
+
+    Engines are tied to the library's version (`runs_on`), to the platform, and to the GPU's compute capability; on a
+    Jetson also to the module, which TensorRT does not check (it compares the capability, and warns where the number of
+    multiprocessors differs: docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility", "Compatibility Checks").
+    Another graphics card of the same capability is only warned about: the engine runs, tuned for the other. To be
+    called before the engine is deserialised.
+    """
+    hint = build_command(path)
+    if card.flavour is not library.flavour or not runs_on(card, library.version):
+        raise RunFailed(
+            f"{path} was built by {card.flavour.value} {card.tensorrt_version}, and {library.title} is here",
+            hint=hint,
+            code="TP4016",
+        )
+    if card.platform != platform_name():
+        raise RunFailed(f"{path} was built for {card.platform}, this is {platform_name()}", hint=hint, code="TP4017")
+    if not any(_serves(target, gpu) for target in card.targets):
+        raise RunFailed(
+            f"{path} was built for {', '.join(card.targets) or 'an unknown GPU'}, and this {gpu.name} is {gpu.target}",
+            hint=hint,
+            code="TP4018",
+        )
+    if card.flavour is not Flavour.TENSORRT or card.hardware_compatible:
+        return
+    if gpu.integrated:
+        _check_module(card, gpu, path, hint)
+    elif card.gpu not in (None, gpu.name) or _differ(card.multiprocessors, gpu.multiprocessors):
+        log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
+
+
+def _check_module(card: EngineCard, gpu: Gpu, path: Path, hint: str) -> None:
+    """Raise RunFailed for an engine of another Jetson module; warn where the card does not tell, or little differs."""
+    built, here = (set(modules_of(model or "")) for model in (card.board, gpu.board))
+    if _differ(card.multiprocessors, gpu.multiprocessors) or (built and here and not built & here):
+        raise RunFailed(
+            f"{path} was built for {_built_on(card)}, and this is {_built_on(gpu)}", hint=hint, code="TP4019"
+        )
+    if card.multiprocessors is None and card.board is None:
+        log.warning(
+            "%s does not say on which Jetson it was built (no card, or an older one): if on another, %s", path, hint
+        )
+    elif _differ(card.board, gpu.board) or _differ(card.memory_gib, gpu.memory_gib):
+        log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
+
+
+def _differ(built: object, here: object) -> bool:
+    """Whether two facts are known and not the same."""
+    return built is not None and here is not None and built != here
+
+
+def _built_on(gpu: EngineCard | Gpu) -> str:
+    """A GPU as messages tell it from others of its name."""
+    name = gpu.name if isinstance(gpu, Gpu) else gpu.gpu
+    told = (
+        f"{gpu.multiprocessors} SMs" if gpu.multiprocessors else "",
+        f"{gpu.memory_gib} GiB" if gpu.memory_gib else "",
+        gpu.board or "",
+    )
+    more = ", ".join(filter(None, told))
+    return f"{name} ({more})" if more else str(name)
+
+
+def runs_on(card: EngineCard, version: str) -> bool:
+    """Whether the library of this version, and of the card's flavour, may run the engine.
+
+    The version that built it may. A later one may when the engine is version-compatible, which begins with TensorRT 8.6
+    and reaches one step of major versions (docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility"). Engines of
+    TensorRT-RTX run on the release that built them alone.
+    """
+    built, here = _numbers(card.tensorrt_version), _numbers(version)
+    told = min(len(built), len(here))
+    if told >= 3 and built[:told] == here[:told]:
+        return True
+    if card.flavour is Flavour.RTX or not card.version_compatible or not _COMPATIBLE_SINCE <= built < here:
+        return False
+    return here[0] == built[0] or here[0] in _LATER_MAJOR.get(built[0], ())
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def _serves(target: str, gpu: Gpu) -> bool:
+    digits = target[2:].rstrip("+")
+    built = _chip((int(digits[:-1]), int(digits[-1])))
+    here = _chip(gpu.compute_capability)
+    return here >= built if target.endswith("+") else here == built
+
+
+def _chip(capability: tuple[int, int]) -> tuple[int, int]:
+    return _ONE_CHIP.get(capability, capability)
+
+
+def platform_name() -> str:
+    """The system and processor that engines are tied to, as "linux-x86_64"."""
+    return f"{platform.system().lower()}-{platform.machine()}"
+
+
+def build_command(path: Path) -> str:
+    """The hint that rebuilds the engine at `path`, which lies in its model's folder, or in a bundle's built/."""
+    folder = path.resolve().parent
+    if folder.name == BUILT and (folder.parent / MANIFEST).is_file():
+        return f"build it again on this machine: {folder.parent / 'build'} --force"
+    return f"build it again on this machine: {command('build', folder.name, '--force', engines=_shown(folder.parent))}"
+
+
+def _shown(engines: Path) -> Path:
+    """The folder of runs as a command names it: the default one is named by its default name."""
+    return DEFAULT_ENGINES if engines == DEFAULT_ENGINES.resolve() else engines

@@ -1,0 +1,120 @@
+"""What the first bytes of an engine say, readable on any machine without TensorRT.
+
+TensorRT writes "ftrt" and its version since 8.6: the fields that its own `trtexec --getPlanVersionOnly` reads. The
+layout of TensorRT-RTX is not documented: it was read off engines of 1.7 for every combination of targets. What is not
+known to be so is answered with "don't know", never with a guess.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.file_kinds import require_kind
+from trtpoets.core.reading import open_regular
+from trtpoets.core.types import Flavour
+
+MAGIC = {b"vtrt": Flavour.RTX, b"ftrt": Flavour.TENSORRT}
+"""How an engine begins."""
+
+SUFFIXES = (".engine", ".plan", ".trt")
+"""How files of engines are called."""
+
+_HEADER = 64
+_TARGETS = {1: "sm75", 2: "sm80", 4: "sm86", 8: "sm89", 16: "sm120", 32: "sm121"}
+_LATER = 64
+_AMPERE_AND_LATER = sum(_TARGETS) - 1 + _LATER
+_SECTION = struct.Struct("<4sIQQ")
+_FOOTER = b"\x99\x8b\x8d\x8b"
+
+
+@dataclass(frozen=True)
+class PlanHeader:
+    """What an engine says of itself before anything deserialises it.
+
+    `version` is the library that built it, in four numbers as "1.7.1.116". `targets` are compute capabilities as
+    "sm86", ("sm80+",) for Ampere and later; empty when unknown: engines of TensorRT don't say. `whole` is True when the
+    size that the header records is the file's, and None when the header records none that is known.
+    """
+
+    flavour: Flavour
+    version: str
+    targets: tuple[str, ...]
+    whole: bool | None
+
+
+def read_plan_header(engine: Path) -> PlanHeader:
+    """Read an engine's header. Raises MissingArtefact, or BadArtefact that says what is wrong with the file."""
+    if not engine.is_file():
+        raise MissingArtefact(f"{engine} is not there", hint="build it: trtpoets build NAME", code="TP4046")
+    size = engine.stat().st_size
+    with open_regular(engine) as stream:
+        header = stream.read(_HEADER)
+        flavour = MAGIC.get(header[:4])
+        if flavour is None:
+            require_kind(engine, "empty", expected="an engine as TensorRT writes it")
+            began = f"it begins with {header[:4]!r}" if header else "it is empty"
+            raise BadArtefact(
+                f"{engine} is not an engine of TensorRT 8.6 or later, nor of TensorRT-RTX: {began}",
+                hint="TensorRT before 8.6 wrote no such header; build the engine again: trtpoets build NAME --force",
+                code="TP4047",
+            )
+        if len(header) < _HEADER:
+            raise _damaged(engine, f"it ends after {len(header)} bytes, inside its header")
+        version = ".".join(map(str, header[24:28]))
+        (recorded,) = struct.unpack_from("<Q", header, 16)
+        if flavour is Flavour.TENSORRT:
+            (layout,) = struct.unpack_from("<I", header, 4)
+            if layout:
+                raise _damaged(engine, f"its layout is number {layout}, and 0 is the one that is known")
+            return PlanHeader(flavour, version, (), True if recorded == size else None)
+        if header[28:32] != header[:4]:
+            raise _damaged(engine, f"its header repeats its first word as {header[28:32]!r}")
+        if recorded != size:
+            kind = "cut short" if size < recorded else "followed by something else"
+            raise _damaged(engine, f"it was written with {recorded:,} bytes and has {size:,}: it is {kind}")
+        table = _SECTION.size * _sections(engine, header)
+        _check_sections(engine, stream.read(table), table, size)
+        stream.seek(-len(_FOOTER), 2)
+        if stream.read() != _FOOTER:
+            raise _damaged(engine, "its last bytes are not those of an engine")
+    return PlanHeader(flavour, version, _targets(header), True)
+
+
+def rtx_targets(engine: Path) -> tuple[str, ...]:
+    """The compute capabilities that a TensorRT-RTX engine was built for; () when its header does not tell."""
+    try:
+        return read_plan_header(engine).targets
+    except BadArtefact:
+        return ()
+
+
+def _sections(engine: Path, header: bytes) -> int:
+    (count,) = struct.unpack_from("<Q", header, 8)
+    if not 0 < count <= 64:  # two in every engine that was seen
+        raise _damaged(engine, f"its header counts {count} sections")
+    return int(count)
+
+
+def _check_sections(engine: Path, table: bytes, expected: int, size: int) -> None:
+    if len(table) != expected:
+        raise _damaged(engine, "it ends inside its table of sections")
+    for tag, _, offset, length in _SECTION.iter_unpack(table):
+        if offset + length > size:
+            name = tag[::-1].decode("ascii", "replace")
+            raise _damaged(engine, f"its section {name!r} reaches to byte {offset + length:,} of {size:,}")
+
+
+def _targets(header: bytes) -> tuple[str, ...]:
+    (mask,) = struct.unpack_from("<Q", header, 32)
+    if mask == _AMPERE_AND_LATER:
+        return ("sm80+",)
+    if not mask or mask & ~sum(_TARGETS):
+        return ()
+    return tuple(name for bit, name in _TARGETS.items() if mask & bit)
+
+
+def _damaged(engine: Path, why: str) -> BadArtefact:
+    return BadArtefact(f"{engine} is a damaged engine: {why}", hint="build it again, or copy it again", code="TP4048")

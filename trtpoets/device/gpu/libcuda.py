@@ -1,0 +1,251 @@
+"""The CUDA driver through ctypes: what GPUs there are, and graph capture, which pycuda lacks. Needs no package."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+
+from trtpoets.core.errors import RunFailed
+
+_MODEL, _TEGRA, _MODULE = "/proc/device-tree/model", "/etc/nv_tegra_release", "/proc/driver/nvidia/version"
+
+_MULTIPROCESSORS, _SHARES_MEMORY = 16, 18
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _INTEGRATED of cuda.h."""
+
+_THREAD_LOCAL = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads allocate meanwhile does not spoil the capture."""
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_INTEGRATED, _CAN_MAP_HOST_MEMORY = 18, 19  # CU_DEVICE_ATTRIBUTE_*
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. `target` is its compute capability as "sm86".
+
+    All Jetson Orin modules, from the AGX Orin with 16 multiprocessors to the Orin Nano with 4, are called "Orin" and
+    have compute capability 8.7. So `multiprocessors` (None: not told) and `board` tell them apart: the model of the
+    device tree where the GPU is `integrated`, None elsewhere and where it can't be read (Docker hides it).
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+    memory_bytes: int
+    multiprocessors: int | None = None
+    integrated: bool = False
+    board: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, str, int | None, int, str | None]:
+        """What keys of engines and caches hold of the GPU they were made for."""
+        return self.name, self.target, self.multiprocessors, self.memory_gib, self.board
+
+    @property
+    def memory_gib(self) -> int:
+        """The memory in whole GiB; of a Jetson, what is built in (4, 8, 16, ...), as what is left varies by release."""
+        if self.integrated:
+            return 1 << max(self.memory_bytes - 1, 0).bit_length() >> 30
+        return round(self.memory_bytes / 2**30)
+
+    @property
+    def title(self) -> str:
+        """Its name, and on a Jetson what tells it from others of that name: "Orin (16 SMs, Jetson AGX Orin)"."""
+        if not self.integrated:
+            return self.name
+        count = f"{self.multiprocessors or 'an unknown number of'} SMs"
+        return f"{self.name} ({', '.join(filter(None, (count, self.board)))})"
+
+    @property
+    def target(self) -> str:
+        """The compute capability as engines and options spell it."""
+        return "sm{}{}".format(*self.compute_capability)
+
+
+def load_driver() -> Any:
+    """The CUDA driver library, initialised. Raises RunFailed that says why there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise RunFailed(
+            f"no NVIDIA driver here: {error}",
+            hint="run it on a machine with an NVIDIA GPU and its driver",
+            code="TP4065",
+        ) from error
+    code = driver.cuInit(0)
+    if code:
+        raise RunFailed(
+            f"the NVIDIA driver does not start: {error_name(driver, code)}",
+            hint="check with nvidia-smi; in a container, start it with --gpus all",
+            code="TP4066",
+        )
+    return driver
+
+
+def holding_lock(driver: Any) -> Any:
+    """The driver with calls that keep Python's lock: for those that return at once.
+
+    To let go of the lock costs a call that does next to nothing more than the call itself, and another thread that
+    computes in Python may keep it for milliseconds.
+    """
+    return ctypes.PyDLL(driver._name, handle=driver._handle)
+
+
+def error_name(driver: Any, code: int) -> str:
+    """The driver's name of an error code, as CUDA_ERROR_NO_DEVICE."""
+    text = ctypes.c_char_p()
+    driver.cuGetErrorName(code, ctypes.byref(text))
+    return text.value.decode() if text.value else f"error {code}"
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that this process may use. Raises RunFailed when there is no working driver or no GPU."""
+    driver = load_driver()
+    count = ctypes.c_int()
+    check(driver, driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
+    if not count.value:
+        raise RunFailed(
+            "the NVIDIA driver sees no GPU", hint="check nvidia-smi and CUDA_VISIBLE_DEVICES", code="TP4067"
+        )
+    return tuple(_gpu(driver, index) for index in range(count.value))
+
+
+def _gpu(driver: Any, index: int) -> Gpu:
+    device, memory = ctypes.c_int(), ctypes.c_size_t()
+    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    name = ctypes.create_string_buffer(256)
+    check(driver, driver.cuDeviceGetName(name, len(name), device), "cuDeviceGetName")
+    check(driver, driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device), "cuDeviceTotalMem")
+
+    def attribute(which: int) -> int:
+        value = ctypes.c_int()
+        check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
+        return value.value
+
+    integrated = bool(attribute(_SHARES_MEMORY))
+    return Gpu(
+        name.value.decode("utf-8", "replace"),
+        (attribute(_MAJOR), attribute(_MINOR)),
+        memory.value,
+        attribute(_MULTIPROCESSORS) or None,
+        integrated,
+        (_text(_MODEL) or None) if integrated else None,
+    )
+
+
+def cuda_version() -> str:
+    """The newest CUDA that the driver serves, as "12.6". Raises RunFailed where there is no driver."""
+    driver = load_driver()
+    number = ctypes.c_int()
+    check(driver, driver.cuDriverGetVersion(ctypes.byref(number)), "cuDriverGetVersion")
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def driver_version() -> str | None:
+    """The driver's own version: "550.54.15" on a desktop or server, "L4T R36.4.3" on a Jetson; None without one.
+
+    Jetsons from Orin on have the kernel module's file as well ("NVRM version: NVIDIA UNIX Open Kernel Module for
+    aarch64  540.4.0"), so the Jetson's own file is read first.
+    """
+    release = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", _text(_TEGRA))
+    if release:
+        return f"L4T R{release.group(1)}.{release.group(2)}"
+    return module_version()
+
+
+def module_version() -> str | None:
+    """The version of NVIDIA's kernel module, as "570.133.20"; None without one, as on Jetsons before Orin."""
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _text(_MODULE))
+    return found.group(1) if found else None
+
+
+def _text(path: str) -> str:
+    """A file of the system; empty where there is none or it can't be read."""
+    try:
+        return Path(path).read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def check(driver: Any, code: int, call: str) -> None:
+    """Raise RunFailed when a driver call did not succeed."""
+    if code:
+        raise RunFailed(
+            f"{call} failed: {error_name(driver, code)}", hint="check the GPU with nvidia-smi", code="TP4068"
+        )
+
+
+def pop_context(driver: Any) -> None:
+    """Take the topmost context off the calling thread's stack."""
+    popped = ctypes.c_void_p()
+    check(driver, driver.cuCtxPopCurrent_v2(ctypes.byref(popped)), "cuCtxPopCurrent")
+
+
+def maps_host_memory(driver: Any, index: int) -> bool:
+    """Whether a GPU has the same memory as the CPU, and can be given the host's addresses: zero-copy costs nothing.
+
+    A GPU of its own on a board reaches the host's memory over PCIe at each access, so copying once is better there
+    (CUDA for Tegra, memory management; CU_DEVICE_ATTRIBUTE_INTEGRATED and _CAN_MAP_HOST_MEMORY).
+    """
+    device, value = ctypes.c_int(), ctypes.c_int()
+    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    for which in (_INTEGRATED, _CAN_MAP_HOST_MEMORY):
+        check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
+        if not value.value:
+            return False
+    return True
+
+
+class Graph:
+    """One captured CUDA graph, ready to launch on a stream. `close` frees it.
+
+    The addresses and shapes of the capture are baked in: capture anew when either changes.
+    """
+
+    def __init__(self, driver: Any, executable: ctypes.c_void_p) -> None:
+        self._driver = driver
+        self._executable = executable
+
+    def launch(self, stream: int) -> None:
+        """Queue the whole graph on the stream. Raises RunFailed."""
+        check(self._driver, self._driver.cuGraphLaunch(self._executable, ctypes.c_void_p(stream)), "cuGraphLaunch")
+
+    def launcher(self, stream: int) -> Callable[[], int]:
+        """`launch` on one stream, ready to be called often: it returns the driver's code, 0 for success."""
+        return partial(holding_lock(self._driver).cuGraphLaunch, self._executable, ctypes.c_void_p(stream))
+
+    def close(self) -> None:
+        """Free the graph. It may be called once."""
+        self._driver.cuGraphExecDestroy(self._executable)
+
+
+def capture(driver: Any, stream: int, enqueue: Callable[[], None]) -> Graph:
+    """Record what `enqueue` queues on the stream, without running it. Raises RunFailed when it can't be captured.
+
+    The capture is always ended and freed, so that the stream stays usable. Shapes must have run once before.
+    """
+    handle, graph = ctypes.c_void_p(stream), ctypes.c_void_p()
+    check(driver, driver.cuStreamBeginCapture_v2(handle, _THREAD_LOCAL), "cuStreamBeginCapture")
+    try:
+        enqueue()
+    except BaseException:
+        driver.cuStreamEndCapture(handle, ctypes.byref(graph))
+        if graph.value:
+            driver.cuGraphDestroy(graph)
+        raise
+    check(driver, driver.cuStreamEndCapture(handle, ctypes.byref(graph)), "cuStreamEndCapture")
+    executable = ctypes.c_void_p()
+    try:
+        check(driver, _instantiate(driver, executable, graph), "cuGraphInstantiate")
+    finally:
+        driver.cuGraphDestroy(graph)
+    return Graph(driver, executable)
+
+
+def _instantiate(driver: Any, executable: ctypes.c_void_p, graph: ctypes.c_void_p) -> int:
+    if hasattr(driver, "cuGraphInstantiateWithFlags"):  # CUDA 11.4 and later
+        return int(driver.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)))
+    return int(driver.cuGraphInstantiate(ctypes.byref(executable), graph, None, None, ctypes.c_size_t(0)))

@@ -1,0 +1,1 @@
+"""JetPack releases, Jetson modules and their power modes."""

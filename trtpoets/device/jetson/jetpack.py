@@ -1,0 +1,155 @@
+"""What each JetPack brings, and what each Jetson is: one table, for the doctor and for bundles.
+
+Sources: L4T releases as in dusty-nv/jetson-containers (l4t_version.py) and NVIDIA's JetPack archive; TensorRT and CUDA
+from the JetPack pages of developer.nvidia.com (5.0.2: 8.4.1; 6.0: 8.6.2; 6.1 to 6.2: 10.3.0; 7.1: 10.13.3), 7.0's 10.13
+and 7.2's 10.16.2 from projects that run on them; 7.2.2's 11.4.1 from the release notes of TensorRT 11.4.1. Its L4T
+release is not known to us: the one after 39.2.1 is taken for it. DLA: TensorRT's support matrices (10.7 was the last
+10.x with it, 11.4.1 has it again on AGX Orin). None of this has been seen on a board by us.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from trtpoets.core.types import Flavour, Precision
+from trtpoets.device.capability import Capability, arithmetic_of, opset_ceiling, version_of
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A Jetson's processor. `dla` says whether some boards with it have deep learning accelerators."""
+
+    name: str
+    compute_capability: Capability
+    dla: bool
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Those that its GPU computes fast."""
+        return arithmetic_of(self.compute_capability).precisions
+
+
+@dataclass(frozen=True)
+class JetPack:
+    """One release. `python` is the system's, for which its TensorRT is; `l4t` the first L4T release that is this one.
+
+    `chips` are those it runs on. `dla` says whether its TensorRT drives DLAs. `by_pip` says whether TensorRT may also
+    come from PyPI: JetPack 7 is an ordinary Arm server system.
+    """
+
+    version: str
+    l4t: tuple[int, ...]
+    ubuntu: str
+    python: str
+    cuda: str
+    tensorrt: str
+    chips: tuple[str, ...]
+    dla: bool
+    by_pip: bool = False
+
+    @property
+    def runs_trtpoets(self) -> bool:
+        """Whether its TensorRT names tensors and takes photos as uint8, as trtpoets needs; else `trtexec` has to do.
+
+        Both are since 8.5 (release notes of 8.5.1; github.com/NVIDIA/TensorRT/issues/1503).
+        """
+        return version_of(self.tensorrt) >= (8, 5)
+
+    @property
+    def opset_ceiling(self) -> int | None:
+        """The newest ONNX operator set that its TensorRT reads."""
+        return opset_ceiling(Flavour.TENSORRT, self.tensorrt)
+
+
+CHIPS = {
+    "tegra210": Chip("Nano or TX1", (5, 3), dla=False),
+    "tegra186": Chip("TX2", (6, 2), dla=False),
+    "tegra194": Chip("Xavier", (7, 2), dla=True),
+    "tegra234": Chip("Orin", (8, 7), dla=True),
+    "tegra264": Chip("Thor", (11, 0), dla=False),
+}
+"""By the name that /proc/device-tree/compatible gives them."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A module, as `--board` calls it. `dla` says whether it has deep learning accelerators."""
+
+    name: str
+    title: str
+    chip: str
+    dla: bool
+
+
+BOARDS = (
+    Board("nano", "Jetson Nano", "tegra210", dla=False),
+    Board("tx1", "Jetson TX1", "tegra210", dla=False),
+    Board("tx2", "Jetson TX2", "tegra186", dla=False),
+    Board("xavier-nx", "Jetson Xavier NX", "tegra194", dla=True),
+    Board("agx-xavier", "Jetson AGX Xavier", "tegra194", dla=True),
+    Board("orin-nano", "Jetson Orin Nano", "tegra234", dla=False),
+    Board("orin-nx", "Jetson Orin NX", "tegra234", dla=True),
+    Board("agx-orin", "Jetson AGX Orin", "tegra234", dla=True),
+    Board("agx-thor", "Jetson AGX Thor", "tegra264", dla=False),
+)
+"""By NVIDIA's module names. Which have DLAs is in the modules' data sheets: of the Orins, the Nano alone has none."""
+
+_FOUR = ("18.04", "3.6", "10.2")
+_FOUR_CHIPS = ("tegra210", "tegra186", "tegra194")
+_FIVE = ("20.04", "3.8", "11.4")
+_FIVE_CHIPS = ("tegra194", "tegra234")
+_SIX_CHIPS = ("tegra234",)
+_SEVEN_CHIPS = ("tegra234", "tegra264")
+
+JETPACKS = (
+    JetPack("4.6", (32, 6, 1), *_FOUR, "8.0.1", _FOUR_CHIPS, dla=True),
+    JetPack("4.6.1", (32, 7, 1), *_FOUR, "8.2.1", _FOUR_CHIPS, dla=True),
+    JetPack("4.6.2", (32, 7, 2), *_FOUR, "8.2.1", _FOUR_CHIPS, dla=True),
+    JetPack("4.6.3", (32, 7, 3), *_FOUR, "8.2.1", _FOUR_CHIPS, dla=True),
+    JetPack("4.6.4", (32, 7, 4), *_FOUR, "8.2.1", _FOUR_CHIPS, dla=True),
+    JetPack("4.6.5", (32, 7, 5), *_FOUR, "8.2.1", _FOUR_CHIPS, dla=True),
+    JetPack("4.6.6", (32, 7, 6), *_FOUR, "8.2.1", _FOUR_CHIPS, dla=True),
+    JetPack("5.0.2", (35, 1), *_FIVE, "8.4.1", _FIVE_CHIPS, dla=True),
+    JetPack("5.1", (35, 2, 1), *_FIVE, "8.5.2", _FIVE_CHIPS, dla=True),
+    JetPack("5.1.1", (35, 3, 1), *_FIVE, "8.5.2", _FIVE_CHIPS, dla=True),
+    JetPack("5.1.2", (35, 4, 1), *_FIVE, "8.5.2", _FIVE_CHIPS, dla=True),
+    JetPack("5.1.3", (35, 5), *_FIVE, "8.5.2", _FIVE_CHIPS, dla=True),
+    JetPack("5.1.4", (35, 6), *_FIVE, "8.5.2", _FIVE_CHIPS, dla=True),
+    JetPack("5.1.5", (35, 6, 1), *_FIVE, "8.5.2", _FIVE_CHIPS, dla=True),
+    JetPack("6.0", (36, 2), "22.04", "3.10", "12.2", "8.6.2", _SIX_CHIPS, dla=True),
+    JetPack("6.1", (36, 4), "22.04", "3.10", "12.6", "10.3.0", _SIX_CHIPS, dla=True),
+    JetPack("6.2", (36, 4, 3), "22.04", "3.10", "12.6", "10.3.0", _SIX_CHIPS, dla=True),
+    JetPack("6.2.1", (36, 4, 4), "22.04", "3.10", "12.6", "10.3.0", _SIX_CHIPS, dla=True),
+    JetPack("6.2.2", (36, 5), "22.04", "3.10", "12.6", "10.3.0", _SIX_CHIPS, dla=True),
+    JetPack("7.0", (38, 2), "24.04", "3.12", "13.0", "10.13.3", ("tegra264",), dla=False, by_pip=True),
+    JetPack("7.1", (38, 4), "24.04", "3.12", "13.0", "10.13.3", ("tegra264",), dla=False, by_pip=True),
+    JetPack("7.2", (39, 2), "24.04", "3.12", "13.2", "10.16.2", _SEVEN_CHIPS, dla=False, by_pip=True),
+    JetPack("7.2.1", (39, 2, 1), "24.04", "3.12", "13.2", "10.16.2", _SEVEN_CHIPS, dla=False, by_pip=True),
+    JetPack("7.2.2", (39, 2, 2), "24.04", "3.12", "13", "11.4.1", _SEVEN_CHIPS, dla=True, by_pip=True),
+)
+"""In the order of their L4T releases."""
+
+_RELEASE = re.compile(r"R(\d+) \(release\), REVISION: (\d+)(?:\.(\d+))?")
+
+
+def l4t_release(text: str) -> tuple[int, ...] | None:
+    """The L4T release that /etc/nv_tegra_release tells: (36, 4, 3). None when it tells none."""
+    found = _RELEASE.search(text)
+    return tuple(int(number) for number in found.groups(default="0")) if found else None
+
+
+def jetpack_of(l4t: tuple[int, ...]) -> JetPack | None:
+    """The JetPack of an L4T release: the last of its major version that is not newer. None for one beyond the table."""
+    older = [each for each in JETPACKS if each.l4t[0] == l4t[0] and each.l4t <= tuple(l4t)]
+    return older[-1] if older else None
+
+
+def chip_of(compatible: str) -> Chip | None:
+    """The chip that /proc/device-tree/compatible names, between NULs. None for one that is not in the table."""
+    return next((chip for name, chip in CHIPS.items() if f"nvidia,{name}" in compatible.split("\0")), None)
+
+
+def has_dla(chip: Chip, model: str) -> bool:
+    """Whether a board has DLAs, as far as its model's name tells: the Orin Nano has none. A builder knows for sure."""
+    return chip.dla and "Orin Nano" not in model

@@ -1,0 +1,210 @@
+"""The process in which one runner is measured. Requests on stdin and replies on stdout, one JSON line each.
+
+    python -m trtpoets.judge.bench.bench_child
+
+The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds, "gpu":
+whether it runs on the GPU, "waits": how its threads wait for the GPU, or "", "slots": how many batches it can have
+under way}. Then, in any order, as often as asked:
+{"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
+{"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
+{"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes
+wrong is answered with {"failure": text}. It ends with stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Callable, Mapping
+
+import numpy as np
+
+from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.images import photo_batches
+from trtpoets.core.signals import ignore_until_parent_ends
+from trtpoets.core.types import Classifier, ModelSpec, OnnxModel, Photo, Precision, Split, TfliteModel
+from trtpoets.device.gpu.gpu_wait import Wait
+from trtpoets.device.runners import Runnable, Way, open_runner
+from trtpoets.device.runners.base import Runner
+from trtpoets.device.runners.gpu import runs_on_gpu
+from trtpoets.device.runners.trt import TensorRtRunner
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.energy import find_sensor
+from trtpoets.judge.bench.loadgen import loadgen_judges
+from trtpoets.judge.bench.meter import Meter
+from trtpoets.judge.bench.scenario import serve, stream
+from trtpoets.judge.bench.slowdown_watch import GpuWatch
+
+Opener = Callable[..., Runner]
+
+_OPENER: Opener = partial(open_runner, contained=True, wait=Wait.SPIN)
+"""The real runners. This process may be ended by a damaged file: it is there to be watched. The GPU is waited for
+awake, as trtexec does: how a thread is woken is not what is measured."""
+
+_PATIENCE = 10
+"""So many times the least warm-up, and what is not steady by then is told to be unsteady."""
+
+
+def description_from_artefact(artefact: Runnable) -> dict[str, str]:
+    """What the child needs to find an artefact again, as JSON."""
+    if isinstance(artefact, Classifier):
+        return {
+            "kind": "classifier",
+            "path": str(artefact.folder.resolve()),
+            "spec": artefact.spec.to_json(),
+            "foreign": artefact.foreign,
+        }
+    if isinstance(artefact, (OnnxModel, TfliteModel)):
+        return {
+            "kind": "onnx" if isinstance(artefact, OnnxModel) else "tflite",
+            "path": str(artefact.path.resolve()),
+            "spec": artefact.spec.to_json(),
+            "precision": artefact.precision.value,
+        }
+    return {"kind": "engine", "path": str(artefact.path.resolve())}
+
+
+def artefact_from_description(value: Mapping[str, str]) -> Runnable:
+    """Read what `description_from_artefact` wrote. An engine's card is checked against its file again.
+
+    The ONNX file is not: the parent did, and the `onnx` package would add to the memory that is measured.
+    """
+    path = Path(value["path"])
+    if value["kind"] == "classifier":
+        return Classifier(path, ModelSpec.from_json(value["spec"], str(path)), value["foreign"])
+    if value["kind"] in ("onnx", "tflite"):
+        kind = OnnxModel if value["kind"] == "onnx" else TfliteModel
+        return kind(path, Precision(value["precision"]), ModelSpec.from_json(value["spec"], str(path)))
+    from trtpoets.device.build.engine import load_engine
+
+    return load_engine(path)
+
+
+def main(opener: Opener = _OPENER) -> None:
+    """Serve requests until there are no more. `opener` makes the runner; tests hand in their own."""
+    ignore_until_parent_ends()
+    with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    # Native libraries write to stdout as they like: what they write there goes to stderr, our lines have it alone.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)
+
+        def tell(**value: Any) -> None:
+            replies.write(json.dumps(value) + "\n")
+            replies.flush()
+
+        try:
+            _serve(sys.stdin, opener, tell)
+        except BrokenPipeError:
+            return  # who asked is gone
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this runner's rows and no more
+            tell(failure=words(error))
+
+
+def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None:
+    request = json.loads(requests.readline())
+    config = BenchConfig(**{**request["config"], "batches": tuple(request["config"]["batches"])})
+    if config.threads:
+        # Before any library counts the cores. A library that ignores its thread option can't get more than the others.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
+    artefact, way = artefact_from_description(request["artefact"]), Way(request["way"])
+    runner = opener(artefact, config.threads, way, batches=config.batches)
+    files = [Photo(Path(path), "", Split.TEST, sha256) for path, sha256 in request["photos"]]
+    paths = [file.path for file in files]
+    preprocess = runner.spec.preprocess
+    if request["prepared"]:  # what was cropped once is not cropped again
+        preprocess = replace(preprocess, crop_fraction=1.0)
+    photos = np.concatenate(list(photo_batches(files, preprocess, 16)))
+    _forget_peak()
+    began = time.perf_counter()
+    with runner, ExitStack() as stack:
+        loaded, gpu = time.perf_counter() - began, runs_on_gpu(runner)
+        watch = stack.enter_context(GpuWatch(request["bus_id"])) if gpu else None
+        waits = runner.waits.value if isinstance(runner, TensorRtRunner) else ""
+        tell(loaded=loaded, gpu=gpu, waits=waits, slots=runner.slots)
+        sensor = find_sensor(gpu=request["bus_id"]) if request["energy"] else None
+        joules = stack.enter_context(sensor).joules if sensor else None
+        settle = config.gpu_settle_seconds
+
+        def meter(batch: int) -> Meter:
+            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle)
+
+        meters: dict[int, Meter] = {}
+        for line in requests:
+            try:
+                tell(**_reply(json.loads(line), runner, photos, meter, meters, config))
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
+                tell(failure=words(error))
+
+
+def _reply(
+    asked: Mapping[str, Any],
+    runner: Runner,
+    photos: np.ndarray,
+    new_meter: Callable[[int], Meter],
+    meters: dict[int, Meter],
+    config: BenchConfig,
+) -> dict[str, Any]:
+    if "warm_up" in asked:
+        meter = meters[asked["warm_up"]] = new_meter(asked["warm_up"])
+        patience = min(max(_PATIENCE * config.warmup_seconds, 1.0), config.max_seconds)
+        return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
+    if "round" in asked:
+        return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+    if {"serve", "stream", "loadgen"} & set(asked):
+        meter = new_meter(asked.get("stream", asked.get("batch", 1)))
+        return meter.watching(lambda: _scenario(asked, runner, photos, config))
+    meter = meters.pop(asked["finish"])
+    finished = {
+        "answers": [int(answer) for answer in meter.answers],
+        "fault": meter.fault,
+        "peak_memory_mib": peak_memory_mib(),
+    }
+    return {"finished": finished}
+
+
+def _scenario(asked: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig) -> dict[str, Any]:
+    if "stream" in asked:
+        return {"streamed": stream(runner, photos, asked["stream"], config)}
+    if "serve" in asked:
+        return {"served": serve(runner, photos, config)}
+    scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
+    return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
+
+
+def _forget_peak() -> None:
+    """Begin the peak memory anew: decoding the photos is not the runner's doing."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that this process ever held, MiB, as Linux tells; None elsewhere.
+
+    getrusage would count what the parent held when it started this process.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    lines = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0][1]) / 1024 if lines else None
+
+
+def words(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, TrtPoetsError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""From what a command line says to how to measure."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from trtpoets.core.errors import BadInput
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.scenario import FOR_A_BOUND, config_for
+from trtpoets.judge.statistics import least_count
+
+
+def bench_config(
+    batches: Sequence[int] | None,
+    seconds: float,
+    threads: int,
+    *,
+    scenario: Scenario | None = None,
+    max_p99: float | None = None,
+    **more: Any,
+) -> BenchConfig:
+    """The configuration of `bench`. LoadGen without a scenario judges the single stream. Raises BadInput."""
+    if more.get("loadgen") and scenario is None:
+        scenario = Scenario.SINGLE_STREAM
+    if more.get("target_qps") and scenario is not Scenario.SERVER:
+        raise BadInput(
+            f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server", code="TP5006"
+        )
+    chosen = tuple(batches or BenchConfig.batches)
+    # A 99th percentile needs its count, and so its time; its bound needs more, as inferences are not independent.
+    count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 120.0)
+    longest = max(BenchConfig.max_seconds, 2 * seconds, longest)
+    config = BenchConfig(
+        batches=chosen,
+        min_seconds=seconds,
+        min_count=count,
+        aim_count=0 if max_p99 is None else FOR_A_BOUND * count,
+        max_seconds=longest,
+        timeout_seconds=max(BenchConfig.timeout_seconds, 2 * longest),
+        threads=threads,
+        scenario=scenario.value if scenario else "",
+        max_p99_ms=max_p99 or 0.0,
+        **more,
+    )
+    return config_for(scenario, config) if scenario else config

@@ -1,0 +1,223 @@
+"""One runner in a benchmark: its process, what it was measured to do, and what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.core.types import Photo
+from trtpoets.device.gpu.nvml import memory_of
+from trtpoets.device.runners import Runnable, Way, open_runner
+from trtpoets.judge.bench.bench_child import description_from_artefact
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.bench.meter import Round, Warmup
+from trtpoets.judge.bench.scenario import (
+    Outcome,
+    outcome_from_rows,
+    outcome_from_served,
+    outcome_from_streamed,
+    with_loadgen,
+)
+from trtpoets.judge.bench.slowdown_watch import why_slowed
+from trtpoets.judge.bench.worker_process import Child, ChildFailed
+
+_PATIENCE = 5.0
+"""Seconds for a runner to hand in what it has, after an interruption."""
+
+_BUILD_SECONDS = 1800.0
+"""For loading where ONNX Runtime's TensorRT provider builds its engine then, which takes minutes on a Jetson."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A runner that could not be measured, at one batch size or (None) at any, and why."""
+
+    runner: RunnerId
+    batch: int | None
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
+        return row_of(self)
+
+
+@dataclass
+class Heat:
+    """A batch size of one runner while it is measured: rounds by their number, as another may have missed one."""
+
+    warmup: Warmup
+    rounds: dict[int, Round] = field(default_factory=dict)
+    finished: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it was watched."""
+        return sum(each.watched_seconds for each in self.rounds.values())
+
+
+class Contender:
+    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised.
+
+    `waits` is how it waits for the GPU, once it is loaded; empty where it does not.
+    """
+
+    def __init__(
+        self,
+        artefact: Runnable,
+        way: Way,
+        config: BenchConfig,
+        idle_watts: float | None = None,
+        bus_id: str | None = None,
+    ) -> None:
+        """`idle_watts` is what a sensor said before, None without one; `bus_id` is the PCI bus id of CUDA's GPU."""
+        self.runner = open_runner(artefact, way=way).identity
+        self.name = self.runner.name
+        self.heats: dict[int, Heat] = {}
+        self.failures: list[Failure] = []
+        self.waits = ""
+        self._slots = 1
+        self._artefact, self._way, self._config = artefact, way, config
+        self._idle_watts, self._bus_id = idle_watts, bus_id
+        self._gpu = False
+        self._child: Child | None = None
+        self._load_seconds = 0.0
+
+    def load(self, command: Sequence[str], photos: Sequence[Photo], prepared: bool) -> None:
+        """Start its process and load it there. `prepared` photos are as the network sees them."""
+        self._child = Child(command, self._config.threads)
+        request = {
+            "artefact": description_from_artefact(self._artefact),
+            "way": self._way.value,
+            "photos": [[str(photo.path.resolve()), photo.sha256] for photo in photos],
+            "prepared": prepared,
+            "config": asdict(self._config),
+            "energy": self._idle_watts is not None,
+            "bus_id": self._bus_id,
+        }
+        reply = self._ask(request, None, self._load_timeout())
+        if reply is None:
+            self.end()
+        else:
+            self._load_seconds, self._gpu = reply["loaded"], reply["gpu"]
+            self.waits, self._slots = reply["waits"], reply["slots"]
+
+    def _load_timeout(self) -> float | None:
+        """Seconds; None for the usual time."""
+        return max(_BUILD_SECONDS, self._config.timeout_seconds) if self._way is Way.TENSORRT else None
+
+    def warm_up(self, batch: int) -> None:
+        """Get ready for a batch size."""
+        reply = self._ask({"warm_up": batch}, batch)
+        if reply is not None:
+            self.heats[batch] = Heat(Warmup(**reply["warmup"]))
+
+    def round(self, batch: int, number: int) -> None:
+        """Measure one round, unless it is not one of its, it can't, or it has had all its time for this batch size."""
+        config, heat = self._config, self.heats.get(batch)
+        rounds = config.rounds_of(self._gpu)
+        if heat is None or heat.seconds >= config.max_seconds or number not in rounds:
+            return
+        count, place = max(config.min_count, config.aim_count), rounds.index(number)
+        seconds = config.seconds_of_a_round(self._gpu)
+        request = {
+            "round": batch,
+            "seconds": seconds,
+            "count": (place + 1) * count // len(rounds) - place * count // len(rounds),
+            "limit": max(config.max_seconds / len(rounds), seconds),
+        }
+        reply = self._ask(request, batch)
+        if reply is not None:
+            heat.rounds[number] = Round(**reply["round"])
+
+    def finish(self, batch: int, *, hurry: bool = False) -> None:
+        """Take in the answers of the timed rounds; in a `hurry`, of those that there are after an interruption."""
+        heat = self.heats.get(batch)
+        if heat is None:
+            return
+        reply = self._ask({"finish": batch}, batch, _PATIENCE if hurry else None) if heat.rounds else None
+        if reply is None:
+            self.heats.pop(batch, None)
+        else:
+            held = memory_of(self._child.pid, self._bus_id) if self._child and self._gpu else None
+            beside = {"gpu_memory_mib": held, "idle_watts": self._idle_watts, "interrupted": hurry, "gpu": self._gpu}
+            heat.finished = {**reply["finished"], **beside}
+
+    def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
+        """What was measured at a batch size, if it was finished."""
+        heat = self.heats.get(batch)
+        if heat is None or heat.finished is None:
+            return None
+        watched = Watched(self.runner, batch, self._load_seconds, **heat.finished)
+        return measurement_from_rounds(
+            heat.warmup, list(heat.rounds.values()), watched, truth, self._config, list(heat.rounds)
+        )
+
+    def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
+        """What a scenario says of it, whose `rows` were judged; None where it can't be asked any more."""
+        if scenario is not Scenario.SERVER:
+            outcome = outcome_from_rows(scenario, rows)
+            if scenario is not Scenario.OFFLINE or self._slots == 1:
+                return outcome
+            reply = self._ask({"stream": outcome.batch}, None)
+            return _watched(outcome_from_streamed(outcome, reply["streamed"], self._config), reply) if reply else None
+        reply = self._ask({"serve": True}, None)
+        if reply is None:
+            return None
+        found = _watched(outcome_from_served(self.runner, reply["served"], self._config), reply)
+        fault = next((row.fault for row in rows if row.fault), "")
+        return replace(found, valid=False, reason=fault) if fault else found
+
+    def judged_by_loadgen(self, outcome: Outcome, rows: Sequence[Measurement], logs: Path) -> Outcome:
+        """The outcome with LoadGen's judgement; as it was where LoadGen can't judge, which `failures` tells."""
+        measured = next((row for row in rows if row.batch == outcome.batch), None)
+        if measured is None:
+            return outcome
+        request = {
+            "loadgen": outcome.scenario,
+            "batch": outcome.batch,
+            "median_ms": measured.mean_ms if measured.p50_ms is None else measured.p50_ms,
+            "out": str((logs / f"{self.name}-{outcome.scenario}").resolve()),
+        }
+        reply = self._ask(request, None)
+        return with_loadgen(outcome, reply["judged"]) if reply else outcome
+
+    def end(self) -> None:
+        """Nothing of its process is left."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _ask(self, request: dict[str, Any], batch: int | None, timeout: float | None = None) -> dict[str, Any] | None:
+        """Its reply; None when it has none to give any more, which `failures` tells."""
+        if self._child is None:
+            return None
+        try:
+            return self._child.ask(request, timeout or self._config.timeout_seconds)
+        except ChildFailed as failed:
+            if failed.alive:
+                self.failures.append(Failure(self.runner, batch, failed.why))
+            else:
+                self.failures.append(Failure(self.runner, None, failed.why + self._so_far(failed.why)))
+                self.end()
+        if batch is not None:
+            self.heats.pop(batch, None)
+        return None
+
+    def _so_far(self, why: str) -> str:
+        if not why.startswith("hung"):
+            return ""
+        done = sum(heat.finished is not None for heat in self.heats.values())
+        rounds = sum(len(heat.rounds) for heat in self.heats.values() if heat.finished is None)
+        if done:
+            return f", after {done} of {len(self._config.batches)} batch sizes"
+        of = len(self._config.rounds_of(self._gpu))
+        return f", after {rounds} of {of} rounds" if rounds else ", before its first round"
+
+
+def _watched(outcome: Outcome, reply: Mapping[str, Any]) -> Outcome:
+    """Not valid where the GPU was throttled meanwhile."""
+    why = why_slowed([reply["gpu"]])
+    return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome

@@ -1,0 +1,198 @@
+"""MLPerf's own LoadGen as the judge of an entered runner. Runs in a benchmark's child: it may hang or end the process.
+
+What is raised inside its callbacks ends the process, and a sample that is never completed is waited for without end:
+so every sample is completed, whatever happens, and what was raised is raised again afterwards.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import queue
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import RunFailed
+from trtpoets.core.optional import needs
+from trtpoets.device.runners.base import Runner, Ticket
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.scenario import MULTI_STREAM
+from trtpoets.judge.statistics import least_count, percentile
+
+_RESULTS = {
+    Scenario.SINGLE_STREAM: "result_90.00_percentile_latency_ns",
+    Scenario.MULTI_STREAM: "result_99.00_percentile_per_query_latency_ns",
+    Scenario.OFFLINE: "result_samples_per_second",
+    Scenario.SERVER: "result_99.00_percentile_latency_ns",
+}
+"""What LoadGen judges a scenario by, in the words of its log."""
+
+_EAGER = 0.7
+"""LoadGen prepares as many queries as the expected latency needs: too few, and it ends too soon and INVALID."""
+
+
+def require_loadgen() -> None:
+    """Raise MissingDependency where LoadGen is not installed. Call it before measuring for it."""
+    with needs("loadgen", reason="--loadgen"):
+        import mlperf_loadgen  # noqa: F401
+
+
+def loadgen_judges(
+    runner: Runner, photos: np.ndarray, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig, out: Path
+) -> dict[str, Any]:
+    """Let LoadGen ask for photos uint8 (P, H, W, 3), and keep its logs in `out`.
+
+    `median_ms` is what one batch of `batch` photos was measured to take. Returns {"valid", "value", "clock_value",
+    "queries", "logs"}: values in milliseconds, or photos a second offline; `clock_value` is the same by our own clock,
+    over the same queries (None for a server, whose waiting LoadGen alone sees).
+    """
+    with needs("loadgen", reason="--loadgen"):
+        import mlperf_loadgen as lg
+    out.mkdir(parents=True, exist_ok=True)
+    desk = _Desk(runner, photos, batch, lg, inline=scenario is not Scenario.SERVER)
+    settings = _settings(lg, scenario, batch, median_ms, config)
+    logs, where = lg.LogSettings(), lg.LogOutputSettings()
+    where.outdir, where.copy_summary_to_stdout = str(out), False
+    logs.log_output, logs.enable_trace = where, False
+    sut = lg.ConstructSUT(desk.issue, lambda: None)
+    library = lg.ConstructQSL(len(photos), len(photos), lambda samples: None, lambda samples: None)
+    try:
+        lg.StartTestWithLogSettings(sut, library, settings, logs)
+    finally:
+        desk.close()
+        lg.DestroyQSL(library)
+        lg.DestroySUT(sut)
+    if desk.error is not None:
+        raise RunFailed(f"{runner.name} failed under LoadGen: {desk.error}", code="TP5015") from desk.error
+    found = _log_of(out / "mlperf_log_detail.txt")
+    offline = scenario is Scenario.OFFLINE
+    value = float(found[_RESULTS[scenario]])
+    return {
+        "valid": found.get("result_validity") == "VALID",
+        "value": value if offline else value / 1e6,
+        "clock_value": desk.value(scenario),
+        "queries": int(found["result_query_count"]),
+        "logs": str(out),
+    }
+
+
+def _settings(lg: Any, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig) -> Any:
+    expected = int(median_ms * 1e6 * _EAGER)
+    made = lg.TestSettings()
+    made.mode = lg.TestMode.PerformanceOnly
+    made.scenario = {
+        Scenario.SINGLE_STREAM: lg.TestScenario.SingleStream,
+        Scenario.MULTI_STREAM: lg.TestScenario.MultiStream,
+        Scenario.OFFLINE: lg.TestScenario.Offline,
+        Scenario.SERVER: lg.TestScenario.Server,
+    }[scenario]
+    made.min_duration_ms = int(1000 * config.min_seconds)
+    percent = 90 if scenario is Scenario.SINGLE_STREAM else 99
+    made.min_query_count = 1 if scenario is Scenario.OFFLINE else least_count(percent)
+    made.max_duration_ms = int(1000 * config.timeout_seconds / 2)
+    if scenario is Scenario.SINGLE_STREAM:
+        made.single_stream_expected_latency_ns = expected
+    elif scenario is Scenario.MULTI_STREAM:
+        made.multi_stream_expected_latency_ns = expected
+        made.multi_stream_samples_per_query = MULTI_STREAM
+    elif scenario is Scenario.OFFLINE:
+        made.offline_expected_qps = 1000 * batch / median_ms / _EAGER
+    else:
+        made.server_target_qps = config.target_qps
+        made.server_target_latency_ns = int(1e6 * (config.max_p99_ms or 1000 * config.timeout_seconds))
+        made.server_target_latency_percentile = 0.99
+    return made
+
+
+class _Desk:
+    """Takes LoadGen's samples, at most `batch` at once: in its own thread, or (a server's) in one of ours."""
+
+    def __init__(self, runner: Runner, photos: np.ndarray, batch: int, lg: Any, *, inline: bool) -> None:
+        self._runner, self._photos, self._batch, self._lg = runner, photos, batch, lg
+        self._spans: list[float] = []
+        self._samples = 0
+        self._under_way: deque[tuple[Ticket | None, Sequence[Any]]] = deque()
+        self._waiting: queue.Queue[Any] = queue.Queue()
+        self._thread = None if inline else threading.Thread(target=self._work, name="loadgen-server")
+        self.error: Exception | None = None
+        if self._thread:
+            self._thread.start()
+
+    def issue(self, samples: Sequence[Any]) -> None:
+        """A query of LoadGen's."""
+        if self._thread:
+            for sample in samples:
+                self._waiting.put(sample)
+            return
+        began = time.perf_counter()
+        for start in range(0, len(samples), self._batch):
+            self._begin(samples[start : start + self._batch])
+            self._answer(self._runner.slots - 1)
+        self._answer(0)
+        self._spans.append(time.perf_counter() - began)
+        self._samples += len(samples)
+
+    def close(self) -> None:
+        """No more queries come."""
+        if self._thread:
+            self._waiting.put(None)
+            self._thread.join()
+
+    def value(self, scenario: Scenario) -> float | None:
+        """By our own clock, what LoadGen judges the scenario by."""
+        if scenario is Scenario.SERVER or not self._spans:
+            return None
+        if scenario is Scenario.OFFLINE:
+            return self._samples / sum(self._spans)
+        ordered = np.sort(self._spans) * 1000
+        return percentile(ordered, 90 if scenario is Scenario.SINGLE_STREAM else 99)
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            taken = [self._waiting.get()]
+            while len(taken) < self._batch and not self._waiting.empty():
+                taken.append(self._waiting.get())
+            ended = None in taken
+            samples = [sample for sample in taken if sample is not None]
+            if samples:
+                self._begin(samples)
+            self._answer(0 if self._waiting.empty() else self._runner.slots - 1)
+        self._answer(0)
+
+    def _begin(self, samples: Sequence[Any]) -> None:
+        ticket = None
+        try:
+            if self.error is None:
+                first = samples[0].index
+                one = len(samples) == 1
+                given = self._photos[first : first + 1] if one else self._photos[[each.index for each in samples]]
+                ticket = self._runner.submit(given)
+        except Exception as error:  # noqa: BLE001 - raised again when LoadGen is done: it can't bear it
+            self.error = error
+        self._under_way.append((ticket, samples))
+
+    def _answer(self, left: int) -> None:
+        """Complete what was begun, first come, first served, until no more than `left` batches are under way."""
+        while len(self._under_way) > left:
+            ticket, samples = self._under_way.popleft()
+            try:
+                if ticket is not None:
+                    self._runner.collect(ticket)
+            except Exception as error:  # noqa: BLE001 - as above
+                self.error = error
+            answer = array.array("B", [0])
+            address, size = answer.buffer_info()
+            self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(each.id, address, size) for each in samples])
+
+
+def _log_of(path: Path) -> dict[str, Any]:
+    """The results in LoadGen's detailed log: lines of ":::MLLOG {...}"."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    entries = [json.loads(line.split(" ", 1)[1]) for line in lines if line.startswith(":::MLLOG")]
+    return {entry["key"]: entry["value"] for entry in entries if entry["key"].startswith("result_")}

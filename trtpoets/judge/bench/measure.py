@@ -1,0 +1,279 @@
+"""What a runner's rounds say: Warmup + Rounds -> Measurement, with a verdict on whether it may be used."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.judge.bench.bench_config import BenchConfig
+from trtpoets.judge.bench.meter import Round, Warmup
+from trtpoets.judge.bench.rounds import percentile_bound
+from trtpoets.judge.bench.slowdown_watch import gpu_summary, why_slowed
+from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
+
+_LEAST_WATCH = 0.5
+"""Seconds below which the kernel's counters, in hundredths of one, say nothing about others."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Spans by one clock, in milliseconds. A percentile that the count does not support is None."""
+
+    count: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True)
+class DeviceClock(Clock):
+    """The GPU's own clock: copies and computing together, and the median of each part.
+
+    `enqueue_ms` is the host's time to queue the computing. `graph` says whether a CUDA graph was replayed; None where
+    the library decides.
+    """
+
+    h2d_ms: float
+    compute_ms: float
+    d2h_ms: float
+    enqueue_ms: float
+    graph: bool | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One runner at one batch size. A percentile that the count does not support is None.
+
+    Times without a clock in their name are the inference clock's: photos in memory -> scores on the host. `count`
+    inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 % confidence,
+    by rounds; None where it has no bound, as they count as `independent_count` independent inferences and 662 are
+    needed. `round_p50_ms` is the median of each round, `round_numbers` the round's number in the benchmark, from 0: a
+    runner on a GPU takes part in fewer. `round_sm_mhz` is the GPU's clock at the end of each, in MHz, [] for a runner
+    that uses none, `gpu_state` what the GPU did in all of them (`watch.gpu_summary`), None likewise; `quantiles_ms` the
+    0th, 5th ... 100th percentile, for drawing. `first_ms` is the first inference at this batch size; `load_seconds`
+    entering the runner, its imports included. `cv` is standard deviation over mean. `peak_memory_mib` is of the whole
+    process so far, photos included. `accuracy` is that of the answers of the timed run, None where the labels are not
+    the classifier's. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing
+    was too short to tell. `device` and `end_to_end` are the other two clocks, None where they did not run.
+    `joules_per_photo` is what it took beyond what the machine takes idle, None without a sensor (the conditions say of
+    which part of the machine). `valid` is False where the numbers must not be used,
+    for `reason`; `fault` is what is wrong with its answers, where something is.
+
+    `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
+    under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
+    `speedup_rows` ratios of a benchmark together. Where it `drifts`, it was another at the end than at the beginning,
+    or depends on the round before, so that there is no interval.
+    """
+
+    runner: RunnerId
+    batch: int
+    count: int
+    seconds: float
+    load_seconds: float
+    first_ms: float
+    warmup_seconds: float
+    mean_ms: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    p99_bound_ms: float | None
+    independent_count: int
+    photos_per_s: float
+    cv: float
+    round_p50_ms: list[float]
+    round_numbers: list[int]
+    round_sm_mhz: list[float | None]
+    quantiles_ms: list[float]
+    peak_memory_mib: float | None
+    gpu_memory_mib: float | None
+    gpu_state: dict[str, Any] | None
+    accuracy: float | None
+    others: float | None
+    device: DeviceClock | None
+    end_to_end: Clock | None
+    joules_per_photo: float | None
+    valid: bool
+    reason: str
+    speedup: float | None = None
+    speedup_low: float | None = None
+    speedup_high: float | None = None
+    speedup_rows: int = 0
+    drifts: bool = False
+    fault: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
+        return row_of(self)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of a runner at one batch size beside its times: see Measurement."""
+
+    runner: RunnerId
+    batch: int
+    load_seconds: float
+    answers: Sequence[int]
+    fault: str
+    peak_memory_mib: float | None
+    gpu_memory_mib: float | None = None
+    idle_watts: float | None = None
+    interrupted: bool = False
+    gpu: bool = False
+
+
+def measurement_from_rounds(
+    warmup: Warmup,
+    rounds: Sequence[Round],
+    watched: Watched,
+    truth: Sequence[int],
+    config: BenchConfig,
+    numbers: Sequence[int] = (),
+) -> Measurement:
+    """Put the rounds together. `truth` holds the label's index for each photo, -1 where it has none.
+
+    `numbers` are those of the rounds in the benchmark; () where none is missing.
+    """
+    spans = np.array([span for each in rounds for span in each.spans], dtype=np.float64)
+    others = _others(rounds)
+    planned = len(config.rounds_of(watched.gpu))
+    cut = f"interrupted after {len(rounds)} of {planned} rounds" if watched.interrupted else ""
+    reason = watched.fault or _doubt(spans, warmup, config, cut) or crowded(others, config) or _unlike(rounds)
+    ordered = np.sort(spans) / 1e6
+    seconds = float(spans.sum()) / 1e9
+    bound = percentile_bound([each.spans for each in rounds], 99)
+    return Measurement(
+        runner=watched.runner,
+        batch=watched.batch,
+        count=len(spans),
+        seconds=seconds,
+        load_seconds=watched.load_seconds,
+        first_ms=warmup.first_ms,
+        warmup_seconds=warmup.seconds,
+        mean_ms=float(ordered.mean()),
+        p50_ms=supported_percentile(ordered, 50),
+        p90_ms=supported_percentile(ordered, 90),
+        p95_ms=supported_percentile(ordered, 95),
+        p99_ms=supported_percentile(ordered, 99),
+        p99_bound_ms=None if bound.value is None else bound.value / 1e6,
+        independent_count=bound.independent,
+        photos_per_s=len(spans) * watched.batch / max(seconds, 1e-9),
+        cv=coefficient_of_variation(ordered),
+        round_p50_ms=[float(np.median(each.spans)) / 1e6 for each in rounds],
+        round_numbers=list(numbers) or list(range(len(rounds))),
+        round_sm_mhz=[each.gpu["sm_mhz"] for each in rounds if each.gpu],
+        quantiles_ms=[percentile(ordered, percent) for percent in range(0, 101, 5)],
+        peak_memory_mib=watched.peak_memory_mib,
+        gpu_memory_mib=watched.gpu_memory_mib,
+        gpu_state=gpu_summary(each.gpu for each in rounds),
+        accuracy=_accuracy(np.asarray(watched.answers), np.asarray(truth)),
+        others=others,
+        device=_device(rounds),
+        end_to_end=_clock(np.array([span for each in rounds for span in each.end_to_end], dtype=np.float64) / 1e6),
+        joules_per_photo=_energy(rounds, watched),
+        valid=not reason,
+        reason=reason,
+        fault=watched.fault,
+    )
+
+
+def seconds_for_a_bound(row: Mapping[str, Any]) -> int:
+    """For how many seconds to measure, that a 99th percentile gets a bound, going by a measurement as JSON.
+
+    As many more as the independent inferences that are lacking; where none are known, as if most were independent.
+    """
+    needed, count, independent = least_count(99), max(int(row["count"]), 1), int(row.get("independent_count") or 0)
+    inferences = 1.2 * needed * count / independent if independent else 2.0 * needed
+    return math.ceil(inferences * int(row["batch"]) / max(float(row["photos_per_s"]), 1e-9))
+
+
+def late_percentile(row: Mapping[str, Any], limit: float) -> tuple[int, float] | None:
+    """The highest known percentile of a measurement, as JSON, that is more than `limit` ms already, and its ms."""
+    known = ((percent, row.get(f"p{percent}_ms")) for percent in (99, 95, 90, 50))
+    return next(((percent, value) for percent, value in known if value is not None and value > limit), None)
+
+
+def _clock(milliseconds: np.ndarray) -> Clock | None:
+    if not len(milliseconds):
+        return None
+    ordered = np.sort(milliseconds)
+    return Clock(len(ordered), *(supported_percentile(ordered, percent) for percent in (50, 90, 99)))
+
+
+def _device(rounds: Sequence[Round]) -> DeviceClock | None:
+    rows = np.array([row for each in rounds for row in each.device], dtype=np.float64)
+    if not len(rows):
+        return None
+    whole = _clock(rows[:, :3].sum(axis=1))
+    assert whole is not None
+    h2d, compute, d2h, enqueue = (float(part) for part in np.median(rows, axis=0))
+    graph = next(each.graph for each in reversed(rounds) if each.device)
+    return DeviceClock(whole.count, whole.p50_ms, whole.p90_ms, whole.p99_ms, h2d, compute, d2h, enqueue, graph)
+
+
+def _energy(rounds: Sequence[Round], watched: Watched) -> float | None:
+    """Joules a photo, less what the machine would have taken anyway; None where that is not to be told apart."""
+    used = [each.joules for each in rounds]
+    if watched.idle_watts is None or None in used:
+        return None
+    seconds = sum(each.watched_seconds for each in rounds)
+    photos = watched.batch * sum(len(each.spans) for each in rounds)
+    more = sum(each for each in used if each is not None) - watched.idle_watts * seconds
+    return more / photos if more > 0 else None
+
+
+def _others(rounds: Sequence[Round]) -> float | None:
+    seconds = sum(each.watched_seconds for each in rounds)
+    if seconds < _LEAST_WATCH:
+        return None
+    taken = 0.0
+    for each in rounds:
+        if each.taken_seconds is None:
+            return None
+        taken += each.taken_seconds
+    return min(max(taken / seconds, 0.0), 1.0)
+
+
+def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> str:
+    """Why the timing must not be used; empty when it may. `cut` says why there are fewer rounds, where there are."""
+    if (spans <= 0).any():
+        return "the clock stood still or went backwards"
+    if len(spans) < config.min_count:
+        few = f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
+        return cut or few
+    if spans.sum() < config.min_seconds * 1e9:
+        return cut or f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
+    if len(spans) < least_count(90):
+        return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
+    if not warmup.stable:
+        return f"not steady after {warmup.seconds:.1f} s of warm-up: measure again on a quieter or cooler machine"
+    return ""
+
+
+def _unlike(rounds: Sequence[Round]) -> str:
+    """Why the GPU was not as it should be in some of a runner's rounds; empty where it was."""
+    throttled = why_slowed(each.gpu for each in rounds)
+    if throttled:
+        return throttled
+    hasty = [each.settle_seconds for each in rounds if not each.settled]
+    if hasty:
+        told = f"before {len(hasty)} of {len(rounds)} rounds"
+        return f"the GPU was not steady after {max(hasty):.1f} s of work {told}: end what else runs on it"
+    return ""
+
+
+def crowded(others: float | None, config: BenchConfig) -> str:
+    """Why numbers are not a runner's alone, where others used the share `others` of the cores; empty if they are."""
+    if others is None or others <= config.max_others:
+        return ""
+    return f"other processes used {others:.0%} of the cores meanwhile: measure again on a quieter machine"
+
+
+def _accuracy(answers: np.ndarray, truth: np.ndarray) -> float | None:
+    known = (answers >= 0) & (truth >= 0)
+    return float((answers == truth)[known].mean()) if known.any() else None

@@ -1,0 +1,288 @@
+"""One entered runner at one batch size, timed in rounds: what happens inside the process that is measured.
+
+Three clocks, never mixed:
+
+- inference: photos in memory -> scores on the host, by the host's clock. Comparable with the host latency of `trtexec`;
+- device: copies in, computing, copies out, by the GPU's own clock (CUDA events), where there is one. Their sum is what
+  `trtexec` before TensorRT 11 calls latency; from 11 on its default is the computing alone;
+- end to end: photo files -> decoded, resized, batched -> scores.
+
+Neither the looking at answers nor the reading of counters is inside any of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Iterator, Sequence
+
+import numpy as np
+
+from trtpoets.core.images import photo_batches
+from trtpoets.core.types import Preprocess
+from trtpoets.device.runners.base import Runner, TimedRunner
+from trtpoets.judge.bench.cpu_contention import Bystanders
+from trtpoets.judge.bench.slowdown_watch import GpuWatch
+from trtpoets.judge.statistics import least_count
+
+Clock = Callable[[], int]
+
+_WARMUP_COUNT = 3
+"""Even where one inference is longer than the warm-up: allocation and lazy compilation take more than one."""
+
+_STABLE = 0.05
+"""Warm: the medians of two windows in a row differ by at most this share."""
+
+_SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
+"""Inferences before each round, as another process had the caches; and seconds after which it is enough."""
+
+_WINDOWS, _ALIKE, _SETTLE_MOST = 3, 0.03, 10
+"""On a GPU, which was idle while others had their turn: its clock rises for tenths of a second (345 to 1,980 MHz was
+seen on an H200). So a third of the time to settle is a window; the medians of two in a row differ by at most this
+share, or settling is given up after so many times its least."""
+
+_SIDE_SHARE = 0.25
+"""Of the inference time, for each of the other clocks: they show where time goes, the inference clock compares."""
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """How the first inferences went. `first_ms` is the very first; `stable` whether the last windows agreed."""
+
+    first_ms: float
+    count: int
+    seconds: float
+    stable: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round saw. Spans are nanoseconds, each of one batch.
+
+    `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
+    says whether those replayed a CUDA graph. `watched_seconds` is how long the inferences took with everything around
+    them; `taken_seconds` what other processes took of that, of each of our cores, and `joules` the energy of it: None
+    where that can't be known. `settle_seconds` went before, untimed; `settled` is whether the GPU was steady by then.
+    `gpu` is what `GpuWatch.end` says of the GPU, None for a runner that uses none.
+    """
+
+    spans: list[int]
+    device: list[tuple[float, float, float, float]] = field(default_factory=list)
+    graph: bool | None = None
+    end_to_end: list[int] = field(default_factory=list)
+    watched_seconds: float = 0.0
+    taken_seconds: float | None = None
+    joules: float | None = None
+    settle_seconds: float = 0.0
+    settled: bool = True
+    gpu: dict[str, Any] | None = None
+
+
+class Meter:
+    """Times an entered runner on `photos` uint8 (P, H, W, 3), over and over, in batches.
+
+    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. They are decoded by
+    `preprocess`, or else by the runner's own rule. `joules` reads the
+    energy that was used so far. `watch` is for a runner on the GPU, whose rounds begin when the GPU has been busy for
+    `settle_seconds` and is steady. `answers` are those of
+    the timed rounds: label indices, -1 for a photo not come to yet; `fault` is the first answer that was none.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        photos: np.ndarray,
+        batch: int,
+        paths: Sequence[Path] = (),
+        clock: Clock | None = None,
+        joules: Callable[[], float] | None = None,
+        preprocess: Preprocess | None = None,
+        watch: GpuWatch | None = None,
+        settle_seconds: float = 0.0,
+    ) -> None:
+        rows = math.ceil(len(photos) / batch) * batch
+        self._laid = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
+        self._runner = runner
+        self._paths = paths
+        self._preprocess = preprocess or runner.spec.preprocess
+        self._batch = batch
+        self._clock = clock or time.perf_counter_ns
+        self._joules = joules
+        self._watch = watch
+        self._settle_seconds = settle_seconds if watch else 0.0
+        self._batches = rows // batch
+        self._next = 0
+        self._timed = 0.0
+        self._side = {"device": 0.0, "end to end": 0.0}
+        self._counts = {"device": 0, "end to end": 0}
+        self._expected = (batch, len(runner.spec.labels))
+        self.answers = np.full(len(photos), -1, dtype=np.int64)
+        self.fault = ""
+
+    def warm_up(self, seconds: float, limit: float) -> Warmup:
+        """The first inference, then more for `seconds` and until they are stable, but no longer than `limit`."""
+        with _no_collection():
+            first = self._infer()
+            spans = self._repeat(self._infer, seconds, _WARMUP_COUNT, limit)
+            began = time.monotonic()
+            while not _stable(spans) and time.monotonic() - began < limit:
+                spans += self._repeat(self._infer, seconds / 2, _WARMUP_COUNT, limit)
+        self.answers[:] = -1
+        self._next = 0
+        return Warmup(first / 1e6, 1 + len(spans), (first + sum(spans)) / 1e9, _stable(spans))
+
+    def round(self, seconds: float, count: int, limit: float) -> Round:
+        """Time for `seconds` of inference and `count` inferences, whichever is later, at most `limit` seconds."""
+        with _no_collection():
+            began = time.monotonic()
+            settled = self.settle()
+            settle_seconds = time.monotonic() - began
+            if self._watch:
+                self._watch.begin()
+            self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
+            bystanders = Bystanders()
+            before = self._joules() if self._joules else 0.0
+            began = time.monotonic()
+            spans = self._repeat(self._infer, seconds, count, limit)
+            watched = time.monotonic() - began
+            used = self._joules() - before if self._joules else None
+            taken = bystanders.taken()
+            gpu = self._under_load(self._watch) if self._watch else None
+            self._timed += watched
+            device, graph = self._device()
+            end_to_end = self._end_to_end()
+        return Round(spans, device, graph, end_to_end, watched, taken, used, settle_seconds, settled, gpu)
+
+    def settle(self) -> bool:
+        """Keep the GPU busy until it is steady; False where it is not within the limit. Without a GPU: nothing."""
+        window, limit = self._settle_seconds / _WINDOWS, _SETTLE_MOST * self._settle_seconds
+        began, busy, before = time.monotonic(), 0.0, 0.0
+        while window:
+            spans = self._repeat(self._infer, window, 1, began + limit - time.monotonic())
+            busy += sum(spans) / 1e9
+            if not spans or busy > limit:
+                return False
+            now = float(np.median(spans))
+            if busy >= self._settle_seconds and abs(now - before) <= _ALIKE * max(abs(now), abs(before)):
+                return True
+            before = now
+        return True
+
+    def _under_load(self, watch: GpuWatch) -> dict[str, Any]:
+        """What the watch says while inferences that are not timed keep the GPU busy: asking takes milliseconds."""
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(watch.end)
+            while not found.done():
+                self._infer()
+            return found.result()
+
+    def watching(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `work` gives, done on a GPU that is steady, and what that GPU did meanwhile as "gpu"; None for none."""
+        if self._watch is None:
+            return {**work(), "gpu": None}
+        self.settle()
+        self._watch.begin()
+        return {**work(), "gpu": self._under_load(self._watch)}
+
+    def _infer(self) -> int:
+        first = self._next * self._batch
+        given = self._laid[first : first + self._batch]
+        clock = self._clock
+        before = clock()
+        scores = self._runner.infer(given)
+        after = clock()
+        self._look(scores, first)
+        self._next = (self._next + 1) % self._batches
+        return after - before
+
+    def _look(self, scores: np.ndarray, first: int) -> None:
+        if scores.shape != self._expected or scores.dtype != np.float32:
+            self.fault = self.fault or f"gave {scores.dtype} {scores.shape} instead of float32 {self._expected}"
+        elif not np.isfinite(scores).all():
+            self.fault = self.fault or "gave a score that is not a number"
+        else:
+            best = scores.argmax(axis=1)
+            if first + self._batch <= len(self.answers):
+                self.answers[first : first + self._batch] = best
+            else:
+                self.answers[np.arange(first, first + self._batch) % len(self.answers)] = best
+
+    def _repeat(self, infer: Callable[[], int], seconds: float, count: int, limit: float) -> list[int]:
+        """The spans (ns) until both `seconds` of them and `count` are reached, or `limit` seconds passed."""
+        spans: list[int] = []
+        wanted, total = int(seconds * 1e9), 0
+        deadline = time.monotonic() + limit
+        while (total < wanted or len(spans) < count) and time.monotonic() < deadline:
+            spans.append(infer())
+            total += max(spans[-1], 0)  # a clock that goes backwards ends too
+        return spans
+
+    def _device(self) -> tuple[list[tuple[float, float, float, float]], bool | None]:
+        runner = self._runner
+        if not isinstance(runner, TimedRunner):
+            return [], None
+        rows: list[tuple[float, float, float, float]] = []
+        graph = None
+        for _ in self._while_due("device"):
+            first = (len(rows) % self._batches) * self._batch
+            _, timing = runner.infer_timed(self._laid[first : first + self._batch])
+            rows.append((timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.enqueue_ms))
+            graph = timing.graph
+        return rows, graph
+
+    def _end_to_end(self) -> list[int]:
+        """From the files, as `label` does it: decoding on all our cores where a batch has several photos."""
+        if not self._paths:
+            return []
+        spans: list[int] = []
+        for _ in self._while_due("end to end"):
+            first = (self._next * self._batch) % len(self._paths)
+            places = [(first + i) % len(self._paths) for i in range(self._batch)]
+            paths = [self._paths[place] for place in places]
+            before = self._clock()
+            (photos,) = photo_batches(paths, self._preprocess, self._batch, buffer=self._runner.input_buffer)
+            scores = self._runner.infer(photos)
+            spans.append(self._clock() - before)
+            # Hashing would be timed; the pixels that were decoded from verified bytes tell as much.
+            if not np.array_equal(photos, self._laid[places]):
+                self.fault = self.fault or "a photo file was changed while it was measured"
+            self._look(scores, self._next * self._batch)
+            self._next = (self._next + 1) % self._batches
+        return spans
+
+    def _while_due(self, clock: str) -> Iterator[None]:
+        """Go on while another clock had less than its share of the inference time so far; once a round for a median."""
+        due = self._counts[clock] < least_count(50)
+        while due or self._side[clock] < _SIDE_SHARE * self._timed:
+            due = False
+            began = time.monotonic()
+            yield
+            self._side[clock] += time.monotonic() - began
+            self._counts[clock] += 1
+
+
+def _stable(spans: Sequence[int]) -> bool:
+    """Whether the last quarter of the spans is as the quarter before it, by their medians."""
+    size = max(len(spans) // 4, _WARMUP_COUNT)
+    if len(spans) < 2 * size:
+        return False
+    last, before = float(np.median(spans[-size:])), float(np.median(spans[-2 * size : -size]))
+    return abs(last - before) <= _STABLE * max(abs(last), abs(before))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector out of the timing, as timeit does."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,293 @@
+"""Ratios and percentiles from rounds that depend on each other: intervals that say how sure they are.
+
+What is timed in one round is alike, and rounds that follow each other may be: a machine has spells. Nothing here takes
+single inferences as independent. A round is a block, and how much rounds vary, slowly and quickly, is what an interval
+is made of. `benchmarks/coverage_speed.py` measures how often the intervals hold. Numpy and math, no state.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput
+from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE, Interval, least_count
+
+LEAST_ROUNDS = 5
+"""Fewer rounds say nothing about how much rounds vary."""
+
+_SLOW = 4
+"""Cosine waves, the slowest, whose power is the variance of a mean of dependent rounds: more of them make narrower
+intervals, and miss dependence that is shorter."""
+
+_DRIFT = 2
+"""Of these waves, those that a drift shows in."""
+
+_SURE_OF_DRIFT = 0.005
+"""A p-value below this is a drift."""
+
+_MEDIAN = math.pi / 2
+"""The variance of a median beside that of a mean, of independent normal values: the most that it is, as dependence
+lessens it."""
+
+_LEAST_KEPT, _MOST_KEPT = 0.45, 0.95
+"""Shares of the value before that are reckoned with."""
+
+_CLEARLY = 1.2
+"""Standard deviations from which on a share that is kept is told from none."""
+
+_WIDEST = 50.0
+"""Of the half of an interval, as a logarithm: wider ones say no less, and are no numbers of JSON."""
+
+_CLUSTERING = (90, 95, 98, 99)
+"""Percentiles at which it is looked at how unevenly the slowest inferences are spread over the rounds."""
+
+_LEVELS = 41
+"""Values that stand for the normal distribution of rounds' levels."""
+
+
+class Ratio(NamedTuple):
+    """A ratio; its interval, None where there can be none; and whether that is for a drift between the rounds."""
+
+    value: float
+    interval: Interval | None
+    drifts: bool = False
+
+
+class Bound(NamedTuple):
+    """What a percentile does not exceed, None where nothing can be said.
+
+    `independent` is as how many independent observations those that there are count; `least_count` are needed.
+    """
+
+    value: float | None
+    independent: int
+
+
+class _Level(NamedTuple):
+    """The median of a series, the variance of that median with its degrees of freedom, and whether it drifts."""
+
+    median: float
+    variance: float
+    degrees: int
+    drifts: bool
+
+
+def ratio_of_rounds(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    confidence: float = CONFIDENCE,
+    comparisons: int = 1,
+) -> Ratio:
+    """The median over rounds of first / second, and where another run of as many rounds would find it.
+
+    Both are (R,) above 0, round by round, so what slows a whole round down cancels out. Of `comparisons` ratios all
+    intervals hold together with `confidence` (Bonferroni). They hold where rounds depend on those shortly before, and
+    under the conditions of this run: there is none for fewer than five rounds, and none where the ratio drifted.
+    Raises BadInput when the rounds don't pair up, or there are none.
+    """
+    if len(first) != len(second) or not len(first):
+        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give one of each per round", code="TP5016")
+    level = _level(np.log(np.asarray(first, np.float64) / np.asarray(second, np.float64)))
+    return _ratio(level.median, 2 * level.variance, level.degrees, level.drifts, confidence, comparisons)
+
+
+def ratio_of_runs(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    confidence: float = CONFIDENCE,
+    comparisons: int = 1,
+) -> Ratio:
+    """median(first) / median(second) of the rounds of two runs, above 0, and its interval.
+
+    The rounds don't pair up: what slowed one run down is in it. As with `ratio_of_rounds`, `comparisons` intervals hold
+    together, and there is none for fewer than five rounds, or where one run drifted. Raises BadInput when one has none.
+    """
+    if not len(first) or not len(second):
+        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give some of each", code="TP5017")
+    one, other = (_level(np.log(np.asarray(each, np.float64))) for each in (first, second))
+    middle, variance = one.median - other.median, one.variance + other.variance
+    drifts = one.drifts or other.drifts
+    if not one.degrees or not other.degrees:
+        return Ratio(math.exp(middle), None, drifts)
+    # Welch and Satterthwaite's degrees of freedom.
+    squares = one.variance**2 / one.degrees + other.variance**2 / other.degrees
+    degrees = round(variance**2 / squares) if squares > 0 else one.degrees + other.degrees
+    return _ratio(middle, variance, max(degrees, 1), drifts, confidence, comparisons)
+
+
+def _ratio(middle: float, variance: float, degrees: int, drifts: bool, confidence: float, comparisons: int) -> Ratio:
+    if drifts or not degrees:
+        return Ratio(math.exp(middle), None, drifts)
+    quantile = t_quantile(1 - (1 - confidence) / (2 * max(comparisons, 1)), degrees)
+    half = min(quantile * math.sqrt(variance), _WIDEST)
+    return Ratio(math.exp(middle), Interval(math.exp(middle - half), math.exp(middle + half)))
+
+
+def _level(values: np.ndarray) -> _Level:
+    """The median of values (R,), with a variance that dependence between them widens.
+
+    It is the power of the slowest cosine waves in them: of independent normal values a chi-square, so that Student's t
+    is exact, and of dependent ones larger as the variance of their mean is (Lazarus, Lewis, Stock and Watson, 2018).
+    Where a value clearly keeps a share of the one before, it is at least what that share makes of it. The F-test of the
+    slowest two beside all faster ones tells a drift.
+    """
+    n, middle = len(values), float(np.median(values))
+    if n < LEAST_ROUNDS:
+        return _Level(middle, 0.0, 0, False)
+    count, beside = min(_SLOW, n - 2), values - values.mean()
+    waves = math.sqrt(2 / n) * np.cos(math.pi / n * np.outer(np.arange(1, count + 1), np.arange(n) + 0.5))
+    power = (waves @ beside) ** 2
+    variance = _MEDIAN * max(float(power.mean()), _by_neighbours(beside)) / n
+    rest = n - 1 - _DRIFT
+    slow = float(power[:_DRIFT].mean())
+    quick = max(float((beside**2).sum()) - _DRIFT * slow, 0.0) / rest  # all waves together hold the power of all values
+    if slow <= (1e-12 * max(abs(middle), 1.0)) ** 2:  # nothing but rounding
+        return _Level(middle, variance, count, False)
+    chance = (1 + _DRIFT * slow / (rest * quick)) ** (-rest / 2) if quick > 0 else 0.0
+    return _Level(middle, variance, count, chance < _SURE_OF_DRIFT)
+
+
+def _by_neighbours(beside: np.ndarray) -> float:
+    """n times the variance of the mean of values (n,) beside their mean, if each keeps a share of the one before.
+
+    0 where that share is small, or the values are too few to tell it from none: the waves say it better then.
+    """
+    n, square = len(beside), float((beside**2).sum())
+    seen = float((beside[1:] * beside[:-1]).sum()) / square if square else 0.0
+    share = min((n * seen + 1) / (n - 4), _MOST_KEPT)  # what is seen in a few values is less than there is
+    if seen * math.sqrt(n) < _CLEARLY or share < _LEAST_KEPT:
+        return 0.0
+    more = (1 + share) / (1 - share)
+    return square / (n - 1) / max(1 - (more - 1) / (n - 1), 0.2) * more
+
+
+def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: float) -> Bound:
+    """What a percentile of all that is timed does not exceed, with PERCENTILE_CONFIDENCE, from values above 0 by round.
+
+    Two things move a percentile. Rounds are at different levels: their medians are taken as lognormal, with a spread
+    and a middle at the upper limits of what these rounds allow. And within rounds, beside their medians, MLPerf's rule
+    holds (at most t of n beyond the percentile would be too unlikely), with n the number of independent values that
+    these count as: the more unevenly the slowest are spread over the rounds, the fewer. None for fewer than five
+    rounds, and where they count as fewer than `least_count` independent values. A slow spell that did not occur
+    meanwhile is in no bound.
+    """
+    kept = [np.asarray(each, np.float64) for each in rounds if len(each)]
+    count, total = sum(map(len, kept)), len(kept)
+    if total < LEAST_ROUNDS or min(float(each.min()) for each in kept) <= 0:
+        return Bound(None, 0)
+    logs = [np.log(each) for each in kept]
+    medians = np.array([np.median(each) for each in logs])
+    beside = [each - middle for each, middle in zip(logs, medians)]
+    ordered = np.sort(np.concatenate(beside))
+    lengths = np.array([len(each) for each in beside])
+    clustered = max(_clustered(beside, lengths, float(ordered[count * each // 100])) for each in _CLUSTERING)
+    wide, deviations = t_quantile(PERCENTILE_CONFIDENCE, total - 1), _normal(PERCENTILE_CONFIDENCE)
+    independent = int(count / (max(clustered, 1.0) * (wide / deviations) ** 2))
+    beyond = most_beyond(independent, percent)
+    if not beyond:
+        return Bound(None, independent)
+    spread = float(medians.std(ddof=1))
+    middle = float(medians.mean()) + wide * spread / math.sqrt(total)
+    spread *= math.sqrt((total - 1) / _chi_square(1 - PERCENTILE_CONFIDENCE, total - 1))
+    return Bound(math.exp(_upper(ordered, middle + spread * _normal_levels(), beyond / independent)), independent)
+
+
+def too_few(count: int, independent: int, what: str = "inference", percent: float = 99) -> str:
+    """Why a percentile has no bound."""
+    if not independent:
+        return f"{count:,} {what}s in fewer than {LEAST_ROUNDS} rounds, or timed by an older version"
+    return f"{count:,} {what}s count as {independent:,} independent ones, {least_count(percent):,} are needed"
+
+
+def _clustered(rounds: Sequence[np.ndarray], lengths: np.ndarray, limit: float) -> float:
+    """The variance of the share of values above `limit`, as rounds differ in it, beside that of independent values."""
+    above = np.array([(each > limit).sum() for each in rounds])
+    count, total = int(lengths.sum()), len(rounds)
+    share = float(above.sum()) / count
+    if share in (0.0, 1.0):
+        return 1.0
+    variance = total / (total - 1) * float(((above - share * lengths) ** 2).sum()) / count**2
+    return variance * count / (share * (1 - share))
+
+
+def _upper(ordered: np.ndarray, levels: np.ndarray, share: float) -> float:
+    """What only `share` of all sums of one of `ordered` and one of `levels` exceeds."""
+    low, high = float(levels[0] + ordered[0]), float(levels[-1] + ordered[-1])
+    for _ in range(60):
+        middle = (low + high) / 2
+        within = np.searchsorted(ordered, middle - levels, side="right").mean() / len(ordered)
+        low, high = (middle, high) if 1 - within > share else (low, middle)
+    return high
+
+
+@lru_cache(maxsize=None)
+def _normal_levels() -> np.ndarray:
+    """Ascending values whose middle is 0 and whose standard deviation is 1."""
+    levels = np.array([_normal((place + 0.5) / _LEVELS) for place in range(_LEVELS)])
+    return np.asarray(levels / levels.std())
+
+
+@lru_cache(maxsize=256)
+def most_beyond(n: int, percent: float) -> int:
+    """The most of n independent values beyond a percentile for which so few would be too unlikely.
+
+    That is MLPerf's t: the probability of at most t is at most 1 - PERCENTILE_CONFIDENCE (MLPerf inference rules, early
+    stopping, as its LoadGen computes it). 0 where n is less than `least_count`.
+    """
+    if n < least_count(percent):
+        return 0
+    share = 1 - percent / 100
+    likely, beyond = 0.0, 0
+    for k in range(n + 1):
+        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        likely += math.exp(ways + k * math.log(share) + (n - k) * math.log1p(-share))
+        if likely > 1 - PERCENTILE_CONFIDENCE:
+            break
+        beyond = k
+    return beyond
+
+
+@lru_cache(maxsize=256)
+def t_quantile(probability: float, degrees: int) -> float:
+    """The quantile of Student's t. Raises BadInput unless 0.5 <= probability < 1 and degrees >= 1."""
+    if not 0.5 <= probability < 1 or degrees < 1:
+        raise BadInput(
+            f"the quantile {probability} of t with {degrees} degrees",
+            hint="give 0.5 to 1, and 1 or more",
+            code="TP5018",
+        )
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_below(middle, degrees) < probability else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def _t_below(angle: float, degrees: int) -> float:
+    """The share of Student's t below sqrt(degrees) tan(angle): a finite sum (Abramowitz and Stegun, 26.7.3 and 4)."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = degrees % 2
+    term = total = cosine if odd else 1.0
+    for k in range(3 if odd else 2, degrees, 2):
+        term *= cosine * cosine * (k - 1) / k
+        total += term
+    if not odd:
+        return 0.5 + sine * total / 2
+    return 0.5 + (angle + (sine * total if degrees > 1 else 0.0)) / math.pi
+
+
+def _chi_square(probability: float, degrees: int) -> float:
+    """The quantile of chi-square (Wilson and Hilferty, 1931)."""
+    part = 2 / (9 * degrees)
+    return float(degrees * max(1 - part + _normal(probability) * math.sqrt(part), 0.05) ** 3)
+
+
+def _normal(probability: float) -> float:
+    """The quantile of the normal distribution."""
+    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+
+    return NormalDist().inv_cdf(probability)

@@ -1,0 +1,242 @@
+"""MLPerf's four ways to ask for work, scaled down to one command: what each measures, and what it says of a runner.
+
+- single-stream: one photo at a time; the 90th percentile of its latency;
+- multi-stream: eight photos at a time; the 99th percentile of the query's latency;
+- offline: all photos at once; photos a second at the best batch size, with as many batches under way as the runner has
+  slots;
+- server: photos arrive at random (Poisson), a target rate on average; the 99th percentile from arrival to answer.
+
+(MLPerf inference rules, scenarios.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import chain, cycle, repeat, takewhile
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.device.runners.base import Runner, Ticket, pipelined
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.cpu_contention import Bystanders
+from trtpoets.judge.bench.measure import Measurement, crowded
+from trtpoets.judge.bench.rounds import percentile_bound, too_few
+from trtpoets.judge.statistics import least_count, supported_percentile
+
+_SPIN_SECONDS = 0.0005
+"""Before an arrival is due, wait awake: sleeping is not so precise."""
+
+_KEPT_UP = 0.95
+"""Of the time until a server's last answer, this share at least is until the last arrival; or it lags ever more."""
+
+FOR_A_BOUND = 3
+"""Times the fewest independent observations: as many are aimed at where a 99th percentile has a limit."""
+
+_STRETCHES = 20
+"""Of a server's arrivals, one after the other: they stand for the rounds of the other scenarios."""
+
+MULTI_STREAM = 8
+"""Photos a query in the multi-stream scenario, MLPerf's number."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scenario says of one runner: `value` in the unit that `metric` names, None where there is none.
+
+    `batch` is the batch size that it was reached with, `under_way` how many batches at once. `loadgen` is LoadGen's own
+    judgement, if it was asked.
+    """
+
+    scenario: str
+    runner: RunnerId
+    batch: int
+    metric: str
+    value: float | None
+    valid: bool
+    reason: str
+    loadgen: Mapping[str, Any] | None = None
+    under_way: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
+        return row_of(self)
+
+
+def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
+    """The configuration that measures what a scenario needs. Batch sizes that were chosen stay for offline and server.
+
+    Raises BadInput for a server without a target rate, or with one too low for a 99th percentile in its time.
+    """
+    if scenario is Scenario.SINGLE_STREAM:
+        return replace(config, batches=(1,))
+    if scenario is Scenario.MULTI_STREAM:
+        longest = max(config.max_seconds, config.timeout_seconds / 2)
+        count = max(config.min_count, least_count(99))
+        return replace(config, batches=(MULTI_STREAM,), min_count=count, max_seconds=longest)
+    if scenario is Scenario.OFFLINE:
+        chosen = config.batches != BenchConfig.batches
+        return replace(config, batches=config.batches if chosen else (1, 2, 4, 8, 16, 32))
+    if config.target_qps <= 0:
+        raise BadInput("a server without a rate of arrivals", hint="photos a second: --target-qps 50", code="TP5019")
+    count = _least_arrivals(config)
+    if count / config.target_qps > config.timeout_seconds / 2:
+        what = "a bound of the 99th percentile" if config.max_p99_ms else "a 99th percentile"
+        raise BadInput(
+            f"at {config.target_qps:g} photos a second {what} takes {count / config.target_qps:.0f} s, "
+            f"more than half of the limit of {config.timeout_seconds:g} s",
+            hint=f"give a rate of at least {2 * count / config.timeout_seconds:.0f}, or a longer --seconds",
+            code="TP5020",
+        )
+    return replace(config, min_count=BenchConfig.min_count, aim_count=0)  # the 99th percentile is of the arrivals
+
+
+def _least_arrivals(config: BenchConfig) -> int:
+    """How many arrivals a 99th percentile takes, or its bound: latencies in a queue depend on those before."""
+    return (FOR_A_BOUND if config.max_p99_ms else 1) * least_count(99)
+
+
+def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcome:
+    """The outcome of a runner's measurements at each batch size, in all scenarios but the server's."""
+    if scenario is Scenario.OFFLINE:
+        best = max(rows, key=lambda row: (row.valid, row.photos_per_s))
+        return Outcome(
+            scenario.value, best.runner, best.batch, "photos_per_s", best.photos_per_s, best.valid, best.reason
+        )
+    (row,) = rows
+    metric = "p90_ms" if scenario is Scenario.SINGLE_STREAM else "p99_ms"
+    value = getattr(row, metric)
+    reason = row.reason or ("" if value is not None else f"too few queries for {metric}")
+    return Outcome(scenario.value, row.runner, row.batch, metric, value, not reason, reason)
+
+
+def stream(
+    runner: Runner, photos: np.ndarray, batch: int, config: BenchConfig, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
+    """Ask for batches of photos uint8 (P, H, W, 3) without a pause, with all slots under way, for `min_seconds`.
+
+    In one go, and not in rounds between those of other runners: as offline work is done. Returns {"photos", "seconds",
+    "slots", "taken_seconds": what others took of that, of each of our cores}.
+    """
+    laid = np.resize(photos, (-(-len(photos) // batch) * batch, *photos.shape[1:]))
+    batches = [laid[start : start + batch] for start in range(0, len(laid), batch)]
+    _warm(runner, batches[0], 8)
+    bystanders = Bystanders()
+    began = clock()
+    until = began + config.min_seconds
+    endless = takewhile(lambda _: clock() < until, cycle(batches))
+    done = sum(1 for _ in pipelined(runner, chain(batches[:1], endless)))
+    seconds = clock() - began
+    return {"photos": done * batch, "seconds": seconds, "slots": runner.slots, "taken_seconds": bystanders.taken()}
+
+
+def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
+    """Run a batch size so many `times` in each slot; once where there are none.
+
+    3 have it captured, as it is or padded; more, as what comes again and again, which is not padded.
+    """
+    deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else times * runner.slots)), maxlen=0)
+
+
+def outcome_from_streamed(outcome: Outcome, streamed: Mapping[str, Any], config: BenchConfig) -> Outcome:
+    """The offline outcome with the throughput of several batches under way, at the batch size that was best alone."""
+    taken = streamed["taken_seconds"]
+    reason = outcome.reason or crowded(None if taken is None else min(taken / streamed["seconds"], 1.0), config)
+    rate = streamed["photos"] / streamed["seconds"]
+    return replace(outcome, value=rate, valid=outcome.valid and not reason, reason=reason, under_way=streamed["slots"])
+
+
+def serve(
+    runner: Runner,
+    photos: np.ndarray,
+    config: BenchConfig,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
+
+    Where the runner has several slots, what waits is submitted while earlier batches are under way.
+
+    Latencies are counted from when a photo was due, so that a runner that is late can't hide it. All arrivals come in
+    one go, not in rounds between those of other runners: a queue that is cut off is a queue that never grew long, and
+    near its limit a server would look better than it is. It is held to a bound, not to another runner's time, and the
+    arrivals are the same for all. Returns
+    {"latencies_ms", "offered": arrivals, "arrived_seconds": until the last of them, "seconds": until the last answer,
+    "taken_seconds": what others took of that, of each of our cores}.
+    """
+    most = max(config.batches)
+    count = max(_least_arrivals(config), int(config.target_qps * config.min_seconds))
+    due = np.cumsum(np.random.default_rng(0).exponential(1 / config.target_qps, count))
+    for size in range(1, most + 1):
+        _warm(runner, np.resize(photos, (size, *photos.shape[1:])))
+    latencies: list[float] = []
+    under_way: deque[tuple[Ticket, int]] = deque()
+    begun = 0
+    bystanders = Bystanders()
+    began, limit = clock(), config.timeout_seconds * 0.8
+    while len(latencies) < count:
+        now = clock() - began
+        waiting = int(np.searchsorted(due, now, side="right")) - begun
+        if waiting and len(under_way) < runner.slots:
+            if now > limit:
+                break
+            size = min(waiting, most)
+            under_way.append((runner.submit(photos[np.arange(begun, begun + size) % len(photos)]), size))
+            begun += size
+            if waiting > size and len(under_way) < runner.slots:
+                continue
+        if not under_way:
+            sleep(max(float(due[begun]) - now - _SPIN_SECONDS, 0.0))
+            continue
+        ticket, size = under_way.popleft()
+        runner.collect(ticket)
+        done = len(latencies)
+        latencies += [1000 * float(each) for each in (clock() - began) - due[done : done + size]]
+    for ticket, _ in under_way:
+        runner.collect(ticket)
+    return {
+        "latencies_ms": latencies,
+        "offered": count,
+        "arrived_seconds": float(due[-1]),
+        "seconds": clock() - began,
+        "taken_seconds": bystanders.taken(),
+    }
+
+
+def outcome_from_served(runner: RunnerId, served: Mapping[str, Any], config: BenchConfig) -> Outcome:
+    """Whether a runner can serve the target rate: it keeps up, with a 99th percentile within `max_p99_ms` if set."""
+    ordered = np.sort(served["latencies_ms"])
+    p99 = supported_percentile(ordered, 99)
+    bound, independent = percentile_bound(np.array_split(served["latencies_ms"], _STRETCHES), 99)
+    rate = len(ordered) / served["seconds"]
+    taken = served["taken_seconds"]
+    reason = crowded(None if taken is None else min(taken / served["seconds"], 1.0), config)
+    if not reason and (len(ordered) < served["offered"] or served["arrived_seconds"] < _KEPT_UP * served["seconds"]):
+        reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
+    if not reason and config.max_p99_ms and p99 is not None and p99 > config.max_p99_ms:
+        reason = f"the 99th percentile is {p99:.3g} ms, more than {config.max_p99_ms:g}"
+    elif not reason and config.max_p99_ms and bound is None:
+        reason = f"no bound of the 99th percentile: {too_few(len(ordered), independent, 'arrival')}"
+    elif not reason and config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
+        reason = f"the 99th percentile may be {bound:.3g} ms, more than {config.max_p99_ms:g}"
+    return Outcome(Scenario.SERVER.value, runner, max(config.batches), "p99_ms", p99, not reason, reason)
+
+
+def with_loadgen(outcome: Outcome, found: Mapping[str, Any]) -> Outcome:
+    """The outcome with LoadGen's judgement beside it, and why they differ, where they do by more than 5 %."""
+    ours, theirs, clock = outcome.value, found.get("value"), found.get("clock_value")
+    why = ""
+    if ours and theirs and abs(theirs / ours - 1) > 0.05:
+        why = f"LoadGen's {outcome.metric} is {theirs:.3g}, ours {ours:.3g}: "
+        if not clock:
+            why += "other arrivals, at another time"
+        elif abs(clock / ours - 1) > abs(theirs / clock - 1):
+            slower = (clock > ours) == outcome.metric.endswith("_ms")
+            why += f"the machine was {'slower' if slower else 'faster'} then: our own clock saw {clock:.3g} in its run"
+        else:
+            why += f"its own overhead: our own clock saw {clock:.3g} for the same queries"
+    return replace(outcome, loadgen={**found, "why": why})

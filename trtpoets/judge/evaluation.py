@@ -1,0 +1,292 @@
+"""Runner + held-out photos -> Evaluation: how often it is right, and how often it answers like TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.images import photo_batches
+from trtpoets.core.labels import label_indices
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.core.types import Photo
+from trtpoets.device.runners.base import Runner, check_scores, pipelined
+from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
+from trtpoets.judge.clustered import count_of_groups, difference_interval, equality_test, share_interval
+
+_log = logging.getLogger(__name__)
+
+SAMPLES = 200
+"""At most this many photos of a kind (wrong, changed, right) are kept with an evaluation; the counts are of all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a runner said to one photo. `score` is that of its answer, `label_score` that of the true label."""
+
+    path: str
+    label: str
+    predicted: str
+    score: float
+    label_score: float | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A photo that is answered otherwise than by the reference, with what each of them said and how sure it was."""
+
+    path: str
+    label: str
+    reference: str
+    reference_score: float
+    predicted: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One runner beside the reference, photo by photo.
+
+    `only_reference` photos are right with the reference alone, `only_runner` with the runner alone.
+    `accuracy_change` is runner minus reference, between `change_low` and `change_high`.
+    `p_value` is the exact McNemar test's, over groups. `max_abs` is the largest difference in any score.
+    """
+
+    agreed: int
+    only_reference: int
+    only_runner: int
+    accuracy_change: float | None
+    change_low: float | None
+    change_high: float | None
+    p_value: float
+    max_abs: float
+    changed: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One runner on the held-out photos. Shares are 0..1, intervals are of 95 %.
+
+    `photos` are in `groups` independent groups (copies of a photo, shots of one object), those with a known label in
+    `labelled_groups`. All intervals and tests count groups as clusters (`judge.grouped`).
+
+    `labelled` photos have a label that the classifier knows; accuracy, recall, confusion, mistakes and right answers
+    are about those. With none of them (a published network on other photos) there is only agreement, the rest is None.
+    `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` and `recall_intervals` have None
+    for a label without photos. `mistakes` come with the surest first, `right` from all labels in turn; each is at most
+    SAMPLES long. `agreement` and `comparison` are None without a reference.
+    """
+
+    runner: RunnerId
+    labels: tuple[str, ...]
+    photos: int
+    groups: int
+    labelled: int
+    labelled_groups: int
+    correct: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    top5_accuracy: float | None
+    cross_entropy: float | None
+    recall: Mapping[str, float | None]
+    recall_intervals: Mapping[str, tuple[float, float] | None]
+    confusion: tuple[tuple[int, int, int], ...]
+    mistakes: tuple[Answer, ...]
+    right: tuple[Answer, ...]
+    agreement: float | None = None
+    agreement_low: float | None = None
+    agreement_high: float | None = None
+    comparison: Comparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: evaluation.json holds a list of these. The fields of `RunnerId.row` say which runner it was."""
+        return row_of(self)
+
+
+def scores_from_runner(
+    runner: Runner, photos: Sequence[Photo], batch_size: int = 16, progress: Progress = silent
+) -> np.ndarray:
+    """Ask an entered runner about each photo, in order: float32 (N, C).
+
+    Raises BadInput for no photos, BadPhoto for one that can't be decoded, PhotoChanged for one that has other bytes
+    than in the dataset, RunFailed when the runner breaks or gives
+    scores of another shape, or that are not numbers.
+    """
+    if not photos:
+        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5032")
+    task = f"evaluate {runner.name}"
+    parts: list[np.ndarray] = []
+    done = 0
+    progress(task, done, len(photos))
+    # Closed before anything leaves here: threads write into memory that goes with the runner.
+    with closing(photo_batches(photos, runner.spec.preprocess, batch_size, buffer=runner.input_buffer)) as batches:
+        for scores in pipelined(runner, batches):
+            count = min(batch_size, len(photos) - done)
+            parts.append(check_scores(scores, count, runner.spec, runner.name))
+            done += count
+            progress(task, done, len(photos))
+    return np.concatenate(parts)
+
+
+def evaluation_from_scores(
+    runner: RunnerId,
+    scores: np.ndarray,
+    photos: Sequence[Photo],
+    labels: Sequence[str],
+    reference: np.ndarray | None = None,
+    groups: Sequence[int] | None = None,
+) -> Evaluation:
+    """Judge `scores` (N, C), row i for photos[i]; `reference` are TensorFlow's for the same photos.
+
+    `groups` has a number for each photo, equal for photos that are not independent of each other: copies of one photo,
+    shots of one object. None means that all are independent. Raises BadInput when shapes, photos, groups and labels
+    don't fit together, RunFailed when a score is not a number.
+    """
+    truth = _truth(photos, labels)
+    _check(runner.name, scores, len(photos), len(labels))
+    known = np.flatnonzero(truth >= 0)
+    answers = scores.argmax(axis=1)
+    right = answers == truth
+    correct, total = int(right.sum()), len(known)
+    group_of = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    count = count_of_groups(group_of, len(truth))
+    interval = share_interval(right[known], group_of[known]) if total else None
+    wrong = known[~right[known]]
+    surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
+    comparison, agreement = None, None
+    if reference is not None:
+        _check("the reference", reference, len(photos), len(labels))
+        comparison = _comparison(scores, reference, truth, photos, labels, group_of)
+        agreement = share_interval(answers == reference.argmax(axis=1), group_of)
+    return Evaluation(
+        runner=runner,
+        labels=tuple(labels),
+        photos=len(truth),
+        groups=count,
+        labelled=total,
+        labelled_groups=count_of_groups(group_of[known], total),
+        correct=correct,
+        accuracy=correct / total if total else None,
+        accuracy_low=interval.low if interval else None,
+        accuracy_high=interval.high if interval else None,
+        top5_accuracy=_top5(scores[known], truth[known]),
+        cross_entropy=_cross_entropy(scores[known, truth[known]]),
+        recall=recall_of_classes(right[known], truth[known], labels),
+        recall_intervals=recall_intervals(right[known], truth[known], group_of[known], labels),
+        confusion=confusion_of(truth[known], answers[known], len(labels)),
+        mistakes=tuple(_answer(i, scores, photos, truth, labels) for i in surest[:SAMPLES]),
+        right=tuple(_answer(i, scores, photos, truth, labels) for i in _in_turn(truth, right)[:SAMPLES]),
+        agreement=comparison.agreed / len(truth) if comparison else None,
+        agreement_low=agreement.low if agreement else None,
+        agreement_high=agreement.high if agreement else None,
+        comparison=comparison,
+    )
+
+
+def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
+    """The index of each photo's label: int64 (N,); -1 for a label that the classifier does not know."""
+    if not photos:
+        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5033")
+    strange = sorted({photo.label for photo in photos} - set(labels))
+    if strange:
+        _log.warning(
+            "%d labels of the photos are none of the classifier's %d, %r for one: only agreement is judged there",
+            len(strange),
+            len(labels),
+            strange[0],
+        )
+    return np.array(label_indices((photo.label for photo in photos), labels), dtype=np.int64)
+
+
+def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
+    if scores.shape != (count, classes):
+        raise BadInput(
+            f"scores of {runner} are {scores.shape}, not {(count, classes)}: one row a photo, one column a label",
+            code="TP5034",
+        )
+    if not np.isfinite(scores).all():
+        worst = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+        raise RunFailed(
+            f"{runner} gave a score that is not a number, for photo {worst}",
+            hint="use a wider precision",
+            code="TP5035",
+        )
+
+
+def _answer(i: int, scores: np.ndarray, photos: Sequence[Photo], truth: np.ndarray, labels: Sequence[str]) -> Answer:
+    said = int(scores[i].argmax())
+    return Answer(
+        path=str(photos[i].path),
+        label=photos[i].label,
+        predicted=labels[said],
+        score=float(scores[i, said]),
+        label_score=float(scores[i, truth[i]]) if truth[i] >= 0 else None,
+    )
+
+
+def _top5(scores: np.ndarray, truth: np.ndarray) -> float | None:
+    """Share of photos whose label is among the five best; None where five are half of all labels, or more."""
+    if scores.shape[1] <= 10 or not len(truth):
+        return None
+    best = np.argpartition(-scores, 5, axis=1)[:, :5]
+    return float((best == truth[:, None]).any(axis=1).mean())
+
+
+def _cross_entropy(scores: np.ndarray) -> float | None:
+    """Mean of -log of the labels' scores (N,), in nats; a score of 0 counts as 1e-12."""
+    return float(-np.log(np.maximum(scores.astype(np.float64), 1e-12)).mean()) if len(scores) else None
+
+
+def _in_turn(truth: np.ndarray, right: np.ndarray) -> list[int]:
+    """Photos with a right answer: the first of each label, then the second of each, and so on."""
+    rank: dict[int, int] = {}
+    order = []
+    for i in np.flatnonzero(right):
+        label = int(truth[i])
+        rank[label] = rank.get(label, -1) + 1
+        order.append((rank[label], label, int(i)))
+    return [i for _, _, i in sorted(order)]
+
+
+def _comparison(
+    scores: np.ndarray,
+    reference: np.ndarray,
+    truth: np.ndarray,
+    photos: Sequence[Photo],
+    labels: Sequence[str],
+    group_of: np.ndarray,
+) -> Comparison:
+    ours, theirs = scores.argmax(axis=1), reference.argmax(axis=1)
+    known = truth >= 0
+    right, reference_right = (ours == truth)[known], (theirs == truth)[known]
+    only_reference = int((reference_right & ~right).sum())
+    only_runner = int((right & ~reference_right).sum())
+    labelled = int(known.sum())
+    interval = difference_interval(reference_right, right, group_of[known]) if labelled else None
+    return Comparison(
+        agreed=int((ours == theirs).sum()),
+        only_reference=only_reference,
+        only_runner=only_runner,
+        accuracy_change=(only_runner - only_reference) / labelled if interval else None,
+        change_low=interval.low if interval else None,
+        change_high=interval.high if interval else None,
+        p_value=equality_test(reference_right, right, group_of[known]),
+        max_abs=float(np.abs(scores.astype(np.float64) - reference).max()),
+        changed=tuple(
+            Change(
+                path=str(photos[i].path),
+                label=photos[i].label,
+                reference=labels[int(theirs[i])],
+                reference_score=float(reference[i, theirs[i]]),
+                predicted=labels[int(ours[i])],
+                score=float(scores[i, ours[i]]),
+            )
+            for i in np.flatnonzero(ours != theirs)[:SAMPLES]
+        ),
+    )

@@ -1,0 +1,107 @@
+"""What a device has and lacks for a bundle: the doctor's findings, and those that only the bundle can tell."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Iterator
+
+from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.onnx_metadata import facts_of
+from trtpoets.core.optional import installed
+from trtpoets.core.shell_commands import command
+from trtpoets.core.types import Flavour
+from trtpoets.device.capability import opset_ceiling, version_of
+from trtpoets.device.doctor import Diagnosis
+from trtpoets.device.doctor.findings import Finding, State
+from trtpoets.device.doctor.system import System
+from trtpoets.device.jetson.jetpack import JetPack
+from trtpoets.onboard.installed_bundle import Bundle
+from trtpoets.onboard.resources import require_room
+
+OLDEST = {"numpy": (1, 17), "pillow": (8, 0)}
+"""numpy has its random generators since, and Pillow opens files of chosen formats only."""
+
+_PARTS = ("Python", "system", "Jetson", "power", "NVIDIA GPU", "CUDA", "TensorRT", "pycuda")
+"""Of the doctor's parts, those that matter to who runs engines."""
+
+REQUIRED = ("NVIDIA GPU", "TensorRT", "pycuda", *OLDEST)
+"""What an engine can't be built and run without. Of room and operators the build itself has the last word."""
+
+TOOLS = "sudo apt install -y build-essential python3-dev python3-venv nvidia-jetpack"
+
+
+def findings_of(bundle: Bundle, diagnosis: Diagnosis) -> tuple[Finding, ...]:
+    """What matters to this bundle on this machine, in the order in which one thing needs the other."""
+    pack = diagnosis.system.jetson.jetpack if diagnosis.system.jetson else None
+    parts = {part.what: part for part in diagnosis.parts}
+    return (
+        *(parts[what] for what in _PARTS if what in parts),
+        *_packages(),
+        *_jetpack(bundle, pack),
+        _operators(bundle, diagnosis),
+        _room(bundle),
+    )
+
+
+def lacking(findings: tuple[Finding, ...]) -> list[Finding]:
+    """What is required and not there."""
+    return [each for each in findings if each.what in REQUIRED and each.state in (State.MISSING, State.IDLE)]
+
+
+def compiler_problem(system: System) -> str:
+    """What pycuda can't be compiled without, and is not there; empty when all is."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    tools = {
+        "g++": shutil.which("g++"),
+        "Python's headers": header.is_file(),
+        "nvcc": system.nvcc or shutil.which("nvcc"),
+        "ensurepip": importlib.util.find_spec("ensurepip"),
+    }
+    return ", ".join(tool for tool, found in tools.items() if not found)
+
+
+def _packages() -> Iterator[Finding]:
+    versions = installed(OLDEST)
+    for package, oldest in OLDEST.items():
+        wanted = "{}.{}".format(*oldest)
+        if package not in versions:
+            yield Finding(package, State.MISSING, "not installed", "everything", f"pip install '{package}>={wanted}'")
+        elif version_of(versions[package]) < oldest:
+            found = f"{versions[package]}, and {wanted} or later is needed"
+            yield Finding(package, State.MISSING, found, "everything", f"pip install '{package}>={wanted}'")
+        else:
+            yield Finding(package, State.READY, versions[package], "everything")
+
+
+def _jetpack(bundle: Bundle, here: JetPack | None) -> Iterator[Finding]:
+    """Whether it is the JetPack that the bundle was made for. Another one may do: what counts is its own finding."""
+    wanted = bundle.manifest.jetpack
+    if wanted and here is not None and here.version != wanted:
+        found = f"this bundle was made for JetPack {wanted}, and JetPack {here.version} is here"
+        again = command("bundle", bundle.manifest.name, "--for", "jetson", "--jetpack", here.version)
+        yield Finding("JetPack", State.DOUBTFUL, found, "the right operators", f"make one for it: {again}")
+
+
+def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
+    """Whether the TensorRT that is here reads the operators of the ONNX files."""
+    what, serves = "operators", "building engines"
+    opset = max(facts_of(model.path).opset for model in bundle.onnx_models())
+    version = diagnosis.software.tensorrt.version
+    ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
+    if ceiling is not None and opset > ceiling:
+        found = f"ONNX set {opset}, and TensorRT {version} reads up to {ceiling}"
+        again = command("export", bundle.manifest.name, "--opset", min(ceiling, 17), "--force")
+        return Finding(what, State.MISSING, found, serves, f"on the PC: {again}, quantize, and bundle again")
+    return Finding(what, State.READY, f"ONNX set {opset}", serves)
+
+
+def _room(bundle: Bundle) -> Finding:
+    try:
+        for model in bundle.onnx_models():
+            require_room(model, bundle.built)
+    except TrtPoetsError as error:
+        return Finding("room", State.DOUBTFUL, error.message, "building engines", error.hint)
+    return Finding("room", State.READY, "disk and memory suffice", "building engines")

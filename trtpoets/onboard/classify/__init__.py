@@ -1,0 +1,1 @@
+"""The `classify` command of a bundle: photo files, folders, videos and cameras."""

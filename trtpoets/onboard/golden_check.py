@@ -1,0 +1,67 @@
+"""Asks an engine for the golden scores in a process of its own.
+
+A kernel that fails leaves the CUDA context of its process useless, and a crash ends it: neither may cost the precisions
+that are tried afterwards.
+
+    python -m trtpoets.onboard.golden_check
+
+One request on stdin, {"engine": path, "golden": folder}, is answered with {"verdict": {...}} or {"failure": text}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Mapping
+
+from trtpoets.core.errors import RunFailed
+from trtpoets.core.types import Engine, Precision
+from trtpoets.device.build.engine import load_engine
+from trtpoets.device.runners import open_runner
+from trtpoets.judge.bench.bench_child import words
+from trtpoets.judge.bench.worker_process import Child, ChildFailed, python_module
+from trtpoets.judge.golden import Verdict, check_scores_against, read_golden
+
+_PATIENCE_SECONDS = 300.0
+"""Loading an engine for the first time takes a small board its time."""
+
+
+def verdict_of(engine: Engine, golden: Path) -> Verdict:
+    """What an engine makes of the golden photos in a folder. Raises RunFailed, also where its process dies or hangs."""
+    with Child(python_module("trtpoets.onboard.golden_check")) as child:
+        try:
+            told = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
+        except ChildFailed as failed:
+            raise RunFailed(f"{engine.path.name} does not run: {failed.why}", code="TP7016") from failed
+    return verdict_from_dict(told["verdict"])
+
+
+def verdict_from_dict(value: Mapping[str, Any]) -> Verdict:
+    """Read `asdict(Verdict)`. Raises KeyError, TypeError or ValueError."""
+    return Verdict(**{**value, "precision": Precision(value["precision"])})
+
+
+def _answer(request: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        engine = load_engine(Path(request["engine"]))
+        golden = read_golden(Path(request["golden"]), engine.card.spec)
+        with open_runner(engine) as runner:
+            scores = runner.infer(golden.pixels)
+        return {"verdict": asdict(check_scores_against(golden, engine.card.precision, scores))}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this engine's, and told
+        return {"failure": words(error)}
+
+
+def main() -> None:
+    """Answer the one request."""
+    # Native libraries write to stdout as they like: what they write there goes to stderr, our line has it alone.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
+        os.dup2(2, 1)
+        reply.write(json.dumps(_answer(json.loads(sys.stdin.readline()))) + "\n")
+
+
+if __name__ == "__main__":
+    main()

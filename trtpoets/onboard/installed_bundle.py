@@ -1,0 +1,212 @@
+"""The bundle that a command runs in: checked against its manifest, and what was built from it on this device."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+import trtpoets
+from trtpoets.core.authenticity import KEY_VARIABLE
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
+from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
+from trtpoets.core.onnx_metadata import read_vouched_onnx
+from trtpoets.core.own_files import require_no_link
+from trtpoets.core.paths import user_path
+from trtpoets.core.reading import read_text
+from trtpoets.core.shell_commands import quote
+from trtpoets.core.types import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
+from trtpoets.device.build.engine import load_engine
+from trtpoets.device.gpu.gpu_wait import Wait
+from trtpoets.device.runners import open_runner
+from trtpoets.device.runners.base import Runner
+from trtpoets.judge.golden import Golden, read_golden
+
+FOLDER_VARIABLE = "TRTPOETS_BUNDLE"
+"""Where the bundle is, for a runtime that does not lie in it."""
+
+RELEASES = "releases"
+"""The folder of bundles side by side, on a device that is updated."""
+
+ENGINE, ONNXRUNTIME = "engine", "onnxruntime"
+RUNNERS = (ENGINE, ONNXRUNTIME)
+"""What may answer: the engine that was built here, or ONNX Runtime where it is installed."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that is whole. What the device makes of it goes into `built`."""
+
+    folder: Path
+    manifest: Manifest
+    spec: ModelSpec
+
+    @property
+    def built(self) -> Path:
+        """The folder of engines, timing caches and logs."""
+        return self.folder / BUILT
+
+    @property
+    def identity(self) -> str:
+        """sha256 of the manifest, and so of everything in the bundle."""
+        return sha256_of_file(self.folder / MANIFEST)
+
+    @property
+    def golden(self) -> Golden:
+        """The golden photos with their scores. Raises BadArtefact."""
+        return read_golden(self.folder / "golden", self.spec)
+
+    def onnx(self, precision: Precision) -> OnnxModel:
+        """The ONNX file of a precision. Raises BadInput where the bundle has none, BadArtefact."""
+        path = self.folder / onnx_name(precision)
+        if path.name not in self.manifest.files:
+            there = ", ".join(each.value for each in self.manifest.order)
+            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}", code="TP7022")
+        found = read_vouched_onnx(path)
+        if found.precision is not precision or found.spec != self.spec:
+            raise BadArtefact(
+                f"{path} holds {found.spec.name} in {found.precision.value}, or describes its photos differently",
+                hint="make the bundle again: trtpoets bundle NAME --for jetson",
+                code="TP7023",
+            )
+        return found
+
+    def golden_files(self) -> tuple[Photo, ...]:
+        """The golden photos as files with their labels."""
+        return tuple(
+            Photo(self.folder / "golden" / each.file, each.label, Split.TEST, each.sha256)
+            for each in self.golden.photos
+        )
+
+    def onnx_models(self) -> Iterator[OnnxModel]:
+        """The ONNX files, in the order in which they are to be tried."""
+        return (self.onnx(precision) for precision in self.manifest.order)
+
+    @property
+    def record(self) -> Path:
+        """What was built, in which attempts, from which bundle: written last."""
+        return self.built / "build.json"
+
+    @property
+    def benchmark(self) -> Path:
+        """What `bench` measured."""
+        return self.built / "benchmark.json"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold `built` for writing, swept of what killed builds left. Raises Busy when another process builds there.
+
+        `built` may not be a symbolic link: StorageFailed.
+        """
+        require_no_link(self.built)
+        with locked(self.built / ".lock", str(self.folder), hint="wait until it has finished") as held:
+            if held:
+                sweep_parts(self.built)
+            yield
+
+
+def onnx_name(precision: Precision) -> str:
+    """The name of a precision's ONNX file in a bundle."""
+    return f"{precision.value}.onnx"
+
+
+def bundle_here() -> Bundle:
+    """The bundle that this program came with, or that $TRTPOETS_BUNDLE names; checked, file by file.
+
+    Raises MissingArtefact, or BadArtefact that names the file.
+    """
+    told = os.environ.get(FOLDER_VARIABLE)
+    # Links are followed here, once: a fleet's `current` may be switched while this program runs.
+    folder = user_path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
+    if folder.parent.name == RELEASES:
+        # One key for the device: who updates it and who runs its service may have no home, or another one.
+        os.environ.setdefault(KEY_VARIABLE, str(folder.parent.parent / "key"))
+    return open_bundle(folder)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """The bundle in a folder, checked. Raises MissingArtefact, or BadArtefact that names the file."""
+    manifest = check_manifest(folder)
+    path = folder / "model.json"
+    if path.name not in manifest.files:
+        raise BadArtefact(
+            f"{folder} is no bundle for a device: it has no model.json", hint="make it: --for jetson", code="TP7024"
+        )
+    return Bundle(folder, manifest, ModelSpec.from_json(read_text(path), str(path)))
+
+
+def check_bundle_name(bundle: Bundle, name: str | None) -> None:
+    """Raise BadInput for a name that is not the bundle's: scripts say it, as they do in a workspace."""
+    if name not in (None, bundle.manifest.name):
+        raise BadInput(
+            f"this bundle is {bundle.manifest.name}, not {name}",
+            hint=f"say {bundle.manifest.name}, or leave the name out",
+            code="TP7025",
+        )
+
+
+def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> None:
+    """Write down which engine of `built` is the one to run. `asked` is what the build was told."""
+    value = {"bundle": bundle.identity, "engine": engine, "asked": dict(asked), "attempts": list(attempts)}
+    write_json(bundle.record, value)
+
+
+def read_record(bundle: Bundle) -> Mapping[str, Any]:
+    """What was built. Raises MissingArtefact where nothing was, or from another bundle; BadArtefact."""
+    if not bundle.record.is_file():
+        raise MissingArtefact(
+            f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}", code="TP7026"
+        )
+    value = read_json(bundle.record)
+    if not isinstance(value, dict) or not isinstance(value.get("engine"), str) or "attempts" not in value:
+        raise BadArtefact(
+            f"{bundle.record} is damaged", hint=f"build again: {quote(bundle.folder / 'build')} --force", code="TP7027"
+        )
+    if value.get("bundle") != bundle.identity:
+        raise MissingArtefact(
+            f"{bundle.built} was built from another bundle",
+            hint=f"build again: {quote(bundle.folder / 'build')}",
+            code="TP7028",
+        )
+    return value
+
+
+def engine_in(bundle: Bundle) -> Engine:
+    """The engine to run. Raises MissingArtefact, or BadArtefact when it was changed, or not built here by this user."""
+    name = read_record(bundle)["engine"]
+    if Path(name).name != name:
+        raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force", code="TP7029")
+    engine = load_engine(bundle.built / name)
+    if engine.foreign:
+        raise BadArtefact(
+            f"{engine.path} is not known to be built here by this user: {engine.foreign}",
+            hint=f"build it, as the user who runs it: {quote(bundle.folder / 'build')}",
+            code="TP7030",
+        )
+    return engine
+
+
+def runner_in(
+    bundle: Bundle, runner: str = ENGINE, precision: Precision | None = None, wait: Wait | None = None
+) -> tuple[Runner, Precision]:
+    """The runner of the engine, or of an ONNX file through ONNX Runtime, not entered yet; and its precision.
+
+    `wait` is how threads wait for the engine, where it is one.
+    The ONNX file is that of `precision`, or of the first in the manifest's order. Raises MissingArtefact, BadArtefact,
+    BadInput for another precision than the engine's.
+    """
+    if runner == ONNXRUNTIME:
+        model = bundle.onnx(precision or bundle.manifest.order[0])
+        return open_runner(model), model.precision
+    engine = engine_in(bundle)
+    built = engine.card.precision
+    if precision not in (None, built):
+        raise BadInput(
+            f"the engine here is {built.value}, not {precision.value}",
+            hint=f"build it: {quote(bundle.folder / 'build')} --precision {precision.value}",
+            code="TP7031",
+        )
+    return open_runner(engine, wait=wait), built

@@ -1,0 +1,124 @@
+"""Results of a bundle's commands as lines for people."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Iterator, Mapping
+
+from trtpoets.device.build.build_plan import BuildPlan
+from trtpoets.device.doctor.findings import Finding, State
+from trtpoets.onboard.build_command import Built
+from trtpoets.onboard.classify.classify_command import Count
+from trtpoets.onboard.install import Installation
+from trtpoets.onboard.selftest import Selftest
+from trtpoets.onboard.update.update_command import Updated
+
+
+def finding_lines(found: Iterable[Finding]) -> Iterator[str]:
+    """A line each, and the line that mends it below."""
+    for each in found:
+        yield f"{each.state.value:<9} {each.what}: {each.found}"
+        if each.hint and each.state in (State.MISSING, State.DOUBTFUL):
+            yield f"{'':<9} try: {each.hint}"
+
+
+def install_lines(found: Installation, dry_run: bool) -> Iterator[str]:
+    """What was found, and what was done."""
+    yield from finding_lines(found.findings)
+    undone = dry_run or bool(found.lacking)
+    for command in found.commands:
+        yield f"{'to run' if undone else 'done':<9} {command}"
+    if not found.lacking and not undone:
+        yield "ready: ./build"
+
+
+def build_lines(found: Built) -> Iterator[str]:
+    """What was tried, and what is to be run."""
+    for attempt in found.attempts:
+        if attempt.problem:
+            yield f"{attempt.precision.value}: not here: {attempt.problem}"
+    card = found.engine.card
+    yield f"{card.precision.value}: {found.engine.path}, {card.engine_bytes / 1e6:.1f} MB"
+    yield f"  built by {card.flavour.value} {card.tensorrt_version} for {card.gpu} in {card.build_seconds:.1f} s"
+    if card.typing:
+        yield f"  {card.typing}"
+    for note in card.notes:
+        yield f"  note: {note}"
+    verdict = found.attempts[-1].verdict
+    if verdict is not None:
+        yield (
+            f"  golden photos: {verdict.same_answers} of {verdict.photos} the same answer, scores up to "
+            f"{verdict.max_difference:.2g} away ({verdict.tolerance:.2g} allowed)"
+        )
+
+
+def plan_lines(found: Iterable[BuildPlan]) -> Iterator[str]:
+    """What would be tried, in order, and what stands in the way."""
+    for plan in found:
+        state = "is up to date" if plan.current else "can't be built" if plan.problems else "would be built"
+        yield f"{plan.precision.value}: {plan.engine} {state}; {plan.library or 'no TensorRT'}, {plan.gpu or 'no GPU'}"
+        for problem in plan.problems:
+            yield f"  problem: {problem.message}"
+            yield f"    try: {problem.hint}"
+        if plan.typing:
+            yield f"  types: {plan.typing}"
+        for note in plan.notes:
+            yield f"  note: {note}"
+
+
+def selftest_lines(found: Selftest) -> Iterator[str]:
+    """Whether the scores are the golden ones, and how long one takes."""
+    verdict, latency = found.verdict, found.latency
+    yield f"{found.name}, {found.runner}: {'passed' if verdict.passed else 'FAILED'}"
+    yield (
+        f"  scores up to {verdict.max_difference:.2g} from the golden ones ({verdict.worst}), "
+        f"{verdict.tolerance:.2g} allowed"
+    )
+    yield f"  {verdict.same_answers} of {verdict.photos} photos get the same answer"
+    yield f"  {latency.median_ms:.2f} ms a photo (median of {latency.count}, longest {latency.worst_ms:.2f})"
+    yield f"  {latency.conditions}; loaded in {found.load_seconds:.2f} s"
+
+
+def bench_lines(details: Mapping[str, Any]) -> Iterator[str]:
+    """A line a runner and batch size."""
+    rows: list[tuple[str, ...]] = [("runner", "batch", "p50 ms", "p99 ms", "photos/s", f"times {details['baseline']}")]
+    rows += [_measured(row) for row in details["measurements"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+    for row in details["measurements"]:
+        if not row["valid"]:
+            yield f"{row['runner']}, batch {row['batch']}: INVALID: {row['reason']}"
+    for change in details.get("compared", {}).get("changes", ()):
+        moved = "" if change["change"] is None else f" {change['change']:+.1%}"
+        noise = "" if change["noise"] is None else f" (noise ±{change['noise']:.1%})"
+        yield f"{change['runner']}, batch {change['batch']}, since then: {change['verdict']}{moved}{noise}"
+    for failure in details["failures"]:
+        yield f"{failure['runner']}: not measured: {failure['why']}"
+    for outcome in details.get("outcomes", ()):
+        word = "VALID" if outcome["valid"] else f"INVALID: {outcome['reason']}"
+        value = "–" if outcome["value"] is None else f"{outcome['value']:.4g}"
+        yield f"{outcome['scenario']}, {outcome['runner']}: {value} {outcome['metric']}, {word}"
+
+
+def _measured(row: Mapping[str, Any]) -> tuple[str, ...]:
+    def number(key: str, places: int = 2) -> str:
+        return "–" if row.get(key) is None else f"{row[key]:.{places}f}"
+
+    ratio = number("speedup") + (" drifts" if row.get("drifts") else "") if row["valid"] else "INVALID"
+    return row["runner"], str(row["batch"]), number("p50_ms"), number("p99_ms"), number("photos_per_s", 0), ratio
+
+
+def count_line(count: Count) -> str:
+    """The last words of `classify`, for stderr."""
+    parts = [f"{count.answered:,} answered"]
+    parts += [f"{count.failed:,} could not be"] * bool(count.failed)
+    parts += [f"{count.dropped:,} frames dropped"] * bool(count.dropped)
+    return ", ".join(parts) + "\n"
+
+
+def update_lines(found: Updated) -> Iterator[str]:
+    """What runs now."""
+    yield f"current: {found.current}{'' if found.changed else ' (as before)'}"
+    yield f"before: {found.previous or 'nothing'}"
+    for release in found.pruned:
+        yield f"deleted: {release}"

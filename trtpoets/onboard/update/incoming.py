@@ -1,0 +1,123 @@
+"""A bundle that comes to a device: a folder, or an archive that is unpacked. Nothing of it is run here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Iterator
+
+from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
+from trtpoets.core.files import storage_errors, temporary_folder
+from trtpoets.core.manifest import BUILT, MANIFEST
+from trtpoets.core.reading import NotReadable, open_regular
+from trtpoets.onboard.installed_bundle import Bundle, bundle_here, open_bundle
+
+_BLOCK = 1 << 20
+_AGAIN = "copy the archive again, and compare its sha256 with what trtpoets bundle told"
+
+
+@contextmanager
+def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
+    """The bundle that `source` names, a folder or a .tar.zst, checked; None: the one that this program is of.
+
+    An archive must have the `sha256` that is given, and is unpacked into a temporary folder.
+    Raises BadInput, MissingArtefact, BadArtefact, MissingDependency where zstd is not installed, StorageFailed.
+    """
+    if sha256 is not None and (source is None or source.is_dir()):
+        raise BadInput("--sha256 is of an archive", hint="add: --from FILE.tar.zst", code="TP7035")
+    if source is None:
+        yield bundle_here()
+        return
+    if source.is_dir():
+        yield open_bundle(source.resolve())
+        return
+    with temporary_folder() as folder:
+        with storage_errors(folder):
+            unpacked = _unpacked(source, sha256, folder)
+        yield open_bundle(unpacked)
+
+
+def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
+    """Unpack an archive; returns the folder of the bundle in it."""
+    try:
+        opened = open_regular(archive)
+    except NotReadable as error:
+        raise BadInput(
+            f"{archive} is no file and no folder", hint="give a folder, or a .tar.zst", code="TP7036"
+        ) from error
+    except OSError as error:
+        raise BadInput(
+            f"{archive} can't be read: {error.strerror}", hint="give a folder, or a .tar.zst", code="TP7037"
+        ) from error
+    with opened as stream:
+        if sha256 is not None:
+            _require_hash(stream, archive, sha256)
+        try:
+            zstd = subprocess.Popen(
+                ["zstd", "-dcq"],  # noqa: S607 - wherever the system has it
+                stdin=stream,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except FileNotFoundError as error:
+            raise MissingDependency("unpacking needs zstd", hint="sudo apt install -y zstd", code="TP7038") from error
+        with zstd:
+            assert zstd.stdout is not None
+            try:
+                with tarfile.open(fileobj=zstd.stdout, mode="r|") as tar:
+                    top = _extract(tar, archive, into)
+            except (tarfile.TarError, EOFError) as error:
+                raise BadArtefact(
+                    f"{archive} is no archive of a bundle, or damaged: {error}", hint=_AGAIN, code="TP7039"
+                ) from error
+            finally:
+                zstd.kill()
+    return top
+
+
+def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise BadInput(
+            f"{sha256!r} is no sha256",
+            hint="give its 64 hexadecimal digits, as trtpoets bundle told them",
+            code="TP7040",
+        )
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(_BLOCK), b""):
+        digest.update(block)
+    if digest.hexdigest() != sha256.lower():
+        raise BadArtefact(
+            f"{archive} has the sha256 {digest.hexdigest()}, and {sha256} was expected", hint=_AGAIN, code="TP7041"
+        )
+    os.lseek(stream.fileno(), 0, os.SEEK_SET)  # what zstd reads from, past the stream's buffer
+
+
+def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
+    """Write the regular files of an archive, all of which lie in one folder, the manifest first as in every bundle."""
+    top = ""
+    for entry in tar:
+        parts = PurePosixPath(entry.name).parts
+        first, inside = parts[:1], parts[1:]
+        top = top or "".join(first)
+        if entry.isdir():
+            continue
+        plain = entry.isreg() and inside and ".." not in parts and not entry.name.startswith("/")
+        if not plain or first != (top,) or inside[0] == BUILT:
+            raise BadArtefact(f"{archive} holds {entry.name!r}, which is in no bundle", hint=_AGAIN, code="TP7042")
+        path = into.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = tar.extractfile(entry)
+        assert content is not None
+        mode = 0o755 if entry.mode & 0o100 else 0o644
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with os.fdopen(handle, "wb") as out:
+            shutil.copyfileobj(content, out, _BLOCK)
+    if not top or not (into / top / MANIFEST).is_file():
+        raise BadArtefact(f"{archive} holds no bundle", hint=_AGAIN, code="TP7043")
+    return into / top

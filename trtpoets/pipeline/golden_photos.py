@@ -1,0 +1,44 @@
+"""Golden photos of a run: chosen and scored once, kept beside the ONNX files, so that every bundle has the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trtpoets.core.files import atomic_folder, sha256_of_file
+from trtpoets.core.types import OnnxModel, Precision, hash_of
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.device.runners.ort import OnnxRuntimeRunner
+from trtpoets.judge.golden import COUNT, Golden, golden_from_runners, golden_photos, read_golden, write_golden
+from trtpoets.pipeline.photos import verified_photos
+from trtpoets.pipeline.result_status import photos_to_judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtpoets.device.runners.base import Runner
+
+_VERSION = 1
+"""Raise it when the same photos and ONNX files may give other golden photos or tolerances."""
+
+
+def golden_in(space: Workspace, models: Sequence[OnnxModel]) -> Golden:
+    """The golden photos with the scores of all ONNX files of the run, FP32's among them, through ONNX Runtime.
+
+    Raises BadInput where the run has no test photos, or one of them was changed; BadPhoto.
+    """
+    photos = photos_to_judge(space)
+    key = hash_of([_VERSION, COUNT, [sha256_of_file(each.path) for each in models], [each.sha256 for each in photos]])
+    if open_card(card_of(space.golden), key) is None:
+        with verified_photos(space, photos):
+            chosen = golden_photos(photos, models[0].spec.preprocess)
+        runners: dict[Precision, Runner] = {each.precision: OnnxRuntimeRunner(each) for each in models}
+        # INT8 in integers and in float rounds in other places: so will TensorRT.
+        others: dict[Precision, Runner] = {
+            each.precision: OnnxRuntimeRunner(each, as_written=True)
+            for each in models
+            if each.precision is Precision.INT8
+        }
+        with atomic_folder(space.golden) as folder:
+            write_golden(golden_from_runners(chosen, runners, others), folder)
+        seal_card(card_of(space.golden), key=key, files=[space.golden], details={"photos": len(chosen)})
+    return read_golden(space.golden, models[0].spec)

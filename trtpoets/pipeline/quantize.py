@@ -1,0 +1,173 @@
+"""Writes fp16.onnx and int8.onnx of a run from its fp32.onnx."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.convert.int8.calibration import (
+    CalibrationConfig,
+    Method,
+    Ranges,
+    calibration_photos,
+    ranges_from_photos,
+)
+from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx, notes_of_new_head
+from trtpoets.convert.int8.range_histograms import worst_layers
+from trtpoets.convert.int8.range_search import refined_ranges
+from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.core.errors import BadInput
+from trtpoets.core.files import sha256_of_file
+from trtpoets.core.onnx_file import check_onnx, read_onnx
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.types import OnnxModel, Photo, Precision, Split, hash_of
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writing
+from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.lineage import onnx_in
+from trtpoets.pipeline.photos import verified_photos
+from trtpoets.pipeline.recorded_commands import quantize_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trtpoets.convert.int8.fidelity import Fidelity
+
+_VERSION = 4
+"""Raise it when the same classifier may give another ONNX file."""
+
+_NOTES_VERSION = 2
+"""Raise it when the INT8 file says something else of itself, or its notes do, though its network is the same."""
+
+
+def quantize(
+    name: str,
+    *,
+    precisions: Sequence[Precision] = (Precision.FP16, Precision.INT8),
+    calibration: CalibrationConfig | None = None,
+    int8: Int8Config | None = None,
+    refit_head: bool = True,
+    engines: Path | str = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[OnnxModel, ...]:
+    """Write fp16.onnx and int8.onnx. Ranges come from training photos only; validation photos choose between methods.
+
+    What INT8 gives on validation photos is held against FP32, and a warning says with numbers when FP16 is the one to
+    ship. `refit_head` fits INT8's last layer to what INT8 makes of photos, and keeps it where validation says so.
+
+    Raises BadInput when there are no photos: made-up ranges would give made-up answers.
+    """
+    space = Workspace(Path(engines), name)
+    calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
+    command = quantize_command(space, precisions, calibration, int8, refit_head)
+    if Precision.FP32 in precisions:
+        raise BadInput("fp32 is what export writes", hint=space.command("export"), code="TP8031")
+    with writing(space):
+        fp32 = onnx_in(space, Precision.FP32)
+        if not has_dataset(space):
+            raise BadInput(
+                f"{name} has no photos to calibrate with",
+                hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
+                code="TP8032",
+            )
+        dataset = dataset_in(space)
+        photos = calibration_photos(dataset.photos, calibration)
+        judged = dataset.in_split(Split.VALIDATION)
+        made = {"made_from": sha256_of_file(fp32.path), "dataset": dataset.hash, "command": command}
+        makers = {
+            Precision.FP16: lambda: _fp16(space, fp32, photos, made, force, progress),
+            Precision.INT8: lambda: _int8(
+                space, fp32, (photos, judged), calibration, int8, made, force, progress, refit_head
+            ),
+        }
+        with verified_photos(space, (*photos, *judged)):
+            return tuple(makers[precision]() for precision in precisions)
+
+
+def _fp16(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: Sequence[Photo],
+    made: Mapping[str, str],
+    force: bool,
+    progress: Progress,
+) -> OnnxModel:
+    out = space.onnx(Precision.FP16)
+    key = hash_of([_VERSION, sha256_of_file(fp32.path), [photo.sha256 for photo in photos]])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    model, notes = fp16_from_onnx(fp32, photos, out, progress)
+    details = {"notes": asdict(notes), **made}
+    seal_card(card_of(out), key=key, files=[out], details=details)
+    return model
+
+
+def _int8(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
+    calibration: CalibrationConfig,
+    config: Int8Config,
+    made: Mapping[str, str],
+    force: bool,
+    progress: Progress,
+    refit_head: bool,
+) -> OnnxModel:
+    """`photos` are those to calibrate with, and those to judge by; `made` what the card says of how it was made."""
+    out = space.onnx(Precision.INT8)
+    hashes = [[photo.sha256 for photo in some] for some in photos]
+    made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
+    key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    ranges_key = hash_of([*made_from, config.correct_bias])
+    comparer = Comparer(fp32, *photos, config)
+    known = None if force else open_card(space.ranges, ranges_key)
+    if known is None:
+        chosen, trials = _ranges(comparer, photos[0], calibration, progress)
+        known = {**chosen.to_dict(), "trials": {name: asdict(fidelity) for name, fidelity in trials.items()}}
+        seal_card(space.ranges, key=ranges_key, files=[], details=known)
+    ranges = Ranges.from_dict(known)
+    model, notes = int8_from_onnx(comparer, ranges, out, progress)
+    advised = advice(space, fp32, model, refit_head, progress)
+    if (advised.get("head") or {}).get("kept"):  # the file was written again, with another last layer
+        notes = notes_of_new_head(comparer, notes, model)
+    # Tensors with scaled channels are not cut where their histogram was taken.
+    drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
+    worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
+    measured = {
+        "asked": calibration.method.value,
+        "per_class": dict(ranges.per_class),
+        "hash": ranges.hash,
+        "method": ranges.method.value,
+    }
+    details = {
+        "notes": {**asdict(notes), "histograms": worst, **advised},
+        "calibration": {
+            **asdict(calibration),
+            **measured,
+            "trials": known["trials"],
+        },
+        "config": asdict(config),
+        **made,
+    }
+    seal_card(card_of(out), key=key, files=[out], details=details)
+    return model
+
+
+def _ranges(
+    comparer: Comparer, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
+) -> tuple[Ranges, dict[str, Fidelity]]:
+    """The ranges of the method asked for; with AUTO the best of all methods, and how each did on validation photos."""
+    found = ranges_from_photos(comparer.model, photos, calibration, progress)
+    if calibration.method in calibration.method.by_values:
+        return found[0], {}
+    refined = refined_ranges(comparer.model, found, photos, progress)
+    if calibration.method is Method.AUTO:
+        return best_ranges(comparer, (*found, *refined), progress)
+    # Where no tensor gains by scaled channels, there are only ranges by features.
+    return refined[0] if calibration.method is Method.FEATURES else refined[-1], {}

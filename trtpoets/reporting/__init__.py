@@ -1,0 +1,1 @@
+"""Measurements as a page, Markdown and terminal tables. Imports core and judge."""

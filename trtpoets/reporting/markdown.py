@@ -1,0 +1,144 @@
+"""report.json -> the same as Markdown, with GitHub's tables: for a pull request. Names from the disk stay text."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.formatting import shown
+from trtpoets.reporting.gate_summary import gate_section
+from trtpoets.reporting.sections.accuracy_sections import (
+    accuracy_section,
+    dataset_section,
+    engines_section,
+    precisions_section,
+)
+from trtpoets.reporting.sections.confusions import mistakes_section
+from trtpoets.reporting.sections.int8_section import int8_section
+from trtpoets.reporting.sections.near_copies_section import copies_section
+from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
+from trtpoets.reporting.sections.speed_section import speed_section
+from trtpoets.reporting.sections.training_section import train_benchmark_section, training_section
+from trtpoets.reporting.verdict import verdict_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_SPECIAL = re.compile(r"([\\`*_\[\]~|])")
+_LEADING = re.compile(r"^(\s*)([-+=#]|\d+(?=[.)](?:\s|$)))")
+_ACTIVE = re.compile(r"(@|#|://|\bwww)(?=\S)", re.IGNORECASE)
+"""What GitHub makes a mention, a reference or a link of, without any markup."""
+
+
+def markdown_from_report(report: Mapping[str, Any]) -> str:
+    """The report as GitHub Flavored Markdown: the page's words and tables, without its pictures."""
+    parts = [f"# {escaped(shown(report['name']) or 'A classifier')}", _verdict(report)]
+    parts += _section("Accuracy", accuracy_section(report))
+    parts += _section("The gate", gate_section(report))
+    speed = speed_section(report)
+    parts += _section("Speed", speed)
+    if speed:
+        parts += _folded("The other batch sizes", speed["columns"], speed["more"])
+        for each in speed["tables"]:
+            parts += _section(each["title"], each, level=3)
+    parts += _mistakes(report)
+    parts += _section("Training", training_section(report))
+    parts += _section("Learning rates", train_benchmark_section(report), level=3)
+    parts += _section("Photos", dataset_section(report))
+    parts += _section("Near-copies", copies_section(report), level=3)
+    told = precisions_section(report)
+    parts += ["## From TensorFlow to narrower numbers", *(escaped(each) for each in told)] if told else []
+    parts += _section("INT8", int8_section(report))
+    parts += _section("Engines", engines_section(report))
+    untold = [(each["what"], each["why"]) for word in ("skipped", "absent") for each in report[word]]
+    if untold:
+        parts += ["## Not done here, and why", _list(f"{what}: {why}" for what, why in untold)]
+    parts += ["## How this came about", table([("", ""), ("", "")], conditions_from_report(report))]
+    benched = [f"{name}: {sha}" for name, sha in artefacts_from_report(report)]
+    parts += [_details("What was measured, by content", _list(benched))] if benched else []
+    commands = commands_from_report(report)
+    if commands:
+        parts += ["To do it again:", _code("\n".join(map(shown, commands)))]
+    return shown("\n\n".join(part for part in parts if part) + "\n", keep="\n")
+
+
+def escaped(text: Any) -> str:
+    """Text that shows as it is: no markup, no HTML, no formula, no mention, no link, on one line."""
+    line = shown(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _SPECIAL.sub(r"\\\1", line)
+    line = _ACTIVE.sub(lambda found: f"{found[1]}&#8203;" if found[1] != "://" else ":&#8203;//", line)
+    line = line.replace("$", "<span>$</span>")
+    return _LEADING.sub(lambda found: f"{found[1]}{_entities(found[2])}", line)
+
+
+def _entities(text: str) -> str:
+    return "".join(f"&#{ord(character)};" for character in text)
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]]) -> str:
+    """GitHub's table of (name, kind) columns, numbers on the right; the small text of a Value is in brackets."""
+    rules = ["---:" if kind else "---" for _, kind in columns]
+    lines = [[escaped(name) for name, _ in columns], rules, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(cell: Any) -> str:
+    text, small = getattr(cell, "text", cell), getattr(cell, "small", "")
+    return f"{escaped(text)} ({escaped(small)})" if small and small != "–" else escaped(text)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    groups = verdict_groups(report)
+    told = [f"**{title}.** {' '.join(escaped(sentence) for sentence in sentences)}" for title, sentences in groups]
+    return "\n\n".join(told) or "Nothing was measured yet."
+
+
+def _section(title: str, section: Mapping[str, Any] | None, level: int = 2) -> list[str]:
+    """Heading, note, table, notes and lists of a section, as far as it has them."""
+    if not section:
+        return []
+    parts = [f"{'#' * level} {title}", escaped(section.get("note", "")), escaped(section.get("caption", ""))]
+    if section.get("rows"):
+        parts.append(table(section["columns"], [row["cells"] for row in section["rows"]]))
+    parts += [escaped(note) for note in section.get("notes", [])]
+    for each in section.get("lists", []):
+        parts.append(_details(each["title"], _list(each["lines"])))
+    checksums = section.get("checksums")
+    return parts + ([_details("Checksums", _list(f"{name}: {sha}" for name, sha in checksums))] if checksums else [])
+
+
+def _mistakes(report: Mapping[str, Any]) -> list[str]:
+    found = mistakes_section(report)
+    if not found:
+        return []
+    parts = ["## Where it is right, and where not", escaped(found["note"])]
+    if found["matrix"]:
+        columns = [("shows, is taken for →", ""), *((label, "number") for label in found["matrix"]["labels"])]
+        rows = [[row["label"], *(cell["count"] for cell in row["cells"])] for row in found["matrix"]["rows"]]
+        parts.append(table(columns, rows))
+    elif found["pairs"]:
+        parts += _section("Most often confused", found["pairs"], level=3)
+    if found["recall"]:
+        columns = [("class", ""), ("photos", "number"), ("found", "number"), ("95 %", "number")]
+        rows = [[row["label"], row["photos"], row["value"], row["interval"]] for row in found["recall"]["rows"]]
+        parts += [escaped(found["recall"]["note"]), table(columns, rows)]
+    return parts
+
+
+def _folded(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [_details(title, table(columns, [row["cells"] for row in rows]))] if rows else []
+
+
+def _details(title: str, inside: str) -> str:
+    return f"<details><summary>{escaped(title)}</summary>\n\n{inside}\n\n</details>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(line)}" for line in lines)
+
+
+def _code(text: str) -> str:
+    """Inside a fence that is longer than any in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}bash\n{text}\n{fence}"

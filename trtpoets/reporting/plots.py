@@ -1,0 +1,136 @@
+"""Numbers -> pictures of how right the answers are, how the head was trained, and what INT8 does."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.reporting.drawing import ACCENT, INK, SECOND, SOFT, svg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def accuracy_plot(rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """Dots with their intervals, one line a runner: (name, value, low, high), shares 0..1."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for line, (_, value, low, high) in enumerate(rows):
+            axes.plot([100 * low, 100 * high], [line, line], color=ACCENT, linewidth=5, alpha=0.35)
+            axes.plot([100 * value], [line], "o", color=ACCENT, markersize=6)
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("accuracy, % (with 95 % interval)")
+
+    return svg("accuracy", 0.8 + 0.34 * len(rows), draw)
+
+
+def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]], best: int | None) -> str:
+    """Lines over training steps, the first in the accent colour; a thin line marks the step that was kept."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for (name, values), colour in zip(curves.items(), (ACCENT, SECOND), strict=False):
+            axes.plot(steps, values, color=colour, label=name)
+        if best is not None:
+            axes.axvline(best, color=SOFT, linewidth=0.8, linestyle=(0, (3, 3)), label=f"kept: step {best:,}")
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_xlim(0, max(steps))
+        axes.set_xlabel("training step")
+        axes.set_title(word)
+        figure.legend(loc="outside lower left", ncols=3, fontsize=9)
+
+    return svg(f"curves-{word}", 2.9, draw)
+
+
+def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Curves of several learning rates in one picture: learning rate -> (steps, values). Dashes tell them apart too."""
+    dashes = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
+    styles = zip(itertools.cycle((ACCENT, SECOND, INK)), itertools.cycle(dashes))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for (name, (steps, values)), (colour, dash) in zip(lines.items(), styles, strict=False):
+            axes.plot(steps, values, color=colour, linestyle=dash, label=name)
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_xlim(0, max(steps[-1] for steps, _ in lines.values()))
+        axes.set_xlabel("training step")
+        axes.set_title(word)
+        figure.legend(loc="outside lower left", ncols=min(len(lines), 4), fontsize=9)
+
+    return svg(f"rates-{word.replace(' ', '-')}", 2.9, draw)
+
+
+def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
+    """A line over the layers in their order, dB at each; `hollow` marks dots to be drawn empty."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.plot(range(1, len(decibels) + 1), decibels, color=ACCENT, linewidth=1)
+        for empty in (False, True):
+            chosen = [(at, db) for at, (db, each) in enumerate(zip(decibels, hollow, strict=True), 1) if each is empty]
+            colour = SECOND if empty else ACCENT
+            places, values = [at for at, _ in chosen], [db for _, db in chosen]
+            axes.plot(
+                places, values, "o", color=colour, markersize=7 if empty else 4, fillstyle="none" if empty else "full"
+            )
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_ylim(min(0.0, *decibels), 1.08 * max(1.0, *decibels))
+        axes.set_xlabel("layer, from the photos to the scores")
+        axes.set_title("signal to quantisation noise, dB")
+
+    return svg("layers", 2.6, draw)
+
+
+def histograms_plot(rows: Sequence[tuple[str, float, float, Sequence[float]]]) -> str:
+    """Small histograms of magnitudes, two beside each other: (name, limit, top, shares in equal bins over 0..top).
+
+    Shares are on one logarithmic scale for all; what lies beyond the limit, and so is cut, has the second colour.
+    """
+    lines = (len(rows) + 1) // 2
+    least = min((share for *_, shares in rows for share in shares if share > 0), default=1.0)
+    floor = 10.0 ** (math.floor(math.log10(least)) - 0.3)
+
+    def draw(figure: Any) -> None:
+        grid = figure.subplots(lines, 2, sharey=True, squeeze=False)
+        for axes, (name, limit, top, shares) in zip(grid.flat, rows, strict=False):
+            edges = [top * number / len(shares) for number in range(len(shares) + 1)]
+            heights = [max(share, floor) for share in shares]
+            held = sum(_middle(*each) <= limit for each in itertools.pairwise(edges))
+            for begin, end, colour in ((0, held, ACCENT), (held, len(shares), SECOND)):
+                if begin < end:
+                    part = edges[begin : end + 1]
+                    axes.stairs(heights[begin:end], part, baseline=floor, fill=True, color=colour)
+            axes.axvline(limit, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
+            axes.set_xlim(0, 1.04 * max(top, limit))
+            axes.set_xticks([0, top], ["0", f"{top:.3g}"], fontsize=9)
+            axes.set_title(_short(name), fontsize=9, pad=3, parse_math=False)
+            axes.set_yscale("log")
+            axes.set_ylim(floor, 2)
+            axes.minorticks_off()
+            ticks = [10.0**power for power in range(0, math.floor(math.log10(floor)), -2)]
+            axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks], fontsize=8.5)
+            axes.grid(axis="y")
+            axes.tick_params(length=0)
+        for axes in grid.flat[len(rows) :]:
+            axes.set_visible(False)
+
+    return svg("ranges", 0.4 + 1.15 * lines, draw)
+
+
+def _middle(low: float, high: float) -> float:
+    return (low + high) / 2
+
+
+def _short(name: str, most: int = 26) -> str:
+    """A name that fits above a small plot, in letters that every font has. Its ends tell more than its middle."""
+    name = name.encode("ascii", "replace").decode()
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[len(name) - most // 2 :]}"

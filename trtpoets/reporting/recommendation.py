@@ -1,0 +1,295 @@
+"""A report -> what to ship: the runner, precision and batch size that keep within limits and do most with that.
+
+Every runner that was evaluated and benched validly is a candidate at each of its batch sizes: TensorFlow, ONNX Runtime
+on the CPU or by what drives a GPU, TFLite, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside
+a GPU) are there to compare with: what they would ship is the classifier, as TensorFlow does. Of those that keep within
+the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do (3 %, or
+what the rounds say) are alike; then the smallest loss decides, and then the smallest batch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.formatting import joined, many, milliseconds, shown
+from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId, row_of, runner_of_row
+from trtpoets.core.types import Precision
+from trtpoets.judge.bench.benchmark import BASELINE
+from trtpoets.judge.bench.measure import late_percentile
+from trtpoets.judge.bench.rounds import too_few
+from trtpoets.judge.gate import photos_in_groups, rounded
+from trtpoets.judge.sample_size import photos_for_drop
+from trtpoets.judge.statistics import least_count
+from trtpoets.reporting.choice import best_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_UNSEEN = "evaluated"
+"""What a candidate lacks that was benched and not evaluated."""
+
+_DROP = 0.5
+"""Points of accuracy that may be lost where no limit is given."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must be kept; None does not look. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
+
+    Without `max_drop` half a point may be lost, and INT8 is left out where `quantize` advises against it. `batches`
+    are the sizes to choose from; none given means all that were measured.
+    """
+
+    max_drop: float | None = None
+    max_p99: float | None = None
+    batches: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_drop is not None and not 0 <= self.max_drop < 100:
+            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5", code="TP6012")
+        if self.max_p99 is not None and not 0 < self.max_p99 < math.inf:
+            raise BadInput(f"--max-p99 {self.max_p99:g} is no time in ms", hint="--max-p99 5", code="TP6013")
+
+    @property
+    def drop(self) -> float:
+        """The loss that is allowed, as a share."""
+        return (_DROP if self.max_drop is None else self.max_drop) / 100
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why a candidate does not fit: `excess` is by how much of the limit; `unknown` where it was not measured."""
+
+    what: str
+    text: str
+    excess: float = 0.0
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A runner at a batch size, with what was measured. Times in ms, shares 0..1; `file` is what would be shipped.
+
+    `p99_bound_ms` is what its 99th percentile does not exceed, with 99 % confidence; `count` inferences were timed,
+    which count as `independent_count` independent ones: see Measurement.
+
+    `precision` is "fp32" for TensorFlow too.
+
+    `drop` is the accuracy lost beside TensorFlow on `photos` test photos (in `groups` independent
+    groups), with its 95 % interval; below 0 it is a win.
+    """
+
+    runner: RunnerId
+    precision: str
+    file: str
+    batch: int
+    p50_ms: float | None
+    p99_ms: float | None
+    p99_bound_ms: float | None
+    count: int
+    independent_count: int
+    photos_per_s: float
+    speedup: float | None
+    drop: float | None
+    drop_low: float | None
+    drop_high: float | None
+    photos: int
+    groups: int
+    lacks: tuple[Lack, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; it begins with the fields of `RunnerId.row`."""
+        return row_of(self)
+
+
+def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None = None) -> dict[str, Any]:
+    """Which of what was measured to ship, as JSON: {"limits", "chosen", "sentence", "rejected", "photos_needed"}.
+
+    `chosen` is a Candidate, or None when nothing fits; `rejected` has those that lack something, the nearest first.
+    `photos_needed` is how many independent test photos could tell whether the loss is allowed, if as many answers
+    change; None where no number could. `sentence` says so where the interval of the loss goes beyond the limit.
+    """
+    limits = limits or Limits()
+    found = list(_candidates(report, limits))
+    fitting = [each for each in found if not each.lacks]
+    rejected = sorted((each for each in found if each.lacks), key=_distance)
+    rows = {(row["runner"], row["batch"]): row for row in report["benchmarks"]}
+    chosen = best_of(fitting, rows) if fitting else None
+    needed = photos_for_drop(limits.drop, _changed(chosen, report))
+    value: dict[str, Any] = {
+        "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
+        "chosen": chosen and chosen.to_dict(),
+        "sentence": _sentence(chosen, limits, needed, _idle(report)) + _untold(chosen, rejected) if chosen else "",
+        "rejected": [each.to_dict() for each in rejected],
+        "photos_needed": needed,
+    }
+    return dict(json.loads(json.dumps(value)))
+
+
+def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate]:
+    files = {card["runner"]: shown(card.get("file") or "") for card in report["engines"]}
+    for row in report["benchmarks"]:
+        runner, batch = runner_of_row(row), row["batch"]
+        if runner.compared_only or (limits.batches and batch not in limits.batches):
+            continue
+        precision = (runner.precision or Precision.FP32).value
+        drop, low, high = _drop(runner.name, report)
+        yield Candidate(
+            runner=runner,
+            precision=precision,
+            file=files.get(runner.name) or _file(runner, precision),
+            batch=batch,
+            p50_ms=row["p50_ms"],
+            p99_ms=row["p99_ms"],
+            p99_bound_ms=row.get("p99_bound_ms"),
+            count=row["count"],
+            independent_count=row.get("independent_count") or 0,
+            photos_per_s=row["photos_per_s"],
+            speedup=row.get("speedup"),
+            drop=drop,
+            drop_low=low,
+            drop_high=high,
+            photos=report["test_photos"],
+            groups=report["test_groups"],
+            lacks=tuple(_lacks(row, drop, runner, report, limits)),
+        )
+
+
+def _changed(chosen: Candidate | None, report: Mapping[str, Any]) -> float:
+    """The share of photos that only one of `chosen` and TensorFlow gets right; 0 where nothing is compared."""
+    compared = report["comparison"].get(chosen.runner.name) if chosen else None
+    return (compared["only_reference"] + compared["only_runner"]) / report["test_photos"] if compared else 0.0
+
+
+def _file(runner: RunnerId, precision: str) -> str:
+    """What a runner that is no engine runs, and so what would be shipped."""
+    if runner == TENSORFLOW:
+        return "classifier"
+    return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
+
+
+def _drop(runner: str, report: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """The accuracy lost beside TensorFlow, with its interval; None where it was not evaluated, or no label is known."""
+    if runner == BASELINE and BASELINE in report["intervals"]:
+        return 0.0, 0.0, 0.0
+    compared = report["comparison"].get(runner)
+    if compared is None or compared["accuracy_change"] is None:
+        return None, None, None
+    change, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
+    return change, low, high
+
+
+def _lacks(
+    row: Mapping[str, Any], drop: float | None, runner: RunnerId, report: Mapping[str, Any], limits: Limits
+) -> Iterable[Lack]:
+    if not row["valid"]:
+        yield Lack("valid", f"its measurement is not valid: {row['reason']}", unknown=True)
+    if runner.name not in report["intervals"]:
+        yield Lack(_UNSEEN, "its answers were not evaluated", unknown=True)
+    elif drop is None:
+        yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
+    elif _beyond(drop, limits.drop):
+        yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
+    if runner.precision is Precision.INT8 and runner.library is not Library.TFLITE:
+        yield from _advice(report, limits)
+    if limits.max_p99 is not None and row["valid"]:
+        yield from _late(row, limits.max_p99)
+
+
+def _advice(report: Mapping[str, Any], limits: Limits) -> Iterable[Lack]:
+    """What quantize found of int8.onnx on the validation photos, as good a witness as the test photos."""
+    found = (report["quantisation"].get("int8") or {}).get("recommended") or {}
+    if limits.max_drop is None:
+        if found.get("precision") not in (None, "int8"):
+            yield Lack("advice", f"quantize advises against it: {found['why']}", 1.0)
+        return
+    for check in [check for each in (found.get("gate") or {}).get("runners", []) for check in each["checks"]]:
+        if check["what"] == "drop" and check["measured"] is not None and _beyond(check["measured"], limits.drop):
+            text = f"it loses {_points(check['measured'])} on {many(check['photos'], 'validation photo')}"
+            yield Lack("drop", f"{text}, {_points(limits.drop)} are allowed", _excess(check["measured"], limits.drop))
+
+
+def _late(row: Mapping[str, Any], limit: float) -> Iterable[Lack]:
+    late, bound = late_percentile(row, limit), row.get("p99_bound_ms")
+    if late is not None:
+        percent, value = late
+        text = f"its p{percent} is {milliseconds(value)} ms, {limit:g} are allowed"
+        yield Lack("p99", text, value / limit - 1)
+    elif bound is None and row["p99_ms"] is None:
+        text = f"{many(row['count'], 'inference')} can't support a p99 ({least_count(99):,} could)"
+        yield Lack("p99", text, unknown=True)
+    elif bound is None:
+        text = f"its p99 has no bound: {too_few(row['count'], row.get('independent_count') or 0)}"
+        yield Lack("p99", text, unknown=True)
+    elif bound > limit:
+        yield Lack("p99", f"its p99 may be {milliseconds(bound)} ms, {limit:g} are allowed", bound / limit - 1)
+
+
+def _beyond(drop: float, limit: float) -> bool:
+    # Shares are quotients of whole numbers: exactly the limit is allowed, whatever the last bit says.
+    return drop > limit and not math.isclose(drop, limit, rel_tol=1e-9)
+
+
+def _excess(drop: float, limit: float) -> float:
+    """How far beyond the limit, in limits; none is taken as the usual one, so that a limit of 0 can be compared."""
+    return (drop - limit) / (limit or _DROP / 100)
+
+
+def _distance(candidate: Candidate) -> tuple[bool, float, float]:
+    """How far from fitting: what was measured comes before what was not."""
+    lacks = candidate.lacks
+    return any(each.unknown for each in lacks), sum(each.excess for each in lacks), -candidate.photos_per_s
+
+
+def _idle(report: Mapping[str, Any]) -> bool:
+    """Whether there are engines that could not be run here, and might be the better choice elsewhere."""
+    return any(card["runner"] not in report["agreement"] for card in report["engines"])
+
+
+def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool) -> str:
+    p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
+    if limits.max_p99 is not None:
+        p99 += f", at most {milliseconds(chosen.p99_bound_ms)}"
+    speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
+    file = f"{chosen.file} through {chosen.runner.through}" if chosen.runner != TENSORFLOW else "TensorFlow"
+    told = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"
+    if chosen.runner == TENSORFLOW:
+        return f"{told}; nothing else that ran here keeps within the limits and is faster."
+    if chosen.speedup is not None:
+        told += f", {chosen.speedup:.1f} times as fast as TensorFlow"
+    drop, low, high = (100 * (value or 0.0) for value in (chosen.drop, chosen.drop_low, chosen.drop_high))
+    moved = (
+        f"for {drop:.1f} points of accuracy lost ({low:.1f} to {high:.1f})"
+        if round(drop, 1) > 0
+        else f"with {-drop:.1f} points of accuracy won ({-high:.1f} to {-low:.1f})"
+        if round(drop, 1) < 0
+        else f"with the same accuracy (a change of {-high:.1f} to {-low:.1f} points)"
+    )
+    told = f"{told}, {moved} on {photos_in_groups(chosen.photos, chosen.groups)}"
+    if high <= 100 * limits.drop:
+        return f"{told}."
+    could = f"about {rounded(needed)} independent photos could" if needed else "no number of photos could"
+    return f"{told}; that can't tell whether at most {_points(limits.drop)} are lost ({could})."
+
+
+def _untold(chosen: Candidate, rejected: Sequence[Candidate]) -> str:
+    """A word on what was faster and might do, if its answers were known."""
+    names = [
+        each.runner.name
+        for each in rejected
+        if each.photos_per_s > chosen.photos_per_s and {lack.what for lack in each.lacks} == {_UNSEEN}
+    ]
+    told = joined(sorted(set(names)))
+    return f" Faster, but its answers were not evaluated: {told} (trtpoets evaluate NAME --force)." if names else ""
+
+
+def _batch(batch: int) -> str:
+    return "one photo at a time" if batch == 1 else f"{batch} photos at a time"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.3g} points"

@@ -1,0 +1,1 @@
+"""The sections of a report: rows, sentences and plots, without HTML."""

@@ -1,0 +1,167 @@
+"""Numbers -> pictures of how fast runners are: against accuracy, as distributions, and against the batch size."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trtpoets.core.formatting import milliseconds
+from trtpoets.judge.bench.benchmark import BASELINE
+from trtpoets.reporting.drawing import ACCENT, INK, SECOND, SOFT, svg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_WIDE = 6.0
+"""Latencies, or rates, that differ by more than this factor need a logarithmic scale to be seen beside each other."""
+
+_MARKERS = "osD^vPX<>*"
+
+
+class Point(NamedTuple):
+    """A runner: its median latency in ms, most inferences lying from `quick` to `slow`, and its accuracy 0..1."""
+
+    name: str
+    median: float
+    quick: float
+    slow: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def tradeoff_plot(points: Sequence[Point]) -> str:
+    """Accuracy against latency, up and left is better, with both intervals; a line joins those that nothing beats."""
+    front = pareto(points)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        if len(front) > 1:
+            steps = [(each.median, 100 * each.accuracy) for each in front]
+            axes.plot(*zip(*steps, strict=True), color=SOFT, linewidth=1, linestyle=(0, (4, 3)), drawstyle="steps-post")
+        for point, marker in zip(points, itertools.cycle(_MARKERS), strict=False):
+            colour = SECOND if point.name == BASELINE else ACCENT
+            x, y = point.median, 100 * point.accuracy
+            axes.plot([x, x], [100 * point.low, 100 * point.high], color=colour, linewidth=5, alpha=0.25)
+            axes.plot([point.quick, point.slow], [y, y], color=colour, linewidth=1.2)
+            face = colour if point in front else "none"
+            axes.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=6, label=point.name)
+        _scale(axes, "x", min(each.quick for each in points), max(each.slow for each in points))
+        axes.grid()
+        axes.tick_params(length=0)
+        axes.set_xlabel("latency, ms")
+        axes.set_title("accuracy, %")
+        # Names beside the dots would lie on each other where runners are alike, as they should be.
+        figure.legend(loc="outside lower left", ncols=2, fontsize=9)
+
+    return svg("tradeoff", 3.0 + 0.1 * len(points), draw)
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Those that no other one beats: none is both as quick and as right, and better in one of them. Quickest first."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda each: (each.median, -each.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
+    """How latencies spread, one line a runner: (name, percentile -> ms). The median must be among them.
+
+    Beside its own median each, or the spread of a quick runner could not be seen. The thicker a band, the closer to
+    the middle; a short tick stands at the 90th percentile, a tall one at the 99th.
+    """
+    bands = ((0, 100, 1.2, 0.6), (5, 95, 5.0, 0.35), (25, 75, 9.0, 0.6))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for line, (name, known) in enumerate(rows):
+            colour = SECOND if name == BASELINE else ACCENT
+            share = {percent: 100 * value / known[50] for percent, value in known.items()}
+            for low, high, width, alpha in bands:
+                if low in share and high in share:
+                    axes.plot([share[low], share[high]], [line] * 2, color=colour, linewidth=width, alpha=alpha)
+            if 0 not in share:
+                axes.plot([100, max(share.values())], [line] * 2, color=colour, linewidth=1.2)
+            for percent, half in ((90, 0.17), (99, 0.3)):
+                if percent in share:
+                    axes.plot([share[percent]] * 2, [line - half, line + half], color=INK, linewidth=1.1)
+            axes.plot([100], [line], "o", color=INK, markersize=4.5)
+        axes.set_yticks(range(len(rows)), [f"{name}\n{milliseconds(known[50])} ms" for name, known in rows], fontsize=9)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("latency, % of the runner's median")
+
+    return svg("latency", 0.9 + 0.42 * len(rows), draw)
+
+
+def _scale(axes: Any, axis: str, least: float, most: float) -> None:
+    """A scale from 0 for `axis`, "x" or "y"; logarithmic, with plain numbers, where the least would lie at its edge."""
+    if most <= _WIDE * least:
+        axes.set(**{f"{axis}lim": (0, 1.08 * most)})
+        return
+    low, high = least / 1.3, 1.3 * most
+    axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low, high)})
+    ticks = [lead * 10.0**power for power in range(-4, 6) for lead in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axes.set(**{f"{axis}ticks": ticks, f"{axis}ticklabels": [f"{tick:,g}" for tick in ticks]})
+    axes.minorticks_off()
+
+
+def throughput_plot(rows: Sequence[tuple[str, int, float]]) -> str:
+    """Photos/s against the batch size, a line a runner: (name, batch, photos/s). For two sizes, bars."""
+    batches = sorted({batch for _, batch, _ in rows})
+    return _bars(rows, batches) if len(batches) < 3 else _lines(rows, batches)
+
+
+def _lines(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> str:
+    names = list(dict.fromkeys(name for name, _, _ in rows))
+    dashes = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, marker, dash in zip(names, itertools.cycle(_MARKERS), itertools.cycle(dashes), strict=False):
+            chosen = sorted((batch, rate) for each, batch, rate in rows if each == name)
+            places, rates = [math.log2(batch) for batch, _ in chosen], [rate for _, rate in chosen]
+            colour = SECOND if name == BASELINE else ACCENT
+            axes.plot(places, rates, marker=marker, color=colour, linestyle=dash, markersize=5, label=name)
+        axes.set_xticks([math.log2(batch) for batch in batches], [str(batch) for batch in batches])
+        _scale(axes, "y", min(rate for _, _, rate in rows), max(rate for _, _, rate in rows))
+        axes.grid()
+        axes.tick_params(length=0)
+        axes.set_xlabel("photos in a batch")
+        axes.set_title("photos per second")
+        figure.legend(loc="outside lower left", ncols=2, fontsize=9)
+
+    return svg("speed", 2.9 + 0.1 * len(names), draw)
+
+
+def _bars(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> str:
+    names = list(dict.fromkeys(name for name, _, _ in rows))
+    top = max(rate for _, _, rate in rows)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        height = 0.8 / len(batches)
+        for number, batch in enumerate(batches):
+            chosen = [(names.index(name), rate) for name, each, rate in rows if each == batch]
+            places = [line - 0.4 + height * (number + 0.5) for line, _ in chosen]
+            rates = [rate for _, rate in chosen]
+            axes.barh(places, rates, height * 0.88, color=(ACCENT, SECOND)[number], label=f"batch {batch}")
+            for place, rate in zip(places, rates, strict=True):
+                axes.text(rate + top * 0.015, place, f"{rate:,.0f}", va="center", fontsize=8.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(0, top * 1.16)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("photos per second, more is better")
+        if len(batches) > 1:
+            figure.legend(loc="outside upper left", ncols=len(batches), fontsize=9)
+
+    return svg("speed", 1.0 + 0.27 * len(rows), draw)

@@ -1,0 +1,281 @@
+"""Results on the terminal: as tables of at most 80 columns, or as one JSON document."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from trtpoets.core.console import json_text
+from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
+from trtpoets.core.types import Engine
+from trtpoets.judge.gate import Outcome, photos_in_groups
+from trtpoets.reporting.document import judged, report_from_documents
+from trtpoets.reporting.gate_summary import gate_limits, gate_rows
+from trtpoets.reporting.sections.training_section import train_benchmark_parts
+from trtpoets.reporting.tables.accuracy import accuracy_parts
+from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
+from trtpoets.reporting.tables.builds import layer_lines, plan_text
+from trtpoets.reporting.tables.inspection import Part, inspection_parts
+from trtpoets.reporting.tables.lists import bundle_part, cache_part, models_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from trtpoets.bundles.pack import Bundle
+
+_COLUMNS = 80
+_LISTED = 20
+"""Rows of a kind that may be thousands: classes, labels."""
+
+_Rows = list["Sequence[Any]"]
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document on stdout, in ASCII, so that any locale and any file name can be written."""
+    sys.stdout.write(json_text(value) + "\n")
+
+
+def print_table(what: str, value: Any) -> None:
+    """Write the result of a command on stdout, for people. `what` names the kind of result, as the program does."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    # A pipe has no width, and a wide terminal is no reason to tear a table apart.
+    console.width = min(console.width, _COLUMNS) if console.is_terminal else _COLUMNS
+    for number, part in enumerate(_KINDS[what](value)):
+        if isinstance(part, Table):
+            if part.title:
+                # A line of its own, however long: a path that is torn apart can't be copied.
+                console.print(("\n" if number else "") + shown(part.title), style="bold", soft_wrap=True)
+            console.print(part.grid)
+        else:
+            copied = isinstance(part, Text)  # a command or a path, which is there to be copied
+            console.print(Text(shown(part, keep="\n")), soft_wrap=copied)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A rich table, and the line above it."""
+
+    title: str
+    grid: Any
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
+    """Rows as a table. Columns whose name ends in `>` are numbers, on the right; cells are never markup."""
+    from rich import box, table
+    from rich.text import Text
+
+    named = any(name.rstrip(">") for name in columns)
+    made = table.Table(box=box.SIMPLE_HEAD, show_header=named, show_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        number = name.endswith(">")
+        made.add_column(
+            name.rstrip(">"), justify="right" if number else "left", no_wrap=number, overflow="fold", header_style="dim"
+        )
+    for row in rows:
+        made.add_row(*(Text(shown(cell)) for cell in row))
+    return Table(title, made)
+
+
+def speed_table(report: Mapping[str, Any]) -> Table:
+    """Latency and throughput of every runner at every batch size."""
+    rows = [
+        (
+            row["runner"],
+            row["batch"],
+            *(milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)),
+            f"{row['photos_per_s']:,.0f}",
+            ratio(row),
+        )
+        for row in sorted(report["benchmarks"], key=lambda row: int(row["batch"]))
+    ]
+    columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
+    return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
+
+
+def _report(report: Mapping[str, Any]) -> list[Any]:
+    parts: list[Any] = ["\n".join(each["text"] for each in report["verdict"]) or "Nothing was measured yet."]
+    if report["intervals"]:
+        parts += _parts(accuracy_parts(report))
+    if report["benchmarks"]:
+        parts += [speed_table(report), *_invalid(report["benchmarks"])]
+    if report["engines"]:
+        parts.append(_engine_rows([_card(card) for card in report["engines"]]))
+    parts += _skipped(report["skipped"])
+    return parts
+
+
+def _evaluation(details: Mapping[str, Any]) -> list[Any]:
+    parts: list[Any] = [*_parts(accuracy_parts(judged(details["evaluations"]))), *_gate(details)]
+    return [*parts, *_skipped(details.get("skipped", []))]
+
+
+def _gate(details: Mapping[str, Any]) -> list[Any]:
+    """The gate, and the photos that its failed runners answer otherwise than TensorFlow."""
+    gate = details.get("gate")
+    if not gate:
+        return []
+    parts = [table(["runner", "", "measured"], gate_rows(gate), f"The gate: {gate_limits(gate)}")]
+    failed = [each["runner"] for each in gate["runners"] if each["outcome"] == Outcome.FAILED]
+    for each in details["evaluations"]:
+        if each["runner"] in failed and each["comparison"]["changed"]:
+            parts.append(_changed(each["runner"], each["photos"], each["comparison"]))
+    return parts
+
+
+def _changed(runner: str, photos: int, comparison: Mapping[str, Any]) -> Table:
+    rows: _Rows = [
+        (
+            "/".join(PurePath(change["path"]).parts[-2:]),
+            f"{change['reference']} {percent(change['reference_score'])}",
+            f"{change['predicted']} {percent(change['score'])}",
+        )
+        for change in comparison["changed"][:_LISTED]
+    ]
+    count = photos - comparison["agreed"]
+    if count > len(rows):
+        rows.append((f"… and {count - len(rows):,} more", "", ""))
+    return table(["photo", "TensorFlow", runner], rows, f"{many(count, 'answer')} changed")
+
+
+def _benchmark(details: Mapping[str, Any]) -> list[Any]:
+    report = report_from_documents({"benchmark": details, "skipped": details.get("skipped", [])})
+    more = (table(columns, rows, title) for title, columns, rows in benched_parts(details))
+    return [speed_table(report), *_invalid(report["benchmarks"]), *more, *_skipped(report["skipped"])]
+
+
+def _invalid(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why rows are no measure. A busy machine spoils many alike, each by its own percentage: that is said once."""
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if not row["valid"]:
+            alike.setdefault(re.sub(r"\d+%", "%", row["reason"]), []).append(row)
+    return [_spoilt(same, len(rows)) for same in alike.values()]
+
+
+def _spoilt(same: Sequence[Mapping[str, Any]], count: int) -> str:
+    reason = same[0]["reason"]
+    if len(same) == 1:
+        return f"INVALID: {same[0]['runner']} at batch {same[0]['batch']}: {reason}"
+    shares = [int(found) for row in same for found in re.findall(r"(\d+)%", row["reason"])]
+    if len(shares) == len(same) and min(shares) < max(shares):
+        reason = re.sub(r"\d+%", f"{min(shares)} to {max(shares)}%", reason)
+    return f"INVALID: {len(same)} of {count} rows: {reason}"
+
+
+def _skipped(entries: Iterable[Mapping[str, str]]) -> list[str]:
+    return [shown(f"Skipped: {entry['what']}: {entry['why']}") for entry in entries]
+
+
+def _training(training: Mapping[str, Any]) -> list[Any]:
+    best = f"; step {training['best_step']:,} was kept" if training.get("best_step") is not None else ""
+    told = f"Trained in {seconds(training.get('seconds'))}{best}."
+    if training.get("test_accuracy") is not None:
+        count = training["test_photos"]
+        photos = photos_in_groups(count, training.get("test_groups", count), "test photo")
+        told += f" Right on {percent(training['test_accuracy'])} of {photos}"
+        if training.get("test_accuracy_low") is not None:
+            sure = interval(training["test_accuracy_low"], training["test_accuracy_high"])
+            told += f" (95 % interval {sure})"
+        told += "."
+    return [told]
+
+
+def _classifier(classifier: Any) -> list[Any]:
+    spec = classifier.spec
+    labels = [shown(label) for label in spec.labels[:_LISTED]]
+    more = f" and {len(spec.labels) - _LISTED:,} more" if len(spec.labels) > _LISTED else ""
+    text = f"{spec.name}: {spec.backbone}, {many(len(spec.labels), 'class', 'classes')}: {', '.join(labels)}{more}"
+    return [text, shown(classifier.folder)]
+
+
+def _onnx(models: Iterable[Any]) -> list[Any]:
+    rows = [(model.path, model.precision.value, size(model.path.stat().st_size)) for model in models]
+    return [table(["ONNX file", "precision", "size>"], rows)]
+
+
+def _card(card: Mapping[str, Any]) -> tuple[Any, ...]:
+    places = built_for(card["targets"], card.get("compute_capability"))
+    name = card.get("file") or card["runner"]
+    return name, card["precision"], places, size(card["bytes"]), seconds(card["seconds"])
+
+
+def _engines(engines: Sequence[Engine]) -> list[Any]:
+    rows = [
+        (
+            engine.path,
+            engine.card.precision.value,
+            built_for(engine.card.targets, engine.card.compute_capability),
+            size(engine.card.engine_bytes),
+            seconds(engine.card.build_seconds),
+        )
+        for engine in engines
+    ]
+    return [_engine_rows(rows), *layer_lines(engines)]
+
+
+def _engine_rows(rows: Iterable[Sequence[Any]]) -> Table:
+    return table(["engine", "precision", "for", "size>", "built in>"], rows, "Engines")
+
+
+def _answers(answers: Iterable[Any]) -> list[Any]:
+    parts: list[Any] = []
+    for answer in answers:
+        rows = [(label, percent(score)) for label, score in zip(answer.labels, answer.scores, strict=True)]
+        parts.append(table(["", ">"], rows, shown(f"{answer.photo}  ({answer.runner})")))
+    return parts
+
+
+def _doctor(diagnosis: Any) -> list[Any]:
+    from rich.text import Text
+
+    tables = [
+        table(["", "", "found"], [(each.what, each.state.value, each.found) for each in findings], title)
+        for title, findings in (("", diagnosis.parts), ("What works here", diagnosis.works))
+    ]
+    hints: dict[str, str] = {}
+    for each in (*diagnosis.parts, *diagnosis.works):
+        if each.hint:
+            hints.setdefault(each.hint, each.what)
+    # As Text they are not broken into lines: commands are there to be copied.
+    lines = [Text(shown(f"  {what}: {hint}")) for hint, what in hints.items()]
+    return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
+
+
+def _bundle(made: Bundle) -> list[Any]:
+    from rich.text import Text
+
+    lines = [Text(shown(f"  {command}")) for command in made.next]
+    where = Text("\n".join(("", shown(made.folder), shown(made.archive), f"sha256 {made.archive_sha256}")))
+    return [*_parts([bundle_part(made)]), where, "\nNext:", *lines]
+
+
+def _parts(parts: Iterable[Part]) -> list[Any]:
+    return [table(columns, rows, title) for title, columns, rows in parts]
+
+
+_KINDS: dict[str, Callable[[Any], list[Any]]] = {
+    "report": _report,
+    "evaluation": _evaluation,
+    "benchmark": _benchmark,
+    "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
+    "recommendation": lambda found: [found["sentence"]] if found["sentence"] else [],
+    "train benchmark": lambda found: [*_parts(train_benchmark_parts(found)), *_skipped(found["skipped"])],
+    "training": _training,
+    "classifier": _classifier,
+    "onnx": _onnx,
+    "engines": _engines,
+    "plans": lambda plans: [plan_text(plan) for plan in plans],
+    "bundle": _bundle,
+    "answers": _answers,
+    "models": lambda backbones: _parts([models_part(backbones)]),
+    "cache": lambda stores: _parts([cache_part(stores)]) if stores else ["The cache is empty."],
+    "doctor": _doctor,
+    "trusted": lambda files: [shown(f"now opened as yours: {path}") for path in files] or ["All of it is yours."],
+    "inspection": lambda found: _parts(inspection_parts(found)),
+}

@@ -1,1 +1,0 @@
-"""Verdicts and artefacts to what people get. Imports core and judge."""

@@ -1,0 +1,1 @@
+"""A folder of photos to labelled photo files: finds class folders, split folders and label files."""

@@ -1,0 +1,282 @@
+"""CSV and JSON-lines files with the labels of photos: read, and their columns recognised."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.reading import read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+MAX_BYTES = 256 << 20
+"""Bytes of the largest file of labels: some 100 a photo."""
+
+MAX_CELLS = 50_000_000
+"""Most cells of a table, rows times columns: a short row is as wide as the first."""
+
+_PHOTO_COLUMNS = (
+    *("filename", "filepath", "filepaths", "imagepath", "imagefile", "path", "file", "files", "filenames", "fname"),
+    *("image", "imageid", "imagename", "images", "img", "imgid", "imgname", "imgpath", "photo", "photoid", "picture"),
+    *("id", "name", "isicid", "uuid", "key", "url"),
+)
+_LABEL_COLUMNS = (
+    *("labelname", "classname", "categoryname", "labeltext", "label", "labels", "class", "classes", "category"),
+    *("categories", "target", "targets", "breed", "species", "diagnosis", "dx", "disease", "finding", "variety"),
+    *("type", "tag", "tags", "y", "groundtruth", "annotation", "labelid", "classid", "categoryid", "targetname"),
+)
+_LABEL_WORD = re.compile(r"label|class|categor|species|breed|diagnos|disease")
+_SPLIT_COLUMNS = ("split", "dataset", "datasplit", "set", "subset", "partition", "fold", "usage", "phase")
+_BOXES = frozenset({"xmin", "ymin", "xmax", "ymax", "bbox", "bboxx", "bboxy", "x1", "y1", "x2", "y2", "encodedpixels"})
+
+_SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A row: the photo as the file names it, its label ("" where it has none), and the split that it names."""
+
+    photo: str
+    label: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A file of labels: its rows, and the columns that they were read from, as the file names them."""
+
+    path: Path
+    rows: tuple[LabelRow, ...]
+    photo_column: str
+    label_column: str
+    split_column: str = ""
+
+
+def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The first row, and all others, each as wide as the first. Of a .jsonl file the keys come first.
+
+    The delimiter (comma, semicolon, tab or |) is the one that gives the first rows equal widths. Raises BadInput.
+    """
+    try:
+        content = read_bytes(path, MAX_BYTES)
+    except OSError as error:
+        raise BadInput(
+            f"{path} can't be read: {error.strerror}", hint="check its name and permissions", code="TP2035"
+        ) from error
+    text = _decoded(content)
+    if path.suffix.lower() == ".jsonl":
+        return _json_rows(text, path)
+    if "\0" in text:
+        raise BadInput(f"{path} is not a text file", hint="save the table as CSV in UTF-8", code="TP2036")
+    delimiter = _delimiter(text)
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if any(map(str.strip, row)):
+                rows.append(row)
+                _require_cells(path, len(rows), len(rows[0]))
+    except csv.Error as error:
+        raise BadInput(
+            f"{path} is not a CSV file: {error}", hint="save the table as CSV in UTF-8", code="TP2037"
+        ) from error
+    if not rows:
+        raise BadInput(
+            f"{path} has no rows", hint="give a CSV file with a column of photos and a column of labels", code="TP2038"
+        )
+    width = max(len(rows[0]), 1)
+    cells = [[cell.strip() for cell in (row + [""] * width)[:width]] for row in rows]
+    return cells[0], cells[1:]
+
+
+def _require_cells(path: Path, rows: int, columns: int) -> None:
+    if rows * columns > MAX_CELLS:
+        raise BadInput(
+            f"{path} has {rows:,} rows or more of {columns:,} columns",
+            hint="keep the columns of photos and of labels",
+            code="TP2039",
+        )
+
+
+def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
+    """Read a file of labels; `is_photo` says whether a cell names a photo that is there.
+
+    Columns are recognised by name, the photos' also by content: a header is absent where the first row names a photo.
+    Raises BadInput where the columns are not recognised, for several labels a photo, and for boxes.
+    """
+    head, rows = read_rows(path)
+    sample = rows[:_SAMPLE]
+    named = [_plain(name) for name in head]
+    if any(is_photo(cell) for cell in head) and not set(named) & {*_PHOTO_COLUMNS, *_LABEL_COLUMNS} - {""}:
+        rows, sample = [head, *rows], [head, *sample]
+        head = [f"column {number}" for number in range(1, len(head) + 1)]
+        named = [""] * len(head)
+    boxes = [name for name, plain in zip(head, named, strict=True) if plain in _BOXES]
+    if boxes:
+        raise BadInput(
+            f"{path} has boxes or masks ({', '.join(boxes)}), so it is of a detection data set",
+            hint="trtpoets trains classifiers: give a file with one row, and one label, for each photo",
+            code="TP2040",
+        )
+    photo = _photo_column(named, sample, is_photo)
+    if photo is None:
+        raise BadInput(
+            f"no column of {path} names photos that are there; its columns: {_some(head)}",
+            hint="name the photos in a column 'filename', relative to the file of labels",
+            code="TP2041",
+        )
+    split = next((named.index(name) for name in _SPLIT_COLUMNS if name in named and named.index(name) != photo), None)
+    others = [index for index in range(len(head)) if index not in (photo, split)]
+    label = _label_column(named, others, sample)
+    if label is not None:
+        made = [LabelRow(row[photo], row[label], row[split] if split is not None else "") for row in rows]
+        _refuse_several_labels(made, path)
+        name = head[label]
+    else:
+        hot = _one_hot_columns(others, sample)
+        if len(hot) < 2:
+            raise BadInput(
+                f"no column of {path} is known to hold labels; its columns: {_some(head)}",
+                hint="name that column 'label'",
+                code="TP2042",
+            )
+        made = [
+            LabelRow(row[photo], _hot(row, hot, head, path), row[split] if split is not None else "") for row in rows
+        ]
+        name = f"{len(hot)} columns of 0 and 1"
+    return LabelTable(path, tuple(made), head[photo], name, head[split] if split is not None else "")
+
+
+def _photo_column(named: Sequence[str], sample: Sequence[Sequence[str]], is_photo: Callable[[str], bool]) -> int | None:
+    best, most = None, 0.0
+    for index, name in enumerate(named):
+        found = len({row[index] for row in sample if is_photo(row[index])})
+        # A column with a known name wins among columns that name as many photos.
+        score = found + (0.5 if name in _PHOTO_COLUMNS else 0)
+        if found and score > most:
+            best, most = index, score
+    return best
+
+
+def _label_column(named: Sequence[str], others: Sequence[int], sample: Sequence[Sequence[str]]) -> int | None:
+    def useful(index: int) -> bool:
+        return any(row[index] for row in sample)
+
+    for name in _LABEL_COLUMNS:
+        found = [index for index in others if named[index] == name and useful(index)]
+        if found:
+            return found[0]
+    alike = [index for index in others if useful(index) and _LABEL_WORD.search(named[index])]
+    if len(alike) == 1:
+        return alike[0]
+    left = [index for index in others if useful(index)]
+    return left[0] if len(left) == 1 and len(others) == 1 else None
+
+
+def _one_hot_columns(others: Sequence[int], sample: Sequence[Sequence[str]]) -> list[int]:
+    return [index for index in others if sample and all(row[index] in _ZERO or row[index] in _ONE for row in sample)]
+
+
+_ZERO = frozenset({"0", "0.0", "", "False", "false"})
+_ONE = frozenset({"1", "1.0", "True", "true"})
+
+
+def _hot(row: Sequence[str], columns: Sequence[int], head: Sequence[str], path: Path) -> str:
+    ones = [head[index] for index in columns if row[index] in _ONE]
+    if len(ones) > 1:
+        raise BadInput(
+            f"{path} gives a photo several labels ({_some(ones)}), so it is a multi-label data set",
+            hint="trtpoets trains classifiers with one label a photo: keep the rows that have one",
+            code="TP2043",
+        )
+    return ones[0] if ones else ""
+
+
+def _refuse_several_labels(rows: Iterable[LabelRow], path: Path) -> None:
+    labels = {row.label for row in rows}
+    for label in sorted(labels):
+        parts = [part.strip() for part in re.split(r"[|;,]", label)]
+        if len(parts) > 1 and all(part in labels for part in parts):
+            raise BadInput(
+                f"{path} gives a photo several labels ({label!r}), so it is a multi-label data set",
+                hint="trtpoets trains classifiers with one label a photo: keep the rows that have one",
+                code="TP2044",
+            )
+
+
+def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
+    values: list[dict[str, object]] = []
+    keys: dict[str, None] = {}
+    for number, line in enumerate(io.StringIO(text), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(
+                f"line {number} of {path} is not JSON: {error}", hint="write one object a line", code="TP2045"
+            ) from error
+        if not isinstance(value, dict):
+            raise BadInput(
+                f"line {number} of {path} is not a JSON object", hint="write one object a line", code="TP2046"
+            )
+        values.append(value)
+        keys.update(dict.fromkeys(value))
+        _require_cells(path, len(values), len(keys))
+    head = list(keys)
+    if not head:
+        raise BadInput(
+            f"{path} has no rows",
+            hint='write one object a line: {"file_name": "1.jpg", "label": "rose"}',
+            code="TP2047",
+        )
+    if "objects" in head:
+        raise BadInput(
+            f"{path} has objects with boxes, so it is of a detection data set",
+            hint="trtpoets trains classifiers: give a file with one label for each photo",
+            code="TP2048",
+        )
+    return head, [[_cell(value.get(key)) for key in head] for value in values]
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _decoded(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")  # as spreadsheets on Windows write it
+
+
+def _delimiter(text: str) -> str:
+    lines = [line for line in islice(io.StringIO(text), 50) if line.strip()]
+
+    def fitness(delimiter: str) -> tuple[int, int]:
+        try:
+            widths = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        except csv.Error:
+            return 0, 0
+        return (sum(width == widths[0] for width in widths) if widths and widths[0] > 1 else 0), widths[0]
+
+    return max((",", "\t", ";", "|"), key=fitness) if lines else ","
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    text = ", ".join(repr(name) for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,63 @@
+"""From labelled files to those that are photos: read, hashed and decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.core.errors import BadPhoto
+from trtpoets.core.images import check_photo, photo_bytes, usable_cores
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import map_ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtpoets.core.types import Split
+    from trtpoets.train.folders.layout import LabelledFile
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file of a class: the sha256 of its bytes, or the reason why it can't be used, with its remedy.
+
+    `levels` is the value of its 16-bit samples that it suggests for white, 0 for 8-bit samples. `split` is the
+    split that the folder gives it, if any.
+    """
+
+    path: Path
+    label: str
+    sha256: str
+    reason: str = ""
+    remedy: str = ""
+    levels: int = 0
+    split: Split | None = None
+
+
+def checked_files(files: Sequence[LabelledFile], progress: Progress = silent) -> list[CheckedFile]:
+    """Read, hash and decode every file once, in threads; in the order of `files`."""
+    threads = usable_cores()
+    checked = []
+    for result in map_ahead(_checked, files, threads, 4 * threads):
+        checked.append(result)
+        progress("photos", len(checked), len(files))
+    return checked
+
+
+def _checked(file: LabelledFile) -> CheckedFile:
+    return replace(_check(file.label, file.path), split=file.split)
+
+
+def _check(label: str, path: Path) -> CheckedFile:
+    if not path.is_file():
+        reason = "is a link that leads nowhere" if path.is_symlink() else "is not a regular file"
+        return CheckedFile(path, label, "", reason, "delete it")
+    try:
+        with photo_bytes(path) as content:
+            facts = check_photo(content, str(path))
+            sha256 = hashlib.sha256(content).hexdigest()
+    except BadPhoto as error:
+        return CheckedFile(path, label, "", error.message.replace(str(path), "", 1).strip(), error.hint)
+    return CheckedFile(path, label, sha256, levels=facts.levels)
