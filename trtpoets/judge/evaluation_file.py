@@ -48,6 +48,6 @@ class Evaluations:
 
 
 def evaluations_from_json(details: Mapping[str, Any], path: Path) -> Evaluations:
-    """Return the content of evaluation.json from the details of its card. Raises BadArtefact where it has another form."""
+    """Return the content of evaluation.json from the details of its card. Raises BadArtefact for another content."""
     hint = f"measure again: trtpoets evaluate {path.parent.name} --force"
     return from_json(Evaluations, details, str(path), hint)
