@@ -72,15 +72,15 @@ def to_json(value: Any) -> Any:  # noqa: PLR0911 - one for each type
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def from_json(kind: type[_T], value: Any, source: str) -> _T:
+def from_json(kind: type[_T], value: Any, source: str, *, hint: str = "") -> _T:
     """Return parsed JSON as a `kind`. Unknown fields are ignored; missing ones take their default.
 
-    Raises BadArtefact, naming `source` and the field, where a value has another type than its field.
+    Raises BadArtefact with `hint`, naming `source` and the field, where a value has another type than its field.
     """
     try:
         result: _T = _read(Hint(kind), value, "")
     except _Wrong as error:
-        raise BadArtefact(f"{source} has an unexpected form: {error}", code="TP1101") from None
+        raise BadArtefact(f"{source} has an unexpected form: {error}", hint=hint, code="TP1101") from None
     return result
 
 

@@ -1,0 +1,144 @@
+"""The details that each stage keeps in the card of what it made. Fields with a default are missing in older cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trtpoets.convert.fp16_remainder import HalfNotes
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method
+from trtpoets.convert.int8.fidelity import Fidelity
+from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.convert.int8.quantize_int8 import Int8Notes
+from trtpoets.convert.int8.range_histograms import WorstLayer
+from trtpoets.convert.parity import Parity
+from trtpoets.convert.precision import Fp16Notes
+from trtpoets.core.serialization import OPTIONAL
+from trtpoets.core.types import Precision
+
+
+@dataclass(frozen=True)
+class ExportDetails:
+    """Of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again."""
+
+    opset: int
+    parity: Parity
+    made_from: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Fp16Details:
+    """Of fp16.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+
+    notes: Fp16Notes
+    made_from: str
+    dataset: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class HeadNotes:
+    """Whether the fitted head was kept, why, and both heads on the INT8 base beside FP32, on validation photos.
+
+    `divergence` is the mean Kullback-Leibler divergence from FP32's scores, in nats; `change_low` and `change_high` are
+    the 95 % interval of what the fitted head changes in it. Accuracy is None where no label is the classifier's.
+    """
+
+    kept: bool
+    why: str
+    photos: int = 0
+    validation_photos: int = 0
+    penalty: float | None = None
+    divergence: tuple[float, float] | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    agreement: tuple[float, float] | None = None
+    accuracy: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The precision to ship as far as `photos` validation photos tell, why, and the gate that this comes from."""
+
+    precision: Precision
+    why: str
+    photos: int = 0
+    gate: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Int8FileNotes(Int8Notes):
+    """Int8Notes with what was measured on the file as it is shipped. `head` is None where no head was fitted."""
+
+    histograms: tuple[WorstLayer, ...] = ()
+    head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
+    recommended: Recommended | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord(CalibrationConfig):
+    """The calibration of int8.onnx. `method` is the one that was chosen, `asked` the one that was asked for.
+
+    `hash` is that of the ranges, `per_class` counts calibration photos, `trials` is as in Ranges.
+    """
+
+    asked: Method
+    per_class: Mapping[str, int]
+    hash: str
+    trials: Mapping[str, Fidelity]
+
+
+@dataclass(frozen=True)
+class Int8Details:
+    """Of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+
+    notes: Int8FileNotes
+    calibration: CalibrationRecord
+    config: Int8Config
+    made_from: str
+    dataset: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class HalfDetails:
+    """Of int8.half.onnx. `made_from` is the sha256 of int8.onnx."""
+
+    made_from: str
+    notes: HalfNotes
+
+
+@dataclass(frozen=True)
+class TfliteFp32Details:
+    """Of fp32.tflite. `classifier` identifies the classifier that it was made from."""
+
+    classifier: str
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class TfliteCalibration:
+    """How many photos TFLite's converter calibrated with, and the seed that chose them."""
+
+    photos: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The gate of a file on so many validation photos; None where there are none."""
+
+    photos: int
+    gate: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class TfliteInt8Details:
+    """Of int8.tflite. `classifier` identifies the classifier that it was made from, `dataset` is the dataset's hash."""
+
+    classifier: str
+    dataset: str
+    calibration: TfliteCalibration
+    judged: Judged
