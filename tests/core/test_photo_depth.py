@@ -16,7 +16,8 @@ from tests.support.photos import make_photo
 from trtpoets.core import images
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import bytes_to_array, check_photo, photo_to_array
-from trtpoets.core.types import FULL_WHITE, Preprocess, Split, preprocess_from_dict
+from trtpoets.core.serialization import parsed, to_json
+from trtpoets.core.types import FULL_WHITE, Preprocess, Split, check_preprocess
 from trtpoets.train.dataset import Dataset, dataset_from_folder
 
 SIZE = Preprocess(40, 48, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -188,13 +189,13 @@ def test_float_samples_between_0_and_1() -> None:
 def test_the_white_level_is_part_of_the_contract() -> None:
     other = replace(SIZE, white=4080)
     assert other.hash != SIZE.hash
-    assert preprocess_from_dict({**vars(other), "resize": "stretch"}) == other
+    assert parsed(Preprocess, to_json(other)) == other
     older = {key: value for key, value in vars(SIZE).items() if key != "white"}
-    assert preprocess_from_dict({**older, "resize": "stretch"}) == SIZE
+    assert parsed(Preprocess, to_json(older)) == SIZE
     # The hash of files that were written before there was a white level.
     assert SIZE.hash == "d2579f09c957df883033729931c8e3adcb7bb0bc11c913fb0fe70d49506fca4d"
     with pytest.raises(ValueError, match="white is 0"):
-        preprocess_from_dict({**vars(SIZE), "white": 0})
+        check_preprocess(replace(SIZE, white=0))
 
 
 def mixed_folder(folder: Path) -> Path:

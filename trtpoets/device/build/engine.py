@@ -82,7 +82,7 @@ def engine_from_onnx(
         card = replace(_card(model, request, library, part, onnx_sha256, result), command=command)
         for note in card.notes:
             log.warning("%s: %s", out.name, note)
-    seal_card(card_of(out), key=key, files=[out], details=asdict(card))
+    seal_card(card_of(out), key=key, files=[out], details=card)
     if gpu is not None and result["timing_cache"] is not None:
         save_timing_cache(timings, bytes.fromhex(result["timing_cache"]), library, gpu)
     return Engine(out, card)
