@@ -14,6 +14,7 @@ from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.verified_files import checked_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,16 +45,18 @@ def check_onnx(path: Path) -> Any:
     TensorRT's parser ends the process on some files that the checker refuses, so every parse begins here.
     """
     with needs("train", reason="reading ONNX files"):
-        import onnx
+        pass
     if not path.is_file():
         raise MissingArtefact(
             f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1037"
         )
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:
-        model = onnx.load_model_from_string(read_whole(path).content)
-        check_size(model)
-        onnx.checker.check_model(model, full_check=True)
+        model, external = checked_once(
+            "onnx", path, lambda: _parsed(path), lambda found: None if found[1] else _check_fully(found[0])
+        )
+        if external:  # the other files may have changed where this one has not
+            _check_fully(model)
     except TrtPoetsError:
         raise
     except OSError:
@@ -70,6 +73,21 @@ def check_onnx(path: Path) -> Any:
     if not inputs or not model.graph.output:
         raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again", code="TP1039")
     return model
+
+
+def _parsed(path: Path) -> tuple[Any, bool]:
+    """The ModelProto of a file, and whether it has data in other files."""
+    import onnx
+
+    loaded = read_whole(path)
+    return onnx.load_model_from_string(loaded.content), bool(loaded.with_external)
+
+
+def _check_fully(model: Any) -> None:
+    import onnx
+
+    check_size(model)
+    onnx.checker.check_model(model, full_check=True)
 
 
 def check_size(model: Any) -> None:
