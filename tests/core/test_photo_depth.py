@@ -18,7 +18,7 @@ from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import bytes_to_array, check_photo, photo_to_array
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import FULL_WHITE, Preprocess, Split, check_preprocess
-from trtpoets.train.dataset import Dataset, dataset_from_folder
+from trtpoets.train.dataset import dataset_from_folder, dataset_from_json
 
 SIZE = Preprocess(40, 48, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -219,9 +219,9 @@ def test_a_dataset_knows_its_white(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert dataset.white == 4080
     assert "40 of 80 photos are 16-bit photos" in caplog.text
     assert "values of training photos end at 4080, so 4080 becomes white (255)" in caplog.text
-    written = dataset.to_dict()
+    written = to_json(dataset.document)
     assert [photo.get("levels") for photo in written["photos"]] == [4080] * 40 + [None] * 40
-    assert Dataset.from_dict(written) == dataset
+    assert dataset_from_json(written) == dataset
 
 
 def test_only_training_photos_decide_the_white(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def workspace(tmp_path: Path, photos: Path, validation_percent: float = 30) -> W
     space = Workspace(tmp_path, "small")
     space.folder.mkdir()
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent, 10))
-    seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+    seal_card(space.dataset, key=dataset.hash, files=[], details=replace(dataset.document, counts=dataset.counts))
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
         (space.classifier / name).parent.mkdir(parents=True, exist_ok=True)
         (space.classifier / name).write_bytes(b"not read")

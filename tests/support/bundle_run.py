@@ -25,7 +25,7 @@ def bundle_run(
     space = Workspace(folder / "engines", "tiny")
     photos = photo_folder(folder / "photos", dict.fromkeys(tiny_spec().labels, 12), size=(24, 24))
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent=20, test_percent=40))
-    seal_card(space.dataset, key="photos", files=[], details=dataset.to_dict())
+    seal_card(space.dataset, key="photos", files=[], details=dataset.document)
     (space.classifier / "saved_model").mkdir(parents=True)
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
         (space.classifier / name).write_bytes(b"not looked at")

@@ -27,7 +27,7 @@ from trtpoets.pipeline.result_status import train_benchmark_key
 from trtpoets.pipeline.retrain import training_of
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.head import HeadConfig, Optimizer
+from trtpoets.train.head import HeadConfig
 from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def bench_train(
     config = config or TrainBenchConfig()
     space = Workspace(Path(engines), name)
     with writing(space):
-        trained = _head_config(training_of(name, engines=engines)["config"])
+        trained = training_of(name, engines=engines).config
         dataset, before = dataset_in(space), conditions()
         used = [photo for photo in dataset.photos if photo.split is not Split.TEST]
         with verified_photos(space, used):
@@ -128,10 +128,6 @@ def _measured(
         "conditions": before,
         "command": bench_train_command(space, config, weights),
     }
-
-
-def _head_config(trained: Mapping[str, Any]) -> HeadConfig:
-    return HeadConfig(**{**trained, "optimizer": Optimizer(trained["optimizer"])})
 
 
 def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]) -> dict[Device, Extractor]:

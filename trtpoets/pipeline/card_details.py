@@ -16,6 +16,7 @@ from trtpoets.convert.parity import Parity
 from trtpoets.convert.precision import Fp16Notes
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
+from trtpoets.train.head import Training
 
 
 @dataclass(frozen=True)
@@ -142,3 +143,56 @@ class TfliteInt8Details:
     dataset: str
     calibration: TfliteCalibration
     judged: Judged
+
+
+@dataclass(frozen=True)
+class ClassifierDetails:
+    """Of the classifier's folder. `dataset` is the hash of the photos that it was trained on, None for none of them."""
+
+    weights_id: str
+    dataset: str | None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on test photos with its 95 % interval, copies counted as groups; None where there are none."""
+
+    test_photos: int
+    test_groups: int
+    test_accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopiesDetails:
+    """How many families of near-copies there are, and what the accuracy would be, or is, without keeping them together.
+
+    What does not apply is None, and left out of training.json.
+    """
+
+    families: int | None = field(default=None, metadata=OPTIONAL)
+    families_photos: int | None = field(default=None, metadata=OPTIONAL)
+    together: Accuracy | None = field(default=None, metadata=OPTIONAL)
+    families_across_splits: int | None = field(default=None, metadata=OPTIONAL)
+    without_copies: Accuracy | None = field(default=None, metadata=OPTIONAL)
+    as_it_stands: Accuracy | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OnTestPhotos(Training):
+    """A training, and its accuracy on the test photos."""
+
+    test_accuracy: float | None = None
+    test_photos: int = 0
+    test_groups: int | None = field(default=None, metadata=OPTIONAL)
+    test_accuracy_low: float | None = None
+    test_accuracy_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDetails(CopiesDetails, _OnTestPhotos):
+    """Of training.json: the training, the accuracy on the test photos, what near-copies make of it."""
+
+    command: str | None = field(default=None, metadata=OPTIONAL)

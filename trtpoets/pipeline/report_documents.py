@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.runner_id import engine_runner
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.device.build.engine import flavour_available
@@ -49,7 +50,7 @@ def report_documents(space: Workspace) -> dict[str, Any]:
     found = {
         "spec": asdict(classifier.spec),
         "dataset": open_card(space.dataset) if dataset_in_use else None,
-        "training": training_in(space),
+        "training": to_json(training_in(space)),
         "train_benchmark": train_benchmark,
         "parity": fp32 and fp32.get("parity"),
         "opset": fp32 and fp32.get("opset"),
