@@ -197,7 +197,7 @@ def open_session(
     threads: int = 0,
     *,
     one_of_many: bool = False,
-    providers: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    providers: Sequence[tuple[str, Mapping[str, object]]] = (),
     as_written: bool = False,
 ) -> Any:
     """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.

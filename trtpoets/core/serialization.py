@@ -43,7 +43,7 @@ class Hint(NamedTuple):
     optional: bool = False
 
 
-class _Wrong(ValueError):
+class _Wrong(Exception):
     """A value that does not have the type of its field."""
 
 
@@ -80,7 +80,7 @@ def from_json(kind: type[_T], value: Any, source: str, *, hint: str = "") -> _T:
     """
     try:
         return parsed(kind, value)
-    except _Wrong as error:
+    except ValueError as error:
         raise BadArtefact(f"{source} has an unexpected form: {error}", hint=hint, code="TP1101") from None
 
 
@@ -88,8 +88,10 @@ def parsed(kind: type[_T], value: Any) -> _T:
     """Return parsed JSON as a `kind`, as `from_json` does. Raises ValueError that names the wrong field."""
     try:
         result: _T = _read(Hint(kind), value, "")
+    except _Wrong as error:
+        raise ValueError(str(error)) from None
     except OverflowError as error:
-        raise _Wrong(f"a number is too large: {error}") from None
+        raise ValueError(f"a number is too large: {error}") from None
     return result
 
 
