@@ -34,22 +34,18 @@ from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.onboard.build_record import BuildRecord
 from trtpoets.pipeline.card_details import (
+    DOCUMENTS,
     Accuracy,
     CalibrationRecord,
-    ClassifierDetails,
     ExportDetails,
-    Fp16Details,
-    HalfDetails,
     HeadNotes,
     Int8Details,
     Int8FileNotes,
     Recommended,
-    TfliteFp32Details,
-    TfliteInt8Details,
     TrainingDetails,
 )
 from trtpoets.pipeline.result_status import benchmark_key, evaluation_key
-from trtpoets.train.dataset import Dataset, DatasetConfig, DatasetFile, LeftOut
+from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut
 from trtpoets.train.head import HeadConfig
 
 PREPROCESS = Preprocess(224, 192, (1 / 128, 0.5, 2.0), (-1.0, 0.0, 3.25), Resize.CROP, 0.875)
@@ -201,9 +197,8 @@ def test_cards_of_earlier_versions_are_read() -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *(BuildRecord, DatasetFile, EngineCard, ExportDetails, Fp16Details, HalfDetails, Int8Details, Manifest),
-        *(ModelSpec, Order, BuildResult, LookResult, Ranges, TfliteFp32Details, TfliteInt8Details, TrainingDetails),
-        ClassifierDetails,
+        *DOCUMENTS.values(),
+        *(BuildRecord, Manifest, ModelSpec, Order, BuildResult, LookResult),
     ],
 )
 def test_the_types_of_all_fields_are_known_when_documents_are_read(kind: type) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trtpoets.convert.fp16_remainder import HalfNotes
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
 from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.quantize_int8 import Int8Notes
@@ -15,7 +15,8 @@ from trtpoets.convert.int8.range_histograms import WorstLayer
 from trtpoets.convert.parity import Parity
 from trtpoets.convert.precision import Fp16Notes
 from trtpoets.core.serialization import OPTIONAL
-from trtpoets.core.types import Precision
+from trtpoets.core.types import EngineCard, Precision
+from trtpoets.train.dataset import DatasetFile
 from trtpoets.train.head import Training
 
 
@@ -196,3 +197,19 @@ class TrainingDetails(CopiesDetails, _OnTestPhotos):
     """Of training.json: the training, the accuracy on the test photos, what near-copies make of it."""
 
     command: str | None = field(default=None, metadata=OPTIONAL)
+
+
+DOCUMENTS: Mapping[str, type] = {
+    "dataset.json": DatasetFile,
+    "training.json": TrainingDetails,
+    "classifier.json": ClassifierDetails,
+    "fp32.onnx.json": ExportDetails,
+    "fp16.onnx.json": Fp16Details,
+    "int8.onnx.json": Int8Details,
+    "int8.half.onnx.json": HalfDetails,
+    "ranges.json": Ranges,
+    "fp32.tflite.json": TfliteFp32Details,
+    "int8.tflite.json": TfliteInt8Details,
+    "engine.json": EngineCard,
+}
+"""The type of the details in each card of a run, by the card's name; "engine.json" stands for those of all engines."""
