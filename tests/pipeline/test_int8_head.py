@@ -22,16 +22,17 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.progress import silent
-from trtpoets.core.serialization import to_json
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.judge.gate import GateConfig
+from trtpoets.judge.gate import GateConfig, Outcome
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _judged, refitted_head
 from trtpoets.pipeline.quantize import _int8, _Made
+from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.head import Head, head_scores
@@ -99,7 +100,7 @@ def test_a_base_that_moved_gets_a_head_that_follows(tmp_path: Path, photos: Path
     tested = recommendation(space, wide, narrow, GateConfig(min_agreement=98))
     assert tested.gate is not None
     assert notes.agreement is not None
-    assert tested.gate["runners"][0]["checks"][0]["measured"] == notes.agreement[1]
+    assert tested.gate.runners[0].checks[0].measured == notes.agreement[1]
 
 
 def test_a_published_head_is_fitted_without_labels(tmp_path: Path, photos: Path) -> None:
@@ -193,7 +194,7 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     assert found.precision is Precision.INT8
     assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found.why
     assert found.gate is not None
-    assert found.gate["outcome"] == "cannot tell"
+    assert found.gate.outcome is Outcome.UNKNOWN
     assert recommended_precision(space) is None
 
 
@@ -222,7 +223,7 @@ def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path)
     assert notes["before_head"] != notes["final"]
     worst = {each["layer"]: each["db"] for each in notes["histograms"]}
     assert worst == pytest.approx({name: layers[name] for name in worst}, rel=1e-5)
-    rows = int8_section({"quantisation": {"int8": notes}, "benchmarks": []})
-    assert rows is not None
-    assert rows["rows"][-1]["cells"][0] == "as written, with its last layer fitted"
-    assert rows["rows"][-2]["cells"][0] == "as it was converted" or notes["before_head"] == notes["plain"]
+    section = int8_section(Report(quantisation=Quantisation(int8=from_json(Int8Summary, notes, "notes"))))
+    assert section is not None
+    assert section.rows[-1].cells[0] == "as written, with its last layer fitted"
+    assert section.rows[-2].cells[0] == "as it was converted" or notes["before_head"] == notes["plain"]

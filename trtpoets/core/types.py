@@ -281,3 +281,11 @@ class Engine:
     card: EngineCard
     vouched: bool = True
     foreign: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was not done, and the reason."""
+
+    what: str
+    why: str

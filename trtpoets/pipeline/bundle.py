@@ -27,6 +27,7 @@ from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.shell_commands import quote
 from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.judge.evaluation_file import evaluations_from_json
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import int8_notes
@@ -239,7 +240,8 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     progress(_TASK, PARTS // 4, PARTS)
     known = identities(space, artefacts_in(space))
     photos = photos_to_judge(space)
-    evaluation = open_card(space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)))
+    details = open_card(space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)))
+    evaluation = None if details is None else evaluations_from_json(details, space.evaluation)
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from trtpoets.convert.fp16_remainder import HalfNotes
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
@@ -16,6 +15,7 @@ from trtpoets.convert.parity import Parity
 from trtpoets.convert.precision import Fp16Notes
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import EngineCard, Precision
+from trtpoets.judge.gate import Gate
 from trtpoets.train.dataset import DatasetFile
 from trtpoets.train.head import Training
 
@@ -61,13 +61,19 @@ class HeadNotes:
 
 
 @dataclass(frozen=True)
-class Recommended:
-    """The precision to ship as far as `photos` validation photos tell, why, and the gate that this comes from."""
+class Advice:
+    """The precision to ship, and why."""
 
     precision: Precision
     why: str
+
+
+@dataclass(frozen=True)
+class Recommended(Advice):
+    """Advice as far as `photos` validation photos tell, and the gate that it comes from."""
+
     photos: int = 0
-    gate: Mapping[str, Any] | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class Judged:
     """The gate of a file on so many validation photos; None where there are none."""
 
     photos: int
-    gate: Mapping[str, Any] | None
+    gate: Gate | None
 
 
 @dataclass(frozen=True)

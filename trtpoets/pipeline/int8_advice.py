@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
+from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.card_details import HeadNotes, Recommended
+from trtpoets.pipeline.card_details import Advice, HeadNotes, Recommended
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.train.near_copies.grouping import groups_of
 
@@ -61,8 +61,8 @@ def recommendation(
 
 def judged_on_validation(
     space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
-) -> tuple[int, dict[str, Any] | None]:
-    """Hold `narrow` against `wide` on validation photos: how many there are, and the gate as JSON; None without any."""
+) -> tuple[int, Gate | None]:
+    """Compare `narrow` with `wide` on validation photos: the number of photos, and the gate; None without photos."""
     dataset = dataset_in(space)
     photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
@@ -77,7 +77,7 @@ def judged_on_validation(
         evaluation_from_scores(first, reference, photos, wide.spec.labels, groups=groups),
         evaluation_from_scores(second, found, photos, wide.spec.labels, reference, groups),
     )
-    return len(photos), gate_from_evaluations([each.to_dict() for each in evaluations], target).to_dict()
+    return len(photos), gate_from_evaluations(evaluations, target)
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
@@ -90,7 +90,7 @@ def recommended_precision(space: Workspace) -> Precision | None:
 class KnownNotes:
     """Of the notes on int8.onnx, what later stages need; nothing where an older version did not note it."""
 
-    recommended: Recommended | None = None
+    recommended: Advice | None = None
     in_float: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -111,23 +111,23 @@ def int8_notes(space: Workspace) -> KnownNotes:
     return (card and card.notes) or KnownNotes()
 
 
-def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
+def missed_on_validation(gate: Gate, photos: int) -> str:
     """What a gate on so many validation photos is missed by, in words; empty where it is not."""
-    beyond = [check for check in gate["runners"][0]["checks"] if missed(check)]
+    beyond = [check for check in gate.runners[0].checks if missed(check)]
     return _on_validation(beyond, photos) if beyond else ""
 
 
-def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
+def _on_validation(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} validation photos it {', and '.join(sentence(check) for check in checks)}"
 
 
-def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> tuple[Precision, str]:
+def _said(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
     why = missed_on_validation(gate, photos)
     if why:
         _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
         return Precision.FP16, why
-    checks = gate["runners"][0]["checks"]
-    doubts = [too_few(check) for check in checks if check["outcome"] == Outcome.UNKNOWN]
+    checks = gate.runners[0].checks
+    doubts = [too_few(check) for check in checks if check.outcome is Outcome.UNKNOWN]
     why = "; ".join([_on_validation(checks, photos), *doubts])
     _log.info("INT8: %s", why)
     return Precision.INT8, why

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trtpoets.device.build.engine_config import EngineConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.judge.gate import GateConfig
-    from trtpoets.pipeline.bench_train import TrainBenchConfig
+    from trtpoets.judge.train_benchmark import TrainBenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.train.split import DatasetConfig
 

@@ -144,6 +144,6 @@ def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
         return "", ("there are no validation photos to judge TFLite's int8 by",)
     return missed_on_validation(details.judged.gate, details.judged.photos), tuple(
         f"whether TFLite's int8 is good enough is not sure: {too_few(check)}"
-        for check in details.judged.gate["runners"][0]["checks"]
-        if check["outcome"] == Outcome.UNKNOWN and not missed(check)
+        for check in details.judged.gate.runners[0].checks
+        if check.outcome is Outcome.UNKNOWN and not missed(check)
     )

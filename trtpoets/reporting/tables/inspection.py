@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from trtpoets.core.types import EngineCard, LayerReport, ModelSpec, TfliteModel
 
-Part = tuple[str, "Sequence[str]", list[tuple[Any, ...]]]
+Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: its title, its columns, its rows."""
 
 _LISTED = 20
