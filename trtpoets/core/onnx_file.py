@@ -45,7 +45,7 @@ def check_onnx(path: Path) -> Any:
     TensorRT's parser ends the process on some files that the checker refuses, so every parse begins here.
     """
     with needs("train", reason="reading ONNX files"):
-        pass
+        import onnx
     if not path.is_file():
         raise MissingArtefact(
             f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1037"
@@ -53,10 +53,10 @@ def check_onnx(path: Path) -> Any:
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:
         model, external = checked_once(
-            "onnx", path, lambda: _parsed(path), lambda found: None if found[1] else _check_fully(found[0])
+            "onnx", path, lambda: _parsed(onnx, path), lambda found: None if found[1] else _check_fully(onnx, found[0])
         )
         if external:  # the other files may have changed where this one has not
-            _check_fully(model)
+            _check_fully(onnx, model)
     except TrtPoetsError:
         raise
     except OSError:
@@ -75,17 +75,13 @@ def check_onnx(path: Path) -> Any:
     return model
 
 
-def _parsed(path: Path) -> tuple[Any, bool]:
+def _parsed(onnx: Any, path: Path) -> tuple[Any, bool]:
     """The ModelProto of a file, and whether it has data in other files."""
-    import onnx
-
     loaded = read_whole(path)
     return onnx.load_model_from_string(loaded.content), bool(loaded.with_external)
 
 
-def _check_fully(model: Any) -> None:
-    import onnx
-
+def _check_fully(onnx: Any, model: Any) -> None:
     check_size(model)
     onnx.checker.check_model(model, full_check=True)
 
