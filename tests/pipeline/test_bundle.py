@@ -18,7 +18,7 @@ import zstandard
 
 import trtpoets
 from tests.cli.test_main import call_main
-from tests.support.bundle_run import RECOMMENDED, bundle_run, evaluated
+from tests.support.bundle_run import bundle_run, evaluated
 from tests.support.runner_ids import runner
 from trtpoets.bundles.pack import Bundle
 from trtpoets.bundles.precision_order import shipping_order
@@ -435,10 +435,10 @@ def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
 
 def test_of_two_that_fail_the_wider_is_tried_first(space: Workspace) -> None:
     details = evaluation_of(space, FP16)
-    order, against = shipping_order(tuple(Precision), {"precision": "fp16", "why": "so"}, details)
+    order, against = shipping_order(tuple(Precision), "so", details)
     assert order == (FP32, FP16, INT8)
     assert set(against) == {FP16, INT8}
-    assert shipping_order((FP16, FP32), RECOMMENDED, None) == ((FP16, FP32), {})
+    assert shipping_order((FP16, FP32), "", None) == ((FP16, FP32), {})
 
 
 def test_numbers_of_other_files_do_not_go_into_a_bundle(space: Workspace) -> None:

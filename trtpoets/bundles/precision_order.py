@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Precision
 from trtpoets.judge.gate import NARROW, GateConfig, Outcome, gate_from_evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from trtpoets.judge.evaluation_file import Evaluations
 
@@ -18,16 +18,16 @@ _GATE = GateConfig(max_drop=0.5)
 
 
 def shipping_order(
-    precisions: Sequence[Precision], advice: Mapping[str, Any] | None, evaluation: Evaluations | None
+    precisions: Sequence[Precision], advised_against: str, evaluation: Evaluations | None
 ) -> tuple[tuple[Precision, ...], dict[Precision, str]]:
     """The order to try precisions in, and why some come last though they are narrow.
 
-    `advice` is what `quantize` recommends ({"precision", "why"}), `evaluation` the content of evaluation.json. Without
-    either the narrowest comes first.
+    `advised_against` is why `quantize` advises against INT8, empty where it does not; `evaluation` is the content of
+    evaluation.json. Without either the narrowest comes first.
     """
     against = {}
-    if advice and advice["precision"] != Precision.INT8:
-        against[Precision.INT8] = f"quantize advises against it: {advice['why']}"
+    if advised_against:
+        against[Precision.INT8] = f"quantize advises against it: {advised_against}"
     against.update({precision: why for precision, why in _failed(evaluation).items() if precision not in against})
     wanted = [each for each in (Precision.INT8, Precision.FP16, Precision.FP32) if each in precisions]
     good = [each for each in wanted if each not in against]

@@ -1,8 +1,9 @@
 """Typed documents as JSON and back, by the type hints of frozen dataclasses.
 
 `to_json` turns a value into what `json.dumps` takes; `from_json` turns parsed JSON into a value of a given class and
-says which field is wrong. Supported types: str, bool, int, float, None, Any, Enum, Path, dataclasses, tuples, lists,
-`Mapping[str, T]` and `T | None`. Python 3.8 cannot evaluate hints such as `tuple[int, ...] | None`, so they are parsed.
+says which field is wrong, `parsed` too, for callers with an error of their own. Supported types: str, bool, int, float,
+None, Any, Enum, Path, dataclasses, tuples, lists, `Mapping[str, T]` and `T | None`. Python 3.8 cannot evaluate hints
+such as `tuple[int, ...] | None`, so they are parsed.
 
 A field with `metadata=FLAT` puts the fields of its value into the object that holds it; its class has `row()`, which
 returns them, and `from_row(Mapping)`, which reads them. A field with `metadata=OPTIONAL` is left out when it is None.
@@ -78,9 +79,17 @@ def from_json(kind: type[_T], value: Any, source: str, hint: str = "") -> _T:
     Raises BadArtefact with `hint`, naming `source` and the field, where a value has another type than its field.
     """
     try:
+        return parsed(kind, value)
+    except ValueError as error:
+        raise BadArtefact(f"{source} has an unexpected form: {error}", hint=hint, code="TP1101") from None
+
+
+def parsed(kind: type[_T], value: Any) -> _T:
+    """Return parsed JSON as a `kind`, as `from_json` does. Raises ValueError that names the wrong field."""
+    try:
         result: _T = _read(Hint(kind), value, "")
     except _Wrong as error:
-        raise BadArtefact(f"{source} has an unexpected form: {error}", hint, code="TP1101") from None
+        raise ValueError(str(error)) from None
     return result
 
 

@@ -13,7 +13,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Skipped, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.conditions import Conditions, conditions
@@ -65,7 +65,7 @@ def bench_train(
     config = config or TrainBenchConfig()
     space = Workspace(Path(engines), name)
     with writing(space):
-        trained = _head_config(space)
+        trained = training_of(name, engines=engines).config
         dataset, before = dataset_in(space), conditions()
         used = [photo for photo in dataset.photos if photo.split is not Split.TEST]
         with verified_photos(space, used):
@@ -95,12 +95,6 @@ def _measured(
         conditions=before,
         command=bench_train_command(space, config, weights),
     )
-
-
-def _head_config(space: Workspace) -> HeadConfig:
-    """The options that the classifier's head was trained with. Raises MissingArtefact where it was not trained."""
-    training = to_json(training_of(space.name, engines=space.engines))
-    return from_json(HeadConfig, training["config"], str(space.training))
 
 
 def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]) -> dict[Device, Extractor]:

@@ -9,7 +9,7 @@ from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Classifier, Precision, Split, hash_of
-from trtpoets.core.workspace import Workspace, card_of, key_of, open_card
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_details
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark_file import benchmark_from_card
 from trtpoets.judge.evaluation_file import VERSION, EvaluatedFiles, Evaluations, evaluations_from_json
@@ -118,10 +118,9 @@ def int8_ranges(space: Workspace) -> Ranges | None:
     if not space.onnx(Precision.INT8).is_file():
         return None
     onnx_in(space, Precision.INT8)
-    card, found = open_card(card_of(space.onnx(Precision.INT8))), open_card(space.ranges)
-    if card is None or found is None:
+    card, ranges = open_card(card_of(space.onnx(Precision.INT8))), open_details(space.ranges, Ranges)
+    if card is None or ranges is None:
         return None
-    ranges = Ranges.from_dict(found)
     return ranges if (card.get("calibration") or {}).get("hash") == ranges.hash else None
 
 

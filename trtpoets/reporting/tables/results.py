@@ -23,7 +23,7 @@ from trtpoets.reporting.tables.inspection import Part, inspection_parts
 from trtpoets.reporting.tables.lists import bundle_part, cache_part, models_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from trtpoets.bundles.pack import Bundle
     from trtpoets.core.types import Skipped
@@ -178,15 +178,14 @@ def _skipped(entries: Iterable[Skipped]) -> list[str]:
     return [shown(f"Skipped: {entry.what}: {entry.why}") for entry in entries]
 
 
-def _training(training: Mapping[str, Any]) -> list[Any]:
-    best = f"; step {training['best_step']:,} was kept" if training.get("best_step") is not None else ""
-    told = f"Trained in {seconds(training.get('seconds'))}{best}."
-    if training.get("test_accuracy") is not None:
-        count = training["test_photos"]
-        photos = photos_in_groups(count, training.get("test_groups", count), "test photo")
-        told += f" Right on {percent(training['test_accuracy'])} of {photos}"
-        if training.get("test_accuracy_low") is not None:
-            sure = interval(training["test_accuracy_low"], training["test_accuracy_high"])
+def _training(training: Any) -> list[Any]:
+    told = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
+    if training.test_accuracy is not None:
+        count = training.test_photos
+        groups = count if training.test_groups is None else training.test_groups
+        told += f" Right on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
+        if training.test_accuracy_low is not None:
+            sure = interval(training.test_accuracy_low, training.test_accuracy_high)
             told += f" (95 % interval {sure})"
         told += "."
     return [told]
