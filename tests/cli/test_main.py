@@ -40,13 +40,17 @@ def test_the_list_of_commands_says_whole_sentences_in_80_columns() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in told.strip().splitlines()), told
 
 
-def test_wrong_usage_exits_2() -> None:
-    for arguments in (["sing"], ["run"], ["build", "x", "--precision", "int4"], ["build", "x", "--flavour", "mint"]):
-        result = program(*arguments)
-        assert result.returncode == 2, arguments
-        assert result.stdout == ""
-        assert "Error" in result.stderr
-        assert "Traceback" not in result.stderr
+def test_wrong_usage_exits_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    result = program("sing")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.stderr
+    for arguments in (["run"], ["build", "x", "--precision", "int4"], ["build", "x", "--flavour", "mint"]):
+        assert call_main(monkeypatch, *arguments) == 2, arguments
+        stdout, stderr = capsys.readouterr()
+        assert stdout == ""
+        assert "Error" in stderr
+        assert "Traceback" not in stderr
 
 
 def test_what_the_user_can_mend_ends_in_two_lines(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     gate = json.loads(failed.stdout)["gate"]
     assert gate["outcome"] == "failed"
     assert failed.stderr.splitlines() == [
-        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for",
+        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for [TP5041]",
         f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
     ]
     assert open_card(space.evaluation) == json.loads(failed.stdout)
@@ -313,7 +313,7 @@ def test_a_gate_on_few_photos_cannot_tell(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
     assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
-        "Error: a gate without a limit",
+        "Error: a gate without a limit [TP5036]",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]
 

@@ -118,7 +118,14 @@ def test_a_device_without_onnx_builds_what_is_vouched_for(
 # Real builds
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize(
+    "precision",
+    [
+        pytest.param(Precision.FP32, marks=pytest.mark.slow),
+        pytest.param(Precision.FP16, marks=pytest.mark.slow),
+        Precision.INT8,
+    ],
+)
 def test_every_precision_builds(rtx: None, tmp_path: Path, precision: Precision) -> None:
     import tensorrt_rtx
 

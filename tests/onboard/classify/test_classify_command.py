@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -388,10 +389,18 @@ def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     assert (gone.wait(60), said) == (141, "")
 
 
-def watching(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with its engine, for tests to copy."""
+    folder = tmp_path_factory.mktemp("built")
+    bundle = paper_bundle(folder / "tiny-jetson")
+    assert Board(folder).run(bundle, "build").returncode == 0
+    return bundle
+
+
+def watching(built: Path, tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
     """`classify camera`, with a camera that never ends: OpenCV of paper beside the TensorRT of paper."""
-    board, bundle = Board(tmp_path), paper_bundle(tmp_path / "tiny-jetson")
-    assert board.run(bundle, "build").returncode == 0
+    board, bundle = Board(tmp_path), Path(shutil.copytree(built, tmp_path / "tiny-jetson"))
     (tmp_path / "site" / "cv2.py").write_text(
         "import time\nimport numpy\nCAP_ANY = CAP_GSTREAMER = 0\n\n\nclass VideoCapture:\n"
         "    def __init__(self, opened, how):\n        pass\n\n"
@@ -411,8 +420,8 @@ def watching(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: int) -> None:
-    with watching(tmp_path) as running:
+def test_a_signal_ends_it_cleanly(built: Path, tmp_path: Path, ends: signal.Signals, code: int) -> None:
+    with watching(built, tmp_path) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"
@@ -426,8 +435,8 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: in
         assert "Traceback" not in said
 
 
-def test_ctrl_c_does_not_end_it_in_a_shells_background(tmp_path: Path) -> None:
-    with watching(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
+def test_ctrl_c_does_not_end_it_in_a_shells_background(built: Path, tmp_path: Path) -> None:
+    with watching(built, tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
         assert running.stdout is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"
         running.send_signal(signal.SIGINT)
