@@ -70,7 +70,7 @@ def test_an_extra_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     assert extra_files(tmp_path, made) == [name]
-    with pytest.raises(BadArtefact, match=f"does not name: {name}") as caught:
+    with pytest.raises(BadArtefact, match=f"does not list: {name}") as caught:
         check_manifest(tmp_path)
     assert caught.value.hint == "delete it, or keep it in built/"
 
@@ -132,7 +132,7 @@ def test_a_pipe_does_not_hang_it(tmp_path: Path) -> None:
 def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, files={path: "0" * 64})
-    with pytest.raises(BadArtefact, match="is no path of a file in a bundle"):
+    with pytest.raises(BadArtefact, match="is not a valid path of a file in a bundle"):
         check_manifest(tmp_path)
 
 

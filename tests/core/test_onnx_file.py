@@ -71,7 +71,7 @@ def test_other_names_of_input_and_output(tmp_path: Path) -> None:
     proto = residual_network()
     proto.graph.input[0].name = "images"  # type: ignore[attr-defined]
     proto.graph.node[0].input[0] = "images"  # type: ignore[attr-defined]
-    with pytest.raises(BadArtefact, match=r"takes \['images'\] and gives \['scores'\], not photos and scores"):
+    with pytest.raises(BadArtefact, match=r"input photos and the output scores, not \['images'\] and \['scores'\]"):
         read_onnx(saved(proto, tmp_path / "other.onnx").path)
 
 

@@ -118,7 +118,7 @@ def no_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Nothing that names a cache folder, and temporary files in a folder of the test's."""
     for name in ("TRTPOETS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(paths, "_told", set())
+    monkeypatch.setattr(paths, "_warned", set())
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))

@@ -138,7 +138,7 @@ def test_raw_files_are_not_their_thumbnails(content: bytes) -> None:
     [
         (b"\xff\x0a" + bytes(50), "is a JPEG XL photo, which Pillow does not decode"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "is a JPEG XL photo"),
-        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "is a film, not a photo"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "is a video, not a photo"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is EPS, and Ghostscript"),
         (b"SIMPLE  =                    T" + bytes(50), "it is FITS"),
         (

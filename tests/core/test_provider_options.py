@@ -24,9 +24,9 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.provider_options import (
     PROVIDERS,
     TENSORRT,
+    batch_range_for,
     engine_cache_folder,
     providers_of,
-    range_for,
     tensorrt_options,
 )
 from trtpoets.core.types import BatchRange, OnnxModel, Precision
@@ -180,15 +180,15 @@ def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
     settings = settings_from_parts(parts)
     for word, provider in PROVIDERS.items():
         for precision in Precision:
-            expected = providers_of(provider, parts.model(precision), range_for((8,)), "built/tensorrt")
+            expected = providers_of(provider, parts.model(precision), batch_range_for((8,)), "built/tensorrt")
             assert settings[word]["providers"][precision.value] == [list(each) for each in expected]
 
 
 def test_ranges() -> None:
-    assert range_for(()) == range_for((1, 8)) == BatchRange()
-    assert range_for((1, 4)) == BatchRange(1, 4, 32)
-    assert range_for((1, 64)) == BatchRange(1, 64, 64)
-    assert range_for((8, 128)) == BatchRange(1, 8, 128)
+    assert batch_range_for(()) == batch_range_for((1, 8)) == BatchRange()
+    assert batch_range_for((1, 4)) == BatchRange(1, 4, 32)
+    assert batch_range_for((1, 64)) == BatchRange(1, 64, 64)
+    assert batch_range_for((8, 128)) == BatchRange(1, 8, 128)
 
 
 def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch
     folder = engine_cache_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
-    with pytest.raises(StorageFailed, match="may be written by another user"):
+    with pytest.raises(StorageFailed, match="another user may write to"):
         engine_cache_folder()
     folder.chmod(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(StorageFailed, match="may be written by another user"):
+    with pytest.raises(StorageFailed, match="another user may write to"):
         engine_cache_folder()
 
 

@@ -27,7 +27,7 @@ from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx, open_session
-from trtpoets.core.onnx_load import read_whole
+from trtpoets.core.onnx_load import load_self_contained
 from trtpoets.core.reading import NotReadable, open_regular, read_bytes, read_start
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import ModelSpec
@@ -68,7 +68,7 @@ ENTRANCES: dict[str, Callable[[Path], Any]] = {
     "photo": lambda path: photo_to_array(path, tiny_spec().preprocess),
     "labels": read_rows,
     "onnx": check_onnx,
-    "onnx, whole": read_whole,
+    "onnx, whole": load_self_contained,
     "onnx, identity": sha256_of_onnx,
     "session": open_session,
     "tflite": read_tflite,
@@ -157,11 +157,11 @@ def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> No
 def test_sides_that_no_network_has(side: Any, tmp_path: Path) -> None:
     spec = json.loads(tiny_spec().to_json())
     spec["preprocess"]["height"] = side
-    with pytest.raises(BadArtefact, match="a side of"):
+    with pytest.raises(BadArtefact, match="height and width must be"):
         ModelSpec.from_json(json.dumps(spec), "model.json")
     golden = {"format": 1, "height": side, "width": 16, "photos": [{"file": "0.bmp"}], "expected": {}}
     (tmp_path / "golden.json").write_text(json.dumps(golden))
-    with pytest.raises(BadArtefact, match="a side of"):
+    with pytest.raises(BadArtefact, match="height and width must be"):
         read_golden(tmp_path)
 
 
@@ -200,14 +200,14 @@ def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pyt
 
 
 def test_onnx_files_of_countless_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf.require_modest, "__defaults__", (50_000,))
+    monkeypatch.setattr(protobuf.check_field_count, "__defaults__", (50_000,))
     path = tmp_path / "a.onnx"
     graph = b"\x0a\x00" * 60_000  # empty nodes
     path.write_bytes(b"\x08\x08\x3a" + b"\xc0\xa9\x07" + graph)
-    for read in (trtpoets.inspect, check_onnx, read_whole):
+    for read in (trtpoets.inspect, check_onnx, load_self_contained):
         with pytest.raises(BadArtefact, match="more than 50,000 parts"):
             read(path)
-    numbers = protobuf.require_modest(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))
+    numbers = protobuf.check_field_count(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))
     assert numbers is None  # zeros are numbers of a tensor, and no fields
 
 

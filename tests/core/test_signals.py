@@ -48,7 +48,7 @@ def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: 
     assert run_program(work, told.append) == 128 + number
     assert kept and isinstance(told[0], Interrupted)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    assert told[0].message == f"{how}; what was finished is kept"
+    assert told[0].message == f"{how}; finished results are kept"
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -98,7 +98,7 @@ def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
 
 def test_exit_codes_without_and_with_a_signal() -> None:
     assert [exit_code(code) for code in (0, 1, 3)] == [0, 1, 3] and interrupted() == "interrupted"
-    signals.note(signal.SIGINT)
+    signals.record_signal(signal.SIGINT)
     assert (exit_code(0), exit_code(130)) == (0, 130)  # a server is ended by Ctrl-C
     signals._received[:] = [signal.SIGTERM]
     assert (exit_code(0), exit_code(1)) == (143, 143)
@@ -183,4 +183,4 @@ def test_a_program_under_nohup_ends_by_sigterm() -> None:
         child.stdout.read()
         said = child.stderr.read()
     assert child.returncode == 143
-    assert said == "Error: ended by SIGTERM; what was finished is kept\n  try: the same command goes on from here\n"
+    assert said == "Error: ended by SIGTERM; finished results are kept\n  try: run the same command again to continue\n"

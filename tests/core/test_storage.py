@@ -169,7 +169,7 @@ def test_without_locks_nothing_is_swept(tmp_path: Path, caplog: pytest.LogCaptur
     theirs = space.folder / ".a.json.part-12345678"
     theirs.parent.mkdir()
     theirs.write_text("half")
-    locks._told.clear()
+    locks._warned.clear()
     with failing("flock", errno.ENOLCK, tmp_path):
         for _ in range(2):
             with writing(space):

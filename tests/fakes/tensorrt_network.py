@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.fakes.bindings import bound, instance_of, rule
-from trtpoets.core.onnx_graph import Graph, Node, graph_of
+from trtpoets.core.onnx_graph import Node, OnnxGraph, read_graph
 
 _TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 10: "HALF"}
 """TensorProto.DataType in TensorRT's words."""
@@ -43,7 +43,7 @@ _SPOKEN = {"int8": "Int8", "fp16": "Half", "fp32": "Float"}
 def layers_of(content: bytes, version: str, enums: Any, strong: bool) -> list[Any]:
     """The layers of the network that the parser of a version makes of an ONNX file; none of a file that is none."""
     try:
-        graph = graph_of(content)
+        graph = read_graph(content)
     except ValueError:
         return []
     return _Parsing(graph, version, enums, strong).layers
@@ -97,7 +97,7 @@ def _reader(layer: Any, layers: list[Any]) -> Any:
 class _Parsing:
     """The network as it grows."""
 
-    def __init__(self, graph: Graph, version: str, enums: Any, strong: bool) -> None:
+    def __init__(self, graph: OnnxGraph, version: str, enums: Any, strong: bool) -> None:
         self.version, self.enums, self.strong = version, enums, strong
         self.layers: list[Any] = []
         self.types = {name: _TYPES.get(kind, "FLOAT") for name, kind in graph.types.items()}

@@ -365,7 +365,7 @@ def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -
         runner_in(only, "onnxruntime", Precision.INT8)
     with pytest.raises(MissingArtefact, match="has no engine yet"):
         runner_in(only)
-    with pytest.raises(MissingArtefact, match="is no bundle"):
+    with pytest.raises(MissingArtefact, match="is not a bundle"):
         open_bundle(tmp_path)
 
 

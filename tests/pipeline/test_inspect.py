@@ -151,7 +151,7 @@ def test_cards_that_do_not_vouch(built: Engine, tmp_path: Path) -> None:
         and facts.foreign
     )
     card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
-    assert "its seal does not match its text" in trtpoets.inspect(path).facts.not_intact
+    assert "its seal does not match its content" in trtpoets.inspect(path).facts.not_intact
 
 
 # ONNX
@@ -246,7 +246,7 @@ def test_a_card(tmp_path: Path) -> None:
     (tmp_path / "b.onnx").unlink()
     assert trtpoets.inspect(card).facts.files == {"a.onnx": "changed", "b.onnx": "missing"}
     card.write_text(card.read_text().replace('"x"', '"y"'))
-    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its text"):
+    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its content"):
         trtpoets.inspect(card)
 
 

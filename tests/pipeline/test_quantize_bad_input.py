@@ -325,7 +325,9 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
     for name in ("foreign.onnx", "Foreign.ONNX"):
         Path(name).write_bytes(foreign.SerializeToString())
         result = user.types("build", name)
-        refused(result, f"{name} was not written by trtpoets: it does not say how its photos are prepared", "export")
+        refused(
+            result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "export"
+        )
     Path("empty.onnx").touch()
     refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "make it again")
     refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")

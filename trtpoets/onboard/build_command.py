@@ -10,7 +10,7 @@ from typing import Any, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, RunFailed, TrtPoetsError
 from trtpoets.core.files import storage_errors
-from trtpoets.core.onnx_metadata import facts_of
+from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.types import Engine, OnnxModel, Precision
@@ -98,7 +98,7 @@ def plan_build(bundle: Bundle, config: EngineConfig, precisions: Sequence[Precis
     machine = machine_here(config.flavour)
     models = [bundle.onnx(precision) for precision in precisions or bundle.manifest.order]
     return tuple(
-        plan_from_onnx(each, facts_of(each.path).opset, config, _path(bundle, each.precision, config), machine)
+        plan_from_onnx(each, read_header(each.path).opset, config, _path(bundle, each.precision, config), machine)
         for each in models
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.onnx_metadata import facts_of
+from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.optional import installed
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Flavour
@@ -88,7 +88,7 @@ def _jetpack(bundle: Bundle, here: JetPack | None) -> Iterator[Finding]:
 def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
     """Whether the TensorRT that is here reads the operators of the ONNX files."""
     what, serves = "operators", "building engines"
-    opset = max(facts_of(model.path).opset for model in bundle.onnx_models())
+    opset = max(read_header(model.path).opset for model in bundle.onnx_models())
     version = diagnosis.software.tensorrt.version
     ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
     if ceiling is not None and opset > ceiling:

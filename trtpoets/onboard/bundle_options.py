@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from trtpoets import __version__
 from trtpoets.core.console import printable
-from trtpoets.core.paths import given_path
+from trtpoets.core.paths import path_argument
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.judge.bench.bench_config import Scenario
@@ -55,11 +55,11 @@ def _nothing(command: argparse.ArgumentParser) -> None:
 
 
 def _install(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--venv", type=given_path, help="where the environment goes (default: built/venv)")
+    command.add_argument("--venv", type=path_argument, help="where the environment goes (default: built/venv)")
     command.add_argument("--no-pip", action="store_true", help="fetch nothing; say what is missing")
     command.add_argument("--dry-run", action="store_true", help="only look, and say what would be done")
-    command.add_argument("--root", type=given_path, help="with --signers: the root of the updates")
-    command.add_argument("--signers", type=given_path, help="public keys; updates take only what one of them signed")
+    command.add_argument("--root", type=path_argument, help="with --signers: the root of the updates")
+    command.add_argument("--signers", type=path_argument, help="public keys; updates take only what one of them signed")
 
 
 def _build(command: argparse.ArgumentParser) -> None:
@@ -107,7 +107,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     add("--scenario", choices=[each.value for each in Scenario], help="MLPerf's")
     add("--target-qps", type=float, default=0.0, help="photos a second that a server is asked for")
     add("--loadgen", action="store_true", help="let MLPerf's LoadGen judge too; its logs are kept")
-    add("--compare", type=given_path, help="an older benchmark.json: what changed since")
+    add("--compare", type=path_argument, help="an older benchmark.json: what changed since")
     add("--fail-below", type=float, help="a gate: the fastest, in times the baseline; exit 3 if it fails")
     add("--max-p99", type=float, help="a gate, or a server's bound, in ms; exit 3 if it fails")
 
@@ -119,7 +119,13 @@ def _update(command: argparse.ArgumentParser) -> None:
     add("--health", metavar="COMMAND", help="must succeed after that (default: the new bundle's self-test)")
     add("--health-seconds", type=float, default=60.0, help="how long it may take (default: %(default)g)")
     add("--strict", action="store_true", help="no update where the first precision could not be had")
-    add("--from", dest="source", type=given_path, metavar="BUNDLE", help="another bundle than this: folder or .tar.zst")
+    add(
+        "--from",
+        dest="source",
+        type=path_argument,
+        metavar="BUNDLE",
+        help="the bundle to install: folder or .tar.zst",
+    )
     add("--sha256", help="of the .tar.zst that --from names, as `trtpoets bundle` told it")
     add("--allow-downgrade", action="store_true", help="take a bundle that is older than the one that runs")
 
@@ -134,7 +140,7 @@ def _recover(command: argparse.ArgumentParser) -> None:
 
 
 def _root(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", type=given_path, required=True, help="the folder of releases/ and current")
+    command.add_argument("--root", type=path_argument, required=True, help="the folder of releases/ and current")
 
 
 def _name(command: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from trtpoets.core.console import json_text, messages, printable, progress_lines
 from trtpoets.core.errors import Interrupted
 from trtpoets.core.progress import Progress
-from trtpoets.core.signals import interrupted, is_heeded, note
+from trtpoets.core.signals import interrupted, is_not_ignored, record_signal
 from trtpoets.core.streams import write_message, writing_results
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.device.build.build_plan import require_possible
@@ -158,12 +158,12 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
     def interrupt(number: int, _: object) -> None:
         stop.set()
         pressed.set()
-        note(number)
+        record_signal(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C does not wait
 
     # systemd and others end a service so, and people: what is under way is answered, and the engine is freed. SIGTERM
     # is how a service is ended, and no failure.
-    if is_heeded(signal.SIGTERM):
+    if is_not_ignored(signal.SIGTERM):
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def tell(line: Mapping[str, Any]) -> None:
@@ -172,7 +172,7 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
 
     with runner:
         for number in (signal.SIGINT, signal.SIGHUP):
-            if is_heeded(number):  # a shell's job in the background is not meant
+            if is_not_ignored(number):  # a shell's job in the background is not meant
                 signal.signal(number, interrupt)
         count = classify(runner, sources, config, tell, stop)
     write_message(count_line(count))

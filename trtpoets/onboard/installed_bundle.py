@@ -13,7 +13,7 @@ from trtpoets.core.authenticity import KEY_VARIABLE
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
-from trtpoets.core.onnx_metadata import read_vouched_onnx
+from trtpoets.core.onnx_metadata import read_verified_onnx
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_text
@@ -65,7 +65,7 @@ class Bundle:
         if path.name not in self.manifest.files:
             there = ", ".join(each.value for each in self.manifest.order)
             raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}", code="TP7022")
-        found = read_vouched_onnx(path)
+        found = read_verified_onnx(path)
         if found.precision is not precision or found.spec != self.spec:
             raise BadArtefact(
                 f"{path} holds {found.spec.name} in {found.precision.value}, or describes its photos differently",

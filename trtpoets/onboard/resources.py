@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Mapping
 
-from trtpoets.core.child_environment import LAZY, LOADING
+from trtpoets.core.child_environment import LAZY, MODULE_LOADING
 from trtpoets.core.errors import BuildFailed, RunFailed, StorageFailed
 from trtpoets.core.files import storage_errors
 from trtpoets.core.types import OnnxModel
@@ -72,7 +72,7 @@ def library_mib(cuda: str | None, environment: Mapping[str, str]) -> int:
     user's `environment` says otherwise (`child_environment`).
     """
     lazy = cuda is None or version_of(cuda) >= _LAZY_SINCE
-    if lazy and environment.get(LOADING, LAZY).upper() != "EAGER":
+    if lazy and environment.get(MODULE_LOADING, LAZY).upper() != "EAGER":
         return LIBRARY_MIB
     return LIBRARY_MIB + KERNELS_MIB
 

@@ -310,7 +310,7 @@ def test_an_edited_card(built: Engine, tmp_path: Path) -> None:
     path = copied(built, tmp_path)
     card = card_of(path)
     card.write_text(card.read_text().replace('"fp32"', '"fp16"'))
-    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its text"):
+    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its content"):
         load_engine(path)
 
 

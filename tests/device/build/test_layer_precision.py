@@ -16,7 +16,7 @@ from tests.fakes.tensorrt_builder import log as told
 from tests.support.small_networks import residual_network
 from tests.support.tiny import tiny_graph, tiny_onnx
 from trtpoets.core.files import read_json
-from trtpoets.core.onnx_graph import fp32_nodes, graph_of, marked_fp32
+from trtpoets.core.onnx_graph import fp32_nodes, marked_fp32, read_graph
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of
 from trtpoets.device.build.engine import EngineConfig, engine_from_onnx, load_engine
@@ -84,7 +84,7 @@ def test_fp16_keeps_in_fp32_what_its_file_computes_so(version: str) -> None:
     """TensorRT 8 gets the FP16 flag, and would round there; later ones take the types of the file."""
     graph = named(Precision.FP16)
     _, layers, _ = built(version, graph, Precision.FP16)
-    assert fp32_nodes(graph_of(graph.SerializeToString())) == ("q/Softmax",)
+    assert fp32_nodes(read_graph(graph.SerializeToString())) == ("q/Softmax",)
     assert {name for name, kind in layers.layers.items() if kind == "fp32"} == {"q/Softmax"}
     assert layers.counts["fp16"] > 3
 
@@ -121,13 +121,13 @@ def test_fp32_is_told_nothing(version: str) -> None:
 
 
 def test_which_nodes_are_fp32() -> None:
-    assert fp32_nodes(graph_of(named(Precision.INT8).SerializeToString())) == ()
-    assert fp32_nodes(graph_of(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
-    assert fp32_nodes(graph_of(named(Precision.FP32).SerializeToString())) == ()
+    assert fp32_nodes(read_graph(named(Precision.INT8).SerializeToString())) == ()
+    assert fp32_nodes(read_graph(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
+    assert fp32_nodes(read_graph(named(Precision.FP32).SerializeToString())) == ()
     broken = named(Precision.INT8, "a")
     broken.metadata_props[-1].value = '{"a": 1}'
-    with pytest.raises(ValueError, match="is no list of names"):
-        fp32_nodes(graph_of(broken.SerializeToString()))
+    with pytest.raises(ValueError, match="is not a list of names"):
+        fp32_nodes(read_graph(broken.SerializeToString()))
 
 
 # The inspector
@@ -222,7 +222,7 @@ def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
     builder = trt.Builder(logger)
     network = builder.create_network(1)
     assert trt.OnnxParser(network, logger).parse(content)
-    graph = graph_of(content)
+    graph = read_graph(content)
     owners = _owners(network, graph)
     lost = {network.get_layer(index).type.name for index in set(range(network.num_layers)) - set(owners)}
     assert lost <= {"SHAPE", "CAST"}, "what the parser computes of shapes after the last node"

@@ -415,7 +415,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: in
         assert all(json.loads(line) for line in rest.splitlines())
         said = running.stderr.read()
         assert " answered" in said  # the frame under way was answered, and the engine freed
-        assert ("what was finished is kept" in said) == bool(code)
+        assert ("finished results are kept" in said) == bool(code)
         assert "Traceback" not in said
 
 

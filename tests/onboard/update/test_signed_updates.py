@@ -87,7 +87,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
     (tmp_path / "ran").unlink()
     refused = {
         "not signed": made(tmp_path / "unsigned", "unsigned"),
-        "not by a key in": made(tmp_path / "foreign", "foreign", keys / "theirs"),
+        "not from a key in": made(tmp_path / "foreign", "foreign", keys / "theirs"),
     }
     # A signed bundle that was changed, its manifest computed anew; and with the signature of the genuine one.
     changed = made(tmp_path / "changed", "changed", keys / "ours")
@@ -126,7 +126,7 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
     write_signers(tmp_path / "two", tmp_path / "signers")
     assert len((tmp_path / "signers").read_text().splitlines()) == 2
     (tmp_path / "signers").chmod(0o666)
-    with pytest.raises(BadArtefact, match="others may write it"):
+    with pytest.raises(BadArtefact, match="other users may write to it"):
         verify_file(tmp_path / "two", tmp_path / "signers")
     for content, problem in {"": "no public key", "somebody ssh-ed25519 AAAA": "allows nobody called trtpoets"}.items():
         (tmp_path / "bad").write_text(content)

@@ -25,8 +25,8 @@ from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
-from trtpoets.core.onnx_load import read_whole
-from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
+from trtpoets.core.onnx_load import load_self_contained
+from trtpoets.core.onnx_metadata import read_header, read_verified_onnx
 from trtpoets.core.own_files import write_own
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.storage import stray_failure
@@ -131,7 +131,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     path = Path(os.fsdecode(bytes.fromhex(order["onnx_path"])))
     request = _request_of(order["request"])
     calibration = _check(path, order)
-    network = read_whole(path)  # TensorRT's parser would look for external data in the current directory
+    network = load_self_contained(path)  # TensorRT's parser would look for external data in the current directory
     if network.sha256 != order["onnx_sha256"]:
         raise BadArtefact(f"{path} changed while it was about to be built", hint="build again", code="TP4001")
     library = load_tensorrt(Flavour(order["flavour"]))
@@ -172,7 +172,7 @@ def _check(path: Path, order: Mapping[str, Any]) -> str | None:
     One that is vouched for was checked where its bundle was made, and `_build` compares its hash: a device has no
     checker.
     """
-    found = read_vouched_onnx(path) if order["vouched"] else read_onnx(path)
+    found = read_verified_onnx(path) if order["vouched"] else read_onnx(path)
     expected = ModelSpec.from_json(order["spec"], "the order")
     if found.precision.value != order["request"]["precision"] or found.spec != expected:
         raise BadArtefact(
@@ -181,7 +181,7 @@ def _check(path: Path, order: Mapping[str, Any]) -> str | None:
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",
         )
-    return facts_of(path).metadata.get(CALIBRATION_KEY)
+    return read_header(path).metadata.get(CALIBRATION_KEY)
 
 
 def _request_of(value: Mapping[str, Any]) -> BuildRequest:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Iterator
 
 from trtpoets.core.errors import BadInput, TrtPoetsError
-from trtpoets.core.onnx_metadata import facts_of
-from trtpoets.core.runner_id import USUAL_WORKSPACE_MIB
+from trtpoets.core.onnx_metadata import read_header
+from trtpoets.core.runner_id import DEFAULT_WORKSPACE_MIB
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.device.build.tensorrt_config import (
@@ -44,7 +44,7 @@ class EngineConfig:
     flavour: Flavour
     targets: tuple[str, ...] = ()
     batch: BatchRange = field(default_factory=BatchRange)
-    workspace_mib: int = USUAL_WORKSPACE_MIB
+    workspace_mib: int = DEFAULT_WORKSPACE_MIB
     optimization_level: int | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
@@ -107,7 +107,7 @@ def network_problems(model: OnnxModel, config: EngineConfig, library: TensorRt) 
     """
     if not model.path.is_file():
         return
-    facts = facts_of(model.path)
+    facts = read_header(model.path)
     if facts.photos is not None and len(facts.photos) == 4:
         yield from input_problems(facts.photos, request_of(model, config))
     ceiling = opset_ceiling(library.flavour, library.version)

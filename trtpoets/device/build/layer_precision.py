@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.onnx_graph import Graph, fp32_nodes, graph_of
+from trtpoets.core.onnx_graph import OnnxGraph, fp32_nodes, read_graph
 from trtpoets.device.build.tensorrt_config import OBEY
 from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_messages import Messages
@@ -30,7 +30,7 @@ def keep_fp32(library: TensorRt, network: Any, config: Any, onnx: bytes, message
     if not config.get_flag(flags.FP16):
         return
     try:
-        graph = graph_of(onnx)
+        graph = read_graph(onnx)
         kept = fp32_nodes(graph)
     except ValueError as error:
         raise BadArtefact(
@@ -53,7 +53,7 @@ def keep_fp32(library: TensorRt, network: Any, config: Any, onnx: bytes, message
         config.set_flag(getattr(flags, OBEY))
 
 
-def _owners(network: Any, graph: Graph) -> Mapping[int, str]:
+def _owners(network: Any, graph: OnnxGraph) -> Mapping[int, str]:
     """The ONNX node of each layer, by the layer's number.
 
     The parser goes through the nodes in order, adds the layers of each, and gives the tensors that they end in the
@@ -78,7 +78,7 @@ def _owners(network: Any, graph: Graph) -> Mapping[int, str]:
     return owners
 
 
-def _reading_quantised(graph: Graph) -> set[str]:
+def _reading_quantised(graph: OnnxGraph) -> set[str]:
     """The nodes that read what a DequantizeLinear gives: their arithmetic is INT8, only what they give is a float."""
     dequantised = {name for node in graph.nodes if node.operator == "DequantizeLinear" for name in node.outputs}
     return {node.name for node in graph.nodes if dequantised.intersection(node.inputs)}

@@ -11,7 +11,7 @@ import numpy as np
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
-from trtpoets.core.provider_options import PROVIDERS, TENSORRT, engine_cache_folder, providers_of, range_for
+from trtpoets.core.provider_options import PROVIDERS, TENSORRT, batch_range_for, engine_cache_folder, providers_of
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.storage import storage_errors
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel
@@ -42,7 +42,7 @@ class OnnxRuntimeRunner(Synchronous):
         self._provider = PROVIDERS[provider]
         self.spec = model.spec
         self._model = model
-        self._range = range_for(batches)
+        self._range = batch_range_for(batches)
         self._threads = threads
         self._as_written = as_written
         self._session: Any = None
