@@ -69,8 +69,8 @@ def test_what_is_not_known_names_what_is() -> None:
 @pytest.mark.parametrize(
     ("jetpack", "board", "precision", "why"),
     [
-        ("4.6.1", "nano", INT8, "compute capability 5.3 has no INT8 arithmetic"),
-        ("", "tx2", INT8, "compute capability 6.2 has no INT8 arithmetic"),
+        ("4.6.1", "nano", INT8, "compute capability 5.3 has no fast INT8"),
+        ("", "tx2", INT8, "compute capability 6.2 has no fast INT8"),
         ("4.6.1", "xavier-nx", INT8, ""),
         ("4.6.1", "", INT8, ""),  # it may be a Xavier
         ("5.1.2", "orin-nano", INT8, ""),
@@ -235,7 +235,7 @@ def test_int8_is_left_out_for_a_nano(tmp_path: Path) -> None:
     made = bundled(tmp_path, "", "nano")
     assert made.manifest.order == (FP16, FP32)
     assert (made.manifest.jetpack, made.manifest.board) == ("4.6.6", "nano")
-    assert made.warnings[0].startswith("int8 is left out: compute capability 5.3 has no INT8 arithmetic")
+    assert made.warnings[0].startswith("int8 is left out: compute capability 5.3 has no fast INT8")
     assert not (made.folder / "int8.onnx").exists()
     with pytest.raises(BadInput, match="nothing is left to ship: compute capability"):
         bundled(tmp_path / "again", "", "nano", precisions=[INT8])

@@ -167,7 +167,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
 def test_a_batch_that_is_no_range(text: str) -> None:
     from trtpoets.pipeline.stage_options import batch_range
 
-    with pytest.raises(BadInput, match="is not least:best:most"):
+    with pytest.raises(BadInput, match="must be minimum:optimum:maximum"):
         batch_range(text)
 
 

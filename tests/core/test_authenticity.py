@@ -192,7 +192,7 @@ def test_changed_engine_bytes_with_a_recomputed_card(
     details = json.loads(card_of(engine.path).read_text())["details"]
     recomputed(card_of(engine.path), details={**details, "engine_sha256": sha256_of_file(engine.path)})
     make_photo(0, 0).save(tmp_path / "a.png")
-    with pytest.raises(BadArtefact, match="is not known to be built here by you: its card has the HMAC of another key"):
+    with pytest.raises(BadArtefact, match="on this machine: its card has the HMAC of another key"):
         trtpoets.label(str(engine.path), [tmp_path / "a.png"])
     # Nor by the way of the processes that measure and prove engines.
     for found in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):

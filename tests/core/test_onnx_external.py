@@ -175,7 +175,7 @@ def test_offsets_that_are_no_numbers(tmp_path: Path, key: str, value: str) -> No
     entries = model.graph.initializer[0].external_data
     next(entry for entry in entries if entry.key == key).value = value
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BadArtefact, match="the offset or length .* of its external data is not a valid number"):
+    with pytest.raises(BadArtefact, match=r"the offset or length .* of its external data is not a valid number"):
         check_onnx(path)
 
 

@@ -63,7 +63,7 @@ def test_a_file_from_elsewhere(tmp_path: Path) -> None:
 
 def test_a_model_json_that_was_edited(tmp_path: Path) -> None:
     text = spec().to_json().replace('"height": 32', '"height": 64')
-    with pytest.raises(BadArtefact, match=r"altered\.onnx says its photos are prepared by rule"):
+    with pytest.raises(BadArtefact, match=r"altered\.onnx has the preprocessing hash"):
         read_onnx(altered(tmp_path, **{SPEC_KEY: text}))
 
 

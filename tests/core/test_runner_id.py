@@ -103,7 +103,7 @@ def test_rows_of_an_earlier_version_are_read_and_what_can_t_be_is_said() -> None
     damaged: list[dict[str, Any]] = [{"runner": "openvino-int8"}, {"runner": 1}, {}, {**whole, "library": "openvino"}]
     damaged += [{**whole, "precision": "fp8"}, {**whole, "variant": ["a.b"]}, {**whole, "way": "cuda"}]
     for row in damaged:
-        with pytest.raises(BadArtefact, match="of another version of trtpoets") as caught:
+        with pytest.raises(BadArtefact, match="by another version of trtpoets") as caught:
             runner_of_row(row)
         assert caught.value.hint
 
@@ -161,7 +161,7 @@ def test_engines_are_listed_once_each_the_plain_one_first(tmp_path: Path, caplog
         found = in_order(order)
         assert [open_runner(each).name for each in found] == NAMES
         assert [each.path.name for each in found][1] == "fp16.rtx.batch1-4-4.engine"
-    assert f"{earlier.path} is left aside: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
+    assert f"{earlier.path} is ignored: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
 
 
 def test_builds_with_other_options_go_to_other_files(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependency) as caught:
         load_tensorrt(Flavour.TENSORRT)
     assert caught.value.message.startswith(
-        "building or running tensorrt engines needs tensorrt, and it does not import"
+        "building or running tensorrt engines needs tensorrt, but it can't be imported"
     )
     assert caught.value.hint == "pip install 'trtpoets[tensorrt]'"
 
@@ -105,7 +105,7 @@ def test_a_library_without_its_native_part(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingDependency, match=r"does not load here: libnvinfer\.so\.10: cannot open"):
+    with pytest.raises(MissingDependency, match=r"can't be loaded: libnvinfer\.so\.10: cannot open"):
         load_tensorrt(Flavour.TENSORRT)
 
 
@@ -154,8 +154,8 @@ def test_parser_errors_name_the_node_in_every_era() -> None:
 @pytest.mark.parametrize(
     ("said", "fix"),
     [
-        ('creator && "Plugin not found"', "lacks the operator; export it again with the default operators"),
-        ("No importer registered for op: Frobnicate", "lacks the operator"),
+        ('creator && "Plugin not found"', "does not support the operator; export it again with the default operators"),
+        ("No importer registered for op: Frobnicate", "does not support the operator"),
         ("ctx->getOpsetVersion() < 18 opset", "trtpoets export NAME --opset 17 --force"),
         ("TRT only supports symmetric quantization", "trtpoets quantize NAME --force"),
         ("Scale coefficients must all be positive", "trtpoets quantize NAME --force"),

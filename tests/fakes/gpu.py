@@ -278,7 +278,7 @@ class FakeGpu:
         name = "tensorrt_rtx" if rtx else "tensorrt"
         monkeypatch.setitem(sys.modules, name, fake_tensorrt(self, name, rtx=rtx))
         monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(self))
-        monkeypatch.setattr(libcuda, "holding_lock", lambda driver: driver)
+        monkeypatch.setattr(libcuda, "keeping_gil", lambda driver: driver)
 
 
 class FakeDriver:

@@ -85,9 +85,9 @@ def test_the_next_precision_is_taken_and_said(board: Board, bundle: Path) -> Non
     result = board.run(bundle, "build", "--json")
     assert result.returncode == 0, result.stderr
     assert as_json(result)[0]["card"]["precision"] == "fp32"
-    assert "warning: no int8 here: its scores are not those of the golden photos: up to" in result.stderr
+    assert "warning: int8 can't be used: its scores differ from the golden ones by up to" in result.stderr
     assert "; next: fp16\n" in result.stderr
-    assert "warning: no fp16 here: TensorRT 10.3.0 would not build" in result.stderr
+    assert "warning: fp16 can't be used: TensorRT 10.3.0 could not build" in result.stderr
     assert "no implementation for conv; next: fp32\n" in result.stderr
     attempts = record_of(bundle)["attempts"]
     assert [each["precision"] for each in attempts] == ["int8", "fp16", "fp32"]
@@ -96,7 +96,7 @@ def test_the_next_precision_is_taken_and_said(board: Board, bundle: Path) -> Non
     engines = sorted(path.name for path in (bundle / "built").glob("*.engine"))
     assert engines == ["fp32.tensorrt.engine"]
     text = board.run(bundle, "build")
-    assert "int8: not here: its scores are not those" in text.stdout
+    assert "int8: not here: its scores differ" in text.stdout
     assert "fp32: " in text.stdout
 
 
@@ -114,7 +114,7 @@ def test_what_a_device_lacks_is_not_brought_by_pip(here: Board, bundle: Path, tm
     result = here.run(bundle, "build")
     assert result.returncode == 1
     assert "pycuda" in result.stderr
-    assert result.stderr.endswith("try: see what this device lacks, and what brings it: ./install --dry-run\n")
+    assert result.stderr.endswith("try: show what is missing and how to install it: ./install --dry-run\n")
     with (tmp_path / "site" / "sitecustomize.py").open("a") as site:
         site.write("sys.modules['onnxruntime'] = None\n")
     result = here.run(bundle, "selftest", "--runner", "onnxruntime")
@@ -126,7 +126,7 @@ def test_strict_keeps_the_engine_and_exits_3(here: Board, bundle: Path) -> None:
     here.behave(int8="segfault")
     result = here.run(bundle, "build", "--strict")
     assert result.returncode == 3
-    assert "Error: int8 comes first, and fp16 was built: " in result.stderr
+    assert "Error: int8 was expected, but fp16 was built: " in result.stderr
     assert "SIGSEGV" in result.stderr
     assert here.run(bundle, "selftest").returncode == 0
 
@@ -136,8 +136,8 @@ def test_nothing_builds(here: Board, bundle: Path) -> None:
     result = here.run(bundle, "build", "--json")
     assert (result.returncode, result.stdout) == (1, "")
     last = result.stderr.splitlines()[-1]
-    assert "Error: no engine can be built here: int8: TensorRT" in result.stderr
-    assert "; fp32: its scores are not those of the golden photos" in result.stderr
+    assert "Error: no engine can be built on this device: int8: TensorRT" in result.stderr
+    assert "; fp32: its scores differ from the golden ones" in result.stderr
     assert "Traceback" not in last
     assert here.run(bundle, "selftest").returncode == 1
     assert not (bundle / "built" / "build.json").exists()
@@ -230,7 +230,7 @@ def test_a_parser_s_refusal_leads_to_the_next_precision_without_onnx(here: Board
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     node = "a QuantizeLinear node" if version.startswith("8.") else "node 'conv' (Conv)"  # 8.x tells a number only
-    assert f"can't read the network: {node}: Plugin not found; next: fp16\n" in result.stderr
+    assert f"can't parse the network: {node}: Plugin not found; next: fp16\n" in result.stderr
     assert as_json(result)[0]["card"]["precision"] == "fp32"
 
 
@@ -242,12 +242,12 @@ def test_too_little_disk_or_memory(bundle: Path, tmp_path: Path, monkeypatch: py
     require_room(model, bundle / "built")
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemAvailable:     300000 kB\nSwapFree:          0 kB\n")
-    with pytest.raises(BuildFailed, match=r"292 MiB of memory are free, and building .* takes 400 or more") as caught:
+    with pytest.raises(BuildFailed, match=r"292 MiB of memory are free, but building .* needs 400 or more") as caught:
         require_room(model, bundle / "built", tmp_path)
     assert "add swap" in caught.value.hint
     usage = shutil.disk_usage(bundle)
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: usage._replace(free=31 << 20))
-    with pytest.raises(StorageFailed, match=r"31 MiB are free at .*, and an engine of int8.onnx needs 32"):
+    with pytest.raises(StorageFailed, match=r"31 MiB are free at .*, but an engine of int8.onnx needs 32"):
         require_room(model, bundle / "built")
 
 
@@ -344,7 +344,7 @@ def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> No
     with pytest.raises(MissingArtefact, match="was built from another bundle"):
         engine_in(open_bundle(bundle))
     (bundle / "built" / "build.json").write_text(json.dumps({**record, "engine": "../int8.tensorrt.engine"}))
-    with pytest.raises(BadArtefact, match="names an engine elsewhere"):
+    with pytest.raises(BadArtefact, match="names an engine in another folder"):
         engine_in(open_bundle(bundle))
     (bundle / "built" / "build.json").write_text("[]")
     with pytest.raises(BadArtefact, match="is damaged"):
@@ -378,7 +378,7 @@ def test_scores_that_are_not_the_golden_ones_fail_the_selftest(here: Board, bund
     result = here.run(bundle, "selftest", "--runner", "onnxruntime", "--json")
     assert result.returncode == 3
     assert as_json(result)["verdict"]["passed"] is False
-    assert "Error: onnxruntime-int8: its scores are not those of the golden photos" in result.stderr
+    assert "Error: onnxruntime-int8: its scores differ from the golden ones" in result.stderr
 
 
 @pytest.mark.slow
@@ -423,7 +423,7 @@ def test_a_benchmark_beside_another_baseline_is_not_compared(here: Board, bundle
     (tmp_path / "old.json").write_text('{"measurements": [], "conditions": {}, "config": {}}')
     result = here.run(bundle, "bench", "--compare", str(tmp_path / "old.json"))
     assert result.returncode == 1
-    assert "was measured beside tensorflow, and here is " in result.stderr
+    assert "is tensorflow, but the baseline here is " in result.stderr
 
 
 def test_nothing_to_bench(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_another_jetpack_than_the_bundles(machine: Any, bundle: Bundle) -> None:
     )
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     seen = by_name(install.install(open_bundle(bundle.folder), dry_run=True))
-    assert seen["JetPack"].found == "this bundle was made for JetPack 5.1.2, and JetPack 6.2 is here"
+    assert seen["JetPack"].found == "this bundle was made for JetPack 5.1.2, but JetPack 6.2 is installed"
     assert seen["JetPack"].hint.endswith("trtpoets bundle tiny --for jetson --jetpack 6.2")
 
 
@@ -132,7 +132,7 @@ def test_operators_that_tensorrt_does_not_read(machine: Any, bundle: Bundle, mon
     seen = by_name(install.install(bundle, dry_run=True))["operators"]
     assert (seen.state, seen.found) == (
         State.MISSING,
-        "ONNX set 17, and TensorRT 8.5.2 reads up to 13",
+        "ONNX opset 17, but TensorRT 8.5.2 supports up to 13",
     )
     assert "trtpoets export tiny --opset 13 --force" in seen.hint
 
@@ -189,7 +189,7 @@ def test_the_environment(
 def test_an_environment_inside_another(machine: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     monkeypatch.setattr(sys, "prefix", "/home/me/venv")
-    with pytest.raises(BadInput, match="is in an environment of its own") as caught:
+    with pytest.raises(BadInput, match="is in another virtual environment") as caught:
         install.install(bundle)
     assert "deactivate" in caught.value.hint
 
@@ -255,7 +255,7 @@ def test_a_command_that_fails(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     from trtpoets.device.doctor.system import system_at
 
-    with pytest.raises(RunFailed, match="ended with code 5: its last lines are above"):
+    with pytest.raises(RunFailed, match="failed with code 5: see its output above"):
         install._run([sys.executable, "-c", "raise SystemExit(5)"], system_at())
 
 
@@ -264,7 +264,7 @@ def test_a_python_that_does_not_answer(tmp_path: Path) -> None:
     python.parent.mkdir()
     python.write_text("#!/bin/sh\necho nonsense\n")
     python.chmod(0o755)
-    with pytest.raises(RunFailed, match="does not answer"):
+    with pytest.raises(RunFailed, match="does not work"):
         install._seen_from(tmp_path)
 
 

@@ -195,7 +195,7 @@ def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
     (engine,) = trtpoets.build("tiny", precisions=[INT8], engines=space.engines, **words)
     assert engine.card.targets == ("sm75",)
     (plan,) = trtpoets.plan_build(str(space.onnx(INT8)), **words)
-    assert "what this file does not quantise runs in FP32, as it is in the file" in plan.notes
+    assert "layers that are not quantised run in FP32, their type in this file" in plan.notes
     with pytest.raises(BuildFailed, match="FP32 GEMM is not supported"):
         trtpoets.build(str(space.onnx(INT8)), **words)
 

@@ -22,6 +22,11 @@ Any other exception is a bug in trtpoets and is shown with its traceback.
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or the name of its class if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class TrtPoetsError(Exception):
     """A failure that the user can fix.
 

@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file, storage_errors
 from trtpoets.core.onnx_load import is_self_contained, load_self_contained
@@ -60,7 +60,7 @@ def check_onnx(path: Path) -> Any:
         with storage_errors(path, "read"):
             raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise BadArtefact(
             f"{path} is not a valid ONNX file: {reason}",
             hint="export it again: trtpoets export NAME --force",
@@ -218,7 +218,7 @@ def open_session(
         )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if chosen[0][0] != "CPUExecutionProvider":
             raise RunFailed(
                 f"{chosen[0][0]} can't open {what}: {reason}",

@@ -110,7 +110,7 @@ def test_a_quantised_layer_that_gives_large_numbers_stays_int8(version: str) -> 
 
 def test_a_layer_that_is_not_found_is_doubted() -> None:
     _, _, messages = built("10.3", named(Precision.INT8, "gone"), Precision.INT8)
-    assert messages.doubts == ["TensorRT 10.3 has no layer for gone, to be kept in FP32: it may compute in FP16"]
+    assert messages.doubts == ["TensorRT 10.3 has no layer for gone, which must stay in FP32 and may compute in FP16"]
     assert told["flags"] == ["INT8", "FP16"], "constraints that nothing has are not asked for"
 
 
@@ -151,8 +151,8 @@ def model(tmp_path: Path) -> OnnxModel:
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
-        ("inspector fails", "its inspector failed: no information"),
-        ("inspector crashes", "the build process ended while its inspector was asked"),
+        ("inspector fails", "the engine inspector failed: no information"),
+        ("inspector crashes", "the build process ended while the engine was inspected"),
     ],
 )
 def test_an_engine_is_good_without_its_layers(child: Any, model: OnnxModel, behaviour: str, why: str) -> None:
@@ -190,7 +190,7 @@ def test_an_int8_engine_that_runs_in_fp32_does_not_pass_in_silence(
     child("ok", "10.3", layers=json.dumps({"Layers": layers}))
     with caplog.at_level(logging.WARNING):
         engine = engine_from_onnx(model, TENSORRT, model.path.with_name("int8.tensorrt.engine"))
-    doubt = "of 4 layers 1 run in INT8 and 2 in FP32: this INT8 engine may be no faster than FP32's"
+    doubt = "of 4 layers, 1 run in INT8 and 2 in FP32: the INT8 engine may not be faster than FP32"
     assert engine.card.notes == (doubt,) and load_engine(engine.path).card.notes == (doubt,)
     assert f"int8.tensorrt.engine: {doubt}" in caplog.text
     assert layer_lines([engine])[-1] == f"int8.tensorrt.engine: {doubt}"

@@ -125,7 +125,7 @@ def test_tensorflow_keeps_its_context(gpu: FakeGpu) -> None:
 
 
 def test_a_session_that_is_not_entered(gpu: FakeGpu) -> None:
-    with pytest.raises(RunFailed, match="the GPU was used before it was taken"):
+    with pytest.raises(RunFailed, match="the CUDA session was used before it was entered"):
         CudaSession().current()
 
 
@@ -272,5 +272,5 @@ def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependency) as caught:
         load_pycuda()
     assert caught.value.message == (
-        "TensorRT engines run through pycuda, and it does not import here: libcuda.so.1: cannot open shared object file"
+        "running TensorRT engines needs pycuda, but it can't be imported: libcuda.so.1: cannot open shared object file"
     )

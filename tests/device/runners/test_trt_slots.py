@@ -32,7 +32,7 @@ from trtpoets.device.gpu.cuda import CudaSession
 from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.trt import TensorRtRunner, _finite
-from trtpoets.device.runners.trt_batches import Shot
+from trtpoets.device.runners.trt_batches import BatchRun
 from trtpoets.device.runners.trt_lanes import Sizes
 from trtpoets.judge.bench import bench_child
 from trtpoets.judge.bench.bench_child import description_from_artefact
@@ -103,7 +103,7 @@ def test_one_slot_where_memory_is_short(gpu: FakeGpu, tmp_path: Path, caplog: py
             assert all(np.allclose(runner.collect(ticket), expected_scores(photos)) for ticket in tickets)
         assert runner.slots == 1 and len(gpu.queues) == 1
         assert runner.input_buffer(4).base is None, "the only slot is not lent"
-    assert caplog.text.count("batches run one after the other, in 1 slots: a second takes") == 1
+    assert caplog.text.count("the runner uses only 1 slots: another slot needs") == 1
 
 
 def test_one_slot_where_a_second_can_not_be_made(
@@ -115,7 +115,7 @@ def test_one_slot_where_a_second_can_not_be_made(
         tickets = [runner.submit(photos) for _ in range(3)]
         assert all(np.allclose(runner.collect(ticket), expected_scores(photos)) for ticket in tickets)
         assert runner.slots == 1
-    assert "in 1 slots: the GPU's memory is full" in caplog.text
+    assert "uses only 1 slots: the GPU is out of memory" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"slots": 1}, {}])
@@ -129,7 +129,7 @@ def test_one_slot_by_choice_or_with_one_context(
         found = [runner.collect(ticket) for ticket in tickets]
         assert runner.slots == 1 and len(gpu.queues) == 1
     assert all(np.allclose(scores, expected_scores(tiny_photos(4, seed=seed))) for seed, scores in enumerate(found))
-    with pytest.raises(BadInput, match="0 batches under way"):
+    with pytest.raises(BadInput, match="the number of slots must be at least 1"):
         TensorRtRunner(paper_engine(tmp_path), slots=0)
 
 
@@ -207,8 +207,8 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
     lines: list[Any] = []
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         with monkeypatch.context() as patch:
-            patch.setattr(Shot, "start", watched(Shot.start, copied))
-            patch.setattr(Shot, "run", watched(Shot.run, copied))
+            patch.setattr(BatchRun, "start", watched(BatchRun.start, copied))
+            patch.setattr(BatchRun, "run", watched(BatchRun.run, copied))
             assert np.allclose(scores_from_runner(runner, photos, 4), expected)
             (tmp_path / "photos" / "05.jpg").write_bytes(b"no photo")
             config, source = ClassifyConfig(batch=4), source_of(str(tmp_path / "photos"))
@@ -238,7 +238,7 @@ def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> N
 def watched(real: Callable[..., Any], copied: list[np.ndarray]) -> Callable[..., Any]:
     """`start` or `run` of a shot, which notes photos that do not lie in its slot already."""
 
-    def begin(self: Shot, photos: np.ndarray) -> Any:
+    def begin(self: BatchRun, photos: np.ndarray) -> Any:
         if not self.slot.holds(photos):
             copied.append(photos)
         return real(self, photos)

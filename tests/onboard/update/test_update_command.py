@@ -115,7 +115,7 @@ def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path
     with pytest.raises(BuildFailed, match="selftest ended with code 1") as caught:
         update(small_bundle(tmp_path / "ill", "ill", ill=True), root, QUICK)
     assert word(root) == "old"
-    assert "is current as before" in caught.value.message
+    assert "is still current" in caught.value.message
 
 
 def test_a_release_whose_service_is_not_well_is_undone(
@@ -124,7 +124,7 @@ def test_a_release_whose_service_is_not_well_is_undone(
     old = Releases(root).current
     health = f"test $(cat {root}/current/word) = old"
     options = Options(restart=f"cat {root}/current/word >> {tmp_path}/restarts", health=health, health_seconds=0)
-    with pytest.raises(GateFailed, match=f"failed its health check after the switch, and {old} is current again"):
+    with pytest.raises(GateFailed, match=f"failed its health check after the switch; {old} is current again"):
         update(small_bundle(tmp_path / "new", "new"), root, options)
     assert word(root) == "old"
     assert Releases(root).previous == ""
@@ -229,7 +229,7 @@ def test_a_release_that_was_damaged_is_copied_again(root: Path, tmp_path: Path) 
 
 def test_folders_that_are_no_devices(tmp_path: Path) -> None:
     (tmp_path / "current").mkdir()
-    with pytest.raises(BadInput, match="current is no link: it would be replaced"):
+    with pytest.raises(BadInput, match="current must be a link, which is replaced"):
         update(small_bundle(tmp_path / "new", "new"), tmp_path, QUICK)
     (tmp_path / "current").rmdir()
     (tmp_path / "update.json").write_text("[]")

@@ -1,9 +1,8 @@
-"""The child process in which an ONNX file is checked, parsed and built, so that a native crash stays in there.
+"""The child process that checks, parses and builds an ONNX file, so that a native crash does not end the parent.
 
-The parent (`build_process.py`) writes one line of JSON, the order, to stdin and keeps it open: when it closes, the
-parent is gone and so is this process. Answers go as lines of JSON to the file descriptor named in the order; whatever
-native libraries print goes to stdout and stderr, which the parent keeps for the day something crashes.
-SIGINT cancels at the builder's next step.
+Protocol: the parent (`build_process.py`) writes one line of JSON, the request, to stdin and keeps stdin open; when it
+closes, this process exits. Answers are lines of JSON on the file descriptor given in the request. Output of native
+libraries goes to stdout and stderr, which the parent shows after a crash. SIGINT cancels at the builder's next step.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.types import BatchRange, Flavour, ModelSpec, Precision
 from trtpoets.device.build.layer_inspector import inspect_engine
-from trtpoets.device.build.layer_types import untold
+from trtpoets.device.build.layer_types import unknown_layers
 from trtpoets.device.build.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.build.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_messages import Messages
 
 _RESERVED = 512 << 20
-"""Bytes that count as written to before they are: stacks of threads, 8 MiB each."""
+"""Bytes that RLIMIT_DATA counts although they are not used: thread stacks, 8 MiB each."""
 
 _TICK_SECONDS = 0.05
-"""Progress is told at most this often: a builder may take thousands of steps a second."""
+"""Shortest time between two progress answers: a builder may take thousands of steps a second."""
 
 
 class Answers:
-    """Lines of JSON to the parent."""
+    """Sends answers to the parent as lines of JSON."""
 
     def __init__(self, descriptor: int) -> None:
         self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
@@ -58,7 +57,7 @@ class Answers:
         self._stream.flush()
 
     def progress(self, fraction: float) -> None:
-        """Tell how much is done, 0 to 1, now and then."""
+        """Send the finished fraction, 0 to 1, unless one was sent less than _TICK_SECONDS ago."""
         now = time.monotonic()
         if now - self._last >= _TICK_SECONDS:
             self._last = now
@@ -66,7 +65,7 @@ class Answers:
 
 
 def main() -> None:
-    """Carry out the one order on stdin."""
+    """Execute the request on stdin."""
     faulthandler.enable()
     ignore_until_parent_ends()
     order = json.loads(sys.stdin.readline())
@@ -86,7 +85,7 @@ def main() -> None:
         answers.send(
             error={
                 "kind": "BuildFailed",
-                "message": f"the memory ran out: the build process may take {order['memory_bytes'] >> 20:,} MiB",
+                "message": f"out of memory: the build process may use {order['memory_bytes'] >> 20:,} MiB",
                 "hint": "free some memory, or build with a smaller --batch",
                 "code": "TP4999",
             }
@@ -100,18 +99,17 @@ def _as_answer(error: TrtPoetsError) -> dict[str, str]:
 
 
 def _end_with_parent() -> None:
-    # Read past Python's buffer: a lock that this thread held at shutdown would abort the process.
+    # os.read does not use Python's buffer, whose lock would abort the process at shutdown.
     while os.read(0, 4096):
         pass
     os._exit(1)
 
 
 def _limit_memory(size: int) -> None:
-    """Let this process write to `size` bytes at most: a hostile file shall not push the whole machine into a corner.
+    """Limit the private writable memory of this process to `size` bytes, so that a hostile file can't exhaust memory.
 
-    Should memory run out all the same, the system is asked to end this process before any other. RLIMIT_DATA counts
-    what is private and writable. Address space (RLIMIT_AS) would be the wrong measure: CUDA reserves far more of it
-    than there is memory.
+    If memory runs out anyway, the kernel ends this process first (oom_score_adj). RLIMIT_DATA is used because
+    RLIMIT_AS limits address space, of which CUDA reserves much more than there is memory.
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:
@@ -121,8 +119,8 @@ def _limit_memory(size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _look(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
-    """What the library finds on this machine."""
+def _probe(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
+    """Start the library and return what it supports on this machine."""
     machine = machine_of(load_tensorrt(Flavour(order["flavour"])), Messages())
     return {"machine": asdict(machine), "notes": [], "warnings": []}
 
@@ -133,7 +131,7 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     calibration = _check(path, order)
     network = load_self_contained(path)  # TensorRT's parser would look for external data in the current directory
     if network.sha256 != order["onnx_sha256"]:
-        raise BadArtefact(f"{path} changed while it was about to be built", hint="build again", code="TP4001")
+        raise BadArtefact(f"{path} was modified before the build started", hint="build again", code="TP4001")
     library = load_tensorrt(Flavour(order["flavour"]))
     messages = Messages()
 
@@ -142,14 +140,14 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
         return not cancelled.is_set()
 
     timings = bytes.fromhex(order["timing_cache"])
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         built = build_engine(library, network.content, request, step, messages, timings)
     except MemoryError as error:
         raise failure(library, request, "out of memory") from error
     if cancelled.is_set():
         raise BuildFailed("the build was cancelled", code="TP4002")
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
     write_own(out, built.engine)
     done = {
@@ -157,27 +155,27 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
         "calibration": calibration,
         "timing_cache": None if built.timing_cache is None else bytes(built.timing_cache).hex(),
         "typing": built.typing,
-        "layers": asdict(untold("the build process ended while its inspector was asked")),
+        "layers": asdict(unknown_layers("the build process ended while the engine was inspected")),
         "notes": messages.notes,
         "doubts": messages.doubts,
         "warnings": messages.warnings[:50],
     }
-    answers.send(built=done)  # the engine is whole now, whatever asking for its layers does to this process
+    answers.send(built=done)  # the engine is complete even if inspecting it crashes this process
     return {**done, "layers": asdict(inspect_engine(library, built.engine, request, built.logger))}
 
 
 def _check(path: Path, order: Mapping[str, Any]) -> str | None:
     """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash.
 
-    One that is vouched for was checked where its bundle was made, and `_build` compares its hash: a device has no
-    checker.
+    A vouched file is listed in a bundle's manifest and was checked when the bundle was made; `_build` compares its
+    hash. A device has no ONNX checker.
     """
-    found = read_verified_onnx(path) if order["vouched"] else read_onnx(path)
+    model = read_verified_onnx(path) if order["vouched"] else read_onnx(path)
     expected = ModelSpec.from_json(order["spec"], "the order")
-    if found.precision.value != order["request"]["precision"] or found.spec != expected:
+    if model.precision.value != order["request"]["precision"] or model.spec != expected:
         raise BadArtefact(
-            f"{path} holds {found.spec.name} in {found.precision.value}, not {expected.name} in "
-            f"{order['request']['precision']}, or describes its photos differently",
+            f"{path} contains {model.spec.name} in {model.precision.value}, not {expected.name} in "
+            f"{order['request']['precision']}, or has another preprocessing",
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",
         )
@@ -195,10 +193,10 @@ def _request_of(value: Mapping[str, Any]) -> BuildRequest:
     )
 
 
-_TASKS = {"build": _build, "look": _look}
+_TASKS = {"build": _build, "probe": _probe}
 
 
-def order_for(
+def build_request_line(
     *,
     onnx: Path,
     onnx_sha256: str,
@@ -210,7 +208,7 @@ def order_for(
     out: Path,
     answers: int,
 ) -> str:
-    """The order to build, as its line of JSON. Paths travel as hex: they need not be text."""
+    """The request to build an engine, as a line of JSON. Paths are sent as hex, because they may not be valid text."""
     return _line(
         "build",
         answers,
@@ -225,9 +223,9 @@ def order_for(
     )
 
 
-def order_to_look(flavour: Flavour, answers: int) -> str:
-    """The order to start a library and say what it finds on this machine."""
-    return _line("look", answers, flavour)
+def probe_request_line(flavour: Flavour, answers: int) -> str:
+    """The request to start a library and report what it supports on this machine, as a line of JSON."""
+    return _line("probe", answers, flavour)
 
 
 def _line(task: str, answers: int, flavour: Flavour, **rest: Any) -> str:
@@ -235,16 +233,16 @@ def _line(task: str, answers: int, flavour: Flavour, **rest: Any) -> str:
         "task": task,
         "answers": answers,
         "flavour": flavour.value,
-        "memory_bytes": memory_to_use() + _RESERVED,
+        "memory_bytes": available_memory() + _RESERVED,
         **rest,
     }
     return json.dumps(order) + "\n"
 
 
-def memory_to_use(root: Path = Path("/")) -> int:
-    """How many bytes of this machine's memory are free for a build, swap included; in a container, of its share.
+def available_memory(root: Path = Path("/")) -> int:
+    """The number of bytes of memory and swap that a build may use: those of the machine or of its container.
 
-    `root` is where the system's files are. 0 swap and no limit are common; memory that is only cached counts as free.
+    `root` is the folder of the system's files. Memory used for caches counts as available.
     """
     values = dict(re.findall(r"^(\w+):\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE))
     free = (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10
