@@ -182,9 +182,9 @@ def _classify(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def _update(options: argparse.Namespace, progress: Progress) -> int:
-    options = Options(options.restart, options.health, options.health_seconds, options.strict, options.allow_downgrade)
+    chosen = Options(options.restart, options.health, options.health_seconds, options.strict, options.allow_downgrade)
     with incoming(options.source, options.sha256) as bundle:
-        found = update(bundle, options.root, options)
+        found = update(bundle, options.root, chosen)
     _show(options, found, lambda: update_lines(found))
     return 0
 

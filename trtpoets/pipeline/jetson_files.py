@@ -20,7 +20,7 @@ from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision
 from trtpoets.device.capability import version_of, why_not
 from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack
-from trtpoets.device.jetson.jetson_names import board_called, jetpack_called
+from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.judge.golden import check_scores_against
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def jetson_named(jetpack: str, board: str) -> Jetson:
 
     A board whose JetPacks are all too old for the runtime has the last of them, unless another is named.
     """
-    pack = jetpack_called(jetpack) if jetpack else None
-    found = board_called(board, pack) if board else None
+    pack = find_jetpack(jetpack) if jetpack else None
+    found = find_board(board, pack) if board else None
     if found and pack is None:
         packs = [each for each in JETPACKS if found.chip in each.chips]
         pack = packs[-1] if not any(each.runs_trtpoets for each in packs) else None

@@ -207,9 +207,9 @@ def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
             found = {number: runner.collect(tickets[number]) for number in (5, 0, 4, 1, 2, 3)}
             runner.infer(batches[0])
             assert all(np.allclose(found[number], expected[number], atol=1e-6) for number in found)
-        with pytest.raises(RunFailed, match="the ticket for .* was collected"):
+        with pytest.raises(RunFailed, match=r"the ticket for .* was collected"):
             runner.collect(tickets[0])
-        with pytest.raises(RunFailed, match="the ticket for .* is another runner's"):
+        with pytest.raises(RunFailed, match=r"the ticket for .* is another runner's"):
             runner.collect(Ticket(object(), found[0]))
         with pytest.raises(BadInput):
             runner.submit(np.zeros((2, 16, 20, 3), np.uint8))
