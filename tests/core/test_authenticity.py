@@ -1,4 +1,4 @@
-"""Who made a file: the user's key, the HMAC of cards, and what is not opened without trust."""
+"""The user's key, the HMAC of cards, and artefacts that are not opened without trust."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def without_tag(card: Path) -> None:
 # The key
 
 
-def test_the_key_is_made_once_and_is_the_users_alone(key: Path) -> None:
+def test_the_key_is_created_once_and_is_private(key: Path) -> None:
     tag = hmac_of({"a": 1})
     status = key.stat()
     assert stat.S_IMODE(status.st_mode) == 0o600 and len(key.read_text()) == 65
@@ -81,12 +81,12 @@ def test_the_key_is_made_once_and_is_the_users_alone(key: Path) -> None:
     assert [path.name for path in key.parent.iterdir()] == ["key"]
 
 
-def test_processes_that_begin_at_once_use_one_key(key: Path) -> None:
+def test_processes_that_start_together_use_one_key(key: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: hmac_of("x"), range(16)))) == 1
 
 
-def test_looking_makes_no_key(key: Path) -> None:
+def test_checking_creates_no_key(key: Path) -> None:
     assert why_foreign("x", "0" * 64) == authenticity.OTHER_HMAC
     assert why_foreign("x", None) == authenticity.NO_HMAC
     assert not key.parent.exists()
@@ -120,7 +120,7 @@ def test_a_key_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("data", [None, __file__])
-def test_where_there_is_no_home(
+def test_the_key_without_a_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, data: str | None
 ) -> None:
     for name in ("TRTPOETS_KEY", "XDG_DATA_HOME"):
@@ -140,7 +140,7 @@ def test_where_there_is_no_home(
         key_file()
 
 
-def test_the_usual_place_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_path_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRTPOETS_KEY", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert key_file() == tmp_path / "trtpoets" / "key"
@@ -175,7 +175,7 @@ def test_a_card_copied_to_another_machine_is_foreign(
 
 @settings(max_examples=30, deadline=None)
 @given(st.one_of(st.none(), st.text(max_size=70), st.integers(), st.booleans(), st.lists(st.integers(), max_size=2)))
-def test_no_made_up_tag_passes(tag: object) -> None:
+def test_an_invented_hmac_is_refused(tag: object) -> None:
     assert why_foreign({"x": 1}, tag)
 
 
@@ -267,13 +267,13 @@ def test_a_foreign_classifier_is_not_loaded(space: Workspace, tmp_path: Path) ->
         assert caught.value.hint.endswith(f"trtpoets trust tiny --engines {space.engines}")
 
 
-def test_onnx_of_others_is_used(space: Workspace, tmp_path: Path) -> None:
+def test_onnx_files_of_others_need_no_trust(space: Workspace, tmp_path: Path) -> None:
     make_photo(0, 0).save(tmp_path / "a.png")
     (answer,) = trtpoets.label("tiny", [tmp_path / "a.png"], engines=space.engines)
     assert answer.runner == "onnxruntime-fp32"
 
 
-def test_trust_marks_a_run_for_good(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trust_is_permanent(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     engine = paper_engine(space.engines, file="fp16.tensorrt.engine")
     without_tag(card_of(engine.path))
     assert trtpoets.trust("tiny", engines=space.engines) == (space.classifier, engine.path)
@@ -285,7 +285,7 @@ def test_trust_marks_a_run_for_good(space: Workspace, capsys: pytest.CaptureFixt
     assert caught.value.code == 0 and json.loads(capsys.readouterr().out) == []
 
 
-def test_trust_is_of_all_or_nothing(space: Workspace) -> None:
+def test_trust_covers_all_cards_or_none(space: Workspace) -> None:
     engine = paper_engine(space.engines, file="fp16.tensorrt.engine")
     engine.path.write_bytes(b"changed")
     with pytest.raises(BadArtefact, match="is not what its card says"):
@@ -326,7 +326,7 @@ def test_a_device_that_is_updated_has_one_key(tmp_path: Path, monkeypatch: pytes
 def test_an_engine_that_came_with_a_bundle_is_not_run(
     tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No manifest covers built/: an archive may bring an engine, its card and the record of a build."""
+    """The manifest does not cover built/, so an archive may contain an engine, its card and the record of a build."""
     bundle = small_bundle(tmp_path / "bundle", "new")
     engine = paper_engine(bundle.folder)
     engine.path.parent.rename(bundle.built)
@@ -339,7 +339,7 @@ def test_an_engine_that_came_with_a_bundle_is_not_run(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_roots_key_in_another_users_folder_is_that_users(tmp_path: Path, key: Path) -> None:
+def test_a_key_created_by_root_belongs_to_the_folders_owner(tmp_path: Path, key: Path) -> None:
     key.parent.mkdir(mode=0o700)
     os.chown(key.parent, 12345, 12345)
     tag = hmac_of("x")

@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes: real beginnings of each kind, under names that say otherwise."""
+"""File kinds are detected from real first bytes of each kind, under misleading names."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_what_is_expected_or_unknown_passes(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_get_an_answer(content: bytes) -> None:
+def test_any_bytes_are_accepted(content: bytes) -> None:
     kind_of_content(content)
     kind_of_content(b"\x08\x01\x12" + content)
     kind_of_content(b"\x0a" + content)

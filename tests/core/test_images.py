@@ -1,4 +1,4 @@
-"""Photo files of every kind become RGB uint8, or say why they can't."""
+"""Photo files of every kind become RGB uint8 arrays, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_sixteen_bits_a_channel_in_colour() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_what_is_transparent_is_white(mode: str) -> None:
+def test_transparent_pixels_are_white(mode: str) -> None:
     array = bytes_to_array(encoded(Image.new(mode, (30, 20), 0), "PNG"), SMALL, "it")
     assert array.min() == 255
 
@@ -124,7 +124,7 @@ def test_a_damaged_exif_block_is_passed_over() -> None:
     assert not seen
 
 
-def test_what_some_phones_call_jpeg() -> None:
+def test_mpo_files_of_phones() -> None:
     content = encoded(two_colours(), "MPO", save_all=True, append_images=[Image.new("RGB", (64, 48))])
     assert_two_colours(bytes_to_array(content, SMALL, "it"))
 
@@ -164,7 +164,7 @@ def test_crop_keeps_the_middle_and_stretch_keeps_all() -> None:
     assert bytes_to_array(content, stretched, "it")[15, [2, 15, 27]].tolist() == [list(RED), list(GREEN), list(RED)]
 
 
-def test_the_array_is_the_callers_own() -> None:
+def test_the_array_is_new() -> None:
     array = bytes_to_array(encoded(two_colours(), "PNG"), SMALL, "it")
     assert array.flags.owndata and array.flags.writeable and array.flags.c_contiguous
 
@@ -190,7 +190,7 @@ def test_a_truncated_photo_is_refused(kind: str) -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", r"x is not a photo"),
     ],
 )
-def test_what_is_no_photo_is_refused(content: bytes, message: str) -> None:
+def test_other_files_are_refused(content: bytes, message: str) -> None:
     with pytest.raises(BadPhoto, match=message):
         check_photo(content, "x")
     with pytest.raises(BadPhoto, match=message):
@@ -271,7 +271,7 @@ def test_batches_come_in_order_and_whole(tmp_path: Path, count: int, batch: int)
 
 
 def test_batches_are_decoded_into_memory_that_is_given(tmp_path: Path) -> None:
-    """Asked for when the first of its photos is begun: one batch ahead of the one that is worked on, and no more."""
+    """The buffer is requested with the first photo of a batch, at most one batch ahead of the current one."""
     paths, given = photos_on_disk(tmp_path, 11), []
 
     def buffer(count: int) -> np.ndarray:
@@ -310,7 +310,7 @@ def test_batches_stop_at_the_first_bad_photo(tmp_path: Path) -> None:
         next(batches)
 
 
-def test_a_batch_of_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_batch_size_of_zero_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a batch of 0 photos"):
         next(photo_batches(photos_on_disk(tmp_path, 1), SMALL, 0))
 

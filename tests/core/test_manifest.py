@@ -1,4 +1,4 @@
-"""A bundle's manifest: every file that is missing, changed or extra is named, whoever did what to it."""
+"""A bundle's manifest: every missing, changed or extra file is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def changed(folder: Path, **changes: Any) -> None:
     (folder / MANIFEST).write_text(json.dumps({**value, **changes}))
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_a_written_manifest_is_read(tmp_path: Path) -> None:
     made = written(tmp_path, jetpack="5.1.2", board="orin-nano")
     assert check_manifest(tmp_path) == read_manifest(tmp_path) == made
     assert set(made.files) == set(FILES)
@@ -41,7 +41,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert (value["jetpack"], value["board"]) == ("5.1.2", "orin-nano")
 
 
-def test_a_jetson_that_nobody_named_is_not_in_it(tmp_path: Path) -> None:
+def test_jetpack_and_board_are_optional(tmp_path: Path) -> None:
     written(tmp_path)
     assert {"jetpack", "board"}.isdisjoint(json.loads((tmp_path / MANIFEST).read_text()))
 
@@ -83,7 +83,7 @@ def test_many_extra_files_are_counted(tmp_path: Path) -> None:
         check_manifest(tmp_path)
 
 
-def test_what_the_device_makes_is_its_own(tmp_path: Path) -> None:
+def test_files_in_built_are_not_checked(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "built" / "logs").mkdir(parents=True)
     (tmp_path / "built" / "fp16.engine").write_bytes(b"made here")
@@ -117,7 +117,7 @@ def test_a_linked_folder_is_not_followed(tmp_path: Path) -> None:
         check_manifest(folder)
 
 
-def test_a_pipe_does_not_hang_it(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").unlink()
     os.mkfifo(tmp_path / "x")
@@ -151,7 +151,7 @@ def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> Non
         {"jetpack": 5},
     ],
 )
-def test_what_no_manifest_says_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_manifests_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, **changes)
     with pytest.raises(BadArtefact, match=r"manifest.json is not a manifest of trtpoets"):
@@ -179,13 +179,13 @@ def test_any_bytes_are_a_manifest_or_one_sentence(content: bytes, tmp_path_facto
         check_manifest(folder)
 
 
-def test_a_link_does_not_go_in(tmp_path: Path) -> None:
+def test_a_link_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
     with pytest.raises(BadInput, match="link is no plain file"):
         written(tmp_path)
 
 
-def test_a_name_that_is_not_utf8_does_not_go_in(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.onnx")).touch()
     with pytest.raises(BadInput, match="is not UTF-8"):
         written(tmp_path)

@@ -1,4 +1,4 @@
-"""External data: weights beside an ONNX file, found from any current directory, part of every hash."""
+"""External data of ONNX files: found relative to the file, and part of every hash."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_more_weights_than_a_network_may_have(tmp_path: Path) -> None:
 
 
 def test_tensors_in_attributes_and_graphs_inside_graphs(tmp_path: Path) -> None:
-    """The walk without the onnx package finds what the package finds."""
+    """The parser without the onnx package finds the same tensors as the package."""
 
     def value(name: str) -> onnx.TensorProto:
         tensor = numpy_helper.from_array(np.arange(4, dtype=np.float32), name)

@@ -1,3 +1,5 @@
+"""Reading, checking and opening ONNX files."""
+
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -108,7 +110,7 @@ def test_one_session_of_many_has_few_threads_and_the_same_answers(
     ],
 )
 def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int, calls: int, text: str) -> None:
-    """The checker writes functions out: 2 ** 25 times, if it were asked."""
+    """The checker would inline the functions to 2 ** 25 nodes."""
     graph = tiny_graph()
     operators = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     for number in range(count):

@@ -1,4 +1,4 @@
-"""What ONNX files say about themselves, read without the `onnx` package, beside what that package reads."""
+"""Reading ONNX headers without the `onnx` package, compared with that package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trtpoets.core.types import Precision
 
 
 @pytest.mark.parametrize("precision", Precision)
-def test_it_reads_what_onnx_reads(precision: Precision, tmp_path: Path) -> None:
+def test_it_agrees_with_the_onnx_package(precision: Precision, tmp_path: Path) -> None:
     path = tiny_onnx(tmp_path / "tiny.onnx", precision).path
     facts, graph = read_header(path), tiny_graph(precision)
     assert facts.metadata == metadata_of(graph)

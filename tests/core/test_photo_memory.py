@@ -1,4 +1,4 @@
-"""What decoding takes is told before it is taken, and shared by all threads."""
+"""The memory for decoding is estimated before it is allocated, and shared by all threads."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ _OTHER_KINDS = ("rgba16", "grey16", "rgba", "palette", "tiff", "webp", "progress
 
 
 @pytest.mark.parametrize("kind", ["rgb16", *(pytest.param(each, marks=pytest.mark.slow) for each in _OTHER_KINDS)])
-def test_what_is_estimated_is_what_is_taken(kind: str) -> None:
-    """In a process of its own, whose memory is measured: 12 megapixels of each kind."""
+def test_the_estimate_matches_the_memory_used(kind: str) -> None:
+    """In a child process, whose memory is measured: 12 megapixels of each kind."""
     code = """
 import io, resource, sys
 import numpy as np
@@ -109,7 +109,7 @@ def test_threads_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pass
 
 
-def test_a_room_is_fair_and_lets_the_largest_in_alone() -> None:
+def test_a_budget_is_fair_and_admits_a_large_request_alone() -> None:
     room, entered, order = MemoryBudget(10), threading.Event(), []
 
     def take(name: str, count: int) -> None:

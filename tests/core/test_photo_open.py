@@ -1,4 +1,4 @@
-"""Which files are photos: every format that Pillow decodes; and what is said of the others."""
+"""Every format that Pillow decodes is accepted as a photo; other files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MODES = [
 
 
 @pytest.mark.parametrize(("kind", "options"), FORMATS)
-def test_what_pillow_decodes_is_a_photo(kind: str, options: dict[str, object]) -> None:
+def test_formats_that_pillow_decodes_are_photos(kind: str, options: dict[str, object]) -> None:
     if kind not in Image.SAVE and not Image.init() and kind not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {kind}")
     content = encoded(two_colours(), kind, **options)
@@ -295,7 +295,7 @@ def test_a_progressive_jpeg_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPat
     assert "(progressive)" in caught.value.hint
 
 
-def test_a_jpeg_above_the_limit_in_earnest() -> None:
+def test_a_real_jpeg_above_the_limit() -> None:
     content = large_jpeg(14_000, 13_500)  # above twice Pillow's own limit, too
     facts = check_photo(content, "it")
     assert (facts.height, facts.width) == (13_500, 14_000)

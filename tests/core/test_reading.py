@@ -1,4 +1,4 @@
-"""Files that are no files, and files without end: refused at every entrance, without waiting and without memory."""
+"""Paths that are not regular files, and endless files, are refused by every reader without blocking."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ ENTRANCES: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("name", ENTRANCES)
 @pytest.mark.parametrize("what", ["fifo", "/dev/zero", "/dev/tty", "socket"])
-def test_what_is_no_file_is_refused_at_once(
+def test_other_than_regular_files_are_refused_immediately(
     name: str, what: str, fifo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_what_is_no_file_is_refused_at_once(
     assert caught.value.hint
 
 
-def test_a_photo_that_is_no_file(fifo: Path, tmp_path: Path) -> None:
+def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
     assert checked.reason == "is not a regular file"
     with pytest.raises(BadPhoto, match="fifo is a FIFO, and a regular file was expected"):

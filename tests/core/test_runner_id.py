@@ -1,4 +1,4 @@
-"""Runners have an identity that is a value: different ones have different names, and nothing reads a name."""
+"""Runner identities: different runners have different names, and no code parses a name."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def parsed_names(tree: ast.AST) -> Iterator[str]:
                 yield text
 
 
-def test_the_check_sees_what_reads_a_name() -> None:
+def test_the_check_finds_code_that_parses_a_name() -> None:
     for code in (
         'row["runner"].endswith("-int8")',
         'runner.name.split("-")[1]',
@@ -294,7 +294,7 @@ def test_the_check_sees_what_reads_a_name() -> None:
         assert list(parsed_names(ast.parse(code)))
 
 
-def test_nothing_reads_a_runner_s_name_or_makes_one_up() -> None:
+def test_no_code_parses_or_formats_a_runner_s_name() -> None:
     found = {
         str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
         for path in sorted(PACKAGE.rglob("*.py"))

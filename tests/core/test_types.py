@@ -1,3 +1,5 @@
+"""JSON and hashes of the shared types."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Cards and names of runs."""
+
 from __future__ import annotations
 
 import json

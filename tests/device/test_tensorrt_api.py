@@ -1,4 +1,4 @@
-"""What libraries say is made readable, and libraries that can't be used are refused with the reason."""
+"""Messages of libraries are shortened, and libraries that can't be used are refused with the reason."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_library_without_its_native_part(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """JetPack 5.0.2's TensorRT 8.4 has contexts without tensors by name."""
+    """The contexts of TensorRT 8.4 (JetPack 5.0.2) have no named tensors."""
     old = SimpleNamespace(__version__="8.4.1", IExecutionContext=SimpleNamespace(execute_async_v2=None))
     monkeypatch.setitem(sys.modules, "tensorrt", old)
     with pytest.raises(MissingDependency) as caught:
@@ -179,7 +179,7 @@ def test_the_real_recorder_is_heard() -> None:
 
 
 def test_the_real_runtime_without_a_gpu(tmp_path: Path) -> None:
-    """A damaged engine is told of as such; a good one fails for want of CUDA, where there is none."""
+    """A damaged engine is reported as damaged; a valid one fails because there is no CUDA."""
     pytest.importorskip("tensorrt_rtx")
     library = load_tensorrt(Flavour.RTX)
     with pytest.raises(RunFailed) as caught:

@@ -1,4 +1,4 @@
-"""A bundle on a board of paper: built with the fallback that was told, checked, measured; in Python 3.8 and in ours."""
+"""The commands of a bundle on the fake device: build, checks, measurements; in Python 3.8 and this one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_build_and_selftest(board: Board, bundle: Path) -> None:
     assert "one photo at a time" in found["latency"]["conditions"]
 
 
-def test_the_next_precision_is_taken_and_said(board: Board, bundle: Path) -> None:
+def test_the_next_precision_is_used_and_reported(board: Board, bundle: Path) -> None:
     board.behave(int8="wrong", fp16=REFUSED)
     result = board.run(bundle, "build", "--json")
     assert result.returncode == 0, result.stderr
@@ -153,7 +153,7 @@ def test_a_build_that_fails_leaves_the_engine_that_was_there(here: Board, bundle
 
 
 @pytest.mark.slow
-def test_other_words_and_force_build_again(here: Board, bundle: Path) -> None:
+def test_other_options_and_force_build_again(here: Board, bundle: Path) -> None:
     def built(*words: str) -> tuple[int, bool]:
         result = here.run(bundle, "build", "--json", *words)
         return as_json(result)[0]["card"]["batch"]["maximum"], "build built/" in result.stderr
@@ -373,7 +373,7 @@ def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -
 
 
 def test_scores_that_are_not_the_golden_ones_fail_the_selftest(here: Board, bundle: Path) -> None:
-    """The golden scores are the fake GPU's; the ONNX file computes something else."""
+    """The golden scores are the fake GPU's; the ONNX file computes others."""
     pytest.importorskip("onnxruntime")
     result = here.run(bundle, "selftest", "--runner", "onnxruntime", "--json")
     assert result.returncode == 3
@@ -399,7 +399,7 @@ def test_bench_as_in_a_workspace(board: Board, bundle: Path) -> None:
 
 @pytest.mark.slow
 def test_golden_photos_are_not_cropped_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The network of this bundle sees the middle of a photo; a golden photo is that middle already."""
+    """The network of this bundle uses the centre of a photo, and a golden photo is already cropped."""
     whole = tiny_spec()
     spec = replace(whole, preprocess=replace(whole.preprocess, resize=Resize.CROP, crop_fraction=0.5))
     framed = tiny_photos(4)
@@ -442,13 +442,13 @@ def test_help_fits_a_terminal(command: str | None, monkeypatch: pytest.MonkeyPat
     assert max(map(len, lines)) <= 80
 
 
-def test_wrong_words_exit_2(board: Board, bundle: Path) -> None:
+def test_usage_errors_exit_2(board: Board, bundle: Path) -> None:
     assert board.run(bundle, "trtpoets").returncode == 2
     assert board.run(bundle, "build", "--precision", "int4").returncode == 2
     assert board.run(bundle, "trtpoets", "--version").stdout == "trtpoets 0.1.0\n"
 
 
-def test_the_words_are_those_of_the_program() -> None:
+def test_the_options_are_those_of_trtpoets() -> None:
     from typer.main import get_command
 
     from trtpoets.cli.main import app
@@ -473,7 +473,7 @@ def test_the_doctor(here: Board, bundle: Path) -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_runtime_needs_only_numpy(python: str, bundle: Path, tmp_path: Path) -> None:
-    """Pillow, TensorRT and pycuda come when needed. `benchmarks/runtime_start.py` measures the time of the import."""
+    """Pillow, TensorRT and pycuda are imported when needed. `benchmarks/runtime_start.py` measures the import."""
     program = """
 import sys
 import trtpoets.onboard.commands

@@ -1,4 +1,4 @@
-"""Setting up a device: what is missing and the line that brings it, on machines made up from documented facts."""
+"""The `install` command on machines from documented facts: missing components and the commands that install them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_without_tensorrt_nothing_is_done(machine: Any, bundle: Bundle) -> None:
     assert "pip install tensorrt" not in caught.value.hint
 
 
-def test_an_old_jetpack_gets_its_road(machine: Any, bundle: Bundle) -> None:
+def test_an_old_jetpack_gets_a_hint(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((7, 2), "8.2.1", "10.2"), "32 7.1", "3.6")
     with pytest.raises(MissingDependency, match=r"TensorRT: 8\.2\.1, and trtpoets needs 8\.5 or later") as caught:
         require_ready(install.install(bundle, dry_run=True))
@@ -99,7 +99,7 @@ def test_pycuda_comes_by_pip_and_needs_a_compiler(
 
 
 def test_packages_that_are_too_old(machine: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ubuntu 20.04's Pillow is 7.0, which can't be told which formats to open."""
+    """Pillow 7.0 of Ubuntu 20.04 has no `formats` argument."""
     machine(with_gpu((8, 7), "8.5.2", "11.4"), "35 4.1", "3.8")
     monkeypatch.setattr(bundle_findings, "installed", lambda _: {"numpy": "1.17.4", "pillow": "7.0.0"})
     found = install.install(bundle, dry_run=True)
@@ -206,7 +206,7 @@ def half_a_venv(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> Non
 def test_half_an_environment_does_not_stay(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Python without ensurepip, or a full disk: venv fails after it has made bin/python."""
+    """A Python without ensurepip, or a full disk: venv fails after it has created bin/python."""
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     half_a_venv(monkeypatch, tmp_path, "exit 1")
     with pytest.raises(RunFailed, match="ended with code 1") as failed:
@@ -228,7 +228,7 @@ def test_an_environment_that_was_interrupted_does_not_stay(
 def test_another_environment_than_the_bundles_own(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the README says it: ./install first, and for updates ./install --venv elsewhere."""
+    """The steps of the README: ./install first, and for updates ./install --venv in another folder."""
     base, own, other = tmp_path / "python3", bundle.built / "venv", tmp_path / "root" / "venv"
     base.write_text("")
     (own / "bin").mkdir(parents=True)
@@ -277,7 +277,7 @@ def test_the_program_without_numpy(bundle: Bundle, tmp_path: Path) -> None:
     assert "try: sudo apt install -y python3-numpy" in result.stderr
 
 
-def test_the_program_on_a_board_of_paper(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_program_on_the_fake_device(bundle: Bundle, tmp_path: Path) -> None:
     result = Board(tmp_path, sys.executable).run(bundle.folder, "install", "--dry-run", "--json")
     found = as_json(result)
     assert (result.returncode, found["lacking"]) == (0, [])

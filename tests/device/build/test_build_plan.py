@@ -1,4 +1,4 @@
-"""What a build is asked for and whether it can be: every option in every era, dry runs, timings, layers."""
+"""Build options in all versions of TensorRT, dry runs, timing caches, layer reports."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_int8_is_refused_where_there_is_no_dp4a(gpu: Gpu) -> None:
     assert messages_of(TENSORRT, Precision.FP16, "8.6", gpu) == []
 
 
-def test_fp16_is_refused_where_it_does_not_pay() -> None:
+def test_fp16_is_refused_where_it_is_not_faster() -> None:
     assert messages_of(TENSORRT, Precision.FP16, "8.6", Gpu("Tesla P4", (6, 1), 8 << 30)) == [
         (
             "fp16 is not faster on this Tesla P4: compute capability 6.1 is not faster in FP16 than in FP32 "
@@ -297,7 +297,7 @@ def test_a_dla_that_is_not_there(cores: int, text: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["8.5", "8.6", "10.3", "11.0"])
-def test_nothing_more_is_said_than_was_asked(version: str) -> None:
+def test_default_options_set_no_flags(version: str) -> None:
     build_engine(fake_library(version), b"onnx", request(Precision.FP32), lambda _: True, Messages())
     assert (told.get("flags"), told["level"], told["hardware"], told["dla"]) == (None, None, None, ("GPU", -1))
 
@@ -350,7 +350,7 @@ def kept_timings() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("change", ["gpu", "content", "card", "no card", "not JSON", "deep JSON"])
-def test_timings_that_do_not_fit_are_left_aside(
+def test_a_timing_cache_that_does_not_match_is_ignored(
     child: Any,
     model: OnnxModel,
     change: str,
@@ -383,7 +383,7 @@ def test_timings_that_do_not_fit_are_left_aside(
 
 
 def test_timings_that_tensorrt_refuses(child: Any, model: OnnxModel) -> None:
-    """The card vouches for them, and TensorRT knows better."""
+    """The card is valid, but TensorRT rejects the timing cache."""
     messages = Messages()
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
         built = build_engine(fake_library("10.3"), b"onnx", request(Precision.FP32), lambda _: True, messages, content)
@@ -396,7 +396,7 @@ def test_timings_that_tensorrt_refuses(child: Any, model: OnnxModel) -> None:
 
 @pytest.mark.parametrize("version", ["8.6", "10.3", "11.0"])
 def test_timings_that_do_not_fit_are_no_reason_of_a_failure(version: str) -> None:
-    """TensorRT reports them as errors, before the build that fails for another reason."""
+    """TensorRT reports them as errors before the build fails for another reason."""
     library = fake_library(version, "refuse: Error Code 10: Internal Error (Could not find any implementation for a.)")
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
         with pytest.raises(BuildFailed, match=r"fp32 engine: Could not find any implementation for a$"):
@@ -419,7 +419,7 @@ def test_tensorrt_rtx_times_nothing(rtx: None, model: OnnxModel) -> None:
 # Layers
 
 
-def test_layers_are_told_by_the_card(child: Any, model: OnnxModel) -> None:
+def test_the_card_contains_the_layers(child: Any, model: OnnxModel) -> None:
     child("ok", layers=LAYERS)
     engine = engine_from_onnx(model, TENSORRT, model.path.with_name("fp32.tensorrt.engine"))
     layers = engine.card.layers
@@ -545,7 +545,7 @@ def test_a_library_that_does_not_start(child: Any, model: OnnxModel, behaviour: 
     }[behaviour] in found.problems[0].message
 
 
-def test_a_dry_run_says_it_all_and_exits_1_for_what_cant_be(rtx: None, model: OnnxModel) -> None:
+def test_a_dry_run_reports_problems_and_exits_1(rtx: None, model: OnnxModel) -> None:
     run = CliRunner()
     result = run.invoke(app, ["build", str(model.path), "--flavour", "rtx", "--dry-run"])
     assert result.exit_code == 0
@@ -593,7 +593,7 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
 
 @pytest.mark.parametrize("version", ["8.5", "8.6", "10.3"])
 def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path: Path, version: str) -> None:
-    """The axes of a ReduceMean are an input from set 18 on, which the parser of 8.5 and 8.6 does not look at."""
+    """The axes of a ReduceMean are an input since opset 18, which the parser of 8.5 and 8.6 ignores."""
     import onnx
 
     child("ok", version)
@@ -633,8 +633,8 @@ def test_the_child_takes_no_more_memory_than_is_free(
     assert "free some memory" in caught.value.hint
 
 
-def test_the_child_is_the_first_to_go(child: Any, model: OnnxModel) -> None:
-    """Its limits while it builds, as the system sees them."""
+def test_the_child_is_ended_first_without_memory(child: Any, model: OnnxModel) -> None:
+    """The limits of the child during a build, as the system shows them."""
     pid_file = child("slow")
     found: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Building engines: for real with TensorRT-RTX, and with a builder made of Python for what crashes, hangs or is old."""
+"""Building engines: with the real TensorRT-RTX, and with the fake builder for crashes, hangs and old versions."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_targets_are_what_was_asked_for(rtx: None, model: OnnxModel, out: Path) 
     assert rtx_targets(out) == ("sm86", "sm89")
 
 
-def test_what_the_compiler_refuses_is_told(rtx: None, model: OnnxModel, out: Path) -> None:
+def test_errors_of_the_compiler_are_reported(rtx: None, model: OnnxModel, out: Path) -> None:
     with pytest.raises(BuildFailed) as caught:
         engine_from_onnx(model, replace(RTX, targets=("sm75",)), out)
     assert caught.value.message.endswith(
@@ -288,7 +288,7 @@ def test_a_network_whose_photos_are_not_its_models(rtx: None, tmp_path: Path) ->
 
 
 def test_an_operator_that_nobody_has(rtx: None, tmp_path: Path) -> None:
-    """The checker lets other domains pass; the parser names the node."""
+    """The ONNX checker accepts other domains; the parser names the node."""
     import onnx
     from onnx import helper
 
@@ -431,7 +431,7 @@ def test_tensorrt_takes_no_targets(child: Any, model: OnnxModel, out: Path) -> N
     ],
     ids=["segfault", "exit", "killed", "bad_alloc", "no driver", "no implementation", "bytes", "cuda memory"],
 )
-def test_what_goes_wrong_inside_comes_out_clean(
+def test_failures_of_the_child_are_reported(
     child: Any, model: OnnxModel, out: Path, behaviour: str, text: str, hint: str
 ) -> None:
     child(behaviour)
@@ -526,7 +526,7 @@ def test_a_build_that_hangs_is_ended(child: Any, model: OnnxModel, out: Path, mo
 def test_memory_that_runs_out(
     rtx: None, model: OnnxModel, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For real: with little room TensorRT-RTX does not load, refuses, crashes or hangs, and each is told cleanly."""
+    """With little memory, the real TensorRT-RTX does not load, refuses, crashes or hangs; each is reported."""
     python, shell = sys.executable, tmp_path / "python"
     outcomes = []
     for megabytes in (350, 450, 475, 500, 525, 550, 600, 4000):
@@ -594,7 +594,7 @@ def request(precision: Precision, level: int | None = None) -> BuildRequest:
         ("11.0", Precision.INT8, 0b1, None),
     ],
 )
-def test_each_version_is_told_in_its_own_words(
+def test_each_version_gets_its_own_flags(
     version: str, precision: Precision, network: int, flags: list[str] | None
 ) -> None:
     steps: list[float] = []

@@ -1,4 +1,4 @@
-"""What an engine's card says is checked before the engine is loaded; what no card vouches for needs trust."""
+"""The card is checked before an engine is loaded; an engine without a matching card needs trust."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_an_engine_of_another_jetson_is_refused(
 
 
 def test_a_card_that_does_not_tell_the_module(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Cards of earlier versions lack the fields: they stay readable, and unknown is said to be unknown."""
+    """Cards of earlier versions do not have these fields: they are readable, and unknown values are reported."""
     engine = engine_on(tmp_path, AGX)
     details = asdict(engine.card)
     for field in ("multiprocessors", "memory_gib", "board"):
@@ -165,7 +165,7 @@ def test_a_card_that_does_not_tell_the_module(tmp_path: Path, caplog: pytest.Log
     assert not caplog.records
 
 
-def test_little_differences_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_small_differences_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         fits(engine_on(tmp_path, NX), replace(NX, memory_bytes=int(7.4 * 2**30)))
         assert "16 GiB" in caplog.text and "8 GiB" in caplog.text

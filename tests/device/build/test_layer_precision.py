@@ -1,4 +1,4 @@
-"""How networks are typed: INT8 leaves nothing in FP32 that need not be, and what must be FP32 stays FP32."""
+"""Types of layers: INT8 networks keep only the listed nodes in FP32, and those stay in FP32."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def built(version: str, graph: Any, precision: Precision, behaviour: str = "ok")
 
 @pytest.mark.parametrize("version", WEAK)
 def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
-    """Strongly typed, every layer beside INT8 would move four bytes a number (NVIDIA/Model-Optimizer issue 80)."""
+    """In a strongly typed network, all layers beside INT8 would be FP32 (NVIDIA/Model-Optimizer issue 80)."""
     found, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
     assert found.typing == "weakly typed, INT8 and FP16 allowed"
     assert layers.layers["conv"] == "int8" and set(layers.counts) == {"int8", "fp16"}
@@ -70,7 +70,7 @@ def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
 
 @pytest.mark.parametrize("version", WEAK)
 def test_int8_keeps_in_fp32_what_its_file_names(version: str) -> None:
-    """A Softmax, and a layer that overflows FP16; what lies beside them and before the pairs is FP16 all the same."""
+    """A Softmax, and a layer that overflows FP16; their neighbours and the layers before Q/DQ pairs are FP16."""
     kept = ("q/Softmax", "head")
     _, layers, messages = built(version, named(Precision.INT8, *kept), Precision.INT8)
     assert told["flags"] == ["INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"]
@@ -81,7 +81,7 @@ def test_int8_keeps_in_fp32_what_its_file_names(version: str) -> None:
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_fp16_keeps_in_fp32_what_its_file_computes_so(version: str) -> None:
-    """TensorRT 8 gets the FP16 flag, and would round there; later ones take the types of the file."""
+    """TensorRT 8 gets the FP16 flag and would use FP16 there; later versions use the types of the file."""
     graph = named(Precision.FP16)
     _, layers, _ = built(version, graph, Precision.FP16)
     assert fp32_nodes(read_graph(graph.SerializeToString())) == ("q/Softmax",)
@@ -91,7 +91,7 @@ def test_fp16_keeps_in_fp32_what_its_file_computes_so(version: str) -> None:
 
 @pytest.mark.parametrize("version", WEAK)
 def test_all_layers_of_a_node_are_kept(version: str) -> None:
-    """A Gemm's bias is a layer of its own, that has not the node's name."""
+    """A Gemm's bias is a separate layer with another name."""
     graph = named(Precision.INT8, "head")
     graph.graph.initializer.append(helper.make_tensor("bias", TensorProto.FLOAT, [3], [0.0, 0.0, 0.0]))
     (head,) = (node for node in graph.graph.node if node.name == "head")
@@ -103,7 +103,7 @@ def test_all_layers_of_a_node_are_kept(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["8.6", "10.3"])
 def test_a_quantised_layer_that_gives_large_numbers_stays_int8(version: str) -> None:
-    """Its products are summed as integers: only what it gives is FP32."""
+    """It accumulates integers: only its output is FP32."""
     _, layers, _ = built(version, named(Precision.INT8, "conv"), Precision.INT8)
     assert layers.layers["conv"] == "int8" and "OBEY_PRECISION_CONSTRAINTS" in told["flags"]
 
@@ -115,7 +115,7 @@ def test_a_layer_that_is_not_found_is_doubted() -> None:
 
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
-def test_fp32_is_told_nothing(version: str) -> None:
+def test_fp32_sets_no_constraints(version: str) -> None:
     built(version, named(Precision.FP32), Precision.FP32)
     assert told.get("flags") is None
 
@@ -135,7 +135,7 @@ def test_which_nodes_are_fp32() -> None:
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_the_inspector_goes_before_its_engine(version: str) -> None:
-    """The bindings of 8.5 let the engine go first, and the process with it."""
+    """The bindings of 8.5 free the engine first, which crashes the process."""
     found, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
     assert layers.counts
     del found
@@ -215,7 +215,7 @@ def test_when_an_int8_engine_is_doubted(counts: dict[str, int], doubted: bool) -
 
 
 def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
-    """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as is counted on."""
+    """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as assumed."""
     trt = pytest.importorskip("tensorrt_rtx")
     content = residual_network().SerializeToString()  # type: ignore[attr-defined]
     logger = trt.Logger(trt.Logger.ERROR)

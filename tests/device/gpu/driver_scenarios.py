@@ -1,8 +1,8 @@
-"""What `test_driver.py` runs in a child process, over the libcuda of `fake_libcuda.c`.
+"""Scenarios that `test_driver.py` runs in a child process, over the libcuda of `tests/fakes/libcuda.c`.
 
     LD_LIBRARY_PATH=FOLDER python -m tests.device.gpu.driver_scenarios SCENARIO
 
-Ends with code 0 and nothing on stderr when everything went as it should and nothing is left.
+Exits with code 0 and without output on stderr if the scenario succeeded and everything was freed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people call a JetPack and a Jetson is understood, or refused with the nearest name."""
+"""Names of JetPack releases and Jetson modules are recognised, or refused with the nearest name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
         *((each.version, each.version) for each in JETPACKS),
     ],
 )
-def test_what_people_call_a_jetpack(text: str, version: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_of_jetpacks(text: str, version: str, caplog: pytest.LogCaptureFixture) -> None:
     assert find_jetpack(text).version == version
     assert not caplog.records
 
@@ -84,7 +84,7 @@ def test_other_jetpacks_are_refused(text: str) -> None:
         ("p3701-0005", "agx-orin"),
     ],
 )
-def test_what_people_call_a_board(text: str, name: str) -> None:
+def test_names_of_modules(text: str, name: str) -> None:
     assert find_board(text).name == name
 
 
@@ -107,7 +107,7 @@ def test_a_name_of_several_boards_lists_them(text: str, names: list[str]) -> Non
     ("text", "near"),
     [("nona", "nano"), ("oren-nano", "orin-nano"), ("Xaver NX", "xavier-nx"), ("tx3", "tx2"), ("agx thr", "agx-thor")],
 )
-def test_an_unknown_board_is_told_the_nearest(text: str, near: str) -> None:
+def test_an_unknown_module_suggests_the_nearest(text: str, near: str) -> None:
     with pytest.raises(BadInput, match="must be one of nano, ") as caught:
         find_board(text)
     assert caught.value.hint == f"--board {near}"

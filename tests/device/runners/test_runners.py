@@ -1,4 +1,4 @@
-"""One contract for every runner; engines run on a fake GPU that enforces CUDA's and TensorRT's rules."""
+"""The contract of all runners; engines run on the fake GPU, which checks the rules of CUDA and TensorRT."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_nothing_is_left_when_the_body_raises(make: Callable[[], Runner]) -> Non
         runner.infer(tiny_photos(1))
 
 
-def test_a_worker_thread_may_ask(make: Callable[[], Runner]) -> None:
+def test_a_worker_thread_can_infer(make: Callable[[], Runner]) -> None:
     photos, answers = tiny_photos(5), []
     with make() as runner:
         expected = runner.infer(photos)
@@ -200,7 +200,7 @@ def times(runner: Runner) -> int:
 
 
 def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
-    """More than there are slots; photos may change as soon as they are submitted, and scores stay as they are."""
+    """More batches than slots; photos may change after submitting, and scores stay unchanged."""
     batches = [tiny_photos(count, seed=count) for count in (1, 4, 3, 4, 20, 2)]
     with make() as runner:
         expected = [runner.infer(photos) for photos in batches]
@@ -510,7 +510,7 @@ def test_copies_that_cannot_be_captured(gpu: FakeGpu, tmp_path: Path, caplog: py
 
 
 def test_an_enqueue_that_cannot_be_captured(gpu: FakeGpu, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Engines with loops, or that stream their weights, only fail once they are captured."""
+    """Engines with loops or weight streaming fail only during capture."""
     gpu.fail_captured_execute = True
     photos = tiny_photos(3)
     with caplog.at_level(logging.WARNING), open_runner(paper_engine(tmp_path)) as runner:
@@ -560,7 +560,7 @@ def test_rtx_captures_by_itself_and_keeps_its_kernels(tmp_path: Path, monkeypatc
         assert cache.stat().st_mtime_ns == written, "an unchanged cache is not written again"
 
 
-def test_a_strange_runtime_cache_is_told(
+def test_a_foreign_runtime_cache_is_warned_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu = FakeGpu(tiny_spec())
@@ -594,7 +594,7 @@ def test_kernels_are_kept_apart_by_library_and_gpu(tmp_path: Path, monkeypatch: 
     }
 
 
-def test_kernels_that_cannot_be_kept_or_read_stop_nothing(
+def test_a_runtime_cache_that_fails_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu = FakeGpu(tiny_spec())
@@ -607,7 +607,7 @@ def test_kernels_that_cannot_be_kept_or_read_stop_nothing(
     assert "the runtime cache of this engine could not be saved" in caplog.text
 
 
-def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_timings(gpu: FakeGpu, tmp_path: Path) -> None:
     photos = tiny_photos(20)
     runner = open_runner(paper_engine(tmp_path))
     assert isinstance(runner, TimedRunner)
@@ -625,7 +625,7 @@ def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
 
 
 def test_two_engines_at_once(gpu: FakeGpu, tmp_path: Path) -> None:
-    """Both on one GPU, used in turn and from threads, left in the order in which they were entered."""
+    """Both on one GPU, used alternately and from threads, left in the order of entering."""
     first, second = (open_runner(paper_engine(tmp_path / name)) for name in "ab")
     photos = tiny_photos(5)
     first.__enter__()
@@ -814,7 +814,7 @@ def test_everything_is_freed_when_a_replay_breaks(
 def test_everything_is_freed_when_the_gpu_breaks(
     gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
-    """What broke first is told, whatever fails afterwards because of it."""
+    """The first error is reported, whatever fails afterwards because of it."""
 
     def broken(*args: Any) -> None:
         del args  # the stream among them would outlive its context in this frame, which pycuda's C++ does not have

@@ -1,4 +1,4 @@
-"""The TFLite runner, beyond the contract that all runners keep (test_runners.py)."""
+"""The TFLite runner, beyond the contract of all runners (test_runners.py)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _gives(tensorflow: Any) -> Any:
     return give
 
 
-def test_nothing_is_said_on_stderr(int8: TfliteModel, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_to_stderr(int8: TfliteModel, capfd: pytest.CaptureFixture[str]) -> None:
     with open_runner(int8) as runner:
         runner.infer(tiny_photos(2))
     assert capfd.readouterr() == ("", "")
@@ -136,7 +136,7 @@ class Interpreter:
     ],
 )
 def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str) -> None:
-    """It ends that of the trial, and is never loaded in the one that asked."""
+    """It ends the child process of the trial, and is never loaded in this process."""
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
     (package / "__init__.py").touch()

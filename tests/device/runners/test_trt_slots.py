@@ -1,4 +1,4 @@
-"""Batches of an engine under way at once, padded and captured, on a fake GPU that enforces CUDA's rules."""
+"""Several batches of an engine in progress, padding and graph capture, on the fake GPU."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_more_than_the_engine_takes_is_ordinary_memory(gpu: FakeGpu, tmp_path: P
 
 
 def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is evaluated, classified, and measured from files: no photo lies anywhere else in between."""
+    """In evaluation, classification and benchmarks from files, photos are not copied between decoding and slot."""
     paths = [tmp_path / "photos" / f"{number:02}.png" for number in range(11)]
     paths[0].parent.mkdir()
     for number, path in enumerate(paths):
@@ -222,7 +222,7 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
 
 
 def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> None:
-    """An evaluation that breaks leaves no thread behind, even while what broke is still looked at."""
+    """A failing evaluation leaves no thread behind, even while its exception is still referenced."""
     paths = [tmp_path / f"{number}.png" for number in range(9)]
     for number, path in enumerate(paths):
         make_photo(0, number).save(path)
@@ -294,7 +294,7 @@ def test_a_size_that_comes_again_and_again_is_not_padded(gpu: FakeGpu, tmp_path:
 
 
 def test_graphs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is in one context's memory, and there are no more than the slot may have, whatever comes."""
+    """A slot never has more than its maximum of lanes, whatever batch sizes occur."""
     gpu = FakeGpu(tiny_spec(), batch=(1, 32, 64))
     gpu.install(monkeypatch)
     with nothing_left(gpu), TensorRtRunner(paper_engine(tmp_path, batch=(1, 32, 64))) as runner:
@@ -323,7 +323,7 @@ def test_an_engine_on_the_dla_is_never_captured(gpu: FakeGpu, tmp_path: Path) ->
 
 
 def test_events_do_not_wait_for_the_host(gpu: FakeGpu, tmp_path: Path) -> None:
-    """Queueing takes more than half of the copy here: had the GPU nothing to do meanwhile, it would show."""
+    """Queueing takes more than half of the copy here: if the GPU were idle meanwhile, the times would show it."""
     photos = tiny_photos(4)
     gpu.host_ms = 0.14
     for graphs in (True, False):
@@ -352,7 +352,7 @@ def test_timing_and_running_take_turns(gpu: FakeGpu, tmp_path: Path) -> None:
 
 
 def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
-    """`benchmarks/host_cost.py` has the numbers; the quietest of a few rounds, since others use this machine too."""
+    """`benchmarks/host_cost.py` has the numbers. The fastest of a few rounds is used: other programs run too."""
     from benchmarks import host_cost
 
     found = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
@@ -363,7 +363,7 @@ def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
 def test_nothing_is_allocated_for_a_batch_but_its_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: bool
 ) -> None:
-    """numpy tells tracemalloc of its memory, in a domain of its own."""
+    """numpy reports its memory to tracemalloc in a separate domain."""
     from benchmarks import host_cost
 
     gpu, photos = FakeGpu(tiny_spec(64)), np.zeros((1, 64, 64, 3), np.uint8)
@@ -439,7 +439,7 @@ def test_the_address_of_memory_that_is_not_mapped(gpu: FakeGpu) -> None:
 
 @pytest.mark.parametrize("cuda", [10020, 12060])
 @pytest.mark.parametrize("wait", [Wait.SPIN, Wait.BLOCKING])
-def test_how_threads_wait_is_said_before_the_context_is_made(
+def test_the_wait_mode_is_set_before_the_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: Wait, cuda: int
 ) -> None:
     gpu = FakeGpu(tiny_spec(), cuda=cuda)
@@ -459,7 +459,7 @@ def test_how_threads_wait_is_said_before_the_context_is_made(
 def test_a_context_that_is_there_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cuda: int, found: Wait
 ) -> None:
-    """Before CUDA 11 its flags can't be changed any more, and what holds is told."""
+    """Before CUDA 11 its flags can't be changed; the mode in effect is reported."""
     gpu = FakeGpu(tiny_spec(), cuda=cuda)
     gpu.install(monkeypatch)
     gpu.retain()
@@ -469,7 +469,7 @@ def test_a_context_that_is_there_already(
     gpu.let_go()
 
 
-def test_a_benchmark_waits_awake_and_a_camera_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmarks_spin_and_cameras_block(monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""Photos, folders, videos and cameras to lines of JSON: what comes too fast is dropped, what breaks is said."""
+"""The `classify` command: photos, folders, videos and cameras; dropped frames and errors."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_numbers_that_make_no_sense(change: dict[str, Any]) -> None:
 # Sources
 
 
-def test_what_words_mean(photos: Path, tmp_path: Path) -> None:
+def test_sources(photos: Path, tmp_path: Path) -> None:
     assert source_of("camera") == Source(Kind.CAMERA, "camera", 0)
     assert source_of("camera:3").opened == 3
     csi = source_of("csi:1")
@@ -168,7 +168,7 @@ def test_what_words_mean(photos: Path, tmp_path: Path) -> None:
 # The mailbox
 
 
-def test_the_newest_replaces_what_nobody_took() -> None:
+def test_the_newest_value_replaces_an_untaken_one() -> None:
     box: LatestValueQueue[int] = LatestValueQueue()
     for number in range(10):
         box.put(number)
@@ -181,7 +181,7 @@ def test_the_newest_replaces_what_nobody_took() -> None:
         box.take(0.0)
 
 
-def test_in_turn_nothing_is_lost_and_nothing_waits_in_line() -> None:
+def test_put_and_wait_loses_nothing() -> None:
     box: LatestValueQueue[int] = LatestValueQueue()
     sender = threading.Thread(target=lambda: [box.put_and_wait(number) for number in range(50)] and box.close())
     sender.start()
@@ -268,7 +268,7 @@ def test_a_camera_that_is_faster_than_the_engine_loses_frames(opencv: Any) -> No
 
 
 def test_frames_are_bgr(opencv: Any, tmp_path: Path) -> None:
-    """Red of OpenCV's order answers as a red photo does."""
+    """A red frame in OpenCV's order gives the scores of a red photo."""
     from PIL import Image
 
     opencv([frames(1, colour=2)])

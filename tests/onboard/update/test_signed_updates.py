@@ -1,4 +1,4 @@
-"""Bundles that are signed, devices that ask for it, older bundles, and archives with their sha256."""
+"""Signed bundles, devices that require signatures, older bundles, and archives with their sha256."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
 
 
 @needs_ssh_keygen
-def test_a_signature_for_another_purpose_is_worth_nothing(tmp_path: Path, keys: Path) -> None:
+def test_a_signature_for_another_purpose_is_refused(tmp_path: Path, keys: Path) -> None:
     (tmp_path / "file").write_text("text")
     write_signers(keys / "ours.pub", tmp_path / "signers")
     command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
@@ -177,7 +177,7 @@ def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
 # Older bundles
 
 
-def test_an_older_bundle_needs_a_word(tmp_path: Path) -> None:
+def test_an_older_bundle_needs_an_option(tmp_path: Path) -> None:
     root = tmp_path / "device"
     update(made(tmp_path / "new", "new", created=2000), root, QUICK)
     for name, created in (("old", 1999), ("ancient", 0)):
@@ -204,7 +204,7 @@ def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
 
 
 def test_a_release_is_named_after_the_manifest_that_lies_in_it(tmp_path: Path) -> None:
-    """A release whose files and manifest somebody changed together is not taken for the one that it is called."""
+    """A release whose files and manifest were both changed is not accepted under its name."""
     root = tmp_path / "device"
     bundle = made(tmp_path / "new", "new")
     update(bundle, root, QUICK)

@@ -1,4 +1,4 @@
-"""Updates of a device: built beside what runs, proven, switched to; undone where they fail; killed at every step."""
+"""Updates of a device: build, test, switch; undone if they fail; killed at every step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> None:
-    """The whole programs, over the fake TensorRT, with a clock that says 1970."""
+    """The complete programs over the fake TensorRT, with a clock in 1970."""
     board = Board(tmp_path, python)
     board.environment["PAPER_CLOCK"] = "0"
     root = tmp_path / "device"
@@ -159,7 +159,7 @@ def test_the_first_release_has_nothing_to_go_back_to(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_update_began_ends_with_it(root: Path, tmp_path: Path) -> None:
-    """A build that went on alone would hold the release against the next update."""
+    """A build that continued would lock the release for the next update."""
     new = small_bundle(tmp_path / "new", "new")
     (new.folder / "manifest.json").unlink()
     (new.folder / "trtpoets").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
@@ -290,7 +290,7 @@ def test_a_fleet(packed: Path, tmp_path: Path) -> None:
 
 
 def test_a_fleets_hosts_are_words_as_they_are(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is a pattern of file names, several words, or an option of ssh; and there is one at least."""
+    """Host names are not patterns, several words or options of ssh; at least one is needed."""
     monkeypatch.chdir(tmp_path)
     hosts = ["*", "-oProxyCommand=x", "a b", "$HOME"]
     result = fleet(tmp_path, str(packed), str(tmp_path / "root"), *hosts, "--", "--keep", "*")
