@@ -72,7 +72,7 @@ def test_an_extra_file_is_named(name: str, tmp_path: Path) -> None:
     assert extra_files(tmp_path, made) == [name]
     with pytest.raises(BadArtefact, match=f"does not list: {name}") as caught:
         check_manifest(tmp_path)
-    assert caught.value.hint == "delete it, or keep it in built/"
+    assert caught.value.hint == "delete them, or move them to built/"
 
 
 def test_many_extra_files_are_counted(tmp_path: Path) -> None:

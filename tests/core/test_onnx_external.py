@@ -106,7 +106,7 @@ def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
     content = data.read_bytes()
     for read in (check_onnx, sha256_of_onnx, open_session, load_self_contained, read_onnx):
         data.write_bytes(content[:-1])
-        with pytest.raises(BadArtefact, match=r"the weights file net\.onnx\.data is cut short: it has 967 bytes"):
+        with pytest.raises(BadArtefact, match=r"the weights file net\.onnx\.data is truncated: it has 967 bytes"):
             read(path)
         data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
         with pytest.raises(BadArtefact, match="is a Git LFS pointer, not the file itself") as caught:

@@ -139,7 +139,7 @@ def test_raw_files_are_not_their_thumbnails(content: bytes) -> None:
         (b"\xff\x0a" + bytes(50), "is a JPEG XL photo, which Pillow does not decode"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "is a JPEG XL photo"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "is a video, not a photo"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is EPS, and Ghostscript"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is EPS, and decoding it needs the program Ghostscript"),
         (b"SIMPLE  =                    T" + bytes(50), "it is FITS"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
@@ -147,7 +147,7 @@ def test_raw_files_are_not_their_thumbnails(content: bytes) -> None:
         ),
         (b"<!DOCTYPE html><html><body>404</body></html>", "is not a photo that can be read: it is an HTML page"),
         (b"\x1f\x8b\x08\0" + bytes(50), "is not a photo that can be read: it is compressed with gzip"),
-        (bytes(500), "is not a photo that can be read: it is nothing but zeros"),
+        (bytes(500), "is not a photo that can be read: it is filled with zero bytes"),
         (b"\x89PNG\r\n\x1a\n" + bytes(30), "not a photo that can be read: PNG: "),
         (SOI + b"\xff\xe0\0\x04xy\xff\xd9", r"(not a photo that can be read: JPEG: |can't be decoded: )\w+"),
     ],

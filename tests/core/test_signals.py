@@ -48,7 +48,7 @@ def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: 
     assert run_program(work, told.append) == 128 + number
     assert kept and isinstance(told[0], Interrupted)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    assert told[0].message == f"{how}; finished results are kept"
+    assert told[0].message == f"{how}; what was finished is kept"
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -183,4 +183,4 @@ def test_a_program_under_nohup_ends_by_sigterm() -> None:
         child.stdout.read()
         said = child.stderr.read()
     assert child.returncode == 143
-    assert said == "Error: ended by SIGTERM; finished results are kept\n  try: run the same command again to continue\n"
+    assert said == "Error: ended by SIGTERM; what was finished is kept [TP9001]\n  try: the same command goes on from here\n"

@@ -175,7 +175,7 @@ def test_without_locks_no_temporary_files_are_deleted(tmp_path: Path, caplog: py
             with writing(space):
                 assert theirs.is_file()
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(said) == 1 and "see that no other trtpoets works on flowers meanwhile" in said[0]
+    assert len(said) == 1 and "make sure that no other trtpoets process uses flowers meanwhile" in said[0]
     with writing(space):
         assert not theirs.exists()
 

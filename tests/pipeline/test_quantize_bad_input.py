@@ -315,7 +315,7 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
             result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "export"
         )
     Path("empty.onnx").touch()
-    refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "make it again")
+    refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "create it again")
     refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")
     for command in ("quantize", "export", "evaluate", "bench", "report"):
         result = user.types(command, "./foreign.onnx")

@@ -204,7 +204,7 @@ def test_options_by_version(version: str, changes: dict[str, Any], expected: str
 def test_what_a_dla_does_not_compute() -> None:
     dla = replace(TENSORRT, dla_core=0, batch=ONE_SIZE)
     assert messages_of(dla, Precision.FP32, "10.3") == [
-        "a DLA supports FP16 and INT8, not FP32 (build --precision fp16)"
+        "a DLA supports FP16 and INT8, not FP32 (for the DLA: build --precision fp16)"
     ]
     assert messages_of(dla, Precision.INT8, "10.3") == [
         (

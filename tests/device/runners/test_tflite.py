@@ -145,7 +145,7 @@ def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, None)  # so that what was there, or nothing, is there again afterwards
         del sys.modules[name]
     monkeypatch.syspath_prepend(tmp_path)
-    if "longer" in said:
+    if "needs more" in said:
         monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)
     model = write_tflite(b"1234TFL3 damaged", tiny_spec(), Precision.FP32, tmp_path / "fp32.tflite")
     with pytest.raises(BadArtefact, match=f"TFLite can't load {model.path}: ") as caught, open_runner(model):
