@@ -178,7 +178,7 @@ def test_what_cant_be_counted_is_shown_in_percent(
     from trtpoets.core import console
     from trtpoets.core.progress import PARTS
 
-    monkeypatch.setattr(console, "_TELL_EVERY", -1.0)
+    monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
     with terminal.showing() as progress:
         for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
             progress(task, total // 4, total)

@@ -183,4 +183,7 @@ def test_a_program_under_nohup_ends_by_sigterm() -> None:
         child.stdout.read()
         said = child.stderr.read()
     assert child.returncode == 143
-    assert said == "Error: ended by SIGTERM; what was finished is kept [TP9001]\n  try: the same command goes on from here\n"
+    assert (
+        said
+        == "Error: ended by SIGTERM; what was finished is kept [TP9001]\n  try: the same command goes on from here\n"
+    )

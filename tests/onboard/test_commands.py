@@ -359,7 +359,7 @@ def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -
     check_bundle_name(found, "tiny")
     with pytest.raises(BadInput, match="this bundle is tiny, not flowers") as wrong:
         check_bundle_name(found, "flowers")
-    assert wrong.value.hint == "say tiny, or leave the name out"
+    assert wrong.value.hint == "give tiny, or leave the name out"
     only = open_bundle(paper_bundle(tmp_path / "small" / "tiny-jetson", [Precision.FP16]))
     with pytest.raises(BadInput, match="this bundle has no int8"):
         runner_in(only, "onnxruntime", Precision.INT8)

@@ -209,7 +209,7 @@ def test_half_an_environment_does_not_stay(
     """A Python without ensurepip, or a full disk: venv fails after it has created bin/python."""
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     half_a_venv(monkeypatch, tmp_path, "exit 1")
-    with pytest.raises(RunFailed, match="ended with code 1") as failed:
+    with pytest.raises(RunFailed, match="failed with code 1") as failed:
         install.install(bundle)
     assert "python3-venv" in failed.value.hint
     assert not (bundle.built / "venv").exists()

@@ -111,7 +111,7 @@ def test_a_device_without_onnx_builds_what_is_vouched_for(
     sha256 = hashlib.sha256(model.path.read_bytes()).hexdigest()
     engine = engine_from_onnx(model, TENSORRT, out, vouched_sha256=sha256)
     assert (engine.card.calibration_hash, engine.card.onnx_sha256) == ("c" * 64, sha256)
-    with pytest.raises(BadArtefact, match="is not the file in the bundle's manifest"):
+    with pytest.raises(BadArtefact, match="differs from the bundle's manifest"):
         engine_from_onnx(model, TENSORRT, out, vouched_sha256="0" * 64)
 
 
@@ -220,9 +220,13 @@ def test_paths_of_any_bytes(rtx: None, tmp_path: Path) -> None:
             "--batch 1:8:32",
         ),
         ({"workspace_mib": 15}, "the workspace must be at least 16 MiB, not 15", "--workspace"),
-        ({"timeout_seconds": 0.0}, "the timeout must be above 0 s, not 0.0", "more seconds"),
-        ({"timeout_seconds": float("nan")}, "the timeout must be above 0 s, not nan", "more seconds"),
-        ({"optimization_level": 6}, "the optimisation level must be 0 to 5, not 6", "0 (quick build) to 5"),
+        ({"timeout_seconds": 0.0}, "the timeout must be more than 0 seconds, not 0.0", "--timeout 600"),
+        ({"timeout_seconds": float("nan")}, "the timeout must be more than 0 seconds, not nan", "--timeout 600"),
+        (
+            {"optimization_level": 6},
+            "the optimisation level must be 0 (quick build) to 5 (fast engine), not 6",
+            "--optimization-level",
+        ),
         ({"targets": ("sm87", "sm86")}, "has no target sm87", "it has sm75, sm80, sm86, sm89, sm120, sm121"),
         ({"targets": ("sm90",)}, "has no target sm90", "it has sm75"),
         ({"targets": ("current",)}, "has no target current", "it has sm75"),
@@ -268,7 +272,7 @@ def test_a_missing_file(rtx: None, model: OnnxModel, out: Path) -> None:
 
 
 def test_a_file_that_says_something_else(rtx: None, model: OnnxModel, out: Path) -> None:
-    with pytest.raises(BadArtefact, match="holds tiny in fp32, not tiny in int8"):
+    with pytest.raises(BadArtefact, match="contains tiny in fp32, not tiny in int8"):
         engine_from_onnx(replace(model, precision=Precision.INT8), RTX, out)
     with pytest.raises(BadArtefact, match="or has another preprocessing"):
         engine_from_onnx(replace(model, spec=tiny_spec(offset=0.0)), RTX, out)
@@ -444,7 +448,7 @@ def test_failures_of_the_child_are_reported(
 
 def test_a_bug_keeps_its_traceback(child: Any, model: OnnxModel, out: Path) -> None:
     child("bug")
-    with pytest.raises(RuntimeError, match=r"(?s)because of a bug in trtpoets.*fake_builder.*ValueError: a wrong turn"):
+    with pytest.raises(RuntimeError, match=r"(?s)a bug in trtpoets.*tensorrt_builder.*ValueError: a wrong turn"):
         engine_from_onnx(model, TENSORRT, out)
 
 
@@ -513,7 +517,7 @@ def test_a_killed_parent_takes_its_child_along(child: Any, model: OnnxModel, out
 
 def test_a_build_that_hangs_is_ended(child: Any, model: OnnxModel, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trtpoets.device.build.build_process._GRACE_SECONDS", 0.5)
-    monkeypatch.setattr("trtpoets.device.build.build_process._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("trtpoets.device.build.build_process._CHECK_SECONDS", 0.1)
     monkeypatch.setattr("trtpoets.device.build.build_process._STALL_SECONDS", 1.5)
     pid_file = child("deaf")
     with pytest.raises(BuildFailed) as caught:

@@ -801,7 +801,7 @@ def test_everything_is_freed_when_a_replay_breaks(
         for _ in range(3):
             runner.infer(tiny_photos(2))
         monkeypatch.setattr(FakeDriver, call, broken)
-        for slot in runner._room._slots:  # type: ignore[attr-defined]  # the calls were bound when it was made
+        for slot in runner._resources._slots:  # type: ignore[attr-defined]  # the calls were bound when it was made
             (shot,) = slot.ready.values()
             shot._push = broken if "Push" in call else shot._push
             shot._wait = broken if "Sync" in call else shot._wait

@@ -153,7 +153,7 @@ def test_what_is_written_into_a_slot_is_not_copied(gpu: FakeGpu, tmp_path: Path)
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         buffer = runner.input_buffer(4)
-        slot = next(each for each in runner._room._slots if each.lent)  # type: ignore[union-attr]
+        slot = next(each for each in runner._resources._slots if each.lent)  # type: ignore[union-attr]
         assert np.shares_memory(buffer, slot.photos)
         buffer[:] = photos
         views = [slot.photos, *(shot.photos for shot in slot.ready.values())]
@@ -515,7 +515,7 @@ def test_what_breaks_is_told_to_whoever_collects_it(
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         first, second = runner.submit(photos), runner.submit(photos)
-        slot = runner._room._slots[0]  # type: ignore[union-attr]
+        slot = runner._resources._slots[0]  # type: ignore[union-attr]
         flight = slot.work
         assert flight is not None
 
@@ -523,7 +523,7 @@ def test_what_breaks_is_told_to_whoever_collects_it(
             gpu.finish(slot.stream.stream)
             return 700
 
-        monkeypatch.setattr(flight.shot, "_wait", broken)
+        monkeypatch.setattr(flight.batch_run, "_wait", broken)
         assert np.allclose(runner.collect(second), expected_scores(photos))
         with pytest.raises(RunFailed, match="cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
             runner.collect(first)
@@ -536,14 +536,14 @@ def test_an_interruption_while_waiting_loses_its_batch_alone(
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         ticket, other = runner.submit(photos), runner.submit(photos)
-        flight = runner._room._slots[0].work  # type: ignore[union-attr]
+        flight = runner._resources._slots[0].work  # type: ignore[union-attr]
         assert flight is not None
 
         def interrupted() -> int:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(flight.shot, "_wait", interrupted)
+            patch.setattr(flight.batch_run, "_wait", interrupted)
             runner.collect(ticket)
         with pytest.raises(RunFailed, match="was interrupted"):
             runner.collect(ticket)

@@ -128,7 +128,10 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
     (tmp_path / "signers").chmod(0o666)
     with pytest.raises(BadArtefact, match="other users may write to it"):
         verify_file(tmp_path / "two", tmp_path / "signers")
-    for content, problem in {"": "no public key", "somebody ssh-ed25519 AAAA": "allows nobody called trtpoets"}.items():
+    for content, problem in {
+        "": "no public key",
+        "somebody ssh-ed25519 AAAA": "nor an entry for the principal trtpoets",
+    }.items():
         (tmp_path / "bad").write_text(content)
         with pytest.raises(BadInput, match=problem):
             write_signers(tmp_path / "bad", tmp_path / "signers")

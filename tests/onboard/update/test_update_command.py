@@ -57,7 +57,7 @@ def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> N
     words = ["update", "--root", str(root), "--json", "--restart", f"echo restarted >> {tmp_path}/restarts"]
     refused = board.run(new, "trtpoets", *words, "--strict")
     assert refused.returncode == 3
-    assert "build --strict ended with code 3" in refused.stderr
+    assert "build --strict failed with code 3" in refused.stderr
     assert as_json(board.run(root / "current", "selftest", "--json"))["runner"] == "tensorrt-int8"
     assert not (tmp_path / "restarts").exists()
     result = board.run(new, "trtpoets", *words)
@@ -112,7 +112,7 @@ def open_like(folder: Path) -> object:
 
 
 def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildFailed, match="selftest ended with code 1") as caught:
+    with pytest.raises(BuildFailed, match="selftest failed with code 1") as caught:
         update(small_bundle(tmp_path / "ill", "ill", ill=True), root, QUICK)
     assert word(root) == "old"
     assert "is still current" in caught.value.message
@@ -198,7 +198,7 @@ def test_rollback_goes_there_and_back(root: Path, tmp_path: Path) -> None:
     assert word(root) == "new"
     (root / "previous" / "built" / "engine").unlink()
     (root / "previous" / "trtpoets").write_text("#!/bin/sh\nexit 3\n")
-    with pytest.raises(GateFailed, match="build ended with code 3"):
+    with pytest.raises(GateFailed, match="build failed with code 3"):
         rollback(root)
     assert word(root) == "new"
 
