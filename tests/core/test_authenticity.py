@@ -211,7 +211,7 @@ def test_an_engine_of_an_earlier_version_says_what_to_do(tmp_path: Path, key: Pa
         engine_from_file(engine.path)
     with pytest.raises(BadArtefact) as caught:
         open_runner(load_engine(engine.path)).__enter__()
-    assert caught.value.hint == f"if you made it, or trust who did: trtpoets trust tiny --engines {tmp_path}"
+    assert caught.value.hint == f"if you made it or trust its author: trtpoets trust tiny --engines {tmp_path}"
 
 
 def test_a_foreign_runtime_cache_is_not_deserialised(
@@ -333,7 +333,7 @@ def test_an_engine_that_came_with_a_bundle_is_not_run(
     seal_record(bundle, engine.path.name, [], {})
     assert engine_in(bundle).path == bundle.built / engine.path.name
     another_key(monkeypatch, tmp_path)
-    with pytest.raises(BadArtefact, match="is not known to be built here by this user") as caught:
+    with pytest.raises(BadArtefact, match="there is no proof that this user built") as caught:
         engine_in(bundle)
     assert caught.value.hint == f"build it, as the user who runs it: {bundle.folder}/build"
 

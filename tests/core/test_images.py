@@ -311,7 +311,7 @@ def test_batches_stop_at_the_first_bad_photo(tmp_path: Path) -> None:
 
 
 def test_a_batch_size_of_zero_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="a batch of 0 photos"):
+    with pytest.raises(BadInput, match="the batch size must be at least 1, not 0"):
         next(photo_batches(photos_on_disk(tmp_path, 1), SMALL, 0))
 
 

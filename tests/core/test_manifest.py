@@ -103,7 +103,7 @@ def test_a_link_is_no_file_even_to_the_same_bytes(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").rename(tmp_path.parent / "elsewhere")
     (tmp_path / "x").symlink_to(tmp_path.parent / "elsewhere")
-    with pytest.raises(BadArtefact, match="x is a link, or no file"):
+    with pytest.raises(BadArtefact, match="x is not a regular file, which the manifest lists"):
         check_manifest(tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").unlink()
     os.mkfifo(tmp_path / "x")
-    with pytest.raises(BadArtefact, match="x is a link, or no file"):
+    with pytest.raises(BadArtefact, match="x is not a regular file, which the manifest lists"):
         check_manifest(tmp_path)
 
 
@@ -161,13 +161,13 @@ def test_invalid_manifests_are_refused(changes: dict[str, Any], tmp_path: Path) 
 def test_a_later_format_says_who_reads_it(tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, format=2)
-    with pytest.raises(BadArtefact, match="has format 2, and this trtpoets reads format 1") as caught:
+    with pytest.raises(BadArtefact, match="has format 2, but this trtpoets reads format 1") as caught:
         check_manifest(tmp_path)
     assert "runtime/" in caught.value.hint
 
 
 def test_a_folder_without_one_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is no bundle: it has no manifest"):
+    with pytest.raises(MissingArtefact, match="is not a bundle: it has no manifest"):
         check_manifest(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_any_bytes_are_a_manifest_or_one_sentence(content: bytes, tmp_path_facto
 
 def test_a_link_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
-    with pytest.raises(BadInput, match="link is no plain file"):
+    with pytest.raises(BadInput, match="link is not a regular file"):
         written(tmp_path)
 
 

@@ -105,8 +105,8 @@ def test_one_session_of_many_has_few_threads_and_the_same_answers(
 @pytest.mark.parametrize(
     ("count", "calls", "text"),
     [
-        (25, 2, "its functions, written out, have more than 1,000,000 nodes"),
-        (40, 1, "its functions call each other more than 30 deep"),
+        (25, 2, "its graph has more than 1,000,000 nodes"),
+        (40, 1, "calls of its functions are nested more than 30 deep"),
     ],
 )
 def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int, calls: int, text: str) -> None:

@@ -115,7 +115,7 @@ def test_other_than_regular_files_are_refused_immediately(
 def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
     assert checked.reason == "is not a regular file"
-    with pytest.raises(BadPhoto, match="fifo is a FIFO, and a regular file was expected"):
+    with pytest.raises(BadPhoto, match="fifo is a FIFO, but a regular file was expected"):
         photo_to_array(fifo, tiny_spec().preprocess)
     with pytest.raises(BadInput):
         source_of(str(fifo))
@@ -231,7 +231,7 @@ def test_the_program_does_not_wait(fifo: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, and a regular file was expected\n")
+    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, but a regular file was expected\n")
 
 
 OWN_FILES = {

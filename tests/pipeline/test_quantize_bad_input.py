@@ -319,7 +319,7 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
     refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")
     for command in ("quantize", "export", "evaluate", "bench", "report"):
         result = user.types(command, "./foreign.onnx")
-        refused(result, "./foreign.onnx is an ONNX file; a run is a folder under engines/", "trtpoets build FILE.onnx")
+        refused(result, "./foreign.onnx is an ONNX file, but the name of a run was", "trtpoets build FILE.onnx")
     edit(space, lambda model: foreign)
     refused(user.quantizes(space), "was not written by trtpoets", space.command("export"))
 

@@ -556,7 +556,7 @@ def test_a_large_batch_that_fails_half_way(gpu: FakeGpu, tmp_path: Path) -> None
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         runner.infer(photos)
         gpu.fail_shape = True
-        with pytest.raises(RunFailed, match="refuses photos"):
+        with pytest.raises(RunFailed, match="rejects the input shape"):
             runner.submit(tiny_photos(17))
         gpu.fail_shape = False
         assert np.allclose(runner.infer(photos), expected_scores(photos))
