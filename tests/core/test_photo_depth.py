@@ -193,7 +193,7 @@ def test_the_white_level_is_part_of_the_contract() -> None:
     assert preprocess_from_dict({**older, "resize": "stretch"}) == SIZE
     # The hash of files that were written before there was a white level.
     assert SIZE.hash == "d2579f09c957df883033729931c8e3adcb7bb0bc11c913fb0fe70d49506fca4d"
-    with pytest.raises(ValueError, match="white is 0"):
+    with pytest.raises(ValueError, match="white must be at least 1, not 0"):
         preprocess_from_dict({**vars(SIZE), "white": 0})
 
 

@@ -55,7 +55,7 @@ def test_a_board_with_all_there_is(machine: Any, bundle: Bundle) -> None:
     seen = by_name(found)
     assert "JetPack 6.2 (TensorRT 10.3.0" in seen["Jetson"].found
     assert {seen[what].state for what in ("NVIDIA GPU", "TensorRT", "pycuda", "numpy", "pillow")} == {State.READY}
-    assert seen["operators"].found == "ONNX set 17"
+    assert seen["operators"].found == "ONNX opset 17"
     require_ready(found)
     lines = "\n".join(install_lines(found, dry_run=True))
     assert "to run    " in lines
@@ -105,7 +105,7 @@ def test_packages_that_are_too_old(machine: Any, bundle: Bundle, monkeypatch: py
     found = install.install(bundle, dry_run=True)
     assert found.lacking == ()
     assert found.commands[-1].endswith("pip install 'pillow>=8.0'")
-    assert by_name(found)["pillow"].found == "7.0.0, and 8.0 or later is needed"
+    assert by_name(found)["pillow"].found == "7.0.0, but 8.0 or later is needed"
     assert install.install(bundle, dry_run=True, pip=False).lacking == ("pillow",)
 
 

@@ -271,7 +271,7 @@ def test_json_that_says_nothing(tmp_path: Path, text: str, wrong: str) -> None:
 def test_a_sealed_card_without_files(tmp_path: Path) -> None:
     value: dict[str, Any] = {"key": "k", "files": ["a"], "details": {}}
     (tmp_path / "x.json").write_text(json.dumps({**value, "seal": hash_of(value)}))
-    with pytest.raises(BadArtefact, match="was written by another version of trtpoets"):
+    with pytest.raises(BadArtefact, match="is a card of another version of trtpoets"):
         trtpoets.inspect(tmp_path / "x.json")
 
 

@@ -69,7 +69,7 @@ def test_which_versions_run_an_engine(tmp_path: Path, built: str, here: str, sam
 
 
 def test_the_flavour_counts(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.3\.0, and TensorRT-RTX 10\.3\.0 is here"):
+    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.3\.0, but TensorRT-RTX 10\.3\.0 is installed"):
         fits(paper_engine(tmp_path), PAPER, flavour=Flavour.RTX)
 
 
@@ -95,7 +95,7 @@ def test_which_gpus_run_an_engine(
         return
     with pytest.raises(RunFailed) as caught:
         fits(engine, gpu)
-    assert f"was built for {targets[0]}, and this Paper GPU is {gpu.target}" in caught.value.message
+    assert f"was built for {targets[0]}, but this Paper GPU is {gpu.target}" in caught.value.message
     assert caught.value.hint.startswith("build it again on this machine: trtpoets build tiny --force --engines /")
 
 
@@ -308,7 +308,7 @@ def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch)
     engine = engine_from_file(foreign(tmp_path, version=(10, 7, 0, 23)), trust=True)
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, and TensorRT 10\.3\.0 is here"):
+    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, but TensorRT 10\.3\.0 is installed"):
         open_runner(engine).__enter__()
     assert "new engine" not in gpu.journal
 

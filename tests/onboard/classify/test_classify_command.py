@@ -289,7 +289,7 @@ def test_grey_and_transparent_frames(opencv: Any, shape: tuple[int, ...]) -> Non
 
 def test_frames_that_are_no_pictures(opencv: Any) -> None:
     opencv([[np.zeros((6, 8, 2), np.uint8)]])
-    with pytest.raises(BadInput, match=r"frames of uint8 \(6, 8, 2\)"):
+    with pytest.raises(BadInput, match=r"BGR or BGRA, not uint8 \(6, 8, 2\)"):
         answered(CAMERA)
 
 
