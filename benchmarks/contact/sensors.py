@@ -37,7 +37,7 @@ def clocks(given: Given) -> dict[str, Any]:
             runner.infer(photos)
         time.sleep(min(IDLE_SECONDS, 5 * given.seconds))
         watch.begin()
-        idle = watch.end()["sm_mhz_before"]
+        idle = watch.end().sm_mhz_before
         begun = time.perf_counter()
         while time.perf_counter() - begun < 2 * given.seconds:
             spans, ends = [], time.perf_counter() + WINDOW_SECONDS
@@ -50,7 +50,7 @@ def clocks(given: Given) -> dict[str, Any]:
                 {
                     "after_ms": round(1000 * (time.perf_counter() - begun)),
                     "p50_ms": statistics.median(spans),
-                    "sm_mhz": watch.end()["sm_mhz"],
+                    "sm_mhz": watch.end().sm_mhz,
                 }
             )
     last = statistics.median(each["p50_ms"] for each in windows[-5:])

@@ -7,11 +7,10 @@ variant: the build options that are not defaults.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
-from trtpoets.core.errors import BadArtefact
 from trtpoets.core.types import BatchRange, Flavour, Precision
 
 DEFAULT_WORKSPACE_MIB = 1024
@@ -103,7 +102,12 @@ class RunnerId:
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> RunnerId:
-        """The runner of a JSON row that `row` wrote. Raises KeyError, ValueError or TypeError."""
+        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError.
+
+        A row of an earlier version has the runner's name and no other fields: see `_EARLIER`.
+        """
+        if "library" not in row:
+            return _EARLIER[row["runner"]]
         precision = None if row["precision"] is None else Precision(row["precision"])
         return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]))
 
@@ -115,14 +119,6 @@ TENSORFLOW = RunnerId(Library.TENSORFLOW)
 """The classifier as it was trained."""
 
 
-def row_of(value: Any) -> dict[str, Any]:
-    """A dataclass with a field `runner` as a JSON row: the fields of `RunnerId.row`, then its other fields."""
-    row = asdict(value)
-    del row["runner"]
-    runner: RunnerId = value.runner
-    return {**runner.row(), **row}
-
-
 def _earlier() -> Iterable[RunnerId]:
     for library, ways in WAYS.items():
         for way in ways:
@@ -132,22 +128,6 @@ def _earlier() -> Iterable[RunnerId]:
 
 _EARLIER = {runner.name: runner for runner in _earlier()}
 """Runners by their names in documents of earlier versions of trtpoets, whose rows have only the name."""
-
-
-def runner_of_row(row: Mapping[str, Any]) -> RunnerId:
-    """The runner of a row that `RunnerId.row` or an earlier version wrote. Raises BadArtefact."""
-    try:
-        if "library" not in row:
-            return _EARLIER[row["runner"]]
-        precision = None if row["precision"] is None else Precision(row["precision"])
-        return RunnerId(Library(row["library"]), precision, row["way"], tuple(row["variant"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadArtefact(
-            f"the row of the runner {row.get('runner')!r} was written by another version of trtpoets: "
-            f"{type(error).__name__}: {error}",
-            hint="measure again: trtpoets evaluate NAME --force && trtpoets bench NAME",
-            code="TP1073",
-        ) from error
 
 
 class EngineOptions(Protocol):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, RunFailed, TrtPoetsError
 from trtpoets.core.files import storage_errors
@@ -21,7 +20,8 @@ from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.cuda import load_pycuda
 from trtpoets.judge.golden import Verdict
-from trtpoets.onboard.golden_check import verdict_from_dict, verdict_of
+from trtpoets.onboard.build_record import Attempt, BuildOptions
+from trtpoets.onboard.golden_check import verdict_of
 from trtpoets.onboard.installed_bundle import Bundle, onnx_name, read_record, seal_record
 from trtpoets.onboard.resources import require_room
 
@@ -29,19 +29,6 @@ log = logging.getLogger(__name__)
 
 _NEXT = (BadArtefact, BadInput, BuildFailed, RunFailed)
 """Errors after which the next precision is tried."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """The attempt to build one precision. `problem` says why its engine is not used; empty for the engine to run.
-
-    `verdict` is the result of the golden check, None if the engine was not checked.
-    """
-
-    precision: Precision
-    problem: str = ""
-    hint: str = ""
-    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +61,8 @@ def build(
     libcuda.gpus()
     load_pycuda()
     with bundle.writing():
-        options = {**asdict(config), "precisions": [precision.value for precision in order], "timeout_seconds": None}
-        ready = None if force else _ready(bundle, config, options)
+        asked = BuildOptions(**{**vars(config), "timeout_seconds": None}, precisions=order)
+        ready = None if force else _ready(bundle, config, asked)
         if ready is not None:
             return ready
         attempts: list[Attempt] = []
@@ -85,8 +72,7 @@ def build(
             engine, attempt = _attempt(bundle, model, config, force, progress)
             attempts.append(attempt)
             if engine is not None:
-                rows = [{**asdict(tried), "precision": tried.precision.value} for tried in attempts]
-                seal_record(bundle, engine.path.name, rows, options)
+                seal_record(bundle, engine.path.name, attempts, asked)
                 return Built(engine, tuple(attempts))
             after = f"; next: {order[index + 1].value}" if index + 1 < len(order) else ""
             log.warning("%s can't be used: %s%s", precision.value, attempt.problem, after)
@@ -118,19 +104,17 @@ def _path(bundle: Bundle, precision: Precision, config: EngineConfig) -> Path:
     return bundle.built / engine_file_name(precision.value, config)
 
 
-def _ready(bundle: Bundle, config: EngineConfig, options: Mapping[str, Any]) -> Built | None:
-    """The result of an earlier build with the same options, if its engine is unchanged; else None."""
+def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> Built | None:
+    """What an earlier build that was told the same has left, if it still is what it was."""
     try:
         record = read_record(bundle)
-        # Compared as JSON, because the record is JSON.
-        if record["asked"] != _as_json(options):
+        if record.asked != asked:
             return None
-        attempts = tuple(_attempt_of(row) for row in record["attempts"])
-        precision = attempts[-1].precision
+        precision = record.attempts[-1].precision
         engine = current_engine(bundle.onnx(precision), config, _path(bundle, precision, config))
-    except (TrtPoetsError, KeyError, TypeError, ValueError, IndexError):
-        return None  # a new build replaces the invalid record
-    return Built(engine, attempts) if engine is not None and engine.path.name == record["engine"] else None
+    except (TrtPoetsError, IndexError):
+        return None  # whatever it is, a new build puts it right
+    return Built(engine, record.attempts) if engine is not None and engine.path.name == record.engine else None
 
 
 def _attempt(
@@ -167,15 +151,6 @@ def golden_problem(verdict: Verdict) -> str:
 def _no_engine(attempts: Sequence[Attempt]) -> BuildFailed:
     reasons = list(dict.fromkeys(attempt.problem for attempt in attempts))
     if len(reasons) == 1:
-        return BuildFailed(f"no engine can be built on this device: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
-    problems = "; ".join(f"{attempt.precision.value}: {attempt.problem}" for attempt in attempts)
-    return BuildFailed(f"no engine can be built on this device: {problems}", hint=attempts[-1].hint, code="TP7005")
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _attempt_of(value: Mapping[str, Any]) -> Attempt:
-    verdict = None if value["verdict"] is None else verdict_from_dict(value["verdict"])
-    return Attempt(Precision(value["precision"]), str(value["problem"]), str(value["hint"]), verdict)
+        return BuildFailed(f"no engine can be built here: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
+    said = "; ".join(f"{each.precision.value}: {each.problem}" for each in attempts)
+    return BuildFailed(f"no engine can be built here: {said}", hint=attempts[-1].hint, code="TP7005")

@@ -448,7 +448,7 @@ def test_failures_of_the_child_are_reported(
 
 def test_a_bug_keeps_its_traceback(child: Any, model: OnnxModel, out: Path) -> None:
     child("bug")
-    with pytest.raises(RuntimeError, match=r"(?s)a bug in trtpoets.*tensorrt_builder.*ValueError: a wrong turn"):
+    with pytest.raises(RuntimeError, match=r"(?s)met a bug of trtpoets.*tensorrt_builder.*ValueError: a wrong turn"):
         engine_from_onnx(model, TENSORRT, out)
 
 

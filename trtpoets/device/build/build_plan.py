@@ -11,6 +11,7 @@ from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.types import Flavour, OnnxModel, Precision
 from trtpoets.device.build.build_child import probe_request_line
+from trtpoets.device.build.build_messages import LookResult
 from trtpoets.device.build.build_process import run_build
 from trtpoets.device.build.engine import current_engine, gpu_of
 from trtpoets.device.build.engine_config import EngineConfig, network_problems, problems, request_of
@@ -81,13 +82,14 @@ def machine_here(flavour: Flavour) -> Machine | TrtPoetsError:
         load_tensorrt(flavour)
         result = run_build(
             lambda answers: probe_request_line(flavour, answers),
+            LookResult,
             what=f"starting {flavour.value}",
             timeout_seconds=_PROBE_TIMEOUT_SECONDS,
             progress=silent,
         )
     except TrtPoetsError as error:
         return error
-    return Machine(**result["machine"])
+    return result.machine
 
 
 def plan_from_onnx(
