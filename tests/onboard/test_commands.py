@@ -424,7 +424,7 @@ def test_a_benchmark_beside_another_baseline_is_not_compared(here: Board, bundle
     (tmp_path / "old.json").write_text('{"measurements": [], "conditions": {}, "config": {}}')
     result = here.run(bundle, "bench", "--compare", str(tmp_path / "old.json"))
     assert result.returncode == 1
-    assert "is tensorflow, but the baseline here is " in result.stderr
+    assert "has the baseline tensorflow, but the baseline here is " in result.stderr
 
 
 def test_nothing_to_bench(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

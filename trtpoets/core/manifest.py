@@ -193,14 +193,14 @@ def _document_of(manifest: Manifest) -> object:
 
 
 def _check_values(manifest: Manifest) -> None:
-    """Raise ValueError for what no manifest of ours says."""
+    """Raise ValueError for a value that is not a manifest of trtpoets."""
     if not manifest.files:
-        raise ValueError("it names no files")
+        raise ValueError("it lists no files")
     for path, sha256 in manifest.files.items():
         parts = PurePosixPath(path).parts
         inside = parts and ".." not in parts and "/".join(parts) == path and not path.startswith("/")
         if not inside or "\0" in path or parts[0] == BUILT or path in (MANIFEST, SIGNATURE):
-            raise ValueError(f"{path!r} is no path of a file in a bundle")
+            raise ValueError(f"{path!r} is not a valid path of a file in a bundle")
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"{path!r} has no sha256")
     order = [precision.value for precision in manifest.order]

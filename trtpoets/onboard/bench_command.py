@@ -42,7 +42,7 @@ def bench(
         baseline = open_runner(artefacts[0]).name
         if before is not None and before.baseline != baseline:
             raise BadInput(
-                f"{compare} was measured beside {before.baseline}, and here is {baseline}",
+                f"{compare} has the baseline {before.baseline}, but the baseline here is {baseline}",
                 hint="compare with a benchmark of this device: built/benchmark.json",
                 code="TP7001",
             )

@@ -151,6 +151,6 @@ def golden_problem(verdict: Verdict) -> str:
 def _no_engine(attempts: Sequence[Attempt]) -> BuildFailed:
     reasons = list(dict.fromkeys(attempt.problem for attempt in attempts))
     if len(reasons) == 1:
-        return BuildFailed(f"no engine can be built here: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
+        return BuildFailed(f"no engine can be built on this device: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
     said = "; ".join(f"{each.precision.value}: {each.problem}" for each in attempts)
-    return BuildFailed(f"no engine can be built here: {said}", hint=attempts[-1].hint, code="TP7005")
+    return BuildFailed(f"no engine can be built on this device: {said}", hint=attempts[-1].hint, code="TP7005")

@@ -33,6 +33,7 @@ from trtpoets.core.storage import stray_failure
 from trtpoets.core.types import Flavour, ModelSpec
 from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, LookResult, Order
 from trtpoets.device.build.layer_inspector import inspect_engine
+from trtpoets.device.build.layer_types import unknown_layers
 from trtpoets.device.build.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.build.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_api import load_tensorrt

@@ -42,7 +42,7 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
         _check_values(card)
     except ValueError as error:
         raise BadArtefact(
-            f"{card_of(path)} is a card of another version of trtpoets: {error}",
+            f"{card_of(path)} was written by another version of trtpoets: {error}",
             hint=build_command(path),
             code="TP4014",
         ) from error
