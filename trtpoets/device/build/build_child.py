@@ -184,8 +184,8 @@ def _check(path: Path, wanted: BuildOrder) -> str | None:
     expected, request = ModelSpec.from_json(wanted.spec, "the order"), wanted.request
     if found.precision is not request.precision or found.spec != expected:
         raise BadArtefact(
-            f"{path} holds {found.spec.name} in {found.precision.value}, not {expected.name} in "
-            f"{request.precision.value}, or describes its photos differently",
+            f"{path} contains {found.spec.name} in {found.precision.value}, not {expected.name} in "
+            f"{request.precision.value}, or has another preprocessing",
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",
         )
