@@ -126,7 +126,7 @@ def _limit_memory(size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _look(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
+def _probe(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
     """What the library finds on this machine."""
     return LookResult(machine_of(load_tensorrt(order.flavour), Messages()))
 
@@ -194,7 +194,7 @@ def _check(path: Path, wanted: BuildOrder) -> str | None:
 
 _TASKS: Mapping[str, Callable[[Order, Answers, threading.Event], BuildResult | LookResult]] = {
     "build": _build,
-    "look": _look,
+    "probe": _probe,
 }
 
 
