@@ -171,7 +171,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
 def test_a_batch_that_is_no_range(text: str) -> None:
     from trtpoets.pipeline.stage_options import batch_range
 
-    with pytest.raises(BadInput, match="is not least:best:most"):
+    with pytest.raises(BadInput, match="must be minimum:optimum:maximum"):
         batch_range(text)
 
 
@@ -182,7 +182,7 @@ def test_what_cant_be_counted_is_shown_in_percent(
     from trtpoets.core import console
     from trtpoets.core.progress import PARTS
 
-    monkeypatch.setattr(console, "_TELL_EVERY", -1.0)
+    monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
     with terminal.showing() as progress:
         for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
             progress(task, total // 4, total)

@@ -182,7 +182,7 @@ def test_float_samples_between_0_and_1() -> None:
     array = bytes_to_array(tiff(pixels[..., 0] / 255), SIZE, "it").astype(int)
     assert np.abs(array - expected(pixels)).max() <= 1
     for look in (lambda content: check_photo(content, "it"), lambda content: bytes_to_array(content, SIZE, "it")):
-        with pytest.raises(BadPhoto, match=r"its float samples go up to 255, and 1\.0 is white"):
+        with pytest.raises(BadPhoto, match=r"its float samples reach 255, but 1\.0 is white"):
             look(tiff(pixels[..., 0]))
 
 
@@ -243,4 +243,4 @@ def test_a_photo_of_fewer_bits_than_the_classifier_expects_is_named_once(
     for name in ("dark.png", "darker.png"):
         photo_to_array(tmp_path / name, SIZE)
     (told,) = caplog.messages
-    assert "dark.png has 16-bit samples that end at 4080" in told
+    assert "dark.png has 16-bit samples with a maximum of 4080" in told

@@ -1,4 +1,4 @@
-"""Runners have an identity that is a value: different ones have different names, and nothing reads a name."""
+"""Runner identities: different runners have different names, and no code parses a name."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_engines_are_listed_once_each_the_plain_one_first(tmp_path: Path, caplog
         found = in_order(order)
         assert [open_runner(each).name for each in found] == NAMES
         assert [each.path.name for each in found][1] == "fp16.rtx.batch1-4-4.engine"
-    assert f"{earlier.path} is left aside: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
+    assert f"{earlier.path} is ignored: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
 
 
 def test_builds_with_other_options_go_to_other_files(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def parsed_names(tree: ast.AST) -> Iterator[str]:
                 yield text
 
 
-def test_the_check_sees_what_reads_a_name() -> None:
+def test_the_check_finds_code_that_parses_a_name() -> None:
     for code in (
         'row["runner"].endswith("-int8")',
         'runner.name.split("-")[1]',
@@ -298,7 +298,7 @@ def test_the_check_sees_what_reads_a_name() -> None:
         assert list(parsed_names(ast.parse(code)))
 
 
-def test_nothing_reads_a_runner_s_name_or_makes_one_up() -> None:
+def test_no_code_parses_or_formats_a_runner_s_name() -> None:
     found = {
         str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
         for path in sorted(PACKAGE.rglob("*.py"))

@@ -476,5 +476,5 @@ def test_the_program(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert call_main(monkeypatch, *elsewhere) == 0
     assert capsys.readouterr().out.startswith("tiny for onnxruntime: ")  # its providers decide, not an order
     assert call_main(monkeypatch, *arguments, "--jetpack", "9.9") == 1
-    assert "JetPack '9.9' is not in our table: 4.6," in capsys.readouterr().err
+    assert "JetPack '9.9' is unknown; known versions are: 4.6," in capsys.readouterr().err
     assert call_main(monkeypatch, "bundle", "tiny", "--for", "toaster") == 2

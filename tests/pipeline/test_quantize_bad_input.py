@@ -312,13 +312,15 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
     for name in ("foreign.onnx", "Foreign.ONNX"):
         Path(name).write_bytes(foreign.SerializeToString())
         result = user.types("build", name)
-        refused(result, f"{name} was not written by trtpoets: it does not say how its photos are prepared", "export")
+        refused(
+            result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "export"
+        )
     Path("empty.onnx").touch()
-    refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "make it again")
+    refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "create it again")
     refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")
     for command in ("quantize", "export", "evaluate", "bench", "report"):
         result = user.types(command, "./foreign.onnx")
-        refused(result, "./foreign.onnx is an ONNX file; a run is a folder under engines/", "trtpoets build FILE.onnx")
+        refused(result, "./foreign.onnx is an ONNX file, but the name of a run was", "trtpoets build FILE.onnx")
     edit(space, lambda model: foreign)
     refused(user.quantizes(space), "was not written by trtpoets", space.command("export"))
 

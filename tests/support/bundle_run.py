@@ -1,4 +1,4 @@
-"""A run of the tiny network as its stages would have left it, without training: enough to bundle."""
+"""A run of the tiny network as its stages leave it, without training: enough to make bundles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECOMMENDED = {"precision": "int8", "why": "it answers like TensorFlow"}
 def bundle_run(
     folder: Path, precisions: tuple[Precision, ...] = tuple(Precision), opset: int = 17, **notes: Any
 ) -> Workspace:
-    """engines/tiny below `folder`: photos, a classifier, ONNX files, ranges, an evaluation that is up to date."""
+    """engines/tiny below `folder`: photos, classifier, ONNX files, ranges, and an up-to-date evaluation."""
     space = Workspace(folder / "engines", "tiny")
     photos = photo_folder(folder / "photos", dict.fromkeys(tiny_spec().labels, 12), size=(24, 24))
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent=20, test_percent=40))
@@ -43,14 +43,14 @@ def bundle_run(
 
 
 def evaluated(space: Workspace, details: dict[str, Any]) -> None:
-    """Seal an evaluation of everything that is there now."""
+    """Write an evaluation of all existing artefacts."""
     photos = photos_to_judge(space)
     key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
     seal_card(space.evaluation, key=key, files=[], details=details)
 
 
 def seal_lineage(space: Workspace, key: str) -> None:
-    """Seal the classifier's card anew, and that of fp32.onnx as made from it: for tests that replace the classifier."""
+    """Write the cards of the classifier and of fp32.onnx again, for tests that replace the classifier."""
     weights = ModelSpec.from_json((space.classifier / "model.json").read_text(), "model.json").weights_id
     lineage = {"weights_id": weights, "dataset": None}
     seal_card(card_of(space.classifier), key=key, files=[space.classifier], details=lineage)

@@ -1,4 +1,4 @@
-"""Documents as the stages write them, from scores that are judged for real."""
+"""The documents that the stages write, from scores that are really evaluated."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def evaluations(
 def documents(
     labels: Sequence[str] = LABELS, per_class: int = 10, photos: Sequence[Photo] | None = None
 ) -> dict[str, Any]:
-    """Everything that a whole run leaves behind."""
+    """All documents of a complete run."""
     preprocess = Preprocess(224, 224, (1 / 127,) * 3, (-1.0,) * 3)
     spec = ModelSpec("insects", "efficientnet_lite0", preprocess, tuple(labels), "w" * 64)
     judged, _ = evaluations(labels, per_class, photos)
@@ -157,7 +157,7 @@ def documents(
 
 
 def train_benchmark() -> dict[str, Any]:
-    """As `bench --train` leaves it: three learning rates, one of which went astray."""
+    """The document of `bench --train`: three learning rates, one of which diverged."""
     curves = {
         "steps": [50, 100],
         "validation_accuracy": [0.7, 0.8],

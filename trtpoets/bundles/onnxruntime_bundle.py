@@ -11,7 +11,7 @@ from trtpoets.bundles.measured import best_row, fastest_precision
 from trtpoets.bundles.vendored_runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.core.files import write_json, write_text
 from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
-from trtpoets.core.provider_options import PROVIDERS, Providers, providers_of, range_for
+from trtpoets.core.provider_options import PROVIDERS, Providers, batch_range_for, providers_of
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, Precision
@@ -106,7 +106,7 @@ def _settings(parts: Parts, provider: str) -> Settings:
 
 def _providers(parts: Parts, provider: str, precision: Precision, batch: int) -> Providers:
     """[name, options] of each provider; what one does not take, the next does."""
-    return providers_of(PROVIDERS[provider], parts.model(precision), range_for((batch,)), _BUILT)
+    return providers_of(PROVIDERS[provider], parts.model(precision), batch_range_for((batch,)), _BUILT)
 
 
 def _readme(parts: Parts, settings: Mapping[str, Settings]) -> str:

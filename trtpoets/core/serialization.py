@@ -125,21 +125,21 @@ def _read(hint: Hint, value: Any, where: str) -> Any:  # noqa: PLR0911 - one for
 
 def _read_object(kind: Any, value: Any, where: str) -> Any:
     _require(isinstance(value, dict), value, "an object", where)
-    hints, given = hints_of(kind), {}
+    hints, arguments = hints_of(kind), {}
     for field in fields(kind):
         if field.metadata.get("flat"):
             try:
-                given[field.name] = hints[field.name].kind.from_row(value)
+                arguments[field.name] = hints[field.name].kind.from_row(value)
             except (KeyError, TypeError, ValueError) as error:
                 raise _Wrong(f"{_below(where, field.name)} can't be read: {type(error).__name__}: {error}") from None
         elif field.name in value:
-            given[field.name] = _read(hints[field.name], value[field.name], _below(where, field.name))
+            arguments[field.name] = _read(hints[field.name], value[field.name], _below(where, field.name))
         elif not _has_default(field) and not field.metadata.get("optional"):
             raise _Wrong(f"{_below(where, field.name)} is missing")
         elif not _has_default(field):
-            given[field.name] = None
+            arguments[field.name] = None
     try:
-        return kind(**given)
+        return kind(**arguments)
     except (TrtPoetsError, ValueError) as error:  # of its __post_init__
         raise _Wrong(f"{where or 'the document'}: {getattr(error, 'message', error)}") from None
 
@@ -168,13 +168,13 @@ def _has_default(field: Field[Any]) -> bool:
 @lru_cache(maxsize=None)
 def hints_of(kind: type) -> Mapping[str, Hint]:
     """Return the parsed type hint of each field of a dataclass, those of its base classes included."""
-    found: dict[str, Hint] = {}
+    hints: dict[str, Hint] = {}
     for base in reversed(kind.__mro__):
         space = {**vars(builtins), **vars(sys.modules[base.__module__])}
         for name, text in vars(base).get("__annotations__", {}).items():
             if not str(text).startswith("ClassVar"):
-                found[name] = _parsed(ast.parse(text, mode="eval").body, space) if isinstance(text, str) else Hint(text)
-    return found
+                hints[name] = _parsed(ast.parse(text, mode="eval").body, space) if isinstance(text, str) else Hint(text)
+    return hints
 
 
 def _parsed(node: Any, space: Mapping[str, Any]) -> Hint:

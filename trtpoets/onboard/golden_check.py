@@ -1,7 +1,7 @@
-"""Asks an engine for the golden scores in a process of its own.
+"""Checks an engine's scores of the golden photos in a child process.
 
-A kernel that fails leaves the CUDA context of its process useless, and a crash ends it: neither may cost the precisions
-that are tried afterwards.
+A failing kernel makes the CUDA context of its process unusable, and a crash ends the process; the parent must be able
+to try the next precision.
 
     python -m trtpoets.onboard.golden_check
 
@@ -27,17 +27,17 @@ from trtpoets.judge.bench.worker_process import Child, ChildFailed, python_modul
 from trtpoets.judge.golden import Verdict, check_scores_against, read_golden
 
 _PATIENCE_SECONDS = 300.0
-"""Loading an engine for the first time takes a small board its time."""
+"""Time limit: loading an engine for the first time is slow on a small board."""
 
 
 def verdict_of(engine: Engine, golden: Path) -> Verdict:
-    """What an engine makes of the golden photos in a folder. Raises RunFailed, also where its process dies or hangs."""
+    """The result of the golden check for an engine. Raises RunFailed, also if the child process crashes or hangs."""
     with Child(python_module("trtpoets.onboard.golden_check")) as child:
         try:
-            told = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
+            answer = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
         except ChildFailed as failed:
             raise RunFailed(f"{engine.path.name} does not run: {failed.why}", code="TP7016") from failed
-    return from_json(Verdict, told["verdict"], "the golden check")
+    return from_json(Verdict, answer["verdict"], "the golden check")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def _answer(request: Mapping[str, str]) -> _Answer:
 
 
 def main() -> None:
-    """Answer the one request."""
-    # Native libraries write to stdout as they like: what they write there goes to stderr, our line has it alone.
+    """Execute the request on stdin."""
+    # Native libraries may write to stdout: their output goes to stderr, and only the answer goes to stdout.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
         os.dup2(2, 1)
         reply.write(json.dumps(to_json(_answer(json.loads(sys.stdin.readline())))) + "\n")

@@ -1,9 +1,8 @@
-"""The child process in which an ONNX file is checked, parsed and built, so that a native crash stays in there.
+"""The child process that checks, parses and builds an ONNX file, so that a native crash does not end the parent.
 
-The parent (`build_process.py`) writes one line of JSON, the order, to stdin and keeps it open: when it closes, the
-parent is gone and so is this process. Answers go as lines of JSON to the file descriptor named in the order; whatever
-native libraries print goes to stdout and stderr, which the parent keeps for the day something crashes.
-SIGINT cancels at the builder's next step.
+Protocol: the parent (`build_process.py`) writes one line of JSON, the request, to stdin and keeps stdin open; when it
+closes, this process exits. Answers are lines of JSON on the file descriptor given in the request. Output of native
+libraries goes to stdout and stderr, which the parent shows after a crash. SIGINT cancels at the builder's next step.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from typing import Callable, Mapping
 
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
-from trtpoets.core.onnx_load import read_whole
-from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
+from trtpoets.core.onnx_load import load_self_contained
+from trtpoets.core.onnx_metadata import read_header, read_verified_onnx
 from trtpoets.core.own_files import write_own
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
@@ -34,21 +33,21 @@ from trtpoets.core.storage import stray_failure
 from trtpoets.core.types import Flavour, ModelSpec
 from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, LookResult, Order
 from trtpoets.device.build.layer_inspector import inspect_engine
-from trtpoets.device.build.layer_types import untold
+from trtpoets.device.build.layer_types import unknown_layers
 from trtpoets.device.build.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.build.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_messages import Messages
 
 _RESERVED = 512 << 20
-"""Bytes that count as written to before they are: stacks of threads, 8 MiB each."""
+"""Bytes that RLIMIT_DATA counts although they are not used: thread stacks, 8 MiB each."""
 
 _TICK_SECONDS = 0.05
-"""Progress is told at most this often: a builder may take thousands of steps a second."""
+"""Shortest time between two progress answers: a builder may take thousands of steps a second."""
 
 
 class Answers:
-    """Lines of JSON to the parent."""
+    """Sends answers to the parent as lines of JSON."""
 
     def __init__(self, descriptor: int) -> None:
         self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
@@ -60,7 +59,7 @@ class Answers:
         self._stream.flush()
 
     def progress(self, fraction: float) -> None:
-        """Tell how much is done, 0 to 1, now and then."""
+        """Send the finished fraction, 0 to 1, unless one was sent less than _TICK_SECONDS ago."""
         now = time.monotonic()
         if now - self._last >= _TICK_SECONDS:
             self._last = now
@@ -68,7 +67,7 @@ class Answers:
 
 
 def main() -> None:
-    """Carry out the one order on stdin."""
+    """Execute the request on stdin."""
     faulthandler.enable()
     ignore_until_parent_ends()
     order = parsed(Order, json.loads(sys.stdin.readline()))
@@ -107,18 +106,17 @@ def _as_answer(error: TrtPoetsError) -> Failure:
 
 
 def _end_with_parent() -> None:
-    # Read past Python's buffer: a lock that this thread held at shutdown would abort the process.
+    # os.read does not use Python's buffer, whose lock would abort the process at shutdown.
     while os.read(0, 4096):
         pass
     os._exit(1)
 
 
 def _limit_memory(size: int) -> None:
-    """Let this process write to `size` bytes at most: a hostile file shall not push the whole machine into a corner.
+    """Limit the private writable memory of this process to `size` bytes, so that a hostile file can't exhaust memory.
 
-    Should memory run out all the same, the system is asked to end this process before any other. RLIMIT_DATA counts
-    what is private and writable. Address space (RLIMIT_AS) would be the wrong measure: CUDA reserves far more of it
-    than there is memory.
+    If memory runs out anyway, the kernel ends this process first (oom_score_adj). RLIMIT_DATA is used because
+    RLIMIT_AS limits address space, of which CUDA reserves much more than there is memory.
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:
@@ -128,7 +126,7 @@ def _limit_memory(size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _look(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
+def _probe(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
     """What the library finds on this machine."""
     return LookResult(machine_of(load_tensorrt(order.flavour), Messages()))
 
@@ -139,9 +137,9 @@ def _build(order: Order, answers: Answers, cancelled: threading.Event) -> BuildR
     path = Path(os.fsdecode(bytes.fromhex(wanted.onnx_path)))
     request = wanted.request
     calibration = _check(path, wanted)
-    network = read_whole(path)  # TensorRT's parser would look for external data in the current directory
+    network = load_self_contained(path)  # TensorRT's parser would look for external data in the current directory
     if network.sha256 != wanted.onnx_sha256:
-        raise BadArtefact(f"{path} changed while it was about to be built", hint="build again", code="TP4001")
+        raise BadArtefact(f"{path} was modified before the build started", hint="build again", code="TP4001")
     library = load_tensorrt(order.flavour)
     messages = Messages()
 
@@ -165,7 +163,7 @@ def _build(order: Order, answers: Answers, cancelled: threading.Event) -> BuildR
         calibration=calibration,
         timing_cache=None if built.timing_cache is None else bytes(built.timing_cache).hex(),
         typing=built.typing,
-        layers=untold("the build process ended while its inspector was asked"),
+        layers=unknown_layers("the build process ended while the engine was inspected"),
         notes=tuple(messages.notes),
         doubts=tuple(messages.doubts),
         warnings=tuple(messages.warnings[:50]),
@@ -179,28 +177,28 @@ def _build(order: Order, answers: Answers, cancelled: threading.Event) -> BuildR
 def _check(path: Path, wanted: BuildOrder) -> str | None:
     """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash.
 
-    One that is vouched for was checked where its bundle was made, and `_build` compares its hash: a device has no
-    checker.
+    A vouched file is listed in a bundle's manifest and was checked when the bundle was made; `_build` compares its
+    hash. A device has no ONNX checker.
     """
-    found = read_vouched_onnx(path) if wanted.vouched else read_onnx(path)
+    found = read_verified_onnx(path) if wanted.vouched else read_onnx(path)
     expected, request = ModelSpec.from_json(wanted.spec, "the order"), wanted.request
     if found.precision is not request.precision or found.spec != expected:
         raise BadArtefact(
-            f"{path} holds {found.spec.name} in {found.precision.value}, not {expected.name} in "
-            f"{request.precision.value}, or describes its photos differently",
+            f"{path} contains {found.spec.name} in {found.precision.value}, not {expected.name} in "
+            f"{request.precision.value}, or has another preprocessing",
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",
         )
-    return facts_of(path).metadata.get(CALIBRATION_KEY)
+    return read_header(path).metadata.get(CALIBRATION_KEY)
 
 
 _TASKS: Mapping[str, Callable[[Order, Answers, threading.Event], BuildResult | LookResult]] = {
     "build": _build,
-    "look": _look,
+    "probe": _probe,
 }
 
 
-def order_for(
+def build_request_line(
     *,
     onnx: Path,
     onnx_sha256: str,
@@ -225,19 +223,19 @@ def order_for(
     return _line("build", answers, flavour, wanted)
 
 
-def order_to_look(flavour: Flavour, answers: int) -> str:
-    """The order to start a library and say what it finds on this machine."""
-    return _line("look", answers, flavour)
+def probe_request_line(flavour: Flavour, answers: int) -> str:
+    """The request to start a library and report what it supports on this machine, as a line of JSON."""
+    return _line("probe", answers, flavour)
 
 
 def _line(task: str, answers: int, flavour: Flavour, wanted: BuildOrder | None = None) -> str:
-    return json.dumps(to_json(Order(task, answers, flavour, memory_to_use() + _RESERVED, wanted))) + "\n"
+    return json.dumps(to_json(Order(task, answers, flavour, available_memory() + _RESERVED, wanted))) + "\n"
 
 
-def memory_to_use(root: Path = Path("/")) -> int:
-    """How many bytes of this machine's memory are free for a build, swap included; in a container, of its share.
+def available_memory(root: Path = Path("/")) -> int:
+    """The number of bytes of memory and swap that a build may use: those of the machine or of its container.
 
-    `root` is where the system's files are. 0 swap and no limit are common; memory that is only cached counts as free.
+    `root` is the folder of the system's files. Memory used for caches counts as available.
     """
     values = dict(re.findall(r"^(\w+):\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE))
     free = (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10

@@ -26,7 +26,7 @@ class BuildOrder:
 
 @dataclass(frozen=True)
 class Order:
-    """The order to a child: a `task`, "build" or "look", and the descriptor that its answers go to."""
+    """The order to a child: a `task`, "build" or "probe", and the descriptor that its answers go to."""
 
     task: str
     answers: int

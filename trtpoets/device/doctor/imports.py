@@ -1,7 +1,7 @@
-"""Whether the packages that training needs really import here, tried in a process of its own.
+"""Imports the packages that training needs in a child process, to check that they work.
 
-An installed package may not load: a missing shared library, a broken keras.json, another package that it needs. The
-process has the environment of this one, and imports through `core.optional`, as every command does.
+An installed package may fail to load because of a missing shared library, an invalid keras.json or a missing
+dependency. The child has the same environment and imports through `core.optional`, like every command.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ for name in {names!r}:
     try:
         told = try_to(name)
     except Exception as error:
-        # MissingDependency names the package's own error as its cause.
+        # The cause of MissingDependency is the package's own error.
         lines = str(error.__cause__ or error).splitlines() or [type(error).__name__]
         told = {{"problem": lines[0]}}
     print("\\n" + json.dumps([name, told]), flush=True)
@@ -49,10 +49,10 @@ for name in {names!r}:
 
 @dataclass(frozen=True)
 class Imports:
-    """What the tried packages said: `problems` maps those that do not import to the reason.
+    """The results of the imports: `problems` maps modules that can't be imported to the reason.
 
-    `tensorflow_gpus` is how many GPUs TensorFlow sees, None where it was not tried or does not import. `providers` are
-    those of ONNX Runtime, best first.
+    `tensorflow_gpus` is the number of GPUs that TensorFlow sees, None if it was not tried or can't be imported.
+    `providers` are those of ONNX Runtime in the order of preference.
     """
 
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class _Tried:
 
 
 def try_imports(names: Iterable[str]) -> Imports:
-    """Import those of NAMES that are in `names` in a process of its own. Raises nothing."""
+    """Import those of NAMES that are in `names` in a child process. Raises nothing."""
     asked = set(names)
     wanted = [name for name in NAMES if name in asked]
     if not wanted:

@@ -15,7 +15,7 @@ from typing import Iterable
 
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.device.doctor.system import read_text
-from trtpoets.device.gpu.nvml import SLOWED, Gpu, gpu_at, load_of, sm_clock
+from trtpoets.device.gpu.nvml import SLOWED, NvmlGpu, gpu_at, load_of, sm_clock
 
 _GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
 """The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
@@ -68,7 +68,7 @@ class GpuWatch:
     def __init__(self, bus_id: str | None, root: Path = Path("/")) -> None:
         self._bus_id, self._root = bus_id, root
         self._stack = ExitStack()
-        self._gpu: Gpu | None = None
+        self._gpu: NvmlGpu | None = None
         clock = jetson_gpu_clock(root)
         self._clock = clock / "cur_freq" if clock else None
         self._alerts = [
