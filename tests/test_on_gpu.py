@@ -34,8 +34,8 @@ from trtpoets.device.runners import open_runner
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from contact.asked import Given  # noqa: E402
-from contact.asking import asked, this_command  # noqa: E402
+from contact.question_inputs import QuestionInputs  # noqa: E402
+from contact.question_process import child_command, run_question  # noqa: E402
 from contact.questions import question_of  # noqa: E402
 
 PTX = """
@@ -350,8 +350,8 @@ def test_engines_answer_like_onnx_runtime_and_leak_nothing(
         pytest.skip(reason)
     tiny_onnx(tmp_path / "tiny" / f"{precision.value}.onnx", precision)
     question = question_of(f"{flavour.value}-{precision.value}")
-    given = Given((tmp_path / "tiny",), tmp_path / "work", count=1000, seconds=0.2)
-    found = asked(question, given, this_command(str(BENCHMARKS / "first_contact.py")))
+    given = QuestionInputs((tmp_path / "tiny",), tmp_path / "work", count=1000, seconds=0.2)
+    found = run_question(question, given, child_command(str(BENCHMARKS / "first_contact.py")))
     print(json.dumps(found, indent=1))
     assert found["answered"], found["because"]
     (told,) = found["answer"]["networks"].values()

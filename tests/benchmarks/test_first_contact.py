@@ -30,11 +30,11 @@ sys.path.insert(0, str(FOLDER))
 
 import first_contact  # noqa: E402
 import verified  # noqa: E402
-from contact import asking, engines, harness, pace, results, sensors, torch_session, trtexec  # noqa: E402
+from contact import engines, harness, pace, question_process, results, sensors, torch_session, trtexec  # noqa: E402
 from contact import networks as contact_networks  # noqa: E402
 from contact import subject as subjects  # noqa: E402
-from contact.asked import Given, NotAnswered  # noqa: E402
 from contact.networks import networks  # noqa: E402
+from contact.question_inputs import NotAnswered, QuestionInputs  # noqa: E402
 from contact.questions import HARNESS, MACHINE, QUESTIONS, Question  # noqa: E402
 from contact.subject import Subject  # noqa: E402
 
@@ -46,15 +46,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paper_bundle(tmp_path_factory.mktemp("contact") / "tiny-jetson")
 
 
-def given(work: Path, *folders: Path) -> Given:
-    return Given(folders, work, count=40, seconds=0.02)
+def given(work: Path, *folders: Path) -> QuestionInputs:
+    return QuestionInputs(folders, work, count=40, seconds=0.02)
 
 
-def answer(question: str, asked: Given) -> dict[str, Any]:
+def answer(question: str, asked: QuestionInputs) -> dict[str, Any]:
     """As the child answers, in this process."""
     out = asked.work / "answer.json"
     asked.work.mkdir(parents=True, exist_ok=True)
-    asking.answer_here(question, asked, out)
+    question_process.answer_in_this_process(question, asked, out)
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -135,7 +135,7 @@ class Asked:
         self.answers, self.asked = answers, []  # type: ignore[var-annotated]
         self.gpu = "NVIDIA H200"
 
-    def __call__(self, question: Question, given: Given, command: Any) -> dict[str, Any]:
+    def __call__(self, question: Question, given: QuestionInputs, command: Any) -> dict[str, Any]:
         if question is MACHINE:
             return {"answer": {"gpu": self.gpu, "setting": {"driver": "570"}, "conditions": {}}, "because": ""}
         self.asked.append(question.id)
@@ -157,7 +157,7 @@ class Asked:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, asked: Asked, results: Path, *words: str) -> int:
-    monkeypatch.setattr(asking, "asked", asked)
+    monkeypatch.setattr(question_process, "run_question", asked)
     asked.asked.clear()
     return first_contact.main(["--results", str(results), *words])
 
@@ -184,28 +184,30 @@ def test_it_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_another_setting_has_a_file_of_its_own(tmp_path: Path) -> None:
-    first = results.Book(tmp_path, "NVIDIA H200", {"driver": "570"})
+    first = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"})
     first.keep("capture", {"answered": True})
-    assert results.Book(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture")
-    other = results.Book(tmp_path, "NVIDIA H200", {"driver": "580"})
+    assert results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture")
+    other = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "580"})
     assert other.path != first.path and not other.answered("capture")
     first.path.write_text("{")
-    assert not results.Book(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture"), "a damaged file is left"
+    assert not results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture"), (
+        "a damaged file is left"
+    )
     assert results.slug_of("") == "no-gpu" and results.slug_of("NVIDIA RTX™ A2000 12GB") == "nvidia-rtx-a2000-12gb"
 
 
 @pytest.mark.parametrize(
     ("program", "because"),
     [
-        ("import os; os.kill(os.getpid(), 11)", "its process died of SIGSEGV"),
-        ("import sys; sys.exit('out of luck')", "its process ended with code 1: out of luck"),
+        ("import os; os.kill(os.getpid(), 11)", "its process was killed by SIGSEGV"),
+        ("import sys; sys.exit('out of luck')", "its process exited with code 1: out of luck"),
         ("import time; time.sleep(60)", "it took longer than 0.3 s"),
-        ("import sys, os; open(sys.argv[3], 'w').write('{'); os.abort()", "its process died of SIGABRT"),
+        ("import sys, os; open(sys.argv[3], 'w').write('{'); os.abort()", "its process was killed by SIGABRT"),
     ],
 )
 def test_a_process_that_dies_costs_its_answer(tmp_path: Path, program: str, because: str) -> None:
     timeout = 0.3 if "sleep" in program else 20.0
-    found = asking.asked(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
+    found = question_process.asked(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
     assert (found["answered"], found["because"], found["failed"]) == (False, because, True)
     assert results.exit_code({"primary-context": found}) == 1
     assert results.line_of("capture", found).endswith(f"not answered, because {because}")
@@ -288,7 +290,7 @@ def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:
 def test_folders_that_hold_no_network(tmp_path: Path) -> None:
     with pytest.raises(NotAnswered, match="no network was given"):
         networks(given(tmp_path))
-    with pytest.raises(NotAnswered, match="holds no fp32"):
+    with pytest.raises(NotAnswered, match="contains no fp32"):
         networks(given(tmp_path, tmp_path))
 
 

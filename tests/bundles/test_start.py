@@ -117,7 +117,7 @@ def test_without_a_manifest_nothing_is_run(bundle: Path) -> None:
     (bundle / "runtime" / "trtpoets" / "onboard" / "__main__.py").write_text("raise SystemExit('executed')\n")
     result = run(bundle)
     assert result.returncode == 1
-    assert "is no bundle: its manifest.json can't be read: No such file" in result.stderr
+    assert "is not a bundle: its manifest.json cannot be read: No such file" in result.stderr
 
 
 def test_a_whole_runtime_runs_and_leaves_nothing(bundle: Path) -> None:

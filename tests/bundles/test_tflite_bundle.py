@@ -18,7 +18,7 @@ from tests.cli.test_main import call_main
 from tests.support.bundle_run import bundle_run, seal_lineage
 from tests.support.isolated_python import interrupt, run_alone
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
-from trtpoets.bundles.pack import Bundle
+from trtpoets.bundles.pack import BundleResult
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import Target, check_manifest
@@ -59,7 +59,7 @@ def bundle(run: Path) -> Path:
     return run / "engines" / "tiny" / "bundles" / "tiny-tflite"
 
 
-def bundled(space: Workspace, **options: Any) -> Bundle:
+def bundled(space: Workspace, **options: Any) -> BundleResult:
     return trtpoets.bundle(space.name, Target.TFLITE, engines=space.engines, **options)
 
 
@@ -182,7 +182,7 @@ def test_one_precision_alone(space: Workspace) -> None:
 def test_what_tflite_can_not_do(space: Workspace) -> None:
     with pytest.raises(BadInput, match="TFLite does not compute in fp16"):
         bundled(space, precisions=(FP16,))
-    with pytest.raises(BadInput, match="--jetpack and --board are of a Jetson, not of tflite"):
+    with pytest.raises(BadInput, match="--jetpack and --board apply to Jetson bundles, not to tflite"):
         bundled(space, board="orin-nano")
 
 
@@ -211,19 +211,22 @@ def test_the_validation_photos_decide_what_comes_first(
     seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "judged": judged})
     made = bundled(space)
     assert made.manifest.order[0] is first
-    told = [text for text in made.warnings if "evaluated" not in text and "fragile" not in text]
+    told = [text for text in made.warnings if "evaluated" not in text and "vary between builds" not in text]
     assert any(said in text for text in told) if said else not told
 
 
 def test_int8_that_no_two_builds_compute_alike_is_told(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tflite_files, "_FRAGILE", 1e-9)
-    assert any("int8 is fragile: computed in another way here" in text for text in bundled(space).warnings)
+    assert any(
+        "int8.tflite vary between builds of the interpreter: computed in another way here" in text
+        for text in bundled(space).warnings
+    )
 
 
 def test_golden_scores_are_held_against_the_onnx_file(space: Workspace) -> None:
     onnx = golden_in(space, onnx_models_in(space))
     onnx.expected["fp32"].scores[0] = [0.0, 0.0, 1.0]
-    with pytest.raises(ConversionFailed, match=r"fp32\.tflite answers otherwise than fp32\.onnx: .* golden photo 000"):
+    with pytest.raises(ConversionFailed, match=r"scores of fp32\.tflite and fp32\.onnx differ by .* golden photo 000"):
         tflite_files.golden_of(opened(space).tflite, onnx)
 
 

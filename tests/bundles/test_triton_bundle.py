@@ -25,7 +25,7 @@ from tests.support import real_triton
 from tests.support.bundle_inputs import ORDER, measured, tiny_parts
 from tests.support.isolated_python import expect_other_scores
 from tests.support.tiny import SIDE, tiny_photos
-from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.triton_bundle import model_name, triton_files
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.types import BatchRange, Engine, EngineCard, Flavour, Precision
@@ -44,22 +44,22 @@ def path_of(model: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
     return tiny_parts(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture(scope="module")
-def bundle(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(parts: BundleInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return filled(parts, tmp_path_factory.mktemp("bundle"))
 
 
-def filled(parts: Parts, folder: Path) -> Path:
+def filled(parts: BundleInputs, folder: Path) -> Path:
     triton_files(parts, folder)
     write_manifest(folder, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
     return folder
 
 
-def engine_of(parts: Parts, folder: Path, flavour: Flavour = Flavour.TENSORRT, **more: Any) -> Engine:
+def engine_of(parts: BundleInputs, folder: Path, flavour: Flavour = Flavour.TENSORRT, **more: Any) -> Engine:
     path = folder / f"fp16.{flavour.value}.engine"
     path.write_bytes(b"a plan")
     card = EngineCard(
@@ -116,7 +116,9 @@ def test_a_configuration_is_one_by_tritons_schema(bundle: Path, path: str) -> No
 
 
 @pytest.mark.parametrize("precision", ORDER)
-def test_tensorrt_is_asked_for_the_precision_of_the_file(bundle: Path, parts: Parts, precision: Precision) -> None:
+def test_tensorrt_is_asked_for_the_precision_of_the_file(
+    bundle: Path, parts: BundleInputs, precision: Precision
+) -> None:
     config = read_config(bundle / path_of(f"tiny_onnx_{precision.value}") / "config.pbtxt")
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
@@ -141,7 +143,7 @@ def test_the_schema_refuses_what_there_is_not(tmp_path: Path) -> None:
         read_config(tmp_path / "config.pbtxt")
 
 
-def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
+def test_what_was_measured_decides(parts: BundleInputs, tmp_path: Path) -> None:
     rows = [
         ("onnxruntime-fp32", 1, 200.0, True),
         ("onnxruntime-fp32", 8, 190.0, True),
@@ -162,7 +164,7 @@ def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
 
 
-def test_capacity_is_planned_with_several_batches_under_way(parts: Parts, tmp_path: Path) -> None:
+def test_capacity_is_planned_with_several_batches_under_way(parts: BundleInputs, tmp_path: Path) -> None:
     """As the offline scenario measures an engine, and as Triton runs two instances; other outcomes do not count."""
     rows = [("tensorrt-int8", 4, 4000.0, True), ("onnxruntime-fp32", 1, 200.0, True)]
     known = {"scenario": "offline", "batch": 4, "metric": "photos_per_s", "valid": True, "under_way": 2}
@@ -178,7 +180,7 @@ def test_capacity_is_planned_with_several_batches_under_way(parts: Parts, tmp_pa
 
 
 @pytest.mark.parametrize("precision", ORDER)
-def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
+def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Precision) -> None:
     alone = replace(parts, models=(parts.model(precision),), order=(precision,))
     folder = filled(alone, tmp_path)
     assert [path.name for path in (folder / "model_repository").iterdir()] == [f"tiny_onnx_{precision.value}"]
@@ -187,10 +189,10 @@ def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision)
 
 
 def test_nothing_measured_is_said(bundle: Path) -> None:
-    assert "Nothing was benched, so there is no number to plan with" in (bundle / "README.md").read_text()
+    assert "There are no measurements to plan with" in (bundle / "README.md").read_text()
 
 
-def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
+def test_an_engine_of_tensorrt_is_a_plan(parts: BundleInputs, tmp_path: Path) -> None:
     engines = (
         engine_of(parts, tmp_path, Flavour.RTX),
         engine_of(parts, tmp_path, dla_core=0),
@@ -216,7 +218,7 @@ def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
     ("name", "expected"),
     [("My Flowers!", "my_flowers"), ("花", "model"), ("2 cats", "model_2_cats"), ("x" * 99, "x" * 40), ("a--", "a")],
 )
-def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, expected: str) -> None:
+def test_names_are_ones_for_addresses(parts: BundleInputs, tmp_path: Path, name: str, expected: str) -> None:
     named = replace(parts, spec=replace(parts.spec, name=name))
     assert model_name(named, "onnx", Precision.INT8) == f"{expected}_onnx_int8"
     folder = filled(named, tmp_path)
@@ -225,7 +227,7 @@ def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, e
     assert service == expected.replace("_", "-")
 
 
-def test_a_label_is_a_line(parts: Parts, tmp_path: Path) -> None:
+def test_a_label_is_a_line(parts: BundleInputs, tmp_path: Path) -> None:
     folder = filled(replace(parts, spec=replace(parts.spec, labels=("ant\nhill", "b\re", "cow"))), tmp_path)
     for path in (folder / "labels.txt", folder / path_of("tiny_onnx_fp32") / "labels.txt"):
         assert path.read_text() == "ant hill\nb e\ncow\n"
@@ -295,7 +297,7 @@ def served(folder: Path, tmp_path: Path, *arguments: str, **environment: str) ->
     return rest[3:]
 
 
-def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: Parts, tmp_path: Path) -> None:
+def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "b c").mkdir()
     folder = filled(parts, tmp_path / "b c")
     repository = f"--model-repository={folder}/model_repository"
@@ -338,7 +340,7 @@ def test_ports_are_published_to_this_machine_alone(bundle: Path, place: str) -> 
     assert list(folder.rglob("*compose*")) == []
 
 
-def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> None:
+def test_plans_are_built_whole_or_not_at_all(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     folder = filled(parts, tmp_path / "b")
     build = 'echo "$@"\nfor each; do case $each in --saveEngine=*) echo plan > "${each#*=}";; esac; done'
@@ -392,7 +394,7 @@ def test_the_self_test_asks_every_model_that_is_ready(bundle: Path) -> None:
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert [line.split(":")[1] for line in lines[:2]] == [" tiny_onnx_fp32", " tiny_onnx_int8"]
-    assert result.stdout.count("3 of 3 answers alike") == 2
+    assert result.stdout.count("3 of 3 predictions agree") == 2
     assert lines[2:] == [
         f"passed: loading models, shared memory, trace and log settings are refused by {protocol}"
         for protocol in ("HTTP", "gRPC")
@@ -458,7 +460,7 @@ def test_a_status_of_grpc_is_read_from_what_a_proxy_compressed(bundle: Path) -> 
     assert module["_unpadded"](1, 8 | 32, b"\x02" + b"12345" + literal + b"00") == literal
 
 
-def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
+def test_the_self_test_tells_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     triton_files(parts, tmp_path)
     expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
@@ -468,7 +470,7 @@ def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> No
 
 
 def test_the_self_test_names_a_file_that_was_changed(
-    parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parts: BundleInputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = filled(parts, tmp_path)
     module = runpy.run_path(str(folder / "selftest.py"))
@@ -480,7 +482,7 @@ def test_the_self_test_names_a_file_that_was_changed(
             module["check_files"]()
             assert capsys.readouterr().err == f"note: {path} was changed since the bundle was made\n"
         else:
-            with pytest.raises(module["NotTold"], match=f"^{path} was changed or damaged"):
+            with pytest.raises(module["SelftestError"], match=f"^{path} was changed or damaged"):
                 module["check_files"]()
         path.write_bytes(whole)
     module["check_files"]()
@@ -493,16 +495,17 @@ def test_the_self_test_names_a_file_that_was_changed(
 def test_a_server_that_is_not_there_or_serves_something_else(bundle: Path) -> None:
     result = run([sys.executable, "-I", bundle / "selftest.py", "--url", "127.0.0.1:9"])
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: no Triton answers at 127.0.0.1:9: ")
+    assert result.stderr.startswith("Error: no Triton server answers at 127.0.0.1:9: ")
     with serving(FakeTriton(bundle / "model_repository", [])) as url:
         nothing = run([sys.executable, "-I", bundle / "selftest.py", "--url", url])
         unknown = run([sys.executable, "-I", bundle / "selftest.py", "--url", url, "--model", "tiny_onnx_int8"])
-    assert (nothing.returncode, nothing.stderr) == (1, f"Error: {url} serves no model of this bundle: ./serve\n")
+    message = f"Error: {url} serves no model of this bundle; start it with ./serve\n"
+    assert (nothing.returncode, nothing.stderr) == (1, message)
     assert unknown.returncode == 1
     assert "unknown model: 'tiny_onnx_int8'" in unknown.stderr
 
 
-def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Path) -> None:
+def test_the_client_classifies_a_folder(bundle: Path, parts: BundleInputs, tmp_path: Path) -> None:
     pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
     for number, pixels in enumerate(tiny_photos(10, seed=4)):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
@@ -530,7 +533,7 @@ def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_real_triton_serves_it(parts: Parts, tmp_path: Path) -> None:
+def test_a_real_triton_serves_it(parts: BundleInputs, tmp_path: Path) -> None:
     """Configurations, warm-up from the golden photo, batches, labels, self-test and client, by Triton itself."""
     if reason := real_triton.why_not():
         pytest.skip(reason)

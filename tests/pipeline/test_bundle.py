@@ -20,7 +20,7 @@ import trtpoets
 from tests.cli.test_main import call_main
 from tests.support.bundle_run import RECOMMENDED, bundle_run, evaluated
 from tests.support.runner_ids import runner
-from trtpoets.bundles.pack import Bundle
+from trtpoets.bundles.pack import BundleResult
 from trtpoets.bundles.precision_order import shipping_order
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import locked, sha256_of_file
@@ -55,7 +55,7 @@ def space(run: Path, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "engines", "tiny")
 
 
-def bundled(space: Workspace, target: Target = Target.JETSON, **options: Any) -> Bundle:
+def bundled(space: Workspace, target: Target = Target.JETSON, **options: Any) -> BundleResult:
     return trtpoets.bundle(space.name, target, engines=space.engines, **options)
 
 
@@ -107,7 +107,7 @@ def test_a_bundle_for_others_knows_no_jetson(target: Target, space: Workspace) -
     assert "int8.cache" not in made.manifest.files
     selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{made.folder}/selftest.py"}[target]
     assert made.next[-1] == f"python3 {selftest}"
-    with pytest.raises(BadInput, match=f"--jetpack and --board are of a Jetson, not of {target.value}"):
+    with pytest.raises(BadInput, match=f"--jetpack and --board apply to Jetson bundles, not to {target.value}"):
         bundled(space, target, board="orin-nano")
 
 
@@ -193,7 +193,7 @@ def test_engines_that_were_built_in_a_bundle_stay_unless_told(space: Workspace) 
     bundled(space)
     (made.folder / "built").mkdir()
     (made.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
-    with pytest.raises(BadInput, match=r"was built in: .*/built"):
+    with pytest.raises(BadInput, match=r"contains built engines: .*/built"):
         bundled(space)
     bundled(space, force=True)
     assert not (made.folder / "built").exists()
@@ -203,7 +203,7 @@ def test_engines_that_were_built_in_a_bundle_stay_unless_told(space: Workspace) 
 def test_a_users_file_is_never_lost(force: bool, space: Workspace, tmp_path: Path) -> None:
     made = bundled(space)
     (made.folder / "notes.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"notes.txt is not of the bundle, and would be lost"):
+    with pytest.raises(BadInput, match=r"notes.txt is not part of the bundle and would be deleted"):
         bundled(space, force=force)
     assert (made.folder / "notes.txt").read_text() == "mine"
 
@@ -212,7 +212,7 @@ def test_a_users_file_is_never_lost(force: bool, space: Workspace, tmp_path: Pat
 def test_a_folder_whose_manifest_is_someone_elses_is_left_alone(force: bool, space: Workspace, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / MANIFEST).write_text('{"name": "a web page", "icons": []}')
-    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*: nothing in its folder is touched"):
+    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*; its folder is not replaced"):
         bundled(space, out=tmp_path / "app", force=force)
     assert "icons" in (tmp_path / "app" / MANIFEST).read_text()
 
@@ -234,7 +234,7 @@ def test_what_is_no_bundle_is_left_alone(kind: str, force: bool, space: Workspac
     else:
         (tmp_path / "out.tar.zst").symlink_to(mine / "thesis.tex")
     before = {p: p.read_bytes() for p in [*tmp_path.glob("out*"), *mine.iterdir()] if p.is_file()}
-    with pytest.raises(BadInput, match=r"is there, and is no") as caught:
+    with pytest.raises(BadInput, match=r"exists and is not") as caught:
         bundled(space, out=out, force=force)
     assert "--out FOLDER" in caught.value.hint
     assert {p: p.read_bytes() for p in before} == before
@@ -249,7 +249,7 @@ def test_an_empty_folder_may_become_a_bundle(space: Workspace, tmp_path: Path) -
 
 @pytest.mark.parametrize("out", ["/", "..", "a/.."])
 def test_a_place_without_a_name_is_refused(out: str, space: Workspace) -> None:
-    with pytest.raises(BadInput, match="is no name for a new folder"):
+    with pytest.raises(BadInput, match="does not name a new folder"):
         bundled(space, out=out)
 
 
@@ -328,14 +328,14 @@ def test_one_at_a_time(space: Workspace) -> None:
 
 def test_a_run_without_onnx_files_says_how_to_make_them(space: Workspace) -> None:
     card_of(space.onnx(FP32)).unlink()
-    with pytest.raises(MissingArtefact, match=r"fp32.onnx is not there") as caught:
+    with pytest.raises(MissingArtefact, match=r"fp32.onnx does not exist") as caught:
         bundled(space)
     assert caught.value.hint == space.command("export")
 
 
 def test_a_precision_that_is_not_there_says_how_to_make_it(space: Workspace) -> None:
     space.onnx(INT8).unlink()
-    with pytest.raises(MissingArtefact, match=r"int8.onnx is not there") as caught:
+    with pytest.raises(MissingArtefact, match=r"int8.onnx does not exist") as caught:
         bundled(space, precisions=[INT8])
     assert caught.value.hint == space.command("quantize")
 
@@ -383,7 +383,7 @@ def test_without_test_photos_too(space: Workspace) -> None:
 def test_an_evaluation_of_other_files_is_told(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     space.evaluation.unlink()
     made = bundled(space)
-    assert made.warnings == (f"the files as they are now were not evaluated: {space.command('evaluate')}",)
+    assert made.warnings == (f"the present files were not evaluated: {space.command('evaluate')}",)
     assert made.warnings[0] in caplog.text
 
 
@@ -391,7 +391,7 @@ def test_int8_comes_last_where_quantize_advises_against_it(tmp_path: Path) -> No
     recommended = {"precision": "fp16", "why": "it answers like TensorFlow on 90 %"}
     made = bundled(bundle_run(tmp_path, recommended=recommended))
     assert made.manifest.order == (FP16, FP32, INT8)
-    assert made.warnings == ("int8 comes last: quantize advises against it: it answers like TensorFlow on 90 %",)
+    assert made.warnings == ("int8 comes last: quantize recommends fp16 instead: it answers like TensorFlow on 90 %",)
     assert made.warnings[0] in (made.folder / "README.md").read_text()
 
 

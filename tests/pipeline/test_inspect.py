@@ -289,12 +289,12 @@ def test_a_model_and_a_cache(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         trtpoets.inspect(tmp_path / "none")
     with pytest.raises(BadInput, match="is a folder"):
         trtpoets.inspect(tmp_path)
     (tmp_path / "noise").write_bytes(b"\xff\xd9\xff\xe0 and so on")
-    with pytest.raises(BadArtefact, match=r"is of no kind that is known here: it begins with b'\\xff\\xd9"):
+    with pytest.raises(BadArtefact, match=r"is of an unknown kind: it starts with b'\\xff\\xd9"):
         trtpoets.inspect(tmp_path / "noise")
 
 
@@ -305,7 +305,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(reading.os, "open", refuse)
-    with pytest.raises(StorageFailed, match=r"x\.engine can't be read: Permission denied"):
+    with pytest.raises(StorageFailed, match=r"x\.engine cannot be read: Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 
 

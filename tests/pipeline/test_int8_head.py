@@ -28,7 +28,7 @@ from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
-from trtpoets.pipeline.int8_head import HeadNotes, _judged, refitted_head
+from trtpoets.pipeline.int8_head import HeadNotes, _compared_heads, refitted_head
 from trtpoets.pipeline.quantize import _int8
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -114,7 +114,7 @@ def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path)
     content = sha256_of_file(narrow.path)
     notes = refitted_head(space, wide, narrow)
     assert not notes["kept"]
-    assert notes["why"] == "its scores are no nearer to FP32's than chance allows"
+    assert notes["why"] == "its scores are not significantly closer to the FP32 scores"
     assert sha256_of_file(narrow.path) == content
 
 
@@ -128,7 +128,7 @@ def test_one_answer_less_is_chance_and_many_are_not() -> None:
 
     def judged(shift: float) -> HeadNotes:
         after = Head(exact.weights, np.array([shift, 0], np.float32))
-        return _judged(wanted, blunt, after, features, truth, groups, 1.0, 50)
+        return _compared_heads(wanted, blunt, after, features, truth, groups, 1.0, 50)
 
     groups = np.arange(photos)
     assert judged(0.04).kept

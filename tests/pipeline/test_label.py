@@ -19,7 +19,7 @@ from trtpoets import label, label_stream
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.pipeline import label as label_module
-from trtpoets.pipeline.label import Answer, Unlabelled
+from trtpoets.pipeline.label import LabelledPhoto, UnlabelledPhoto
 from trtpoets.pipeline.photo_arguments import photos_from_arguments
 
 
@@ -101,10 +101,10 @@ def test_files_of_a_folder_that_are_no_images_are_passed_over_but_broken_photos_
     (photos / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     make_photo(0, 0).save(photos / "ant" / "no_suffix", "PNG")
     results = list(label_stream("x", [photos]))
-    assert names(each for each in results if isinstance(each, Unlabelled)) == ["broken.jpg"]
+    assert names(each for each in results if isinstance(each, UnlabelledPhoto)) == ["broken.jpg"]
     assert "no_suffix" in names(results) and "labels.csv" not in names(results)
     (named,) = label_stream("x", [photos / "labels.csv"])
-    assert isinstance(named, Unlabelled)
+    assert isinstance(named, UnlabelledPhoto)
 
 
 def test_paths_on_standard_input_by_line_or_by_nul(runner: Watched, photos: Path) -> None:
@@ -121,14 +121,14 @@ def test_a_photo_on_standard_input(runner: Watched, form: str) -> None:
     make_photo(1, 1).save(content, form)
     whole = content.getvalue()
     (answer,) = label_stream("x", ["-"], stdin=io.BytesIO(whole))
-    assert isinstance(answer, Answer) and str(answer.photo) == "-"
+    assert isinstance(answer, LabelledPhoto) and str(answer.photo) == "-"
     (answer,) = label_stream("x", ["-"], stdin=io.BytesIO(whole[: len(whole) // 3]))
-    assert isinstance(answer, Unlabelled) and answer.error.startswith("standard input")
+    assert isinstance(answer, UnlabelledPhoto) and answer.error.startswith("standard input")
 
 
 def test_an_empty_standard_input_is_told(runner: Watched) -> None:
     (told,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
-    assert isinstance(told, Unlabelled) and "it is empty" in told.error
+    assert isinstance(told, UnlabelledPhoto) and "it is empty" in told.error
 
 
 def test_few_photos_are_in_memory_however_many_there_are(

@@ -93,7 +93,7 @@ def test_a_damaged_file_is_listed_and_a_missing_one_is_not(space: Workspace) -> 
     (stale,) = stale_in(space)
     assert stale.to_dict() == {
         "what": "using int8.onnx",
-        "why": f"was changed after it was made, or is damaged: {space.command('quantize')}",
+        "why": f"was changed after it was created, or is damaged: {space.command('quantize')}",
     }
 
 
@@ -109,7 +109,7 @@ def test_labels_of_another_training_are_stale(space: Workspace) -> None:
 
 def test_a_classifier_of_other_weights_than_its_card_is_refused(space: Workspace) -> None:
     trained_anew(space, weights_id="others")
-    with pytest.raises(BadArtefact, match="names other weights than its card"):
+    with pytest.raises(BadArtefact, match="and its card name different weights"):
         classifier_in(space)
 
 
@@ -157,7 +157,7 @@ def test_photos_that_are_gone_or_changed_are_told(space: Workspace) -> None:
     photos = dataset.in_split(Split.TEST)
     require_photos(space, photos)
     photos[0].path.write_bytes(photos[1].path.read_bytes())
-    with pytest.raises(BadInput, match=rf"1 of {len(photos)} photos were changed since") as caught:
+    with pytest.raises(BadInput, match=rf"1 of {len(photos)} photos have changed since") as caught:
         require_photos(space, photos)
     assert caught.value.hint == space.command("pretrained", "none", "--photos", dataset.folder)
     shutil.move(dataset.folder, dataset.folder.with_name("elsewhere"))
@@ -295,7 +295,7 @@ def test_a_training_that_was_stopped_can_be_done_again(
         patched.setattr(publish, "seal_dataset", stopped)
         with pytest.raises(KeyboardInterrupt):
             trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
-    with pytest.raises(TrtPoetsError, match=r"was changed after it was trained"):
+    with pytest.raises(TrtPoetsError, match=r"was changed after training"):
         dataset_in(Workspace(engines, "x"))
     trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
     assert set(dataset_in(Workspace(engines, "x")).labels) == {"bee", "cow"}

@@ -126,7 +126,7 @@ def test_evaluate_refuses_photos_with_other_colours(space: Workspace, monkeypatc
     hint = space.command("pretrained", "none", "--photos", dataset_in(space).folder)
     for number in (2, len(tests)):
         with pytest.raises(
-            BadInput, match=rf"^{number} of {len(tests)} photos were changed since .*{tests[0].path}"
+            BadInput, match=rf"^{number} of {len(tests)} photos have changed since .*{tests[0].path}"
         ) as e:
             trtpoets.evaluate("tiny", engines=space.engines, force=True)
         assert e.value.hint == hint
@@ -154,7 +154,7 @@ def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatc
 
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
     monkeypatch.setattr("trtpoets.pipeline.bench._able", lambda artefacts: (artefacts, []))
-    with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos were changed since"):
+    with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos have changed since"):
         trtpoets.bench("tiny", engines=space.engines)
 
 

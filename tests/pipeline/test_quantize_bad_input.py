@@ -190,7 +190,7 @@ def test_photos_that_changed_since_the_training(space: Workspace, user: User, tm
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     result = user.quantizes(space, *INT8)
     count = 16 + len(dataset_in(space).in_split(Split.VALIDATION))
-    refused(result, f"{count} of {count} photos were changed since the classifier was trained", str(folder))
+    refused(result, f"{count} of {count} photos have changed since the classifier was trained", str(folder))
     shutil.rmtree(folder)
     refused(user.quantizes(space, *INT8), f"{count} of {count} photos are no longer in {folder}", "NEWPLACE")
 

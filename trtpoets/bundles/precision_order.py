@@ -1,4 +1,4 @@
-"""Which precision a device tries first: the narrowest that keeps its word, by the gate and by quantize's advice."""
+"""Decides the order in which a device tries the precisions, from the gate and the recommendation of quantize."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _GATE = GateConfig(max_drop=0.5)
-"""Where no gate was set: as `recommend` judges."""
+"""The gate if none was set; the same as in `recommend`."""
 
 
 def shipping_order(
     precisions: Sequence[Precision], advice: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None
 ) -> tuple[tuple[Precision, ...], dict[Precision, str]]:
-    """The order to try precisions in, and why some come last though they are narrow.
+    """Return the order in which to try the precisions, and for those that come last the reason.
 
-    `advice` is what `quantize` recommends ({"precision", "why"}), `evaluation` what evaluation.json holds. Without
-    either the narrowest comes first.
+    `advice` is the recommendation of `quantize` ({"precision", "why"}), `evaluation` the content of evaluation.json.
+    INT8 comes before FP16 and FP32, unless the recommendation or the gate is against it.
     """
     against = {}
     if advice and advice["precision"] != Precision.INT8:
-        against[Precision.INT8] = f"quantize advises against it: {advice['why']}"
+        against[Precision.INT8] = f"quantize recommends {advice['precision']} instead: {advice['why']}"
     against.update({precision: why for precision, why in _failed(evaluation).items() if precision not in against})
-    wanted = [each for each in (Precision.INT8, Precision.FP16, Precision.FP32) if each in precisions]
-    good = [each for each in wanted if each not in against]
-    bad = [each for each in reversed(wanted) if each in against]
-    return (*good, *bad), {each: against[each] for each in bad}
+    narrowest_first = [item for item in (Precision.INT8, Precision.FP16, Precision.FP32) if item in precisions]
+    accepted = [precision for precision in narrowest_first if precision not in against]
+    rejected = [precision for precision in reversed(narrowest_first) if precision in against]
+    return (*accepted, *rejected), {precision: against[precision] for precision in rejected}
 
 
 def _failed(evaluation: Mapping[str, Any] | None) -> dict[Precision, str]:
-    """The precisions whose ONNX file failed the gate that was set, or else the usual one."""
+    """Return the precisions whose ONNX file failed the gate, or the default gate if none was set, with the reason."""
     if not evaluation:
         return {}
     names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}

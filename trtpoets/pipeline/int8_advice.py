@@ -1,4 +1,4 @@
-"""Whether to ship INT8: held against FP32 on validation photos, before the test photos are looked at."""
+"""Decides whether INT8 is recommended, by comparing it with FP32 on validation photos. Test photos are not used."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ _log = logging.getLogger(__name__)
 Judged = OnnxModel | TfliteModel
 
 TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
-"""What INT8 has to reach on validation photos; how sure that is depends on their number, as with any gate."""
+"""The gate that INT8 must pass on validation photos. As with every gate, few photos leave it undecided."""
 
 _PHOTOS = 1000
-"""At most so many validation photos are looked at: enough for the target."""
+"""Maximum number of validation photos to evaluate; it is enough to decide the target."""
 
 
 def advice(
     space: Workspace, fp32: OnnxModel, int8: OnnxModel, refit_head: bool, progress: Progress = silent
 ) -> dict[str, Any]:
-    """The last steps of quantize, for the notes of a card that is not sealed yet: {"head", "recommended"}.
+    """Run the last steps of quantize and return their notes for the card: {"head", "recommended"}.
 
-    With `refit_head` the last layer of int8.onnx may be replaced; what is recommended is about the file as it then is.
+    With `refit_head` the last layer of int8.onnx may be replaced; the recommendation refers to the resulting file. Call
+    this before the card of int8.onnx is sealed.
     """
     head = {"head": refitted_head(space, fp32, int8, progress)} if refit_head else {}
     return {**head, "recommended": recommendation(space, fp32, int8, progress=progress)}
@@ -43,22 +44,30 @@ def advice(
 def recommendation(
     space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig = TARGET, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Which precision to ship, why, and the gate it comes from: {"precision", "why", "photos", "gate"}.
+    """Return the recommended precision, the reason and the gate: {"precision", "why", "photos", "gate"}.
 
-    FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers: when its interval lies
-    beyond the target, or what was measured does, and there are enough photos for a flawless INT8 to be within it. INT8
-    otherwise; where the photos are too few to tell, `why` says so.
+    FP16 is recommended, with a warning, if INT8 misses `target` on the validation photos: either its confidence
+    interval is outside the target, or the measured value is, and there are enough photos for a lossless INT8 to pass.
+    Otherwise INT8 is recommended; `why` says so if there are too few photos to decide.
     """
     photos, gate = judged_on_validation(space, fp32, int8, target, progress)
     if gate is None:
-        return {"precision": Precision.INT8.value, "why": "no validation photos to tell by", "photos": 0, "gate": None}
-    return {**_said(space, gate, photos), "photos": photos, "gate": gate}
+        return {
+            "precision": Precision.INT8.value,
+            "why": "there are no validation photos to evaluate it on",
+            "photos": 0,
+            "gate": None,
+        }
+    return {**_decision(space, gate, photos), "photos": photos, "gate": gate}
 
 
 def judged_on_validation(
     space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
 ) -> tuple[int, dict[str, Any] | None]:
-    """Hold `narrow` against `wide` on validation photos: how many there are, and the gate as JSON; None without any."""
+    """Compare `narrow` with `wide` on validation photos.
+
+    Returns the number of photos and the gate as JSON; the gate is None if there are no validation photos.
+    """
     dataset = dataset_in(space)
     photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
@@ -68,35 +77,36 @@ def judged_on_validation(
     for model in (wide, narrow):
         with open_runner(model) as runner:
             scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
-    (first, reference), (second, found) = scores.items()
+    (wide_id, reference), (narrow_id, narrow_scores) = scores.items()
     evaluations = (
-        evaluation_from_scores(first, reference, photos, wide.spec.labels, groups=groups),
-        evaluation_from_scores(second, found, photos, wide.spec.labels, reference, groups),
+        evaluation_from_scores(wide_id, reference, photos, wide.spec.labels, groups=groups),
+        evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups),
     )
-    return len(photos), gate_from_evaluations([each.to_dict() for each in evaluations], target).to_dict()
+    return len(photos), gate_from_evaluations([evaluation.to_dict() for evaluation in evaluations], target).to_dict()
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
-    """What quantize recommended to ship; None before it ran."""
+    """Return the precision that quantize recommended; None if it has not run."""
     card: Mapping[str, Any] = open_card(card_of(space.onnx(Precision.INT8))) or {}
-    found = (card.get("notes") or {}).get("recommended")
-    return Precision(found["precision"]) if found else None
+    recommended = (card.get("notes") or {}).get("recommended")
+    return Precision(recommended["precision"]) if recommended else None
 
 
 def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
-    """What a gate on so many validation photos is missed by, in words; empty where it is not."""
-    beyond = [check for check in gate["runners"][0]["checks"] if missed(check)]
-    return _on_validation(beyond, photos) if beyond else ""
+    """Describe by how much a gate on `photos` validation photos was missed; "" if it was not missed."""
+    missed_checks = [check for check in gate["runners"][0]["checks"] if missed(check)]
+    return _on_validation(missed_checks, photos) if missed_checks else ""
 
 
 def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
     return f"on {photos:,} validation photos it {', and '.join(sentence(check) for check in checks)}"
 
 
-def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:
+def _decision(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:
+    """Return {"precision", "why"} and log it."""
     why = missed_on_validation(gate, photos)
     if why:
-        _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
+        _log.warning("INT8 misses its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
         return {"precision": Precision.FP16.value, "why": why}
     checks = gate["runners"][0]["checks"]
     doubts = [too_few(check) for check in checks if check["outcome"] == Outcome.UNKNOWN]

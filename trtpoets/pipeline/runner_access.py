@@ -1,4 +1,4 @@
-"""Opens the runners of a run's artefacts; what cannot run on this machine is skipped with its reason."""
+"""Opens runners for the artefacts of a run. Artefacts that cannot run on this machine are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that could not be done here, and why."""
+    """Work that could not be done on this machine, and why."""
 
     what: str
     why: str
 
 
 def require_trusted_classifier(artefacts: Sequence[Runnable]) -> None:
-    """Raise BadArtefact where the classifier, which TensorFlow would open, is not known to be this user's."""
-    for each in artefacts:
-        if isinstance(each, Classifier):
-            require_trusted(each.folder, each.foreign)
+    """Raise BadArtefact if the classifier, which TensorFlow would load, may have been created by someone else."""
+    for artefact in artefacts:
+        if isinstance(artefact, Classifier):
+            require_trusted(artefact.folder, artefact.foreign)
 
 
 def with_stale(space: Workspace, details: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`details` with the files that were left out because they are not of the classifier that is there now."""
-    stale = [each.to_dict() for each in stale_in(space)]
+    """Return `details` with the stale files of the run added to "skipped"."""
+    stale = [file.to_dict() for file in stale_in(space)]
     return {**details, "skipped": [*details["skipped"], *stale]} if stale else details
 
 
 def shippable_ways(artefact: Runnable) -> tuple[Way, ...]:
-    """The plain way to run an artefact, and for an ONNX file those that drive a GPU here."""
-    more = gpu_providers() if isinstance(artefact, OnnxModel) else []
-    return (Way.PLAIN, *(Way(provider) for provider in more))
+    """Return the ways to run an artefact: the default one, and for an ONNX file the GPU providers available here."""
+    providers = gpu_providers() if isinstance(artefact, OnnxModel) else []
+    return (Way.PLAIN, *(Way(provider) for provider in providers))
 
 
 def entered_runner(artefact: Runnable, way: Way, stack: ExitStack) -> Runner | Skipped:
-    """The artefact's runner, entered in `stack`; or why it, needing a GPU or TFLite, can't be entered here."""
+    """Return the artefact's runner, entered in `stack`; Skipped if it needs a GPU or TFLite and that is missing."""
     runner = open_runner(artefact, way=way)
     try:
         return stack.enter_context(runner)
