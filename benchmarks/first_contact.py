@@ -5,7 +5,7 @@
 Each FOLDER is a run (engines/NAME, with fp32.onnx, fp16.onnx and int8.onnx) or a bundle. Each question runs in its own
 process, so a crash affects only one answer. A question that cannot be answered here is recorded as "not answered,
 because ...". Every answer is written at once to results/<gpu>-<date>.json; a second run skips answered questions. See
-docs/first-contact.md.
+docs/guides/first-contact.md.
 
 It runs from a checkout, or with a bundle: copy this file and the folder contact/ anywhere and give --bundle FOLDER. It
 supports Python 3.8 of JetPack. The exit code is 0 if every answer meets its goal, 1 if one does not or a question
@@ -40,7 +40,9 @@ def find_runtime(bundle: Any) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description="Test trtpoets on the GPU of this machine; see docs/first-contact.md.")
+    parser = argparse.ArgumentParser(
+        description="Test trtpoets on the GPU of this machine; see docs/guides/first-contact.md."
+    )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="folder of a run or of a bundle")
     parser.add_argument("--bundle", type=Path, help="Jetson bundle whose runtime and networks are used")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files")
@@ -103,7 +105,7 @@ def ask_all(folders: list[Path], options: argparse.Namespace) -> int:
             continue
         result_file.add(question.id, run_question(question, inputs, command))
         print(line_of(question.id, result_file.answers[question.id]), flush=True)
-    print(f"Written to {result_file.path}. Please send this file; see docs/first-contact.md.")
+    print(f"Written to {result_file.path}. Please send this file; see docs/guides/first-contact.md.")
     return exit_code(result_file.answers)
 
 
