@@ -94,7 +94,7 @@ def test_every_question_has_its_function() -> None:
     assert len({each.id for each in QUESTIONS}) == len(QUESTIONS)
     for each in (*QUESTIONS, MACHINE):
         function = getattr(importlib.import_module(f"contact.{each.module}"), each.function)
-        assert list(inspect.signature(function).parameters) == ["given"], each.id
+        assert list(inspect.signature(function).parameters) == ["inputs"], each.id
         assert function.__doc__
 
 
@@ -185,7 +185,7 @@ def test_it_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_another_setting_has_a_file_of_its_own(tmp_path: Path) -> None:
     first = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"})
-    first.keep("capture", {"answered": True})
+    first.add("capture", {"answered": True})
     assert results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture")
     other = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "580"})
     assert other.path != first.path and not other.answered("capture")
@@ -207,7 +207,7 @@ def test_another_setting_has_a_file_of_its_own(tmp_path: Path) -> None:
 )
 def test_a_process_that_dies_costs_its_answer(tmp_path: Path, program: str, because: str) -> None:
     timeout = 0.3 if "sleep" in program else 20.0
-    found = question_process.asked(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
+    found = question_process.run_question(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
     assert (found["answered"], found["because"], found["failed"]) == (False, because, True)
     assert results.exit_code({"primary-context": found}) == 1
     assert results.line_of("capture", found).endswith(f"not answered, because {because}")
@@ -252,7 +252,7 @@ def test_the_pace_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Pat
             each: each for each in ("auto", "spin", "blocking")
         }
     if question == "clocks":
-        assert found["windows"] and found["clock_from"].startswith("nothing")
+        assert found["windows"] and found["clock_from"].startswith("unavailable")
 
 
 def test_a_leak_is_found(on_paper: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_tensorrt_rtx_without_a_gpu(made: Path, tmp_path: Path, no_driver: None)
 
 def judged(**changes: Any) -> bool:
     told = {"worst_difference": 0.01, "tolerance": 0.02, "batches_leak_bytes": 0, "cycles_leak_bytes": 0}
-    return engines._as_it_should({**told, "layers": {"int8": 0.9}, **changes}, Flavour.TENSORRT, Precision.INT8)
+    return engines._meets_goal({**told, "layers": {"int8": 0.9}, **changes}, Flavour.TENSORRT, Precision.INT8)
 
 
 def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:

@@ -294,11 +294,11 @@ def test_trtexec_keeps_the_softmax_of_an_fp16_file_in_fp32(tmp_path: Path) -> No
 
 
 def test_an_unnamed_jetpack_reads_what_the_oldest_reads(tmp_path: Path) -> None:
-    """TensorRT 8.5 of JetPack 5.1 reads operator sets up to 17, and misreads later ones."""
+    """TensorRT 8.5 of JetPack 5.1 supports opsets up to 17 and misreads later ones."""
     made = bundled(tmp_path, "", "", opset=18)
     assert all(opset_of(check_onnx(made.folder / f"{each.value}.onnx")) == 17 for each in Precision)
-    said = "operator set 17 instead of 18, the latest that every TensorRT from 8.5.2 on reads; same scores"
-    assert said in made.warnings
+    note = "opset 17 instead of 18, the latest that every TensorRT from 8.5.2 on supports; the scores are the same"
+    assert note in made.warnings
 
 
 @pytest.mark.parametrize("pack", JETPACKS, ids=[each.version for each in JETPACKS])
@@ -384,7 +384,7 @@ def test_commands_find_their_runtime_from_anywhere(parts: BundleInputs, path_wit
     assert shown.stdout.startswith("usage: trtpoets build ")
     before = run(folder / "selftest")
     assert before.returncode == 1
-    assert before.stderr.splitlines()[0].endswith("has no engine yet")
+    assert before.stderr.splitlines()[0].endswith("has no engine yet [TP7026]")
     check_manifest(folder)
     assert not (folder / "built").exists(), "no compiled files anywhere: Python would run them unseen"
 

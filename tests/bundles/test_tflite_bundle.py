@@ -196,10 +196,14 @@ def gate(outcome: str, low: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("judged", "first", "said"),
     [
-        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "TFLite's int8 misses its target, and comes last: on 200"),
+        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "int8.tflite misses its target and comes last: on 200"),
         ({"photos": 200, "gate": gate("passed", 0.98)}, INT8, ""),
-        ({"photos": 200, "gate": gate("cannot tell", 0.975)}, INT8, "whether TFLite's int8 is good enough is not sure"),
-        ({"photos": 0, "gate": None}, INT8, "there are no validation photos to judge TFLite's int8 by"),
+        (
+            {"photos": 200, "gate": gate("cannot tell", 0.975)},
+            INT8,
+            "it is undecided whether int8.tflite meets its target",
+        ),
+        ({"photos": 0, "gate": None}, INT8, "there are no validation photos to evaluate int8.tflite on"),
     ],
     ids=["missed", "reached", "too few", "none"],
 )
@@ -255,4 +259,4 @@ def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: 
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
     assert code == 130
-    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"
+    assert error == "Error: interrupted [TP1071]\n  try: the same command starts again from the beginning\n"

@@ -211,7 +211,9 @@ def test_an_engine_of_tensorrt_is_a_plan(parts: BundleInputs, tmp_path: Path) ->
     config = read_config(plan.parent.parent / "config.pbtxt")
     assert (config.max_batch_size, list(config.dynamic_batching.preferred_batch_size)) == (16, [4])
     text = (folder / "README.md").read_text()
-    assert "| `tiny_tensorrt_fp16` | built for Paper GPU, by TensorRT 10.11.0: Triton must have the same |" in text
+    assert (
+        "| `tiny_tensorrt_fp16` | built for Paper GPU with TensorRT 10.11.0; Triton must use the same version |" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -427,7 +429,7 @@ def test_the_self_test_fails_where_a_client_can_change_the_server(bundle: Path, 
     assert result.returncode == 3, result.stdout + result.stderr
     (failed,) = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
     assert f"({left_open}): " in failed
-    assert "whoever reaches it can change it" in result.stderr
+    assert "now every client can change it" in result.stderr
 
 
 def test_a_triton_with_fixed_models_refuses_to_load_and_is_open_for_the_rest(bundle: Path) -> None:
@@ -445,7 +447,7 @@ def test_where_no_grpc_is_heard_it_is_said(bundle: Path) -> None:
         result = self_test(bundle, "--url", url, "--grpc", "127.0.0.1:9")
         other = self_test(bundle, "--url", url, "--grpc", url)  # something listens, and does not speak gRPC
     assert (result.returncode, result.stdout.count("passed: ")) == (0, 2)
-    assert result.stderr == "note: nothing listens at 127.0.0.1:9: if there is gRPC elsewhere, --grpc HOST:PORT\n"
+    assert result.stderr == "note: nothing listens at 127.0.0.1:9; if gRPC is elsewhere, use --grpc HOST:PORT\n"
     assert other.returncode == 1
     assert other.stderr.startswith(f"Error: {url} does not answer RepositoryModelLoad by gRPC: ")
 
@@ -480,7 +482,7 @@ def test_the_self_test_names_a_file_that_was_changed(
         path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
         if path.suffix in (".pbtxt", ".yaml"):  # people tune them
             module["check_files"]()
-            assert capsys.readouterr().err == f"note: {path} was changed since the bundle was made\n"
+            assert capsys.readouterr().err == f"note: {path} was changed since the bundle was created\n"
         else:
             with pytest.raises(module["SelftestError"], match=f"^{path} was changed or damaged"):
                 module["check_files"]()

@@ -102,7 +102,7 @@ def test_a_user_error_prints_two_lines_and_no_traceback(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "Error: engines/flowers holds no trained classifier",
+        "Error: engines/flowers holds no trained classifier [TP8001]",
         "  try: trtpoets retrain PHOTOS --name flowers",
     ]
     assert sorted(p.name for p in tmp_path.rglob("*")) == [".flowers.lock", "engines"]

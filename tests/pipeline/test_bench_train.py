@@ -105,4 +105,4 @@ def test_options_without_an_effect_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call_main(monkeypatch, "bench", "x", *words) == 1
-    assert capsys.readouterr().err == f"Error: {message}\n  try: {hint}\n"
+    assert capsys.readouterr().err == f"Error: {message} [TP8037]\n  try: {hint}\n"

@@ -151,7 +151,7 @@ def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Worksp
 
 def test_the_target_may_be_a_word(space: Workspace) -> None:
     assert trtpoets.bundle("tiny", "jetson", engines=space.engines).manifest.target == "jetson"
-    with pytest.raises(BadInput, match="bundles are for jetson, triton, onnxruntime, tflite, not for toaster"):
+    with pytest.raises(BadInput, match="must be one of jetson, triton, onnxruntime, tflite, not toaster"):
         trtpoets.bundle("tiny", "toaster", engines=space.engines)
 
 
@@ -186,9 +186,9 @@ def test_a_bundle_that_nobody_touched_is_replaced(space: Workspace) -> None:
 def test_a_changed_bundle_is_replaced_only_when_told(space: Workspace) -> None:
     made = bundled(space)
     (made.folder / "build").write_text("#!/bin/sh\necho mine\n")
-    with pytest.raises(BadInput, match=r"the bundle that is there was changed: .*/build was changed") as caught:
+    with pytest.raises(BadInput, match=r"the existing bundle was changed: .*/build was changed") as caught:
         bundled(space)
-    assert caught.value.hint == "replace it: --force"
+    assert caught.value.hint == "replace it with --force"
     assert "mine" in (made.folder / "build").read_text()
     bundled(space, force=True)
     check_manifest(made.folder)

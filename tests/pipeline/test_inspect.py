@@ -117,7 +117,7 @@ def tensorrt_plan(path: Path, version: tuple[int, int, int, int], size: int | No
 def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int]) -> None:
     found = trtpoets.inspect(tensorrt_plan(tmp_path / "x.plan", version))
     assert found.facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
-    assert found.facts.not_intact == "no card lies beside it" and found.facts.foreign
+    assert found.facts.not_intact == "it has no card" and found.facts.foreign
     assert read_plan_header(tensorrt_plan(tmp_path / "x.plan", version, size=7)).whole is None, "not known to be a size"
 
 
@@ -145,11 +145,7 @@ def test_cards_that_do_not_vouch(built: Engine, tmp_path: Path) -> None:
     content[200] ^= 1
     path.write_bytes(content)
     facts = trtpoets.inspect(path).facts
-    assert (
-        facts.card is None
-        and facts.not_intact.endswith("is the card of other bytes: this file was changed")
-        and facts.foreign
-    )
+    assert facts.card is None and facts.not_intact.endswith(": the file was changed") and facts.foreign
     card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
     assert "its seal does not match its text" in trtpoets.inspect(path).facts.not_intact
 
@@ -254,7 +250,7 @@ def test_a_card(tmp_path: Path) -> None:
     ("text", "wrong"),
     [
         ("{", "is not JSON"),
-        ("{}", "is JSON, and neither a card nor a model.json"),
+        ("{}", "is JSON, but neither a card nor a model.json"),
         ('{"seal": 1}', "is not a card of trtpoets"),
         ('{"seal": 1, "key": NaN, "files": {}, "details": {}}', "NaN is no number of JSON"),
         ('{"seal": 1, "key": 1e999, "files": {}, "details": {}}', "1e999 is no number of JSON"),
@@ -400,4 +396,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit) as caught:
         main.main()
     assert caught.value.code == 1
-    assert capsys.readouterr().err == f"Error: {tmp_path}/x.engine is empty\n  try: make it again, or copy it again\n"
+    assert capsys.readouterr().err == f"Error: {tmp_path}/x.engine is empty [TP8020]\n  try: create or copy it again\n"

@@ -206,7 +206,7 @@ def test_a_jetpack_with_tensorrt_11_gets_the_variant(tmp_path: Path, caplog: pyt
     made = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.2.2", engines=space.engines)
     assert opset_of(check_onnx(made.folder / "int8.onnx")) == MIXED_OPSET
     assert opset_of(check_onnx(made.folder / "fp16.onnx")) == 17
-    said = "int8.onnx is in operator set 23, and in FP16 what is not quantised: TensorRT 11.4.1 computes in the types"
-    assert any(each.startswith(said) for each in made.warnings)
+    note = "int8.onnx has opset 23, and FP16 layers where it is not quantised, because TensorRT 11.4.1 is strongly"
+    assert any(warning.startswith(note) for warning in made.warnings)
     other = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.1", engines=space.engines, out=tmp_path / "other")
     assert opset_of(check_onnx(other.folder / "int8.onnx")) == 17

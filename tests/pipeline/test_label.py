@@ -159,7 +159,7 @@ def test_strict_stops_after_the_answers_before(runner: Watched, photos: Path) ->
         next(stream)
     with pytest.raises(BadPhoto, match=r"none\.jpg"):
         label("x", [good[0], photos / "none.jpg"])
-    with pytest.raises(BadInput, match="no photo to label"):
+    with pytest.raises(BadInput, match="no photos were given"):
         label("x", [])
 
 

@@ -122,7 +122,7 @@ def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None
         assert caught.value.hint == space.command("retrain", dataset.folder)
     card = read_card(card_of(space.classifier))
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details={"weights_id": "weights"})
-    with pytest.raises(MissingArtefact, match="which photos it was trained on is not known"):
+    with pytest.raises(MissingArtefact, match="which did not record the training photos"):
         dataset_in(space)
 
 

@@ -357,7 +357,7 @@ def test_interrupted_and_resumed(space: Workspace) -> None:
     for after in ("fp16: ", "calibration: ", "ranges.json", "int8.onnx"):
         said = interrupted(space, after)
         assert said.splitlines()[-2:] == [
-            "Error: interrupted; what was finished is kept",
+            "Error: interrupted; what was finished is kept [TP9001]",
             "  try: the same command goes on from here",
         ]
         assert [path.name for path in space.folder.iterdir() if path.name.startswith(".")] == []

@@ -231,7 +231,7 @@ def test_label_refuses_what_is_no_photo_before_it_answers(finished: Path, small_
     (tmp_path / "x.jpg").write_text("no photo")
     with pytest.raises(BadInput, match=r"x\.jpg"):
         trtpoets.label("small", [next((small_photos / "ant").iterdir()), tmp_path / "x.jpg"], engines=finished)
-    with pytest.raises(BadInput, match="no photo to label"):
+    with pytest.raises(BadInput, match="no photos were given"):
         trtpoets.label("small", [], engines=finished)
 
 

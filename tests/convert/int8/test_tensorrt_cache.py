@@ -248,7 +248,7 @@ def test_a_cache_needs_the_ranges_of_the_int8_file_that_is_there(tmp_path: Path)
     others = Ranges.from_dict(ranges)
     others = replace(others, tensors={name: (2 * low, 2 * high) for name, (low, high) in others.tensors.items()})
     seal_card(space.ranges, key="k", files=[], details=others.to_dict())
-    with pytest.raises(MissingArtefact, match=r"or those of another int8\.onnx") as caught:
+    with pytest.raises(MissingArtefact, match=r"or they belong to another int8\.onnx") as caught:
         calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
     assert caught.value.hint == space.command("quantize", "--precision", "int8", "--force")
     space.onnx(Precision.INT8).unlink()
