@@ -312,7 +312,7 @@ def test_a_kernel_reads_and_writes_mapped_memory(session: CudaSession) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("wait", [Wait.SPIN, Wait.BLOCKING])
-def test_how_threads_wait(session: CudaSession, wait: Wait) -> None:
+def test_ways_to_wait(session: CudaSession, wait: Wait) -> None:
     """The context is active here: it takes another way to wait all the same, from CUDA 11 on."""
     before = session.waits
     with CudaSession(wait=wait) as second:
@@ -331,7 +331,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(session: CudaSession) -> 
 
 
 @pytest.mark.gpu
-def test_more_memory_than_there_is(session: CudaSession) -> None:
+def test_allocating_too_much_memory_fails(session: CudaSession) -> None:
     with pytest.raises(RunFailed, match="the GPU's memory is full"), session.current():
         session.device_memory(2 * session.gpu().memory_bytes)
     with session.current():
@@ -342,7 +342,7 @@ def test_more_memory_than_there_is(session: CudaSession) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("flavour", Flavour)
-def test_engines_answer_like_onnx_runtime_and_leak_nothing(
+def test_engines_match_onnx_runtime_without_leaks(
     tmp_path: Path, flavour: Flavour, precision: Precision, session: CudaSession
 ) -> None:
     reason = flavour_available(flavour)

@@ -1,4 +1,4 @@
-"""First contact without a GPU: nothing to answer, answers over the fakes, going on, crashes, the file that is sent."""
+"""benchmarks/first_contact.py without a GPU: unanswered questions, fakes, continuing, crashes, the result file."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def run(monkeypatch: pytest.MonkeyPatch, asked: Asked, results: Path, *words: st
     return first_contact.main(["--results", str(results), *words])
 
 
-def test_it_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_second_run_continues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder, asked = tmp_path / "results", Asked(primary_context={"goal_met": True}, capture=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, asked, folder)
@@ -183,7 +183,7 @@ def test_it_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert len(list(folder.glob("nvidia-rtx-a2000-*.json"))) == 1
 
 
-def test_another_setting_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_another_setting_has_its_own_file(tmp_path: Path) -> None:
     first = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"})
     first.add("capture", {"answered": True})
     assert results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture")
@@ -205,7 +205,7 @@ def test_another_setting_has_a_file_of_its_own(tmp_path: Path) -> None:
         ("import sys, os; open(sys.argv[3], 'w').write('{'); os.abort()", "its process was killed by SIGABRT"),
     ],
 )
-def test_a_process_that_dies_costs_its_answer(tmp_path: Path, program: str, because: str) -> None:
+def test_a_crashed_process_affects_only_its_question(tmp_path: Path, program: str, because: str) -> None:
     timeout = 0.3 if "sleep" in program else 20.0
     found = question_process.run_question(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
     assert (found["answered"], found["because"], found["failed"]) == (False, because, True)
@@ -229,14 +229,14 @@ def on_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 
 @pytest.mark.parametrize("question", ["primary-context", "capture", "recapture", "leaks"])
-def test_the_harness_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
+def test_runtime_questions_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
     found = answer(question, given(tmp_path / "work"))
     assert found["answer"]["goal_met"] is True, found
     assert on_paper.broken == [] and not on_paper.alive
 
 
 @pytest.mark.parametrize("question", ["bare-loop", "copies-in-graph", "two-slots", "waiting", "clocks"])
-def test_the_pace_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
+def test_speed_questions_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
     """The fakes are slow in their own way: what is measured is looked at, not how much it is."""
     found = answer(question, given(tmp_path / "work"))["answer"]
     assert on_paper.broken == [] and not on_paper.alive
@@ -287,7 +287,7 @@ def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:
     assert judged(worst_difference=None)
 
 
-def test_folders_that_hold_no_network(tmp_path: Path) -> None:
+def test_folders_without_a_network(tmp_path: Path) -> None:
     with pytest.raises(NotAnswered, match="no network was given"):
         networks(given(tmp_path))
     with pytest.raises(NotAnswered, match="contains no fp32"):
@@ -358,7 +358,7 @@ def with_torch(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 
 @pytest.mark.parametrize("question", ["subject", "capture", "recapture", "leaks", "bare-loop", "two-slots"])
-def test_pytorch_stands_in_for_an_engine(question: str, with_torch: FakeGpu, tmp_path: Path) -> None:
+def test_pytorch_kernels_replace_an_engine(question: str, with_torch: FakeGpu, tmp_path: Path) -> None:
     """On our stream and addresses, captured and captured anew, with nothing left and no rule of CUDA's broken."""
     found = answer(question, given(tmp_path / "work"))["answer"]
     assert with_torch.broken == [] and not with_torch.alive
@@ -371,7 +371,7 @@ def test_pytorch_stands_in_for_an_engine(question: str, with_torch: FakeGpu, tmp
         assert all(each["worst_difference"] == 0 and each["graph"] for each in found["batches"].values())
 
 
-def test_int8_is_typed_both_ways(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = fake_library("10.3")
     monkeypatch.setattr(engines, "need_library", lambda flavour: None)
     for module in (engines, contact_networks):
@@ -393,7 +393,7 @@ def test_int8_is_typed_both_ways(made: Path, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
-def test_a_stranger_with_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
+def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
     """On a board of paper, with the bundle's runtime and this one folder, in Python 3.8 too."""
     import shutil
 

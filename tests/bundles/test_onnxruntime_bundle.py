@@ -64,7 +64,7 @@ def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     check_manifest(bundle)  # running left nothing behind
 
 
-def test_the_self_test_tells_another_network(parts: BundleInputs, tmp_path: Path) -> None:
+def test_the_self_test_detects_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     onnxruntime_files(parts, tmp_path)
     expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
@@ -130,7 +130,7 @@ def test_other_settings(bundle: Path, tmp_path: Path) -> None:
         assert said in result.stderr
 
 
-def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(bundle: Path, tmp_path: Path) -> None:
     for number in range(40):
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / f"{number:02}.png")
     command = f"{sys.executable} {bundle / 'classify.py'} {tmp_path} | head -n 1"
@@ -139,7 +139,7 @@ def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
     assert json.loads(result.stdout)["photo"] == str(tmp_path / "00.png")
 
 
-def test_a_provider_that_does_not_load_is_an_error(bundle: Path, tmp_path: Path) -> None:
+def test_an_unavailable_provider_is_an_error(bundle: Path, tmp_path: Path) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -150,7 +150,7 @@ def test_a_provider_that_does_not_load_is_an_error(bundle: Path, tmp_path: Path)
     assert "TensorrtExecutionProvider cannot be loaded here; CPUExecutionProvider would run" in result.stderr
 
 
-def test_what_was_measured_decides(parts: BundleInputs) -> None:
+def test_measurements_decide_the_precision(parts: BundleInputs) -> None:
     rows = [
         ("onnxruntime-fp32", 1, 200.0, True),
         ("onnxruntime-fp32", 8, 220.0, True),
@@ -174,7 +174,7 @@ def test_what_was_measured_decides(parts: BundleInputs) -> None:
     assert best_row(server, runner("onnxruntime-fp32")) is None
 
 
-def test_where_nothing_was_measured(parts: BundleInputs) -> None:
+def test_precisions_without_measurements(parts: BundleInputs) -> None:
     settings = settings_from_inputs(parts)
     assert [settings[each]["precision"] for each in ("cpu", "cuda", "tensorrt")] == ["fp32", "fp16", "int8"]
     assert {each["batch"] for each in settings.values()} == {8}
@@ -194,7 +194,7 @@ def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Pre
     assert f"  try: it has {precision.value}" in other.stderr
 
 
-def test_tensorrt_is_told_what_the_file_wants(parts: BundleInputs) -> None:
+def test_tensorrt_provider_options(parts: BundleInputs) -> None:
     providers = settings_from_inputs(parts)["tensorrt"]["providers"]
     flags = {}
     for precision, (tensorrt, cuda, cpu) in providers.items():
@@ -212,7 +212,7 @@ def test_tensorrt_is_told_what_the_file_wants(parts: BundleInputs) -> None:
     assert len(set(names)) == 3
 
 
-def test_the_readme_says_what_was_chosen(bundle: Path) -> None:
+def test_the_readme_lists_the_chosen_precisions(bundle: Path) -> None:
     text = (bundle / "README.md").read_text()
     assert "| `cpu` | fp32 | not measured: nothing was benched |" in text
     assert f"uint8 `(N, {SIDE}, {SIDE}, 3)`" in text

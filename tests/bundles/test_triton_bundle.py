@@ -1,4 +1,4 @@
-"""The bundle for Triton: configurations by its own schema, scripts over stand-ins for its programs and its protocol."""
+"""The Triton bundle: configurations against Triton's schema, scripts with fakes of its programs and protocol."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def engine_of(parts: BundleInputs, folder: Path, flavour: Flavour = Flavour.TENS
 
 
 @pytest.mark.parametrize("path", CONFIGS)
-def test_a_configuration_is_one_by_tritons_schema(bundle: Path, path: str) -> None:
+def test_configurations_match_tritons_schema(bundle: Path, path: str) -> None:
     from tritonclient.grpc import model_config_pb2 as schema
 
     config = read_config(bundle / path)
@@ -135,7 +135,7 @@ ACCELERATOR_PARAMETERS = {
 """Keys that Triton's ONNX Runtime backend knows; it refuses a model with another (its onnxruntime.cc)."""
 
 
-def test_the_schema_refuses_what_there_is_not(tmp_path: Path) -> None:
+def test_the_schema_rejects_unknown_fields(tmp_path: Path) -> None:
     from google.protobuf import text_format
 
     (tmp_path / "config.pbtxt").write_text('name: "x" max_batch: 3')
@@ -143,7 +143,7 @@ def test_the_schema_refuses_what_there_is_not(tmp_path: Path) -> None:
         read_config(tmp_path / "config.pbtxt")
 
 
-def test_what_was_measured_decides(parts: BundleInputs, tmp_path: Path) -> None:
+def test_measurements_decide_the_batching(parts: BundleInputs, tmp_path: Path) -> None:
     rows = [
         ("onnxruntime-fp32", 1, 200.0, True),
         ("onnxruntime-fp32", 8, 190.0, True),
@@ -164,7 +164,7 @@ def test_what_was_measured_decides(parts: BundleInputs, tmp_path: Path) -> None:
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
 
 
-def test_capacity_is_planned_with_several_batches_under_way(parts: BundleInputs, tmp_path: Path) -> None:
+def test_capacity_uses_the_concurrent_throughput(parts: BundleInputs, tmp_path: Path) -> None:
     """As the offline scenario measures an engine, and as Triton runs two instances; other outcomes do not count."""
     rows = [("tensorrt-int8", 4, 4000.0, True), ("onnxruntime-fp32", 1, 200.0, True)]
     known = {"scenario": "offline", "batch": 4, "metric": "photos_per_s", "valid": True, "under_way": 2}
@@ -188,11 +188,11 @@ def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Pre
     assert set(re.findall(r"tiny_onnx_(\w+)", told)) == {precision.value}
 
 
-def test_nothing_measured_is_said(bundle: Path) -> None:
+def test_missing_measurements_are_reported(bundle: Path) -> None:
     assert "There are no measurements to plan with" in (bundle / "README.md").read_text()
 
 
-def test_an_engine_of_tensorrt_is_a_plan(parts: BundleInputs, tmp_path: Path) -> None:
+def test_a_tensorrt_engine_becomes_a_plan(parts: BundleInputs, tmp_path: Path) -> None:
     engines = (
         engine_of(parts, tmp_path, Flavour.RTX),
         engine_of(parts, tmp_path, dla_core=0),
@@ -220,7 +220,7 @@ def test_an_engine_of_tensorrt_is_a_plan(parts: BundleInputs, tmp_path: Path) ->
     ("name", "expected"),
     [("My Flowers!", "my_flowers"), ("花", "model"), ("2 cats", "model_2_cats"), ("x" * 99, "x" * 40), ("a--", "a")],
 )
-def test_names_are_ones_for_addresses(parts: BundleInputs, tmp_path: Path, name: str, expected: str) -> None:
+def test_model_names_are_valid_in_urls(parts: BundleInputs, tmp_path: Path, name: str, expected: str) -> None:
     named = replace(parts, spec=replace(parts.spec, name=name))
     assert model_name(named, "onnx", Precision.INT8) == f"{expected}_onnx_int8"
     folder = filled(named, tmp_path)
@@ -241,7 +241,7 @@ def kserve(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_kserve_scales_by_what_waits(bundle: Path) -> None:
+def test_kserve_scales_by_queue_length(bundle: Path) -> None:
     found = kserve(bundle)
     assert (found["apiVersion"], found["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
     predictor = found["spec"]["predictor"]
@@ -299,7 +299,7 @@ def served(folder: Path, tmp_path: Path, *arguments: str, **environment: str) ->
     return rest[3:]
 
 
-def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: BundleInputs, tmp_path: Path) -> None:
+def test_serve_loads_only_the_requested_models(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "b c").mkdir()
     folder = filled(parts, tmp_path / "b c")
     repository = f"--model-repository={folder}/model_repository"
@@ -312,12 +312,12 @@ def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: BundleInp
     assert served(folder, tmp_path) == [f"--model-repository={folder}/built/tiny_tensorrt_int8"]
 
 
-def test_every_start_has_another_key(bundle: Path, tmp_path: Path) -> None:
+def test_every_start_has_a_new_key(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "tritonserver", 'printf "%s\\n" "$@"')
     assert len({run([bundle / "serve"], tmp_path / "bin").stdout for _ in range(3)}) == 3
 
 
-def test_serve_refuses_what_is_no_model_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_serve_rejects_unknown_models(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "tritonserver", "echo started")
     result = run([bundle / "serve", "tiny_onnx_int8", "a b"], tmp_path / "bin")
     assert (result.returncode, result.stdout) == (2, "")
@@ -327,7 +327,7 @@ def test_serve_refuses_what_is_no_model_of_the_bundle(bundle: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "place", ["README.md", "docs", "Dockerfile", "Dockerfile.l4t", "trtpoets/bundles", "bundle"], ids=str
 )
-def test_ports_are_published_to_this_machine_alone(bundle: Path, place: str) -> None:
+def test_ports_are_published_only_to_localhost(bundle: Path, place: str) -> None:
     """And nowhere may a client load a model."""
     folder = bundle if place == "bundle" else Path(__file__).parents[2] / place
     files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
@@ -342,7 +342,7 @@ def test_ports_are_published_to_this_machine_alone(bundle: Path, place: str) -> 
     assert list(folder.rglob("*compose*")) == []
 
 
-def test_plans_are_built_whole_or_not_at_all(parts: BundleInputs, tmp_path: Path) -> None:
+def test_plans_are_built_atomically(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     folder = filled(parts, tmp_path / "b")
     build = 'echo "$@"\nfor each; do case $each in --saveEngine=*) echo plan > "${each#*=}";; esac; done'
@@ -370,7 +370,7 @@ def test_plans_are_built_whole_or_not_at_all(parts: BundleInputs, tmp_path: Path
     ).read_text() == "plan\n"  # the old one still serves
 
 
-def test_measuring_is_perf_analyzers(bundle: Path, tmp_path: Path) -> None:
+def test_measure_runs_perf_analyzer(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "perf_analyzer", 'echo "$@"')
     result = run([bundle / "measure", "tiny_onnx_fp16", "server:8001"], tmp_path / "bin")
     lines = result.stdout.splitlines()
@@ -389,7 +389,7 @@ def self_test(bundle: Path, *arguments: Any) -> subprocess.CompletedProcess[str]
     return run([sys.executable, "-I", "-S", bundle / "selftest.py", *arguments])
 
 
-def test_the_self_test_asks_every_model_that_is_ready(bundle: Path) -> None:
+def test_the_self_test_checks_every_ready_model(bundle: Path) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_int8", "tiny_onnx_fp32"])
     with serving(triton) as url, serving_grpc(triton) as grpc:
         result = self_test(bundle, "--url", url, "--grpc", grpc)
@@ -422,7 +422,7 @@ GRPC_REQUESTS = (
 
 
 @pytest.mark.parametrize("left_open", [*HTTP_REQUESTS, *GRPC_REQUESTS])
-def test_the_self_test_fails_where_a_client_can_change_the_server(bundle: Path, left_open: str) -> None:
+def test_the_self_test_fails_if_clients_can_change_the_server(bundle: Path, left_open: str) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"], left_open=[left_open])
     with serving(triton) as url, serving_grpc(triton) as grpc:
         result = self_test(bundle, "--url", url, "--grpc", grpc)
@@ -441,7 +441,7 @@ def test_a_triton_with_fixed_models_refuses_to_load_and_is_open_for_the_rest(bun
     assert (result.returncode, failed) == (3, [*HTTP_REQUESTS[2:], *GRPC_REQUESTS[2:]])
 
 
-def test_where_no_grpc_is_heard_it_is_said(bundle: Path) -> None:
+def test_a_missing_grpc_endpoint_is_reported(bundle: Path) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"])
     with serving(triton) as url:
         result = self_test(bundle, "--url", url, "--grpc", "127.0.0.1:9")
@@ -462,7 +462,7 @@ def test_a_status_of_grpc_is_read_from_what_a_proxy_compressed(bundle: Path) -> 
     assert module["_unpadded"](1, 8 | 32, b"\x02" + b"12345" + literal + b"00") == literal
 
 
-def test_the_self_test_tells_another_network(parts: BundleInputs, tmp_path: Path) -> None:
+def test_the_self_test_detects_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     triton_files(parts, tmp_path)
     expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
@@ -494,7 +494,7 @@ def test_the_self_test_names_a_file_that_was_changed(
     assert result.stderr == f"Error: {folder}/labels.txt is missing\n"
 
 
-def test_a_server_that_is_not_there_or_serves_something_else(bundle: Path) -> None:
+def test_a_missing_server_or_model_is_an_error(bundle: Path) -> None:
     result = run([sys.executable, "-I", bundle / "selftest.py", "--url", "127.0.0.1:9"])
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: no Triton server answers at 127.0.0.1:9: ")

@@ -1,4 +1,4 @@
-"""Training measured for real on small photos: bottlenecks a second, and learning rates beside each other."""
+"""`bench --train` on small photos: bottlenecks per second and learning rates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trtpoets.train.head import HeadConfig
 
 
 @pytest.mark.slow
-def test_rates_and_devices_beside_each_other(
+def test_learning_rates_and_devices_are_measured(
     tmp_path: Path, small_photos: Path, small_weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = HeadConfig(steps=60, eval_interval=20)
@@ -54,7 +54,7 @@ def test_rates_and_devices_beside_each_other(
     }
 
 
-def test_without_a_training_there_is_nothing_to_compare(tmp_path: Path) -> None:
+def test_bench_train_needs_a_trained_classifier(tmp_path: Path) -> None:
     with pytest.raises(MissingArtefact, match="holds no trained classifier"):
         bench_train("nothing", engines=tmp_path)
 
@@ -71,7 +71,7 @@ def test_configuration() -> None:
         TrainBenchConfig(photos=0)
 
 
-def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_output(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("train benchmark", train_benchmark())
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80

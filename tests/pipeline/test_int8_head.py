@@ -1,4 +1,4 @@
-"""The fitted head of an INT8 file, when it is kept, and what quantize recommends to ship."""
+"""Refitting the head of an INT8 file, and the precision that quantize recommends."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def models(space: Workspace, damage: float) -> tuple[OnnxModel, OnnxModel]:
     return wide, saved(narrow, space.onnx(Precision.INT8), Precision.INT8)
 
 
-def test_a_base_that_moved_gets_a_head_that_follows(tmp_path: Path, photos: Path) -> None:
+def test_the_head_is_refitted_to_a_changed_base(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.5)
     before = check_onnx(narrow.path)
@@ -118,7 +118,7 @@ def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path)
     assert sha256_of_file(narrow.path) == content
 
 
-def test_one_answer_less_is_chance_and_many_are_not() -> None:
+def test_only_a_significant_loss_of_agreement_rejects_the_head() -> None:
     photos = 200
     features = np.linspace(-3, 3, photos, dtype=np.float32)[:, None]
     exact = Head(np.array([[1.0, -1.0]], np.float32), np.zeros(2, np.float32))
@@ -141,7 +141,7 @@ def test_one_answer_less_is_chance_and_many_are_not() -> None:
     assert judged(0.4).kept
 
 
-def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
+def test_too_few_photos_for_a_refit(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos, validation_percent=8)
     wide, narrow = models(space, 0.5)
     content = sha256_of_file(narrow.path)
@@ -151,7 +151,7 @@ def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
     assert sha256_of_file(narrow.path) == content
 
 
-def test_a_graph_that_ends_otherwise_is_left_alone(tmp_path: Path, photos: Path) -> None:
+def test_a_graph_without_a_known_last_layer_is_not_changed(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.5)
     proto = check_onnx(narrow.path)
@@ -161,7 +161,7 @@ def test_a_graph_that_ends_otherwise_is_left_alone(tmp_path: Path, photos: Path)
     assert (notes["kept"], notes["why"]) == (False, "the graph does not end in a dense layer and a softmax")
 
 
-def test_int8_that_misses_the_target_is_advised_against_with_numbers(
+def test_fp16_is_recommended_if_int8_misses_its_target(
     tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     space = workspace(tmp_path, photos)
@@ -181,7 +181,7 @@ def test_int8_that_misses_the_target_is_advised_against_with_numbers(
     assert recommended_precision(space) is Precision.FP16
 
 
-def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> None:
+def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0)
     narrow.path.write_bytes(wide.path.read_bytes())
@@ -194,7 +194,7 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     assert recommended_precision(space) is None
 
 
-def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path) -> None:
+def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, _ = models(space, 0.5)
     rough = CalibrationConfig(photos=8, method=Method.MINMAX)

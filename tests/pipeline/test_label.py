@@ -1,4 +1,4 @@
-"""Photos named by file, folder, pattern or standard input are labelled one by one, failures told beside answers."""
+"""`label`: photos from files, folders, patterns and standard input; failures are reported with the results."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ def test_patterns_are_expanded_unless_a_file_has_that_name(photos: Path) -> None
     assert none.problem is not None and "no file matches" in none.problem.message
 
 
-def test_files_of_a_folder_that_are_no_images_are_passed_over_but_broken_photos_are_told(
-    runner: Watched, photos: Path
-) -> None:
+def test_other_files_in_a_folder_are_ignored_and_broken_photos_reported(runner: Watched, photos: Path) -> None:
     (photos / "labels.csv").write_text("id,label")
     (photos / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     make_photo(0, 0).save(photos / "ant" / "no_suffix", "PNG")
@@ -126,12 +124,12 @@ def test_a_photo_on_standard_input(runner: Watched, form: str) -> None:
     assert isinstance(answer, UnlabelledPhoto) and answer.error.startswith("standard input")
 
 
-def test_an_empty_standard_input_is_told(runner: Watched) -> None:
+def test_an_empty_standard_input_is_reported(runner: Watched) -> None:
     (told,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
     assert isinstance(told, UnlabelledPhoto) and "it is empty" in told.error
 
 
-def test_few_photos_are_in_memory_however_many_there_are(
+def test_memory_use_does_not_depend_on_the_number_of_photos(
     runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Path] = []
@@ -151,7 +149,7 @@ def test_few_photos_are_in_memory_however_many_there_are(
     assert number == 5000 and set(runner.batches) == {4}
 
 
-def test_strict_stops_after_the_answers_before(runner: Watched, photos: Path) -> None:
+def test_strict_stops_at_the_first_bad_photo(runner: Watched, photos: Path) -> None:
     good = sorted(photos.glob("ant/*"))
     stream = label_stream("x", [good[0], good[1], photos / "none.jpg", good[2]], strict=True)
     assert names([next(stream), next(stream)]) == ["0000.jpg", "0001.jpg"]
@@ -163,7 +161,7 @@ def test_strict_stops_after_the_answers_before(runner: Watched, photos: Path) ->
         label("x", [])
 
 
-def test_the_command_goes_on_after_a_broken_photo(
+def test_the_command_continues_after_a_broken_photo(
     runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "bee" / "0000.jpg").write_bytes(b"no\nphoto")
@@ -179,7 +177,7 @@ def test_the_command_goes_on_after_a_broken_photo(
     assert len([each for each in document if "labels" in each]) == 4
 
 
-def test_the_command_fails_where_no_photo_could_be_labelled(
+def test_the_command_fails_if_no_photo_was_labelled(
     runner: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     standard_input(monkeypatch, b"no-such-file.jpg\n")

@@ -1,4 +1,4 @@
-"""Files that belong together: what was made from an earlier classifier, and trainings that did not end."""
+"""Stale artefacts of an earlier classifier, and interrupted trainings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_other_weights_make_every_file_stale(space: Workspace) -> None:
         assert caught.value.hint == space.command("export")
 
 
-def test_what_needs_a_file_refuses_a_stale_one(space: Workspace, tmp_path: Path) -> None:
+def test_stages_refuse_stale_files(space: Workspace, tmp_path: Path) -> None:
     trained_anew(space)
     for command in (
         lambda: trtpoets.quantize("tiny", engines=space.engines),
@@ -76,7 +76,7 @@ def test_files_of_another_fp32_are_stale(space: Workspace) -> None:
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-def test_a_card_that_does_not_say_what_its_file_was_made_from_is_stale(precision: Precision, space: Workspace) -> None:
+def test_a_card_without_made_from_is_stale(precision: Precision, space: Workspace) -> None:
     path = space.onnx(precision)
     details = {word: value for word, value in (open_card(card_of(path)) or {}).items() if word != "made_from"}
     seal_card(card_of(path), key="k", files=[path], details=details)
@@ -101,7 +101,9 @@ def test_labels_of_another_training_are_stale(space: Workspace) -> None:
     card = read_card(card_of(space.onnx(FP32)))
     details = {**card.details, "made_from": artefacts.classifier_identity(space)}
     seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=details)
-    assert {"fp32.onnx has other labels"} <= {f"{each.path.name} {each.why[:16]}" for each in stale_in(space)}
+    assert {"fp32.onnx has labels or preprocessing"} <= {
+        f"{each.path.name} {each.why[:27]}" for each in stale_in(space)
+    }
 
 
 def test_a_classifier_of_other_weights_than_its_card_is_refused(space: Workspace) -> None:
@@ -110,7 +112,7 @@ def test_a_classifier_of_other_weights_than_its_card_is_refused(space: Workspace
         classifier_in(space)
 
 
-def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None:
+def test_the_dataset_must_be_the_one_trained_on(space: Workspace) -> None:
     dataset = dataset_in(space)
     trained_anew(space, dataset=dataset.hash)
     assert dataset_in(space) == dataset
@@ -126,7 +128,7 @@ def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None
         dataset_in(space)
 
 
-def test_what_other_photos_calibrated_is_stale(space: Workspace) -> None:
+def test_files_calibrated_on_other_photos_are_stale(space: Workspace) -> None:
     """A published classifier may be given other photos, of which some calibrated before and are to judge now."""
     dataset = dataset_in(space)
     swapped = {Split.TRAIN: Split.TEST, Split.TEST: Split.TRAIN, Split.VALIDATION: Split.VALIDATION}
@@ -149,7 +151,7 @@ def test_a_damaged_engine_is_listed_and_does_not_stop_the_rest(space: Workspace)
     assert stale.remedy == space.command("build")
 
 
-def test_photos_that_are_gone_or_changed_are_told(space: Workspace) -> None:
+def test_missing_or_changed_photos_are_reported(space: Workspace) -> None:
     dataset = dataset_in(space)
     photos = dataset.in_split(Split.TEST)
     require_photos(space, photos)
@@ -192,7 +194,7 @@ def second(
     return engines
 
 
-def test_a_name_that_is_trained_again_uses_nothing_of_before(
+def test_retraining_makes_all_earlier_files_stale(
     second: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     engines = Path(shutil.copytree(second, tmp_path / "engines"))
@@ -219,7 +221,7 @@ def test_a_name_that_is_trained_again_uses_nothing_of_before(
 
 
 @pytest.mark.parametrize("stop", range(8))
-def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
+def test_an_interrupted_training_leaves_a_valid_run_or_none(
     stop: int, engines: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before or after each of the four writes, by Ctrl-C."""
@@ -271,7 +273,7 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
 
 
 @pytest.mark.slow
-def test_a_training_that_was_stopped_can_be_done_again(
+def test_an_interrupted_training_can_be_repeated(
     engines: Path, two_folders: tuple[Path, Path], small_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*arguments: Any, **words: Any) -> Any:
@@ -302,7 +304,9 @@ def test_photos_that_moved_are_read_again_without_training(
     assert space.command("retrain", "NEWPLACE", "--backbone", SMALL) in caught.value.hint
 
 
-def test_splits_that_training_changed_stay(engines: Path, two_folders: tuple[Path, Path], small_weights: Path) -> None:
+def test_splits_changed_by_training_are_kept(
+    engines: Path, two_folders: tuple[Path, Path], small_weights: Path
+) -> None:
     """As where copies were kept in one split: the recorded splits are those that were trained with."""
     space = Workspace(engines, "small")
     dataset, card = dataset_in(space), read_card(card_of(space.classifier))

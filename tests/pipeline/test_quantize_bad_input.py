@@ -1,4 +1,4 @@
-"""What `trtpoets quantize` is given that it can't use, or only with a warning: what it says, and what it leaves."""
+"""`quantize` with invalid or doubtful input: errors, warnings and the files that are left."""
 
 from __future__ import annotations
 
