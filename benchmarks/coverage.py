@@ -70,8 +70,8 @@ def simulated(family: str, number: int, draws: int) -> Row:
     """Simulate scenario `number` of a family, seeded by its name, with `draws` draws in total."""
     scenario = list(FAMILIES[family]())[number]
     rng = np.random.default_rng(zlib.crc32(f"{family} {scenario.what} {scenario.assumed}".encode()))
-    each = max(int(draws * scenario.draws / len(scenario.truths)), 1)
-    shares = [np.mean([scenario.held(rng, truth) for _ in range(each)]) for truth in scenario.truths]
+    draws_per_truth = max(int(draws * scenario.draws / len(scenario.truths)), 1)
+    shares = [np.mean([scenario.held(rng, truth) for _ in range(draws_per_truth)]) for truth in scenario.truths]
     mean, (low, high) = float(np.mean(shares)), (bound + scenario.claimed - 0.95 for bound in BOUNDS)
     within = low <= mean and (scenario.wide or mean <= high)
     return Row(
@@ -80,7 +80,7 @@ def simulated(family: str, number: int, draws: int) -> Row:
         scenario.claimed,
         mean,
         float(min(shares)),
-        each * len(shares),
+        draws_per_truth * len(shares),
         scenario.wide,
         within,
     )
@@ -240,22 +240,22 @@ def main() -> int:
     parser.add_argument("--only", choices=[*FAMILIES], help="one family of rows")
     parser.add_argument("--processes", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    given = parser.parse_args()
-    began = time.perf_counter()
+    options = parser.parse_args()
+    start = time.perf_counter()
     rows = [
-        (name, i) for name in ([given.only] if given.only else FAMILIES) for i in range(len(list(FAMILIES[name]())))
+        (name, i) for name in ([options.only] if options.only else FAMILIES) for i in range(len(list(FAMILIES[name]())))
     ]
-    with ProcessPoolExecutor(given.processes) as pool:
-        found = list(pool.map(simulated, *zip(*rows, strict=True), [given.draws] * len(rows)))
+    with ProcessPoolExecutor(options.processes) as pool:
+        results = list(pool.map(simulated, *zip(*rows, strict=True), [options.draws] * len(rows)))
     print(f"{'interval':30} {'assumed':56} {'claimed':>7} {'mean':>6} {'lowest':>6}")
-    for row in found:
+    for row in results:
         mark = "" if row.within else "  OUT OF BOUNDS"
         wide = " wide" if row.wide else ""
         print(f"{row.what:30} {row.assumed:56} {row.claimed:7.0%} {row.mean:6.1%} {row.lowest:6.1%}{wide}{mark}")
-    print(f"{len(found)} rows in {time.perf_counter() - began:.0f} s; mean within 93 to 97 % where 95 % is claimed")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in found], indent=1))
-    return 0 if all(row.within for row in found) else 1
+    print(f"{len(results)} rows in {time.perf_counter() - start:.0f} s; mean within 93 to 97 % where 95 % is claimed")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in results], indent=1))
+    return 0 if all(row.within for row in results) else 1
 
 
 if __name__ == "__main__":

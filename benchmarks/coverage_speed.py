@@ -264,23 +264,25 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=OF_A_BENCHMARK, help="a divisor of 1,000")
-    given = parser.parse_args()
+    options = parser.parse_args()
     global ROUNDS  # noqa: PLW0603 - what all scenarios have in common
-    ROUNDS = given.rounds
+    ROUNDS = options.rounds
     chosen = scenarios()
-    tasks = [(place, int(given.runs * each.weight), given.seed) for place, each in enumerate(chosen)]
+    tasks = [(place, int(options.runs * scenario.weight), options.seed) for place, scenario in enumerate(chosen)]
     print(f"{'what':<16} {'scenario':<34} {'claim':>12} {'held':>6} {'given':>6} {'wrong':>6} {'width':>6}")
     failed = 0
     with get_context("fork").Pool(2) as pool:
-        for (_, runs, _), each, (held, share, width) in zip(tasks, chosen, pool.imap(simulated, tasks), strict=True):
-            wrong = misses(each, held, share * runs)
+        for (_, runs, _), scenario, (held, share, width) in zip(
+            tasks, chosen, pool.imap(simulated, tasks), strict=True
+        ):
+            wrong = misses(scenario, held, share * runs)
             failed += wrong
             wide = "–" if math.isnan(width) else f"{width:.1%}"
             shares = [f"{held:.1%}", f"{share:.0%}", f"{share * (1 - held):.1%}"] if share else ["–", "0%", "0%"]
-            told = "".join(f" {number:>6}" for number in (*shares, wide))
-            claim = f"{each.claim} {each.nominal:.0%}" if each.claim else "none"
+            columns = "".join(f" {number:>6}" for number in (*shares, wide))
+            claim = f"{scenario.claim} {scenario.nominal:.0%}" if scenario.claim else "none"
             print(
-                f"{each.what:<16} {each.name:<34} {claim:>12}{told}{'  FAILS' if wrong else ''}",
+                f"{scenario.what:<16} {scenario.name:<34} {claim:>12}{columns}{'  FAILS' if wrong else ''}",
                 flush=True,
             )
     return 1 if failed else 0

@@ -37,16 +37,18 @@ def _failed(evaluation: Mapping[str, Any] | None) -> dict[Precision, str]:
     """Return the precisions whose ONNX file failed the gate, or the default gate if none was set, with the reason."""
     if not evaluation:
         return {}
-    names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
-    there = [each["runner"] for each in evaluation["evaluations"] if each["runner"] in names]
-    if not there:
+    names = {RunnerId(Library.ONNXRUNTIME, precision).name: precision for precision in NARROW}
+    evaluated = [item["runner"] for item in evaluation["evaluations"] if item["runner"] in names]
+    if not evaluated:
         return {}
     gate = (
         evaluation.get("gate")
-        or gate_from_evaluations(evaluation["evaluations"], GateConfig(_GATE.max_drop, runners=tuple(there))).to_dict()
+        or gate_from_evaluations(
+            evaluation["evaluations"], GateConfig(_GATE.max_drop, runners=tuple(evaluated))
+        ).to_dict()
     )
     return {
-        names[each["runner"]]: "it failed the gate on the test photos"
-        for each in gate["runners"]
-        if each["runner"] in names and each["outcome"] == Outcome.FAILED
+        names[verdict["runner"]]: "it failed the gate on the test photos"
+        for verdict in gate["runners"]
+        if verdict["runner"] in names and verdict["outcome"] == Outcome.FAILED
     }
