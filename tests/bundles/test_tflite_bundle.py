@@ -180,7 +180,7 @@ def test_one_precision_alone(space: Workspace) -> None:
 
 
 def test_unsupported_options_are_rejected(space: Workspace) -> None:
-    with pytest.raises(BadInput, match="TFLite does not compute in fp16"):
+    with pytest.raises(BadInput, match="TFLite bundles support fp32 and int8, not fp16"):
         bundled(space, precisions=(FP16,))
     with pytest.raises(BadInput, match="--jetpack and --board apply to Jetson bundles, not to tflite"):
         bundled(space, board="orin-nano")

@@ -159,7 +159,7 @@ def test_measurements_decide_the_batching(parts: BundleInputs, tmp_path: Path) -
     plan = read_config(folder / "to_build/tiny_tensorrt_int8/config.pbtxt").dynamic_batching
     assert list(plan.preferred_batch_size) == [8]  # 64 is more than the plan takes
     text = (folder / "README.md").read_text()
-    assert "on 2 cores of Paper CPU, 2026-11-23: inside one process, without Triton and without a network" in text
+    assert "on 2 cores of Paper CPU, 2026-11-23, in one process, without Triton and without a network" in text
     assert "| onnxruntime-tensorrt-fp32 | 16 | 8,000 | 2.00 | 1 | 1 | 2 |" in text
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
 
@@ -321,7 +321,7 @@ def test_serve_rejects_unknown_models(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "tritonserver", "echo started")
     result = run([bundle / "serve", "tiny_onnx_int8", "a b"], tmp_path / "bin")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("a b is no model of this bundle; there are:\ntiny_onnx_fp16\n")
+    assert result.stderr.startswith("a b is not a model of this bundle; its models are:\ntiny_onnx_fp16\n")
 
 
 @pytest.mark.parametrize(
