@@ -37,7 +37,7 @@ def clocks(inputs: QuestionInputs) -> dict[str, Any]:
             runner.infer(photos)
         time.sleep(min(IDLE_SECONDS, 5 * inputs.seconds))
         watch.begin()
-        idle = watch.end()["sm_mhz_before"]
+        idle = watch.end().sm_mhz_before
         start = time.perf_counter()
         while time.perf_counter() - start < 2 * inputs.seconds:
             spans, ends = [], time.perf_counter() + WINDOW_SECONDS
@@ -50,7 +50,7 @@ def clocks(inputs: QuestionInputs) -> dict[str, Any]:
                 {
                     "after_ms": round(1000 * (time.perf_counter() - start)),
                     "p50_ms": statistics.median(spans),
-                    "sm_mhz": watch.end()["sm_mhz"],
+                    "sm_mhz": watch.end().sm_mhz,
                 }
             )
     last = statistics.median(window["p50_ms"] for window in windows[-5:])

@@ -330,7 +330,7 @@ def test_an_engine_that_came_with_a_bundle_is_not_run(
     bundle = small_bundle(tmp_path / "bundle", "new")
     engine = paper_engine(bundle.folder)
     engine.path.parent.rename(bundle.built)
-    seal_record(bundle, engine.path.name, [], {})
+    seal_record(bundle, engine.path.name, [], None)
     assert engine_in(bundle).path == bundle.built / engine.path.name
     another_key(monkeypatch, tmp_path)
     with pytest.raises(BadArtefact, match="is not known to be built here by this user") as caught:

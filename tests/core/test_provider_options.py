@@ -29,6 +29,7 @@ from trtpoets.core.provider_options import (
     range_for,
     tensorrt_options,
 )
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, OnnxModel, Precision
 from trtpoets.device import ort_engines
 from trtpoets.device.gpu import libcuda
@@ -177,7 +178,7 @@ def test_listed_is_not_loaded(ort: None, tmp_path: Path) -> None:
 
 def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
     parts = tiny_parts(tmp_path)
-    settings = settings_from_inputs(parts)
+    settings = to_json(settings_from_inputs(parts))
     for word, provider in PROVIDERS.items():
         for precision in Precision:
             expected = providers_of(provider, parts.model(precision), range_for((8,)), "built/tensorrt")

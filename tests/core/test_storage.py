@@ -247,7 +247,7 @@ def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.Mo
         raise OSError(number, os.strerror(number), "/disk/fp32.onnx")
 
     reading, writing = os.pipe()
-    order = json.dumps({"task": "build", "memory_bytes": 1 << 30, "answers": writing})
+    order = json.dumps({"task": "build", "flavour": "rtx", "memory_bytes": 1 << 30, "answers": writing})
     monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
     monkeypatch.setattr(build_child, "_TASKS", {"build": build})
     for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):

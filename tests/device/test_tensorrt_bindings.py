@@ -69,7 +69,7 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 OURS = (
     r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|facts_of\(path\)\.metadata|"
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
-    r"|np\.dtype|photos\.(dtype|shape)|built\.engine|cuda\.device_memory|self\._session\.set_shape"
+    r"|error\.code|np\.dtype|photos\.(dtype|shape)|built\.engine|cuda\.device_memory|self\._session\.set_shape"
     r"|self\.(_found|_contexts)\.clear"
 )
 """Expressions of ours whose last word some class of TensorRT happens to have too."""

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench import bench_child
 from trtpoets.judge.bench.bench_child import main
-from trtpoets.judge.bench.slowdown_watch import GpuWatch
+from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
 
 _NUMBERS = np.linspace(0, 1, 2000)
 
@@ -86,8 +87,8 @@ class Watch(GpuWatch):
 
     words: tuple[str, ...] = ()
 
-    def end(self) -> dict[str, Any]:
-        return {**super().end(), "sm_mhz_before": 1755.0, "sm_mhz": 1980.0, "throttled": list(self.words)}
+    def end(self) -> GpuLoad:
+        return replace(super().end(), sm_mhz_before=1755.0, sm_mhz=1980.0, throttled=self.words)
 
 
 def right_scores(photos: np.ndarray) -> np.ndarray:

@@ -18,17 +18,19 @@ import zstandard
 
 import trtpoets
 from tests.cli.test_main import call_main
-from tests.support.bundle_run import RECOMMENDED, bundle_run, evaluated
+from tests.support.bundle_run import bundle_run, evaluated
 from tests.support.runner_ids import runner
 from trtpoets.bundles.pack import BundleResult
 from trtpoets.bundles.precision_order import shipping_order
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import locked, sha256_of_file
 from trtpoets.core.manifest import MANIFEST, Target, check_manifest
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.lineage import onnx_models_in
@@ -401,7 +403,7 @@ def test_int8_comes_last_if_quantize_recommends_fp16(tmp_path: Path) -> None:
     assert made.warnings[0] in (made.folder / "README.md").read_text()
 
 
-def evaluation_of(space: Workspace, wrong: Precision) -> dict[str, Any]:
+def evaluation_of(space: Workspace, wrong: Precision) -> Evaluations:
     """A real evaluation on 600 made-up photos, on which one precision answers the same to all."""
     photos = dataset_in(space).photos * 20
     labels = onnx_models_in(space)[0].spec.labels
@@ -414,19 +416,16 @@ def evaluation_of(space: Workspace, wrong: Precision) -> dict[str, Any]:
             found[number] = [float(label == photo.label) for label in labels]
     scores[f"onnxruntime-{wrong.value}"][:] = [1, 0, 0]
     reference = scores["onnxruntime-fp32"]
-    return {
-        "evaluations": [
-            evaluation_from_scores(
-                runner(name), found, photos, labels, None if found is reference else reference
-            ).to_dict()
+    return Evaluations(
+        tuple(
+            evaluation_from_scores(runner(name), found, photos, labels, None if found is reference else reference)
             for name, found in scores.items()
-        ],
-        "skipped": [],
-    }
+        )
+    )
 
 
 def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
-    evaluated(space, evaluation_of(space, INT8))
+    evaluated(space, to_json(evaluation_of(space, INT8)))
     made = bundled(space)
     assert made.manifest.order == (FP16, FP32, INT8)
     assert made.warnings == ("int8 comes last: it failed the gate on the test photos",)
@@ -434,10 +433,10 @@ def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
 
 def test_of_two_failing_precisions_the_wider_comes_first(space: Workspace) -> None:
     details = evaluation_of(space, FP16)
-    order, against = shipping_order(tuple(Precision), {"precision": "fp16", "why": "so"}, details)
+    order, against = shipping_order(tuple(Precision), "so", details)
     assert order == (FP32, FP16, INT8)
     assert set(against) == {FP16, INT8}
-    assert shipping_order((FP16, FP32), RECOMMENDED, None) == ((FP16, FP32), {})
+    assert shipping_order((FP16, FP32), "", None) == ((FP16, FP32), {})
 
 
 def test_measurements_of_other_files_are_not_packed(space: Workspace) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def refused(result: tuple[int, str], message: str, hint: str) -> None:
 def give_photos(space: Workspace, folder: Path) -> None:
     """Let the run have the photos of this folder, as `pretrained --photos` does."""
     dataset = dataset_from_folder(folder)
-    seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+    seal_card(space.dataset, key=dataset.hash, files=[], details=replace(dataset.document, counts=dataset.counts))
     card = read_card(card_of(space.classifier))
     seal_card(
         card_of(space.classifier), key=card.key, files=[space.classifier], details={**card.details, "dataset": None}

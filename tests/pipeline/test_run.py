@@ -20,6 +20,7 @@ from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
 from trtpoets.core.files import locked
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine, Flavour, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.build.engine import flavour_available
@@ -286,10 +287,10 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     ]
     assert open_card(space.evaluation) == json.loads(failed.stdout)
     report = trtpoets.report("small", engines=engines)
-    assert report["gate"] == gate
-    assert any(said["about"] == "gate" and " fails: " in said["text"] for said in report["verdict"])
+    assert to_json(report.gate) == gate
+    assert any(said.about == "gate" and " fails: " in said.text for said in report.verdict)
     assert '<h2 id="gate">The gate</h2>' in space.page.read_text()
-    assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
+    assert to_json(trtpoets.evaluate("small", engines=engines).gate) == gate
 
 
 def test_a_gate_on_few_photos_cannot_tell(

@@ -10,7 +10,7 @@ from tests.support.tiny import tiny_graph, tiny_spec
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.types import ModelSpec, OnnxModel, Precision, Split
-from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_details, seal_card
 from trtpoets.pipeline.artefacts import classifier_identity, dataset_in
 from trtpoets.pipeline.result_status import artefacts_in, evaluation_key, groups_to_judge, identities, photos_to_judge
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -25,7 +25,7 @@ def bundle_run(
     space = Workspace(folder / "engines", "tiny")
     photos = photo_folder(folder / "photos", dict.fromkeys(tiny_spec().labels, 12), size=(24, 24))
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent=20, test_percent=40))
-    seal_card(space.dataset, key="photos", files=[], details=dataset.to_dict())
+    seal_card(space.dataset, key="photos", files=[], details=dataset.document)
     (space.classifier / "saved_model").mkdir(parents=True)
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
         (space.classifier / name).write_bytes(b"not looked at")
@@ -37,7 +37,7 @@ def bundle_run(
         _onnx(space, precision, opset, {"recommended": RECOMMENDED, "in_float": {}, **notes})
         if precision is Precision.FP32:
             (ranges,) = ranges_from_photos(fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX))
-            seal_card(space.ranges, key="ranges", files=[], details=ranges.to_dict())
+            seal_card(space.ranges, key="ranges", files=[], details=ranges)
     evaluated(space, {"evaluations": [], "skipped": []})
     return space
 
@@ -70,6 +70,7 @@ def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, A
     if precision is not Precision.FP32:
         details["dataset"] = dataset_in(space).hash
     if precision is Precision.INT8:
-        ranges = Ranges.from_dict(open_card(space.ranges) or {})
+        ranges = open_details(space.ranges, Ranges)
+        assert ranges is not None
         details |= {"notes": notes, "calibration": {"hash": ranges.hash}}
     seal_card(card_of(path), key=precision.value, files=[path], details=details)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,24 @@ from typing import Any
 import numpy as np
 
 from tests.support.runner_ids import runner
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import BatchRange, ModelSpec, Photo, Preprocess, Split
 from trtpoets.judge.evaluation import evaluation_from_scores
+from trtpoets.reporting.document import report_from_documents
+from trtpoets.reporting.model import Documents, Report
 
 LABELS = ("ant", "bee", "cow")
+
+
+def report_of(found: Mapping[str, Any]) -> Report:
+    """The report of documents that are given as JSON."""
+    return report_from_documents(from_json(Documents, found, "the documents"))
+
+
+def json_report(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of report.json, of documents that are given as JSON."""
+    report: dict[str, Any] = to_json(report_of(found))
+    return report
 
 
 def measurement(runner: str, batch: int, p50: float, speedup: float | None = None, **changes: Any) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def evaluations(
         evaluation_from_scores(runner(name), scores(each), shown, labels, None if name == "tensorflow" else reference)
         for name, each in runners.items()
     ]
-    return [each.to_dict() for each in found], shown
+    return [to_json(each) for each in found], shown
 
 
 def documents(
@@ -84,10 +98,9 @@ def documents(
         "targets": ["sm80+"],
         "compute_capability": None,
         "batch": asdict(BatchRange()),
-        "engine_sha256": "e" * 64,
-        "engine_bytes": 8 << 20,
-        "build_seconds": 12.5,
-        "spec": {},
+        "sha256": "e" * 64,
+        "bytes": 8 << 20,
+        "seconds": 12.5,
     }
     return {
         "spec_value": spec,

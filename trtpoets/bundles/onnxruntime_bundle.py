@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trtpoets.bundles.bundle_inputs import write_shared
 from trtpoets.bundles.measured import best_row, fastest_precision
 from trtpoets.bundles.vendored_runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.core.files import write_json, write_text
 from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
-from trtpoets.core.provider_options import PROVIDERS, providers_of, range_for
+from trtpoets.core.provider_options import PROVIDERS, Providers, providers_of, range_for
 from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, Precision
 
 if TYPE_CHECKING:
@@ -43,6 +46,32 @@ _BUILT = "built/tensorrt"
 """The folder in the bundle where TensorRT engines are cached between runs; the manifest ignores it."""
 
 
+@dataclass(frozen=True)
+class SessionSettings:
+    """Options of a session of ONNX Runtime, by their names there."""
+
+    graph_optimization_level: str = "ORT_ENABLE_ALL"
+    execution_mode: str = "ORT_SEQUENTIAL"
+    intra_op_num_threads: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to open a session with one provider, as settings.json has it.
+
+    `precision` is the one to use, `why` says why, `batch` is the batch size with the most photos/s. `providers` are,
+    for each precision, ONNX Runtime's providers with their options, in the order of preference.
+    """
+
+    precision: Precision
+    why: str
+    batch: int
+    session: SessionSettings
+    config: Mapping[str, str]
+    disabled_optimizers: tuple[str, ...]
+    providers: Mapping[str, Providers]
+
+
 def onnxruntime_files(inputs: BundleInputs, folder: Path) -> None:
     """Write all files except the manifest into an empty folder. Raises StorageFailed."""
     write_shared(inputs, folder)
@@ -50,47 +79,38 @@ def onnxruntime_files(inputs: BundleInputs, folder: Path) -> None:
     for script in _SCRIPTS:
         copy_template(script, folder)
     settings = settings_from_inputs(inputs)
-    write_json(folder / "settings.json", settings)
+    write_json(folder / "settings.json", to_json(settings))
     write_text(folder / "README.md", _readme(inputs, settings))
 
 
-def settings_from_inputs(inputs: BundleInputs) -> dict[str, Any]:
-    """Return how to open a session, for each provider: "cpu", "cuda", "tensorrt".
-
-    Each entry has the precision to use and `why`, the fastest batch size, the session options, the optimizers to
-    disable, and for each precision ONNX Runtime's execution providers with options, in order of preference.
-    """
+def settings_from_inputs(inputs: BundleInputs) -> dict[str, Settings]:
+    """How to open a session, by provider: "cpu", "cuda", "tensorrt"."""
     return {provider: _settings(inputs, provider) for provider in _WAYS}
 
 
-def _settings(inputs: BundleInputs, provider: str) -> dict[str, Any]:
+def _settings(inputs: BundleInputs, provider: str) -> Settings:
     precision, why = fastest_precision(inputs, _WAYS[provider], _UNMEASURED[provider])
     best = best_row(inputs, RunnerId(Library.ONNXRUNTIME, precision, _WAYS[provider]))
     batch = int(best["batch"]) if best else BatchRange().optimum
     threads = int(inputs.measured["config"]["threads"]) if inputs.measured and best else 0
-    return {
-        "precision": precision.value,
-        "why": why,
-        "batch": batch,
-        "session": {
-            "graph_optimization_level": "ORT_ENABLE_ALL",
-            "execution_mode": "ORT_SEQUENTIAL",
-            "intra_op_num_threads": threads,
-        },
-        "config": {"session.intra_op.allow_spinning": "1"},
-        "disabled_optimizers": list(UNWANTED_OPTIMIZERS),
-        "providers": {item.value: _providers(inputs, provider, item, batch) for item in inputs.order},
-    }
+    return Settings(
+        precision=precision,
+        why=why,
+        batch=batch,
+        session=SessionSettings(intra_op_num_threads=threads),
+        config={"session.intra_op.allow_spinning": "1"},
+        disabled_optimizers=tuple(UNWANTED_OPTIMIZERS),
+        providers={item.value: _providers(inputs, provider, item, batch) for item in inputs.order},
+    )
 
 
-def _providers(inputs: BundleInputs, provider: str, precision: Precision, batch: int) -> list[list[Any]]:
+def _providers(inputs: BundleInputs, provider: str, precision: Precision, batch: int) -> Providers:
     """Return [name, options] of each execution provider; nodes that one does not support run on the next."""
-    providers = providers_of(PROVIDERS[provider], inputs.model(precision), range_for((batch,)), _BUILT)
-    return [[name, options] for name, options in providers]
+    return providers_of(PROVIDERS[provider], inputs.model(precision), range_for((batch,)), _BUILT)
 
 
-def _readme(inputs: BundleInputs, settings: dict[str, Any]) -> str:
-    rows = [f"| `{name}` | {setting['precision']} | {setting['why']} |" for name, setting in settings.items()]
+def _readme(inputs: BundleInputs, settings: Mapping[str, Settings]) -> str:
+    rows = [f"| `{name}` | {item.precision.value} | {item.why} |" for name, item in settings.items()]
     return filled(
         "onnxruntime/README.md",
         **model_words(inputs),

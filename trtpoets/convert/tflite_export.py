@@ -97,7 +97,7 @@ def tflite_from_classifier(
 def _fp32(tf: Any, classifier: Classifier) -> bytes:
     serve = serve_signature(classifier)
 
-    def answer(photos: Any) -> dict[str, Any]:
+    def answer(photos: Any) -> dict[str, object]:
         (scores,) = serve(photos=photos).values()
         return {OUTPUT_NAME: scores}
 
@@ -118,7 +118,7 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     weights = np.broadcast_to(np.asarray(scaling.scale, np.float32), 3).reshape(1, 1, 3, 1)
     bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
 
-    def answer(photos: Any) -> dict[str, Any]:
+    def answer(photos: Any) -> dict[str, object]:
         # The step of the input is 1 whatever the photos reach, so that a pixel is its own integer.
         pixels = tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
         scaled = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID") + bias
@@ -164,7 +164,7 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
     return model, scaling
 
 
-def _converter(tf: Any, answer: Callable[[Any], dict[str, Any]], dtype: Any, spec: ModelSpec, keep: Any) -> Any:
+def _converter(tf: Any, answer: Callable[[Any], dict[str, object]], dtype: Any, spec: ModelSpec, keep: Any) -> Any:
     """TensorFlow's converter of a function of one photo; `keep` holds its variables."""
     size = (1, spec.preprocess.height, spec.preprocess.width, 3)
     signature = [tf.TensorSpec(size, dtype, name=INPUT_NAME)]

@@ -8,12 +8,11 @@ import re
 import time
 import unicodedata
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
-from pathlib import PurePath
 from typing import Any, Callable, Iterator, Sequence
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.progress import Progress, is_counted
+from trtpoets.core.serialization import to_json
 
 _TELL_EVERY = 5.0
 """Seconds between lines about one task."""
@@ -25,18 +24,7 @@ Write = Callable[[str], object]
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """One JSON document in ASCII, so that any locale and any file name can be written. `indent` None: one line."""
     # DEL is the one control character that JSON leaves as it is.
-    return json.dumps(value, indent=indent, default=_plain, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def _plain(value: Any) -> Any:
-    """What json can't write by itself."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, PurePath):
-        return str(value)
-    if hasattr(value, "item"):  # a number of numpy's
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    return json.dumps(value, indent=indent, default=to_json, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def printable(text: object, keep: str = "") -> str:

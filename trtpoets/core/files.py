@@ -24,6 +24,7 @@ from trtpoets.core.own_files import PART, open_own, remove_folder, require_no_li
 from trtpoets.core.paths import temporary_root
 from trtpoets.core.reading import LARGEST_JSON, blocks_of, read_text
 from trtpoets.core.storage import TMPDIR, UNSUPPORTED, chosen_by, storage_errors
+from trtpoets.core.verified_files import once
 
 __all__ = [
     "atomic_file",
@@ -221,16 +222,20 @@ def _finite(text: str) -> float:
 
 def sha256_of_file(path: Path) -> str:
     """sha256 (hex) of a regular file. Raises FileNotFoundError, NotReadable; StorageFailed where its disk fails."""
-    digest = hashlib.sha256()
-    try:
-        for block in blocks_of(path):
-            digest.update(block)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        with storage_errors(path, "read"):
-            raise error
-    return digest.hexdigest()
+
+    def read() -> str:
+        digest = hashlib.sha256()
+        try:
+            for block in blocks_of(path):
+                digest.update(block)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            with storage_errors(path, "read"):
+                raise error
+        return digest.hexdigest()
+
+    return once("sha256", path, read)
 
 
 def sha256_of_folder(path: Path) -> str:

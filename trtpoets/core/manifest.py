@@ -12,10 +12,11 @@ import stat
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import read_json, sha256_of_file, write_json
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signatures import SUFFIX
 from trtpoets.core.types import Precision
 
@@ -33,6 +34,7 @@ BUILT = "built"
 _AGAIN = "copy the bundle here again, or make it again: trtpoets bundle NAME --for TARGET"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMED = 5
+_UNLESS_ASKED = ("jetpack", "board", "created")
 _LATEST = 1 << 40
 
 
@@ -97,7 +99,7 @@ def write_manifest(
             raise BadInput(f"the name {path!r} is not UTF-8", hint="rename it", code="TP1026") from error
         files[path] = sha256_of_file(folder / path)
     made = Manifest(name, target, version, model, tuple(order), files, jetpack, board, created)
-    write_json(folder / MANIFEST, _to_dict(made))
+    write_json(folder / MANIFEST, _document_of(made))
     return made
 
 
@@ -118,11 +120,11 @@ def read_manifest(folder: Path) -> Manifest:
             code="TP1028",
         )
     try:
-        return _from_dict(value)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadArtefact(
-            f"{path} is not a manifest of trtpoets: {type(error).__name__}: {error}", hint=_AGAIN, code="TP1029"
-        ) from error
+        manifest = parsed(Manifest, value)
+        _check_values(manifest)
+    except ValueError as error:
+        raise BadArtefact(f"{path} is not a manifest of trtpoets: {error}", hint=_AGAIN, code="TP1029") from error
+    return manifest
 
 
 def check_manifest(folder: Path) -> Manifest:
@@ -180,44 +182,27 @@ def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     yield from below(folder, "")
 
 
-def _to_dict(manifest: Manifest) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "format": FORMAT,
-        "name": manifest.name,
-        "target": manifest.target,
-        "version": manifest.version,
-        "model": manifest.model,
-        "order": [precision.value for precision in manifest.order],
-    }
-    asked = {"jetpack": manifest.jetpack, "board": manifest.board}
-    value.update({word: text for word, text in asked.items() if text})
-    if manifest.created:
-        value["created"] = manifest.created
-    value["files"] = dict(sorted(manifest.files.items()))
-    return value
+def _document_of(manifest: Manifest) -> object:
+    """manifest.json: what was not asked for is left out, and the files come last."""
+    value = to_json(manifest)
+    files = value.pop("files")
+    told = {word: item for word, item in value.items() if item or word not in _UNLESS_ASKED}
+    return {"format": FORMAT, **told, "files": dict(sorted(files.items()))}
 
 
-def _from_dict(value: Any) -> Manifest:
-    """Raises KeyError, TypeError or ValueError for what no manifest of ours says."""
-    files = value["files"]
-    if not isinstance(files, dict) or not files:
+def _check_values(manifest: Manifest) -> None:
+    """Raise ValueError for what no manifest of ours says."""
+    if not manifest.files:
         raise ValueError("it names no files")
-    for path, sha256 in files.items():
+    for path, sha256 in manifest.files.items():
         parts = PurePosixPath(path).parts
         inside = parts and ".." not in parts and "/".join(parts) == path and not path.startswith("/")
         if not inside or "\0" in path or parts[0] == BUILT or path in (MANIFEST, SIGNATURE):
             raise ValueError(f"{path!r} is no path of a file in a bundle")
-        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        if not _SHA256.fullmatch(sha256):
             raise ValueError(f"{path!r} has no sha256")
-    words = [value[word] for word in ("name", "target", "version", "model")]
-    words += [value.get("jetpack", ""), value.get("board", "")]
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError("a word that is no text")
-    name, target, version, model, jetpack, board = words
-    order = tuple(Precision(each) for each in value["order"])
+    order = [precision.value for precision in manifest.order]
     if not order or len(set(order)) < len(order):
-        raise ValueError(f"the order to try precisions in is {value['order']!r}: one or more, each once")
-    created = value.get("created", 0)
-    if not isinstance(created, int) or isinstance(created, bool) or not 0 <= created < _LATEST:
-        raise ValueError(f"it was created {created!r} seconds after 1970")
-    return Manifest(name, target, version, model, order, files, jetpack, board, created)
+        raise ValueError(f"the order to try precisions in is {order!r}: one or more, each once")
+    if not 0 <= manifest.created < _LATEST:
+        raise ValueError(f"it was created {manifest.created!r} seconds after 1970")

@@ -14,6 +14,7 @@ from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.verified_files import checked_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +52,11 @@ def check_onnx(path: Path) -> Any:
         )
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:
-        model = onnx.load_model_from_string(read_whole(path).content)
-        check_size(model)
-        onnx.checker.check_model(model, full_check=True)
+        model, external = checked_once(
+            "onnx", path, lambda: _parsed(onnx, path), lambda found: None if found[1] else _check_fully(onnx, found[0])
+        )
+        if external:  # the other files may have changed where this one has not
+            _check_fully(onnx, model)
     except TrtPoetsError:
         raise
     except OSError:
@@ -70,6 +73,17 @@ def check_onnx(path: Path) -> Any:
     if not inputs or not model.graph.output:
         raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again", code="TP1039")
     return model
+
+
+def _parsed(onnx: Any, path: Path) -> tuple[Any, bool]:
+    """The ModelProto of a file, and whether it has data in other files."""
+    loaded = read_whole(path)
+    return onnx.load_model_from_string(loaded.content), bool(loaded.with_external)
+
+
+def _check_fully(onnx: Any, model: Any) -> None:
+    check_size(model)
+    onnx.checker.check_model(model, full_check=True)
 
 
 def check_size(model: Any) -> None:
@@ -179,7 +193,7 @@ def open_session(
     threads: int = 0,
     *,
     one_of_many: bool = False,
-    providers: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    providers: Sequence[tuple[str, Mapping[str, object]]] = (),
     as_written: bool = False,
 ) -> Any:
     """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.

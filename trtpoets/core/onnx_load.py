@@ -21,13 +21,19 @@ _AGAIN = "export it again, or copy it again"
 
 @dataclass(frozen=True)
 class LoadedOnnx:
-    """An ONNX file in memory. `content` is a self-contained file of it, `sha256` the identity of what was read.
+    """An ONNX file in memory. `content` is a self-contained file of it.
 
-    `content` is the file's own bytes where it has no external data, and so it needs no `onnx` package.
+    `content` is the file's own bytes where it has no external data, and so it needs no `onnx` package. `with_external`
+    is the identity of a file with external data; empty for others.
     """
 
     content: bytes
-    sha256: str
+    with_external: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The identity of what was read."""
+        return self.with_external or hashlib.sha256(self.content).hexdigest()
 
 
 def read_whole(path: Path) -> LoadedOnnx:
@@ -38,15 +44,15 @@ def read_whole(path: Path) -> LoadedOnnx:
     """
     content = read_bytes(path)
     require_parts(path, content)
-    own = hashlib.sha256(content).hexdigest()
     files = require_external(path, content)
     if not files:
-        return LoadedOnnx(content, own)
+        return LoadedOnnx(content)
     weights = {each.location: read_bytes(path.parent / each.location) for each in files}
     with needs("train", reason="reading ONNX files with external data"):
         import onnx
     model = onnx.load_model_from_string(content)
     put_inside(model, weights, path)
+    own = hashlib.sha256(content).hexdigest()
     sha256 = {location: hashlib.sha256(each).hexdigest() for location, each in weights.items()}
     return LoadedOnnx(model.SerializeToString(deterministic=True), identity(own, sha256))
 

@@ -57,7 +57,7 @@ def providers_of(provider: str, model: OnnxModel, batch: BatchRange, engines: st
     return [(TENSORRT, tensorrt_options(model, batch, engines)), *cuda, *cpu]
 
 
-def tensorrt_options(model: OnnxModel, batch: BatchRange, engines: str) -> dict[str, Any]:
+def tensorrt_options(model: OnnxModel, batch: BatchRange, engines: str) -> dict[str, object]:
     """The options of the TensorRT provider for one network."""
     sizes = {"min": batch.minimum, "opt": batch.optimum, "max": batch.maximum}
     shapes = {f"trt_profile_{word}_shapes": shape_text(model.spec, size) for word, size in sizes.items()}

@@ -6,11 +6,10 @@ Two engines of one library and precision differ by their variant: what they were
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
-from trtpoets.core.errors import BadArtefact
 from trtpoets.core.types import BatchRange, Flavour, Precision
 
 USUAL_WORKSPACE_MIB = 1024
@@ -102,7 +101,12 @@ class RunnerId:
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> RunnerId:
-        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError."""
+        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError.
+
+        A row of an earlier version has the runner's name and no other fields: see `_EARLIER`.
+        """
+        if "library" not in row:
+            return _EARLIER[row["runner"]]
         precision = None if row["precision"] is None else Precision(row["precision"])
         return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]))
 
@@ -114,14 +118,6 @@ TENSORFLOW = RunnerId(Library.TENSORFLOW)
 """The classifier as it was trained."""
 
 
-def row_of(value: Any) -> dict[str, Any]:
-    """A dataclass that has a `runner` as JSON: the fields of `RunnerId.row` first, then its own."""
-    found = asdict(value)
-    del found["runner"]
-    runner: RunnerId = value.runner
-    return {**runner.row(), **found}
-
-
 def _earlier() -> Iterable[RunnerId]:
     for library, ways in WAYS.items():
         for way in ways:
@@ -131,22 +127,6 @@ def _earlier() -> Iterable[RunnerId]:
 
 _EARLIER = {each.name: each for each in _earlier()}
 """Runners by their names in documents of trtpoets before there were other fields: it had no variants."""
-
-
-def runner_of_row(row: Mapping[str, Any]) -> RunnerId:
-    """The runner of a row that `RunnerId.row` began, or that an earlier version wrote. Raises BadArtefact."""
-    try:
-        if "library" not in row:
-            return _EARLIER[row["runner"]]
-        precision = None if row["precision"] is None else Precision(row["precision"])
-        return RunnerId(Library(row["library"]), precision, row["way"], tuple(row["variant"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadArtefact(
-            f"a row about the runner {row.get('runner')!r} is of another version of trtpoets: "
-            f"{type(error).__name__}: {error}",
-            hint="measure again: trtpoets evaluate NAME --force && trtpoets bench NAME",
-            code="TP1073",
-        ) from error
 
 
 class EngineOptions(Protocol):

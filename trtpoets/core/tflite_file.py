@@ -11,7 +11,8 @@ import io
 import json
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trtpoets.core.console import labels_text
 from trtpoets.core.errors import BadArtefact, MissingArtefact
@@ -19,6 +20,7 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import ModelSpec, Precision, TfliteModel
 
 if TYPE_CHECKING:
@@ -45,6 +47,15 @@ _DAMAGE = (KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zli
 _AGAIN = "make it again: trtpoets bundle NAME --for tflite --force"
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a TFLite file says of itself: the hash of its calibration, None in FP32, and the sha256 of its network."""
+
+    precision: Precision
+    calibration: str | None
+    network: str
+
+
 def write_tflite(
     network: bytes, spec: ModelSpec, precision: Precision, out: Path, calibration: str | None = None
 ) -> TfliteModel:
@@ -52,15 +63,11 @@ def write_tflite(
 
     The same network gives the same bytes: the zip holds no times.
     """
-    facts = {
-        "precision": precision.value,
-        "calibration": calibration,
-        "network": hashlib.sha256(network).hexdigest(),
-    }
+    facts = Facts(precision, calibration, hashlib.sha256(network).hexdigest())
     files = {
         LABELS_FILE: labels_text(spec.labels),
         SPEC_FILE: spec.to_json() + "\n",
-        FACTS_FILE: json.dumps(facts, indent=2) + "\n",
+        FACTS_FILE: json.dumps(to_json(facts), indent=2) + "\n",
     }
     with atomic_file(out) as part:
         write_own(part, network)
@@ -81,7 +88,7 @@ def read_tflite(path: Path) -> TfliteModel:
     spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
     if labels != labels_text(spec.labels):
         raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN, code="TP1088")
-    return TfliteModel(path, Precision(facts["precision"]), spec)
+    return TfliteModel(path, facts.precision, spec)
 
 
 def network_in(path: Path) -> bytes:
@@ -89,7 +96,7 @@ def network_in(path: Path) -> bytes:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
+def _read(path: Path) -> tuple[bytes, Facts, str, str]:
     """The network, and what FACTS_FILE, SPEC_FILE and LABELS_FILE say."""
     try:
         content = read_bytes(path)
@@ -107,9 +114,8 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = content[: min(entry.header_offset for entry in archive.infolist())]
-            facts = json.loads(_text(archive, FACTS_FILE))
-            same = facts["network"] == hashlib.sha256(network).hexdigest()
-            Precision(facts["precision"])
+            facts = parsed(Facts, json.loads(_text(archive, FACTS_FILE)))
+            same = facts.network == hashlib.sha256(network).hexdigest()
             found = network, facts, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
     except (*_DAMAGE, zipfile.BadZipFile) as error:
         raise BadArtefact(

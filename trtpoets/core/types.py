@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact
+from trtpoets.core.serialization import parsed, to_json
 
 PHOTOS_RULE = 1
 """Version of the rule by which `images.py` turns a file into pixels. Raise it when any pixel may change."""
@@ -108,7 +109,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The text of model.json, with the hash of the preprocessing for every later stage to check."""
-        return json.dumps({**asdict(self), "preprocess_hash": self.preprocess.hash}, indent=2, ensure_ascii=False)
+        return json.dumps({**to_json(self), "preprocess_hash": self.preprocess.hash}, indent=2, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str, source: str) -> ModelSpec:
@@ -116,13 +117,8 @@ class ModelSpec:
         try:
             value = json.loads(text)
             claimed = value["preprocess_hash"]
-            spec = ModelSpec(
-                name=str(value["name"]),
-                backbone=str(value["backbone"]),
-                preprocess=preprocess_from_dict(value["preprocess"]),
-                labels=tuple(str(label) for label in value["labels"]),
-                weights_id=str(value["weights_id"]),
-            )
+            spec = parsed(ModelSpec, value)
+            check_preprocess(spec.preprocess)
         except (ValueError, KeyError, TypeError) as error:
             raise BadArtefact(
                 f"{source} is not a model.json of trtpoets: {type(error).__name__}: {error}",
@@ -139,35 +135,21 @@ class ModelSpec:
         return spec
 
 
-def check_side(value: Any) -> int:
+def check_side(value: object) -> int:
     """A height or width in pixels as a file tells it, checked before anything is allocated by it. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
         raise ValueError(f"a side of {value!r} pixels, and 1 to {LARGEST_SIDE:,} were expected")
     return value
 
 
-def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
-    """Read `asdict(Preprocess)`. Raises KeyError, TypeError or ValueError."""
-
-    def triple(name: str) -> tuple[float, float, float]:
-        red, green, blue = (float(x) for x in value[name])
-        return red, green, blue
-
-    crop = float(value["crop_fraction"])
-    if not 0.01 <= crop <= 1:
-        raise ValueError(f"crop_fraction is {crop}, and 0.01 to 1 was expected")
-    white = int(value.get("white", FULL_WHITE))
-    if white < 1:
-        raise ValueError(f"white is {white}, and at least 1 was expected")
-    return Preprocess(
-        height=check_side(value["height"]),
-        width=check_side(value["width"]),
-        scale=triple("scale"),
-        offset=triple("offset"),
-        resize=Resize(value["resize"]),
-        crop_fraction=crop,
-        white=white,
-    )
+def check_preprocess(preprocess: Preprocess) -> None:
+    """Raise ValueError for numbers of a file that no preprocessing has."""
+    check_side(preprocess.height)
+    check_side(preprocess.width)
+    if not 0.01 <= preprocess.crop_fraction <= 1:
+        raise ValueError(f"crop_fraction is {preprocess.crop_fraction}, and 0.01 to 1 was expected")
+    if preprocess.white < 1:
+        raise ValueError(f"white is {preprocess.white}, and at least 1 was expected")
 
 
 @dataclass(frozen=True)
@@ -299,3 +281,11 @@ class Engine:
     card: EngineCard
     vouched: bool = True
     foreign: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was not done, and the reason."""
+
+    what: str
+    why: str

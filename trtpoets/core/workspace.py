@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, TypeVar
 
 from trtpoets.core.authenticity import tag_of, why_not_made_here
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.shell_commands import command, filled
 from trtpoets.core.types import Precision, hash_of
+
+_T = TypeVar("_T")
+_AGAIN = "run the stage that writes it again, with --force"
 
 
 @dataclass(frozen=True)
@@ -174,13 +178,13 @@ def card_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def seal_card(card: Path, *, key: str, files: Iterable[Path], details: Mapping[str, Any]) -> None:
+def seal_card(card: Path, *, key: str, files: Iterable[Path], details: object) -> None:
     """Write a card that vouches for `files` (files or folders beside the card), made from `key`.
 
-    `details` is any JSON; readers get it back from `open_card`. Raises StorageFailed, and BadArtefact where the user's
-    key can't be used.
+    `details` is a dataclass or any JSON; readers get its JSON back from `open_card`. Raises StorageFailed,
+    and BadArtefact where the user's key can't be used.
     """
-    value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": dict(details)}
+    value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": to_json(details)}
     _write_card(card, value)
 
 
@@ -225,7 +229,7 @@ def read_card(path: Path) -> Card:
     if not isinstance(files, dict) or not isinstance(details, dict):
         raise BadArtefact(
             f"{path} is a card of another version of trtpoets",
-            hint="run the stage that writes it again, with --force",
+            hint=_AGAIN,
             code="TP1100",
         )
     return Card(str(value["key"]), files, details, why_not_made_here(value, tag))
@@ -250,6 +254,12 @@ def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mappi
     if not all(vouches_for(found, card.parent / name) for name in found.files):
         return None
     return found.details
+
+
+def open_details(card: Path, kind: type[_T], key: str | None = None, *, own: bool = False) -> _T | None:
+    """The details of a card as a `kind`; None where `open_card` gives None. Raises BadArtefact for other details."""
+    details = open_card(card, key, own=own)
+    return None if details is None else from_json(kind, details, str(card), hint=_AGAIN)
 
 
 def key_of(card: Path) -> str:

@@ -13,7 +13,6 @@ import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Mapping
 
 import numpy as np
 
@@ -31,15 +30,15 @@ def main() -> None:
     # The answer has its own descriptor: the interpreter writes to stdout and stderr as it likes.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        answers.write(json.dumps({"failure": failure_of(network, order)}) + "\n")
+        answers.write(json.dumps({"failure": failure_of(network, order["threads"], order["own_kernels"])}) + "\n")
 
 
-def failure_of(network: bytes, order: Mapping[str, Any]) -> str:
+def failure_of(network: bytes, threads: int, own_kernels: bool) -> str:
     """Load a network and run it on black and on noise; what goes wrong, in a line, or nothing."""
     from trtpoets.device.runners.tflite import loaded_interpreter
 
     try:
-        interpreter = loaded_interpreter(network, order["threads"], order["own_kernels"])
+        interpreter = loaded_interpreter(network, threads, own_kernels)
         (given,), (asked,) = interpreter.get_input_details(), interpreter.get_output_details()
         size, kind = [int(each) for each in given["shape"]], np.dtype(given["dtype"])
         if min(size, default=0) < 1 or np.prod(size, dtype=float) * kind.itemsize > _MOST_INPUT:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Mapping
 
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
@@ -16,7 +15,7 @@ from trtpoets.core.workspace import card_of
 from trtpoets.device.build.engine import in_order, load_engine
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.benchmark import BASELINE, benchmark_from_artefacts
+from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.onboard.installed_bundle import Bundle
 
@@ -27,7 +26,7 @@ _ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
 
 def bench(
     bundle: Bundle, config: BenchConfig, *, compare: Path | None = None, progress: Progress = silent
-) -> Mapping[str, Any]:
+) -> Benchmark:
     """Measure the engines that were built here on the golden photos, and ONNX Runtime where it is installed.
 
     Returns what built/benchmark.json holds, in the shape of a workspace's. The baseline is TensorFlow there; here it is
@@ -41,9 +40,9 @@ def bench(
     with bundle.writing():
         artefacts = _artefacts(bundle)
         baseline = open_runner(artefacts[0]).name
-        if before is not None and before.get("baseline", BASELINE) != baseline:
+        if before is not None and before.baseline != baseline:
             raise BadInput(
-                f"{compare} was measured beside {before.get('baseline', BASELINE)}, and here is {baseline}",
+                f"{compare} was measured beside {before.baseline}, and here is {baseline}",
                 hint="compare with a benchmark of this device: built/benchmark.json",
                 code="TP7001",
             )

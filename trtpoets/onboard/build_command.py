@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, GateFailed, RunFailed, TrtPoetsError
 from trtpoets.core.files import storage_errors
@@ -21,7 +20,8 @@ from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.cuda import load_pycuda
 from trtpoets.judge.golden import Verdict
-from trtpoets.onboard.golden_check import verdict_from_dict, verdict_of
+from trtpoets.onboard.build_record import Attempt, BuildOptions
+from trtpoets.onboard.golden_check import verdict_of
 from trtpoets.onboard.installed_bundle import Bundle, onnx_name, read_record, seal_record
 from trtpoets.onboard.resources import require_room
 
@@ -29,19 +29,6 @@ log = logging.getLogger(__name__)
 
 _NEXT = (BadArtefact, BadInput, BuildFailed, RunFailed)
 """What one precision may fail by, and another need not."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One precision: `problem` says why its engine is not the one to run, and is empty where it is.
-
-    `verdict` is of its golden scores, None where it did not come to that.
-    """
-
-    precision: Precision
-    problem: str = ""
-    hint: str = ""
-    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,7 @@ def build(
     libcuda.gpus()
     load_pycuda()
     with bundle.writing():
-        asked = {**asdict(config), "precisions": [precision.value for precision in order], "timeout_seconds": None}
+        asked = BuildOptions(**{**vars(config), "timeout_seconds": None}, precisions=order)
         ready = None if force else _ready(bundle, config, asked)
         if ready is not None:
             return ready
@@ -85,8 +72,7 @@ def build(
             engine, attempt = _attempt(bundle, model, config, force, progress)
             attempts.append(attempt)
             if engine is not None:
-                told = [{**asdict(each), "precision": each.precision.value} for each in attempts]
-                seal_record(bundle, engine.path.name, told, asked)
+                seal_record(bundle, engine.path.name, attempts, asked)
                 return Built(engine, tuple(attempts))
             after = f"; next: {order[place + 1].value}" if place + 1 < len(order) else ""
             log.warning("no %s here: %s%s", precision.value, attempt.problem, after)
@@ -118,19 +104,17 @@ def _path(bundle: Bundle, precision: Precision, config: EngineConfig) -> Path:
     return bundle.built / engine_file_name(precision.value, config)
 
 
-def _ready(bundle: Bundle, config: EngineConfig, asked: Mapping[str, Any]) -> Built | None:
+def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> Built | None:
     """What an earlier build that was told the same has left, if it still is what it was."""
     try:
         record = read_record(bundle)
-        # By way of JSON, as `asked` was written.
-        if record["asked"] != _as_json(asked):
+        if record.asked != asked:
             return None
-        attempts = tuple(_attempt_of(each) for each in record["attempts"])
-        precision = attempts[-1].precision
+        precision = record.attempts[-1].precision
         engine = current_engine(bundle.onnx(precision), config, _path(bundle, precision, config))
-    except (TrtPoetsError, KeyError, TypeError, ValueError, IndexError):
+    except (TrtPoetsError, IndexError):
         return None  # whatever it is, a new build puts it right
-    return Built(engine, attempts) if engine is not None and engine.path.name == record["engine"] else None
+    return Built(engine, record.attempts) if engine is not None and engine.path.name == record.engine else None
 
 
 def _attempt(
@@ -170,12 +154,3 @@ def _nothing(attempts: Sequence[Attempt]) -> BuildFailed:
         return BuildFailed(f"no engine can be built here: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
     said = "; ".join(f"{each.precision.value}: {each.problem}" for each in attempts)
     return BuildFailed(f"no engine can be built here: {said}", hint=attempts[-1].hint, code="TP7005")
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _attempt_of(value: Mapping[str, Any]) -> Attempt:
-    verdict = None if value["verdict"] is None else verdict_from_dict(value["verdict"])
-    return Attempt(Precision(value["precision"]), str(value["problem"]), str(value["hint"]), verdict)

@@ -27,7 +27,7 @@ from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 from trtpoets.onboard.bench_command import bench
 from trtpoets.onboard.build_command import build, plan_build, require_first
 from trtpoets.onboard.bundle_options import parser
-from trtpoets.onboard.classify.classify_command import ClassifyConfig, classify
+from trtpoets.onboard.classify.classify_command import ClassifyConfig, Line, classify
 from trtpoets.onboard.classify.sources import source_of
 from trtpoets.onboard.install import install, python_outside, require_ready, set_signers
 from trtpoets.onboard.installed_bundle import bundle_here, check_bundle_name, runner_in
@@ -166,7 +166,7 @@ def _classify(given: argparse.Namespace, progress: Progress) -> int:
     if is_heeded(signal.SIGTERM):
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
-    def tell(line: Mapping[str, Any]) -> None:
+    def tell(line: Line) -> None:
         with writing_results():
             sys.stdout.write(json_text(line, indent=None) + "\n")
 

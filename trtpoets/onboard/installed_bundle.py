@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Iterator, Sequence
 
 import trtpoets
 from trtpoets.core.authenticity import KEY_VARIABLE
@@ -17,6 +17,7 @@ from trtpoets.core.onnx_metadata import read_vouched_onnx
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_text
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.shell_commands import quote
 from trtpoets.core.types import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
 from trtpoets.device.build.engine import load_engine
@@ -24,6 +25,7 @@ from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.golden import Golden, read_golden
+from trtpoets.onboard.build_record import Attempt, BuildOptions, BuildRecord
 
 FOLDER_VARIABLE = "TRTPOETS_BUNDLE"
 """Where the bundle is, for a runtime that does not lie in it."""
@@ -148,35 +150,37 @@ def check_bundle_name(bundle: Bundle, name: str | None) -> None:
         )
 
 
-def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> None:
+def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Attempt], asked: BuildOptions | None) -> None:
     """Write down which engine of `built` is the one to run. `asked` is what the build was told."""
-    value = {"bundle": bundle.identity, "engine": engine, "asked": dict(asked), "attempts": list(attempts)}
-    write_json(bundle.record, value)
+    write_json(bundle.record, to_json(BuildRecord(bundle.identity, engine, asked, tuple(attempts))))
 
 
-def read_record(bundle: Bundle) -> Mapping[str, Any]:
+def read_record(bundle: Bundle) -> BuildRecord:
     """What was built. Raises MissingArtefact where nothing was, or from another bundle; BadArtefact."""
     if not bundle.record.is_file():
         raise MissingArtefact(
             f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}", code="TP7026"
         )
-    value = read_json(bundle.record)
-    if not isinstance(value, dict) or not isinstance(value.get("engine"), str) or "attempts" not in value:
+    try:
+        record = parsed(BuildRecord, read_json(bundle.record))
+    except ValueError as error:
         raise BadArtefact(
-            f"{bundle.record} is damaged", hint=f"build again: {quote(bundle.folder / 'build')} --force", code="TP7027"
-        )
-    if value.get("bundle") != bundle.identity:
+            f"{bundle.record} is damaged: {error}",
+            hint=f"build again: {quote(bundle.folder / 'build')} --force",
+            code="TP7027",
+        ) from error
+    if record.bundle != bundle.identity:
         raise MissingArtefact(
             f"{bundle.built} was built from another bundle",
             hint=f"build again: {quote(bundle.folder / 'build')}",
             code="TP7028",
         )
-    return value
+    return record
 
 
 def engine_in(bundle: Bundle) -> Engine:
     """The engine to run. Raises MissingArtefact, or BadArtefact when it was changed, or not built here by this user."""
-    name = read_record(bundle)["engine"]
+    name = read_record(bundle).engine
     if Path(name).name != name:
         raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force", code="TP7029")
     engine = load_engine(bundle.built / name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,15 @@ from trtpoets.core.own_files import require_no_link
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.types import Classifier, hash_of
-from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, read_card
+from trtpoets.core.verified_files import verifying_once
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_details, read_card
 from trtpoets.train.classifier import load_classifier
-from trtpoets.train.dataset import Dataset
+from trtpoets.train.dataset import Dataset, dataset_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator
 
+    from trtpoets.pipeline.card_details import TrainingDetails
 
 ENGINES = DEFAULT_ENGINES
 
@@ -39,7 +40,7 @@ def writing(space: Workspace) -> Iterator[None]:
     if space.lock in _held.get():
         yield
         return
-    with locked(space.lock, space.name) as held:
+    with locked(space.lock, space.name) as held, verifying_once():
         require_no_link(space.folder, *space.folders)
         if held:  # without the lock, they may belong to another process
             sweep_parts(space.folder)
@@ -58,12 +59,19 @@ def writing(space: Workspace) -> Iterator[None]:
             _held.reset(token)
 
 
+@dataclass(frozen=True)
+class _MadeOf:
+    """Of the classifier's card: the weights of its backbone."""
+
+    weights_id: str | None = None
+
+
 def classifier_in(space: Workspace) -> Classifier:
     """Return the trained classifier. Its `foreign` is set if someone else created it; then it must not be loaded.
 
     Raises MissingArtefact if there is no classifier, or it does not match its card.
     """
-    details = open_card(card_of(space.classifier))
+    details = open_details(card_of(space.classifier), _MadeOf)
     if details is None:
         changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
         raise MissingArtefact(
@@ -74,7 +82,7 @@ def classifier_in(space: Workspace) -> Classifier:
             code="TP8001",
         )
     classifier = load_classifier(space.classifier)
-    if details.get("weights_id") != classifier.spec.weights_id:
+    if details.weights_id != classifier.spec.weights_id:
         raise BadArtefact(
             f"{space.classifier} and its card name different weights",
             hint=space.command("retrain", "PHOTOS"),
@@ -113,7 +121,7 @@ def dataset_in(space: Workspace) -> Dataset:
     if details is None:
         raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"), code="TP8003")
     classifier_in(space)
-    dataset, card = Dataset.from_dict(details), read_card(card_of(space.classifier)).details
+    dataset, card = dataset_from_json(details), read_card(card_of(space.classifier)).details
     if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
         raise MissingArtefact(
             f"{space.classifier} was not trained on the photos of {space.dataset}: test photos may have been "
@@ -131,6 +139,8 @@ def has_dataset(space: Workspace) -> bool:
     return space.dataset.is_file()
 
 
-def training_in(space: Workspace) -> Mapping[str, Any] | None:
+def training_in(space: Workspace) -> TrainingDetails | None:
     """Return the details of training.json; None if the classifier was not trained here. Raises MissingArtefact."""
-    return open_card(space.training, classifier_key(space))
+    from trtpoets.pipeline.card_details import TrainingDetails
+
+    return open_details(space.training, TrainingDetails, classifier_key(space))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import MissingDependency
@@ -24,7 +24,7 @@ from trtpoets.pipeline.report import report
 from trtpoets.pipeline.retrain import RetrainConfig, retrain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from trtpoets.reporting.model import Report
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def run(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
-    """Run the stages retrain, export, quantize, build, evaluate, bench and report, and return the report.
+) -> Report:
+    """Train, export, quantize, build, evaluate, bench and report; returns the report.
 
     Continues where an earlier run stopped. If no TensorRT library can build here, the build stage is skipped and the
     report gives the reason. Every other error is raised, and the finished stages are kept.
@@ -86,8 +86,8 @@ def demo(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
-    """Write the solar-cell photos to the folder `photos`, run the complete pipeline on them and return the report.
+) -> Report:
+    """Write the solar-cell photos to `photos` and run the whole road on them; returns the report.
 
     `quick` uses 60 photos per class. The photos are licensed under CC BY-NC-SA 4.0, for non-commercial use only.
     """

@@ -16,6 +16,7 @@ from trtpoets.convert.int8.int8_graph import Int8Maker
 from trtpoets.convert.int8.range_histograms import BINS, Histogram, histogram_from_counts, worst_layers
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo
 
 
@@ -54,12 +55,12 @@ def test_a_rare_value_is_not_lost_and_nothing_is_nothing() -> None:
 
 
 def test_they_travel_with_the_ranges_but_are_no_part_of_their_identity(ranges: Ranges) -> None:
-    again = Ranges.from_dict(json.loads(json.dumps(ranges.to_dict())))
+    again = from_json(Ranges, json.loads(json.dumps(to_json(ranges))), "ranges.json")
     assert again.histograms == ranges.histograms
     bare = replace(ranges, histograms={})
     assert bare.hash == ranges.hash
-    older = {name: value for name, value in ranges.to_dict().items() if name != "histograms"}
-    assert Ranges.from_dict(older) == bare
+    older = {name: value for name, value in to_json(ranges).items() if name != "histograms"}
+    assert from_json(Ranges, older, "ranges.json") == bare
 
 
 def test_the_fastest_method_measures_none(model: OnnxModel, photos: list[Photo]) -> None:
@@ -80,24 +81,24 @@ def test_the_worst_layers_are_those_in_int8_with_the_cut_of_the_file(model: Onnx
     }
     found = worst_layers(quantised, ranges.histograms, decibels)
     # `expand` and `head` are in float, `top` lost nothing, and `gone` is no layer of this graph.
-    assert [(each["layer"], each["db"], each["tensor"]) for each in found] == [
+    assert [(each.layer, each.db, each.tensor) for each in found] == [
         ("project", 20.0, "depthwise_relu:0"),
         ("back", 25.0, "expand_relu:0"),
         ("depthwise", 30.0, "stem_relu:0"),
         ("stem", 40.0, "nchw:0"),
     ]
     for each in found:
-        low, high = ranges.tensors[each["tensor"]]
-        assert each["limit"] == pytest.approx(max(-low, high), rel=1e-6)
-        assert (each["top"], tuple(each["shares"])) == (
-            ranges.histograms[each["tensor"]].top,
-            ranges.histograms[each["tensor"]].shares,
+        low, high = ranges.tensors[each.tensor]
+        assert each.limit == pytest.approx(max(-low, high), rel=1e-6)
+        assert (each.top, each.shares) == (
+            ranges.histograms[each.tensor].top,
+            ranges.histograms[each.tensor].shares,
         )
-    assert [each["layer"] for each in worst_layers(quantised, ranges.histograms, decibels, most=2)] == [
+    assert [each.layer for each in worst_layers(quantised, ranges.histograms, decibels, most=2)] == [
         "project",
         "back",
     ]
-    assert worst_layers(quantised, {}, decibels) == []
+    assert worst_layers(quantised, {}, decibels) == ()
 
 
 def test_a_tensor_that_two_layers_read_is_shown_once(photos: list[Photo], tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_tensor_that_two_layers_read_is_shown_once(photos: list[Photo], tmp_pa
     ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MSE))[0]
     quantised, _ = Int8Maker(onnx.load(model.path), ranges).make()
     found = worst_layers(quantised, ranges.histograms, {"stem": 30.0, "left": 21.0, "right": 20.0, "top": 25.0})
-    assert [(each["layer"], each["tensor"]) for each in found] == [
+    assert [(each.layer, each.tensor) for each in found] == [
         ("right", "stem_relu:0"),
         ("top", "joined:0"),
         ("stem", "nchw:0"),

@@ -432,7 +432,7 @@ def test_what_goes_wrong_inside_comes_out_clean(
 
 def test_a_bug_keeps_its_traceback(child: Any, model: OnnxModel, out: Path) -> None:
     child("bug")
-    with pytest.raises(RuntimeError, match=r"(?s)met a bug of trtpoets.*fake_builder.*ValueError: a wrong turn"):
+    with pytest.raises(RuntimeError, match=r"(?s)met a bug of trtpoets.*tensorrt_builder.*ValueError: a wrong turn"):
         engine_from_onnx(model, TENSORRT, out)
 
 

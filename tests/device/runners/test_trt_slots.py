@@ -27,6 +27,7 @@ from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, Flavour, Photo, Split
 from trtpoets.device.gpu.cuda import CudaSession
 from trtpoets.device.gpu.gpu_wait import Wait
@@ -212,7 +213,7 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
             assert np.allclose(scores_from_runner(runner, photos, 4), expected)
             (tmp_path / "photos" / "05.jpg").write_bytes(b"no photo")
             config, source = ClassifyConfig(batch=4), source_of(str(tmp_path / "photos"))
-            count = classify(runner, [source], config, lines.append, threading.Event())
+            count = classify(runner, [source], config, lambda line: lines.append(to_json(line)), threading.Event())
             assert (count.answered, count.failed) == (11, 1)
             meter = Meter(runner, pixels, 4, paths)
             assert len(meter._end_to_end()) > 0 and meter.fault == ""

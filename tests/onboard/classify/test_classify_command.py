@@ -22,9 +22,10 @@ from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
 from tests.support.photos import make_photo
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
+from trtpoets.core.serialization import to_json
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.onboard.classify import video
-from trtpoets.onboard.classify.classify_command import ClassifyConfig, Count, classify
+from trtpoets.onboard.classify.classify_command import ClassifyConfig, Count, Line, classify
 from trtpoets.onboard.classify.latest_value_queue import Mailbox
 from trtpoets.onboard.classify.sources import Kind, Source, photos_in, source_of
 
@@ -34,7 +35,13 @@ def answered(
 ) -> tuple[list[Mapping[str, Any]], Count]:
     lines: list[Mapping[str, Any]] = []
     with runner or FakeRunner(tiny_spec()) as entered:
-        count = classify(entered, sources, ClassifyConfig(**config), lines.append, stop or threading.Event())
+        count = classify(
+            entered,
+            sources,
+            ClassifyConfig(**config),
+            lambda line: lines.append(to_json(line)),
+            stop or threading.Event(),
+        )
     return lines, count
 
 
@@ -109,7 +116,7 @@ def test_stopping_in_the_middle_of_a_folder(photos: Path) -> None:
     stop = threading.Event()
     lines: list[Any] = []
 
-    def tell(line: Mapping[str, Any]) -> None:
+    def tell(line: Line) -> None:
         lines.append(line)
         stop.set()
 

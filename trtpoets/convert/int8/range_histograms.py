@@ -26,14 +26,20 @@ class Histogram:
     top: float
     shares: tuple[float, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"top": self.top, "shares": list(self.shares)}
 
-    @staticmethod
-    def from_dict(value: Mapping[str, Any]) -> Histogram:
-        """Read what `to_dict` gave. Raises KeyError, TypeError or ValueError."""
-        return Histogram(float(value["top"]), tuple(float(share) for share in value["shares"]))
+@dataclass(frozen=True)
+class WorstLayer:
+    """An INT8 layer that is far from FP32: its signal to noise `db`, and the histogram of the `tensor` that it reads.
+
+    `limit` is the largest magnitude of the tensor that INT8 holds; `top` and `shares` are as in Histogram.
+    """
+
+    layer: str
+    db: float
+    tensor: str
+    limit: float
+    top: float
+    shares: tuple[float, ...]
 
 
 def histogram_from_counts(counts: np.ndarray, top: float) -> Histogram:
@@ -44,24 +50,23 @@ def histogram_from_counts(counts: np.ndarray, top: float) -> Histogram:
 
 def worst_layers(
     int8: Any, histograms: Mapping[str, Histogram], layers_db: Mapping[str, float], most: int = 6
-) -> list[dict[str, Any]]:
+) -> tuple[WorstLayer, ...]:
     """The INT8 layers whose output is farthest from FP32's, lowest dB first, with the histogram of what each reads.
 
     `int8` is the quantised ModelProto: where it cuts a tensor is read from its scales. A tensor is shown once; layers
-    in float, and tensors that no histogram is known of, are left out. One dict a layer, plain JSON: layer, db, tensor,
-    limit (the largest magnitude that INT8 holds), top and shares.
+    in float, and tensors that no histogram is known of, are left out.
     """
     view = GraphView(int8)
     layers = {node.name: node for node in view.nodes if node.op_type in WEIGHTED}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, WorstLayer] = {}
     for name, db in sorted(layers_db.items(), key=lambda item: item[1]):
         tensor, limit = _cut(view, layers[name]) if name in layers else ("", 0.0)
         if tensor in histograms and tensor not in found and db < HIGHEST_DB:
-            cut = {"layer": name, "db": db, "tensor": tensor, "limit": limit}
-            found[tensor] = {**cut, **histograms[tensor].to_dict()}
+            seen = histograms[tensor]
+            found[tensor] = WorstLayer(name, db, tensor, limit, seen.top, seen.shares)
         if len(found) == most:
             break
-    return list(found.values())
+    return tuple(found.values())
 
 
 def _cut(view: GraphView, layer: Any) -> tuple[str, float]:

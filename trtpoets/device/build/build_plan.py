@@ -11,6 +11,7 @@ from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.types import Flavour, OnnxModel, Precision
 from trtpoets.device.build.build_child import order_to_look
+from trtpoets.device.build.build_messages import LookResult
 from trtpoets.device.build.build_process import run_build
 from trtpoets.device.build.engine import current_engine, gpu_of
 from trtpoets.device.build.engine_config import EngineConfig, network_problems, problems, request_of
@@ -81,13 +82,14 @@ def machine_here(flavour: Flavour) -> Machine | TrtPoetsError:
         load_tensorrt(flavour)
         result = run_build(
             lambda answers: order_to_look(flavour, answers),
+            LookResult,
             what=f"starting {flavour.value}",
             timeout_seconds=_LOOK_TIMEOUT_SECONDS,
             progress=silent,
         )
     except TrtPoetsError as error:
         return error
-    return Machine(**result["machine"])
+    return result.machine
 
 
 def plan_from_onnx(

@@ -11,16 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, Mapping
+from typing import IO, Callable, Iterator, TypeVar
 
 from trtpoets.core import errors
 from trtpoets.core.child_environment import child_environment
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.files import temporary_file
 from trtpoets.core.progress import PARTS, Progress
+from trtpoets.core.serialization import parsed
+from trtpoets.device.build.build_messages import Answer, BuildResult, Failure, LookResult
 from trtpoets.device.build.tensorrt_build import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result", BuildResult, LookResult)
 
 _GRACE_SECONDS = 5.0
 """How long a child that was asked to stop may take: the builder listens only between its steps."""
@@ -33,9 +37,9 @@ _LOOK_SECONDS = 2.0
 
 
 def run_build(
-    order: Callable[[int], str], *, what: str, timeout_seconds: float | None, progress: Progress
-) -> Mapping[str, Any]:
-    """Start the child, give it `order(descriptor for its answers)`, and wait for its result.
+    order: Callable[[int], str], kind: type[_Result], *, what: str, timeout_seconds: float | None, progress: Progress
+) -> _Result:
+    """Start the child, give it `order(descriptor for its answers)`, and wait for its result, a `kind`.
 
     `what` names the build in errors and progress. Raises what the child raised; BuildFailed when it crashed, hangs, or
     took longer than `timeout_seconds`. On KeyboardInterrupt the child is cancelled before the interrupt goes on.
@@ -49,7 +53,7 @@ def run_build(
             os.close(writing)
         try:
             _tell(child, order(writing))
-            result = _follow(_lines(answers, child, what, timeout_seconds), what, progress)
+            result = _follow(_lines(answers, child, what, timeout_seconds), kind, what, progress)
             code = child.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             code = None
@@ -85,7 +89,7 @@ def _tell(child: subprocess.Popen[bytes], order: str) -> None:
 
 def _lines(
     answers: IO[bytes], child: subprocess.Popen[bytes], what: str, timeout_seconds: float | None
-) -> Iterator[Mapping[str, Any]]:
+) -> Iterator[Answer]:
     """Yield the child's answers until it closes its end. Raises BuildFailed when it takes too long, or hangs."""
     rest = b""
     watch = _Watch(child.pid, what, timeout_seconds)
@@ -101,7 +105,7 @@ def _lines(
                 return
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                yield parsed(Answer, json.loads(line))
 
 
 class _Watch:
@@ -141,43 +145,43 @@ class _Watch:
             )
 
 
-def _follow(answers: Iterator[Mapping[str, Any]], what: str, progress: Progress) -> Mapping[str, Any] | None:
+def _follow(answers: Iterator[Answer], kind: type[_Result], what: str, progress: Progress) -> _Result | None:
     """Pass progress on until there is a result; None when the child ended without one.
 
     A child that has "built" has written its engine; how it ends after that, while it asks for the engine's layers, is
     no failure of the build.
     """
-    built: Mapping[str, Any] | None = None
+    built: _Result | None = None
     try:
         for answer in answers:
-            if "progress" in answer:
-                progress(what, min(int(answer["progress"] * PARTS), PARTS - 1), PARTS)
-            elif "built" in answer:
-                built = answer["built"]
-            elif "done" in answer:
-                built = answer["done"]
+            if answer.progress is not None:
+                progress(what, min(int(answer.progress * PARTS), PARTS - 1), PARTS)
+            elif answer.built is not None:
+                built = parsed(kind, answer.built)
+            elif answer.done is not None:
+                built = parsed(kind, answer.done)
                 break
-            elif built is None and "error" in answer:
-                raise _error_of(answer["error"])
-            elif built is None and "bug" in answer:
-                raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer['bug']}")
+            elif built is None and answer.error is not None:
+                raise _error_of(answer.error)
+            elif built is None and answer.bug is not None:
+                raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer.bug}")
     except BuildFailed:  # the time is up, or the child hangs
         if built is None:
             raise
     if built is not None:
         progress(what, PARTS, PARTS)
-        for note in built["notes"]:
+        for note in built.notes:
             log.info("%s: %s", what, note)
-        for warning in built["warnings"]:
+        for warning in built.warnings:
             log.debug("%s: %s", what, warning)
     return built
 
 
-def _error_of(value: Mapping[str, str]) -> TrtPoetsError:
-    kind = getattr(errors, value["kind"])
+def _error_of(value: Failure) -> TrtPoetsError:
+    kind = getattr(errors, value.kind)
     if not issubclass(kind, TrtPoetsError):
         raise RuntimeError(f"the build process answered with {value}")
-    error: TrtPoetsError = kind(value["message"], value["hint"], value["code"])
+    error: TrtPoetsError = kind(value.message, value.hint, value.code)
     return error
 
 

@@ -6,16 +6,17 @@ import logging
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Iterable
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_file, sha256_of_file
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, engine_file_name, engine_runner
-from trtpoets.core.types import Engine, EngineCard, Flavour, LayerReport, OnnxModel, Precision, hash_of
+from trtpoets.core.types import Engine, EngineCard, Flavour, OnnxModel, Precision, hash_of
 from trtpoets.core.workspace import card_of, open_card, read_card, seal_card
 from trtpoets.device.build.build_child import order_for
+from trtpoets.device.build.build_messages import BuildResult
 from trtpoets.device.build.build_process import describe, run_build
 from trtpoets.device.build.engine_card import build_command, card_from_details, platform_name
 from trtpoets.device.build.engine_config import EngineConfig, network_problems, problems, request_of
@@ -75,6 +76,7 @@ def engine_from_onnx(
                 out=part,
                 answers=answers,
             ),
+            BuildResult,
             what=what,
             timeout_seconds=config.timeout_seconds,
             progress=progress,
@@ -82,9 +84,9 @@ def engine_from_onnx(
         card = replace(_card(model, request, library, part, onnx_sha256, result), command=command)
         for note in card.notes:
             log.warning("%s: %s", out.name, note)
-    seal_card(card_of(out), key=key, files=[out], details=asdict(card))
-    if gpu is not None and result["timing_cache"] is not None:
-        save_timing_cache(timings, bytes.fromhex(result["timing_cache"]), library, gpu)
+    seal_card(card_of(out), key=key, files=[out], details=card)
+    if gpu is not None and result.timing_cache is not None:
+        save_timing_cache(timings, bytes.fromhex(result.timing_cache), library, gpu)
     return Engine(out, card)
 
 
@@ -193,7 +195,7 @@ def default_flavour() -> Flavour:
 
 
 def _card(
-    model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: Mapping[str, Any]
+    model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: BuildResult
 ) -> EngineCard:
     try:
         gpu, cuda = libcuda.gpus()[0], libcuda.cuda_version()
@@ -205,7 +207,7 @@ def _card(
         targets = ("sm80+",)
     else:
         targets = (gpu.target,) if gpu else ()
-    layers = LayerReport(**result["layers"])
+    layers = result.layers
     doubt = int8_doubt(layers) if model.precision is Precision.INT8 else ""
     return EngineCard(
         flavour=library.flavour,
@@ -223,17 +225,17 @@ def _card(
         batch=request.batch,
         workspace_mib=request.workspace_bytes >> 20,
         onnx_sha256=onnx_sha256,
-        calibration_hash=result["calibration"],
+        calibration_hash=result.calibration,
         preprocess_hash=model.spec.preprocess.hash,
         engine_sha256=sha256_of_file(file),
         engine_bytes=file.stat().st_size,
-        build_seconds=result["seconds"],
+        build_seconds=result.seconds,
         spec=model.spec,
         optimization_level=request.optimization_level,
         version_compatible=request.version_compatible,
         hardware_compatible=request.hardware_compatible,
         dla_core=request.dla_core,
         layers=layers,
-        typing=result["typing"],
-        notes=(*result["doubts"], *filter(None, (doubt,))),
+        typing=result.typing,
+        notes=(*result.doubts, *filter(None, (doubt,))),
     )

@@ -11,16 +11,9 @@ from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.manifest import BUILT, MANIFEST
+from trtpoets.core.serialization import parsed
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
-from trtpoets.core.types import (
-    BatchRange,
-    EngineCard,
-    Flavour,
-    LayerReport,
-    ModelSpec,
-    Precision,
-    preprocess_from_dict,
-)
+from trtpoets.core.types import EngineCard, Flavour, check_preprocess
 from trtpoets.core.workspace import card_of
 from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.jetson.jetson_names import modules_of
@@ -29,9 +22,6 @@ from trtpoets.device.tensorrt_api import TensorRt
 log = logging.getLogger(__name__)
 
 _TARGET = re.compile(r"sm\d{2,3}\+?")
-
-_PLAIN: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
-"""What JSON gives for a field of this type."""
 
 _LATER_MAJOR = {8: (9, 10), 9: (10,), 10: (11,)}
 """Which later major versions run a version-compatible engine: 8 on 10 and 10 on 11, but not 8 on 11."""
@@ -45,29 +35,14 @@ _ONE_CHIP = {(10, 1): (11, 0)}
 def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
     """The card of the engine at `path`, from what `open_card` gave. Raises BadArtefact."""
     try:
-        spec = details["spec"]
-        card = EngineCard(
-            **{
-                **details,
-                "flavour": Flavour(details["flavour"]),
-                "precision": Precision(details["precision"]),
-                "targets": tuple(details["targets"]),
-                "batch": BatchRange(**details["batch"]),
-                "notes": tuple(details.get("notes", ())),
-                "layers": LayerReport(**details["layers"]) if details.get("layers") else None,
-                "spec": ModelSpec(
-                    **{
-                        **spec,
-                        "preprocess": preprocess_from_dict(spec["preprocess"]),
-                        "labels": tuple(spec["labels"]),
-                    }
-                ),
-            }
-        )
+        unknown = details.keys() - {field.name for field in fields(EngineCard)}
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))} is unknown")
+        card = parsed(EngineCard, details)
         _check_values(card)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise BadArtefact(
-            f"{card_of(path)} is a card of another version of trtpoets: {type(error).__name__}: {error}",
+            f"{card_of(path)} is a card of another version of trtpoets: {error}",
             hint=build_command(path),
             code="TP4014",
         ) from error
@@ -82,31 +57,13 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
 
 
 def _check_values(card: EngineCard) -> None:
-    """Raise ValueError unless every value is of the kind that its field says: a seal is no proof of that."""
-    for owner in (card, card.batch, card.spec):
-        for each in fields(owner):
-            first, *others = str(each.type).split(" | ")
-            value = getattr(owner, each.name)
-            if first in _PLAIN and not isinstance(value, _PLAIN[first]) and not (value is None and "None" in others):
-                raise ValueError(f"{each.name} is {value!r}")
-    if not all(isinstance(label, str) for label in card.spec.labels):
-        raise ValueError("a label that is no text")
+    """Raise ValueError for values that no card has: a seal is no proof of that."""
+    check_preprocess(card.spec.preprocess)
     for target in card.targets:
-        if not (isinstance(target, str) and _TARGET.fullmatch(target)):
+        if not _TARGET.fullmatch(target):
             raise ValueError(f"the target {target!r}")
-    if not all(isinstance(note, str) for note in card.notes):
-        raise ValueError("a note that is no text")
-    if card.layers and not _is_report(card.layers):
+    if card.layers and card.layers.counts.keys() != card.layers.shares.keys():
         raise ValueError("layers that don't add up")
-
-
-def _is_report(layers: LayerReport) -> bool:
-    tables = (layers.layers, layers.counts, layers.shares)
-    return (
-        all(isinstance(table, dict) for table in tables)
-        and layers.counts.keys() == layers.shares.keys()
-        and all(isinstance(number, (int, float)) for number in (*layers.counts.values(), *layers.shares.values()))
-    )
 
 
 def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> None:

@@ -74,11 +74,11 @@ def untold(reason: str) -> LayerReport:
     return LayerReport({}, {}, {}, reason)
 
 
-def _computes(layer: Mapping[str, Any]) -> bool:
+def _computes(layer: Mapping[str, object]) -> bool:
     return str(layer.get("LayerType", "")).lower() not in _COMPUTES_NOTHING
 
 
-def _arithmetic(layer: Mapping[str, Any]) -> str:
+def _arithmetic(layer: Mapping[str, object]) -> str:
     """The type of a layer's weights, else of the first tensor that it reads, else of the first that it writes."""
     tensors = [layer.get("Weights"), *_list(layer.get("Inputs")), *_list(layer.get("Outputs"))]
     return next(filter(None, map(_type_of, tensors)), "")

@@ -12,10 +12,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Iterable, Mapping
 
 import trtpoets
 from trtpoets.core.child_environment import child_environment
+from trtpoets.core.serialization import parsed
 
 NAMES = ("onnx", "onnxruntime", "tensorflow", "tf2onnx")
 """The modules that are tried, in this order."""
@@ -59,6 +60,15 @@ class Imports:
     providers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """What one package said."""
+
+    problem: str = ""
+    gpus: int | None = None
+    providers: tuple[str, ...] = ()
+
+
 def try_imports(names: Iterable[str]) -> Imports:
     """Import those of NAMES that are in `names` in a process of its own. Raises nothing."""
     asked = set(names)
@@ -82,17 +92,12 @@ def try_imports(names: Iterable[str]) -> Imports:
     except OSError as error:
         output, end = b"", f"can't start {sys.executable}: {error.strerror}"
     told = dict(filter(None, map(_read, output.splitlines())))
-    problems = {name: str(value["problem"]) for name, value in told.items() if value.get("problem")}
+    problems = {name: tried.problem for name, tried in told.items() if tried.problem}
     for name in wanted:
         if name not in told:
             problems[name] = f"the import {end}"
             break  # those after it were not tried
-    gpus = told.get("tensorflow", {}).get("gpus")
-    return Imports(
-        problems,
-        gpus if isinstance(gpus, int) else None,
-        tuple(told.get("onnxruntime", {}).get("providers", ())),
-    )
+    return Imports(problems, told.get("tensorflow", _Tried()).gpus, told.get("onnxruntime", _Tried()).providers)
 
 
 def _end(code: int) -> str:
@@ -104,12 +109,12 @@ def _end(code: int) -> str:
     return f"ended the process with code {code}"
 
 
-def _read(line: bytes) -> tuple[str, dict[str, Any]] | None:
+def _read(line: bytes) -> tuple[str, _Tried] | None:
     """A line of the program; None for what a package printed."""
     try:
         value = json.loads(line)
+        if isinstance(value, list) and len(value) == 2 and value[0] in NAMES:
+            return value[0], parsed(_Tried, value[1])
     except ValueError:
-        return None
-    if isinstance(value, list) and len(value) == 2 and value[0] in NAMES and isinstance(value[1], dict):
-        return value[0], value[1]
+        pass
     return None

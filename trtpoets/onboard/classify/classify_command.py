@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, Union
 
 import numpy as np
 
@@ -19,8 +19,45 @@ from trtpoets.device.runners.base import Runner
 from trtpoets.onboard.classify.sources import Kind, Source, photos_in
 from trtpoets.onboard.classify.video import Frames
 
-Tell = Callable[[Mapping[str, Any]], None]
-"""Takes one line: a JSON value."""
+
+@dataclass(frozen=True)
+class PhotoAnswer:
+    """What a photo shows: labels with their scores, best first."""
+
+    photo: str
+    runner: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PhotoFailure:
+    """Why a photo can't be used."""
+
+    photo: str
+    error: str
+
+
+@dataclass(frozen=True)
+class FrameAnswer:
+    """What a frame shows. `frame` is its number, `dropped` counts the frames that came and went before it.
+
+    `ms` is from its reading to its scores.
+    """
+
+    source: str
+    frame: int
+    dropped: int
+    ms: float
+    runner: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+Line = Union[PhotoAnswer, PhotoFailure, FrameAnswer]
+
+Tell = Callable[[Line], None]
+"""Takes one line: an object of JSON."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +103,8 @@ def classify(
 ) -> Count:
     """Answer every photo and frame of `sources` in turn through an entered runner, until `stop` is set.
 
-    A photo is told as {"photo", "runner", "labels", "scores"}, best first; a frame has "source", "frame" (its number),
-    "dropped" (frames that came and went before it) and "ms" (from its reading to its scores) in place of "photo". A
-    photo that can't be used is told as {"photo", "error"}, and the next one follows. Raises RunFailed for a camera that
-    is gone, MissingDependency where there is no OpenCV for one, BadInput.
+    After a photo that can't be used the next one follows. Raises RunFailed for a camera that is gone,
+    MissingDependency where there is no OpenCV for one, BadInput.
     """
     count = Count()
     for source in sources:
@@ -102,10 +137,10 @@ def _photos(
                     return
                 if error is not None:
                     count.failed += 1
-                    tell({"photo": str(path), "error": error.message})
+                    tell(PhotoFailure(str(path), error.message))
                 else:
                     count.answered += 1
-                    tell({"photo": str(path), **_answer(runner, next(scores), config)})
+                    tell(PhotoAnswer(str(path), runner.name, *_best(runner, next(scores), config)))
     finally:
         decoded.close()
 
@@ -149,14 +184,14 @@ def _frames(
             scores = runner.infer(photos)[0]
             took = 1000 * (time.monotonic() - frame.read_at)
             count.answered += 1
-            where = {"source": source.name, "frame": frame.number, "dropped": frames.dropped, "ms": round(took, 3)}
-            tell({**where, **_answer(runner, scores, config)})
+            best = _best(runner, scores, config)
+            tell(FrameAnswer(source.name, frame.number, frames.dropped, round(took, 3), runner.name, *best))
             if place == config.frames:
                 break
         count.dropped += frames.dropped
 
 
-def _answer(runner: Runner, scores: np.ndarray, config: ClassifyConfig) -> dict[str, Any]:
+def _best(runner: Runner, scores: np.ndarray, config: ClassifyConfig) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The labels that are told, best first, and their scores."""
     best = [i for i in np.argsort(-scores, kind="stable")[: config.top] if scores[i] >= config.threshold]
-    labels = [runner.spec.labels[i] for i in best]
-    return {"runner": runner.name, "labels": labels, "scores": [float(scores[i]) for i in best]}
+    return tuple(runner.spec.labels[i] for i in best), tuple(float(scores[i]) for i in best)
