@@ -388,7 +388,7 @@ def test_two_engines_at_once(tmp_path: Path, session: CudaSession) -> None:
 
     flavour = next((each for each in Flavour if flavour_available(each) is None), None)
     if flavour is None:
-        pytest.skip("no TensorRT is here")
+        pytest.skip("no TensorRT library is installed")
     model = tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16)
     engine = engine_from_onnx(model, EngineConfig(flavour, batch=BATCH), tmp_path / "fp16.engine")
     photos, answers = photos_of(model, 20), []
