@@ -7,6 +7,7 @@ from typing import Any
 from contact.question_inputs import QuestionInputs
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.optional import installed
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Flavour
 from trtpoets.device.gpu.libcuda import cuda_version, driver_version, gpus
 from trtpoets.device.tensorrt_api import load_tensorrt
@@ -25,7 +26,7 @@ def describe_machine(inputs: QuestionInputs) -> dict[str, Any]:
             libraries[flavour.value] = load_tensorrt(flavour).version
         except TrtPoetsError:
             libraries[flavour.value] = None
-    now = conditions()
+    now = to_json(conditions())
     setting = {
         "trtpoets": now["versions"].get("trtpoets"),
         "target": devices[0].target if devices else None,

@@ -89,7 +89,7 @@ def test_a_damaged_file_is_listed_and_a_missing_one_is_not(space: Workspace) -> 
     space.onnx(INT8).write_bytes(b"half")
     space.onnx(FP16).unlink()
     (stale,) = stale_in(space)
-    assert stale.to_dict() == {
+    assert to_json(stale.skipped) == {
         "what": "using int8.onnx",
         "why": f"was changed after it was created, or is damaged: {space.command('quantize')}",
     }
