@@ -1,10 +1,10 @@
-"""Bottlenecks of MobileNetV2 on the CPU, JPEG decoding included: photos a second, beside two yardsticks.
+"""Measures the bottleneck throughput of MobileNetV2 on the CPU, including JPEG decoding, against two references.
 
 1. keras.Model.predict, fed by tf.keras.utils.image_dataset_from_directory, on the same photos and the same network.
-2. The bound: what the cores could do if decoding and network, each at its best alone, shared them without loss,
-   1 / (1/decode + 1/network).
+2. The upper bound, if decoding and network shared the cores without loss: 1 / (1/decode + 1/network), where both rates
+   are measured separately.
 
-Every round measures all of them, in turn, so that a busy machine is busy for all. The medians are compared.
+Every round measures all of them in turn, so that other load on the machine affects all. The medians are compared.
 
     python benchmarks/bottlenecks.py [--photos FOLDER] [--count 600] [--rounds 5]
 """
@@ -34,7 +34,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "flowers5"
 
 
 def sample(folder: Path, count: int, out: Path) -> Dataset:
-    """About `count` photos of a folder, spread evenly, copied so that the disk's cache holds them."""
+    """Copy about `count` evenly spaced photos of a folder to `out`, so that they are in the disk cache."""
     photos = dataset_from_folder(folder, DatasetConfig(20, 20)).photos
     for photo in photos[:: max(1, len(photos) // count)]:
         (out / photo.label).mkdir(parents=True, exist_ok=True)
@@ -43,14 +43,14 @@ def sample(folder: Path, count: int, out: Path) -> Dataset:
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
-    """Photos a second."""
+    """Run `work` and return photos per second."""
     start = time.perf_counter()
     work()
     return count / (time.perf_counter() - start)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the measurement and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=SHARED)
     parser.add_argument("--backbone", default="mobilenet_v2")

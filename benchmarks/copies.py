@@ -1,23 +1,23 @@
-"""Near-copies that are planted among photos, and how many of them are found: recall, precision, seconds, peak memory.
+"""Adds near-copies to a set of photos and measures how many are found: recall, precision, seconds, peak memory.
 
-Copies are made of photos drawn at random from folders of class folders, in equal parts of six kinds: cropped (76 to
-95 % of each side), mirrored, resized (40 to 150 %), encoded anew (JPEG, quality 30 to 90), brighter or darker with
-another contrast, and as a next frame of a video (moved by up to 4 %, zoomed by up to 2 %, noise). With --both, each
-copy has two kinds. A copy is saved as JPEG of quality 88 where its kind says nothing else.
+Copies of random photos are created in equal parts of six kinds: cropped (to 76 to 95 % of each side), mirrored, resized
+(to 40 to 150 %), re-encoded (JPEG, quality 30 to 90), with changed brightness and contrast, and as the next frame of a
+video (moved by up to 4 %, zoomed by up to 2 %, noise). With --both, each copy combines two kinds. Copies are saved as
+JPEG of quality 88 unless they are of the kind "re-encoded".
 
     python benchmarks/copies.py [--photos FOLDER ...] [--originals 2000] [--copies 1000] [--both]
     python benchmarks/copies.py --features 100000
 
-Without --photos, half of the photos are the demonstration's solar cells, which look alike (the hardest negatives there
-are), and half are generated: structure at every scale, as photos have it. Copies are made of the photos whose folder's
-name matches --of (without --photos: the generated ones; elsewhere all).
+Without --photos, half of the photos are the solar cells of the demo, which look alike and so are hard negatives, and
+half are generated, with structure at every scale as in photos. Copies are created of photos whose folder's name matches
+--of (default: the generated photos; with --photos, all).
 
-Recall is the share of copies that are in their original's family. Precision is the share of pairs (two photos in one
-family) that have one original. A pair of two originals counts as wrong, although photos in folders that people
-collected are sometimes copies of each other, and sister wafers of one ingot have the same grain: those pairs are also
-counted by themselves, and --show FILE writes a picture of some. Seconds are those beyond the bottlenecks and decoding.
+Recall is the share of copies that are in the same family as their original. Precision is the share of pairs (two photos
+in one family) that have the same original. A pair of two originals counts as wrong, although collected photos sometimes
+are copies of each other, and wafers cut from one ingot look the same. These pairs are also counted separately, and
+--show FILE writes an image of some of them. Seconds exclude bottlenecks and decoding.
 
---features N measures the search for neighbours alone, of N random features of width 1280.
+--features N measures only the nearest-neighbour search, on N random features of width 1280.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ KINDS = ("crop", "mirror", "resize", "encode", "light", "frame")
 
 
 def changed(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Image:
-    """A copy of this kind."""
+    """Return a modified copy of an image, of the given kind."""
     width, height = image.size
     if kind == "crop":
         share_x, share_y = np.clip(rng.uniform(0.76, 0.95) + rng.uniform(-0.03, 0.03, 2), 0.76, 0.95)
@@ -80,17 +80,17 @@ def changed(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Im
 
 
 def encoded(image: Image.Image, kinds: tuple[str, ...], rng: np.random.Generator) -> bytes:
-    """JPEG bytes."""
+    """Return the image as JPEG bytes."""
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(rng.integers(30, 91)) if "encode" in kinds else 88)
     return stream.getvalue()
 
 
 def planted(sources: list[Path], copies: int, both: bool, out: Path, seed: int) -> list[tuple[Path, int, str]]:
-    """Write copies of photos drawn from `sources` into `out`: (path, index of the original, kinds)."""
+    """Write copies of random photos in `sources` into `out`; return (path, index of the original, kinds) of each."""
     rng = np.random.default_rng(seed)
     originals = rng.choice(len(sources), copies, replace=copies > len(sources))
-    made = []
+    copies_written = []
     for number, original in enumerate(originals):
         kinds: tuple[str, ...] = (KINDS[number % len(KINDS)],)
         if both:
@@ -100,12 +100,12 @@ def planted(sources: list[Path], copies: int, both: bool, out: Path, seed: int) 
             image = changed(image, kind, rng)
         path = out / f"{number:05}.jpg"
         path.write_bytes(encoded(image, kinds, rng))
-        made.append((path, int(original), "+".join(kinds)))
-    return made
+        copies_written.append((path, int(original), "+".join(kinds)))
+    return copies_written
 
 
 def generated(folder: Path, count: int) -> None:
-    """Write photos with structure at every scale."""
+    """Write `count` generated photos with structure at every scale."""
     (folder / "generated").mkdir(parents=True)
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -119,7 +119,7 @@ def generated(folder: Path, count: int) -> None:
 
 
 def photos_in(folders: list[Path], count: int, seed: int) -> list[Path]:
-    """About `count` photos of these folders of class folders, as many of each folder as it has, up to equal shares."""
+    """Return about `count` random photos of the folders, in equal shares as far as their sizes allow."""
     rng = np.random.default_rng(seed)
     chosen: list[Path] = []
     for left, folder in zip(range(len(folders), 0, -1), folders, strict=True):
@@ -127,41 +127,43 @@ def photos_in(folders: list[Path], count: int, seed: int) -> list[Path]:
             path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp")
         )
         share = (count - len(chosen)) // left
-        chosen += [files[place] for place in sorted(rng.permutation(len(files))[:share].tolist())]
+        chosen += [files[index] for index in sorted(rng.permutation(len(files))[:share].tolist())]
     return chosen
 
 
 def pairs_of(count: int) -> int:
-    """How many pairs so many photos have."""
+    """Return the number of pairs of `count` photos."""
     return count * (count - 1) // 2
 
 
-def told(families: tuple[tuple[int, ...], ...], originals: list[int], kinds: list[str]) -> list[tuple[int, int]]:
-    """Print recall and precision; returns the pairs of originals that are in one family."""
+def print_scores(
+    families: tuple[tuple[int, ...], ...], originals: list[int], kinds: list[str]
+) -> list[tuple[int, int]]:
+    """Print recall and precision, and return the pairs of originals that are in one family."""
     family_of = {member: number for number, family in enumerate(families) for member in family}
-    found = defaultdict(list)
-    for place, (original, kind) in enumerate(zip(originals, kinds, strict=True)):
-        for each in filter(None, kind.split("+")):
-            found[each].append(family_of.get(place, -1) == family_of.get(original, -2))
-    pairs = right = 0
+    found_by_kind = defaultdict(list)
+    for index, (original, combined) in enumerate(zip(originals, kinds, strict=True)):
+        for kind in filter(None, combined.split("+")):
+            found_by_kind[kind].append(family_of.get(index, -1) == family_of.get(original, -2))
+    pairs = correct = 0
     wrong: list[tuple[int, int]] = []
     for family in families:
         pairs += pairs_of(len(family))
-        right += sum(pairs_of(n) for n in np.unique([originals[i] for i in family], return_counts=True)[1].tolist())
-        first = [place for place in family if not kinds[place]]
-        wrong += [(one, other) for number, one in enumerate(first) for other in first[number + 1 :]]
+        correct += sum(pairs_of(n) for n in np.unique([originals[i] for i in family], return_counts=True)[1].tolist())
+        members = [index for index in family if not kinds[index]]
+        wrong += [(one, other) for number, one in enumerate(members) for other in members[number + 1 :]]
     copies = [family_of.get(i, -1) == family_of.get(o, -2) for i, o in enumerate(originals) if kinds[i]]
     print(f"  recall     {100 * np.mean(copies):.1f} % of {len(copies):,} copies (goal: 99 %)")
-    print("             " + ", ".join(f"{kind} {100 * np.mean(found[kind]):.1f} %" for kind in KINDS))
-    print(f"  precision  {100 * right / max(pairs, 1):.1f} % of {pairs:,} pairs (goal: 98 %)")
+    print("             " + ", ".join(f"{kind} {100 * np.mean(found_by_kind[kind]):.1f} %" for kind in KINDS))
+    print(f"  precision  {100 * correct / max(pairs, 1):.1f} % of {pairs:,} pairs (goal: 98 %)")
     without = pairs - len(wrong)
-    print(f"             {len(wrong)} pairs are of two originals; without these {100 * right / max(without, 1):.1f} %")
+    print(f"             {len(wrong)} pairs are of two originals; without them {100 * correct / max(without, 1):.1f} %")
     print(f"  families   {len(families):,}, the largest of {max(map(len, families), default=0)} photos")
     return wrong
 
 
 def show(paths: list[Path], pairs: list[tuple[int, int]], out: Path) -> None:
-    """A picture of up to 24 pairs, side by side."""
+    """Write an image of up to 24 pairs, side by side."""
     if not pairs:
         return
     tiles = [
@@ -173,23 +175,23 @@ def show(paths: list[Path], pairs: list[tuple[int, int]], out: Path) -> None:
 
 
 def neighbours(count: int) -> None:
-    """Time and memory of the search for neighbours alone."""
+    """Measure time and memory of the nearest-neighbour search."""
     rows = np.random.default_rng(0).standard_normal((count, 1280), dtype=np.float32)
     rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    with threadpool_limits(1, "blas"):  # as in the search for families: each core has a thread of ours
+    with threadpool_limits(1, "blas"):  # as in families_of, which runs one thread per core
         nearest(rows, rows, 8)
     seconds = time.perf_counter() - start
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
-    print(f"{count:,} features of width 1280 ({rows.nbytes >> 20} MiB): {seconds:.0f} s, {more} MiB more at the peak")
+    print(f"{count:,} features of width 1280 ({rows.nbytes >> 20} MiB): {seconds:.0f} s, peak +{more} MiB")
 
 
 def main() -> None:
-    """Plant, search, measure and print."""
+    """Create copies, search for them, and print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
-    parser.add_argument("--of", default="", help="make copies of photos whose path has this in it")
+    parser.add_argument("--of", default="", help="create copies of photos whose path contains this text")
     parser.add_argument("--originals", type=int, default=2000)
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--both", action="store_true")
@@ -207,12 +209,15 @@ def main() -> None:
             generated(Path(name) / "made", options.originals // 2)
             folders, of = [Path(name) / "made", solar_cells(Path(name) / "cells")], of or "generated"
         sources = photos_in(folders, options.originals, options.seed)
-        places = [place for place, path in enumerate(sources) if of in str(path)]
+        candidates = [index for index, path in enumerate(sources) if of in str(path)]
         (Path(name) / "copies").mkdir()
-        made = planted([sources[i] for i in places], options.copies, options.both, Path(name) / "copies", options.seed)
-        paths = [*sources, *(path for path, _, _ in made)]
-        originals = [*range(len(sources)), *(places[original] for _, original, _ in made)]
-        kinds = [*("" for _ in sources), *(kind for _, _, kind in made)]
+        copies_folder = Path(name) / "copies"
+        planted_copies = planted(
+            [sources[i] for i in candidates], options.copies, options.both, copies_folder, options.seed
+        )
+        paths = [*sources, *(path for path, _, _ in planted_copies)]
+        originals = [*range(len(sources)), *(candidates[original] for _, original, _ in planted_copies)]
+        kinds = [*("" for _ in sources), *(kind for _, _, kind in planted_copies)]
         photos = [Photo(path, "", Split.TRAIN, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
         store = cache_root() / "bottlenecks"
         thumbnails = Thumbnails(store, extractor.preprocess)
@@ -220,16 +225,15 @@ def main() -> None:
         small = thumbnails.of(photos)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()
-        # Names would be evidence: copies are to be found without.
+        # File names are replaced, because they would show which photos are copies.
         families = families_of(features, small, [("", f"{photo.sha256}.jpg") for photo in photos])
         seconds = time.perf_counter() - start
         more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
-        print(f"{len(sources):,} photos of {', '.join(map(str, folders))}, and {len(made):,} copies of {len(places):,}")
-        wrong = told(families, originals, kinds)
-        print(
-            f"  time       {seconds:.1f} s beyond the bottlenecks, {usable_cores()} cores (goal: 10 s for 3,000 photos)"
-        )
-        print(f"  memory     {more} MiB more at the peak")
+        print(f"{len(sources):,} photos of {', '.join(map(str, folders))},")
+        print(f"and {len(planted_copies):,} copies of {len(candidates):,} photos")
+        wrong = print_scores(families, originals, kinds)
+        print(f"  time       {seconds:.1f} s without bottlenecks, {usable_cores()} cores (goal: 10 s for 3,000 photos)")
+        print(f"  memory     {more} MiB additional peak memory")
         if options.show:
             show(paths, wrong, options.show)
 

@@ -1,16 +1,16 @@
-"""How often the intervals that trtpoets prints hold the true value: simulated, beside the 95 % that they claim.
+"""Simulates the coverage of the confidence intervals of trtpoets: how often they contain the true value.
 
     python benchmarks/coverage.py [--draws 4000] [--only accuracy] [--json FILE]
 
-Each scenario draws results from a known truth under the assumptions that it states, asks the functions of
-`trtpoets.judge` for the interval, and counts. A row has the claimed coverage, the mean of the simulated coverage over a
-range of true values, and the lowest of them. Intervals of counts move in steps: for one true value and one number of
-photos the coverage lies above or below the claim by chance of arithmetic (Brown, Cai and DasGupta, 2001), so the mean
-over the range is held to 93 to 97 %, and the lowest is printed beside it. Rows that end in "wide" may lie above: their
-assumptions are those under which the interval is meant to be wider than necessary. Exit 1 when a row is out of bounds.
+Each scenario draws results from a known true value under stated assumptions, computes the interval with the functions
+of `trtpoets.judge`, and counts how often it contains the true value. A row shows the nominal coverage, the mean
+simulated coverage over a range of true values, and the lowest one. Counts are discrete, so the coverage for a single
+true value and number of photos oscillates around the nominal one (Brown, Cai and DasGupta, 2001). Therefore the mean
+over the range must be 93 to 97 %, and the lowest is only printed. Rows marked "wide" may be above: under their
+assumptions the interval is conservative by design. The exit code is 1 if a row is out of bounds.
 
-To add rows: a function that yields Scenarios, and its name in FAMILIES. A Scenario names what is simulated and has a
-function from a random generator and a true value to whether the interval held it.
+To add rows, write a function that yields Scenarios and add it to FAMILIES. The function of a Scenario takes a random
+generator and a true value, and returns whether the interval contains the value.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from trtpoets.judge.clustered import difference_interval, share_interval
 from trtpoets.judge.statistics import Interval, paired_difference, paired_shares, wilson_interval
 
 BOUNDS = (0.93, 0.97)
-"""What the mean coverage of a row has to lie within, where 0.95 is claimed."""
+"""The bounds of the mean coverage of a row whose nominal coverage is 0.95."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is simulated, and under which assumptions.
+    """A simulation and its assumptions.
 
-    `held` draws once under one of the true values `truths`, and tells whether the interval holds it. `draws`
-    is how many of --draws this row takes, 1 for all: fewer for what is slow. `wide` rows may lie above the bounds.
+    `held` draws once for one of the true values `truths` and returns whether the interval contains it. `draws` is the
+    fraction of --draws for this row, below 1 for slow ones. `wide` rows may be above the bounds.
     """
 
     what: str
@@ -54,7 +54,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Row:
-    """The result: coverage 0..1, the mean over all true values and the lowest of them."""
+    """The result of a scenario: coverage 0..1, mean and minimum over the true values."""
 
     what: str
     assumed: str
@@ -67,11 +67,11 @@ class Row:
 
 
 def simulated(family: str, number: int, draws: int) -> Row:
-    """Simulate the scenario `number` of a family, seeded by its name, with `draws` in all over its true values."""
+    """Simulate scenario `number` of a family, seeded by its name, with `draws` draws in total."""
     scenario = list(FAMILIES[family]())[number]
     rng = np.random.default_rng(zlib.crc32(f"{family} {scenario.what} {scenario.assumed}".encode()))
-    each = max(int(draws * scenario.draws / len(scenario.truths)), 1)
-    shares = [np.mean([scenario.held(rng, truth) for _ in range(each)]) for truth in scenario.truths]
+    draws_per_truth = max(int(draws * scenario.draws / len(scenario.truths)), 1)
+    shares = [np.mean([scenario.held(rng, truth) for _ in range(draws_per_truth)]) for truth in scenario.truths]
     mean, (low, high) = float(np.mean(shares)), (bound + scenario.claimed - 0.95 for bound in BOUNDS)
     within = low <= mean and (scenario.wide or mean <= high)
     return Row(
@@ -80,14 +80,14 @@ def simulated(family: str, number: int, draws: int) -> Row:
         scenario.claimed,
         mean,
         float(min(shares)),
-        each * len(shares),
+        draws_per_truth * len(shares),
         scenario.wide,
         within,
     )
 
 
 def holds(interval: Interval, truth: float) -> bool:
-    """Whether the interval holds the true value, but for rounding."""
+    """Whether the interval contains the true value, up to rounding errors."""
     return interval.low - 1e-12 <= truth <= interval.high + 1e-12
 
 
@@ -100,7 +100,7 @@ SHARES = tuple(np.linspace(0.6, 0.98, 20))
 
 
 def sizes_of(kind: str) -> np.ndarray:
-    """Photos in each group, of several ways to have copies."""
+    """Return the group sizes for different patterns of near-copies."""
     rng = np.random.default_rng(0)
     return np.array(
         {
@@ -116,14 +116,14 @@ def sizes_of(kind: str) -> np.ndarray:
 
 
 def drawn_in_groups(rng: np.random.Generator, sizes: np.ndarray, rho: float) -> tuple[np.ndarray, np.ndarray]:
-    """Uniform numbers (N,) and their groups: two of a group are the same with probability `rho`, else independent."""
+    """Return uniform numbers (N,) and their groups; in a group they are equal with probability `rho`."""
     groups = np.repeat(np.arange(len(sizes)), sizes)
     own = rng.random(len(groups)) >= np.sqrt(rho)
     return np.where(own, rng.random(len(groups)), rng.random(len(sizes))[groups]), groups
 
 
 def accuracy() -> Iterator[Scenario]:
-    """The interval of accuracy, agreement and recall."""
+    """Yield scenarios for the interval of accuracy, agreement and recall."""
     for photos in (10, 40, 200, 1000):
         yield Scenario(
             "accuracy, agreement, recall",
@@ -143,7 +143,7 @@ def accuracy() -> Iterator[Scenario]:
 
 
 def grouped() -> Iterator[Scenario]:
-    """The same, where photos come in groups that are answered alike to some degree."""
+    """Yield scenarios for the same interval with photos in groups of correlated results."""
     kinds = (
         "9 photos with 25 copies each",
         "40 groups of 5",
@@ -169,7 +169,7 @@ CHANGES = ((0.02, 0.0), (0.03, 0.01), (0.05, 0.02), (0.1, 0.0), (0.1, 0.05), (0.
 
 
 def difference() -> Iterator[Scenario]:
-    """The interval of the change of accuracy beside the reference, on the same photos."""
+    """Yield scenarios for the interval of the change of accuracy relative to a reference, on the same photos."""
     for photos in (100, 800, 5000):
 
         def held(rng: np.random.Generator, place: float, photos: int = photos) -> bool:
@@ -211,7 +211,7 @@ def difference() -> Iterator[Scenario]:
 
 
 def divergence() -> Iterator[Scenario]:
-    """The interval of the mean change of a number a photo, such as the divergence of INT8's scores from FP32's."""
+    """Yield scenarios for the interval of the mean change of a value per photo, such as the divergence of scores."""
     for groups_of in (1, 4):
         for count in (30, 200):
 
@@ -234,28 +234,28 @@ FAMILIES: dict[str, Callable[[], Iterator[Scenario]]] = {
 
 
 def main() -> int:
-    """Simulate every row, print the table, and tell whether all are within the bounds."""
+    """Simulate every row, print the table, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=8000, help="draws a row (default 8000)")
+    parser.add_argument("--draws", type=int, default=8000, help="draws per row (default 8000)")
     parser.add_argument("--only", choices=[*FAMILIES], help="one family of rows")
     parser.add_argument("--processes", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    given = parser.parse_args()
-    began = time.perf_counter()
+    options = parser.parse_args()
+    start = time.perf_counter()
     rows = [
-        (name, i) for name in ([given.only] if given.only else FAMILIES) for i in range(len(list(FAMILIES[name]())))
+        (name, i) for name in ([options.only] if options.only else FAMILIES) for i in range(len(list(FAMILIES[name]())))
     ]
-    with ProcessPoolExecutor(given.processes) as pool:
-        found = list(pool.map(simulated, *zip(*rows, strict=True), [given.draws] * len(rows)))
+    with ProcessPoolExecutor(options.processes) as pool:
+        results = list(pool.map(simulated, *zip(*rows, strict=True), [options.draws] * len(rows)))
     print(f"{'interval':30} {'assumed':56} {'claimed':>7} {'mean':>6} {'lowest':>6}")
-    for row in found:
+    for row in results:
         mark = "" if row.within else "  OUT OF BOUNDS"
         wide = " wide" if row.wide else ""
         print(f"{row.what:30} {row.assumed:56} {row.claimed:7.0%} {row.mean:6.1%} {row.lowest:6.1%}{wide}{mark}")
-    print(f"{len(found)} rows in {time.perf_counter() - began:.0f} s; mean within 93 to 97 % where 95 % is claimed")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in found], indent=1))
-    return 0 if all(row.within for row in found) else 1
+    print(f"{len(results)} rows in {time.perf_counter() - start:.0f} s; mean within 93 to 97 % where 95 % is claimed")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in results], indent=1))
+    return 0 if all(row.within for row in results) else 1
 
 
 if __name__ == "__main__":

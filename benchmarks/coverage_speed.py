@@ -1,15 +1,15 @@
-"""How often the intervals and bounds of speed hold, on simulated rounds of which the truth is known.
+"""Simulates the coverage of the confidence intervals and bounds of speed, on rounds with known true values.
 
     python benchmarks/coverage_speed.py [--runs 500] [--seed 0] [--rounds 20]
 
-Each line is a scenario: what is claimed, how often it held where an interval or a bound was given, how often one was
-given, how often one was given that was wrong, and how wide it was beside the value. "About"
-means within 2 points, "at least" not less often; otherwise the exit code is 1. Where nothing is claimed the assumptions
-don't hold: those lines show whether an interval is withheld, and how often it is wrong if it is not. No clock is read
-and no runner is run. Two cores, one minute.
+Each line is a scenario: the claim, how often it held if an interval or bound was reported, how often one was reported,
+how often a wrong one was reported, and its width relative to the value. "About" means within 2 points of the nominal
+coverage, "at least" not below it; otherwise the exit code is 1. Lines without a claim violate the assumptions. They
+show whether the interval is then withheld, and how often it is wrong if it is not. No clock is read and no runner is
+run. It takes one minute on two cores.
 
-`--rounds 10` is for a runner on a GPU, which takes part in every second round of a benchmark: of what one round of the
-benchmark keeps of the last, its rounds keep the square.
+`--rounds 10` simulates a runner on a GPU, which takes part in every second round of a benchmark, so that the
+autocorrelation between its rounds is squared.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from trtpoets.judge.bench.rounds import percentile_bound, ratio_of_rounds, ratio
 from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE
 
 ROUNDS = 20
-"""Of a runner in a benchmark; `--rounds` sets it."""
+"""Number of rounds of a runner; set by `--rounds`."""
 
 OF_A_BENCHMARK = 20
 
 NOISE = 0.02
-"""Standard deviation of a round's logarithm."""
+"""Standard deviation of the logarithm of a round."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
 RUNNERS = tuple(f"{each}-{precision}" for each in ("onnxruntime", "rtx", "tensorrt") for precision in PRECISIONS)[:8]
 
 
 def between(share: float) -> float:
-    """What one of ROUNDS rounds keeps of the last, where each of the benchmark's keeps `share`."""
+    """Return the autocorrelation between ROUNDS rounds if it is `share` between the rounds of the benchmark."""
     return float(share ** (OF_A_BENCHMARK / ROUNDS))
 
 
 def dependent(rng: np.random.Generator, share: float, count: int) -> np.ndarray:
-    """Normal values (count,) of variance 1, each of which keeps `share` of the one before."""
+    """Return normal values (count,) of variance 1 with autocorrelation `share`."""
     fresh = rng.normal(size=count) * math.sqrt(1 - share**2)
     fresh[0] = rng.normal()
     for place in range(1, count):
@@ -54,7 +54,7 @@ def dependent(rng: np.random.Generator, share: float, count: int) -> np.ndarray:
 
 
 def spells(rng: np.random.Generator, length: float, part: float, count: int) -> np.ndarray:
-    """Where (count,) it is slow: spells of `length` on average, `part` of all."""
+    """Return bool (count,): slow phases with mean duration `length` that make up the fraction `part`."""
     ends, begins = 1 / length, part / (length * (1 - part))
     slow = np.empty(count, bool)
     now = rng.random() < part
@@ -66,9 +66,9 @@ def spells(rng: np.random.Generator, length: float, part: float, count: int) -> 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`trial` gives whether a claim held, None where none was made, and how wide it was.
+    """A simulation. `trial` returns whether the claim held (None if none was made) and its width.
 
-    `claim` is "about" (as often as it says, within 2 points), "at least", or "" where its assumptions don't hold.
+    `claim` is "about" (the nominal coverage within 2 points), "at least", or "" if its assumptions are violated.
     """
 
     what: str
@@ -80,11 +80,11 @@ class Scenario:
 
 
 Rounds = Callable[[np.random.Generator], np.ndarray]
-"""Makes the logarithms (ROUNDS,) of one run, whose median is 0 in the long run."""
+"""A function that simulates the logarithms (ROUNDS,) of one run, whose true median is 0."""
 
 
 def of_rounds(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
-    """Whether another run finds its ratio in the interval; what both sides do cancels out."""
+    """Return a trial: whether the interval contains the ratio of another run; common effects cancel out."""
 
     def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
         shared = np.cumsum(rng.normal(0, 0.1, ROUNDS))
@@ -100,7 +100,7 @@ def of_rounds(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None
 
 
 def of_runs(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
-    """Whether the interval of the ratio of two runs of the same holds 1."""
+    """Return a trial: whether the interval of the ratio of two equal runs contains 1."""
 
     def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
         found = ratio_of_runs(np.exp(made(rng)), np.exp(made(rng)))
@@ -112,7 +112,7 @@ def of_runs(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None, 
 
 
 def of_rows(share: float, before_and_now: bool) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
-    """Whether eight rows of one benchmark, or of two compared, are right together: none is faster or slower."""
+    """Return a trial: whether eight equal rows of one or two benchmarks are all reported as equally fast."""
 
     def one(rng: np.random.Generator) -> dict[str, object]:
         base = NOISE * dependent(rng, between(share), ROUNDS)
@@ -144,7 +144,7 @@ def of_rows(share: float, before_and_now: bool) -> Callable[[np.random.Generator
 def of_percentile(
     made: Callable[[np.random.Generator, int], np.ndarray], count: int, truth: float
 ) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
-    """Whether the bound of the 99th percentile of `count` latencies in ROUNDS rounds is not below `truth`."""
+    """Return a trial: whether the bound of the p99 of `count` latencies in ROUNDS rounds is at least `truth`."""
 
     def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
         found = percentile_bound(np.array_split(made(rng, count), ROUNDS), 99).value
@@ -154,7 +154,7 @@ def of_percentile(
 
 
 def scenarios() -> list[Scenario]:
-    """All of them, in the order of the table."""
+    """Return all scenarios in the order of the table."""
     made: list[Scenario] = []
     for what, of in (("ratio of rounds", of_rounds), ("ratio of runs", of_runs)):
 
@@ -195,7 +195,7 @@ def _outliers(rng: np.random.Generator) -> np.ndarray:
 
 
 def _latencies() -> list[tuple[str, str, Callable[[np.random.Generator, int], np.ndarray], float]]:
-    """Name, claim, what makes the latencies (N,), and their 99th percentile."""
+    """Return name, claim, simulation of the latencies (N,) and true 99th percentile of each case."""
     high = 2.3263
 
     def keeping(share: float) -> Callable[[np.random.Generator, int], np.ndarray]:
@@ -211,7 +211,7 @@ def _latencies() -> list[tuple[str, str, Callable[[np.random.Generator, int], np
         return lambda rng, count: np.exp(0.02 * rng.normal(size=count) + 0.4 * spells(rng, length, part, count))
 
     def in_spells(part: float) -> float:
-        """The percentile lies among the slow ones, at this share of them."""
+        """Return the 99th percentile, which lies among the slow latencies."""
         from statistics import NormalDist
 
         return math.exp(0.4 + 0.02 * NormalDist().inv_cdf(1 - 0.01 / part))
@@ -231,7 +231,7 @@ def _latencies() -> list[tuple[str, str, Callable[[np.random.Generator, int], np
 
 
 def simulated(task: tuple[int, int, int]) -> tuple[float, float, float]:
-    """Of scenario, runs and seed: the share that held of those given, the share given, and the median width."""
+    """Simulate (scenario, runs, seed): return the shares that held and that were reported, and the median width."""
     place, runs, seed = task
     trial = scenarios()[place].trial
     rng = np.random.default_rng([seed, place])
@@ -247,7 +247,7 @@ def simulated(task: tuple[int, int, int]) -> tuple[float, float, float]:
 
 
 def misses(scenario: Scenario, held: float, count: float) -> bool:
-    """Whether a claim holds too seldom, or too often for one that says "about", beyond what `count` runs leave open."""
+    """Whether a claim holds significantly too rarely in `count` runs, or too often for the claim "about"."""
     if math.isnan(held) or not scenario.claim:
         return False
     left_open = 3 * math.sqrt(scenario.nominal * (1 - scenario.nominal) / max(count, 1))
@@ -257,28 +257,32 @@ def misses(scenario: Scenario, held: float, count: float) -> bool:
 
 
 def main() -> int:
-    """Print the table; 1 where a claim fails under its assumptions."""
+    """Print the table; return 1 if a claim fails under its assumptions."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=500, help="simulated benchmarks a scenario (four times for ratios)")
+    parser.add_argument(
+        "--runs", type=int, default=500, help="simulated benchmarks per scenario (four times as many for ratios)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=OF_A_BENCHMARK, help="a divisor of 1,000")
-    given = parser.parse_args()
+    options = parser.parse_args()
     global ROUNDS  # noqa: PLW0603 - what all scenarios have in common
-    ROUNDS = given.rounds
+    ROUNDS = options.rounds
     chosen = scenarios()
-    tasks = [(place, int(given.runs * each.weight), given.seed) for place, each in enumerate(chosen)]
+    tasks = [(place, int(options.runs * scenario.weight), options.seed) for place, scenario in enumerate(chosen)]
     print(f"{'what':<16} {'scenario':<34} {'claim':>12} {'held':>6} {'given':>6} {'wrong':>6} {'width':>6}")
     failed = 0
     with get_context("fork").Pool(2) as pool:
-        for (_, runs, _), each, (held, share, width) in zip(tasks, chosen, pool.imap(simulated, tasks), strict=True):
-            wrong = misses(each, held, share * runs)
+        for (_, runs, _), scenario, (held, share, width) in zip(
+            tasks, chosen, pool.imap(simulated, tasks), strict=True
+        ):
+            wrong = misses(scenario, held, share * runs)
             failed += wrong
             wide = "–" if math.isnan(width) else f"{width:.1%}"
             shares = [f"{held:.1%}", f"{share:.0%}", f"{share * (1 - held):.1%}"] if share else ["–", "0%", "0%"]
-            told = "".join(f" {number:>6}" for number in (*shares, wide))
-            claim = f"{each.claim} {each.nominal:.0%}" if each.claim else "none"
+            columns = "".join(f" {number:>6}" for number in (*shares, wide))
+            claim = f"{scenario.claim} {scenario.nominal:.0%}" if scenario.claim else "none"
             print(
-                f"{each.what:<16} {each.name:<34} {claim:>12}{told}{'  FAILS' if wrong else ''}",
+                f"{scenario.what:<16} {scenario.name:<34} {claim:>12}{columns}{'  FAILS' if wrong else ''}",
                 flush=True,
             )
     return 1 if failed else 0

@@ -1,6 +1,6 @@
-"""`trtpoets demo` as somebody new meets it: an empty folder, an empty cache, a process of its own; then once more.
+"""Measures `trtpoets demo` for a new user, in an empty folder with an empty cache, and a second time.
 
-The second run finds everything done and only says so. `trtpoets --help` is timed as well, the median of several.
+In the second run all stages are up to date. `trtpoets --help` is measured too; the median of several runs is printed.
 
     python benchmarks/demo.py [--quick] [--rounds 9]
 """
@@ -19,14 +19,14 @@ from pathlib import Path
 from trtpoets.core.images import usable_cores
 
 GOALS = {"first": 240.0, "again": 15.0, "help": 0.2}
-"""Seconds, on two cores that nobody else uses."""
+"""Maximum seconds on two otherwise idle cores."""
 
 
 def seconds(folder: Path, *arguments: str) -> float:
-    """How long the program takes, in `folder` and with the cache inside it. Ends this script when the program fails."""
+    """Run the program in `folder`, with its cache there, and return the seconds. Exits if the program fails."""
     environment = {**os.environ, "TRTPOETS_CACHE": str(folder / "cache")}
     start = time.perf_counter()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "trtpoets", *arguments],
         cwd=folder,
         env=environment,
@@ -35,29 +35,29 @@ def seconds(folder: Path, *arguments: str) -> float:
         check=False,
     )
     taken = time.perf_counter() - start
-    if done.returncode:
-        sys.exit(f"trtpoets {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
+    if process.returncode:
+        sys.exit(f"trtpoets {' '.join(arguments)} ended with {process.returncode}:\n{process.stderr}")
     return taken
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the measurements and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="60 photos a class, as trtpoets demo --quick")
-    parser.add_argument("--rounds", type=int, default=9, help="how often --help is timed")
+    parser.add_argument("--quick", action="store_true", help="60 photos per class, as trtpoets demo --quick")
+    parser.add_argument("--rounds", type=int, default=9, help="number of runs of --help")
     options = parser.parse_args()
     command = ["demo", "--quick"] if options.quick else ["demo"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         load = os.getloadavg()[0]
-        seconds(folder, "--help")  # the first one reads the package from the disk
-        helps = [seconds(folder, "--help") for _ in range(options.rounds)]
+        seconds(folder, "--help")  # the first run reads the package from the disk
+        help_seconds = [seconds(folder, "--help") for _ in range(options.rounds)]
         times = {
-            "help": statistics.median(helps),
+            "help": statistics.median(help_seconds),
             "first": seconds(folder, *command),
             "again": seconds(folder, *command),
         }
-    names = {"first": f"{' '.join(command)}, from nothing", "again": f"{' '.join(command)}, again", "help": "--help"}
+    names = {"first": f"{' '.join(command)}, first run", "again": f"{' '.join(command)}, second run", "help": "--help"}
     print(f"{usable_cores()} cores, load {load:.1f} before")
     for which, goal in GOALS.items():
         taken = times[which]

@@ -1,4 +1,4 @@
-"""A frozen TensorFlow-Slim graph of MobileNet V1 -> a weight file that `--weights` and `int8.py` take.
+"""Converts a frozen TensorFlow-Slim graph of MobileNet V1 to a weights file for `--weights` and `int8.py`.
 
 python benchmarks/frozen_graph.py frozen_graph.pb mobilenet.safetensors
 """
@@ -17,7 +17,7 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def keras_names(name: str) -> tuple[str, str]:
-    """The names in Keras of a convolution of Slim's, and of its batch-norm: Conv2d_3_pointwise is conv_pw_3."""
+    """Return the Keras names of a Slim convolution and its batch normalisation: Conv2d_3_pointwise is conv_pw_3."""
     _, number, *kind = name.split("_")
     if not kind:
         return "conv1", "conv1_bn"
@@ -26,11 +26,14 @@ def keras_names(name: str) -> tuple[str, str]:
 
 
 def tensors_of(path: Path) -> dict[str, np.ndarray]:
-    """The constants of a frozen graph, under Keras's names; the 1,000-class head without Slim's background class."""
+    """Return the constants of a frozen graph by Keras name, with the head reduced to 1,000 classes.
+
+    Slim's additional background class is removed.
+    """
     tf = tensorflow()
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString(path.read_bytes())
-    found: dict[str, np.ndarray] = {}
+    tensors: dict[str, np.ndarray] = {}
     for node in graph.node:
         parts = node.name.split("/")
         if node.op != "Const" or len(parts) < 3 or parts[0] != "MobilenetV1" or parts[1] == "MobilenetV1":
@@ -38,22 +41,22 @@ def tensors_of(path: Path) -> dict[str, np.ndarray]:
         value = tf.make_ndarray(node.attr["value"].tensor)
         if parts[1] == "Logits":
             if parts[-1] == "weights":
-                found[HEAD_KERNEL] = value.reshape(-1, value.shape[-1])[:, 1:]
+                tensors[HEAD_KERNEL] = value.reshape(-1, value.shape[-1])[:, 1:]
             elif parts[-1] == "biases":
-                found[HEAD_BIAS] = value[1:]
+                tensors[HEAD_BIAS] = value[1:]
             continue
         if not parts[1].startswith("Conv2d_"):
             continue
         convolution, norm = keras_names(parts[1])
         if parts[2] == "BatchNorm" and parts[-1] in _NORM:
-            found[f"{norm}/{parts[-1]}"] = value
+            tensors[f"{norm}/{parts[-1]}"] = value
         elif parts[-1] in ("weights", "depthwise_weights"):
-            found[f"{convolution}/kernel"] = value
-    return found
+            tensors[f"{convolution}/kernel"] = value
+    return tensors
 
 
 def main() -> None:
-    """Convert and say how much."""
+    """Convert the graph and print the number of tensors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("graph", type=Path)
     parser.add_argument("out", type=Path)

@@ -1,7 +1,7 @@
-"""Training the head: 4,000 steps of 100 photos on 2,000 photos' bottlenecks, beside Keras's own fit.
+"""Measures the training of a head (4,000 steps, batch size 100, bottlenecks of 2,000 photos) against Keras fit.
 
-The time is that of head_from_bottlenecks: tracing, standardising, evaluations and event files included. Keras trains
-the same layer with the same optimizer; its time is scaled up from fewer steps.
+The time is that of head_from_bottlenecks, including tracing, standardisation, validation and event files. Keras trains
+the same layer with the same optimizer; its time is extrapolated from fewer steps.
 
     python benchmarks/head.py [--width 1280] [--classes 5] [--rounds 3]
 """
@@ -22,7 +22,7 @@ from trtpoets.train.head import HeadConfig, head_from_bottlenecks
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the measurement and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--width", type=int, default=1280)
@@ -60,11 +60,11 @@ def main() -> None:
         return (time.perf_counter() - start) / (epochs * steps) * config.steps
 
     times = [(ours(), keras()) for _ in range(options.rounds)]
-    seconds, theirs = (statistics.median(each) for each in zip(*times, strict=True))
+    seconds, keras_seconds = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"{options.photos} photos, {options.width} features, {options.classes} classes, {usable_cores()} cores")
-    print(f"  4,000 steps at batch 100: {seconds:.2f} s (goal: at most 3 s); Keras fit: {theirs:.1f} s")
+    print(f"  4,000 steps at batch 100: {seconds:.2f} s (goal: at most 3 s); Keras fit: {keras_seconds:.1f} s")
     print(f"share of the 3 s: {seconds / 3:.2f} (goal: at most 1)")
-    print(f"times faster than Keras fit: {theirs / seconds:.1f}")
+    print(f"times faster than Keras fit: {keras_seconds / seconds:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What the host adds to one batch of one photo, beyond queueing it, copying it and waiting for it.
+"""Measures the overhead of `TensorRtRunner.infer` on the host for a batch of one photo.
 
     python benchmarks/host_cost.py
 
-An engine of paper runs on the tests' fake GPU, with everything that the fake does and checks taken out: what is left of
-`infer` is what the harness itself costs, around calls that do nothing. The same calls alone, in turn with it, are taken
-off, and so is copying the photo into page-locked memory, which `input_buffer` saves where photos are decoded into it.
-Needs no GPU; prints microseconds, the least of rounds, as other programs only add; and how many times the bare loop
-`infer` takes. The calls of the real pycuda and TensorRT, which do less in Python than the fake, are not in it.
+A fake engine runs on the fake GPU of the tests, with all work and checks of the fake removed, so that `infer` calls
+functions that do nothing. The time of the same calls without the runner is subtracted, and so is the copy of the photo
+into page-locked memory, which `input_buffer` avoids. Needs no GPU. Prints microseconds (the minimum over rounds,
+because other programs only add time) and the ratio of `infer` to the bare calls. Calls of the real pycuda and TensorRT
+are not included.
 """
 
 from __future__ import annotations
@@ -33,20 +33,23 @@ from trtpoets.device.runners.trt import TensorRtRunner
 ROUNDS = 10
 CALLS = 500
 LIMIT = 5
-"""Microseconds at a batch of one with a graph."""
+"""Maximum overhead in microseconds at batch size 1 with a CUDA graph."""
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """A call that only returns."""
+    """Stand-in for a call that returns nothing."""
 
 
 def succeed(*_: Any) -> int:
-    """A driver call that only returns."""
+    """Stand-in for a driver call that returns CUDA_SUCCESS."""
     return 0
 
 
 def silence(gpu: FakeGpu, patch: pytest.MonkeyPatch) -> Any:
-    """Take the work and the checks out of the fake's calls; return its `pycuda.driver`. Before an engine is entered."""
+    """Remove the work and the checks from the calls of the fake; return its `pycuda.driver`.
+
+    Call it before a runner is entered.
+    """
     for name in ("rule", "current", "idle", "submit", "queue", "finish"):
         patch.setattr(gpu, name, nothing)
     module = sys.modules["pycuda.driver"]
@@ -62,17 +65,17 @@ def silence(gpu: FakeGpu, patch: pytest.MonkeyPatch) -> Any:
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """The median of `CALLS` calls, in microseconds."""
+    """Return the median duration of `CALLS` calls, in microseconds."""
     times = []
     for _ in range(CALLS):
-        begun = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         call()
-        times.append(time.perf_counter_ns() - begun)
+        times.append(time.perf_counter_ns() - start)
     return statistics.median(times) / 1000
 
 
 def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
-    """Microseconds of whole infers, of their calls alone, of the copy into page-locked memory, and the rest: "host"."""
+    """Return microseconds of `infer`, of its calls alone, of the copy into page-locked memory, and the rest: "host"."""
     gpu = FakeGpu(tiny_spec(side))
     photos = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
     with pytest.MonkeyPatch.context() as patch:
@@ -108,17 +111,19 @@ def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print one line a case; 1 when the host costs more than `LIMIT` with a graph."""
+    """Print one line per case; return 1 if the overhead with a CUDA graph is above `LIMIT`."""
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        print(f"microseconds, the host's at most {LIMIT} with a graph")
+        print(f"microseconds; the limit of 'host' is {LIMIT} with a graph")
         print(f"{'photo':>6}{'graph':>7}{'infer':>8}{'calls':>8}{'copying':>9}{'host':>8}", end="")
         print(f"{'infer / (calls + copying)':>27}")
         for side in (16, 128, 224, 299):
             for graphs in (True, False):
-                found = measure(side, graphs, Path(folder) / f"{side}")
-                worst = max(worst, found["host"] if graphs else 0.0)
-                times = "".join(f"{found[key]:{width}.1f}" for key, width in zip(found, (8, 8, 9, 8, 27), strict=True))
+                result = measure(side, graphs, Path(folder) / f"{side}")
+                worst = max(worst, result["host"] if graphs else 0.0)
+                times = "".join(
+                    f"{result[key]:{width}.1f}" for key, width in zip(result, (8, 8, 9, 8, 27), strict=True)
+                )
                 print(f"{side:6}{'yes' if graphs else 'no':>7}{times}")
     return int(worst > LIMIT)
 

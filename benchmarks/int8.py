@@ -1,17 +1,17 @@
-"""INT8 as `trtpoets quantize` makes it, beside plain ONNX Runtime min-max, and nvidia-modelopt where it is installed.
+"""Compares INT8 of `trtpoets quantize` with plain ONNX Runtime min-max, and with nvidia-modelopt if it is installed.
 
-For each backbone, folder of photos and seed: a head is trained, the network exported, and the same fp32.onnx is
-quantised by all of them, calibrated with the same training photos. Then test photos, which nobody calibrated with, tell
-for each the signal to quantisation noise of the features (input of the last layer), how often the answer is FP32's,
-what happens to the accuracy, and the share of multiply-adds that run in INT8. Plain means: QDQ, symmetric, a step for
-each output channel of weights, every convolution, no INT32 bias, no pair between convolution and activation.
+For each backbone, photo folder and seed, a head is trained, the network is exported, and the same fp32.onnx is
+quantised by each method with the same calibration photos. On test photos the script measures the SQNR of the features
+(the input of the last layer), agreement with FP32, the change of accuracy, and the share of multiply-adds in INT8.
+"Plain" means: QDQ, symmetric, a scale per output channel of weights, all convolutions, no INT32 bias, no Q/DQ pair
+between convolution and activation.
 
-A seed is that of the head and of the choice of calibration photos; test photos are the same for every seed, so the
-interval of the accuracy's change is a paired bootstrap over photos, each photo's change averaged over seeds.
+The seed determines the head and the calibration photos. The test photos are the same for every seed, so the interval of
+the change of accuracy is a paired bootstrap over photos, with each photo's change averaged over the seeds.
 
     python benchmarks/int8.py [--photos FOLDER ...] [--backbone NAME[=WEIGHTS] ...] [--seeds 3] [--work FOLDER]
 
-With --work, what is finished stays there and is not done again.
+With --work, finished runs are kept there and not repeated.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from trtpoets.train.head import HeadConfig
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "flowers5"
 
 DIVISION = DatasetConfig(validation_percent=10, test_percent=25)
-"""More test photos than usual: an agreement of 98 % needs them."""
+"""More test photos than by default, to measure an agreement of 98 % precisely."""
 
 
 class Goal(NamedTuple):
-    """What a backbone shall reach: shares in %, accuracy in points, features in dB."""
+    """The goal of a backbone: shares in %, loss of accuracy in points, SQNR of the features in dB."""
 
     share: float
     agreement: float
@@ -62,14 +62,14 @@ class Goal(NamedTuple):
 
 GOALS = {
     "efficientnet_lite0": Goal(98, 99, 0.2, 26),
-    "mobilenet_v2": Goal(95, 98.5, 0.2, 23),  # on solar cells 98 will do: the task is harder
+    "mobilenet_v2": Goal(95, 98.5, 0.2, 23),  # 98 on solar cells, which are harder
     "mobilenet_0.25_224": Goal(95, 98, 0.3, None),
 }
 
 
 @dataclass(frozen=True)
 class Result:
-    """One network quantised one way: dB, shares 0..1, seconds; `changes` is -1, 0 or 1 for each test photo."""
+    """The result of one method: SQNR in dB, shares 0..1, seconds; `changes` is -1, 0 or 1 for each test photo."""
 
     decibels: float
     agreement: float
@@ -80,7 +80,7 @@ class Result:
 
 
 class Answers(NamedTuple):
-    """What a network makes of photos: float32 (N, width) before its last layer, and scores (N, classes)."""
+    """The outputs of a network: features, float32 (N, width), before the last layer, and scores (N, classes)."""
 
     features: np.ndarray
     scores: np.ndarray
@@ -93,13 +93,13 @@ class _Photos:
         self._batches: Iterator[np.ndarray] = photo_batches([p.path for p in photos], model.spec.preprocess, 1)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next input, or None at the end."""
+        """Return the next input, or None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {INPUT_NAME: batch}
 
 
 def plain(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
-    """ONNX Runtime's own quantisation, min-max."""
+    """Quantise with ONNX Runtime, min-max."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     quantize_static(
@@ -127,7 +127,7 @@ def plain(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
 
 
 def modelopt(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
-    """NVIDIA's own quantisation (0.40 and later) as it comes; the remainder stays FP32, as it does in our file."""
+    """Quantise with nvidia-modelopt (0.40 and later) and its defaults; other layers stay FP32, as in int8.onnx."""
     from modelopt.onnx.quantization import quantize
 
     data = np.concatenate(list(photo_batches([p.path for p in photos], model.spec.preprocess, 16)))
@@ -145,12 +145,12 @@ def modelopt(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
 
 
 def features_of(fp32: Any) -> str:
-    """The tensor that the last matrix product reads."""
+    """Return the name of the input of the last MatMul."""
     return str([node for node in GraphView(fp32).weighted() if node.op_type in MATRIX_PRODUCTS][-1].input[0])
 
 
 def share_in_int8(fp32: Any, quantised: Any) -> float:
-    """The share 0..1 of FP32's multiply-adds whose data and weights both come through a pair."""
+    """Return the share 0..1 of the multiply-adds whose data and weights both pass a Q/DQ pair."""
     before, after = GraphView(fp32), GraphView(quantised)
     work = {node.name: multiply_adds(before, node) for node in before.weighted()}
     paired = {name for name, node in after.producer.items() if node.op_type == "DequantizeLinear"}
@@ -159,7 +159,7 @@ def share_in_int8(fp32: Any, quantised: Any) -> float:
 
 
 def answers_to(proto: Any, features: str, photos: Sequence[Photo], model: OnnxModel) -> Answers:
-    """Run a graph on photos. `features` is the tensor that its last layer reads."""
+    """Run a graph on photos. `features` is the name of the input of its last layer."""
     from onnx import TensorProto, helper
 
     proto.graph.output.append(helper.make_tensor_value_info(features, TensorProto.FLOAT, None))
@@ -170,7 +170,7 @@ def answers_to(proto: Any, features: str, photos: Sequence[Photo], model: OnnxMo
 
 
 def noise_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """Signal to quantisation noise in dB."""
+    """Return the SQNR in dB."""
     exact = reference.astype(np.float64)
     return float(10 * np.log10(np.mean(exact**2) / np.mean((other - exact) ** 2)))
 
@@ -178,7 +178,7 @@ def noise_db(reference: np.ndarray, other: np.ndarray) -> float:
 def measure(
     fp32: OnnxModel, reference: Answers, truth: np.ndarray, test: Sequence[Photo], file: Path, seconds: float
 ) -> Result:
-    """Run a quantised file on the test photos, beside FP32's answers to them."""
+    """Run a quantised file on the test photos and compare it with FP32."""
     import onnx
 
     original, quantised = onnx.load(str(fp32.path)), onnx.load(str(file))
@@ -198,7 +198,7 @@ def measure(
 def quantised_each_way(
     photos: Path, backbone: str, weights: Path | None, seed: int, work: Path
 ) -> tuple[float, dict[str, Result]]:
-    """FP32's accuracy, and what each way of quantising makes of one trained network."""
+    """Return the accuracy of FP32 and the result of each quantisation method for one trained network."""
     import onnx
 
     name = f"{backbone}-{photos.name}-{seed}"
@@ -213,40 +213,43 @@ def quantised_each_way(
     start = time.perf_counter()
     (int8,) = trtpoets.quantize(name, precisions=(Precision.INT8,), calibration=calibration, engines=work)
     results = {"trtpoets": measure(fp32, reference, truth, test, int8.path, time.perf_counter() - start)}
-    ways = {"plain min-max": plain}
+    methods = {"plain min-max": plain}
     if importlib.util.find_spec("modelopt"):
-        ways["modelopt"] = modelopt
+        methods["modelopt"] = modelopt
     chosen = calibration_photos(dataset.photos, calibration)
-    for way, quantise in ways.items():
-        out = work / f"{name}-{way.split()[0]}.onnx"
+    for method, quantise in methods.items():
+        out = work / f"{name}-{method.split()[0]}.onnx"
         start = time.perf_counter()
         with contextlib.redirect_stdout(None):
             quantise(fp32, chosen, out)
-        results[way] = measure(fp32, reference, truth, test, out, time.perf_counter() - start)
+        results[method] = measure(fp32, reference, truth, test, out, time.perf_counter() - start)
     return float(np.mean(reference.scores.argmax(axis=1) == truth)), results
 
 
 def show(backbone: str, photos: Path, accuracies: Sequence[float], results: dict[str, list[Result]]) -> None:
-    """A table of one backbone on one folder: means over seeds with ranges, goals beneath."""
+    """Print the table of one backbone and folder: means and ranges over seeds, and the goals."""
     count, seeds = len(results["trtpoets"][0].changes), len(accuracies)
     print(
         f"\n{backbone} on {photos.name}: {count} test photos, seeds 0 to {seeds - 1}, FP32 {spread(accuracies, 100)} %"
     )
     print(f"  {'':14}{'features dB':>20}{'agreement %':>20}{'accuracy, points':>26}{'in INT8 %':>20}{'seconds':>9}")
-    for way, each in results.items():
-        change = np.mean([result.changes for result in each], axis=0)
+    for method, by_seed in results.items():
+        change = np.mean([result.changes for result in by_seed], axis=0)
         low, high = paired_difference(np.zeros(count), change)
         accuracy = f"{100 * change.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
-        columns = [spread([r.decibels for r in each]), spread([r.agreement for r in each], 100)]
-        share = spread([r.share for r in each], 100)
-        seconds = statistics.median(r.seconds for r in each)
-        print(f"  {way:14}{columns[0]:>20}{columns[1]:>20}{accuracy:>26}{share:>20}{seconds:>9.0f}")
-    ours, theirs = results["trtpoets"], results["plain min-max"]
-    gain = statistics.mean(a.decibels - b.decibels for a, b in zip(ours, theirs, strict=True))
-    changed = [sum(1 - result.agreement for result in each) for each in (ours, theirs)]
-    print(f"  noise in the features, plain over ours: {10 ** (gain / 10):.1f} times the power ({gain:+.1f} dB)")
-    ratio = f"{changed[1] / changed[0]:.1f} times ours" if changed[0] else "ours are none"
-    print(f"  answers that plain changes: {ratio}")
+        columns = [spread([r.decibels for r in by_seed]), spread([r.agreement for r in by_seed], 100)]
+        share = spread([r.share for r in by_seed], 100)
+        seconds = statistics.median(r.seconds for r in by_seed)
+        print(f"  {method:14}{columns[0]:>20}{columns[1]:>20}{accuracy:>26}{share:>20}{seconds:>9.0f}")
+    trtpoets_results, plain_results = results["trtpoets"], results["plain min-max"]
+    gain = statistics.mean(a.decibels - b.decibels for a, b in zip(trtpoets_results, plain_results, strict=True))
+    both = (trtpoets_results, plain_results)
+    changed = [sum(1 - result.agreement for result in by_seed) for by_seed in both]
+    print(
+        f"  SQNR of the features, trtpoets minus plain: {gain:+.1f} dB ({10 ** (gain / 10):.1f} times less noise power)"
+    )
+    ratio = f"{changed[1] / changed[0]:.1f} times those of trtpoets" if changed[0] else "trtpoets changes none"
+    print(f"  predictions changed by plain: {ratio}")
     goal = GOALS.get(backbone)
     if goal is not None:
         decibels = "" if goal.decibels is None else f"{goal.decibels:.0f} dB, "
@@ -254,13 +257,13 @@ def show(backbone: str, photos: Path, accuracies: Sequence[float], results: dict
 
 
 def spread(values: Sequence[float], factor: float = 1) -> str:
-    """Mean, and the range where there is one."""
+    """Return the mean, and the range if the values differ, as text."""
     mean, low, high = (f"{factor * value:.1f}" for value in (statistics.mean(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low}–{high})"
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the comparison and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, nargs="+", default=[SHARED])
     parser.add_argument("--backbone", nargs="+", default=["efficientnet_lite0", "mobilenet_v2"])
@@ -270,19 +273,19 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)
     with contextlib.ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for each in options.backbone:
-            backbone, _, weights = each.partition("=")
+        for argument in options.backbone:
+            backbone, _, weights = argument.partition("=")
             for photos in options.photos:
                 accuracies: list[float] = []
-                found: dict[str, list[Result]] = defaultdict(list)
+                by_method: dict[str, list[Result]] = defaultdict(list)
                 for seed in range(options.seeds):
                     accuracy, results = quantised_each_way(
                         photos, backbone, Path(weights) if weights else None, seed, work
                     )
                     accuracies.append(accuracy)
-                    for way, result in results.items():
-                        found[way].append(result)
-                show(backbone, photos, accuracies, found)
+                    for method, result in results.items():
+                        by_method[method].append(result)
+                show(backbone, photos, accuracies, by_method)
 
 
 if __name__ == "__main__":

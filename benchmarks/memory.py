@@ -1,8 +1,8 @@
-"""Memory of the bottlenecks of 100,000 photos: the most that this process held meanwhile, TensorFlow included.
+"""Measures the peak memory of computing the bottlenecks of 100,000 photos, including TensorFlow.
 
-A few photos are repeated as files that differ in their last bytes, so that every one is read, hashed, decoded, computed
-and stored. The real network runs on one batch in 50; the other batches get features from their pixels at once, since
-what the features are makes no difference to memory. Then all is read back from the store.
+A few photos are repeated as files that differ in their last bytes, so that every file is read, hashed, decoded and
+stored. The real network runs on every 50th batch; features of the other batches are taken from their pixels, because
+the values do not affect the memory. Then all features are read back from the store.
 
     python benchmarks/memory.py [--photos 100000]
 """
@@ -26,8 +26,8 @@ from trtpoets.train.bottlenecks import Extractor, bottlenecks_from_photos
 from trtpoets.train.networks import network_from_backbone
 
 
-class Mostly:
-    """The real network for one batch in 50."""
+class SampledExtractor:
+    """An extractor that runs the real network on every 50th batch."""
 
     def __init__(self, real: Extractor) -> None:
         self._real = real
@@ -36,7 +36,7 @@ class Mostly:
         self.preprocess = real.preprocess
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
-        """Features of the right shape: float32 (N, width)."""
+        """Return features, float32 (N, width)."""
         self._calls += 1
         if self._calls % 50 == 1:
             return self._real(photos)
@@ -45,7 +45,7 @@ class Mostly:
 
 
 def synthetic(folder: Path, count: int) -> list[Photo]:
-    """So many tiny photos on disk, each with bytes of its own."""
+    """Write `count` tiny photos with different bytes and return them."""
     random = np.random.default_rng(0)
     contents = []
     for _ in range(10):
@@ -63,18 +63,18 @@ def synthetic(folder: Path, count: int) -> list[Photo]:
 
 
 def peak_mib() -> float:
-    """The most that this process held since `forget_peak`, MiB."""
+    """Return the peak resident memory of this process since `reset_peak`, in MiB."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
-def forget_peak() -> None:
-    """Let the peak begin anew: what exporting the base needed, once a machine, is not the bottlenecks'."""
+def reset_peak() -> None:
+    """Reset the peak, to exclude the memory of exporting the base."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the measurement and print the peaks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=100_000)
     options = parser.parse_args()
@@ -82,21 +82,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         photos = synthetic(Path(name), options.photos)
         exporting = peak_mib()
-        forget_peak()
+        reset_peak()
         before = peak_mib()
         start = time.perf_counter()
-        rows = bottlenecks_from_photos(photos, Mostly(real), Path(name) / "store")
+        rows = bottlenecks_from_photos(photos, SampledExtractor(real), Path(name) / "store")
         computed = time.perf_counter() - start
         first, total = peak_mib(), float(rows.sum(dtype=np.float64))
         size = rows.nbytes / 2**20
         del rows
         start = time.perf_counter()
-        again = bottlenecks_from_photos(photos, Mostly(real), Path(name) / "store")
+        again = bottlenecks_from_photos(photos, SampledExtractor(real), Path(name) / "store")
         read = time.perf_counter() - start
         assert float(again.sum(dtype=np.float64)) == total
-    print(f"{len(photos)} photos, {size:.0f} MiB of features; TensorFlow and network before them: {before:.0f} MiB")
-    print(f"  (loading and exporting the network: {exporting:.0f} MiB at most)")
-    print(f"  computed in {computed:.0f} s: {first:.0f} MiB at most; read again in {read:.1f} s: {peak_mib():.0f} MiB")
+    print(f"{len(photos)} photos, {size:.0f} MiB of features; before: {before:.0f} MiB for TensorFlow and the network")
+    print(f"  (peak while loading and exporting the network: {exporting:.0f} MiB)")
+    print(f"  computed in {computed:.0f} s, peak {first:.0f} MiB; read back in {read:.1f} s, peak {peak_mib():.0f} MiB")
     print(f"share of 1.5 GB: {peak_mib() * 2**20 / 1.5e9:.2f} (goal: at most 1)")
 
 

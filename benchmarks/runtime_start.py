@@ -1,8 +1,8 @@
-"""Processor time of importing the device runtime, which each command of a bundle pays, beside numpy's share of it.
+"""Measures the CPU time of importing the device runtime, which every command of a bundle needs, and numpy's share.
 
     python benchmarks/runtime_start.py [--python PYTHON]
 
-The first start compiles every module; later ones read compiled files. Seconds are the least of `STARTS` starts.
+The first start compiles every module; later starts read compiled files. Prints the minimum over `STARTS` starts.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ GOAL = 0.3
 
 PROGRAM = """
 import time
-begun = time.process_time()
+start = time.process_time()
 import numpy
-numpys = time.process_time() - begun
+numpy_seconds = time.process_time() - start
 import trtpoets.onboard.commands
-print(numpys, time.process_time() - begun)
+print(numpy_seconds, time.process_time() - start)
 """
 
 
 def seconds(python: str, environment: dict[str, str]) -> tuple[float, float]:
-    """Processor time (s) of importing numpy, and of importing numpy and the runtime, in a process of its own."""
-    told = subprocess.run([python, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=True)
-    numpys, both = map(float, told.stdout.split())
-    return numpys, both
+    """Return the CPU time in seconds of importing numpy, and numpy and the runtime, in a new process."""
+    result = subprocess.run([python, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=True)
+    numpy_seconds, both = map(float, result.stdout.split())
+    return numpy_seconds, both
 
 
 def main() -> None:
-    """Print one line for the first start and one for later ones."""
+    """Print one line for the first start and one for later starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=sys.executable, help="the Python to measure; it needs numpy")
     python = parser.parse_args().python
@@ -45,8 +45,11 @@ def main() -> None:
         environment = {**inherited, "PYTHONPATH": root, "PYTHONPYCACHEPREFIX": caches}
         first = seconds(python, environment)
         later = min((seconds(python, environment) for _ in range(STARTS)), key=lambda pair: pair[1])
-    for name, (numpys, both) in (("first", first), ("later", later)):
-        print(f"{name}: {both:.2f} s, of which numpy {numpys:.2f} s ({both / numpys:.1f} times; goal: {GOAL} s in all)")
+    for name, (numpy_seconds, both) in (("first", first), ("later", later)):
+        ratio = both / numpy_seconds
+        print(
+            f"{name}: {both:.2f} s, of which numpy {numpy_seconds:.2f} s ({ratio:.1f} times; goal: {GOAL} s in total)"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""docs/verified.md: what has run on which GPU, from the files that first_contact.py wrote.
+"""Writes docs/verified.md, which lists what has run on which GPU, from the result files of first_contact.py.
 
     python benchmarks/verified.py
 
-Takes every benchmarks/results/*.json of a machine with a GPU, and writes the part of the page below its marker anew.
+It reads benchmarks/results/*.json of machines with a GPU and replaces the part of the page below its marker.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ MARKER = "<!-- Below here: python benchmarks/verified.py -->\n"
 
 
 def files(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The files of machines with a GPU, oldest first."""
-    found = [(path, json.loads(path.read_text())) for path in folder.glob("*.json")]
-    kept = [(path, value) for path, value in found if value.get("format") == 1 and value["gpu"]]
-    return sorted(kept, key=lambda each: (each[1]["begun"], each[0].name))
+    """Return the result files of machines with a GPU, oldest first."""
+    contents = [(path, json.loads(path.read_text())) for path in folder.glob("*.json")]
+    with_gpu = [(path, value) for path, value in contents if value.get("format") == 1 and value["gpu"]]
+    return sorted(with_gpu, key=lambda item: (item[1]["begun"], item[0].name))
 
 
-def cell(found: Mapping[str, Any] | None) -> str:
-    """What became of one question."""
-    if found is None:
+def cell(result: Mapping[str, Any] | None) -> str:
+    """Return the text for the result of one question."""
+    if result is None:
         return "not asked"
-    if not found["answered"]:
-        why = " ".join(str(found["because"]).split()).replace("|", "/")
-        return f"{'**failed**' if found['failed'] else 'not answered'}: {why[:200]}"
-    if found["goal_met"] is not None:
-        return "yes" if found["goal_met"] else "**no**"
-    networks = (found.get("answer") or {}).get("networks")
-    if networks and not any(each.get("runs") for each in networks.values()):
+    if not result["answered"]:
+        why = " ".join(str(result["because"]).split()).replace("|", "/")
+        return f"{'**failed**' if result['failed'] else 'not answered'}: {why[:200]}"
+    if result["goal_met"] is not None:
+        return "yes" if result["goal_met"] else "**no**"
+    networks = (result.get("answer") or {}).get("networks")
+    if networks and not any(network.get("runs") for network in networks.values()):
         return "built, not run"
     return "answered"
 
 
 def table(folder: Path) -> str:
-    """All machines, one section each; or that there is none."""
-    known = files(folder)
-    if not known:
+    """Return one section per machine, or a sentence if there is none."""
+    results = files(folder)
+    if not results:
         return "Nothing has run on a GPU yet.\n"
     parts = []
-    for path, value in known:
+    for path, value in results:
         setting = value["setting"]
-        words = ("target", "driver", "tensorrt", "rtx", "torch")
-        facts = [f"{word} {setting[word]}" for word in words if setting.get(word)]
+        names = ("target", "driver", "tensorrt", "rtx", "torch")
+        facts = [f"{name} {setting[name]}" for name in names if setting.get(name)]
         lines = [
             f"## {value['gpu']}\n",
             f"{value['begun'][:10]}, {', '.join(facts)}: [{path.name}](../benchmarks/results/{path.name})\n",
             "| question | as it should be |",
             "|---|---|",
-            *(f"| {each.id} | {cell(value['answers'].get(each.id))} |" for each in QUESTIONS),
+            *(f"| {question.id} | {cell(value['answers'].get(question.id))} |" for question in QUESTIONS),
         ]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
 def page_with(page: str, folder: Path) -> str:
-    """The page with its table as the files say."""
+    """Return the page with the part below its marker replaced."""
     head, marker, _ = page.partition(MARKER)
     assert marker, "the page has lost its marker"
     return head + marker + "\n" + table(folder)

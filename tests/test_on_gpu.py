@@ -34,8 +34,8 @@ from trtpoets.device.runners import open_runner
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from contact.asked import Given  # noqa: E402
-from contact.asking import asked, this_command  # noqa: E402
+from contact.question_inputs import QuestionInputs  # noqa: E402
+from contact.question_process import child_command, run_question  # noqa: E402
 from contact.questions import question_of  # noqa: E402
 
 PTX = """
@@ -312,7 +312,7 @@ def test_a_kernel_reads_and_writes_mapped_memory(session: CudaSession) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("wait", [Wait.SPIN, Wait.BLOCKING])
-def test_how_threads_wait(session: CudaSession, wait: Wait) -> None:
+def test_ways_to_wait(session: CudaSession, wait: Wait) -> None:
     """The context is active here: it takes another way to wait all the same, from CUDA 11 on."""
     before = session.waits
     with CudaSession(wait=wait) as second:
@@ -331,7 +331,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(session: CudaSession) -> 
 
 
 @pytest.mark.gpu
-def test_more_memory_than_there_is(session: CudaSession) -> None:
+def test_allocating_too_much_memory_fails(session: CudaSession) -> None:
     with pytest.raises(RunFailed, match="the GPU is out of memory"), session.current():
         session.device_memory(2 * session.gpu().memory_bytes)
     with session.current():
@@ -342,7 +342,7 @@ def test_more_memory_than_there_is(session: CudaSession) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("flavour", Flavour)
-def test_engines_answer_like_onnx_runtime_and_leak_nothing(
+def test_engines_match_onnx_runtime_without_leaks(
     tmp_path: Path, flavour: Flavour, precision: Precision, session: CudaSession
 ) -> None:
     reason = flavour_available(flavour)
@@ -350,8 +350,8 @@ def test_engines_answer_like_onnx_runtime_and_leak_nothing(
         pytest.skip(reason)
     tiny_onnx(tmp_path / "tiny" / f"{precision.value}.onnx", precision)
     question = question_of(f"{flavour.value}-{precision.value}")
-    given = Given((tmp_path / "tiny",), tmp_path / "work", count=1000, seconds=0.2)
-    found = asked(question, given, this_command(str(BENCHMARKS / "first_contact.py")))
+    given = QuestionInputs((tmp_path / "tiny",), tmp_path / "work", count=1000, seconds=0.2)
+    found = run_question(question, given, child_command(str(BENCHMARKS / "first_contact.py")))
     print(json.dumps(found, indent=1))
     assert found["answered"], found["because"]
     (told,) = found["answer"]["networks"].values()
@@ -388,7 +388,7 @@ def test_two_engines_at_once(tmp_path: Path, session: CudaSession) -> None:
 
     flavour = next((each for each in Flavour if flavour_available(each) is None), None)
     if flavour is None:
-        pytest.skip("no TensorRT is here")
+        pytest.skip("no TensorRT library is installed")
     model = tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16)
     engine = engine_from_onnx(model, EngineConfig(flavour, batch=BATCH), tmp_path / "fp16.engine")
     photos, answers = photos_of(model, 20), []

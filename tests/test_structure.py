@@ -1,4 +1,4 @@
-"""The house: which folder imports which, nothing heavy at import time, nothing that Python 3.8 can't read below."""
+"""The structure of the package: import directions, fast imports, Python 3.8 syntax in the device runtime."""
 
 from __future__ import annotations
 

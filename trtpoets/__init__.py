@@ -1,11 +1,11 @@
-"""trtpoets: from a folder of labelled photos to TensorRT engines, judged on held-out photos.
+"""Train an image classifier on a folder of labelled photos and build TensorRT engines from it.
 
-Every command of the program is a function here, with the same name and the same words:
+Every command of the program is a function in this package, with the same name and options:
 
     import trtpoets
     report = trtpoets.run("photos", "flowers")
 
-Importing this module imports nothing heavy; each function imports what it needs.
+Importing this package is fast: TensorFlow and other large packages are imported only when a function needs them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.tensorboard import tensorboard
     from trtpoets.pipeline.trust import trust
 
-_HOMES = {
+_MODULES = {
     "TrtPoetsError": "trtpoets.core.errors",
     "bench": "trtpoets.pipeline.bench",
     "build": "trtpoets.pipeline.build",
@@ -88,12 +88,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'trtpoets' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(home), name)
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

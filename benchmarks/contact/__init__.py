@@ -1,8 +1,9 @@
-"""First contact with a GPU: questions, each answered in a process of its own, written down at once.
+"""Tests trtpoets on a GPU with a list of questions. Each runs in its own process, and its answer is written at once.
 
-`questions.py` lists them, `asking.py` asks one, `results.py` keeps the file. `harness.py`, `pace.py` and `sensors.py`
-answer about the harness, `engines.py` and `trtexec.py` about engines. `subject.py` says what the harness runs: an
-engine of a real network, or where there is no TensorRT, PyTorch's kernels (`torch_session.py`).
+`questions.py` lists the questions, `question_process.py` runs one, `results.py` writes the result file. `harness.py`,
+`pace.py` and `sensors.py` answer questions about the runtime, `engines.py` and `trtexec.py` about engines. `subject.py`
+selects what the runtime executes: an engine of a real network or, without TensorRT, PyTorch kernels
+(`torch_session.py`).
 
-Python 3.8 reads all of it; of trtpoets only core, device, judge and onboard are imported, which a bundle has too.
+All modules support Python 3.8, and import only core, device, judge and onboard of trtpoets, which bundles contain.
 """

@@ -1,4 +1,4 @@
-"""Questions about engines: whether they build, answer rightly, in which arithmetic, how fast, and what leaks."""
+"""Questions about engines: builds, correct scores, precision of the layers, speed, memory leaks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from contact.asked import Given, NotAnswered
 from contact.harness import CYCLES, GPU_LEAK, free_memory
 from contact.networks import Network, built, config_of, need_gpu, need_library, networks, photos_of, target_here
 from contact.pace import SETTLE_SECONDS, timed
+from contact.question_inputs import NotAnswered, QuestionInputs
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.types import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
@@ -33,55 +33,55 @@ from trtpoets.device.tensorrt_messages import Messages
 from trtpoets.onboard.resources import library_mib
 
 COUNTS = (1, 1, 1, 16, 8, 8, 21, 1)
-"""Batch sizes that are captured, replayed, changed, and split."""
+"""Batch sizes that cause graphs to be captured and replayed, and batches to be split."""
 
-MOST_INT8 = 0.8
-"""The share of an INT8 engine's layers that is to be in INT8: scaling, the head's softmax and casts are not."""
+MIN_INT8 = 0.8
+"""Minimum share of INT8 layers in an INT8 engine; scaling, softmax and casts are not INT8."""
 
-FASTER = 0.7
-"""A second build with the timing cache is to take at most this share of the first."""
+MAX_CACHED_BUILD = 0.7
+"""Maximum duration of a second build with the timing cache, relative to the first."""
 
 LEAK_BATCHES = 1000
 
 
-def rtx_fp32(given: Given) -> dict[str, Any]:
+def rtx_fp32(inputs: QuestionInputs) -> dict[str, Any]:
     """See `_engines`."""
-    return _engines(given, Flavour.RTX, Precision.FP32)
+    return _engines(inputs, Flavour.RTX, Precision.FP32)
 
 
-def rtx_fp16(given: Given) -> dict[str, Any]:
+def rtx_fp16(inputs: QuestionInputs) -> dict[str, Any]:
     """See `_engines`."""
-    return _engines(given, Flavour.RTX, Precision.FP16)
+    return _engines(inputs, Flavour.RTX, Precision.FP16)
 
 
-def rtx_int8(given: Given) -> dict[str, Any]:
-    """See `_engines`. Which layers compute in INT8 is TensorRT-RTX's own choice: told, not a goal."""
-    return _engines(given, Flavour.RTX, Precision.INT8)
+def rtx_int8(inputs: QuestionInputs) -> dict[str, Any]:
+    """See `_engines`. TensorRT-RTX chooses which layers run in INT8; their share is reported but is not a goal."""
+    return _engines(inputs, Flavour.RTX, Precision.INT8)
 
 
-def tensorrt_fp32(given: Given) -> dict[str, Any]:
+def tensorrt_fp32(inputs: QuestionInputs) -> dict[str, Any]:
     """See `_engines`."""
-    return _engines(given, Flavour.TENSORRT, Precision.FP32)
+    return _engines(inputs, Flavour.TENSORRT, Precision.FP32)
 
 
-def tensorrt_fp16(given: Given) -> dict[str, Any]:
+def tensorrt_fp16(inputs: QuestionInputs) -> dict[str, Any]:
     """See `_engines`."""
-    return _engines(given, Flavour.TENSORRT, Precision.FP16)
+    return _engines(inputs, Flavour.TENSORRT, Precision.FP16)
 
 
-def tensorrt_int8(given: Given) -> dict[str, Any]:
-    """See `_engines`. An INT8 engine that computes in FP32 misses the goal, however right its scores are."""
-    return _engines(given, Flavour.TENSORRT, Precision.INT8)
+def tensorrt_int8(inputs: QuestionInputs) -> dict[str, Any]:
+    """See `_engines`. An INT8 engine that runs in FP32 misses the goal even if its scores are correct."""
+    return _engines(inputs, Flavour.TENSORRT, Precision.INT8)
 
 
-def _engines(given: Given, flavour: Flavour, precision: Precision) -> dict[str, Any]:
-    """Of each network: the build, and where there is a GPU for it, its scores, milliseconds and leaks."""
+def _engines(inputs: QuestionInputs, flavour: Flavour, precision: Precision) -> dict[str, Any]:
+    """Build each network and, if there is a GPU, check scores, latencies and memory leaks."""
     need_library(flavour)
-    found = {}
-    for network in networks(given):
-        engine = built(given, network, precision, config_of(flavour))
+    by_network = {}
+    for network in networks(inputs):
+        engine = built(inputs, network, precision, config_of(flavour))
         card = engine.card
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "library": load_tensorrt(flavour).title,
             "targets": list(card.targets),
             "build_seconds": card.build_seconds,
@@ -91,26 +91,26 @@ def _engines(given: Given, flavour: Flavour, precision: Precision) -> dict[str, 
             "layers": {} if card.layers is None else dict(card.layers.shares),
             "layers_unknown": "" if card.layers is None else card.layers.why_not,
         }
-        why = _cannot_run(engine)
-        told.update({"runs": False, "because": why} if why else _measured(given, network, engine))
-        found[network.name] = told
-    answer: dict[str, Any] = {"networks": found}
-    judged = [_as_it_should(each, flavour, precision) for each in found.values() if each["runs"]]
-    if judged:
-        answer["goal_met"] = all(judged)
+        reason = _cannot_run(engine)
+        result.update({"runs": False, "because": reason} if reason else _measured(inputs, network, engine))
+        by_network[network.name] = result
+    answer: dict[str, Any] = {"networks": by_network}
+    goals = [_meets_goal(result, flavour, precision) for result in by_network.values() if result["runs"]]
+    if goals:
+        answer["goal_met"] = all(goals)
     return answer
 
 
 def _cannot_run(engine: Engine) -> str:
-    """Why the engine can't be run here; empty where it can.
+    """Return why the engine cannot run here; "" if it can.
 
-    TensorRT-RTX does not name every GPU among its targets (no Hopper in 1.7). Whether its engine "for Ampere and later"
-    runs there is tried, and a refusal is an answer.
+    TensorRT-RTX does not list every GPU among its targets (no Hopper in 1.7), so its engine for Ampere and later is
+    tried on other GPUs.
     """
     try:
         need_gpu()
-    except NotAnswered as why:
-        return str(why)
+    except NotAnswered as reason:
+        return str(reason)
     library, target = load_tensorrt(engine.card.flavour), gpus()[0].target
     if engine.card.flavour is Flavour.TENSORRT or target in library.targets:
         return ""
@@ -126,68 +126,69 @@ def _photos(engine: Engine, count: int) -> np.ndarray:
     return photos_of(OnnxModel(engine.path, engine.card.precision, engine.card.spec), count)
 
 
-def _as_it_should(told: dict[str, Any], flavour: Flavour, precision: Precision) -> bool:
-    near = told["worst_difference"] is None or told["worst_difference"] <= told["tolerance"]
-    wide = flavour is Flavour.TENSORRT and precision is Precision.INT8
-    typed = not wide or told["layers"].get("int8", 0.0) >= MOST_INT8
-    return bool(near and typed and max(told["batches_leak_bytes"], told["cycles_leak_bytes"]) < GPU_LEAK)
+def _meets_goal(result: dict[str, Any], flavour: Flavour, precision: Precision) -> bool:
+    correct = result["worst_difference"] is None or result["worst_difference"] <= result["tolerance"]
+    needs_int8 = flavour is Flavour.TENSORRT and precision is Precision.INT8
+    mostly_int8 = not needs_int8 or result["layers"].get("int8", 0.0) >= MIN_INT8
+    leak = max(result["batches_leak_bytes"], result["cycles_leak_bytes"])
+    return bool(correct and mostly_int8 and leak < GPU_LEAK)
 
 
-def _measured(given: Given, network: Network, engine: Engine) -> dict[str, Any]:
+def _measured(inputs: QuestionInputs, network: Network, engine: Engine) -> dict[str, Any]:
     return {
         "runs": True,
         **_scores(network, engine),
-        "with_graph": latencies(given, engine, graphs=True),
-        "without_graph": latencies(given, engine, graphs=False),
-        **_leaks(given, engine),
+        "with_graph": latencies(inputs, engine, graphs=True),
+        "without_graph": latencies(inputs, engine, graphs=False),
+        **_leaks(inputs, engine),
     }
 
 
 def _scores(network: Network, engine: Engine) -> dict[str, Any]:
-    """How far scores are from those that are right, over batch sizes that are captured, replayed, changed and split."""
+    """Compare the scores with the reference, over batch sizes that are captured, replayed and split."""
     photos, expected, tolerance = network.reference(engine.card.precision)
     if expected is None:
-        return {"worst_difference": None, "same_answers": None, "tolerance": tolerance, "beside": "nothing is here"}
+        return {"worst_difference": None, "same_answers": None, "tolerance": tolerance, "beside": "no reference"}
     worst, same, total = 0.0, 0, 0
     with TensorRtRunner(engine) as runner:
         for count in COUNTS:
-            places = np.arange(count) % len(photos)
-            found, wanted = runner.infer(photos[places]), expected[places]
-            worst = max(worst, float(np.abs(found - wanted).max()))
-            same += int((found.argmax(axis=1) == wanted.argmax(axis=1)).sum())
+            indices = np.arange(count) % len(photos)
+            scores, reference = runner.infer(photos[indices]), expected[indices]
+            worst = max(worst, float(np.abs(scores - reference).max()))
+            same += int((scores.argmax(axis=1) == reference.argmax(axis=1)).sum())
             total += count
     beside = "the bundle's golden scores" if network.bundle else "ONNX Runtime"
     return {"worst_difference": worst, "same_answers": same / total, "tolerance": tolerance, "beside": beside}
 
 
-def latencies(given: Given, engine: Engine, *, graphs: bool, batch: int = 1) -> dict[str, Any]:
-    """Medians and 99th percentiles in milliseconds: `infer` on the host's clock, the rest on the GPU's."""
+def latencies(inputs: QuestionInputs, engine: Engine, *, graphs: bool, batch: int = 1) -> dict[str, Any]:
+    """Return medians and 99th percentiles in ms: `infer` by the host clock, the other phases by CUDA events."""
     photos = _photos(engine, batch)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     with TensorRtRunner(engine, graphs=graphs) as runner:
-        entered = time.perf_counter() - begun
-        timed(lambda: runner.infer(photos), min(SETTLE_SECONDS, given.seconds))
-        infer = timed(lambda: runner.infer(photos), given.seconds)
+        enter_seconds = time.perf_counter() - start
+        timed(lambda: runner.infer(photos), min(SETTLE_SECONDS, inputs.seconds))
+        infer = timed(lambda: runner.infer(photos), inputs.seconds)
         timings: list[Any] = []
-        timed(lambda: timings.append(runner.infer_timed(photos)[1]), given.seconds)
-    found: dict[str, Any] = {}
-    columns = {"infer": infer, **{word: [getattr(each, f"{word}_ms") for each in timings] for word in _PARTS}}
-    for word, values in columns.items():
-        found[f"{word}_p50"], found[f"{word}_p99"] = (float(np.percentile(values, at)) for at in (50, 99))
-    return {**found, "graph": timings[-1].graph, "enter_seconds": entered}
+        timed(lambda: timings.append(runner.infer_timed(photos)[1]), inputs.seconds)
+    percentiles: dict[str, Any] = {}
+    columns = {"infer": infer, **{phase: [getattr(row, f"{phase}_ms") for row in timings] for phase in _PHASES}}
+    for name, values in columns.items():
+        percentiles[f"{name}_p50"], percentiles[f"{name}_p99"] = (float(np.percentile(values, p)) for p in (50, 99))
+    return {**percentiles, "graph": timings[-1].graph, "enter_seconds": enter_seconds}
 
 
-_PARTS = ("h2d", "compute", "d2h", "enqueue", "device")
+_PHASES = ("h2d", "compute", "d2h", "enqueue", "device")
 
 
-def _leaks(given: Given, engine: Engine) -> dict[str, int]:
-    """Bytes of the GPU that batches, and entering and leaving, don't give back."""
+def _leaks(inputs: QuestionInputs, engine: Engine) -> dict[str, int]:
+    """Return the GPU memory in bytes that is lost over batches, and over entering and exiting the runner."""
     photos = _photos(engine, 1)
     with TensorRtRunner(engine) as runner:
         for _ in range(20):
             runner.infer(photos)
         before = free_memory()
-        for _ in range(min(LEAK_BATCHES, given.count)):
+        for _ in range(min(LEAK_BATCHES, inputs.count)):
             runner.infer(photos)
         batches = before - free_memory()
     free = []
@@ -201,24 +202,24 @@ def _leaks(given: Given, engine: Engine) -> dict[str, int]:
 def built_here(
     network: Network, flavour: Flavour, precision: Precision, targets: tuple[str, ...] | None = None
 ) -> tuple[Any, Any, float]:
-    """Build in this process, as the product does in a child: what was built, its layers' arithmetic, and seconds.
+    """Build in this process instead of a child process; return the build, the precision of its layers, and seconds.
 
-    `targets` are those that the product would not take.
+    `targets` may be values that `trtpoets build` does not accept.
     """
     library, model = load_tensorrt(flavour), network.model(precision)
     request = request_of(model, config_of(flavour))
     if targets is not None:
         request = replace(request, targets=targets)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     content = model.path.read_bytes()
-    made = tensorrt_build.build_engine(library, content, request, lambda fraction: True, Messages())
-    seconds = time.perf_counter() - begun
-    return made, inspect_engine(library, made.engine, request, made.logger), seconds
+    result = tensorrt_build.build_engine(library, content, request, lambda fraction: True, Messages())
+    seconds = time.perf_counter() - start
+    return result, inspect_engine(library, result.engine, request, result.logger), seconds
 
 
 @contextmanager
 def _typed(weak: bool) -> Iterator[None]:
-    """Within, networks are typed weakly or strongly, whatever the product would choose."""
+    """Build weakly or strongly typed networks in the body, regardless of the default."""
     kept = tensorrt_config.weakly_typed
     modules = (tensorrt_config, tensorrt_build)
     for module in modules:
@@ -230,55 +231,55 @@ def _typed(weak: bool) -> Iterator[None]:
             module.weakly_typed = kept  # type: ignore[attr-defined]
 
 
-def rtx_current(given: Given) -> dict[str, Any]:
+def rtx_current(inputs: QuestionInputs) -> dict[str, Any]:
     """ComputeCapability.CURRENT: whether it is taken, and what is said where it is refused."""
     need_library(Flavour.RTX)
-    network = networks(given)[0]
+    network = networks(inputs)[0]
     precision = Precision.FP16 if Precision.FP16 in network.models else next(iter(network.models))
     if "CURRENT" not in load_tensorrt(Flavour.RTX).module.ComputeCapability.__members__:
         raise NotAnswered(f"{load_tensorrt(Flavour.RTX).title} has no ComputeCapability.CURRENT")
-    told: dict[str, Any] = {"network": network.name, "precision": precision.value, "target_here": target_here()}
+    result: dict[str, Any] = {"network": network.name, "precision": precision.value, "target_here": target_here()}
     try:
-        made, _, seconds = built_here(network, Flavour.RTX, precision, ("current",))
+        build, _, seconds = built_here(network, Flavour.RTX, precision, ("current",))
     except TrtPoetsError as error:
-        return {**told, "builds": False, "refusal": error.message}
-    return {**told, "builds": True, "seconds": seconds, "engine_bytes": len(bytes(made.engine))}
+        return {**result, "builds": False, "refusal": error.message}
+    return {**result, "builds": True, "seconds": seconds, "engine_bytes": len(bytes(build.engine))}
 
 
-def int8_typing(given: Given) -> dict[str, Any]:
-    """INT8 built weakly and strongly typed, with the layers' arithmetic and milliseconds of each."""
+def int8_typing(inputs: QuestionInputs) -> dict[str, Any]:
+    """Build INT8 weakly and strongly typed; return the precision of the layers and the latency of each."""
     need_library(Flavour.TENSORRT)
     library = load_tensorrt(Flavour.TENSORRT)
     if "INT8" not in library.module.BuilderFlag.__members__:
         raise NotAnswered(f"{library.title} has strongly typed networks only")
-    network = networks(given)[0]
-    base = built(given, network, Precision.INT8, config_of(Flavour.TENSORRT))
-    found: dict[str, Any] = {"network": network.name, "library": library.title}
+    network = networks(inputs)[0]
+    base = built(inputs, network, Precision.INT8, config_of(Flavour.TENSORRT))
+    results: dict[str, Any] = {"network": network.name, "library": library.title}
     for name, weak in (("weakly typed", True), ("strongly typed", False)):
         if not weak and not library.strongly_typed:
-            found[name] = {"because": f"{library.title} has weakly typed networks only"}
+            results[name] = {"because": f"{library.title} has weakly typed networks only"}
             continue
         with _typed(weak):
             try:
-                made, layers, seconds = built_here(network, Flavour.TENSORRT, Precision.INT8)
+                build, layers, seconds = built_here(network, Flavour.TENSORRT, Precision.INT8)
             except BuildFailed as error:
-                found[name] = {"because": error.message}
+                results[name] = {"because": error.message}
                 continue
-        engine = _kept(base, bytes(made.engine), name.replace(" ", "-"))
-        found[name] = {
-            "typing": made.typing,
+        engine = _kept(base, bytes(build.engine), name.replace(" ", "-"))
+        results[name] = {
+            "typing": build.typing,
             "layers": dict(layers.shares),
             "layers_unknown": layers.why_not,
             "build_seconds": seconds,
             **_scores(network, engine),
-            "with_graph": latencies(given, engine, graphs=True),
+            "with_graph": latencies(inputs, engine, graphs=True),
         }
-    weakly = found["weakly typed"]
-    return {**found, "goal_met": weakly.get("layers", {}).get("int8", 0.0) >= MOST_INT8}
+    weakly = results["weakly typed"]
+    return {**results, "goal_met": weakly.get("layers", {}).get("int8", 0.0) >= MIN_INT8}
 
 
 def _kept(like: Engine, plan: bytes, name: str) -> Engine:
-    """Another engine of the same network beside one that has a card."""
+    """Write another engine of the same network next to one that has a card, and return it."""
     path = like.path.with_name(f"{name}.{like.path.name}")
     path.write_bytes(plan)
     card = replace(like.card, engine_sha256=hashlib.sha256(plan).hexdigest(), engine_bytes=len(plan), layers=None)
@@ -286,12 +287,12 @@ def _kept(like: Engine, plan: bytes, name: str) -> Engine:
     return load_engine(path)
 
 
-def timing_cache(given: Given) -> dict[str, Any]:
-    """The same engine built twice in an empty folder: the second build finds the timing cache of the first."""
+def timing_cache(inputs: QuestionInputs) -> dict[str, Any]:
+    """Build the same engine twice in an empty folder; the second build uses the timing cache of the first."""
     need_library(Flavour.TENSORRT)
-    network = networks(given)[0]
+    network = networks(inputs)[0]
     precision = Precision.FP16 if Precision.FP16 in network.models else next(iter(network.models))
-    folder = given.work / network.name / "twice"
+    folder = inputs.work / network.name / "twice"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
@@ -300,27 +301,27 @@ def timing_cache(given: Given) -> dict[str, Any]:
     for _ in range(2):
         engine = engine_from_onnx(network.model(precision), config_of(Flavour.TENSORRT), out, vouched_sha256=vouched)
         seconds.append(engine.card.build_seconds)
-    cache = [each.stat().st_size for each in folder.glob("*.timing-cache")]
+    cache = [path.stat().st_size for path in folder.glob("*.timing-cache")]
     return {
         "network": network.name,
         "precision": precision.value,
         "first_seconds": seconds[0],
         "second_seconds": seconds[1],
         "cache_bytes": cache[0] if cache else 0,
-        "goal_met": bool(cache) and seconds[1] <= FASTER * seconds[0],
+        "goal_met": bool(cache) and seconds[1] <= MAX_CACHED_BUILD * seconds[0],
     }
 
 
-def version_compatible(given: Given) -> dict[str, Any]:
-    """An engine that brings its own runtime loads here, and answers as the ordinary one does."""
+def version_compatible(inputs: QuestionInputs) -> dict[str, Any]:
+    """Check that a version-compatible engine loads, with the same scores as the default engine."""
     need_library(Flavour.TENSORRT)
     if not tensorrt_config.has_version_compatible(load_tensorrt(Flavour.TENSORRT)):
-        raise NotAnswered(f"{load_tensorrt(Flavour.TENSORRT).title} builds no version-compatible engines")
-    network = networks(given)[0]
+        raise NotAnswered(f"{load_tensorrt(Flavour.TENSORRT).title} cannot build version-compatible engines")
+    network = networks(inputs)[0]
     precision = Precision.FP16 if Precision.FP16 in network.models else next(iter(network.models))
-    plain = built(given, network, precision, config_of(Flavour.TENSORRT))
+    plain = built(inputs, network, precision, config_of(Flavour.TENSORRT))
     config = config_of(Flavour.TENSORRT, version_compatible=True)
-    engine = built(given, network, precision, config, f"{precision.value}.version-compatible")
+    engine = built(inputs, network, precision, config, f"{precision.value}.version-compatible")
     photos = photos_of(network.model(precision), 8)
     with TensorRtRunner(plain) as first, TensorRtRunner(engine) as second:
         gap = float(np.abs(first.infer(photos) - second.infer(photos)).max())
@@ -333,51 +334,51 @@ def version_compatible(given: Given) -> dict[str, Any]:
     }
 
 
-def builder_memory(given: Given) -> dict[str, Any]:
-    """The most that the child which builds holds, by /proc, beside its limit and the room that is asked for."""
-    flavour = next((each for each in (Flavour.TENSORRT, Flavour.RTX) if not _missing(each)), None)
+def builder_memory(inputs: QuestionInputs) -> dict[str, Any]:
+    """Measure the peak memory of the build process, relative to its limit and to the required free memory."""
+    flavour = next((item for item in (Flavour.TENSORRT, Flavour.RTX) if not _missing(item)), None)
     if flavour is None:
-        raise NotAnswered("no TensorRT is here")
-    network = networks(given)[0]
+        raise NotAnswered("no TensorRT library is installed")
+    network = networks(inputs)[0]
     precision = Precision.INT8 if Precision.INT8 in network.models else next(iter(network.models))
     model = network.model(precision)
     vouched = network.bundle.manifest.files[model.path.name] if network.bundle else ""
-    out = given.work / network.name / f"memory.{flavour.value}.engine"
+    out = inputs.work / network.name / f"memory.{flavour.value}.engine"
     out.parent.mkdir(parents=True, exist_ok=True)
-    most: dict[str, int] = {}
+    peak: dict[str, int] = {}
     ended = threading.Event()
 
-    def look() -> None:
+    def record_peak() -> None:
         while not ended.wait(0.02):
             for pid in _builders():
-                for word, value in _memory(pid).items():
-                    most[word] = max(value, most.get(word, 0))
+                for name, value in _memory(pid).items():
+                    peak[name] = max(value, peak.get(name, 0))
 
     limit = available_memory()
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=record_peak, daemon=True)
     thread.start()
     try:
         engine_from_onnx(model, config_of(flavour), out, vouched_sha256=vouched)
     finally:
         ended.set()
         thread.join()
-    if not most:
-        raise NotAnswered("the process that builds ended before it was looked at")
+    if not peak:
+        raise NotAnswered("the build process ended before its memory was read")
     size = model.path.stat().st_size
-    asked_for = (library_mib(_cuda(), os.environ) << 20) + 6 * size
+    required = (library_mib(_cuda(), os.environ) << 20) + 6 * size
     return {
         "library": load_tensorrt(flavour).title,
         "onnx_bytes": size,
         "limit_bytes": limit,
-        "data_bytes": most.get("VmData", 0),
-        "resident_bytes": most.get("VmHWM", 0),
-        "room_asked_for_bytes": asked_for,
-        "goal_met": most.get("VmData", 0) < limit and most.get("VmHWM", 0) < asked_for,
+        "data_bytes": peak.get("VmData", 0),
+        "resident_bytes": peak.get("VmHWM", 0),
+        "room_asked_for_bytes": required,
+        "goal_met": peak.get("VmData", 0) < limit and peak.get("VmHWM", 0) < required,
     }
 
 
 def _cuda() -> str | None:
-    """The driver's CUDA; None where there is none."""
+    """Return the CUDA version of the driver; None without a driver."""
     try:
         return cuda_version()
     except TrtPoetsError:
@@ -393,20 +394,20 @@ def _missing(flavour: Flavour) -> bool:
 
 
 def _builders() -> list[int]:
-    """The children of this process that build."""
-    found: list[int] = []
+    """Return the process ids of the build processes, which are children of this process."""
+    pids: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
         try:
-            found += [int(pid) for pid in path.read_text().split()]
+            pids += [int(pid) for pid in path.read_text().split()]
         except OSError:
             continue
-    return found
+    return pids
 
 
 def _memory(pid: int) -> dict[str, int]:
-    """VmData and VmHWM of a process in bytes; {} where it has ended."""
+    """Return VmData and VmHWM of a process in bytes; {} if it has ended."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return {}
-    return {word: int(kib) << 10 for word, kib in re.findall(r"^(VmData|VmHWM):\s*(\d+) kB", text, re.MULTILINE)}
+    return {name: int(kib) << 10 for name, kib in re.findall(r"^(VmData|VmHWM):\s*(\d+) kB", text, re.MULTILINE)}

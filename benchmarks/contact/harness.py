@@ -1,4 +1,4 @@
-"""Questions about the harness: the context, graphs, what leaks."""
+"""Questions about the runtime: CUDA context, CUDA graphs, memory leaks."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Any
 
 import numpy as np
 
-from contact.asked import Given, NotAnswered
 from contact.networks import need_gpu
+from contact.question_inputs import NotAnswered, QuestionInputs
 from contact.subject import subject
 from contact.torch_session import need_torch
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.cuda import CudaSession, load_pycuda
 
 COUNTS = (1, 1, 1, 16, 8, 8, 21, 1, 1, 32, 32, 32, 3, 1)
-"""Batch sizes that are captured, replayed, changed, and come back."""
+"""Batch sizes that cause graphs to be captured, replayed and captured again."""
 
 SAME = 1e-4
-"""Scores of the same kernels differ by less."""
+"""Maximum difference between scores of the same kernels."""
 
 GPU_LEAK, HOST_LEAK = 1 << 20, 16 << 20
 
 CYCLES = 50
-"""Times that a runner is entered and left."""
+"""Number of times that a runner is entered and exited."""
 
 
-def primary_context(given: Given) -> dict[str, Any]:
-    """Two sessions, and PyTorch where it is there, have the primary context, and the thread is left as it was."""
+def primary_context(inputs: QuestionInputs) -> dict[str, Any]:
+    """Check that two sessions, and PyTorch if installed, share the primary context and restore the thread's."""
     need_gpu()
     driver, primary, device = libcuda.load_driver(), ctypes.c_void_p(), ctypes.c_int()
     libcuda.check(driver, driver.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
     libcuda.check(driver, driver.cuDevicePrimaryCtxRetain(ctypes.byref(primary), device), "cuDevicePrimaryCtxRetain")
-    seen = []
+    contexts = []
     try:
         before = _current(driver)
         with CudaSession() as first, CudaSession() as second:
             for session in (first, second):
                 with session.current():
-                    seen.append(_current(driver))
+                    contexts.append(_current(driver))
         after = _current(driver)
         torch_shares = _torch_context(driver)
     finally:
         libcuda.check(driver, driver.cuDevicePrimaryCtxRelease_v2(device), "cuDevicePrimaryCtxRelease")
-    shared = {*seen} == {primary.value} and torch_shares in (None, primary.value)
+    shared = {*contexts} == {primary.value} and torch_shares in (None, primary.value)
     return {
-        "sessions_share": {*seen} == {primary.value},
+        "sessions_share": {*contexts} == {primary.value},
         "torch_shares": None if torch_shares is None else torch_shares == primary.value,
         "thread_left_as_it_was": before == after,
         "goal_met": shared and before == after,
@@ -55,13 +55,13 @@ def primary_context(given: Given) -> dict[str, Any]:
 
 
 def _current(driver: Any) -> Any:
-    found = ctypes.c_void_p()
-    libcuda.check(driver, driver.cuCtxGetCurrent(ctypes.byref(found)), "cuCtxGetCurrent")
-    return found.value
+    context = ctypes.c_void_p()
+    libcuda.check(driver, driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
+    return context.value
 
 
 def _torch_context(driver: Any) -> Any:
-    """The context in which PyTorch computes; None where it is not here."""
+    """Return the context that PyTorch uses; None if it is not installed."""
     try:
         torch = need_torch()
     except NotAnswered:
@@ -70,16 +70,16 @@ def _torch_context(driver: Any) -> Any:
     return _current(driver)
 
 
-def subject_ready(given: Given) -> dict[str, Any]:
-    """Build it, so that the other questions find it."""
-    chosen = subject(given)
+def subject_ready(inputs: QuestionInputs) -> dict[str, Any]:
+    """Build the engine that the other questions use."""
+    chosen = subject(inputs)
     card = chosen.engine.card
     return {"runs": chosen.title, "batch": [card.batch.minimum, card.batch.optimum, card.batch.maximum]}
 
 
-def capture(given: Given) -> dict[str, Any]:
-    """Whether the runner replays a graph in the end, with the scores of plain enqueues."""
-    chosen = subject(given)
+def capture(inputs: QuestionInputs) -> dict[str, Any]:
+    """Check that the runner replays a CUDA graph, with the same scores as without graphs."""
+    chosen = subject(inputs)
     photos = chosen.photos(1)
     with chosen.runner(graphs=False) as plain:
         expected = plain.infer(photos)
@@ -95,9 +95,9 @@ def capture(given: Given) -> dict[str, Any]:
     }
 
 
-def recapture(given: Given) -> dict[str, Any]:
-    """Sizes change; plain enqueues of the same sizes say what is right."""
-    chosen = subject(given)
+def recapture(inputs: QuestionInputs) -> dict[str, Any]:
+    """Compare the scores for changing batch sizes with those without graphs."""
+    chosen = subject(inputs)
     photos = chosen.photos(max(COUNTS))
     gaps: dict[str, float] = {}
     with chosen.runner(graphs=False) as plain, chosen.runner() as runner:
@@ -111,27 +111,27 @@ def _gap(some: np.ndarray, others: np.ndarray) -> float:
     return float(np.abs(some - others).max())
 
 
-def leaks(given: Given) -> dict[str, Any]:
-    """Free memory of the GPU and resident memory of this process, before and after many batches and many entries."""
-    chosen = subject(given)
+def leaks(inputs: QuestionInputs) -> dict[str, Any]:
+    """Measure the memory that the GPU and this process lose over many batches, and over many runners."""
+    chosen = subject(inputs)
     photos = chosen.photos(1)
     with chosen.runner() as runner:
         for _ in range(100):
             runner.infer(photos)
         before, resident = free_memory(), resident_bytes()
-        for _ in range(given.count):
+        for _ in range(inputs.count):
             runner.infer(photos)
         batches, host = before - free_memory(), resident_bytes() - resident
-    free, held = [], []
+    free, resident_after = [], []
     for _ in range(CYCLES):
         with chosen.runner() as runner:
             runner.infer(photos)
         free.append(free_memory())
-        held.append(resident_bytes())
+        resident_after.append(resident_bytes())
     settled = CYCLES // 5
-    cycles, cycles_host = free[settled] - free[-1], held[-1] - held[settled]
+    cycles, cycles_host = free[settled] - free[-1], resident_after[-1] - resident_after[settled]
     return {
-        "batches": given.count,
+        "batches": inputs.count,
         "gpu_bytes": batches,
         "host_bytes": host,
         "cycles": CYCLES,
@@ -142,12 +142,12 @@ def leaks(given: Given) -> dict[str, Any]:
 
 
 def free_memory() -> int:
-    """Bytes that are free on the GPU."""
+    """Return the free memory of the GPU in bytes."""
     with CudaSession() as session, session.current():
         return int(load_pycuda().mem_get_info()[0])
 
 
 def resident_bytes() -> int:
-    """What this process holds of the host's memory."""
-    found = re.search(r"^VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found.group(1)) << 10 if found else 0
+    """Return the resident memory of this process in bytes."""
+    match = re.search(r"^VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(match.group(1)) << 10 if match else 0

@@ -1,4 +1,4 @@
-"""Questions about speed: what the harness adds to the same work by hand, copies in graphs, two slots, ways to wait."""
+"""Questions about speed: overhead of the runner, copies in CUDA graphs, two slots, ways to wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from contact.asked import Given
+from contact.question_inputs import QuestionInputs
 from contact.subject import Subject, subject
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 from trtpoets.device.gpu.gpu_wait import Wait
@@ -17,17 +17,17 @@ from trtpoets.device.gpu.gpu_wait import Wait
 BATCHES = (1, 8, 32)
 
 WITHIN = 1.05
-"""The goal: `infer` takes at most this many times the bare loop."""
+"""The goal: maximum ratio of `infer` to the bare calls."""
 
 SETTLE_SECONDS = 0.5
-"""Work before anything is timed: an idle GPU lowers its clock."""
+"""Seconds of work before a measurement, because an idle GPU lowers its clock."""
 
 TURNS = 5
-"""Times that things which are compared take turns."""
+"""Number of rounds in which compared calls alternate."""
 
 
-class ByHand:
-    """One batch size with nothing around it: pinned memory, memory of the GPU, a context, a stream, a graph."""
+class BareCalls:
+    """Inference at one batch size with bare CUDA and TensorRT calls: pinned and GPU memory, context, stream, graph."""
 
     def __init__(self, cuda: Any, session: Any, chosen: Subject, photos: np.ndarray, *, copies_in_graph: bool) -> None:
         spec, count = chosen.engine.card.spec, len(photos)
@@ -52,11 +52,11 @@ class ByHand:
 
     @property
     def captured(self) -> bool:
-        """Whether a graph is replayed."""
+        """Whether a CUDA graph is replayed."""
         return self._graph is not None
 
     def run(self) -> np.ndarray:
-        """One batch: the scores, in pinned memory."""
+        """Run one batch and return the scores, in pinned memory."""
         if self._graph is not None and self._whole:
             self._graph.launch(self._stream)
         else:
@@ -65,7 +65,7 @@ class ByHand:
         return self._scores
 
     def close(self) -> None:
-        """Free the graph; the rest is the session's."""
+        """Free the graph; the session owns the rest."""
         if self._graph is not None:
             self._graph.close()
             self._graph = None
@@ -83,18 +83,18 @@ class ByHand:
 
 
 def timed(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Milliseconds of each call, for so many seconds; at least 10 calls."""
+    """Call repeatedly for `seconds`, at least 10 times, and return the milliseconds of each call."""
     spans: list[float] = []
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends or len(spans) < 10:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         call()
-        spans.append(1000 * (time.perf_counter() - begun))
+        spans.append(1000 * (time.perf_counter() - start))
     return spans
 
 
 def by_turns(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """The median of each call's medians (ms), measured in turn after the GPU was kept busy."""
+    """Warm up, measure the calls alternately, and return the median of each call's medians, in ms."""
     medians: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         timed(call, min(SETTLE_SECONDS, seconds))
@@ -104,26 +104,26 @@ def by_turns(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, f
     return {name: statistics.median(values) for name, values in medians.items()}
 
 
-def bare_loop(given: Given) -> dict[str, Any]:
-    """`infer` beside the same batch by hand: photos in ordinary memory, photos written into a slot, and by hand.
+def bare_loop(inputs: QuestionInputs) -> dict[str, Any]:
+    """Compare `infer` with the bare calls: with photos in ordinary memory, and with photos in a slot.
 
-    By hand the photos lie in pinned memory already. The goal is held against photos that were written into a slot
-    (`input_buffer`), since the other copies them, which is work that the loop by hand does not do.
+    The bare calls read photos from pinned memory. The goal applies to photos in a slot (`input_buffer`), because
+    `infer` copies photos from ordinary memory first, which the bare calls do not.
     """
-    chosen = subject(given)
-    found: dict[str, Any] = {}
+    chosen = subject(inputs)
+    by_batch: dict[str, Any] = {}
     for batch in BATCHES:
         photos = chosen.photos(batch)
         with chosen.runner(wait=Wait.SPIN) as runner, chosen.session() as (cuda, session):
-            hand = ByHand(cuda, session, chosen, photos, copies_in_graph=True)
+            bare = BareCalls(cuda, session, chosen, photos, copies_in_graph=True)
             buffer = runner.input_buffer(batch)
             buffer[:] = photos
-            gap = float(np.abs(runner.infer(photos) - hand.run()).max())
-            calls = {"bare": hand.run, "infer": partial(runner.infer, photos), "slot": partial(runner.infer, buffer)}
-            medians = by_turns(calls, given.seconds)  # type: ignore[arg-type]
-            captured = hand.captured
-            hand.close()
-        found[str(batch)] = {
+            gap = float(np.abs(runner.infer(photos) - bare.run()).max())
+            calls = {"bare": bare.run, "infer": partial(runner.infer, photos), "slot": partial(runner.infer, buffer)}
+            medians = by_turns(calls, inputs.seconds)  # type: ignore[arg-type]
+            captured = bare.captured
+            bare.close()
+        by_batch[str(batch)] = {
             **{f"{name}_ms": value for name, value in medians.items()},
             "ratio": medians["slot"] / medians["bare"],
             "ratio_with_copy": medians["infer"] / medians["bare"],
@@ -132,36 +132,36 @@ def bare_loop(given: Given) -> dict[str, Any]:
         }
     return {
         "runs": chosen.title,
-        "batches": found,
-        "goal_met": all(each["ratio"] <= WITHIN for each in found.values()),
+        "batches": by_batch,
+        "goal_met": all(result["ratio"] <= WITHIN for result in by_batch.values()),
     }
 
 
-def copies_in_graph(given: Given) -> dict[str, Any]:
-    """The same batch by hand, with the copies in the graph and around it."""
-    chosen = subject(given)
-    found: dict[str, Any] = {}
+def copies_in_graph(inputs: QuestionInputs) -> dict[str, Any]:
+    """Compare the bare calls with the copies inside and outside the CUDA graph."""
+    chosen = subject(inputs)
+    by_batch: dict[str, Any] = {}
     for batch in BATCHES:
         photos = chosen.photos(batch)
         with chosen.session() as (cuda, session):
-            inside = ByHand(cuda, session, chosen, photos, copies_in_graph=True)
+            inside = BareCalls(cuda, session, chosen, photos, copies_in_graph=True)
             with chosen.session() as (other_cuda, other_session):
-                around = ByHand(other_cuda, other_session, chosen, photos, copies_in_graph=False)
-                medians = by_turns({"inside": inside.run, "around": around.run}, given.seconds)
-                found[str(batch)] = {
+                around = BareCalls(other_cuda, other_session, chosen, photos, copies_in_graph=False)
+                medians = by_turns({"inside": inside.run, "around": around.run}, inputs.seconds)
+                by_batch[str(batch)] = {
                     "inside_ms": medians["inside"],
                     "around_ms": medians["around"],
                     "graph": [inside.captured, around.captured],
                 }
                 around.close()
             inside.close()
-    return {"runs": chosen.title, "batches": found}
+    return {"runs": chosen.title, "batches": by_batch}
 
 
-def two_slots(given: Given) -> dict[str, Any]:
-    """Photos a second, one batch after the other and with two under way."""
-    chosen = subject(given)
-    found: dict[str, Any] = {}
+def two_slots(inputs: QuestionInputs) -> dict[str, Any]:
+    """Measure photos per second with one batch at a time and with several in flight."""
+    chosen = subject(inputs)
+    by_batch: dict[str, Any] = {}
     with chosen.runner() as runner:
         for batch in BATCHES:
             photos = chosen.photos(batch)
@@ -171,28 +171,28 @@ def two_slots(given: Given) -> dict[str, Any]:
                 for ticket in tickets:
                     runner.collect(ticket)
 
-            medians = by_turns({"one": partial(runner.infer, photos), "two": both}, given.seconds)
+            medians = by_turns({"one": partial(runner.infer, photos), "two": both}, inputs.seconds)
             rate = max(runner.slots, 2) * 1000 * batch / medians["two"]
-            found[str(batch)] = {"one_after_the_other": 1000 * batch / medians["one"], "with_slots": rate}
+            by_batch[str(batch)] = {"one_after_the_other": 1000 * batch / medians["one"], "with_slots": rate}
         slots = runner.slots
-    return {"runs": chosen.title, "slots": slots, "photos_per_s": found}
+    return {"runs": chosen.title, "slots": slots, "photos_per_s": by_batch}
 
 
-def waiting(given: Given) -> dict[str, Any]:
-    """Latency of one photo, and processor time per second, by the way in which the thread waits for the GPU."""
-    chosen = subject(given)
+def waiting(inputs: QuestionInputs) -> dict[str, Any]:
+    """Measure latency of one photo and CPU utilisation for each way of waiting for the GPU."""
+    chosen = subject(inputs)
     photos = chosen.photos(1)
-    found: dict[str, Any] = {}
+    by_wait: dict[str, Any] = {}
     for wait in (Wait.AUTO, Wait.SPIN, Wait.BLOCKING):
         with chosen.runner(wait=wait) as runner:
-            timed(partial(runner.infer, photos), min(SETTLE_SECONDS, given.seconds))
-            begun, used = time.perf_counter(), time.process_time()
-            spans = timed(partial(runner.infer, photos), given.seconds)
-            taken = time.perf_counter() - begun
-            found[wait.value] = {
+            timed(partial(runner.infer, photos), min(SETTLE_SECONDS, inputs.seconds))
+            start, used = time.perf_counter(), time.process_time()
+            spans = timed(partial(runner.infer, photos), inputs.seconds)
+            elapsed = time.perf_counter() - start
+            by_wait[wait.value] = {
                 "p50_ms": float(np.percentile(spans, 50)),
                 "p99_ms": float(np.percentile(spans, 99)),
-                "processor_share": (time.process_time() - used) / taken,
+                "processor_share": (time.process_time() - used) / elapsed,
                 "holds": runner.waits.value,
             }
-    return {"runs": chosen.title, "ways": found}
+    return {"runs": chosen.title, "ways": by_wait}

@@ -1,16 +1,16 @@
-"""All questions, in the order in which they are asked: each explains what may fail in the next."""
+"""The questions, in an order in which each helps to explain failures of later ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BUILD_SECONDS = 3600.0
-"""A small board takes half an hour for the INT8 engine of a large network."""
+"""Time limit for builds: a small board needs half an hour for the INT8 engine of a large network."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question: `function` of `module` answers it within `timeout` seconds. `goal` is what counts as met."""
+    """A question, answered by `function` of `module` within `timeout` seconds. `goal` describes the expected result."""
 
     id: str
     text: str
@@ -20,28 +20,30 @@ class Question:
     timeout: float = 300.0
 
 
-MACHINE = Question("machine", "Which machine is it?", "machine", "look")
-"""Asked before all others, and kept beside the answers."""
+MACHINE = Question("machine", "Which machine is it?", "machine", "describe_machine")
+"""Runs before all others; its answer is recorded with the others."""
 
 HARNESS: tuple[Question, ...] = (
     Question(
         "primary-context",
-        "Is the GPU taken through its primary context, which other libraries share?",
+        "Does trtpoets use the primary context of the GPU, which other libraries share?",
         "harness",
         "primary_context",
-        "one context for all, and the thread as before afterwards",
+        "one context for all, and no context left on the thread",
     ),
-    Question("subject", "What do the questions about the harness run?", "harness", "subject_ready", "", BUILD_SECONDS),
+    Question(
+        "subject", "Which engine do the questions about the runtime use?", "harness", "subject_ready", "", BUILD_SECONDS
+    ),
     Question(
         "capture",
-        "Is a batch captured as a CUDA graph, and does the graph answer as plain enqueues do?",
+        "Is a batch captured as a CUDA graph, with the same scores as without a graph?",
         "harness",
         "capture",
         "captured, with equal scores",
     ),
     Question(
         "recapture",
-        "Are the scores right when batch sizes change, and each is captured anew?",
+        "Are the scores correct when batch sizes change and graphs are captured again?",
         "harness",
         "recapture",
         "equal scores at every size",
@@ -51,28 +53,28 @@ HARNESS: tuple[Question, ...] = (
         "Does memory leak, on the GPU or on the host?",
         "harness",
         "leaks",
-        "less than 1 MiB of the GPU, and 16 MiB of the host",
+        "less than 1 MiB on the GPU and 16 MiB on the host",
         900.0,
     ),
     Question(
         "bare-loop",
-        "How much does `infer` take beside the same work by hand, at batch 1, 8 and 32?",
+        "How long does `infer` take relative to the bare CUDA calls, at batch 1, 8 and 32?",
         "pace",
         "bare_loop",
-        "within 5 % at each",
+        "at most 5 % more at each",
     ),
     Question(
         "copies-in-graph",
-        "What do copies inside the CUDA graph save?",
+        "How much time do copies inside the CUDA graph save?",
         "pace",
         "copies_in_graph",
     ),
-    Question("two-slots", "What do two slots save, where copies overlap computing?", "pace", "two_slots"),
-    Question("waiting", "How do AUTO, SPIN and BLOCKING differ in latency and processor time?", "pace", "waiting"),
-    Question("clocks", "How long does the clock rise after the GPU was idle?", "sensors", "clocks"),
+    Question("two-slots", "How much faster are two slots, which overlap copies and computation?", "pace", "two_slots"),
+    Question("waiting", "How do AUTO, SPIN and BLOCKING differ in latency and CPU time?", "pace", "waiting"),
+    Question("clocks", "How long does the GPU clock rise after idling?", "sensors", "clocks"),
     Question(
         "nvml",
-        "Does NVML know the GPU that CUDA uses by its PCI bus id?",
+        "Does NVML find the GPU that CUDA uses by its PCI bus id?",
         "sensors",
         "nvml_by_bus_id",
         "the same name in both",
@@ -80,10 +82,10 @@ HARNESS: tuple[Question, ...] = (
     Question("energy-step", "How often does the energy counter change?", "sensors", "energy_step"),
     Question(
         "builder-memory",
-        "How much memory does the process that builds take, beside what it may?",
+        "How much memory does the build process use, relative to its limit?",
         "engines",
         "builder_memory",
-        "less than its limit, and than the room that is asked for",
+        "less than its limit and than the required free memory",
         BUILD_SECONDS,
     ),
 )
@@ -92,10 +94,10 @@ ENGINES: tuple[Question, ...] = (
     *(
         Question(
             f"{flavour}-{precision}",
-            f"Does {title} build {precision.upper()} for this GPU and answer rightly, and how fast?",
+            f"Does {title} build {precision.upper()} for this GPU, with correct scores, and how fast?",
             "engines",
             f"{flavour}_{precision}",
-            "scores as ONNX Runtime's or the bundle's, nothing leaks"
+            "scores equal to ONNX Runtime or the bundle, no memory leak"
             + (", most layers in INT8" if (flavour, precision) == ("tensorrt", "int8") else ""),
             BUILD_SECONDS,
         )
@@ -104,7 +106,7 @@ ENGINES: tuple[Question, ...] = (
     ),
     Question(
         "rtx-current",
-        "Does TensorRT-RTX build for ComputeCapability.CURRENT? A refusal is an answer.",
+        "Does TensorRT-RTX build for ComputeCapability.CURRENT? A refusal counts as an answer.",
         "engines",
         "rtx_current",
         "",
@@ -112,10 +114,10 @@ ENGINES: tuple[Question, ...] = (
     ),
     Question(
         "tensorrt-int8-typing",
-        "INT8 weakly and strongly typed: which share of layers is in INT8, and how fast is each?",
+        "Which share of layers is INT8 when weakly and strongly typed, and how fast is each?",
         "engines",
         "int8_typing",
-        "weakly typed, most layers in INT8",
+        "most layers in INT8 when weakly typed",
         BUILD_SECONDS,
     ),
     Question(
@@ -123,12 +125,12 @@ ENGINES: tuple[Question, ...] = (
         "Is a second build with the timing cache faster?",
         "engines",
         "timing_cache",
-        "at most 0.7 times as long",
+        "at most 0.7 times the duration",
         BUILD_SECONDS,
     ),
     Question(
         "version-compatible",
-        "Does a version-compatible engine load and answer?",
+        "Does a version-compatible engine load and give the same scores?",
         "engines",
         "version_compatible",
         "equal scores",
@@ -136,7 +138,7 @@ ENGINES: tuple[Question, ...] = (
     ),
     Question(
         "trtexec",
-        "Does trtexec measure the same file alike?",
+        "Does trtexec measure the same speed for the same engine?",
         "trtexec",
         "beside_trtexec",
         "within 5 % of its GPU compute time",
@@ -148,5 +150,5 @@ QUESTIONS = HARNESS + ENGINES
 
 
 def question_of(name: str) -> Question:
-    """The question of an id. Raises KeyError."""
-    return {each.id: each for each in QUESTIONS}[name]
+    """Return the question with an id. Raises KeyError."""
+    return {question.id: question for question in QUESTIONS}[name]

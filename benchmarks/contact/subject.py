@@ -1,6 +1,6 @@
-"""What the questions about the harness run: an engine of the first network, or PyTorch's kernels in its place.
+"""Selects the engine for questions about the runtime: one of the first network, or PyTorch kernels instead.
 
-Whatever it is, it runs in `TensorRtRunner`, on our stream and addresses.
+Both run in `TensorRtRunner`, on its stream and its memory addresses.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from contact.asked import Given, NotAnswered
 from contact.networks import BATCH, built, config_of, need_gpu, networks, photos_of
+from contact.question_inputs import NotAnswered, QuestionInputs
 from contact.torch_session import CLASSES, SIDE, TITLE, TorchSession, need_torch
 from trtpoets.core.types import Engine, EngineCard, Flavour, ModelSpec, OnnxModel, Precision, Preprocess
 from trtpoets.core.workspace import card_of, seal_card
@@ -29,23 +29,23 @@ from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine, and what runs it. `captures_itself` is TensorRT-RTX: it keeps its graphs to itself."""
+    """An engine to run. `captures_itself` is true for TensorRT-RTX, which manages CUDA graphs internally."""
 
     title: str
     engine: Engine
     captures_itself: bool = False
 
     def runner(self, **options: Any) -> TensorRtRunner:
-        """A runner of it, not entered yet."""
+        """Return a runner of the engine, not entered."""
         return TensorRtRunner(self.engine, **options)
 
     def photos(self, count: int) -> Any:
-        """uint8 (count, H, W, 3)."""
+        """Return photos: uint8 (count, H, W, 3)."""
         return photos_of(OnnxModel(self.engine.path, self.engine.card.precision, self.engine.card.spec), count)
 
     @contextmanager
     def session(self) -> Iterator[Any]:
-        """A session of the engine and the CUDA session that it is in, whose context is current."""
+        """Yield a CUDA session, whose context is current, and a TensorRT session of the engine."""
         card = self.engine.card
         with CudaSession() as cuda, cuda.current():
             session = tensorrt_session.TensorRtSession(
@@ -58,32 +58,32 @@ class Subject:
                 session.close()
 
 
-def subject(given: Given) -> Subject:
-    """TensorRT's engine where it is there, else TensorRT-RTX's for this GPU, else PyTorch's. Raises NotAnswered."""
+def subject(inputs: QuestionInputs) -> Subject:
+    """Return a TensorRT engine; else one of TensorRT-RTX for this GPU; else PyTorch kernels. Raises NotAnswered."""
     need_gpu()
     reasons = []
     for flavour in (Flavour.TENSORRT, Flavour.RTX):
         reason = flavour_available(flavour)
         if reason is None and flavour is Flavour.RTX and gpus()[0].target not in load_tensorrt(flavour).targets:
             reason = f"TensorRT-RTX does not build for {gpus()[0].target}"
-        if reason is None and not given.folders:
+        if reason is None and not inputs.folders:
             reason = "no network was given"
         if reason is None:
-            network = networks(given)[0]
+            network = networks(inputs)[0]
             precision = Precision.FP16 if Precision.FP16 in network.models else next(iter(network.models))
-            engine = built(given, network, precision, config_of(flavour))
-            title = f"{network.name} in {precision.value} by {load_tensorrt(flavour).title}"
+            engine = built(inputs, network, precision, config_of(flavour))
+            title = f"{network.name} in {precision.value} with {load_tensorrt(flavour).title}"
             return Subject(title, engine, flavour is Flavour.RTX)
         reasons.append(reason)
     try:
         need_torch()
     except NotAnswered as why:
         raise NotAnswered("; ".join([*dict.fromkeys(reasons), str(why)])) from why
-    return _stand_in(given.work)
+    return _stand_in(inputs.work)
 
 
 def _stand_in(work: Path) -> Subject:
-    """PyTorch's kernels in place of an engine: the product's own runner, with another session and no library."""
+    """Return PyTorch kernels as an engine: the same runner with another session and no TensorRT library."""
     _replace("TensorRtSession", TorchSession)
     _replace("load_tensorrt", lambda flavour: TensorRt(flavour, None, TITLE))
     _replace("check_fits", lambda *_: None)
@@ -91,14 +91,14 @@ def _stand_in(work: Path) -> Subject:
 
 
 def _replace(name: str, value: Any) -> None:
-    """In this process, wherever the device runtime calls it by this name."""
+    """Replace a name in all modules of the device runtime in this process."""
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith("trtpoets.device") and hasattr(module, name):
             setattr(module, name, value)
 
 
 def stand_in_engine(work: Path) -> Engine:
-    """A file with a card, for photos and classes as TorchSession has them: what the runner reads before it loads."""
+    """Write an engine file and its card with the input and output shapes of TorchSession."""
     path = work / "stand-in.engine"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(TITLE.encode())

@@ -1,45 +1,45 @@
-"""PyTorch's kernels with the interface of TensorRtSession: a stand-in where there is no TensorRT for a GPU.
+"""PyTorch kernels with the interface of TensorRtSession, as a substitute on a GPU without TensorRT.
 
-They run on our stream (torch.cuda.ExternalStream) and read and write our addresses (the CUDA array interface), in the
-primary context, as an engine does. All memory is allocated when a shape is set: a capture records kernels alone.
+Like an engine, they run on a given stream (torch.cuda.ExternalStream) in the primary context, and read and write given
+addresses (CUDA array interface). Memory is allocated when a shape is set, so that a graph capture records only kernels.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from contact.asked import NotAnswered
+from contact.question_inputs import NotAnswered
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, BatchRange
 
-TITLE = "PyTorch's kernels (no TensorRT for this GPU is here)"
+TITLE = "PyTorch kernels (no TensorRT for this GPU)"
 
 SIDE, CLASSES = 224, 1000
-"""Of photos and scores: what many networks take and give."""
+"""Photo size and number of classes, as in many networks."""
 
 NARROW, WIDTH, LAYERS = 256, 2048, 20
-"""Of the matrices in between: about as long as a small network takes."""
+"""Sizes of the matrices: the computation takes about as long as a small network."""
 
 
 def need_torch() -> Any:
-    """The module torch. Raises NotAnswered where there is none, or it sees no GPU."""
+    """Import and return torch. Raises NotAnswered if it is not installed or finds no GPU."""
     try:
         import torch
     except ImportError as error:
-        raise NotAnswered("PyTorch, whose kernels could stand in for an engine, is not installed") from error
+        raise NotAnswered("PyTorch, which could replace an engine, is not installed") from error
     if not torch.cuda.is_available():
-        raise NotAnswered("PyTorch, whose kernels could stand in for an engine, sees no GPU")
+        raise NotAnswered("PyTorch, which could replace an engine, finds no GPU")
     return torch
 
 
 class _Address:
-    """Memory of the GPU as other libraries take it: __cuda_array_interface__, version 3."""
+    """GPU memory for other libraries: __cuda_array_interface__, version 3."""
 
     def __init__(self, address: int, shape: tuple[int, ...], kind: str) -> None:
         self.__cuda_array_interface__ = {"data": (address, False), "shape": shape, "typestr": kind, "version": 3}
 
 
 class TorchSession:
-    """See TensorRtSession: the words are the same. One set of weights, any number of contexts."""
+    """Substitute for TensorRtSession. One set of weights, any number of contexts."""
 
     captures_itself = False
     shares_memory = False
@@ -66,13 +66,13 @@ class TorchSession:
 
     @property
     def batch(self) -> BatchRange:
-        """As the stand-in's card says."""
+        """The batch range in the card of the substitute engine."""
         from contact.networks import BATCH
 
         return BATCH
 
     def new_context(self, memory: int = 0) -> TorchContext:
-        """One more context."""
+        """Create a context."""
         return TorchContext(self)
 
     def drop(self, context: TorchContext) -> None:
@@ -80,10 +80,10 @@ class TorchSession:
         context.close()
 
     def runtime_cache(self) -> None:
-        """Nothing is compiled."""
+        """Return None: nothing is compiled."""
 
     def reason(self) -> str:
-        """PyTorch raises."""
+        """Return a fixed text: PyTorch raises its errors."""
         return "PyTorch gave no reason"
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class TorchSession:
 
 
 class TorchContext:
-    """See EngineContext."""
+    """Substitute for EngineContext."""
 
     def __init__(self, session: TorchSession) -> None:
         self._session = session
@@ -102,7 +102,7 @@ class TorchContext:
         self._tensors: Any = None
 
     def set_shape(self, photos: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Allocate what is between photos and scores."""
+        """Allocate the intermediate tensors."""
         torch, count = self._session.torch, photos[0]
         half = {"device": "cuda", "dtype": torch.float16}
         self._shapes = {INPUT_NAME: photos, OUTPUT_NAME: scores}
@@ -112,7 +112,7 @@ class TorchContext:
         self._view()
 
     def bind(self, name: str, address: int) -> None:
-        """Say where a tensor lies."""
+        """Set the address of a tensor."""
         self._addresses[name] = address
         self._view()
 
@@ -142,5 +142,5 @@ class TorchContext:
             torch.softmax(self._real, 1, out=self._scores)
 
     def close(self) -> None:
-        """Free what is between."""
+        """Free the intermediate tensors."""
         self._tensors = self._real = self._photos = self._scores = None

@@ -1,4 +1,4 @@
-"""First contact without a GPU: nothing to answer, answers over the fakes, going on, crashes, the file that is sent."""
+"""benchmarks/first_contact.py without a GPU: unanswered questions, fakes, continuing, crashes, the result file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ sys.path.insert(0, str(FOLDER))
 
 import first_contact  # noqa: E402
 import verified  # noqa: E402
-from contact import asking, engines, harness, pace, results, sensors, torch_session, trtexec  # noqa: E402
+from contact import engines, harness, pace, question_process, results, sensors, torch_session, trtexec  # noqa: E402
 from contact import networks as contact_networks  # noqa: E402
 from contact import subject as subjects  # noqa: E402
-from contact.asked import Given, NotAnswered  # noqa: E402
 from contact.networks import networks  # noqa: E402
+from contact.question_inputs import NotAnswered, QuestionInputs  # noqa: E402
 from contact.questions import HARNESS, MACHINE, QUESTIONS, Question  # noqa: E402
 from contact.subject import Subject  # noqa: E402
 
@@ -46,15 +46,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paper_bundle(tmp_path_factory.mktemp("contact") / "tiny-jetson")
 
 
-def given(work: Path, *folders: Path) -> Given:
-    return Given(folders, work, count=40, seconds=0.02)
+def given(work: Path, *folders: Path) -> QuestionInputs:
+    return QuestionInputs(folders, work, count=40, seconds=0.02)
 
 
-def answer(question: str, asked: Given) -> dict[str, Any]:
+def answer(question: str, asked: QuestionInputs) -> dict[str, Any]:
     """As the child answers, in this process."""
     out = asked.work / "answer.json"
     asked.work.mkdir(parents=True, exist_ok=True)
-    asking.answer_here(question, asked, out)
+    question_process.answer_in_this_process(question, asked, out)
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -94,7 +94,7 @@ def test_every_question_has_its_function() -> None:
     assert len({each.id for each in QUESTIONS}) == len(QUESTIONS)
     for each in (*QUESTIONS, MACHINE):
         function = getattr(importlib.import_module(f"contact.{each.module}"), each.function)
-        assert list(inspect.signature(function).parameters) == ["given"], each.id
+        assert list(inspect.signature(function).parameters) == ["inputs"], each.id
         assert function.__doc__
 
 
@@ -135,7 +135,7 @@ class Asked:
         self.answers, self.asked = answers, []  # type: ignore[var-annotated]
         self.gpu = "NVIDIA H200"
 
-    def __call__(self, question: Question, given: Given, command: Any) -> dict[str, Any]:
+    def __call__(self, question: Question, given: QuestionInputs, command: Any) -> dict[str, Any]:
         if question is MACHINE:
             return {"answer": {"gpu": self.gpu, "setting": {"driver": "570"}, "conditions": {}}, "because": ""}
         self.asked.append(question.id)
@@ -157,12 +157,12 @@ class Asked:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, asked: Asked, results: Path, *words: str) -> int:
-    monkeypatch.setattr(asking, "asked", asked)
+    monkeypatch.setattr(question_process, "run_question", asked)
     asked.asked.clear()
     return first_contact.main(["--results", str(results), *words])
 
 
-def test_it_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_second_run_continues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder, asked = tmp_path / "results", Asked(primary_context={"goal_met": True}, capture=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, asked, folder)
@@ -183,29 +183,31 @@ def test_it_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert len(list(folder.glob("nvidia-rtx-a2000-*.json"))) == 1
 
 
-def test_another_setting_has_a_file_of_its_own(tmp_path: Path) -> None:
-    first = results.Book(tmp_path, "NVIDIA H200", {"driver": "570"})
-    first.keep("capture", {"answered": True})
-    assert results.Book(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture")
-    other = results.Book(tmp_path, "NVIDIA H200", {"driver": "580"})
+def test_another_setting_has_its_own_file(tmp_path: Path) -> None:
+    first = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"})
+    first.add("capture", {"answered": True})
+    assert results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture")
+    other = results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "580"})
     assert other.path != first.path and not other.answered("capture")
     first.path.write_text("{")
-    assert not results.Book(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture"), "a damaged file is left"
+    assert not results.ResultFile(tmp_path, "NVIDIA H200", {"driver": "570"}).answered("capture"), (
+        "a damaged file is left"
+    )
     assert results.slug_of("") == "no-gpu" and results.slug_of("NVIDIA RTX™ A2000 12GB") == "nvidia-rtx-a2000-12gb"
 
 
 @pytest.mark.parametrize(
     ("program", "because"),
     [
-        ("import os; os.kill(os.getpid(), 11)", "its process died of SIGSEGV"),
-        ("import sys; sys.exit('out of luck')", "its process ended with code 1: out of luck"),
+        ("import os; os.kill(os.getpid(), 11)", "its process was killed by SIGSEGV"),
+        ("import sys; sys.exit('out of luck')", "its process exited with code 1: out of luck"),
         ("import time; time.sleep(60)", "it took longer than 0.3 s"),
-        ("import sys, os; open(sys.argv[3], 'w').write('{'); os.abort()", "its process died of SIGABRT"),
+        ("import sys, os; open(sys.argv[3], 'w').write('{'); os.abort()", "its process was killed by SIGABRT"),
     ],
 )
-def test_a_process_that_dies_costs_its_answer(tmp_path: Path, program: str, because: str) -> None:
+def test_a_crashed_process_affects_only_its_question(tmp_path: Path, program: str, because: str) -> None:
     timeout = 0.3 if "sleep" in program else 20.0
-    found = asking.asked(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
+    found = question_process.run_question(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
     assert (found["answered"], found["because"], found["failed"]) == (False, because, True)
     assert results.exit_code({"primary-context": found}) == 1
     assert results.line_of("capture", found).endswith(f"not answered, because {because}")
@@ -227,14 +229,14 @@ def on_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 
 @pytest.mark.parametrize("question", ["primary-context", "capture", "recapture", "leaks"])
-def test_the_harness_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
+def test_runtime_questions_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
     found = answer(question, given(tmp_path / "work"))
     assert found["answer"]["goal_met"] is True, found
     assert on_paper.broken == [] and not on_paper.alive
 
 
 @pytest.mark.parametrize("question", ["bare-loop", "copies-in-graph", "two-slots", "waiting", "clocks"])
-def test_the_pace_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
+def test_speed_questions_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
     """The fakes are slow in their own way: what is measured is looked at, not how much it is."""
     found = answer(question, given(tmp_path / "work"))["answer"]
     assert on_paper.broken == [] and not on_paper.alive
@@ -250,7 +252,7 @@ def test_the_pace_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Pat
             each: each for each in ("auto", "spin", "blocking")
         }
     if question == "clocks":
-        assert found["windows"] and found["clock_from"].startswith("nothing")
+        assert found["windows"] and found["clock_from"].startswith("unavailable")
 
 
 def test_a_leak_is_found(on_paper: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +275,7 @@ def test_tensorrt_rtx_without_a_gpu(made: Path, tmp_path: Path, no_driver: None)
 
 def judged(**changes: Any) -> bool:
     told = {"worst_difference": 0.01, "tolerance": 0.02, "batches_leak_bytes": 0, "cycles_leak_bytes": 0}
-    return engines._as_it_should({**told, "layers": {"int8": 0.9}, **changes}, Flavour.TENSORRT, Precision.INT8)
+    return engines._meets_goal({**told, "layers": {"int8": 0.9}, **changes}, Flavour.TENSORRT, Precision.INT8)
 
 
 def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:
@@ -285,10 +287,10 @@ def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:
     assert judged(worst_difference=None)
 
 
-def test_folders_that_hold_no_network(tmp_path: Path) -> None:
+def test_folders_without_a_network(tmp_path: Path) -> None:
     with pytest.raises(NotAnswered, match="no network was given"):
         networks(given(tmp_path))
-    with pytest.raises(NotAnswered, match="holds no fp32"):
+    with pytest.raises(NotAnswered, match="contains no fp32"):
         networks(given(tmp_path, tmp_path))
 
 
@@ -356,7 +358,7 @@ def with_torch(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 
 @pytest.mark.parametrize("question", ["subject", "capture", "recapture", "leaks", "bare-loop", "two-slots"])
-def test_pytorch_stands_in_for_an_engine(question: str, with_torch: FakeGpu, tmp_path: Path) -> None:
+def test_pytorch_kernels_replace_an_engine(question: str, with_torch: FakeGpu, tmp_path: Path) -> None:
     """On our stream and addresses, captured and captured anew, with nothing left and no rule of CUDA's broken."""
     found = answer(question, given(tmp_path / "work"))["answer"]
     assert with_torch.broken == [] and not with_torch.alive
@@ -369,7 +371,7 @@ def test_pytorch_stands_in_for_an_engine(question: str, with_torch: FakeGpu, tmp
         assert all(each["worst_difference"] == 0 and each["graph"] for each in found["batches"].values())
 
 
-def test_int8_is_typed_both_ways(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = fake_library("10.3")
     monkeypatch.setattr(engines, "need_library", lambda flavour: None)
     for module in (engines, contact_networks):
@@ -391,7 +393,7 @@ def test_int8_is_typed_both_ways(made: Path, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
-def test_a_stranger_with_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
+def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
     """On a board of paper, with the bundle's runtime and this one folder, in Python 3.8 too."""
     import shutil
 

@@ -19,9 +19,9 @@ from tests.fakes.board_bundle import PYTHONS
 from tests.support.bundle_inputs import tiny_parts
 from tests.support.bundle_run import bundle_run
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_photos, tiny_spec
-from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
-from trtpoets.bundles.pack import Bundle
+from trtpoets.bundles.pack import BundleResult
 from trtpoets.bundles.trtexec_options import type_options
 from trtpoets.convert.opset_downgrade import onnx_for_older
 from trtpoets.core.errors import BadInput, ConversionFailed
@@ -41,7 +41,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
     return tiny_parts(tmp_path_factory.mktemp("parts"))
 
 
@@ -93,7 +93,7 @@ def test_a_board_that_is_too_old_for_the_runtime_has_its_last_jetpack() -> None:
     ("jetpack", "board", "dla"),
     [("5.1.2", "orin-nx", True), ("5.1.2", "orin-nano", False), ("7.2", "agx-orin", False), ("", "orin-nx", False)],
 )
-def test_a_dla_needs_a_board_and_a_tensorrt_with_it(jetpack: str, board: str, dla: bool, parts: Parts) -> None:
+def test_a_dla_needs_a_board_and_a_tensorrt_with_it(jetpack: str, board: str, dla: bool, parts: BundleInputs) -> None:
     system = system_of(jetson_named(jetpack, board))
     assert system.dla is dla
 
@@ -166,18 +166,18 @@ def test_a_network_without_a_cast_keeps_its_photos(tmp_path: Path) -> None:
         onnx_for_older(model, tmp_path / "old.onnx", float_photos=True)
 
 
-def test_a_rewritten_file_is_held_against_the_golden_scores(parts: Parts, tmp_path: Path) -> None:
+def test_a_rewritten_file_is_held_against_the_golden_scores(parts: BundleInputs, tmp_path: Path) -> None:
     jetson = jetson_named("4.6.1", "xavier-nx")
     made = models_for(jetson, parts.models, parts.golden, tmp_path)
     assert {model.path.parent for model in made} == {tmp_path}
-    assert any("operator set 13 instead of 17" in note for note in notes_on(jetson, parts.models, made))
+    assert any("opset 13 instead of 17" in note for note in notes_on(jetson, parts.models, made))
     moved = replace(parts.golden.expected["int8"], scores=parts.golden.expected["int8"].scores[:, ::-1])
     golden = replace(parts.golden, expected={**parts.golden.expected, "int8": moved})
     with pytest.raises(ConversionFailed):
         models_for(jetson, parts.models, golden, tmp_path)
 
 
-def test_files_that_it_reads_are_left_as_they_are(parts: Parts, tmp_path: Path) -> None:
+def test_files_that_it_reads_are_left_as_they_are(parts: BundleInputs, tmp_path: Path) -> None:
     for jetpack in ("", "5.1.2", "7.2.2"):
         jetson = jetson_named(jetpack, "")
         assert models_for(jetson, parts.models, parts.golden, tmp_path) == parts.models
@@ -188,7 +188,7 @@ def test_files_that_it_reads_are_left_as_they_are(parts: Parts, tmp_path: Path) 
 # The bundle
 
 
-def bundled(folder: Path, jetpack: str, board: str, opset: int = 17, **options: Any) -> Bundle:
+def bundled(folder: Path, jetpack: str, board: str, opset: int = 17, **options: Any) -> BundleResult:
     space = bundle_run(folder, opset=opset)
     return trtpoets.bundle("tiny", Target.JETSON, jetpack=jetpack, board=board, engines=space.engines, **options)
 
@@ -196,14 +196,16 @@ def bundled(folder: Path, jetpack: str, board: str, opset: int = 17, **options: 
 def test_a_bundle_for_a_jetpack_that_reads_an_earlier_operator_set(tmp_path: Path) -> None:
     made = bundled(tmp_path, "5.1.2", "orin-nano", opset=18)
     assert (made.manifest.jetpack, made.manifest.board) == ("5.1.2", "orin-nano")
-    assert made.warnings == ("operator set 17 instead of 18, the latest that TensorRT 8.5.2 reads; same scores",)
+    assert made.warnings == (
+        "opset 17 instead of 18, the latest that TensorRT 8.5.2 supports; the scores are the same",
+    )
     for precision in Precision:
         proto = check_onnx(made.folder / f"{precision.value}.onnx")
         assert opset_of(proto) == 17
         assert proto.graph.input[0].type.tensor_type.elem_type == 2  # uint8: 8.5 reads it
     readme = (made.folder / "README.md").read_text()
     assert "JetPack 5.1.2 (Ubuntu 20.04, Python 3.8, CUDA 11.4, TensorRT 8.5.2) on a Jetson Orin Nano" in readme
-    assert "> operator set 17 instead of 18" in readme
+    assert "> opset 17 instead of 18" in readme
     assert "8502" in (made.folder / "int8.cache").read_text().splitlines()[0]
 
 
@@ -237,7 +239,7 @@ def test_int8_is_left_out_for_a_nano(tmp_path: Path) -> None:
     assert (made.manifest.jetpack, made.manifest.board) == ("4.6.6", "nano")
     assert made.warnings[0].startswith("int8 is left out: compute capability 5.3 has no fast INT8")
     assert not (made.folder / "int8.onnx").exists()
-    with pytest.raises(BadInput, match="nothing is left to ship: compute capability"):
+    with pytest.raises(BadInput, match="no precision is left to pack: compute capability"):
         bundled(tmp_path / "again", "", "nano", precisions=[INT8])
 
 
@@ -292,15 +294,15 @@ def test_trtexec_keeps_the_softmax_of_an_fp16_file_in_fp32(tmp_path: Path) -> No
 
 
 def test_an_unnamed_jetpack_reads_what_the_oldest_reads(tmp_path: Path) -> None:
-    """TensorRT 8.5 of JetPack 5.1 reads operator sets up to 17, and misreads later ones."""
+    """TensorRT 8.5 of JetPack 5.1 supports opsets up to 17 and misreads later ones."""
     made = bundled(tmp_path, "", "", opset=18)
     assert all(opset_of(check_onnx(made.folder / f"{each.value}.onnx")) == 17 for each in Precision)
-    said = "operator set 17 instead of 18, the latest that every TensorRT from 8.5.2 on reads; same scores"
-    assert said in made.warnings
+    note = "opset 17 instead of 18, the latest that every TensorRT from 8.5.2 on supports; the scores are the same"
+    assert note in made.warnings
 
 
 @pytest.mark.parametrize("pack", JETPACKS, ids=[each.version for each in JETPACKS])
-def test_a_readme_for_every_jetpack(pack: JetPack, parts: Parts, tmp_path: Path) -> None:
+def test_a_readme_for_every_jetpack(pack: JetPack, parts: BundleInputs, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named(pack.version, "")), ("mind the gap",))
     readme = (tmp_path / "README.md").read_text()
     assert not re.search(r"@\w", readme)
@@ -314,7 +316,7 @@ def test_a_readme_for_every_jetpack(pack: JetPack, parts: Parts, tmp_path: Path)
     assert ("./install" in readme) == pack.runs_trtpoets == (tmp_path / "runtime").is_dir()
 
 
-def test_without_a_jetpack_there_are_commands_for_both_kinds_of_tensorrt(parts: Parts, tmp_path: Path) -> None:
+def test_without_a_jetpack_there_are_commands_for_both_kinds_of_tensorrt(parts: BundleInputs, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path)
     readme = (tmp_path / "README.md").read_text()
     assert "JetPack 5.1 or later (TensorRT 8.5 or later)" in readme
@@ -322,12 +324,12 @@ def test_without_a_jetpack_there_are_commands_for_both_kinds_of_tensorrt(parts: 
 
 
 @pytest.mark.parametrize(("board", "told"), [("orin-nx", True), ("orin-nano", False)])
-def test_the_dla_is_told_where_there_is_one(board: str, told: bool, parts: Parts, tmp_path: Path) -> None:
+def test_the_dla_is_told_where_there_is_one(board: str, told: bool, parts: BundleInputs, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named("5.1.2", board)))
     assert ("./build --dla 0 --precision fp16 --batch 1" in (tmp_path / "README.md").read_text()) is told
 
 
-def test_names_and_labels_can_not_break_the_readme_or_a_shell(parts: Parts, tmp_path: Path) -> None:
+def test_names_and_labels_can_not_break_the_readme_or_a_shell(parts: BundleInputs, tmp_path: Path) -> None:
     spec = replace(parts.spec, name="a b's $(reboot)", labels=("x|y", "two\nlines", "@name"))
     system = system_of(jetson_named("4.6.1", ""))
     jetson_files(replace(parts, spec=spec), tmp_path, system)
@@ -356,7 +358,7 @@ def path_with_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{programs}:{os.environ['PATH']}"
 
 
-def test_commands_find_their_runtime_from_anywhere(parts: Parts, path_with_python: str, tmp_path: Path) -> None:
+def test_commands_find_their_runtime_from_anywhere(parts: BundleInputs, path_with_python: str, tmp_path: Path) -> None:
     folder = tmp_path / "a folder's $name"
     folder.mkdir()
     jetson_files(parts, folder)
@@ -382,12 +384,12 @@ def test_commands_find_their_runtime_from_anywhere(parts: Parts, path_with_pytho
     assert shown.stdout.startswith("usage: trtpoets build ")
     before = run(folder / "selftest")
     assert before.returncode == 1
-    assert before.stderr.splitlines()[0].endswith("has no engine yet")
+    assert before.stderr.splitlines()[0].endswith("has no engine yet [TP7026]")
     check_manifest(folder)
     assert not (folder / "built").exists(), "no compiled files anywhere: Python would run them unseen"
 
 
-def test_the_environment_of_install_is_what_they_run_in(parts: Parts, tmp_path: Path) -> None:
+def test_the_environment_of_install_is_what_they_run_in(parts: BundleInputs, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
     jetson_files(parts, folder)
@@ -402,7 +404,7 @@ def test_the_environment_of_install_is_what_they_run_in(parts: Parts, tmp_path: 
     assert told == f"{folder}/runtime/start.py build --batch 1 2 [] 1\n"
 
 
-def test_a_shell_reads_the_commands(parts: Parts, tmp_path: Path) -> None:
+def test_a_shell_reads_the_commands(parts: BundleInputs, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path)
     names = ("install", "build", "selftest", "classify", "bench", "trtpoets", "update/fleet.sh")
     commands = [str(tmp_path / name) for name in names]

@@ -17,9 +17,9 @@ from tests.support.bundle_inputs import ORDER, measured, tiny_parts
 from tests.support.isolated_python import expect_other_scores, interrupt, run_alone
 from tests.support.runner_ids import runner
 from tests.support.tiny import SIDE, tiny_photos
-from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.measured import best_row, fastest_precision, where
-from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files, settings_from_parts
+from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files, settings_from_inputs
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.serialization import to_json
 from trtpoets.core.streams import BROKEN_PIPE
@@ -28,12 +28,12 @@ from trtpoets.device.runners import open_runner
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
     return tiny_parts(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture(scope="module")
-def bundle(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(parts: BundleInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     onnxruntime_files(parts, folder)
     write_manifest(folder, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
@@ -65,16 +65,16 @@ def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     check_manifest(bundle)  # running left nothing behind
 
 
-def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
+def test_the_self_test_detects_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     onnxruntime_files(parts, tmp_path)
     expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
     result = script(tmp_path, "selftest.py")
     assert result.returncode == 3, result.stderr
-    assert result.stdout.startswith("FAILED: fp32 by cpu: scores differ by ")
+    assert result.stdout.startswith("FAILED: fp32 by cpu: scores differ by at most ")
 
 
-def test_a_changed_file_is_named(parts: Parts, tmp_path: Path) -> None:
+def test_a_changed_file_is_named(parts: BundleInputs, tmp_path: Path) -> None:
     onnxruntime_files(parts, tmp_path)
     write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
     content = bytearray((tmp_path / "fp32.onnx").read_bytes())
@@ -86,11 +86,11 @@ def test_a_changed_file_is_named(parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "fp32.onnx").write_bytes(content[:300])
     result = script(tmp_path, "classify.py", tmp_path / "golden" / "000.bmp")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: ONNX Runtime can't open fp32.onnx: ")
-    assert "  try: python3 selftest.py names a file that was changed" in result.stderr
+    assert result.stderr.startswith("Error: ONNX Runtime cannot open fp32.onnx: ")
+    assert "  try: run python3 selftest.py, which lists changed files" in result.stderr
 
 
-def test_a_folder_is_classified_line_by_line(bundle: Path, parts: Parts, tmp_path: Path) -> None:
+def test_a_folder_is_classified_line_by_line(bundle: Path, parts: BundleInputs, tmp_path: Path) -> None:
     for number, pixels in enumerate(tiny_photos(10, seed=4)):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     (tmp_path / "5.png").write_text("no photo")
@@ -124,14 +124,14 @@ def test_other_settings(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(json.dumps(settings))
     result = script(bundle, "selftest.py", "--settings", tmp_path / "mine.json", "--json")
     assert json.loads(result.stdout)["precision"] == "fp16"
-    for text, said in (("{", "is not JSON"), ("{}", "says nothing of cpu"), ("[1]", "says nothing of cpu")):
+    for text, said in (("{", "is not JSON"), ("{}", "has no settings for cpu"), ("[1]", "has no settings for cpu")):
         (tmp_path / "mine.json").write_text(text)
         result = script(bundle, "selftest.py", "--settings", tmp_path / "mine.json")
         assert result.returncode == 1
         assert said in result.stderr
 
 
-def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(bundle: Path, tmp_path: Path) -> None:
     for number in range(40):
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / f"{number:02}.png")
     command = f"{sys.executable} {bundle / 'classify.py'} {tmp_path} | head -n 1"
@@ -140,7 +140,7 @@ def test_who_reads_may_leave(bundle: Path, tmp_path: Path) -> None:
     assert json.loads(result.stdout)["photo"] == str(tmp_path / "00.png")
 
 
-def test_a_provider_that_does_not_load_is_an_error(bundle: Path, tmp_path: Path) -> None:
+def test_an_unavailable_provider_is_an_error(bundle: Path, tmp_path: Path) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -148,10 +148,10 @@ def test_a_provider_that_does_not_load_is_an_error(bundle: Path, tmp_path: Path)
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     result = script(bundle, "classify.py", tmp_path / "black.png", "--provider", "tensorrt")
     assert (result.returncode, result.stdout) == (1, "")
-    assert "TensorrtExecutionProvider does not load here, CPUExecutionProvider would run" in result.stderr
+    assert "TensorrtExecutionProvider cannot be loaded here; CPUExecutionProvider would run" in result.stderr
 
 
-def test_what_was_measured_decides(parts: Parts) -> None:
+def test_measurements_decide_the_precision(parts: BundleInputs) -> None:
     rows = [
         ("onnxruntime-fp32", 1, 200.0, True),
         ("onnxruntime-fp32", 8, 220.0, True),
@@ -160,7 +160,7 @@ def test_what_was_measured_decides(parts: Parts) -> None:
         ("onnxruntime-tensorrt-fp16", 4, 4000.0, True),
     ]
     fast = replace(parts, measured=measured(rows, threads=2))
-    settings = to_json(settings_from_parts(fast))
+    settings = to_json(settings_from_inputs(fast))
     assert (settings["cpu"]["precision"], settings["cpu"]["batch"]) == ("int8", 16)
     assert settings["cpu"]["why"] == "measured: 500 photos/s at batch 16, on 2 cores of Paper CPU, 2026-11-23"
     assert settings["cpu"]["session"]["intra_op_num_threads"] == 2
@@ -170,13 +170,13 @@ def test_what_was_measured_decides(parts: Parts) -> None:
     assert (settings["tensorrt"]["precision"], settings["tensorrt"]["batch"]) == ("fp16", 4)
     assert (settings["cuda"]["precision"], settings["cuda"]["why"]) == ("fp16", "not measured: not by this provider")
     advised_against = replace(fast, order=(Precision.FP16, Precision.FP32, Precision.INT8))
-    assert to_json(settings_from_parts(advised_against))["cpu"]["precision"] == "fp32"
+    assert to_json(settings_from_inputs(advised_against))["cpu"]["precision"] == "fp32"
     server = replace(parts, measured=measured(rows, scenario="server"))
     assert best_row(server, runner("onnxruntime-fp32")) is None
 
 
-def test_where_nothing_was_measured(parts: Parts) -> None:
-    settings = to_json(settings_from_parts(parts))
+def test_where_nothing_was_measured(parts: BundleInputs) -> None:
+    settings = to_json(settings_from_inputs(parts))
     assert [settings[each]["precision"] for each in ("cpu", "cuda", "tensorrt")] == ["fp32", "fp16", "int8"]
     assert {each["batch"] for each in settings.values()} == {8}
     assert fastest_precision(parts, "", ()) == (Precision.INT8, "not measured: nothing was benched")
@@ -184,7 +184,7 @@ def test_where_nothing_was_measured(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("precision", [ORDER[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ORDER[1:])])
-def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
+def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Precision) -> None:
     onnxruntime_files(replace(parts, models=(parts.model(precision),), order=(precision,)), tmp_path)
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert {each["precision"] for each in settings.values()} == {precision.value}
@@ -195,8 +195,8 @@ def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision)
     assert f"  try: it has {precision.value}" in other.stderr
 
 
-def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:
-    providers = to_json(settings_from_parts(parts))["tensorrt"]["providers"]
+def test_tensorrt_is_told_what_the_file_wants(parts: BundleInputs) -> None:
+    providers = to_json(settings_from_inputs(parts))["tensorrt"]["providers"]
     flags = {}
     for precision, (tensorrt, cuda, cpu) in providers.items():
         assert (tensorrt[0], cuda[0], cpu[0]) == (
@@ -213,7 +213,7 @@ def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:
     assert len(set(names)) == 3
 
 
-def test_the_readme_says_what_was_chosen(bundle: Path) -> None:
+def test_the_readme_lists_the_chosen_precisions(bundle: Path) -> None:
     text = (bundle / "README.md").read_text()
     assert "| `cpu` | fp32 | not measured: nothing was benched |" in text
     assert f"uint8 `(N, {SIDE}, {SIDE}, 3)`" in text

@@ -1,4 +1,4 @@
-"""Nothing of a bundle's runtime runs before all of it was checked: what somebody left in it is named, not executed."""
+"""A bundle's runtime is checked before any of it runs; files that were added are reported and not executed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ PLANTED: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
 @pytest.mark.parametrize(
     ("name", "plant"), PLANTED, ids=[f"{number}-{name}" for number, (name, _) in enumerate(PLANTED)]
 )
-def test_what_is_not_in_the_manifest_is_not_run(
+def test_files_not_in_the_manifest_are_not_executed(
     bundle: Path, tmp_path: Path, name: str, plant: Callable[[str, Path], object]
 ) -> None:
     mark = tmp_path / "mark"
@@ -112,15 +112,15 @@ def test_on_the_python_of_older_boards(bundle: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "trtpoets 0.1.0\n"), result.stderr
 
 
-def test_without_a_manifest_nothing_is_run(bundle: Path) -> None:
+def test_nothing_runs_without_a_manifest(bundle: Path) -> None:
     (bundle / "manifest.json").unlink()
     (bundle / "runtime" / "trtpoets" / "onboard" / "__main__.py").write_text("raise SystemExit('executed')\n")
     result = run(bundle)
     assert result.returncode == 1
-    assert "is no bundle: its manifest.json can't be read: No such file" in result.stderr
+    assert "is not a bundle: its manifest.json cannot be read: No such file" in result.stderr
 
 
-def test_a_whole_runtime_runs_and_leaves_nothing(bundle: Path) -> None:
+def test_an_intact_runtime_runs_and_writes_no_files(bundle: Path) -> None:
     result = run(bundle, PYTHONPATH=f"{bundle}/runtime:", PYTHONPYCACHEPREFIX=str(bundle / "built"))
     assert (result.returncode, result.stdout) == (0, "trtpoets 0.1.0\n"), result.stderr
     assert not (bundle / "built").exists() and not list(bundle.rglob("__pycache__"))

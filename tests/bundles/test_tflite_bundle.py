@@ -1,4 +1,4 @@
-"""The bundle for TFLite: from a run to files that answer alike, and scripts that run by themselves."""
+"""The TFLite bundle: its files give the scores of the run, and its scripts run on their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.test_main import call_main
 from tests.support.bundle_run import bundle_run, seal_lineage
 from tests.support.isolated_python import interrupt, run_alone
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
-from trtpoets.bundles.pack import Bundle
+from trtpoets.bundles.pack import BundleResult
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import Target, check_manifest
@@ -59,7 +59,7 @@ def bundle(run: Path) -> Path:
     return run / "engines" / "tiny" / "bundles" / "tiny-tflite"
 
 
-def bundled(space: Workspace, **options: Any) -> Bundle:
+def bundled(space: Workspace, **options: Any) -> BundleResult:
     return trtpoets.bundle(space.name, Target.TFLITE, engines=space.engines, **options)
 
 
@@ -71,7 +71,7 @@ def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedP
     return run_alone(_REFUSED, bundle / name, *arguments)
 
 
-def test_what_is_in_it(bundle: Path) -> None:
+def test_contents(bundle: Path) -> None:
     manifest = check_manifest(bundle)
     assert (manifest.target, set(manifest.order)) == ("tflite", {FP32, INT8})
     tops = {path.split("/")[0] for path in manifest.files}
@@ -115,13 +115,13 @@ def test_a_folder_is_classified_line_by_line(bundle: Path, tmp_path: Path, space
         np.testing.assert_allclose(lines[number]["scores"], [scores[number].max()], atol=1e-5)
 
 
-def test_a_precision_that_is_not_in_it(bundle: Path, tmp_path: Path) -> None:
+def test_an_unavailable_precision(bundle: Path, tmp_path: Path) -> None:
     result = script(bundle, "classify.py", tmp_path, "--precision", "fp16")
     assert (result.returncode, result.stdout) == (1, "")
     assert "this bundle has no fp16" in result.stderr
 
 
-def test_files_are_made_once(space: Workspace) -> None:
+def test_files_are_created_once(space: Workspace) -> None:
     before = [sha256_of_file(space.tflite(each)) for each in (FP32, INT8)]
     times = [space.tflite(each).stat().st_mtime_ns for each in (FP32, INT8)]
     made = bundled(space)
@@ -131,7 +131,7 @@ def test_files_are_made_once(space: Workspace) -> None:
     assert again.archive_sha256 == made.archive_sha256
 
 
-def test_a_damaged_file_is_made_again(space: Workspace) -> None:
+def test_a_damaged_file_is_created_again(space: Workspace) -> None:
     before = sha256_of_file(space.tflite(FP32))
     space.tflite(FP32).write_bytes(b"damaged")
     assert [each.precision for each in opened(space).tflite] == [INT8]
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_made_again(space: Workspace) -> None:
     assert sha256_of_file(space.tflite(FP32)) == before
 
 
-def test_evaluate_and_bench_take_them_up(space: Workspace) -> None:
+def test_evaluate_and_bench_use_the_files(space: Workspace) -> None:
     found = [getattr(each, "path", None) for each in artefacts_in(space)]
     assert {space.tflite(FP32), space.tflite(INT8)} <= set(found)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines)
@@ -148,7 +148,7 @@ def test_evaluate_and_bench_take_them_up(space: Workspace) -> None:
     assert by_name["tflite-fp32"]["comparison"]["changed"] == ()
 
 
-def test_files_of_an_older_classifier_are_left_aside(space: Workspace) -> None:
+def test_files_of_an_older_classifier_are_not_used(space: Workspace) -> None:
     assert len(opened(space).tflite) == 2
     seal_lineage(space, "trained again")
     assert opened(space).tflite == ()
@@ -157,7 +157,7 @@ def test_files_of_an_older_classifier_are_left_aside(space: Workspace) -> None:
     assert [each.precision for each in opened(space).tflite] == [FP32]
 
 
-def test_where_there_is_no_interpreter_evaluate_goes_on(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from trtpoets.core.errors import MissingDependency
 
     def none() -> Any:
@@ -179,10 +179,10 @@ def test_one_precision_alone(space: Workspace) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_what_tflite_can_not_do(space: Workspace) -> None:
-    with pytest.raises(BadInput, match="TFLite does not compute in fp16"):
+def test_unsupported_options_are_rejected(space: Workspace) -> None:
+    with pytest.raises(BadInput, match="TFLite bundles support fp32 and int8, not fp16"):
         bundled(space, precisions=(FP16,))
-    with pytest.raises(BadInput, match="--jetpack and --board are of a Jetson, not of tflite"):
+    with pytest.raises(BadInput, match="--jetpack and --board apply to Jetson bundles, not to tflite"):
         bundled(space, board="orin-nano")
 
 
@@ -196,38 +196,43 @@ def gate(outcome: str, low: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("judged", "first", "said"),
     [
-        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "TFLite's int8 misses its target, and comes last: on 200"),
+        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "int8.tflite misses its target and comes last: on 200"),
         ({"photos": 200, "gate": gate("passed", 0.98)}, INT8, ""),
-        ({"photos": 200, "gate": gate("cannot tell", 0.975)}, INT8, "whether TFLite's int8 is good enough is not sure"),
-        ({"photos": 0, "gate": None}, INT8, "there are no validation photos to judge TFLite's int8 by"),
+        (
+            {"photos": 200, "gate": gate("cannot tell", 0.975)},
+            INT8,
+            "it is undecided whether int8.tflite meets its target",
+        ),
+        ({"photos": 0, "gate": None}, INT8, "there are no validation photos to evaluate int8.tflite on"),
     ],
     ids=["missed", "reached", "too few", "none"],
 )
-def test_the_validation_photos_decide_what_comes_first(
-    space: Workspace, judged: dict[str, Any], first: Precision, said: str
-) -> None:
+def test_validation_decides_the_order(space: Workspace, judged: dict[str, Any], first: Precision, said: str) -> None:
     path = space.tflite(INT8)
     card = json.loads(card_of(path).read_text())
     seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "judged": judged})
     made = bundled(space)
     assert made.manifest.order[0] is first
-    told = [text for text in made.warnings if "evaluated" not in text and "fragile" not in text]
+    told = [text for text in made.warnings if "evaluated" not in text and "vary between builds" not in text]
     assert any(said in text for text in told) if said else not told
 
 
-def test_int8_that_no_two_builds_compute_alike_is_told(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_int8_tolerance_is_a_warning(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tflite_files, "_FRAGILE", 1e-9)
-    assert any("int8 is fragile: computed in another way here" in text for text in bundled(space).warnings)
+    assert any(
+        "int8.tflite vary between builds of the interpreter: computed in another way here" in text
+        for text in bundled(space).warnings
+    )
 
 
-def test_golden_scores_are_held_against_the_onnx_file(space: Workspace) -> None:
+def test_golden_scores_are_compared_with_the_onnx_file(space: Workspace) -> None:
     onnx = golden_in(space, onnx_models_in(space))
     onnx.expected["fp32"].scores[0] = [0.0, 0.0, 1.0]
-    with pytest.raises(ConversionFailed, match=r"fp32\.tflite answers otherwise than fp32\.onnx: .* golden photo 000"):
+    with pytest.raises(ConversionFailed, match=r"scores of fp32\.tflite and fp32\.onnx differ by .* golden photo 000"):
         tflite_files.golden_of(opened(space).tflite, onnx)
 
 
-def test_the_card_says_how_it_was_made(space: Workspace) -> None:
+def test_the_card_records_the_inputs(space: Workspace) -> None:
     fp32, int8 = (open_card(card_of(space.tflite(each))) for each in (FP32, INT8))
     assert fp32 is not None and int8 is not None
     assert fp32["parity"]["max_abs"] < 1e-4

@@ -1,4 +1,4 @@
-"""The bundle for Triton: configurations by its own schema, scripts over stand-ins for its programs and its protocol."""
+"""The Triton bundle: configurations against Triton's schema, scripts with fakes of its programs and protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import real_triton
 from tests.support.bundle_inputs import ORDER, measured, tiny_parts
 from tests.support.isolated_python import expect_other_scores
 from tests.support.tiny import SIDE, tiny_photos
-from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.triton_bundle import model_name, triton_files
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.types import BatchRange, Engine, EngineCard, Flavour, Precision
@@ -44,22 +44,22 @@ def path_of(model: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
     return tiny_parts(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture(scope="module")
-def bundle(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(parts: BundleInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return filled(parts, tmp_path_factory.mktemp("bundle"))
 
 
-def filled(parts: Parts, folder: Path) -> Path:
+def filled(parts: BundleInputs, folder: Path) -> Path:
     triton_files(parts, folder)
     write_manifest(folder, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
     return folder
 
 
-def engine_of(parts: Parts, folder: Path, flavour: Flavour = Flavour.TENSORRT, **more: Any) -> Engine:
+def engine_of(parts: BundleInputs, folder: Path, flavour: Flavour = Flavour.TENSORRT, **more: Any) -> Engine:
     path = folder / f"fp16.{flavour.value}.engine"
     path.write_bytes(b"a plan")
     card = EngineCard(
@@ -87,7 +87,7 @@ def engine_of(parts: Parts, folder: Path, flavour: Flavour = Flavour.TENSORRT, *
 
 
 @pytest.mark.parametrize("path", CONFIGS)
-def test_a_configuration_is_one_by_tritons_schema(bundle: Path, path: str) -> None:
+def test_configurations_match_tritons_schema(bundle: Path, path: str) -> None:
     from tritonclient.grpc import model_config_pb2 as schema
 
     config = read_config(bundle / path)
@@ -116,7 +116,9 @@ def test_a_configuration_is_one_by_tritons_schema(bundle: Path, path: str) -> No
 
 
 @pytest.mark.parametrize("precision", ORDER)
-def test_tensorrt_is_asked_for_the_precision_of_the_file(bundle: Path, parts: Parts, precision: Precision) -> None:
+def test_tensorrt_is_asked_for_the_precision_of_the_file(
+    bundle: Path, parts: BundleInputs, precision: Precision
+) -> None:
     config = read_config(bundle / path_of(f"tiny_onnx_{precision.value}") / "config.pbtxt")
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
@@ -133,7 +135,7 @@ ACCELERATOR_PARAMETERS = {
 """Keys that Triton's ONNX Runtime backend knows; it refuses a model with another (its onnxruntime.cc)."""
 
 
-def test_the_schema_refuses_what_there_is_not(tmp_path: Path) -> None:
+def test_the_schema_rejects_unknown_fields(tmp_path: Path) -> None:
     from google.protobuf import text_format
 
     (tmp_path / "config.pbtxt").write_text('name: "x" max_batch: 3')
@@ -141,7 +143,7 @@ def test_the_schema_refuses_what_there_is_not(tmp_path: Path) -> None:
         read_config(tmp_path / "config.pbtxt")
 
 
-def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
+def test_measurements_decide_the_batching(parts: BundleInputs, tmp_path: Path) -> None:
     rows = [
         ("onnxruntime-fp32", 1, 200.0, True),
         ("onnxruntime-fp32", 8, 190.0, True),
@@ -157,12 +159,12 @@ def test_what_was_measured_decides(parts: Parts, tmp_path: Path) -> None:
     plan = read_config(folder / "to_build/tiny_tensorrt_int8/config.pbtxt").dynamic_batching
     assert list(plan.preferred_batch_size) == [8]  # 64 is more than the plan takes
     text = (folder / "README.md").read_text()
-    assert "on 2 cores of Paper CPU, 2026-11-23: inside one process, without Triton and without a network" in text
+    assert "on 2 cores of Paper CPU, 2026-11-23, in one process, without Triton and without a network" in text
     assert "| onnxruntime-tensorrt-fp32 | 16 | 8,000 | 2.00 | 1 | 1 | 2 |" in text
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
 
 
-def test_capacity_is_planned_with_several_batches_under_way(parts: Parts, tmp_path: Path) -> None:
+def test_capacity_uses_the_concurrent_throughput(parts: BundleInputs, tmp_path: Path) -> None:
     """As the offline scenario measures an engine, and as Triton runs two instances; other outcomes do not count."""
     rows = [("tensorrt-int8", 4, 4000.0, True), ("onnxruntime-fp32", 1, 200.0, True)]
     known = {"scenario": "offline", "batch": 4, "metric": "photos_per_s", "valid": True, "under_way": 2}
@@ -178,7 +180,7 @@ def test_capacity_is_planned_with_several_batches_under_way(parts: Parts, tmp_pa
 
 
 @pytest.mark.parametrize("precision", ORDER)
-def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision) -> None:
+def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Precision) -> None:
     alone = replace(parts, models=(parts.model(precision),), order=(precision,))
     folder = filled(alone, tmp_path)
     assert [path.name for path in (folder / "model_repository").iterdir()] == [f"tiny_onnx_{precision.value}"]
@@ -186,11 +188,11 @@ def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision)
     assert set(re.findall(r"tiny_onnx_(\w+)", told)) == {precision.value}
 
 
-def test_nothing_measured_is_said(bundle: Path) -> None:
-    assert "Nothing was benched, so there is no number to plan with" in (bundle / "README.md").read_text()
+def test_missing_measurements_are_reported(bundle: Path) -> None:
+    assert "There are no measurements to plan with" in (bundle / "README.md").read_text()
 
 
-def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
+def test_a_tensorrt_engine_becomes_a_plan(parts: BundleInputs, tmp_path: Path) -> None:
     engines = (
         engine_of(parts, tmp_path, Flavour.RTX),
         engine_of(parts, tmp_path, dla_core=0),
@@ -209,14 +211,16 @@ def test_an_engine_of_tensorrt_is_a_plan(parts: Parts, tmp_path: Path) -> None:
     config = read_config(plan.parent.parent / "config.pbtxt")
     assert (config.max_batch_size, list(config.dynamic_batching.preferred_batch_size)) == (16, [4])
     text = (folder / "README.md").read_text()
-    assert "| `tiny_tensorrt_fp16` | built for Paper GPU, by TensorRT 10.11.0: Triton must have the same |" in text
+    assert (
+        "| `tiny_tensorrt_fp16` | built for Paper GPU with TensorRT 10.11.0; Triton must use the same version |" in text
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("My Flowers!", "my_flowers"), ("花", "model"), ("2 cats", "model_2_cats"), ("x" * 99, "x" * 40), ("a--", "a")],
 )
-def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, expected: str) -> None:
+def test_model_names_are_valid_in_urls(parts: BundleInputs, tmp_path: Path, name: str, expected: str) -> None:
     named = replace(parts, spec=replace(parts.spec, name=name))
     assert model_name(named, "onnx", Precision.INT8) == f"{expected}_onnx_int8"
     folder = filled(named, tmp_path)
@@ -225,7 +229,7 @@ def test_names_are_ones_for_addresses(parts: Parts, tmp_path: Path, name: str, e
     assert service == expected.replace("_", "-")
 
 
-def test_a_label_is_a_line(parts: Parts, tmp_path: Path) -> None:
+def test_a_label_is_a_line(parts: BundleInputs, tmp_path: Path) -> None:
     folder = filled(replace(parts, spec=replace(parts.spec, labels=("ant\nhill", "b\re", "cow"))), tmp_path)
     for path in (folder / "labels.txt", folder / path_of("tiny_onnx_fp32") / "labels.txt"):
         assert path.read_text() == "ant hill\nb e\ncow\n"
@@ -237,7 +241,7 @@ def kserve(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_kserve_scales_by_what_waits(bundle: Path) -> None:
+def test_kserve_scales_by_queue_length(bundle: Path) -> None:
     found = kserve(bundle)
     assert (found["apiVersion"], found["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
     predictor = found["spec"]["predictor"]
@@ -295,7 +299,7 @@ def served(folder: Path, tmp_path: Path, *arguments: str, **environment: str) ->
     return rest[3:]
 
 
-def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: Parts, tmp_path: Path) -> None:
+def test_serve_loads_only_the_requested_models(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "b c").mkdir()
     folder = filled(parts, tmp_path / "b c")
     repository = f"--model-repository={folder}/model_repository"
@@ -308,22 +312,22 @@ def test_serve_shows_triton_the_models_that_are_asked_for_alone(parts: Parts, tm
     assert served(folder, tmp_path) == [f"--model-repository={folder}/built/tiny_tensorrt_int8"]
 
 
-def test_every_start_has_another_key(bundle: Path, tmp_path: Path) -> None:
+def test_every_start_has_a_new_key(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "tritonserver", 'printf "%s\\n" "$@"')
     assert len({run([bundle / "serve"], tmp_path / "bin").stdout for _ in range(3)}) == 3
 
 
-def test_serve_refuses_what_is_no_model_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_serve_rejects_unknown_models(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "tritonserver", "echo started")
     result = run([bundle / "serve", "tiny_onnx_int8", "a b"], tmp_path / "bin")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("a b is no model of this bundle; there are:\ntiny_onnx_fp16\n")
+    assert result.stderr.startswith("a b is not a model of this bundle; its models are:\ntiny_onnx_fp16\n")
 
 
 @pytest.mark.parametrize(
     "place", ["README.md", "docs", "Dockerfile", "Dockerfile.l4t", "trtpoets/bundles", "bundle"], ids=str
 )
-def test_ports_are_published_to_this_machine_alone(bundle: Path, place: str) -> None:
+def test_ports_are_published_only_to_localhost(bundle: Path, place: str) -> None:
     """And nowhere may a client load a model."""
     folder = bundle if place == "bundle" else Path(__file__).parents[2] / place
     files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
@@ -338,7 +342,7 @@ def test_ports_are_published_to_this_machine_alone(bundle: Path, place: str) -> 
     assert list(folder.rglob("*compose*")) == []
 
 
-def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> None:
+def test_plans_are_built_atomically(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     folder = filled(parts, tmp_path / "b")
     build = 'echo "$@"\nfor each; do case $each in --saveEngine=*) echo plan > "${each#*=}";; esac; done'
@@ -366,7 +370,7 @@ def test_plans_are_built_whole_or_not_at_all(parts: Parts, tmp_path: Path) -> No
     ).read_text() == "plan\n"  # the old one still serves
 
 
-def test_measuring_is_perf_analyzers(bundle: Path, tmp_path: Path) -> None:
+def test_measure_runs_perf_analyzer(bundle: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "perf_analyzer", 'echo "$@"')
     result = run([bundle / "measure", "tiny_onnx_fp16", "server:8001"], tmp_path / "bin")
     lines = result.stdout.splitlines()
@@ -385,14 +389,14 @@ def self_test(bundle: Path, *arguments: Any) -> subprocess.CompletedProcess[str]
     return run([sys.executable, "-I", "-S", bundle / "selftest.py", *arguments])
 
 
-def test_the_self_test_asks_every_model_that_is_ready(bundle: Path) -> None:
+def test_the_self_test_checks_every_ready_model(bundle: Path) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_int8", "tiny_onnx_fp32"])
     with serving(triton) as url, serving_grpc(triton) as grpc:
         result = self_test(bundle, "--url", url, "--grpc", grpc)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert [line.split(":")[1] for line in lines[:2]] == [" tiny_onnx_fp32", " tiny_onnx_int8"]
-    assert result.stdout.count("3 of 3 answers alike") == 2
+    assert result.stdout.count("3 of 3 predictions agree") == 2
     assert lines[2:] == [
         f"passed: loading models, shared memory, trace and log settings are refused by {protocol}"
         for protocol in ("HTTP", "gRPC")
@@ -418,14 +422,14 @@ GRPC_REQUESTS = (
 
 
 @pytest.mark.parametrize("left_open", [*HTTP_REQUESTS, *GRPC_REQUESTS])
-def test_the_self_test_fails_where_a_client_can_change_the_server(bundle: Path, left_open: str) -> None:
+def test_the_self_test_fails_if_clients_can_change_the_server(bundle: Path, left_open: str) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"], left_open=[left_open])
     with serving(triton) as url, serving_grpc(triton) as grpc:
         result = self_test(bundle, "--url", url, "--grpc", grpc)
     assert result.returncode == 3, result.stdout + result.stderr
     (failed,) = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
     assert f"({left_open}): " in failed
-    assert "whoever reaches it can change it" in result.stderr
+    assert "now every client can change it" in result.stderr
 
 
 def test_a_triton_with_fixed_models_refuses_to_load_and_is_open_for_the_rest(bundle: Path) -> None:
@@ -437,13 +441,13 @@ def test_a_triton_with_fixed_models_refuses_to_load_and_is_open_for_the_rest(bun
     assert (result.returncode, failed) == (3, [*HTTP_REQUESTS[2:], *GRPC_REQUESTS[2:]])
 
 
-def test_where_no_grpc_is_heard_it_is_said(bundle: Path) -> None:
+def test_a_missing_grpc_endpoint_is_reported(bundle: Path) -> None:
     triton = FakeTriton(bundle / "model_repository", ["tiny_onnx_fp16"])
     with serving(triton) as url:
         result = self_test(bundle, "--url", url, "--grpc", "127.0.0.1:9")
         other = self_test(bundle, "--url", url, "--grpc", url)  # something listens, and does not speak gRPC
     assert (result.returncode, result.stdout.count("passed: ")) == (0, 2)
-    assert result.stderr == "note: nothing listens at 127.0.0.1:9: if there is gRPC elsewhere, --grpc HOST:PORT\n"
+    assert result.stderr == "note: nothing listens at 127.0.0.1:9; if gRPC is elsewhere, use --grpc HOST:PORT\n"
     assert other.returncode == 1
     assert other.stderr.startswith(f"Error: {url} does not answer RepositoryModelLoad by gRPC: ")
 
@@ -458,7 +462,7 @@ def test_a_status_of_grpc_is_read_from_what_a_proxy_compressed(bundle: Path) -> 
     assert module["_unpadded"](1, 8 | 32, b"\x02" + b"12345" + literal + b"00") == literal
 
 
-def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> None:
+def test_the_self_test_detects_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     triton_files(parts, tmp_path)
     expect_other_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
@@ -468,7 +472,7 @@ def test_the_self_test_tells_another_network(parts: Parts, tmp_path: Path) -> No
 
 
 def test_the_self_test_names_a_file_that_was_changed(
-    parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parts: BundleInputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = filled(parts, tmp_path)
     module = runpy.run_path(str(folder / "selftest.py"))
@@ -478,9 +482,9 @@ def test_the_self_test_names_a_file_that_was_changed(
         path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
         if path.suffix in (".pbtxt", ".yaml"):  # people tune them
             module["check_files"]()
-            assert capsys.readouterr().err == f"note: {path} was changed since the bundle was made\n"
+            assert capsys.readouterr().err == f"note: {path} was changed since the bundle was created\n"
         else:
-            with pytest.raises(module["NotTold"], match=f"^{path} was changed or damaged"):
+            with pytest.raises(module["SelftestError"], match=f"^{path} was changed or damaged"):
                 module["check_files"]()
         path.write_bytes(whole)
     module["check_files"]()
@@ -490,19 +494,20 @@ def test_the_self_test_names_a_file_that_was_changed(
     assert result.stderr == f"Error: {folder}/labels.txt is missing\n"
 
 
-def test_a_server_that_is_not_there_or_serves_something_else(bundle: Path) -> None:
+def test_a_missing_server_or_model_is_an_error(bundle: Path) -> None:
     result = run([sys.executable, "-I", bundle / "selftest.py", "--url", "127.0.0.1:9"])
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: no Triton answers at 127.0.0.1:9: ")
+    assert result.stderr.startswith("Error: no Triton server answers at 127.0.0.1:9: ")
     with serving(FakeTriton(bundle / "model_repository", [])) as url:
         nothing = run([sys.executable, "-I", bundle / "selftest.py", "--url", url])
         unknown = run([sys.executable, "-I", bundle / "selftest.py", "--url", url, "--model", "tiny_onnx_int8"])
-    assert (nothing.returncode, nothing.stderr) == (1, f"Error: {url} serves no model of this bundle: ./serve\n")
+    message = f"Error: {url} serves no model of this bundle; start it with ./serve\n"
+    assert (nothing.returncode, nothing.stderr) == (1, message)
     assert unknown.returncode == 1
     assert "unknown model: 'tiny_onnx_int8'" in unknown.stderr
 
 
-def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Path) -> None:
+def test_the_client_classifies_a_folder(bundle: Path, parts: BundleInputs, tmp_path: Path) -> None:
     pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
     for number, pixels in enumerate(tiny_photos(10, seed=4)):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
@@ -530,7 +535,7 @@ def test_the_client_classifies_a_folder(bundle: Path, parts: Parts, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_real_triton_serves_it(parts: Parts, tmp_path: Path) -> None:
+def test_a_real_triton_serves_it(parts: BundleInputs, tmp_path: Path) -> None:
     """Configurations, warm-up from the golden photo, batches, labels, self-test and client, by Triton itself."""
     if reason := real_triton.why_not():
         pytest.skip(reason)

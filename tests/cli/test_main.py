@@ -1,14 +1,16 @@
-"""The program around the stages: what it prints, where, and how it exits. The stages are replaced."""
+"""The command-line program: output, streams and exit codes. The pipeline functions are replaced."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 from trtpoets.cli import main
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
@@ -33,11 +35,57 @@ def test_version() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "trtpoets 0.1.0\n", "")
 
 
-def test_the_list_of_commands_says_whole_sentences_in_80_columns() -> None:
+def test_summaries_of_commands_are_not_truncated_in_80_columns() -> None:
     from typer.testing import CliRunner
 
-    told = CliRunner().invoke(main.app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
-    assert all(line.endswith(".") and not line.endswith("...") for line in told.strip().splitlines()), told
+    summaries = CliRunner().invoke(main.app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
+    assert all(line.endswith(".") and not line.endswith("...") for line in summaries.strip().splitlines()), summaries
+
+
+@pytest.mark.parametrize("command", [info.callback.__name__ for info in main.app.registered_commands if info.callback])
+def test_help_groups_the_options_of_a_command_with_more_than_ten(command: str) -> None:
+    from typer.testing import CliRunner
+
+    output = CliRunner().invoke(main.app, [command, "--help"], env={"COLUMNS": "80"}).output
+    sections = re.findall(r"^(\S.*):$", output, re.MULTILINE)
+    options = re.findall(r"^  (?:-\w, )?(--[\w-]+)", output, re.MULTILINE)
+    assert len(set(options)) == len(options)
+    assert "Options" in sections
+    if len(options) > 10:
+        assert len(sections) >= 3, sections
+
+
+def test_help_names_the_defaults_of_the_head_configuration() -> None:
+    from trtpoets.train.head import HeadConfig
+
+    by_name = {parameter.name: parameter for parameter in typer.main.get_command(main.app).commands["retrain"].params}  # type: ignore[attr-defined]
+    defaults = HeadConfig()
+    for name in ("learning_rate", "l2"):
+        assert by_name[name].help.endswith(f"default: {getattr(defaults, name)}.")
+    assert by_name["optimizer"].help.endswith(f"default: {defaults.optimizer.value}.")
+    assert by_name["label_smoothing"].help.endswith(f"default: {defaults.label_smoothing:g}.")
+
+
+def completions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str) -> list[str]:
+    """What bash offers after `words`, whose last word is incomplete."""
+    monkeypatch.setattr(sys, "argv", ["trtpoets"])
+    monkeypatch.setenv("_TRTPOETS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    with pytest.raises(SystemExit):
+        main.app(prog_name="trtpoets")
+    return capsys.readouterr().out.split()
+
+
+def test_the_shell_completes_commands_and_names_of_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for run in ("engines/flowers", "engines/cells", "my-runs/fleet"):
+        (tmp_path / run).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert completions(monkeypatch, capsys, "trtpoets bu") == ["build", "bundle"]
+    assert completions(monkeypatch, capsys, "trtpoets evaluate fl") == ["flowers"]
+    assert completions(monkeypatch, capsys, "trtpoets build --engines my-runs fl") == ["fleet"]
 
 
 def test_wrong_usage_exits_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,19 +101,19 @@ def test_wrong_usage_exits_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         assert "Traceback" not in stderr
 
 
-def test_what_the_user_can_mend_ends_in_two_lines(tmp_path: Path) -> None:
+def test_a_user_error_prints_two_lines_and_no_traceback(tmp_path: Path) -> None:
     result = program("export", "flowers", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "Error: engines/flowers holds no trained classifier",
+        "Error: engines/flowers holds no trained classifier [TP8001]",
         "  try: trtpoets retrain PHOTOS --name flowers",
     ]
     assert sorted(p.name for p in tmp_path.rglob("*")) == [".flowers.lock", "engines"]
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "\t"])
-def test_a_name_that_is_no_name(name: str, tmp_path: Path) -> None:
+def test_invalid_run_names_are_rejected(name: str, tmp_path: Path) -> None:
     result = program("export", name, cwd=tmp_path)
     assert result.returncode == 1
     assert "the name" in result.stderr
@@ -81,7 +129,7 @@ def test_a_gate_that_fails_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert capsys.readouterr().err == "Error: int8 loses 2.1 points\n  try: ship fp16\n"
 
 
-def test_a_gate_that_cannot_tell_exits_4(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_undecided_gate_exits_4(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def undecided(*args: Any, **kwargs: Any) -> None:
         raise GateUndecided("the gate cannot tell: 40 photos are too few", hint="--allow-undecided")
 
@@ -90,7 +138,9 @@ def test_a_gate_that_cannot_tell_exits_4(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err.startswith("Error: the gate cannot tell")
 
 
-def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_prints_how_to_continue(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
@@ -109,7 +159,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main.main()
 
 
-def test_a_name_that_is_not_utf8_is_shown_all_the_same(
+def test_a_name_that_is_not_utf8_is_printed_escaped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
@@ -143,7 +193,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
         return dict(zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True))
 
     retrain, quantize = defaults("retrain"), defaults("quantize")
-    made = retrain_config(
+    config = retrain_config(
         retrain["backbone"],
         retrain["weights"],
         retrain["resize"],
@@ -154,7 +204,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
         **{name: retrain[name] for name in ("steps", "batch_size", "seed", "learning_rate", "optimizer", "l2")},
         **{name: retrain[name] for name in ("label_smoothing", "class_weights", "early_stop")},
     )
-    assert made == RetrainConfig()
+    assert config == RetrainConfig()
     run = defaults("run")
     assert {name: run[name] for name in run.keys() & retrain.keys()} == {
         name: retrain[name] for name in run.keys() & retrain.keys()
@@ -168,14 +218,14 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:2", "1:2:3:4", "1:2:x"])
-def test_a_batch_that_is_no_range(text: str) -> None:
+def test_an_invalid_batch_range_is_rejected(text: str) -> None:
     from trtpoets.pipeline.stage_options import batch_range
 
     with pytest.raises(BadInput, match="must be minimum:optimum:maximum"):
         batch_range(text)
 
 
-def test_what_cant_be_counted_is_shown_in_percent(
+def test_uncounted_progress_is_shown_in_percent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from trtpoets.cli import terminal
@@ -183,16 +233,16 @@ def test_what_cant_be_counted_is_shown_in_percent(
     from trtpoets.core.progress import PARTS
 
     monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
-    with terminal.showing() as progress:
+    with terminal.progress_display() as progress:
         for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
             progress(task, total // 4, total)
             progress(task, total, total)
-    thousand = ["files: 250 of 1,000", "files: 1,000"]  # as many as PARTS, and counted all the same
+    thousand = ["files: 250 of 1,000", "files: 1,000"]  # equals PARTS, but is a count of files
     lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40", *thousand]
 
 
-def test_fewer_than_one_a_second_have_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_below_one_per_second_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     from trtpoets.core import console
 
     clock, lines = iter([0.0, 28.0, 0.0, 2.0]), list[str]()
@@ -204,19 +254,19 @@ def test_fewer_than_one_a_second_have_no_rate(monkeypatch: pytest.MonkeyPatch) -
     assert lines == ["methods: 6 in 28.0 s\n", "photos: 200 in 2.0 s, 100/s\n"]
 
 
-def test_the_page_is_opened_or_the_reader_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_open_page_raises_without_a_browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from trtpoets.cli.terminal import open_page
     from trtpoets.core.errors import MissingDependency
 
-    asked: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or len(asked) == 1)
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) == 1)
     open_page(tmp_path / "a report.html")
-    assert asked == [f"{tmp_path.as_uri()}/a%20report.html"]
+    assert opened == [f"{tmp_path.as_uri()}/a%20report.html"]
     with pytest.raises(MissingDependency, match="no browser can be started here"):
         open_page(tmp_path / "a report.html")
 
 
-def test_markdown_goes_to_stdout_as_it_is(
+def test_markdown_is_printed_to_stdout_unchanged(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
 ) -> None:
     def work(name: str, engines: Path) -> dict[str, Any]:

@@ -288,11 +288,11 @@ def test_trust_is_permanent(space: Workspace, capsys: pytest.CaptureFixture[str]
 def test_trust_covers_all_cards_or_none(space: Workspace) -> None:
     engine = paper_engine(space.engines, file="fp16.tensorrt.engine")
     engine.path.write_bytes(b"changed")
-    with pytest.raises(BadArtefact, match="is not what its card says"):
+    with pytest.raises(BadArtefact, match="does not match its card"):
         trtpoets.trust("tiny", engines=space.engines)
     assert classifier_in(space).foreign
     shutil.rmtree(space.folder)
-    with pytest.raises(MissingArtefact, match="holds nothing to trust"):
+    with pytest.raises(MissingArtefact, match="contains no files to trust"):
         trtpoets.trust("tiny", engines=space.engines)
 
 

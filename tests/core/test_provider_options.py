@@ -18,7 +18,7 @@ from PIL import Image
 from tests.fakes import gpu_onnxruntime as fake
 from tests.support.bundle_inputs import tiny_parts
 from tests.support.tiny import SIDE, tiny_onnx, tiny_photos
-from trtpoets.bundles.onnxruntime_bundle import settings_from_parts
+from trtpoets.bundles.onnxruntime_bundle import settings_from_inputs
 from trtpoets.core.errors import RunFailed, StorageFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.provider_options import (
@@ -178,7 +178,7 @@ def test_listed_is_not_loaded(ort: None, tmp_path: Path) -> None:
 
 def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
     parts = tiny_parts(tmp_path)
-    settings = to_json(settings_from_parts(parts))
+    settings = to_json(settings_from_inputs(parts))
     for word, provider in PROVIDERS.items():
         for precision in Precision:
             expected = providers_of(provider, parts.model(precision), batch_range_for((8,)), "built/tensorrt")

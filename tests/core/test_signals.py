@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trtpoets.cli.terminal import showing
+from trtpoets.cli.terminal import progress_display
 from trtpoets.core import signals
 from trtpoets.core.errors import Interrupted, TrtPoetsError
 from trtpoets.core.program import run_program
@@ -37,7 +37,7 @@ def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: 
     kept = []
 
     def work() -> int:
-        with showing():
+        with progress_display():
             try:
                 signal.raise_signal(number)
             finally:
@@ -153,9 +153,9 @@ def test_an_updates_program_is_ended_with_all_it_started(tmp_path: Path) -> None
 PROGRAM = """
 import sys, time
 from trtpoets.cli import main
-from trtpoets.cli.terminal import showing
+from trtpoets.cli.terminal import progress_display
 def app(standalone_mode):
-    with showing():
+    with progress_display():
         print("ready", flush=True)
         while True:
             time.sleep(0.01)

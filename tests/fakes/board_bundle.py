@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.board import site
 from tests.support.tiny import tiny_onnx, tiny_photos, tiny_spec
-from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.jetson_bundle import jetson_files
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
@@ -65,7 +65,7 @@ def paper_bundle(folder: Path, order: Sequence[Precision] = ORDER, name: str = "
         digest = hashlib.sha256(_bmp(pixels)).hexdigest()
         photos.append(GoldenPhoto(f"{number:03}.bmp", spec.labels[number % 3], digest, "0" * 64, pixels))
     golden = golden_from_runners(photos, {precision: FakeRunner(spec) for precision in Precision})
-    parts = Parts(spec, models, (), golden, tuple(order), "0" * 64, "0.1.0")
+    parts = BundleInputs(spec, models, (), golden, tuple(order), "0" * 64, "0.1.0")
     folder.mkdir(parents=True)
     jetson_files(parts, folder)
     write_manifest(folder, name=name, target="jetson", version="0.1.0", model="0" * 64, order=order)

@@ -1,4 +1,4 @@
-"""What `bench` does around the measuring: keeps it whatever happens, compares, knows the ways to run an artefact."""
+"""`bench`: interrupted benchmarks, comparison with earlier ones, limits, ways to run an artefact."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
     return found
 
 
-def test_ctrl_c_leaves_a_benchmark_that_says_so(made: Measured, tmp_path: Path) -> None:
+def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -> None:
     made.incomplete = "at batch 1, in round 3 of 20"
     with pytest.raises(Interrupted, match="interrupted at batch 1, in round 3 of 20; what was measured") as caught:
         trtpoets.bench("flowers", QUICK, engines=tmp_path)
@@ -66,7 +66,7 @@ def test_ctrl_c_leaves_a_benchmark_that_says_so(made: Measured, tmp_path: Path) 
     assert made.made == 2, "an incomplete one is measured again, a complete one is not"
 
 
-def test_what_changed_since_an_older_one(made: Measured, tmp_path: Path) -> None:
+def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> None:
     trtpoets.bench("flowers", QUICK, engines=tmp_path)
     older = Workspace(tmp_path, "flowers").benchmark
     found = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
@@ -81,7 +81,7 @@ def test_what_changed_since_an_older_one(made: Measured, tmp_path: Path) -> None
     assert made.made == 2, "a file that can't be read is told before anything is measured"
 
 
-def test_more_inferences_are_aimed_at_than_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def ask(request: dict[str, Any], batch: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_more_inferences_are_aimed_at_than_are_needed(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])
-def test_limits_are_read_before_anything_is_measured(
+def test_invalid_limits_are_rejected_before_measuring(
     made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["trtpoets", "bench", "flowers", "--engines", str(tmp_path), *options])
@@ -109,14 +109,14 @@ def test_limits_are_read_before_anything_is_measured(
     assert (caught.value.code in (1, 2), made.made) == (True, 0)
 
 
-def test_loadgen_is_looked_for_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_loadgen_is_reported_before_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     photo = Photo(tmp_path / "a.jpg", "ant", Split.TEST, "0" * 64)
     with pytest.raises(MissingDependency, match="--loadgen needs mlperf_loadgen"):
         benchmark_from_artefacts([Classifier(tmp_path, tiny_spec())], [photo], replace(QUICK, loadgen=True))
 
 
-def test_scores_are_kept_though_the_gate_refuses_its_options(
+def test_scores_are_kept_if_the_gate_rejects_its_options(
     made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trtpoets.pipeline.evaluate.artefacts_in", lambda space: ())
@@ -129,7 +129,7 @@ def test_scores_are_kept_though_the_gate_refuses_its_options(
     assert kept["evaluations"] == []
 
 
-def test_the_ways_to_run_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ways_to_run_each_artefact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda"])
     artefacts = [Classifier(tmp_path, tiny_spec()), OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec())]
     assert _ways(artefacts, QUICK) == {0: (Way.PLAIN,), 1: (Way.PLAIN, Way.CUDA)}

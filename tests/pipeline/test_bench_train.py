@@ -1,4 +1,4 @@
-"""Training measured for real on small photos: bottlenecks a second, and learning rates beside each other."""
+"""`bench --train` on small photos: bottlenecks per second and learning rates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trtpoets.train.head import HeadConfig
 
 
 @pytest.mark.slow
-def test_rates_and_devices_beside_each_other(
+def test_learning_rates_and_devices_are_measured(
     tmp_path: Path, small_photos: Path, small_weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = HeadConfig(steps=60, eval_interval=20)
@@ -59,7 +59,7 @@ def test_rates_and_devices_beside_each_other(
     }
 
 
-def test_without_a_training_there_is_nothing_to_compare(tmp_path: Path) -> None:
+def test_bench_train_needs_a_trained_classifier(tmp_path: Path) -> None:
     with pytest.raises(MissingArtefact, match="holds no trained classifier"):
         bench_train("nothing", engines=tmp_path)
 
@@ -110,4 +110,4 @@ def test_options_without_an_effect_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call_main(monkeypatch, "bench", "x", *words) == 1
-    assert capsys.readouterr().err == f"Error: {message}\n  try: {hint}\n"
+    assert capsys.readouterr().err == f"Error: {message} [TP8037]\n  try: {hint}\n"

@@ -1,4 +1,4 @@
-"""A bundle: whole or not there, the same bytes from the same run, and never in the place of a user's files."""
+"""`bundle`: atomic and reproducible output that never replaces files of the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import trtpoets
 from tests.cli.test_main import call_main
 from tests.support.bundle_run import bundle_run, evaluated
 from tests.support.runner_ids import runner
-from trtpoets.bundles.pack import Bundle
+from trtpoets.bundles.pack import BundleResult
 from trtpoets.bundles.precision_order import shipping_order
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import locked, sha256_of_file
@@ -65,7 +65,7 @@ def run_with_a_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     return engines, bundled(Workspace(engines, "tiny")).archive_sha256
 
 
-def bundled(space: Workspace, target: Target = Target.JETSON, **options: Any) -> Bundle:
+def bundled(space: Workspace, target: Target = Target.JETSON, **options: Any) -> BundleResult:
     return trtpoets.bundle(space.name, target, engines=space.engines, **options)
 
 
@@ -90,7 +90,7 @@ def leftovers(space: Workspace) -> list[str]:
     return [p.name for p in space.engines.rglob(".*") if ".part-" in p.name]
 
 
-def test_folder_and_archive_are_the_same_and_vouched_for(space: Workspace, tmp_path: Path) -> None:
+def test_folder_archive_and_manifest_agree(space: Workspace, tmp_path: Path) -> None:
     made = bundled(space)
     assert made.folder == space.bundles / "tiny-jetson"
     assert check_manifest(made.folder) == made.manifest
@@ -110,18 +110,18 @@ def test_folder_and_archive_are_the_same_and_vouched_for(space: Workspace, tmp_p
 
 
 @pytest.mark.parametrize("target", [Target.TRITON, Target.ONNXRUNTIME])
-def test_a_bundle_for_others_knows_no_jetson(target: Target, space: Workspace) -> None:
+def test_jetson_options_are_rejected_for_other_targets(target: Target, space: Workspace) -> None:
     made = bundled(space, target)
     assert check_manifest(made.folder) == made.manifest
     assert (made.manifest.target, made.manifest.jetpack) == (target.value, "")
     assert "int8.cache" not in made.manifest.files
     selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{made.folder}/selftest.py"}[target]
     assert made.next[-1] == f"python3 {selftest}"
-    with pytest.raises(BadInput, match=f"--jetpack and --board are of a Jetson, not of {target.value}"):
+    with pytest.raises(BadInput, match=f"--jetpack and --board apply to Jetson bundles, not to {target.value}"):
         bundled(space, target, board="orin-nano")
 
 
-def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Workspace, tmp_path: Path) -> None:
+def test_the_archive_is_reproducible(space: Workspace, tmp_path: Path) -> None:
     first = bundled(space)
     elsewhere = Workspace(shutil.copytree(space.engines, tmp_path / "other" / "place"), "tiny")
     shutil.rmtree(elsewhere.bundles)
@@ -152,9 +152,9 @@ def test_the_same_run_gives_the_same_archive_wherever_and_whenever(space: Worksp
     assert (tmp_path / "out" / "any name" / "build").stat().st_mode & 0o100
 
 
-def test_the_target_may_be_a_word(space: Workspace) -> None:
+def test_the_target_may_be_a_string(space: Workspace) -> None:
     assert trtpoets.bundle("tiny", "jetson", engines=space.engines).manifest.target == "jetson"
-    with pytest.raises(BadInput, match="bundles are for jetson, triton, onnxruntime, tflite, not for toaster"):
+    with pytest.raises(BadInput, match="must be one of jetson, triton, onnxruntime, tflite, not toaster"):
         trtpoets.bundle("tiny", "toaster", engines=space.engines)
 
 
@@ -179,57 +179,57 @@ def test_only_the_precisions_asked_for_go_in(space: Workspace) -> None:
     assert "int8.cache" not in made.manifest.files  # it is for fp32.onnx
 
 
-def test_a_bundle_that_nobody_touched_is_replaced(space: Workspace) -> None:
+def test_an_unchanged_bundle_is_replaced(space: Workspace) -> None:
     bundled(space)
     made = bundled(space, precisions=[FP16])
     assert [p.name for p in made.folder.glob("*.onnx")] == ["fp16.onnx"]
     assert leftovers(space) == []
 
 
-def test_a_changed_bundle_is_replaced_only_when_told(space: Workspace) -> None:
+def test_a_changed_bundle_is_replaced_only_with_force(space: Workspace) -> None:
     made = bundled(space)
     (made.folder / "build").write_text("#!/bin/sh\necho mine\n")
-    with pytest.raises(BadInput, match=r"the bundle that is there was changed: .*/build was changed") as caught:
+    with pytest.raises(BadInput, match=r"the existing bundle was changed: .*/build was changed") as caught:
         bundled(space)
-    assert caught.value.hint == "replace it: --force"
+    assert caught.value.hint == "replace it with --force"
     assert "mine" in (made.folder / "build").read_text()
     bundled(space, force=True)
     check_manifest(made.folder)
 
 
-def test_engines_that_were_built_in_a_bundle_stay_unless_told(space: Workspace) -> None:
+def test_built_engines_are_deleted_only_with_force(space: Workspace) -> None:
     made = bundled(space)
     (made.folder / "built" / "pycache-0").mkdir(parents=True)
     bundled(space)
     (made.folder / "built").mkdir()
     (made.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
-    with pytest.raises(BadInput, match=r"was built in: .*/built"):
+    with pytest.raises(BadInput, match=r"contains built engines: .*/built"):
         bundled(space)
     bundled(space, force=True)
     assert not (made.folder / "built").exists()
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_users_file_is_never_lost(force: bool, space: Workspace, tmp_path: Path) -> None:
+def test_files_of_the_user_are_never_deleted(force: bool, space: Workspace, tmp_path: Path) -> None:
     made = bundled(space)
     (made.folder / "notes.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"notes.txt is not of the bundle, and would be lost"):
+    with pytest.raises(BadInput, match=r"notes.txt is not part of the bundle and would be deleted"):
         bundled(space, force=force)
     assert (made.folder / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_whose_manifest_is_someone_elses_is_left_alone(force: bool, space: Workspace, tmp_path: Path) -> None:
+def test_a_folder_with_a_foreign_manifest_is_not_replaced(force: bool, space: Workspace, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / MANIFEST).write_text('{"name": "a web page", "icons": []}')
-    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*: nothing in its folder is touched"):
+    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*; its folder is not replaced"):
         bundled(space, out=tmp_path / "app", force=force)
     assert "icons" in (tmp_path / "app" / MANIFEST).read_text()
 
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "linked archive"])
-def test_what_is_no_bundle_is_left_alone(kind: str, force: bool, space: Workspace, tmp_path: Path) -> None:
+def test_other_files_and_folders_are_not_replaced(kind: str, force: bool, space: Workspace, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years")
@@ -244,7 +244,7 @@ def test_what_is_no_bundle_is_left_alone(kind: str, force: bool, space: Workspac
     else:
         (tmp_path / "out.tar.zst").symlink_to(mine / "thesis.tex")
     before = {p: p.read_bytes() for p in [*tmp_path.glob("out*"), *mine.iterdir()] if p.is_file()}
-    with pytest.raises(BadInput, match=r"is there, and is no") as caught:
+    with pytest.raises(BadInput, match=r"exists and is not") as caught:
         bundled(space, out=out, force=force)
     assert "--out FOLDER" in caught.value.hint
     assert {p: p.read_bytes() for p in before} == before
@@ -258,8 +258,8 @@ def test_an_empty_folder_may_become_a_bundle(space: Workspace, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("out", ["/", "..", "a/.."])
-def test_a_place_without_a_name_is_refused(out: str, space: Workspace) -> None:
-    with pytest.raises(BadInput, match="is no name for a new folder"):
+def test_out_must_name_a_folder(out: str, space: Workspace) -> None:
+    with pytest.raises(BadInput, match="does not name a new folder"):
         bundled(space, out=out)
 
 
@@ -289,7 +289,7 @@ STEPS = {
         *(pytest.param("interrupt", step, marks=pytest.mark.slow) for step in STEPS if step != "copy"),
     ],
 )
-def test_whatever_stops_it_the_old_bundle_stays_whole(
+def test_a_failed_write_keeps_the_old_bundle(
     step: str, failure: str, run_with_a_bundle: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines, old = run_with_a_bundle
@@ -312,7 +312,7 @@ def test_whatever_stops_it_the_old_bundle_stays_whole(
     assert bundled(space).archive_sha256 == old
 
 
-def test_what_a_killed_one_left_is_swept_and_the_next_is_whole(space: Workspace, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_deleted(space: Workspace, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, trtpoets\nimport trtpoets.bundles.pack as module\n"
         "from trtpoets.core.manifest import Target\n"
@@ -332,21 +332,21 @@ def test_what_a_killed_one_left_is_swept_and_the_next_is_whole(space: Workspace,
     assert made.warnings == ()
 
 
-def test_one_at_a_time(space: Workspace) -> None:
+def test_concurrent_bundles_of_one_run_are_rejected(space: Workspace) -> None:
     with locked(space.lock, "tiny"), pytest.raises(Busy):
         bundled(space)
 
 
-def test_a_run_without_onnx_files_says_how_to_make_them(space: Workspace) -> None:
+def test_missing_onnx_files_raise_with_a_hint(space: Workspace) -> None:
     card_of(space.onnx(FP32)).unlink()
-    with pytest.raises(MissingArtefact, match=r"fp32.onnx is not there") as caught:
+    with pytest.raises(MissingArtefact, match=r"fp32.onnx does not exist") as caught:
         bundled(space)
     assert caught.value.hint == space.command("export")
 
 
-def test_a_precision_that_is_not_there_says_how_to_make_it(space: Workspace) -> None:
+def test_a_missing_precision_raises_with_a_hint(space: Workspace) -> None:
     space.onnx(INT8).unlink()
-    with pytest.raises(MissingArtefact, match=r"int8.onnx is not there") as caught:
+    with pytest.raises(MissingArtefact, match=r"int8.onnx does not exist") as caught:
         bundled(space, precisions=[INT8])
     assert caught.value.hint == space.command("quantize")
 
@@ -361,9 +361,7 @@ def test_a_precision_that_is_not_there_says_how_to_make_it(space: Workspace) -> 
         (INT8, Target.JETSON, "quantize"),
     ],
 )
-def test_a_file_of_an_earlier_training_is_not_shipped(
-    precision: Precision, target: Target, hint: str, space: Workspace
-) -> None:
+def test_stale_files_are_not_packed(precision: Precision, target: Target, hint: str, space: Workspace) -> None:
     path = space.onnx(precision)
     details = {**(open_card(card_of(path)) or {}), "made_from": "what was there before"}
     seal_card(card_of(path), key="k", files=[path], details=details)
@@ -373,13 +371,13 @@ def test_a_file_of_an_earlier_training_is_not_shipped(
     assert not space.bundles.exists()
 
 
-def test_without_photos_there_is_nothing_to_check_a_device_by(space: Workspace) -> None:
+def test_a_bundle_needs_photos(space: Workspace) -> None:
     space.dataset.unlink()
     with pytest.raises(BadInput, match="tiny has no photos to be judged on"):
         bundled(space)
 
 
-def test_without_test_photos_too(space: Workspace) -> None:
+def test_a_bundle_needs_test_photos(space: Workspace) -> None:
     details = dict(open_card(space.dataset) or {})
     photos = [{**photo, "split": "train"} for photo in details["photos"]]
     seal_card(space.dataset, key="photos", files=[], details={**details, "photos": photos})
@@ -391,18 +389,18 @@ def test_without_test_photos_too(space: Workspace) -> None:
     assert not space.bundles.exists()
 
 
-def test_an_evaluation_of_other_files_is_told(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stale_evaluation_is_a_warning(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     space.evaluation.unlink()
     made = bundled(space)
-    assert made.warnings == (f"the files as they are now were not evaluated: {space.command('evaluate')}",)
+    assert made.warnings == (f"the present files were not evaluated: {space.command('evaluate')}",)
     assert made.warnings[0] in caplog.text
 
 
-def test_int8_comes_last_where_quantize_advises_against_it(tmp_path: Path) -> None:
+def test_int8_comes_last_if_quantize_recommends_fp16(tmp_path: Path) -> None:
     recommended = {"precision": "fp16", "why": "it answers like TensorFlow on 90 %"}
     made = bundled(bundle_run(tmp_path, recommended=recommended))
     assert made.manifest.order == (FP16, FP32, INT8)
-    assert made.warnings == ("int8 comes last: quantize advises against it: it answers like TensorFlow on 90 %",)
+    assert made.warnings == ("int8 comes last: quantize recommends fp16 instead: it answers like TensorFlow on 90 %",)
     assert made.warnings[0] in (made.folder / "README.md").read_text()
 
 
@@ -430,7 +428,7 @@ def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
     assert made.warnings == ("int8 comes last: it failed the gate on the test photos",)
 
 
-def test_of_two_that_fail_the_wider_is_tried_first(space: Workspace) -> None:
+def test_of_two_failing_precisions_the_wider_comes_first(space: Workspace) -> None:
     details = evaluation_of(space, FP16)
     order, against = shipping_order(tuple(Precision), "so", details)
     assert order == (FP32, FP16, INT8)
@@ -438,7 +436,7 @@ def test_of_two_that_fail_the_wider_is_tried_first(space: Workspace) -> None:
     assert shipping_order((FP16, FP32), "", None) == ((FP16, FP32), {})
 
 
-def test_numbers_of_other_files_do_not_go_into_a_bundle(space: Workspace) -> None:
+def test_measurements_of_other_files_are_not_packed(space: Workspace) -> None:
     from trtpoets.pipeline.bundle import _measured
 
     models = onnx_models_in(space)
@@ -460,7 +458,7 @@ def test_an_onnxruntime_bundle_checks_itself(space: Workspace) -> None:
     check_manifest(made.folder)  # it left nothing beside what it came with
 
 
-def test_the_program(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("bundle", "tiny", "--for", "jetson", "--engines", str(space.engines))
     monkeypatch.setattr(sys, "argv", ["trtpoets", *arguments, "--json"])
     assert call_main(monkeypatch, *arguments, "--json") == 0

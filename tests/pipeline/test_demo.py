@@ -11,7 +11,7 @@ from trtpoets.pipeline.demo import QUICK_PHOTOS, solar_cells
 pytest.importorskip("elpv_dataset", reason="the extra demo is not installed")
 
 
-def test_quick_photos_are_written_once_and_say_their_licence(tmp_path: Path) -> None:
+def test_quick_photos_are_written_once_with_their_licence(tmp_path: Path) -> None:
     folder = solar_cells(tmp_path / "cells", quick=True)
     counts = {each.name: len(list(each.iterdir())) for each in folder.iterdir() if each.is_dir()}
     assert counts == dict.fromkeys(["mono-defective", "mono-ok", "poly-defective", "poly-ok"], QUICK_PHOTOS)
@@ -25,13 +25,13 @@ def test_quick_photos_are_written_once_and_say_their_licence(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_all_photos_that_the_experts_were_sure_of(tmp_path: Path) -> None:
+def test_all_unambiguous_photos_are_written(tmp_path: Path) -> None:
     folder = solar_cells(tmp_path / "cells")
     counts = {each.name: len(list(each.iterdir())) for each in folder.iterdir() if each.is_dir()}
     assert counts == {"mono-ok": 588, "mono-defective": 313, "poly-ok": 920, "poly-defective": 402}
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
     with pytest.raises(MissingDependency, match="the demonstration needs elpv_dataset") as caught:
         solar_cells(tmp_path)

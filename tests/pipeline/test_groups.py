@@ -1,4 +1,4 @@
-"""Groups of photos on their way: from the dataset to the evaluation, its card, the tables and the pages."""
+"""Groups of near-copies from the dataset through the evaluation to tables and pages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_copies_groups_and_families_are_one_group() -> None:
     st.lists(st.tuples(st.sampled_from(["x.jpg", "cup_nohash_1.jpg", "pot_nohash_1.jpg"]), st.integers(0, 9))),
     st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=3, unique=True), max_size=3),
 )
-def test_what_has_one_position_is_one_group(names: list[tuple[str, int]], joined: list[list[int]]) -> None:
+def test_photos_with_equal_split_positions_are_one_group(names: list[tuple[str, int]], joined: list[list[int]]) -> None:
     """A split that puts photos together, and an interval that takes them as independent, contradict each other."""
     files = [(name, sha(number)) for name, number in names]
     families = [[sha(number) for number in family] for family in joined]
@@ -83,7 +83,7 @@ def test_an_evaluation_and_its_card_have_the_groups(monkeypatch: pytest.MonkeyPa
     assert result_status.groups_to_judge(Workspace(tmp_path, "x"), alone) is None
 
 
-def test_groups_stand_beside_photos_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_and_pages_show_groups_with_photos(capsys: pytest.CaptureFixture[str]) -> None:
     found = documents()
     for each in found["evaluation"]["evaluations"]:
         each |= {"groups": 9, "labelled_groups": 9}
@@ -110,7 +110,7 @@ def test_numbers_of_photos_as_text() -> None:
     ]
 
 
-def test_a_doubt_that_is_allowed_is_recorded() -> None:
+def test_an_allowed_undecided_gate_is_recorded() -> None:
     gate = gate_config(0.5, None, None, allow_undecided=True)
     assert gate == GateConfig(0.5, allow_undecided=True)
     assert evaluate_command(Workspace(Path("engines"), "x"), gate) == (
@@ -120,7 +120,7 @@ def test_a_doubt_that_is_allowed_is_recorded() -> None:
         gate_config(None, None, None, allow_undecided=True)
 
 
-def test_the_simulation_of_coverage_knows_right_from_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_coverage_simulation_detects_wrong_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     row = coverage.simulated("accuracy", 2, 1000)
     assert row.within and 0.93 <= row.mean <= 0.97 and row.lowest <= row.mean
     narrow: Any = lambda hits, photos: coverage.Interval(hits / photos - 0.01, hits / photos + 0.01)  # noqa: E731

@@ -1,4 +1,4 @@
-"""What files say of themselves: real engines of TensorRT-RTX, made-up headers of TensorRT, ONNX, cards, caches."""
+"""`inspect`: TensorRT-RTX engines, generated TensorRT headers, ONNX files, cards, calibration caches."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_file_that_ends_in_its_table_of_sections(built: Engine, tmp_path: Path
         trtpoets.inspect(changed(built, tmp_path, cut))
 
 
-def test_targets_that_nobody_knows(built: Engine, tmp_path: Path) -> None:
+def test_unknown_targets(built: Engine, tmp_path: Path) -> None:
     path = changed(built, tmp_path, lambda plan: plan.__setitem__(slice(32, 40), struct.pack("<Q", 1 << 40)))
     assert read_plan_header(path).targets == ()
 
@@ -117,11 +117,11 @@ def tensorrt_plan(path: Path, version: tuple[int, int, int, int], size: int | No
 def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int]) -> None:
     found = trtpoets.inspect(tensorrt_plan(tmp_path / "x.plan", version))
     assert found.facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
-    assert found.facts.not_intact == "no card lies beside it" and found.facts.foreign
+    assert found.facts.not_intact == "it has no card" and found.facts.foreign
     assert read_plan_header(tensorrt_plan(tmp_path / "x.plan", version, size=7)).whole is None, "not known to be a size"
 
 
-def test_a_layout_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_layout(tmp_path: Path) -> None:
     with pytest.raises(BadArtefact, match="the layout in its header must be 0, not 3"):
         read_plan_header(tensorrt_plan(tmp_path / "x.plan", (12, 0, 0, 0), layout=3))
 
@@ -136,7 +136,7 @@ def test_an_engine_of_tensorrt_8_5(tmp_path: Path) -> None:
     assert "engines of TensorRT before 8.6 can't be identified" in caught.value.hint
 
 
-def test_cards_that_do_not_vouch(built: Engine, tmp_path: Path) -> None:
+def test_cards_that_do_not_match_the_engine(built: Engine, tmp_path: Path) -> None:
     path = tmp_path / built.path.name
     path.write_bytes(built.path.read_bytes())
     seal_card(card_of(path), key="k", files=[path], details=asdict(built.card))
@@ -145,11 +145,7 @@ def test_cards_that_do_not_vouch(built: Engine, tmp_path: Path) -> None:
     content[200] ^= 1
     path.write_bytes(content)
     facts = trtpoets.inspect(path).facts
-    assert (
-        facts.card is None
-        and facts.not_intact.endswith("is the card of other bytes: this file was changed")
-        and facts.foreign
-    )
+    assert facts.card is None and facts.not_intact.endswith(": the file was changed") and facts.foreign
     card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
     assert "its seal does not match its content" in trtpoets.inspect(path).facts.not_intact
 
@@ -177,7 +173,7 @@ def test_onnx_files(tmp_path: Path, precision: Precision) -> None:
     assert facts.operators["Cast"] == 2 == max(facts.operators.values())
 
 
-def test_onnx_of_others(tmp_path: Path) -> None:
+def test_onnx_files_of_other_programs(tmp_path: Path) -> None:
     """A constant among the inputs, an operator of another domain, a product of unknown size, quantised weights."""
     weights = np.zeros((4, 5), np.int8)
     graph = helper.make_graph(
@@ -207,7 +203,7 @@ def test_onnx_of_others(tmp_path: Path) -> None:
     assert facts.spec is None and facts.precision is None
 
 
-def test_a_product_with_a_vector(tmp_path: Path) -> None:
+def test_a_matmul_with_a_vector(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["out"])],
         "vector",
@@ -254,7 +250,7 @@ def test_a_card(tmp_path: Path) -> None:
     ("text", "wrong"),
     [
         ("{", "is not JSON"),
-        ("{}", "is JSON, and neither a card nor a model.json"),
+        ("{}", "is JSON, but neither a card nor a model.json"),
         ('{"seal": 1}', "is not a card of trtpoets"),
         ('{"seal": 1, "key": NaN, "files": {}, "details": {}}', "NaN is not a valid JSON number"),
         ('{"seal": 1, "key": 1e999, "files": {}, "details": {}}', "1e999 is not a valid JSON number"),
@@ -262,7 +258,7 @@ def test_a_card(tmp_path: Path) -> None:
         ('{"preprocess_hash": 1}', "is not a model.json of trtpoets"),
     ],
 )
-def test_json_that_says_nothing(tmp_path: Path, text: str, wrong: str) -> None:
+def test_json_of_an_unknown_kind(tmp_path: Path, text: str, wrong: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(BadArtefact, match=wrong):
         trtpoets.inspect(tmp_path / "x.json")
@@ -288,28 +284,28 @@ def test_a_model_and_a_cache(tmp_path: Path) -> None:
         trtpoets.inspect(tmp_path / "x")
 
 
-def test_what_is_no_file_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is not there"):
+def test_files_of_unknown_kinds(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtefact, match="does not exist"):
         trtpoets.inspect(tmp_path / "none")
     with pytest.raises(BadInput, match="is a folder"):
         trtpoets.inspect(tmp_path)
     (tmp_path / "noise").write_bytes(b"\xff\xd9\xff\xe0 and so on")
-    with pytest.raises(BadArtefact, match=r"is of no kind that is known here: it begins with b'\\xff\\xd9"):
+    with pytest.raises(BadArtefact, match=r"is of an unknown kind: it starts with b'\\xff\\xd9"):
         trtpoets.inspect(tmp_path / "noise")
 
 
-def test_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.engine").write_bytes(b"vtrt")
 
     def refuse(*given: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(reading.os, "open", refuse)
-    with pytest.raises(StorageFailed, match=r"x\.engine can't be read: Permission denied"):
+    with pytest.raises(StorageFailed, match=r"x\.engine cannot be read: Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 
 
-def test_damage_never_ends_in_anything_but_an_error_of_ours(built: Engine, tmp_path: Path) -> None:
+def test_damaged_files_raise_only_trtpoets_errors(built: Engine, tmp_path: Path) -> None:
     """300 mutations of an engine, a card, a cache and a model, seeded. ONNX files have a fuzz test of their own."""
     generator = random.Random(5)
     card = card_of(built.path).read_bytes()
@@ -333,9 +329,7 @@ def test_damage_never_ends_in_anything_but_an_error_of_ours(built: Engine, tmp_p
             assert error.message and error.hint, (round_, name)
 
 
-def test_sealed_nonsense_never_ends_in_anything_but_an_error_of_ours(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_sealed_cards_raise_only_trtpoets_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """300 cards with one value changed and a seal that is right: who writes cards can seal them."""
     engine = tensorrt_plan(tmp_path / "x.engine", (10, 3, 0, 30))
     details = json.loads(json.dumps(asdict(paper_engine(tmp_path).card)))
@@ -400,4 +394,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit) as caught:
         main.main()
     assert caught.value.code == 1
-    assert capsys.readouterr().err == f"Error: {tmp_path}/x.engine is empty\n  try: make it again, or copy it again\n"
+    assert capsys.readouterr().err == f"Error: {tmp_path}/x.engine is empty [TP8020]\n  try: create or copy it again\n"

@@ -1,4 +1,4 @@
-"""Files that people have: ONNX files that the checker refuses, weights beside them, other frameworks' files."""
+"""`inspect` of files of other programs: invalid ONNX files, external weights, files of other frameworks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def shown_of(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_a_plug_in_is_described_and_complained_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plugin_operator_is_described_with_the_checker_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = {"w": np.zeros((4, 3, 3, 3), np.float32)}
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("EfficientNMS_TRT", ["c"], ["y"])]
     path = saved_graph(tmp_path / "x.onnx", nodes, constants=weights)
@@ -73,7 +75,7 @@ def test_a_plug_in_is_described_and_complained_of(tmp_path: Path, capsys: pytest
         check_onnx(path)
 
 
-def test_shapes_that_are_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
     untyped = onnx.ValueInfoProto(name="y")
     path = saved_graph(tmp_path / "x.onnx", [helper.make_node("Relu", ["x"], ["y"])], inputs=[value], outputs=[untyped])
@@ -115,7 +117,7 @@ def test_fused_operators_are_counted(
     assert (facts.sizes_unknown, facts.not_counted) == (0, {"com.microsoft.NhwcMaxPool": 1})
 
 
-def test_bodies_other_domains_and_old_formats(tmp_path: Path) -> None:
+def test_subgraphs_other_domains_and_old_formats(tmp_path: Path) -> None:
     body = helper.make_graph(
         [helper.make_node("MatMul", ["x", "x"], ["b"])], "b", [], [helper.make_tensor_value_info("b", 1, None)]
     )
@@ -131,7 +133,7 @@ def test_bodies_other_domains_and_old_formats(tmp_path: Path) -> None:
         assert facts.operators["MatMul"] == 2 and facts.complaints and facts.ir_version == ir_version
 
 
-def test_damaged_onnx_files_end_in_an_error_of_ours_or_are_described(tmp_path: Path) -> None:
+def test_damaged_onnx_files_are_described_or_raise_trtpoets_errors(tmp_path: Path) -> None:
     path = external(tmp_path)
     sources = (tiny_graph().SerializeToString(), path.read_bytes())
     described = 0
@@ -166,7 +168,7 @@ def test_external_weights_are_listed_not_loaded(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("name", sorted(KINDS.keys() - {"empty", "engine", "json", "calibration-cache", "text"}))
-def test_files_of_others_are_described(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_other_programs_are_described(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for suffix in ("engine", "onnx", "h5"):
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(KINDS[name][0])
@@ -196,7 +198,7 @@ def test_a_saved_model_is_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         trtpoets.inspect(tmp_path)
 
 
-def test_a_keras_file_says_who_wrote_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_keras_file_names_its_writer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "net.bin"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
@@ -226,5 +228,5 @@ def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, word
     for read in readers:
         with pytest.raises(TrtPoetsError) as caught:
             read(path)
-        if "no TensorRT can build here" not in caught.value.message:
+        if "no TensorRT library can build on this machine" not in caught.value.message:
             assert words in caught.value.message

@@ -1,4 +1,4 @@
-"""Nodes that must stay FP32 in an INT8 network, and the variant of it whose remainder is FP16."""
+"""Nodes that stay FP32 in an INT8 network, and its variant with FP16 layers for strongly typed builders."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def scores(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
     return np.asarray(session.run(None, {INPUT_NAME: batch_of(model, photos)})[0])
 
 
-def test_an_int8_file_names_what_must_stay_fp32(quantised: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+def test_an_int8_file_lists_its_fp32_nodes(quantised: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
     assert named(quantised) == ("softmax",)
     proto = check_onnx(quantised.path)
     layer = last_layer(proto)
@@ -110,7 +110,7 @@ def test_the_real_tensorrt_rtx_builds_it(quantised: OnnxModel, tmp_path: Path) -
     assert rtx_builds(half_remainder(quantised, tmp_path / "variant.onnx").path)
 
 
-def test_what_has_no_such_variant(tmp_path: Path) -> None:
+def test_files_without_a_variant(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is fp16, not int8"):
         half_remainder(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16), tmp_path / "out.onnx")
     with pytest.raises(BadInput, match="does not tell which nodes must stay FP32") as caught:
@@ -170,7 +170,7 @@ def test_a_library_with_type_flags_builds_the_file_itself(child: Any, tmp_path: 
     assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8)) and not space.half_remainder.exists()
 
 
-def test_what_can_have_no_variant_is_built_as_it_is_and_said(
+def test_without_a_variant_int8_is_built_with_a_warning(
     child: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child("ok", "11.0")
@@ -178,12 +178,13 @@ def test_what_can_have_no_variant_is_built_as_it_is_and_said(
     words: dict[str, Any] = {"precisions": [INT8], "flavour": Flavour.TENSORRT, "engines": space.engines}
     (engine,) = trtpoets.build("tiny", **words)
     assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8))
-    assert "is built with its FP32 remainder: " in caplog.text and "does not tell which nodes" in caplog.text
+    assert "is built with FP32 for the layers that are not quantised: " in caplog.text
+    assert "does not tell which nodes" in caplog.text
     far = HalfNotes(photos=32, max_abs=0.5, mean_abs=0.02, same_answer=1.0)
     monkeypatch.setattr("trtpoets.pipeline.int8_build_input.half_notes", lambda *_: far)
     other = run_with_int8(tmp_path / "other")
     trtpoets.build("tiny", **{**words, "engines": other.engines})
-    assert "its scores move by 0.02 on average" in caplog.text
+    assert "its scores change by 0.02 on average" in caplog.text
     assert not other.half_remainder.exists()
 
 
@@ -205,7 +206,7 @@ def test_a_jetpack_with_tensorrt_11_gets_the_variant(tmp_path: Path, caplog: pyt
     made = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.2.2", engines=space.engines)
     assert opset_of(check_onnx(made.folder / "int8.onnx")) == MIXED_OPSET
     assert opset_of(check_onnx(made.folder / "fp16.onnx")) == 17
-    said = "int8.onnx is in operator set 23, and in FP16 what is not quantised: TensorRT 11.4.1 computes in the types"
-    assert any(each.startswith(said) for each in made.warnings)
+    note = "int8.onnx has opset 23, and FP16 layers where it is not quantised, because TensorRT 11.4.1 is strongly"
+    assert any(warning.startswith(note) for warning in made.warnings)
     other = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.1", engines=space.engines, out=tmp_path / "other")
     assert opset_of(check_onnx(other.folder / "int8.onnx")) == 17

@@ -1,4 +1,4 @@
-"""The fitted head of an INT8 file, when it is kept, and what quantize recommends to ship."""
+"""Refitting the head of an INT8 file, and the precision that quantize recommends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
-from trtpoets.pipeline.int8_head import _judged, refitted_head
+from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
 from trtpoets.pipeline.quantize import _int8, _Made
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
@@ -80,7 +80,7 @@ def models(space: Workspace, damage: float) -> tuple[OnnxModel, OnnxModel]:
     return wide, saved(narrow, space.onnx(Precision.INT8), Precision.INT8)
 
 
-def test_a_base_that_moved_gets_a_head_that_follows(tmp_path: Path, photos: Path) -> None:
+def test_the_head_is_refitted_to_a_changed_base(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.5)
     before = check_onnx(narrow.path)
@@ -119,11 +119,11 @@ def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path)
     content = sha256_of_file(narrow.path)
     notes = refitted_head(space, wide, narrow)
     assert not notes.kept
-    assert notes.why == "its scores are no nearer to FP32's than chance allows"
+    assert notes.why == "its scores are not significantly closer to the FP32 scores"
     assert sha256_of_file(narrow.path) == content
 
 
-def test_one_answer_less_is_chance_and_many_are_not() -> None:
+def test_only_a_significant_loss_of_agreement_rejects_the_head() -> None:
     photos = 200
     features = np.linspace(-3, 3, photos, dtype=np.float32)[:, None]
     exact = Head(np.array([[1.0, -1.0]], np.float32), np.zeros(2, np.float32))
@@ -133,7 +133,7 @@ def test_one_answer_less_is_chance_and_many_are_not() -> None:
 
     def judged(shift: float) -> HeadNotes:
         after = Head(exact.weights, np.array([shift, 0], np.float32))
-        return _judged(wanted, blunt, after, features, truth, groups, 1.0, 50)
+        return _compared_heads(wanted, blunt, after, features, truth, groups, 1.0, 50)
 
     groups = np.arange(photos)
     assert judged(0.04).kept
@@ -141,12 +141,12 @@ def test_one_answer_less_is_chance_and_many_are_not() -> None:
     many = judged(0.4)
     assert many.divergence is not None
     assert many.divergence[1] < many.divergence[0]
-    assert (many.kept, many.why) == (False, "it answers less often like FP32")
+    assert (many.kept, many.why) == (False, "it agrees significantly less often with FP32")
     groups = np.arange(photos) // 10  # ten copies of each photo: as many answers less are chance
     assert judged(0.4).kept
 
 
-def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
+def test_too_few_photos_for_a_refit(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos, validation_percent=8)
     wide, narrow = models(space, 0.5)
     content = sha256_of_file(narrow.path)
@@ -156,7 +156,7 @@ def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
     assert sha256_of_file(narrow.path) == content
 
 
-def test_a_graph_that_ends_otherwise_is_left_alone(tmp_path: Path, photos: Path) -> None:
+def test_a_graph_without_a_known_last_layer_is_not_changed(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.5)
     proto = check_onnx(narrow.path)
@@ -166,7 +166,7 @@ def test_a_graph_that_ends_otherwise_is_left_alone(tmp_path: Path, photos: Path)
     assert (notes.kept, notes.why) == (False, "the graph does not end in a dense layer and a softmax")
 
 
-def test_int8_that_misses_the_target_is_advised_against_with_numbers(
+def test_fp16_is_recommended_if_int8_misses_its_target(
     tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     space = workspace(tmp_path, photos)
@@ -186,7 +186,7 @@ def test_int8_that_misses_the_target_is_advised_against_with_numbers(
     assert recommended_precision(space) is Precision.FP16
 
 
-def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> None:
+def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0)
     narrow.path.write_bytes(wide.path.read_bytes())
@@ -198,7 +198,7 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     assert recommended_precision(space) is None
 
 
-def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path) -> None:
+def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, _ = models(space, 0.5)
     rough = CalibrationConfig(photos=8, method=Method.MINMAX)

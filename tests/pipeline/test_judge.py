@@ -1,4 +1,4 @@
-"""What `evaluate` runs, and that what it judges is read once."""
+"""Which runners `evaluate` runs, and that it reads each file once."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
-    monkeypatch: pytest.MonkeyPatch, space: Path
-) -> None:
+def test_gpu_providers_are_evaluated_or_skipped(monkeypatch: pytest.MonkeyPatch, space: Path) -> None:
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda", "tensorrt"])
     monkeypatch.setattr("trtpoets.pipeline.runner_access.open_runner", Named)
     details = to_json(trtpoets.evaluate("x", engines=space))

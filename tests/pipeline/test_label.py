@@ -1,4 +1,4 @@
-"""Photos named by file, folder, pattern or standard input are labelled one by one, failures told beside answers."""
+"""`label`: photos from files, folders, patterns and standard input; failures are reported with the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trtpoets import label, label_stream
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.pipeline import label as label_module
-from trtpoets.pipeline.label import Answer, Unlabelled
+from trtpoets.pipeline.label import LabelledPhoto, UnlabelledPhoto
 from trtpoets.pipeline.photo_arguments import photos_from_arguments
 
 
@@ -94,17 +94,15 @@ def test_patterns_are_expanded_unless_a_file_has_that_name(photos: Path) -> None
     assert none.problem is not None and "no file matches" in none.problem.message
 
 
-def test_files_of_a_folder_that_are_no_images_are_passed_over_but_broken_photos_are_told(
-    runner: Watched, photos: Path
-) -> None:
+def test_other_files_in_a_folder_are_ignored_and_broken_photos_reported(runner: Watched, photos: Path) -> None:
     (photos / "labels.csv").write_text("id,label")
     (photos / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     make_photo(0, 0).save(photos / "ant" / "no_suffix", "PNG")
     results = list(label_stream("x", [photos]))
-    assert names(each for each in results if isinstance(each, Unlabelled)) == ["broken.jpg"]
+    assert names(each for each in results if isinstance(each, UnlabelledPhoto)) == ["broken.jpg"]
     assert "no_suffix" in names(results) and "labels.csv" not in names(results)
     (named,) = label_stream("x", [photos / "labels.csv"])
-    assert isinstance(named, Unlabelled)
+    assert isinstance(named, UnlabelledPhoto)
 
 
 def test_paths_on_standard_input_by_line_or_by_nul(runner: Watched, photos: Path) -> None:
@@ -121,17 +119,17 @@ def test_a_photo_on_standard_input(runner: Watched, form: str) -> None:
     make_photo(1, 1).save(content, form)
     whole = content.getvalue()
     (answer,) = label_stream("x", ["-"], stdin=io.BytesIO(whole))
-    assert isinstance(answer, Answer) and str(answer.photo) == "-"
+    assert isinstance(answer, LabelledPhoto) and str(answer.photo) == "-"
     (answer,) = label_stream("x", ["-"], stdin=io.BytesIO(whole[: len(whole) // 3]))
-    assert isinstance(answer, Unlabelled) and answer.error.startswith("standard input")
+    assert isinstance(answer, UnlabelledPhoto) and answer.error.startswith("standard input")
 
 
-def test_an_empty_standard_input_is_told(runner: Watched) -> None:
+def test_an_empty_standard_input_is_reported(runner: Watched) -> None:
     (told,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
-    assert isinstance(told, Unlabelled) and "it is empty" in told.error
+    assert isinstance(told, UnlabelledPhoto) and "it is empty" in told.error
 
 
-def test_few_photos_are_in_memory_however_many_there_are(
+def test_memory_use_does_not_depend_on_the_number_of_photos(
     runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Path] = []
@@ -151,7 +149,7 @@ def test_few_photos_are_in_memory_however_many_there_are(
     assert number == 5000 and set(runner.batches) == {4}
 
 
-def test_strict_stops_after_the_answers_before(runner: Watched, photos: Path) -> None:
+def test_strict_stops_at_the_first_bad_photo(runner: Watched, photos: Path) -> None:
     good = sorted(photos.glob("ant/*"))
     stream = label_stream("x", [good[0], good[1], photos / "none.jpg", good[2]], strict=True)
     assert names([next(stream), next(stream)]) == ["0000.jpg", "0001.jpg"]
@@ -159,11 +157,11 @@ def test_strict_stops_after_the_answers_before(runner: Watched, photos: Path) ->
         next(stream)
     with pytest.raises(BadPhoto, match=r"none\.jpg"):
         label("x", [good[0], photos / "none.jpg"])
-    with pytest.raises(BadInput, match="no photo to label"):
+    with pytest.raises(BadInput, match="no photos were given"):
         label("x", [])
 
 
-def test_the_command_goes_on_after_a_broken_photo(
+def test_the_command_continues_after_a_broken_photo(
     runner: Watched, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "bee" / "0000.jpg").write_bytes(b"no\nphoto")
@@ -179,7 +177,7 @@ def test_the_command_goes_on_after_a_broken_photo(
     assert len([each for each in document if "labels" in each]) == 4
 
 
-def test_the_command_fails_where_no_photo_could_be_labelled(
+def test_the_command_fails_if_no_photo_was_labelled(
     runner: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     standard_input(monkeypatch, b"no-such-file.jpg\n")

@@ -1,4 +1,4 @@
-"""Files that belong together: what was made from an earlier classifier, and trainings that did not end."""
+"""Stale artefacts of an earlier classifier, and interrupted trainings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_weights_make_every_file_stale(space: Workspace) -> None:
         assert caught.value.hint == space.command("export")
 
 
-def test_what_needs_a_file_refuses_a_stale_one(space: Workspace, tmp_path: Path) -> None:
+def test_stages_refuse_stale_files(space: Workspace, tmp_path: Path) -> None:
     trained_anew(space)
     for command in (
         lambda: trtpoets.quantize("tiny", engines=space.engines),
@@ -77,7 +77,7 @@ def test_files_of_another_fp32_are_stale(space: Workspace) -> None:
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-def test_a_card_that_does_not_say_what_its_file_was_made_from_is_stale(precision: Precision, space: Workspace) -> None:
+def test_a_card_without_made_from_is_stale(precision: Precision, space: Workspace) -> None:
     path = space.onnx(precision)
     details = {word: value for word, value in (open_card(card_of(path)) or {}).items() if word != "made_from"}
     seal_card(card_of(path), key="k", files=[path], details=details)
@@ -89,9 +89,9 @@ def test_a_damaged_file_is_listed_and_a_missing_one_is_not(space: Workspace) -> 
     space.onnx(INT8).write_bytes(b"half")
     space.onnx(FP16).unlink()
     (stale,) = stale_in(space)
-    assert stale.to_dict() == {
+    assert to_json(stale.skipped) == {
         "what": "using int8.onnx",
-        "why": f"was changed after it was made, or is damaged: {space.command('quantize')}",
+        "why": f"was changed after it was created, or is damaged: {space.command('quantize')}",
     }
 
 
@@ -102,16 +102,18 @@ def test_labels_of_another_training_are_stale(space: Workspace) -> None:
     card = read_card(card_of(space.onnx(FP32)))
     details = {**card.details, "made_from": artefacts.classifier_identity(space)}
     seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=details)
-    assert {"fp32.onnx has other labels"} <= {f"{each.path.name} {each.why[:16]}" for each in stale_in(space)}
+    assert {"fp32.onnx has labels or preprocessing"} <= {
+        f"{each.path.name} {each.why[:27]}" for each in stale_in(space)
+    }
 
 
 def test_a_classifier_of_other_weights_than_its_card_is_refused(space: Workspace) -> None:
     trained_anew(space, weights_id="others")
-    with pytest.raises(BadArtefact, match="names other weights than its card"):
+    with pytest.raises(BadArtefact, match="and its card name different weights"):
         classifier_in(space)
 
 
-def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None:
+def test_the_dataset_must_be_the_one_trained_on(space: Workspace) -> None:
     dataset = dataset_in(space)
     trained_anew(space, dataset=dataset.hash)
     assert dataset_in(space) == dataset
@@ -123,11 +125,11 @@ def test_a_split_is_of_the_photos_that_were_trained_on(space: Workspace) -> None
         assert caught.value.hint == space.command("retrain", dataset.folder)
     card = read_card(card_of(space.classifier))
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details={"weights_id": "weights"})
-    with pytest.raises(MissingArtefact, match="which photos it was trained on is not known"):
+    with pytest.raises(MissingArtefact, match="which did not record the training photos"):
         dataset_in(space)
 
 
-def test_what_other_photos_calibrated_is_stale(space: Workspace) -> None:
+def test_files_calibrated_on_other_photos_are_stale(space: Workspace) -> None:
     """A published classifier may be given other photos, of which some calibrated before and are to judge now."""
     dataset = dataset_in(space)
     swapped = {Split.TRAIN: Split.TEST, Split.TEST: Split.TRAIN, Split.VALIDATION: Split.VALIDATION}
@@ -150,12 +152,12 @@ def test_a_damaged_engine_is_listed_and_does_not_stop_the_rest(space: Workspace)
     assert stale.remedy == space.command("build")
 
 
-def test_photos_that_are_gone_or_changed_are_told(space: Workspace) -> None:
+def test_missing_or_changed_photos_are_reported(space: Workspace) -> None:
     dataset = dataset_in(space)
     photos = dataset.in_split(Split.TEST)
     require_photos(space, photos)
     photos[0].path.write_bytes(photos[1].path.read_bytes())
-    with pytest.raises(BadInput, match=rf"1 of {len(photos)} photos were changed since") as caught:
+    with pytest.raises(BadInput, match=rf"1 of {len(photos)} photos have changed since") as caught:
         require_photos(space, photos)
     assert caught.value.hint == space.command("pretrained", "none", "--photos", dataset.folder)
     shutil.move(dataset.folder, dataset.folder.with_name("elsewhere"))
@@ -193,7 +195,7 @@ def second(
     return engines
 
 
-def test_a_name_that_is_trained_again_uses_nothing_of_before(
+def test_retraining_makes_all_earlier_files_stale(
     second: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     engines = Path(shutil.copytree(second, tmp_path / "engines"))
@@ -220,7 +222,7 @@ def test_a_name_that_is_trained_again_uses_nothing_of_before(
 
 
 @pytest.mark.parametrize("stop", range(8))
-def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
+def test_an_interrupted_training_leaves_a_valid_run_or_none(
     stop: int, engines: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before or after each of the four writes, by Ctrl-C."""
@@ -272,7 +274,7 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
 
 
 @pytest.mark.slow
-def test_a_training_that_was_stopped_can_be_done_again(
+def test_an_interrupted_training_can_be_repeated(
     engines: Path, two_folders: tuple[Path, Path], small_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*arguments: Any, **words: Any) -> Any:
@@ -282,7 +284,7 @@ def test_a_training_that_was_stopped_can_be_done_again(
         patched.setattr(publish, "seal_dataset", stopped)
         with pytest.raises(KeyboardInterrupt):
             trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
-    with pytest.raises(TrtPoetsError, match=r"was changed after it was trained"):
+    with pytest.raises(TrtPoetsError, match=r"was changed after training"):
         dataset_in(Workspace(engines, "small"))
     trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
     assert set(dataset_in(Workspace(engines, "small")).labels) == {"bee", "cow"}
@@ -303,7 +305,9 @@ def test_photos_that_moved_are_read_again_without_training(
     assert space.command("retrain", "NEWPLACE", "--backbone", SMALL) in caught.value.hint
 
 
-def test_splits_that_training_changed_stay(engines: Path, two_folders: tuple[Path, Path], small_weights: Path) -> None:
+def test_splits_changed_by_training_are_kept(
+    engines: Path, two_folders: tuple[Path, Path], small_weights: Path
+) -> None:
     """As where copies were kept in one split: the recorded splits are those that were trained with."""
     space = Workspace(engines, "small")
     dataset, card = dataset_in(space), read_card(card_of(space.classifier))

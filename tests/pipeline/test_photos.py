@@ -1,4 +1,4 @@
-"""Photos are judged, calibrated with and shown only as what they were when the dataset was read."""
+"""Photos are used only if they are unchanged since the dataset was read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def recoloured(photo: Photo) -> None:
         Image.fromarray(255 - np.asarray(image.convert("RGB"))).save(photo.path, image.format)
 
 
-def test_what_is_decoded_is_what_was_hashed(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoded_bytes_are_the_hashed_bytes(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is opened once: whoever replaces it between two openings changes nothing."""
     expected = photo_to_array(photos[0].path, PREPROCESS)
     contents = iter([photos[0].path.read_bytes(), photos[1].path.read_bytes()])
@@ -96,13 +96,13 @@ CONFIG = CalibrationConfig(photos=6)
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_whoever_reads_photos_refuses_changed_ones(photos: list[Photo], tmp_path: Path, reader: str) -> None:
+def test_all_readers_refuse_changed_photos(photos: list[Photo], tmp_path: Path, reader: str) -> None:
     recoloured(photos[2])
     with pytest.raises(BadInput, match=r"2\.png"):
         READERS[reader](photos, tmp_path)
 
 
-def test_a_photo_that_changes_while_it_is_measured_is_a_fault(photos: list[Photo]) -> None:
+def test_a_photo_changed_during_a_measurement_is_a_failure(photos: list[Photo]) -> None:
     paths = [photo.path for photo in photos]
     (pixels,) = photo_batches(photos, PREPROCESS, len(photos))
     with FakeRunner(tiny_spec()) as runner:
@@ -128,7 +128,7 @@ def test_evaluate_refuses_photos_with_other_colours(space: Workspace, monkeypatc
     hint = space.command("pretrained", "none", "--photos", dataset_in(space).folder)
     for number in (2, len(tests)):
         with pytest.raises(
-            BadInput, match=rf"^{number} of {len(tests)} photos were changed since .*{tests[0].path}"
+            BadInput, match=rf"^{number} of {len(tests)} photos have changed since .*{tests[0].path}"
         ) as e:
             trtpoets.evaluate("tiny", engines=space.engines, force=True)
         assert e.value.hint == hint
@@ -153,11 +153,11 @@ def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatc
 
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
     monkeypatch.setattr("trtpoets.pipeline.bench._able", lambda artefacts: (artefacts, []))
-    with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos were changed since"):
+    with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos have changed since"):
         trtpoets.bench("tiny", engines=space.engines)
 
 
-def test_another_fault_of_a_photo_is_raised_as_it_is(space: Workspace) -> None:
+def test_other_photo_errors_are_raised_unchanged(space: Workspace) -> None:
     with pytest.raises(BadPhoto, match="something else"), verified_photos(space, dataset_in(space).photos):
         raise BadPhoto("something else")
 
@@ -166,7 +166,7 @@ def pictures(galleries: Galleries) -> int:
     return sum(bool(tile.picture) for each in galleries.others for tile in each.tiles)
 
 
-def test_the_page_does_not_show_what_was_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_page_does_not_show_changed_photos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = [replace(photo, label=LABELS[i % 3]) for i, photo in enumerate(tiny_photo_files(tmp_path / "p", 30))]
     report = report_of(documents(photos=made))
     shown = {str(photo.path): photo for photo in made}
@@ -192,7 +192,7 @@ WITHOUT_A_HASH = {
 }
 
 
-def test_photos_of_a_dataset_are_never_read_by_their_path() -> None:
+def test_dataset_photos_are_read_only_with_verification() -> None:
     """A decoder is given Photo objects, no paths, but in the modules that have no hash to hold against."""
     package = Path(trtpoets.__file__).parent
     found = set()

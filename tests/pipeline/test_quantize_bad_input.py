@@ -1,4 +1,4 @@
-"""What `trtpoets quantize` is given that it can't use, or only with a warning: what it says, and what it leaves."""
+"""`quantize` with invalid or doubtful input: errors, warnings and the files that are left."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_photos_that_changed_since_the_training(space: Workspace, user: User, tm
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     result = user.quantizes(space, *INT8)
     count = 16 + len(dataset_in(space).in_split(Split.VALIDATION))
-    refused(result, f"{count} of {count} photos were changed since the classifier was trained", str(folder))
+    refused(result, f"{count} of {count} photos have changed since the classifier was trained", str(folder))
     shutil.rmtree(folder)
     refused(user.quantizes(space, *INT8), f"{count} of {count} photos are no longer in {folder}", "NEWPLACE")
 

@@ -1,4 +1,4 @@
-"""The command that a card records does the same work again: parsed by the program, it gives the same configuration."""
+"""Recorded commands repeat the work: parsed by the program, they give the same configuration."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from trtpoets.core.serialization import from_json
 from trtpoets.core.types import BatchRange, Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
-from trtpoets.pipeline.label import Answer
+from trtpoets.pipeline.label import LabelledPhoto
 from trtpoets.reporting.model import Report
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.reporting.verdict import verdict_from_report
@@ -297,7 +297,7 @@ def test_the_models_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_long_path_above_a_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     photo = Path("/") / "a folder" / ("x" * 90) / "photo 1.jpg"
-    answer = Answer(photo, "tensorflow", ("ant", "bee"), (0.75, 0.25))
+    answer = LabelledPhoto(photo, "tensorflow", ("ant", "bee"), (0.75, 0.25))
     print_table("answers", [answer, answer])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{photo}  (tensorflow)"

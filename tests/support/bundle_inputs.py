@@ -1,4 +1,4 @@
-"""Inputs of a bundle of the tiny network, and its benchmark.json."""
+"""BundleInputs of a bundle made of the tiny network, and what benchmark.json would say of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from tests.support.tiny import tiny_onnx, tiny_photos, tiny_spec
-from trtpoets.bundles.bundle_inputs import Parts
+from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.core.types import Photo, Precision, Split
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.golden import Golden, golden_from_runners, golden_photos
@@ -17,10 +17,12 @@ from trtpoets.judge.golden import Golden, golden_from_runners, golden_photos
 ORDER = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
-def tiny_parts(folder: Path) -> Parts:
-    """Three precisions, three golden photos, no benchmark, no engines."""
+def tiny_parts(folder: Path) -> BundleInputs:
+    """Three precisions, three golden photos, nothing measured, no engines."""
     models = {each: tiny_onnx(folder / f"{each.value}.onnx", each) for each in Precision}
-    return Parts(tiny_spec(), tuple(models.values()), (), _golden(folder / "photos", models), ORDER, "a" * 64, "0.1.0")
+    return BundleInputs(
+        tiny_spec(), tuple(models.values()), (), _golden(folder / "photos", models), ORDER, "a" * 64, "0.1.0"
+    )
 
 
 def _golden(folder: Path, models: dict[Precision, Any]) -> Golden:

@@ -1,4 +1,4 @@
-"""What a bundle is made of, whatever it is for; and the files that every bundle holds."""
+"""The inputs of a bundle, for every target, and the files that every bundle contains."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 CACHE = "int8.cache"
-"""The name of the calibration cache in a bundle."""
+"""File name of the calibration cache in a bundle."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class BundleInputs:
     """The artefacts of a run that go into a bundle.
 
-    `models` are the ONNX files of the precisions asked for, `order` those precisions with the one to ship first.
-    `model_sha256` is of the run's fp32.onnx, which may not be among `models`. `engines` are those that were built here
-    from `models`, of both flavours. `measured` is what benchmark.json holds, None where nothing was benched.
-    `calibration_cache` is the text of a calibration cache of TensorRT 8 to 10, None where there is none.
+    `models` are the ONNX files of the chosen precisions, `order` is the order in which a device tries the precisions.
+    `model_sha256` is that of the run's fp32.onnx, which may not be among `models`. `engines` were built on this machine
+    from `models`, of both flavours. `measured` is the content of benchmark.json, None without a benchmark.
+    `calibration_cache` is the content of a calibration cache for TensorRT 8 to 10, None if there is none.
     """
 
     spec: ModelSpec
@@ -42,26 +42,26 @@ class Parts:
     calibration_cache: bytes | None = None
 
     def model(self, precision: Precision) -> OnnxModel:
-        """The ONNX file of one of the precisions."""
-        return next(each for each in self.models if each.precision is precision)
+        """Return the ONNX file of a precision."""
+        return next(model for model in self.models if model.precision is precision)
 
     def shape(self, batch: int) -> str:
-        """So many photos, as trtexec and ONNX Runtime are told a shape: "photos:8x224x224x3"."""
+        """Return the input shape of a batch in the syntax of trtexec and ONNX Runtime: "photos:8x224x224x3"."""
         return shape_text(self.spec, batch)
 
     def trtexec_shapes(self) -> str:
-        """The options that tell trtexec the batch sizes of an engine: those that `build` takes unless told others."""
-        usual = BatchRange()
-        sizes = {"min": usual.minimum, "opt": usual.optimum, "max": usual.maximum}
-        return " ".join(f"--{word}Shapes={self.shape(size)}" for word, size in sizes.items())
+        """Return the shape options of trtexec for the default batch sizes of `build`."""
+        default = BatchRange()
+        sizes = {"min": default.minimum, "opt": default.optimum, "max": default.maximum}
+        return " ".join(f"--{name}Shapes={self.shape(size)}" for name, size in sizes.items())
 
 
-def write_shared(parts: Parts, folder: Path) -> None:
+def write_shared(inputs: BundleInputs, folder: Path) -> None:
     """Write model.json, labels.txt, the ONNX files, the calibration cache and golden/. Raises StorageFailed."""
-    write_text(folder / "model.json", parts.spec.to_json() + "\n")
-    write_text(folder / "labels.txt", labels_text(parts.spec.labels))
-    for model in parts.models:
+    write_text(folder / "model.json", inputs.spec.to_json() + "\n")
+    write_text(folder / "labels.txt", labels_text(inputs.spec.labels))
+    for model in inputs.models:
         shutil.copyfile(model.path, folder / f"{model.precision.value}.onnx")
-    if parts.calibration_cache is not None:
-        (folder / CACHE).write_bytes(parts.calibration_cache)
-    write_golden(parts.golden, folder / "golden")
+    if inputs.calibration_cache is not None:
+        (folder / CACHE).write_bytes(inputs.calibration_cache)
+    write_golden(inputs.golden, folder / "golden")

@@ -1,6 +1,6 @@
-"""A bundle for a Jetson: what the device needs to build, check and run the network by itself.
+"""Writes the files of a Jetson bundle, with which the device builds, checks and runs the network.
 
-Where JetPack's TensorRT is too old for the runtime, the files and the commands for `trtexec` instead.
+If JetPack's TensorRT is too old for the trtpoets runtime, the bundle contains files and commands for `trtexec` instead.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from trtpoets.core.types import FULL_WHITE, Precision, Resize
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trtpoets.bundles.bundle_inputs import Parts
+    from trtpoets.bundles.bundle_inputs import BundleInputs
 
 _RUNTIME = ("core", "device", "judge", "onboard")
-"""The folders of this package that run on a device."""
+"""The subpackages of trtpoets that run on a device."""
 
 _COMMANDS = {
-    "install": "Sets this device up: says what is missing, and makes a Python environment in built/venv.",
-    "build": "Builds the engine for this device, and proves it by the golden photos.",
-    "selftest": "Sends the golden photos through the engine: exit code 0 when the scores are those expected.",
-    "classify": "Says what photos, a folder of them, a video or a camera show: one JSON line each.",
-    "bench": "Measures how fast the engine is on this device.",
-    "trtpoets": "Any of these commands by its name, as scripts call it: ./trtpoets build",
+    "install": "Sets this device up: lists what is missing, and creates a Python environment in built/venv.",
+    "build": "Builds the engine for this device, and checks it with the golden photos.",
+    "selftest": "Runs the golden photos through the engine: exit code 0 if the scores are as expected.",
+    "classify": "Classifies photos, folders, videos or a camera; prints one line of JSON per photo or frame.",
+    "bench": "Measures the speed of the engine on this device.",
+    "trtpoets": "Runs any of these commands by name, for use in scripts: ./trtpoets build",
 }
 
 _PACKAGES = "nvidia-jetpack python3-libnvinfer python3-venv python3-dev build-essential zstd"
-"""What the runtime needs of Ubuntu and of JetPack."""
+"""The Ubuntu and JetPack packages that the runtime needs."""
 
 _TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
-"""Where JetPack puts it."""
+"""The path of trtexec in JetPack."""
 
 _TOP = 3
-"""How many scores of a golden photo are told."""
+"""Number of scores of the golden photo in the README."""
 
 
 @dataclass(frozen=True)
-class System:
-    """What the bundle is for, as far as it was told: versions and the board's title are empty where it was not.
+class TargetSystem:
+    """The Jetson that a bundle is for. Versions and the board's title are "" if they are unknown.
 
-    `runs_trtpoets` says whether its TensorRT is new enough for the runtime, `cache_for` whose calibration cache it is,
-    `dla` whether board and TensorRT have a DLA.
+    `runs_trtpoets` is whether its TensorRT is new enough for the runtime, `cache_for` the TensorRT version of the
+    calibration cache, `dla` whether the board has a DLA that its TensorRT supports.
     """
 
     jetpack: str = ""
@@ -67,105 +67,108 @@ class System:
     dla: bool = False
 
 
-def jetson_files(parts: Parts, folder: Path, system: System = System(), notes: tuple[str, ...] = ()) -> None:
-    """Write everything but the manifest into an empty folder. `notes` are what the README shall warn of.
+def jetson_files(
+    inputs: BundleInputs, folder: Path, system: TargetSystem = TargetSystem(), notes: tuple[str, ...] = ()
+) -> None:
+    """Write all files except the manifest into an empty folder. `notes` are warnings for the README.
 
     Raises StorageFailed.
     """
-    write_shared(parts, folder)
+    write_shared(inputs, folder)
     if system.runs_trtpoets:
-        write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+        write_runtime(folder / "runtime" / "trtpoets", inputs.version, _RUNTIME)
         copy_template("jetson/start.py", folder / "runtime")
         _write_commands(folder)
         (folder / "update").mkdir()
         for source in sorted((package_folder() / "onboard" / "files").iterdir()):
-            if source.is_file():  # pip compiles what it installs, into __pycache__
+            if source.is_file():  # skip __pycache__, which pip creates
                 copy_file(source, folder / "update")
-        write_text(folder / "README.md", _readme(parts, system, notes))
+        write_text(folder / "README.md", _readme(inputs, system, notes))
     else:
-        first = parts.golden.photos[0]
+        first = inputs.golden.photos[0]
         first.pixels[None].astype(np.float32).tofile(folder / "golden" / "000.f32")
-        write_text(folder / "README.md", _trtexec_readme(parts, system, notes))
+        write_text(folder / "README.md", _trtexec_readme(inputs, system, notes))
 
 
-def next_on_a_jetson(name: str, archive: Path, system: System) -> tuple[str, ...]:
-    """The commands to go on with, here and on the device."""
+def next_on_a_jetson(name: str, archive: Path, system: TargetSystem) -> tuple[str, ...]:
+    """Return the next commands: copy the archive to the device, and set it up there."""
     unpacked = quote(root_of(name, Target.JETSON))
     run = (
         f"cd {unpacked} && ./install && ./build && ./selftest" if system.runs_trtpoets else f"less {unpacked}/README.md"
     )
-    there = f"zstd -dc {quote(archive.name)} | tar -x && {run}"
-    return f"scp {quote(archive)} USER@JETSON:", f"ssh -t USER@JETSON {quote(there)}"
+    on_device = f"zstd -dc {quote(archive.name)} | tar -x && {run}"
+    return f"scp {quote(archive)} USER@JETSON:", f"ssh -t USER@JETSON {quote(on_device)}"
 
 
 def _write_commands(folder: Path) -> None:
     for command, about in _COMMANDS.items():
-        said = "" if command == "trtpoets" else f"{command} "
+        argument = "" if command == "trtpoets" else f"{command} "
         path = folder / command
-        write_text(path, filled("jetson/command.sh", about=about, command=said))
+        write_text(path, filled("jetson/command.sh", about=about, command=argument))
         path.chmod(path.stat().st_mode | 0o111)
 
 
-def _readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
+def _readme(inputs: BundleInputs, system: TargetSystem, notes: tuple[str, ...]) -> str:
     accelerator = (
-        "\nThe DLA leaves the GPU free; it takes FP16, one batch size: `./build --dla 0 --precision fp16 --batch 1`\n"
-        if system.dla and Precision.FP16 in parts.order
+        "\nTo use the DLA instead of the GPU (FP16, one batch size): `./build --dla 0 --precision fp16 --batch 1`\n"
+        if system.dla and Precision.FP16 in inputs.order
         else ""
     )
     return filled(
         "jetson/README.md",
-        **_common(parts, system, notes),
-        order=joined([precision.value for precision in parts.order]),
+        **_common(inputs, system, notes),
+        order=joined([precision.value for precision in inputs.order]),
         packages=_PACKAGES,
-        root=shlex.quote(f"/opt/{parts.spec.name}"),
+        root=shlex.quote(f"/opt/{inputs.spec.name}"),
         accelerator=accelerator,
-        trtexec="\n".join(_trtexec(parts, system)),
+        trtexec="\n".join(_trtexec(inputs, system)),
     )
 
 
-def _trtexec_readme(parts: Parts, system: System, notes: tuple[str, ...]) -> str:
-    preprocess = parts.spec.preprocess
+def _trtexec_readme(inputs: BundleInputs, system: TargetSystem, notes: tuple[str, ...]) -> str:
+    preprocess = inputs.spec.preprocess
     check = [
-        f"{_TRTEXEC} --loadEngine=built/{each.value}.engine --shapes={parts.shape(1)} "
+        f"{_TRTEXEC} --loadEngine=built/{precision.value}.engine --shapes={inputs.shape(1)} "
         "--loadInputs=photos:golden/000.f32 --dumpOutput"
-        for each in parts.order
+        for precision in inputs.order
     ]
-    best = np.argsort(-parts.golden.expected[parts.order[0].value].scores[0], kind="stable")[:_TOP]
+    best = np.argsort(-inputs.golden.expected[inputs.order[0].value].scores[0], kind="stable")[:_TOP]
     expected = []
-    for each in parts.order:
-        found = parts.golden.expected[each.value]
-        scores = " | ".join(f"{found.scores[0][place]:.4f}" for place in best)
-        expected.append(f"| {each.value} | {scores} | {found.tolerance:g} |")
-    kept = (
-        f"The middle of a photo is kept: the largest box of that shape, times {preprocess.crop_fraction:g} of its side."
+    for precision in inputs.order:
+        golden = inputs.golden.expected[precision.value]
+        scores = " | ".join(f"{golden.scores[0][index]:.4f}" for index in best)
+        expected.append(f"| {precision.value} | {scores} | {golden.tolerance:g} |")
+    resize = (
+        f"Photos are cropped to the centre: the largest box of that shape, times {preprocess.crop_fraction:g} of its "
+        "side."
         if preprocess.resize is Resize.CROP
-        else "A photo is stretched to that size, bilinear with antialiasing, after turning it upright."
+        else "Photos are turned upright, then stretched to that size, bilinear with antialiasing."
     )
     if preprocess.white != FULL_WHITE:
-        kept += f" In 16-bit photos the value {preprocess.white} becomes 255."
+        resize += f" In 16-bit photos the value {preprocess.white} becomes 255."
     return filled(
         "jetson/trtexec.md",
-        **_common(parts, system, notes),
-        trtexec="\n".join(_trtexec(parts, system)),
+        **_common(inputs, system, notes),
+        trtexec="\n".join(_trtexec(inputs, system)),
         check="\n".join(check),
-        columns=" | ".join(_cell(parts.spec.labels[place]) for place in best),
+        columns=" | ".join(_cell(inputs.spec.labels[index]) for index in best),
         dashes="---|" * len(best),
         expected="\n".join(expected),
-        resize=kept,
+        resize=resize,
         height=preprocess.height,
         width=preprocess.width,
-        count=len(parts.spec.labels),
+        count=len(inputs.spec.labels),
     )
 
 
-def _common(parts: Parts, system: System, notes: tuple[str, ...]) -> dict[str, str]:
-    spec, preprocess = parts.spec, parts.spec.preprocess
-    rows = [f"| `{each.value}.onnx` | the network in {each.value.upper()} |" for each in parts.order]
-    if parts.calibration_cache is not None:
+def _common(inputs: BundleInputs, system: TargetSystem, notes: tuple[str, ...]) -> dict[str, str]:
+    spec, preprocess = inputs.spec, inputs.spec.preprocess
+    rows = [f"| `{item.value}.onnx` | the network in {item.value.upper()} |" for item in inputs.order]
+    if inputs.calibration_cache is not None:
         rows.append(
             f"| `{CACHE}` | ranges for `trtexec --int8 --calib` with `fp32.onnx`, TensorRT {system.cache_for} |"
         )
-    rows.append("| `model.json`, `labels.txt` | what it answers to |")
+    rows.append("| `model.json`, `labels.txt` | preprocessing and labels of the network |")
     folder = root_of(spec.name, Target.JETSON)
     return {
         "name": _cell(spec.name),
@@ -173,39 +176,39 @@ def _common(parts: Parts, system: System, notes: tuple[str, ...]) -> dict[str, s
         "folder": shlex.quote(folder),
         "network": (
             f"{spec.backbone}, {many(len(spec.labels), 'label')}, photos of {preprocess.height} × {preprocess.width}; "
-            f"made by trtpoets {parts.version}."
+            f"created by trtpoets {inputs.version}."
         ),
-        "system": _said(system),
+        "system": _system_text(system),
         "notes": "".join(f"\n> {note}\n" for note in notes),
         "files": "\n".join(rows),
     }
 
 
-def _said(system: System) -> str:
+def _system_text(system: TargetSystem) -> str:
     board = f" on a {system.board}" if system.board else ""
     if not system.jetpack:
         return f"JetPack 5.1 or later (TensorRT 8.5 or later){board}"
-    found = f"Ubuntu {system.ubuntu}, Python {system.python}, CUDA {system.cuda}, TensorRT {system.tensorrt}"
-    return f"JetPack {system.jetpack} ({found}){board}"
+    versions = f"Ubuntu {system.ubuntu}, Python {system.python}, CUDA {system.cuda}, TensorRT {system.tensorrt}"
+    return f"JetPack {system.jetpack} ({versions}){board}"
 
 
-def _trtexec(parts: Parts, system: System) -> list[str]:
-    """The command that builds each precision; for both kinds of TensorRT where it is not known which it is."""
+def _trtexec(inputs: BundleInputs, system: TargetSystem) -> list[str]:
+    """Return the build command of each precision; for TensorRT 8 and for 10 if the version is unknown."""
     if system.tensorrt:
-        return [_build(parts, each, system.tensorrt) for each in parts.order]
+        return [_build(inputs, precision, system.tensorrt) for precision in inputs.order]
     lines = ["# JetPack 5.1 to 6.0 (TensorRT 8.5 and 8.6)"]
-    lines += [_build(parts, each, "8.5") for each in parts.order]
+    lines += [_build(inputs, precision, "8.5") for precision in inputs.order]
     lines += ["# JetPack 6.1 to 7.2.1 (TensorRT 10)"]
-    return lines + [_build(parts, each, "10.3") for each in parts.order]
+    return lines + [_build(inputs, precision, "10.3") for precision in inputs.order]
 
 
-def _build(parts: Parts, precision: Precision, tensorrt: str) -> str:
-    types = type_options(parts.model(precision), tensorrt)
+def _build(inputs: BundleInputs, precision: Precision, tensorrt: str) -> str:
+    types = type_options(inputs.model(precision), tensorrt)
     workspace = "--workspace=1024" if numbers_of(tensorrt) < (8, 4) else "--memPoolSize=workspace:1024"
-    words = [types, parts.trtexec_shapes(), workspace, f"--saveEngine=built/{precision.value}.engine"]
+    words = [types, inputs.trtexec_shapes(), workspace, f"--saveEngine=built/{precision.value}.engine"]
     return " ".join([_TRTEXEC, f"--onnx={precision.value}.onnx", *filter(None, words)])
 
 
 def _cell(text: str) -> str:
-    """A name of the user's in a line of Markdown."""
+    """Return `text`, which the user chose, escaped for a cell of a Markdown table."""
     return shown(" ".join(text.splitlines())).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""A bundle for ONNX Runtime: what people without TensorRT take, and those who let ONNX Runtime drive it."""
+"""Writes the files of an ONNX Runtime bundle, for CPUs and for the CUDA and TensorRT execution providers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trtpoets.core.types import BatchRange, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trtpoets.bundles.bundle_inputs import Parts
+    from trtpoets.bundles.bundle_inputs import BundleInputs
 
 _RUNTIME = ("core", "device", "judge")
-"""What the scripts use of this package: the one way to prepare photos, and the golden photos' check."""
+"""The subpackages that the scripts use: preprocessing of photos, and the check of the golden photos."""
 
 _SCRIPTS = (
     "onnxruntime/classify.py",
@@ -33,17 +33,17 @@ _SCRIPTS = (
 )
 
 _WAYS = {"cpu": "", "cuda": "cuda", "tensorrt": "tensorrt"}
-"""The way of each provider in the identity of a runner."""
+"""The `way` in a RunnerId for each provider."""
 
 _UNMEASURED = {
-    "cpu": (Precision.FP32,),  # FP16 is emulated on most CPUs, and INT8 helps where there are instructions for it
-    "cuda": (Precision.FP16, Precision.FP32),  # INT8 pairs are computed in float, one by one
+    "cpu": (Precision.FP32,),  # most CPUs emulate FP16, and INT8 needs special instructions
+    "cuda": (Precision.FP16, Precision.FP32),  # the CUDA provider computes Q/DQ pairs one by one, in float
     "tensorrt": (Precision.INT8, Precision.FP16, Precision.FP32),
 }
-"""What to take where nothing was measured, the best first."""
+"""The precisions to use without measurements, in order of preference."""
 
 _BUILT = "built/tensorrt"
-"""Where TensorRT's engines are kept between runs, below the bundle: a folder that the manifest leaves to the device."""
+"""The folder in the bundle where TensorRT engines are cached between runs; the manifest ignores it."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,27 @@ class Settings:
     providers: Mapping[str, Providers]
 
 
-def onnxruntime_files(parts: Parts, folder: Path) -> None:
-    """Write everything but the manifest into an empty folder. Raises StorageFailed."""
-    write_shared(parts, folder)
-    write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+def onnxruntime_files(inputs: BundleInputs, folder: Path) -> None:
+    """Write all files except the manifest into an empty folder. Raises StorageFailed."""
+    write_shared(inputs, folder)
+    write_runtime(folder / "runtime" / "trtpoets", inputs.version, _RUNTIME)
     for script in _SCRIPTS:
         copy_template(script, folder)
-    settings = settings_from_parts(parts)
+    settings = settings_from_inputs(inputs)
     write_json(folder / "settings.json", to_json(settings))
-    write_text(folder / "README.md", _readme(parts, settings))
+    write_text(folder / "README.md", _readme(inputs, settings))
 
 
-def settings_from_parts(parts: Parts) -> dict[str, Settings]:
+def settings_from_inputs(inputs: BundleInputs) -> dict[str, Settings]:
     """How to open a session, by provider: "cpu", "cuda", "tensorrt"."""
-    return {provider: _settings(parts, provider) for provider in _WAYS}
+    return {provider: _settings(inputs, provider) for provider in _WAYS}
 
 
-def _settings(parts: Parts, provider: str) -> Settings:
-    precision, why = fastest_precision(parts, _WAYS[provider], _UNMEASURED[provider])
-    best = best_row(parts, RunnerId(Library.ONNXRUNTIME, precision, _WAYS[provider]))
+def _settings(inputs: BundleInputs, provider: str) -> Settings:
+    precision, why = fastest_precision(inputs, _WAYS[provider], _UNMEASURED[provider])
+    best = best_row(inputs, RunnerId(Library.ONNXRUNTIME, precision, _WAYS[provider]))
     batch = int(best["batch"]) if best else BatchRange().optimum
-    threads = int(parts.measured["config"]["threads"]) if parts.measured and best else 0
+    threads = int(inputs.measured["config"]["threads"]) if inputs.measured and best else 0
     return Settings(
         precision=precision,
         why=why,
@@ -100,21 +100,21 @@ def _settings(parts: Parts, provider: str) -> Settings:
         session=SessionSettings(intra_op_num_threads=threads),
         config={"session.intra_op.allow_spinning": "1"},
         disabled_optimizers=tuple(UNWANTED_OPTIMIZERS),
-        providers={each.value: _providers(parts, provider, each, batch) for each in parts.order},
+        providers={item.value: _providers(inputs, provider, item, batch) for item in inputs.order},
     )
 
 
-def _providers(parts: Parts, provider: str, precision: Precision, batch: int) -> Providers:
-    """[name, options] of each provider; what one does not take, the next does."""
-    return providers_of(PROVIDERS[provider], parts.model(precision), batch_range_for((batch,)), _BUILT)
+def _providers(inputs: BundleInputs, provider: str, precision: Precision, batch: int) -> Providers:
+    """Return [name, options] of each execution provider; nodes that one does not support run on the next."""
+    return providers_of(PROVIDERS[provider], inputs.model(precision), batch_range_for((batch,)), _BUILT)
 
 
-def _readme(parts: Parts, settings: Mapping[str, Settings]) -> str:
-    rows = [f"| `{name}` | {each.precision.value} | {each.why} |" for name, each in settings.items()]
+def _readme(inputs: BundleInputs, settings: Mapping[str, Settings]) -> str:
+    rows = [f"| `{name}` | {item.precision.value} | {item.why} |" for name, item in settings.items()]
     return filled(
         "onnxruntime/README.md",
-        **model_words(parts),
+        **model_words(inputs),
         rows="\n".join(rows),
-        precisions=", ".join(f"`{each.value}.onnx`" for each in parts.order),
+        precisions=", ".join(f"`{item.value}.onnx`" for item in inputs.order),
         built=_BUILT,
     )

@@ -1,4 +1,4 @@
-"""The common end of every bundle: the folder with its manifest, and an archive of it, both whole or not there."""
+"""Writes the folder of a bundle with its manifest, and an archive of it. Both are written atomically."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from trtpoets.core.signatures import sign_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from trtpoets.bundles.bundle_inputs import Parts
+    from trtpoets.bundles.bundle_inputs import BundleInputs
 
 _LEVEL = 9
-"""Weights hardly shrink, at any level: higher ones only take longer."""
+"""The compression level. Weights hardly compress, and higher levels only take longer."""
 
 _TIME = 315_532_800
-"""The beginning of 1980, for every file: the oldest time that all tools can write."""
+"""The modification time of every file: the beginning of 1980, the oldest time that all tools support."""
 
 PYTHON_CACHES = "pycache-"
-"""What the folder of Python's caches in `built/` began with in earlier versions: nobody's work."""
+"""Prefix of Python cache folders in `built/` in earlier versions; they may be deleted."""
 
 _OTHER = "choose another place: --out FOLDER"
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A bundle as it was written: its folder, and the archive of it, whose sha256 and size in bytes are told.
+class BundleResult:
+    """A bundle that was written: its folder and its archive.
 
-    `sizes` are those of the files, by path in the folder; `warnings` is what the target can't do of what was asked;
-    `next` are the commands to go on with.
+    `sizes` maps each path in the folder to its size in bytes; `warnings` are those about the target; `next` are the
+    commands to run next.
     """
 
     folder: Path
@@ -58,8 +58,8 @@ class Bundle:
     next: tuple[str, ...]
 
 
-def bundle_from_parts(
-    parts: Parts,
+def write_bundle(
+    inputs: BundleInputs,
     target: Target,
     out: Path,
     fill: Callable[[Path], None],
@@ -70,16 +70,16 @@ def bundle_from_parts(
     sign: Path | None = None,
     warnings: tuple[str, ...] = (),
     next_commands: tuple[str, ...] = (),
-) -> Bundle:
-    """Let `fill` write into an empty folder, add the manifest, pack it: the folder becomes `out`, the archive lies by.
+) -> BundleResult:
+    """Write a bundle: the folder `out`, filled by `fill` and completed with a manifest, and an archive next to it.
 
-    `created` says of the sha256 of everything but the manifest when it was first bundled. `sign` is the private key of
-    ssh's that signs the manifest.
+    `created` maps the sha256 of all files except the manifest to the time of the first such bundle, in seconds since
+    1970. `sign` is the SSH private key that signs the manifest.
 
-    The archive's bytes follow from the files' names, bytes and executable bits alone, and from the release of zstd,
-    which pyproject.toml pins.
+    The bytes of the archive depend only on the names, bytes and executable bits of the files, and on the release of
+    zstd, which pyproject.toml pins.
 
-    Raises MissingDependency, StorageFailed, BadInput, and what `fill` raises: `out` is then as it was.
+    Raises MissingDependency, StorageFailed, BadInput, and what `fill` raises; `out` is then unchanged.
     """
     archive = archive_of(out)
     zstandard()
@@ -87,20 +87,20 @@ def bundle_from_parts(
         fill(folder)
         manifest = write_manifest(
             folder,
-            name=parts.spec.name,
+            name=inputs.spec.name,
             target=target.value,
-            version=parts.version,
-            model=parts.model_sha256,
-            order=parts.order,
+            version=inputs.version,
+            model=inputs.model_sha256,
+            order=inputs.order,
             jetpack=jetpack,
             board=board,
             created=created(sha256_of_folder(folder)),
         )
         if sign is not None:
             sign_file(folder / MANIFEST, sign)
-        _pack(folder, root_of(parts.spec.name, target), manifest, packed)
+        _pack(folder, root_of(inputs.spec.name, target), manifest, packed)
     paths = (MANIFEST, *manifest.files)
-    return Bundle(
+    return BundleResult(
         folder=out,
         archive=archive,
         archive_sha256=sha256_of_file(archive),
@@ -113,42 +113,45 @@ def bundle_from_parts(
 
 
 def root_of(name: str, target: Target) -> str:
-    """The folder that an archive unpacks to, wherever it was written."""
+    """Return the name of the folder that an archive unpacks to."""
     return f"{name}-{target.value}"
 
 
 def archive_of(out: Path) -> Path:
-    """The archive of a bundle: `<out>.tar.zst` beside it."""
+    """Return the path of the archive of a bundle: `<out>.tar.zst`."""
     return out.with_name(out.name + ".tar.zst")
 
 
 def require_replaceable(out: Path, force: bool) -> None:
-    """Raise BadInput unless a bundle may be written to `out`: nothing is there, or a bundle as it was written.
+    """Raise BadInput unless a bundle may be written to `out`: it does not exist, is empty, or is an unchanged bundle.
 
-    With `force` one that was changed since, or was built in, may go too; what someone else put there never does.
+    With `force`, a bundle that was changed or that contains built engines may be replaced too. Other files are never
+    replaced.
     """
     archive = archive_of(out)
-    if archive.is_symlink() or (archive.exists() and not _is_ours(archive)):
+    if archive.is_symlink() or (archive.exists() and not _is_bundle_archive(archive)):
         raise BadInput(
-            f"{archive} is there, and is no archive of a bundle: it is left as it is", hint=_OTHER, code="TP6001"
+            f"{archive} exists and is not the archive of a bundle; it is not replaced", hint=_OTHER, code="TP6001"
         )
     if not out.exists() and not out.is_symlink():
         return
     if out.is_symlink() or not out.is_dir():
-        raise BadInput(f"{out} is there, and is no folder: it is left as it is", hint=_OTHER, code="TP6002")
+        raise BadInput(f"{out} exists and is not a folder; it is not replaced", hint=_OTHER, code="TP6002")
     if not any(out.iterdir()):
         return
     if not (out / MANIFEST).is_file():
-        raise BadInput(f"{out} is there, and is no bundle: nothing in it is touched", hint=_OTHER, code="TP6003")
+        raise BadInput(f"{out} exists and is not a bundle; it is not replaced", hint=_OTHER, code="TP6003")
     try:
         extra = extra_files(out, read_manifest(out))
     except BadArtefact as error:
         raise BadInput(
-            f"{error.message}: nothing in its folder is touched", hint=f"move it, or {_OTHER}", code="TP6004"
+            f"{error.message}; its folder is not replaced", hint=f"move it, or {_OTHER}", code="TP6004"
         ) from error
     if extra:
         raise BadInput(
-            f"{out / extra[0]} is not of the bundle, and would be lost", hint=f"move it, or {_OTHER}", code="TP6005"
+            f"{out / extra[0]} is not part of the bundle and would be deleted",
+            hint=f"move it, or {_OTHER}",
+            code="TP6005",
         )
     if force:
         return
@@ -156,24 +159,24 @@ def require_replaceable(out: Path, force: bool) -> None:
         check_manifest(out)
     except BadArtefact as error:
         raise BadInput(
-            f"the bundle that is there was changed: {error.message}", hint="replace it: --force", code="TP6006"
+            f"the existing bundle was changed: {error.message}", hint="replace it with --force", code="TP6006"
         ) from error
     built = (out / BUILT).iterdir() if (out / BUILT).is_dir() else ()
     if any(not path.name.startswith(PYTHON_CACHES) for path in built):
         raise BadInput(
-            f"the bundle that is there was built in: {out / BUILT}", hint="replace it: --force", code="TP6007"
+            f"the existing bundle contains built engines: {out / BUILT}", hint="replace it with --force", code="TP6007"
         )
 
 
 def zstandard() -> Any:
-    """The package that packs. Raises MissingDependency."""
+    """Import and return the package zstandard. Raises MissingDependency."""
     with needs("train", reason="packing a bundle"):
         import zstandard as package
     return package
 
 
 def _pack(folder: Path, root: str, manifest: Manifest, out: Path) -> None:
-    """The manifest first, its signature, then every file in the order of names, below `root`."""
+    """Write the archive: the manifest, its signature, then every file sorted by name, all below the folder `root`."""
     compressor = zstandard().ZstdCompressor(level=_LEVEL, write_checksum=True)
     with (
         out.open("wb") as raw,
@@ -189,8 +192,8 @@ def _pack(folder: Path, root: str, manifest: Manifest, out: Path) -> None:
                 tar.addfile(entry, content)
 
 
-def _is_ours(archive: Path) -> bool:
-    """Whether a file is an archive that `_pack` wrote: its first entry is a manifest."""
+def _is_bundle_archive(archive: Path) -> bool:
+    """Whether a file is an archive written by `_pack`: its first entry is a manifest."""
     package = zstandard()
     try:
         with (

@@ -1,4 +1,4 @@
-"""Which precision a device tries first: the narrowest that keeps its word, by the gate and by quantize's advice."""
+"""Decides the order in which a device tries the precisions, from the gate and the recommendation of quantize."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from trtpoets.judge.evaluation_file import Evaluations
 
 _GATE = GateConfig(max_drop=0.5)
-"""Where no gate was set: as `recommend` judges."""
+"""The gate if none was set; the same as in `recommend`."""
 
 
 def shipping_order(
     precisions: Sequence[Precision], advised_against: str, evaluation: Evaluations | None
 ) -> tuple[tuple[Precision, ...], dict[Precision, str]]:
-    """The order to try precisions in, and why some come last though they are narrow.
+    """Return the order in which to try the precisions, and for those that come last the reason.
 
     `advised_against` is why `quantize` advises against INT8, empty where it does not; `evaluation` is the content of
     evaluation.json. Without either the narrowest comes first.
@@ -29,14 +29,14 @@ def shipping_order(
     if advised_against:
         against[Precision.INT8] = f"quantize advises against it: {advised_against}"
     against.update({precision: why for precision, why in _failed(evaluation).items() if precision not in against})
-    wanted = [each for each in (Precision.INT8, Precision.FP16, Precision.FP32) if each in precisions]
-    good = [each for each in wanted if each not in against]
-    bad = [each for each in reversed(wanted) if each in against]
-    return (*good, *bad), {each: against[each] for each in bad}
+    narrowest_first = [item for item in (Precision.INT8, Precision.FP16, Precision.FP32) if item in precisions]
+    accepted = [precision for precision in narrowest_first if precision not in against]
+    rejected = [precision for precision in reversed(narrowest_first) if precision in against]
+    return (*accepted, *rejected), {precision: against[precision] for precision in rejected}
 
 
 def _failed(evaluation: Evaluations | None) -> dict[Precision, str]:
-    """The precisions whose ONNX file failed the gate that was set, or else the usual one."""
+    """Return the precisions whose ONNX file failed the gate, or the default gate if none was set, with the reason."""
     if not evaluation:
         return {}
     names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}

@@ -1,4 +1,4 @@
-"""A bundle for TFLite: for boards and phones, where TFLite (LiteRT) is what there is."""
+"""Writes the files of a TFLite (LiteRT) bundle, for boards and phones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trtpoets.bundles.bundle_inputs import Parts
+    from trtpoets.bundles.bundle_inputs import BundleInputs
     from trtpoets.core.types import TfliteModel
 
 _RUNTIME = ("core", "device", "judge")
-"""What the scripts use of this package: how photos are prepared, the runner, and the golden photos' check."""
+"""The subpackages that the scripts use: preprocessing, the runner, and the check of the golden photos."""
 
 _SCRIPTS = (
     "tflite/classify.py",
@@ -28,36 +28,37 @@ _SCRIPTS = (
     "common/checked.py",
 )
 
-_WHAT = {
-    Precision.FP32: "computed in float32",
-    Precision.INT8: "in integers from the photo to the features; the last layer is float32, so that scores sum to 1",
+_DESCRIPTIONS = {
+    Precision.FP32: "computes in float32",
+    Precision.INT8: "computes in INT8 up to the features; the last layer is float32, so that the scores sum to 1",
 }
 
 
-def tflite_files(parts: Parts, folder: Path, models: Sequence[TfliteModel]) -> None:
-    """Write everything but the manifest into an empty folder. Raises StorageFailed.
+def tflite_files(inputs: BundleInputs, folder: Path, models: Sequence[TfliteModel]) -> None:
+    """Write all files except the manifest into an empty folder. Raises StorageFailed.
 
-    `parts` has no ONNX files, and golden scores by TFLite's interpreter.
+    `inputs` must have no ONNX files, and golden scores of the TFLite interpreter.
     """
-    write_shared(parts, folder)
+    write_shared(inputs, folder)
     for model in models:
         shutil.copyfile(model.path, folder / f"{model.precision.value}.tflite")
-    write_runtime(folder / "runtime" / "trtpoets", parts.version, _RUNTIME)
+    write_runtime(folder / "runtime" / "trtpoets", inputs.version, _RUNTIME)
     for script in _SCRIPTS:
         copy_template(script, folder)
-    (folder / "README.md").write_text(_readme(parts, models), encoding="utf-8")
+    (folder / "README.md").write_text(_readme(inputs, models), encoding="utf-8")
 
 
-def _readme(parts: Parts, models: Sequence[TfliteModel]) -> str:
+def _readme(inputs: BundleInputs, models: Sequence[TfliteModel]) -> str:
     rows = [
-        f"| `{each.precision.value}.tflite` | {each.path.stat().st_size / 1e6:.1f} MB | {_WHAT[each.precision]} |"
-        for each in models
+        f"| `{model.precision.value}.tflite` | {model.path.stat().st_size / 1e6:.1f} MB "
+        f"| {_DESCRIPTIONS[model.precision]} |"
+        for model in models
     ]
     return filled(
         "tflite/README.md",
-        **model_words(parts),
+        **model_words(inputs),
         rows="\n".join(rows),
-        best=parts.order[0].value,
+        best=inputs.order[0].value,
         labels_file=LABELS_FILE,
         spec_file=SPEC_FILE,
     )

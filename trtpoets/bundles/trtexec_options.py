@@ -1,8 +1,8 @@
-"""The options by which `trtexec` builds an ONNX file of a bundle in the types that `build` takes.
+"""Precision options with which `trtexec` builds an ONNX file of a bundle as `trtpoets build` does.
 
-TensorRT 8 is told by flags what it may compute in, and 10 for INT8, as in `device/tensorrt_config.weakly_typed`; 10
-takes the types of the file otherwise; 11 knows nothing else. Options as in NVIDIA's samples/common/sampleOptions.cpp:
-8.4 and later constrain layers, by the names that the ONNX parser gives them, which are those of the nodes.
+TensorRT 8, and 10 for INT8, take precision flags (see `device/build/tensorrt_config.weakly_typed`); otherwise 10 builds
+a strongly typed network; 11 supports nothing else. The options are those of NVIDIA's samples/common/sampleOptions.cpp.
+Trtexec 8.4 and later can constrain single layers by name; the ONNX parser names layers like the nodes.
 """
 
 from __future__ import annotations
@@ -19,38 +19,39 @@ if TYPE_CHECKING:
     from trtpoets.core.types import OnnxModel
 
 _CONSTRAINS = (8, 4)
-_EASY = ("Softmax",)
-"""Operators that are in FP32 for the last digits of the scores: they do not overflow in FP16."""
+_NO_OVERFLOW = ("Softmax",)
+"""Operators that are kept in FP32 only for precise scores, and do not overflow in FP16."""
 
 
 def type_options(model: OnnxModel, tensorrt: str) -> str:
-    """What `trtexec` of a TensorRT is told of types, as words for a shell; empty where there is nothing to tell.
+    """Return the precision options of `trtexec` for a TensorRT version, as shell words; "" if it needs none.
 
-    Raises BadArtefact where the file can't be read.
+    Raises BadArtefact if the file cannot be read.
     """
     version = numbers_of(tensorrt)
     if model.precision is Precision.FP32:
         return "--stronglyTyped" if version[0] == 10 else ""
-    kept = _kept(model)
+    kept = _fp32_operators(model)
     if version < (10, 0):
         flags = "--int8 --fp16" if model.precision is Precision.INT8 else "--fp16"
         return f"{flags} {_constraints(kept)}" if kept and version >= _CONSTRAINS else flags
     if version >= (11, 0):
         return ""
-    # From 10 on the parser constrains the layers of Q/DQ pairs, and trtexec can't take that back: constraints that are
-    # obeyed would make all that lies beside them FP32. What must not overflow is then built as the file says.
-    overflow = [name for name, operator in kept.items() if operator not in _EASY]
+    # From TensorRT 10 on, the parser constrains the layers of Q/DQ pairs, and trtexec cannot undo that. With
+    # --precisionConstraints=obey all other layers would run in FP32. So if a layer could overflow in FP16, the network
+    # is built strongly typed.
+    overflow = [name for name, operator in kept.items() if operator not in _NO_OVERFLOW]
     return "--int8 --fp16" if model.precision is Precision.INT8 and not overflow else "--stronglyTyped"
 
 
 def numbers_of(tensorrt: str) -> tuple[int, int]:
-    """Major and minor of a version of TensorRT."""
+    """Return major and minor of a TensorRT version."""
     major, minor = (int(number) for number in tensorrt.split(".")[:2])
     return major, minor
 
 
-def _kept(model: OnnxModel) -> dict[str, str]:
-    """The nodes that must compute in FP32, and their operators."""
+def _fp32_operators(model: OnnxModel) -> dict[str, str]:
+    """Return the nodes that must compute in FP32, mapped to their operators. Raises BadArtefact."""
     try:
         graph = read_graph(bytes(read_bytes(model.path)))
         names = set(fp32_nodes(graph))

@@ -1,4 +1,4 @@
-"""What several bundles take from this package: folders of the device runtime as they are, and templates to fill."""
+"""Copies parts of this package into bundles: subpackages of the device runtime, and templates."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from trtpoets.core.formatting import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtpoets.bundles.bundle_inputs import Parts
+    from trtpoets.bundles.bundle_inputs import BundleInputs
 
 
 def package_folder() -> Path:
-    """Where this package is installed."""
+    """Return the folder where this package is installed."""
     return Path(str(files("trtpoets")))
 
 
 def write_runtime(out: Path, version: str, packages: Sequence[str]) -> None:
-    """Copy folders of this package ("core", "device", ...) into a package at `out`: .py files alone.
+    """Copy the .py files of subpackages ("core", "device", ...) into a package at `out`.
 
     Raises StorageFailed.
     """
@@ -35,27 +35,27 @@ def write_runtime(out: Path, version: str, packages: Sequence[str]) -> None:
             shutil.copyfile(source, copy)
 
 
-def model_words(parts: Parts) -> dict[str, object]:
-    """What every page about a bundle says of its network, for `filled`."""
-    spec = parts.spec
+def model_words(inputs: BundleInputs) -> dict[str, object]:
+    """Return the placeholders for `filled` that describe the network."""
+    spec = inputs.spec
     return {
         "name": shown(" ".join(spec.name.splitlines())),
         "backbone": shown(spec.backbone),
         "labels": len(spec.labels),
         "height": spec.preprocess.height,
         "width": spec.preprocess.width,
-        "version": parts.version,
-        "photos": len(parts.golden.photos),
+        "version": inputs.version,
+        "photos": len(inputs.golden.photos),
     }
 
 
 def copy_template(template: str, folder: Path) -> None:
-    """Copy a template, by its path below templates/, as it is; what begins with #! may be run."""
+    """Copy a template, given by its path in templates/, without filling it. Files with #! become executable."""
     copy_file(package_folder() / "bundles" / "templates" / template, folder)
 
 
 def copy_file(source: Path, folder: Path) -> None:
-    """Copy a file of this package into a folder; what begins with #! may be run, however this package was installed."""
+    """Copy a file of this package into a folder. Files with #! become executable, even if they are not here."""
     copy = folder / source.name
     shutil.copyfile(source, copy)
     if copy.read_bytes().startswith(b"#!"):
@@ -63,12 +63,12 @@ def copy_file(source: Path, folder: Path) -> None:
 
 
 class _Text(string.Template):
-    """`@word` is a place to fill; shell and Markdown have no such words."""
+    """A string template with `@name` placeholders, which do not collide with shell or Markdown syntax."""
 
     delimiter = "@"
 
 
 def filled(template: str, **words: object) -> str:
-    """A template, by its path below templates/, with every `@word` filled. A word without a value is a KeyError."""
+    """Return a template, given by its path in templates/, with every `@name` replaced. Raises KeyError."""
     text = (package_folder() / "bundles" / "templates" / template).read_text(encoding="utf-8")
     return _Text(text).substitute(words)

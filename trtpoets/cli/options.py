@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share: one spelling and one explanation each."""
+"""Arguments and options of the commands. An option that several commands share is defined once, here."""
 
 from __future__ import annotations
 
@@ -9,28 +9,61 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from trtpoets.core import manifest
 from trtpoets.core.paths import user_path
+from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.types import Flavour, Precision, Resize
 from trtpoets.judge.bench.bench_config import Scenario
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+# The sections into which --help groups the options of a command. Options without a section come first.
+_PHOTOS = "Photo options"
+_NETWORK = "Network options"
+_TRAINING = "Training options"
+_CALIBRATION = "Calibration options"
+_INT8 = "INT8 options"
+_ENGINE = "Engine options"
+_BUILD = "Build options"
+_RUNNERS = "Runner options"
+_MEASUREMENT = "Measurement options"
+_LIMITS = "Comparison and gate options"
+_BENCH_TRAINING = "Options for --train"
 
-class Program(typer.Typer):
-    """Commands that take ~ in every argument and option that is a path: shells leave `--engines=~/runs` as it is."""
+
+class SectionedCommand(TyperCommand):
+    """A command whose plain-text help groups the options by their `rich_help_panel`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, the options without a section, and then each section."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                general = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                title = getattr(parameter, "rich_help_panel", None) or general
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Application(typer.Typer):
+    """A Typer application that expands `~` in every path, because shells leave `--engines=~/runs` unexpanded."""
 
     def command(self, *args: Any, **options: Any) -> Callable[[_Function], _Function]:
-        """As Typer's; the function gets its paths expanded."""
-        register = super().command(*args, **options)
+        """Register a command as `typer.Typer.command` does; the function receives expanded paths."""
+        register = super().command(*args, cls=SectionedCommand, **options)
 
         def add(function: _Function) -> _Function:
             @wraps(function)
-            def expanding(**given: Any) -> Any:
-                return function(**{name: _expanded(value) for name, value in given.items()})
+            def with_expanded_paths(**arguments: Any) -> Any:
+                return function(**{name: _expanded(value) for name, value in arguments.items()})
 
-            register(expanding)
+            register(with_expanded_paths)
             return function
 
         return add
@@ -38,12 +71,12 @@ class Program(typer.Typer):
 
 def _expanded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return [_expanded(each) for each in value]
+        return [_expanded(item) for item in value]
     return user_path(value) if isinstance(value, Path) else value
 
 
 class FlavourChoice(str, Enum):
-    """A flavour, or all that can build here."""
+    """Values of --flavour: one flavour, or every flavour that can build on this machine."""
 
     AUTO = "auto"
     RTX = "rtx"
@@ -51,142 +84,412 @@ class FlavourChoice(str, Enum):
 
     @property
     def flavour(self) -> Flavour | None:
-        """The flavour; None for all."""
+        """The flavour; None for AUTO."""
         return None if self is FlavourChoice.AUTO else Flavour(self.value)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from trtpoets import __version__
 
         typer.echo(f"trtpoets {__version__}")
         raise typer.Exit
 
 
-Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")]
-Name = Annotated[str, typer.Argument(help="The name of a run: a folder under engines/.")]
-AnyName = Annotated[str | None, typer.Argument(help="The name of a run; all under engines/ without one.")]
-Port = Annotated[int | None, typer.Option(help="Where it answers; default 6006 or the next that is free.")]
-NameOption = Annotated[str, typer.Option("--name", "-n", help="What to call it: a folder under engines/.")]
-Photos = Annotated[
-    Path, typer.Argument(help="A folder of labelled photos: class folders, split folders, or a CSV file.")
+def _complete_run_name(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: the names of the runs in the engines folder that start with `incomplete`."""
+    engines = user_path(ctx.params.get("engines") or DEFAULT_ENGINES)
+    if not engines.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in engines.iterdir()
+        if path.is_dir() and path.name.startswith(incomplete) and not path.name.startswith(".")
+    )
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
 ]
-Engines = Annotated[Path, typer.Option("--engines", help="Where runs are kept.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
-Force = Annotated[bool, typer.Option("--force", help="Do it again even if nothing changed.")]
-Batch = Annotated[str, typer.Option("--batch", help="Batch sizes of the engine, least:best:most.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of the run: a folder in the engines folder.", autocompletion=_complete_run_name)
+]
+OptionalName = Annotated[
+    str | None, typer.Argument(help="Name of the run; default: all runs.", autocompletion=_complete_run_name)
+]
+NameOrOnnxFile = Annotated[
+    str,
+    typer.Argument(help="Name of the run, or an ONNX file written by trtpoets.", autocompletion=_complete_run_name),
+]
+NameOrEngine = Annotated[
+    str, typer.Argument(help="Name of the run, or an engine file.", autocompletion=_complete_run_name)
+]
+Port = Annotated[int | None, typer.Option(help="TCP port; default: 6006, or the next free port.")]
+NameOption = Annotated[str, typer.Option("--name", "-n", help="Name of the run: its folder in the engines folder.")]
+Photos = Annotated[Path, typer.Argument(help="Folder of labelled photos: class folders, split folders, or a CSV file.")]
+PretrainedBackbone = Annotated[str, typer.Argument(help="Pretrained network; trtpoets models lists them.")]
+PretrainedPhotos = Annotated[
+    Path | None, typer.Option("--photos", help="Folder of labelled photos for calibration and measurements.")
+]
+DemoPhotos = Annotated[Path | None, typer.Option("--photos", help="Folder to write the photos to.")]
+Engines = Annotated[Path, typer.Option("--engines", help="Folder that contains the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document instead of tables.")]
+Force = Annotated[bool, typer.Option("--force", help="Repeat the work even if the results are up to date.")]
+Batch = Annotated[
+    str,
+    typer.Option("--batch", help="Batch sizes of the engine: minimum:optimum:maximum.", rich_help_panel=_ENGINE),
+]
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--target", help="Compute capability to build for, as sm86 (RTX; repeatable)."),
+    typer.Option(
+        "--target",
+        help="Compute capability to build for, for example sm86 (TensorRT-RTX only; repeatable).",
+        rich_help_panel=_ENGINE,
+    ),
 ]
-FlavourOption = Annotated[FlavourChoice, typer.Option("--flavour", help="auto: all that can build here.")]
-Backbone = Annotated[str, typer.Option("--backbone", help="The pretrained network: see trtpoets models.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="A file of weights instead of the published ones.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Where the frozen base runs: cpu, gpu, or auto.")]
-ResizeOption = Annotated[Resize, typer.Option("--resize", help="How photos become square.")]
-Strict = Annotated[bool, typer.Option("--strict", help="An unreadable photo is an error, not a warning.")]
-Labels = Annotated[Path | None, typer.Option("--labels", help="The CSV file with the labels; default: found.")]
+FlavourOption = Annotated[
+    FlavourChoice,
+    typer.Option(
+        "--flavour",
+        help="TensorRT library to build with; auto: every one that can build on this machine.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+Backbone = Annotated[
+    str,
+    typer.Option("--backbone", help="Pretrained network; trtpoets models lists them.", rich_help_panel=_NETWORK),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Weights file to use instead of the published weights.", rich_help_panel=_NETWORK),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="Device that runs the frozen backbone: cpu, gpu or auto.", rich_help_panel=_NETWORK),
+]
+ResizeOption = Annotated[
+    Resize,
+    typer.Option(
+        "--resize", help="How photos are fitted to the square input of the network.", rich_help_panel=_NETWORK
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Fail at an unreadable photo instead of warning.", rich_help_panel=_PHOTOS),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels", help="CSV file with the labels; default: detected in the photo folder.", rich_help_panel=_PHOTOS
+    ),
+]
 ClassFolders = Annotated[
-    bool, typer.Option("--class-folders", help="Every folder in PHOTOS is a class, also train or images.")
+    bool,
+    typer.Option(
+        "--class-folders",
+        help="Treat every folder in PHOTOS as a class, even one named train or images.",
+        rich_help_panel=_PHOTOS,
+    ),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Training steps.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the head's training and of the calibration photos.")]
-ValidationPercent = Annotated[float, typer.Option(help="Percent of the photos to choose the best step by.")]
-TestPercent = Annotated[float, typer.Option(help="Percent of the photos kept for the final judgement.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Photos a step.")]
-LearningRate = Annotated[float | None, typer.Option(help="Of the optimizer; its own default if not given.")]
-OptimizerOption = Annotated[str | None, typer.Option(help="sgd or adam.")]
-L2 = Annotated[float | None, typer.Option(help="Weight decay of the head.")]
-LabelSmoothing = Annotated[float | None, typer.Option(help="0 to below 1.")]
-ClassWeights = Annotated[bool | None, typer.Option(help="Rare labels count more.")]
-EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many steps without a better one.")]
-Opset = Annotated[int, typer.Option(min=13, max=18, help="ONNX operator set; 17 suits TensorRT 8.4 and later.")]
-CalibrationCache = Annotated[Path | None, typer.Option(help="Also write INT8 ranges here, for trtexec --calib.")]
-CacheVersion = Annotated[str, typer.Option("--tensorrt", help="Who reads that file: TensorRT 8 to 10.")]
+ValidationPercent = Annotated[
+    float,
+    typer.Option(help="Percentage of the photos used for validation during training.", rich_help_panel=_PHOTOS),
+]
+TestPercent = Annotated[
+    float, typer.Option(help="Percentage of the photos reserved for the test split.", rich_help_panel=_PHOTOS)
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Number of training steps.", rich_help_panel=_TRAINING)]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", help="Random seed of the head's training and of the calibration photos.", rich_help_panel=_TRAINING
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Batch size of the head's training.", rich_help_panel=_TRAINING)]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Learning rate of the optimizer; default: 0.0003.", rich_help_panel=_TRAINING),
+]
+OptimizerOption = Annotated[
+    str | None, typer.Option(help="Optimizer: sgd or adam; default: adam.", rich_help_panel=_TRAINING)
+]
+L2 = Annotated[
+    float | None,
+    typer.Option(help="L2 penalty on the head's weights; default: 0.01.", rich_help_panel=_TRAINING),
+]
+LabelSmoothing = Annotated[
+    float | None,
+    typer.Option(help="Label smoothing, from 0 to below 1; default: 0.", rich_help_panel=_TRAINING),
+]
+ClassWeights = Annotated[
+    bool | None,
+    typer.Option(help="Weight the loss so that every class counts equally.", rich_help_panel=_TRAINING),
+]
+EarlyStop = Annotated[
+    int | None,
+    typer.Option(help="Stop after this many steps without a better validation result.", rich_help_panel=_TRAINING),
+]
+Opset = Annotated[int, typer.Option(min=13, max=18, help="ONNX opset version; 17 works with TensorRT 8.4 and later.")]
+QuantizePrecisions = Annotated[
+    list[Precision] | None,
+    typer.Option("--precision", help="Precision to write: fp16 or int8 (repeatable; default: both)."),
+]
+CalibrationPhotos = Annotated[
+    int,
+    typer.Option("--photos", min=1, help="Number of training photos for calibration.", rich_help_panel=_CALIBRATION),
+]
 Method = Annotated[
     str | None,
-    typer.Option(help="Of ranges: auto (the best of all), minmax, entropy, percentile, mse, features or equalised."),
+    typer.Option(
+        help="How activation ranges are chosen: minmax, entropy, percentile, mse, features, equalised, or auto "
+        "(default), which tries all and keeps the best.",
+        rich_help_panel=_CALIBRATION,
+    ),
 ]
-Int8Share = Annotated[float, typer.Option(min=0, max=1, help="Least share of multiply-adds that stays INT8.")]
+CalibrationSeed = Annotated[
+    int,
+    typer.Option("--seed", help="Random seed for selecting the calibration photos.", rich_help_panel=_CALIBRATION),
+]
+CalibrationCache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write the INT8 ranges to this file, as a calibration cache for trtexec --calib.",
+        rich_help_panel=_CALIBRATION,
+    ),
+]
+CacheVersion = Annotated[
+    str,
+    typer.Option(
+        "--tensorrt",
+        help="TensorRT version that reads the calibration cache: 8 to 10.",
+        rich_help_panel=_CALIBRATION,
+    ),
+]
+Int8Share = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Minimum fraction of the multiply-adds that run in INT8.", rich_help_panel=_INT8),
+]
+MaxFp16Layers = Annotated[
+    int | None,
+    typer.Option(
+        "--max-fp16-layers",
+        "--max-float-layers",
+        min=0,
+        help="Maximum number of layers that are not INT8 but stay in FP16 or FP32; default: no limit.",
+        rich_help_panel=_INT8,
+    ),
+]
 RefitHead = Annotated[
-    bool, typer.Option("--refit-head/--no-refit-head", help="Fit the last layer to INT8; kept where it helps.")
+    bool,
+    typer.Option(
+        "--refit-head/--no-refit-head",
+        help="Refit the last layer to the INT8 features, and keep it if validation improves.",
+        rich_help_panel=_INT8,
+    ),
 ]
-MaxFp16Layers = Annotated[int | None, typer.Option(min=0, help="Most layers that may stay out of INT8.")]
-NarrowPrecisions = Annotated[
-    list[Precision] | None, typer.Option("--precision", help="fp16 or int8 (repeatable; default both).")
+BuildPrecisions = Annotated[
+    list[Precision] | None,
+    typer.Option(
+        "--precision",
+        help="Precision to build: fp32, fp16 or int8 (repeatable; default: all).",
+        rich_help_panel=_ENGINE,
+    ),
 ]
-Precisions = Annotated[
-    list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default all).")
+OptimizationLevel = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=5,
+        help="Builder optimization level, from 0 (fast build) to 5 (fast engine); default: TensorRT's default.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
-Target = Annotated[manifest.Target, typer.Option("--for", help="Whom it is for.")]
-BundlePrecisions = Annotated[
-    list[Precision] | None, typer.Option("--precision", help="fp32, fp16 or int8 (repeatable; default what there is).")
+VersionCompatible = Annotated[
+    bool,
+    typer.Option(
+        "--version-compatible",
+        help="Build an engine that later TensorRT versions can run too (needs 8.6 or later).",
+        rich_help_panel=_ENGINE,
+    ),
 ]
-JetPack = Annotated[
-    str, typer.Option("--jetpack", help="A Jetson's, as 5.1.2 or L4T's R35.4.1; default: any from 5.1 on.")
+HardwareCompatible = Annotated[
+    bool,
+    typer.Option(
+        "--hardware-compatible",
+        help="Build an engine for every GPU from Ampere on (needs TensorRT 8.6 or later).",
+        rich_help_panel=_ENGINE,
+    ),
 ]
-Board = Annotated[str, typer.Option("--board", help="A Jetson's, as orin-nano or 'Jetson Orin Nano'.")]
-BundleOut = Annotated[Path | None, typer.Option("--out", help="The folder to write; default engines/NAME/bundles/.")]
-Sign = Annotated[Path | None, typer.Option(help="A private key of ssh's: devices can ask for its signature.")]
-ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace a bundle that was changed or built in.")]
+Dla = Annotated[
+    int | None,
+    typer.Option("--dla", help="DLA core of a Jetson; unsupported layers run on the GPU.", rich_help_panel=_ENGINE),
+]
+WorkspaceMib = Annotated[int, typer.Option(help="GPU memory that the builder may use, in MiB.", rich_help_panel=_BUILD)]
+Timeout = Annotated[
+    float | None, typer.Option(help="Stop a build that takes longer, in seconds.", rich_help_panel=_BUILD)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Show what would be built and whether this machine can build it; build nothing.",
+        rich_help_panel=_BUILD,
+    ),
+]
 MaxDrop = Annotated[
     float | None,
-    typer.Option(help="A gate: points of accuracy that may be lost. Exit 3 if it fails, 4 if it cannot tell."),
+    typer.Option(help="Gate: maximum loss of accuracy, in percentage points. Exit code 3 if it fails, 4 if undecided."),
 ]
 MinAgreement = Annotated[
     float | None,
-    typer.Option(help="A gate: percent of answers like TensorFlow's. Exit 3 and 4 likewise."),
+    typer.Option(help="Gate: minimum agreement with TensorFlow, in percent. Exit codes as for --max-drop."),
 ]
 AllowUndecided = Annotated[
-    bool, typer.Option("--allow-undecided", help="A gate whose photos are too few to tell exits 0, with a warning.")
+    bool,
+    typer.Option("--allow-undecided", help="Exit with 0 and a warning if there are too few photos to decide a gate."),
 ]
 GateRunners = Annotated[
-    list[str] | None, typer.Option("--runner", help="What the gate judges (repeatable; default FP16 and INT8).")
+    list[str] | None,
+    typer.Option("--runner", help="Runner that the gate applies to (repeatable; default: FP16 and INT8)."),
 ]
-DropLimit = Annotated[
-    float | None, typer.Option("--max-drop", help="Points of accuracy that may be lost; default 0.5.")
+BenchBatches = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Batch size to measure (repeatable; default: 1 and 8).",
+        rich_help_panel=_MEASUREMENT,
+    ),
 ]
-LatencyLimit = Annotated[float | None, typer.Option("--max-p99", help="Most ms that 99 of 100 inferences may take.")]
-BatchLimit = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default all measured.")]
-WorkspaceMib = Annotated[int, typer.Option(help="Memory that TensorRT may use while building, in MiB.")]
-OptimizationLevel = Annotated[
-    int | None, typer.Option(min=0, max=5, help="0 builds quickly, 5 for speed; default: TensorRT's own.")
+Seconds = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        help="Minimum measuring time for each runner and batch size, in seconds.",
+        rich_help_panel=_MEASUREMENT,
+    ),
 ]
-VersionCompatible = Annotated[
-    bool, typer.Option("--version-compatible", help="Later versions of TensorRT shall run it too (8.6 on).")
-]
-HardwareCompatible = Annotated[
-    bool, typer.Option("--hardware-compatible", help="Any GPU from Ampere on shall run it (TensorRT 8.6 on).")
-]
-Dla = Annotated[int | None, typer.Option("--dla", help="A Jetson's DLA core; what it lacks runs on the GPU.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and whether it can here.")]
-Timeout = Annotated[float | None, typer.Option(help="Give up after so many seconds.")]
-Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Repeatable; default 1 and 8.")]
-Seconds = Annotated[float, typer.Option(min=0.1, help="Measure at least so long, each.")]
-Xla = Annotated[bool, typer.Option("--xla", help="Also TensorFlow compiled by XLA.")]
-OnCpu = Annotated[bool, typer.Option("--cpu", help="Also TensorFlow on the CPU, where it uses a GPU.")]
-Keras = Annotated[bool, typer.Option("--keras", help="Also Keras' predict, as people call it.")]
 ScenarioOption = Annotated[
     Scenario | None,
-    typer.Option("--scenario", help="MLPerf's: single-stream, multi-stream, offline, or server.", show_choices=False),
+    typer.Option(
+        "--scenario",
+        help="MLPerf scenario to measure: single-stream, multi-stream, offline or server.",
+        show_choices=False,
+        rich_help_panel=_MEASUREMENT,
+    ),
 ]
-TargetQps = Annotated[float, typer.Option("--target-qps", min=0, help="Photos a second that a server is asked for.")]
-LoadGen = Annotated[bool, typer.Option("--loadgen", help="Let MLPerf's LoadGen judge too; its logs are kept.")]
-Compare = Annotated[Path | None, typer.Option("--compare", help="An older benchmark.json: what changed since.")]
+TargetQps = Annotated[
+    float,
+    typer.Option(
+        "--target-qps", min=0, help="Load of the server scenario, in photos per second.", rich_help_panel=_MEASUREMENT
+    ),
+]
+LoadGen = Annotated[
+    bool,
+    typer.Option("--loadgen", help="Also measure with MLPerf LoadGen and keep its logs.", rich_help_panel=_MEASUREMENT),
+]
+Threads = Annotated[
+    int,
+    typer.Option(min=0, help="CPU threads of each runner; 0: the runner's default.", rich_help_panel=_RUNNERS),
+]
+Xla = Annotated[bool, typer.Option("--xla", help="Also measure TensorFlow with XLA.", rich_help_panel=_RUNNERS)]
+Keras = Annotated[
+    bool, typer.Option("--keras", help="Also measure the predict method of Keras.", rich_help_panel=_RUNNERS)
+]
+Cpu = Annotated[
+    bool,
+    typer.Option(
+        "--cpu", help="Also measure TensorFlow on the CPU, if it uses a GPU by default.", rich_help_panel=_RUNNERS
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option("--compare", help="Earlier benchmark.json to compare with.", rich_help_panel=_LIMITS),
+]
 FailBelow = Annotated[
-    float | None, typer.Option("--fail-below", help="A gate: the fastest, in times TensorFlow. Exit 3 if it fails.")
+    float | None,
+    typer.Option(
+        "--fail-below",
+        help="Gate: minimum speed-up of the fastest runner over TensorFlow. Exit code 3 if it fails.",
+        rich_help_panel=_LIMITS,
+    ),
 ]
 MaxP99 = Annotated[
-    float | None, typer.Option("--max-p99", min=0, help="A gate, or a server's bound, in ms. Exit 3 if it fails.")
+    float | None,
+    typer.Option(
+        "--max-p99",
+        min=0,
+        help="Gate, and latency limit of the server scenario: maximum p99 latency, in ms. Exit code 3 if it fails.",
+        rich_help_panel=_LIMITS,
+    ),
 ]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads of every runner; 0: its own choice.")]
-BenchTrain = Annotated[bool, typer.Option("--train", help="Training instead: bottlenecks, head, learning rates.")]
-LearningRates = Annotated[list[float] | None, typer.Option("--learning-rate", help="With --train (repeatable).")]
-StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that can't be read.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Open what you did not make here: it may run code.")]
-OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the browser.")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request.")]
-Top = Annotated[int, typer.Option(min=1, help="How many labels a photo.")]
-OlderThan = Annotated[float, typer.Option(min=0, help="With --prune: only those unused for so many days.")]
-Prune = Annotated[bool, typer.Option("--prune", help="Delete stores of bottlenecks.")]
-Quick = Annotated[bool, typer.Option("--quick", help="60 photos a class.")]
+BenchTrain = Annotated[
+    bool,
+    typer.Option(
+        "--train",
+        help="Measure training instead: bottlenecks, head training and learning rates.",
+        rich_help_panel=_BENCH_TRAINING,
+    ),
+]
+LearningRates = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--learning-rate",
+        help="Learning rate to try (repeatable; default: 0.0001, 0.0003, 0.001 and 0.01).",
+        rich_help_panel=_BENCH_TRAINING,
+    ),
+]
+BenchWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", help="Weights file to use instead of the published weights.", rich_help_panel=_BENCH_TRAINING
+    ),
+]
+DropLimit = Annotated[
+    float | None, typer.Option("--max-drop", help="Maximum loss of accuracy, in percentage points; default: 0.5.")
+]
+LatencyLimit = Annotated[float | None, typer.Option("--max-p99", help="Maximum p99 latency, in ms.")]
+BatchLimit = Annotated[
+    list[int] | None,
+    typer.Option("--batch", min=1, help="Batch size to consider (repeatable; default: all that were measured)."),
+]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown, for a pull request.")]
+Target = Annotated[manifest.Target, typer.Option("--for", help="Deployment target.")]
+BundlePrecisions = Annotated[
+    list[Precision] | None,
+    typer.Option("--precision", help="Precision to pack: fp32, fp16 or int8 (repeatable; default: all available)."),
+]
+JetPack = Annotated[
+    str,
+    typer.Option(
+        "--jetpack",
+        help="JetPack version of the Jetson, for example 5.1.2, or its L4T version, for example R35.4.1; default: "
+        "any from 5.1 on.",
+    ),
+]
+Board = Annotated[str, typer.Option("--board", help="Jetson module, for example orin-nano or 'Jetson Orin Nano'.")]
+BundleOut = Annotated[
+    Path | None, typer.Option("--out", help="Folder to write the bundle to; default: engines/NAME/bundles/.")
+]
+Sign = Annotated[
+    Path | None, typer.Option(help="SSH private key to sign the bundle with; devices can require its signature.")
+]
+ReplaceBundle = Annotated[
+    bool, typer.Option("--force", help="Replace a bundle that was changed or contains built engines.")
+]
+LabelPhotos = Annotated[
+    list[Path],
+    typer.Argument(help="Photo files, folders or glob patterns; -: a photo or a list of paths on standard input."),
+]
+Top = Annotated[int, typer.Option(min=1, help="Number of labels to print for each photo.")]
+StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that cannot be read.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Open files that you did not create here; such files can execute code.")
+]
+Prune = Annotated[bool, typer.Option("--prune", help="Delete cached bottlenecks.")]
+OlderThan = Annotated[float, typer.Option(min=0, help="With --prune: delete only those unused for this many days.")]
+InspectedFile = Annotated[
+    Path, typer.Argument(help="Engine, ONNX or TFLite file, card, model.json or calibration cache.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Use only 60 photos per class.")]

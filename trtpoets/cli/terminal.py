@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout; progress, warnings and errors on stderr."""
+"""Terminal output: results go to stdout; progress, warnings and errors go to stderr."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def showing(again: str = "the same command goes on from here") -> Iterator[Progress]:
-    """Give a Progress that draws bars on a terminal, and writes a few plain lines anywhere else.
+def progress_display(interrupt_hint: str = "the same command goes on from here") -> Iterator[Progress]:
+    """Yield a progress callback that draws bars on a terminal and writes a few plain lines elsewhere.
 
-    Warnings of the library are shown in between. Raises Interrupted on Ctrl-C, with the hint `again`.
+    Log messages of the library are shown too. Raises Interrupted on Ctrl-C, with `interrupt_hint` as its hint.
     """
     try:
         if sys.stderr.isatty():
@@ -41,7 +41,7 @@ def showing(again: str = "the same command goes on from here") -> Iterator[Progr
             with messages(lambda line, warning: write_message(line + "\n")):
                 yield progress_lines(write_message)
     except KeyboardInterrupt:
-        raise Interrupted(f"{interrupted()}; what was finished is kept", hint=again, code="TP9001") from None
+        raise Interrupted(f"{interrupted()}; what was finished is kept", hint=interrupt_hint, code="TP9001") from None
 
 
 @contextmanager
@@ -66,13 +66,14 @@ def _bars() -> Iterator[Progress]:
     )
     tasks: dict[str, TaskID] = {}
 
-    def tell(line: str, warning: bool) -> None:
+    def show_message(line: str, warning: bool) -> None:
         style = "yellow" if warning else None
         bars.console.print(line, markup=False, highlight=False, style=style, soft_wrap=True)
 
-    # Only what is printed on the same terminal has to go around the bars; a pipe gets it untouched.
-    around = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=around) as bars, messages(tell):
+    # Output to the same terminal is redirected so that it does not overwrite the bars; a pipe gets it unchanged.
+    same_terminal = sys.stdout.isatty()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, redirect_stdout=same_terminal) as bars, messages(show_message):
 
         def show(task: str, done: int, total: int) -> None:
             task = printable(task)
@@ -86,7 +87,7 @@ def _bars() -> Iterator[Progress]:
 
 
 def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:
-    """Print a result as a table, or as one JSON document; `page` is where the whole report can be seen."""
+    """Print a result as a table or as one JSON document. `page` is the path of the complete report, if there is one."""
     from trtpoets.reporting.tables.results import print_json, print_table
 
     with writing_results():
@@ -98,28 +99,29 @@ def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) 
             sys.stdout.write(f"\nThe whole report: {printable(page)}\n")
 
 
-def show_answers(answers: Iterable[Any], as_json: bool) -> None:
-    """Print what `label_stream` yields, each as it comes: tables, or one JSON array that holds failures too.
+def show_labelled_photos(results: Iterable[Any], as_json: bool) -> None:
+    """Print each result of `label_stream` when it arrives: as a table, or as an element of one JSON array.
 
-    The array is closed whatever happens meanwhile. Raises BadPhoto when photos were named and none got an answer.
+    The JSON array also contains the photos that failed, and is closed even if an exception is raised. Raises BadPhoto
+    if no photo was labelled.
     """
     from trtpoets.reporting.tables.results import print_table
 
-    answered = failed = 0
+    labelled = failed = 0
     try:
-        for each in answers:
-            good = not hasattr(each, "error")
-            answered, failed = answered + good, failed + (not good)
+        for result in results:
+            succeeded = not hasattr(result, "error")
+            labelled, failed = labelled + succeeded, failed + (not succeeded)
             if as_json:
-                sys.stdout.write(("[\n" if answered + failed == 1 else ",\n") + indent(json_text(each), "  "))
-            elif good:
-                sys.stdout.write("\n" if answered > 1 else "")
-                print_table("answers", [each])
+                sys.stdout.write(("[\n" if labelled + failed == 1 else ",\n") + indent(json_text(result), "  "))
+            elif succeeded:
+                sys.stdout.write("\n" if labelled > 1 else "")
+                print_table("answers", [result])
             sys.stdout.flush()
     finally:
         if as_json:
-            sys.stdout.write("\n]\n" if answered + failed else "[]\n")
-    if not answered:
+            sys.stdout.write("\n]\n" if labelled + failed else "[]\n")
+    if not labelled:
         raise BadPhoto(
             f"none of {failed:,} photos could be labelled" if failed > 1 else "no photo could be labelled",
             hint="the reason for each is above" if failed else "name photo files, or a folder of them",
@@ -128,7 +130,7 @@ def show_answers(answers: Iterable[Any], as_json: bool) -> None:
 
 
 def show_file(path: Path) -> None:
-    """Print a text file in UTF-8 whatever the locale, without what a terminal would obey."""
+    """Print a text file as UTF-8 regardless of the locale, with terminal control characters escaped."""
     text = printable(read_text(path, errors="backslashreplace"), keep="\n\t").encode()
     with writing_results():
         sys.stdout.flush()
@@ -136,7 +138,7 @@ def show_file(path: Path) -> None:
 
 
 def show_until_interrupt(what: str, value: Any, as_json: bool) -> None:
-    """Show what a server says of itself and wait for Ctrl-C, which from then on is how it is ended: no failure."""
+    """Show the description of a running server and wait for Ctrl-C, which then is the normal way to stop it."""
     try:
         show_result(what, value, as_json)
         threading.Event().wait()
@@ -145,7 +147,7 @@ def show_until_interrupt(what: str, value: Any, as_json: bool) -> None:
 
 
 def open_page(page: Path) -> None:
-    """Show a page in the user's browser. Raises MissingDependency where there is none."""
+    """Open a page in the user's browser. Raises MissingDependency if no browser can be started."""
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):
@@ -153,16 +155,16 @@ def open_page(page: Path) -> None:
 
 
 def show_error(error: TrtPoetsError) -> None:
-    """Two lines: what is wrong, and what to try."""
+    """Write the error's message and hint to stderr, one line each."""
     write_message(error_text(error, colour=sys.stderr.isatty()))
 
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
-"""Typer's error for wrong usage, whose name depends on its version."""
+"""The base class of Typer's usage errors. Its import path depends on the Typer version."""
 
 
 def show_usage_error(error: Any) -> None:
-    """What Typer says of wrong usage. The words that it repeats may be names of files, which a pattern gave."""
-    if type(error).__name__ != "NoArgsIsHelpError":  # whose message is the help
+    """Show a usage error of Typer, with control characters escaped: its message may contain names of files."""
+    if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help text
         error.message = printable(error.message)
     error.show()

@@ -1,5 +1,5 @@
-"""From photos to a report: joins the wings, one file a stage, and skips what is up to date.
+"""The commands of trtpoets as Python functions, with the names and options that they have on the command line.
 
-Each stage asks for what it is made from, makes a key of it, and does nothing when a card with that key vouches for
-its result. Every public function has the name and the words of its command.
+The stages of the pipeline (retrain, export, quantize, build, evaluate, bench, report) connect the other packages. A
+stage computes a key from its inputs and options, and does nothing if the result on disk has a valid card with that key.
 """

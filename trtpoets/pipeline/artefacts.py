@@ -1,4 +1,4 @@
-"""What the stages share: holding a workspace, and opening the classifier and the dataset that are in it."""
+"""Shared by the stages: locks a workspace for writing, and opens its classifier and dataset."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 @contextmanager
 def writing(space: Workspace) -> Iterator[None]:
-    """Hold a workspace for writing. Inside itself it just goes on, so stages can call each other.
+    """Lock a workspace for writing. The lock is reentrant, so that stages can call each other.
 
-    Raises Busy when another process holds it, StorageFailed where the run's folder or one that trtpoets makes in it is
-    a symbolic link. What a killed process left half-written is swept away first.
+    Temporary files left by a killed process are deleted first. Raises Busy if another process holds the lock, and
+    StorageFailed if the run's folder, or a folder that trtpoets creates in it, is a symbolic link.
     """
     if space.lock in _held.get():
         yield
         return
     with locked(space.lock, space.name) as held, verifying_once():
         require_no_link(space.folder, *space.folders)
-        if held:  # without it, they may be another process's
+        if held:  # without the lock, they may belong to another process
             sweep_parts(space.folder)
         token = _held.set(_held.get() | {space.lock})
         try:
             yield
-        except TrtPoetsError as error:  # what was raised below knows files, and not which run they are of
+        except TrtPoetsError as error:  # lower layers know the files, but not the run they belong to
             error.hint = space.filled(error.hint)
             raise
-        except OSError as error:  # of a disk, where no stage expected it
+        except OSError as error:  # a disk error that no stage handled
             failure = stray_failure(error)
             if failure is None:
                 raise
@@ -67,55 +67,55 @@ class _MadeOf:
 
 
 def classifier_in(space: Workspace) -> Classifier:
-    """The trained classifier; it may be foreign, and then nothing loads it.
+    """Return the trained classifier. Its `foreign` is set if someone else created it; then it must not be loaded.
 
-    Raises MissingArtefact when there is none, or it is not whole.
+    Raises MissingArtefact if there is no classifier, or it does not match its card.
     """
-    found = open_details(card_of(space.classifier), _MadeOf)
-    if found is None:
+    details = open_details(card_of(space.classifier), _MadeOf)
+    if details is None:
         changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
         raise MissingArtefact(
-            f"{space.classifier} was changed after it was trained, or a training was interrupted"
+            f"{space.classifier} was changed after training, or training was interrupted"
             if changed
             else f"{space.folder} holds no trained classifier",
-            hint=f"{_meant(space)}{space.command('retrain', 'PHOTOS')}",
+            hint=f"{_similar_names(space)}{space.command('retrain', 'PHOTOS')}",
             code="TP8001",
         )
     classifier = load_classifier(space.classifier)
-    if found.weights_id != classifier.spec.weights_id:
+    if details.weights_id != classifier.spec.weights_id:
         raise BadArtefact(
-            f"{space.classifier} names other weights than its card",
+            f"{space.classifier} and its card name different weights",
             hint=space.command("retrain", "PHOTOS"),
             code="TP8002",
         )
     return replace(classifier, foreign=read_card(card_of(space.classifier)).foreign)
 
 
-def _meant(space: Workspace) -> str:
-    """The trained runs that a name which is none may stand for, as the beginning of a hint."""
+def _similar_names(space: Workspace) -> str:
+    """If no run has this name: the beginning of a hint that suggests trained runs with similar names; else ""."""
     trained = [] if space.folder.is_dir() else [card.parent.name for card in space.engines.glob("*/classifier.json")]
-    near = difflib.get_close_matches(space.name, trained, n=3)
-    return f"did you mean {' or '.join(near)}? If not: " if near else ""
+    similar = difflib.get_close_matches(space.name, trained, n=3)
+    return f"did you mean {' or '.join(similar)}? If not: " if similar else ""
 
 
 def classifier_identity(space: Workspace) -> str:
-    """Which classifier is there, by its content: what later stages are made from. Raises MissingArtefact."""
+    """Return a hash of the classifier's content, from which later stages compute their keys. Raises MissingArtefact."""
     classifier_in(space)
     card = read_card(card_of(space.classifier))
     return hash_of([card.key, dict(card.files)])
 
 
 def classifier_key(space: Workspace) -> str:
-    """The photos and options that the classifier was made from. Raises MissingArtefact."""
+    """Return the key of the photos and options that the classifier was trained with. Raises MissingArtefact."""
     classifier_in(space)
     return key_of(card_of(space.classifier))
 
 
 def dataset_in(space: Workspace) -> Dataset:
-    """The dataset that the classifier was trained on; for a published classifier the photos that it was given.
+    """Return the dataset that the classifier was trained on, or the photos given to `pretrained`.
 
-    Raises MissingArtefact where there are no photos or no classifier, or the classifier was trained on others: test
-    photos of the one may be training photos of the other.
+    Raises MissingArtefact if there are no photos or no classifier, or if the classifier was trained on other photos:
+    then test photos of this dataset may have been training photos.
     """
     details = open_card(space.dataset)
     if details is None:
@@ -124,10 +124,10 @@ def dataset_in(space: Workspace) -> Dataset:
     dataset, card = dataset_from_json(details), read_card(card_of(space.classifier)).details
     if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
         raise MissingArtefact(
-            f"{space.classifier} was not trained on the photos of {space.dataset}: their test photos may have been "
+            f"{space.classifier} was not trained on the photos of {space.dataset}: test photos may have been "
             "training photos"
             if "dataset" in card
-            else f"{space.classifier} is of an older trtpoets: which photos it was trained on is not known",
+            else f"{space.classifier} was created by an older trtpoets, which did not record the training photos",
             hint=space.command("retrain", dataset.folder),
             code="TP8004",
         )
@@ -135,12 +135,12 @@ def dataset_in(space: Workspace) -> Dataset:
 
 
 def has_dataset(space: Workspace) -> bool:
-    """Whether there are photos: a pretrained network may have none."""
+    """Whether the run has photos; a pretrained network may have none."""
     return space.dataset.is_file()
 
 
 def training_in(space: Workspace) -> TrainingDetails | None:
-    """How the classifier was trained; None where it was not trained here. Raises MissingArtefact."""
+    """Return the details of training.json; None if the classifier was not trained here. Raises MissingArtefact."""
     from trtpoets.pipeline.card_details import TrainingDetails
 
     return open_details(space.training, TrainingDetails, classifier_key(space))

@@ -1,4 +1,4 @@
-"""ONNX to engines, of each precision and flavour."""
+"""Builds TensorRT engines from the ONNX files of a run, for each precision and flavour."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from trtpoets.pipeline.recorded_commands import build_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VARIANT = "built from int8.half.onnx, which build writes first: FP16 where int8.onnx is FP32 and not quantised"
+_VARIANT = "built from int8.half.onnx, which build writes first: its layers that are not quantised are FP16, not FP32"
 
 
 def build(
@@ -48,11 +48,12 @@ def build(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Engine, ...]:
-    """Build engines of `model`: a name under `engines`, or an ONNX file that trtpoets wrote.
+    """Build engines from `model`: the name of a run in the folder `engines`, or an ONNX file written by trtpoets.
 
-    `flavour` None means every flavour that can build here. An engine that is up to date is left as it is, unless
-    `force`. What the options mean is at `EngineConfig`. Raises MissingDependency when no flavour can build, BadInput
-    before anything is built for what some flavour or GPU can't do, BuildFailed with what TensorRT said.
+    `flavour` None builds with every flavour that can build on this machine. Engines that are up to date are not built
+    again unless `force` is set. `EngineConfig` describes the options. Raises MissingDependency if no flavour can build,
+    BadInput before any build for options that a flavour or GPU does not support, and BuildFailed with TensorRT's
+    message.
     """
     configs = _configs(
         flavour,
@@ -65,7 +66,7 @@ def build(
         dla_core=dla_core,
         timeout_seconds=timeout_seconds,
     )
-    command = _recorded(model, precisions, flavour, configs[0], engines)
+    command = _recorded_command(model, precisions, flavour, configs[0], engines)
     with verifying_once() if _is_file(model) else writing(Workspace(Path(engines), model)):
         jobs = _jobs(model, precisions, configs, engines, write=True)
         for onnx, config, _ in jobs:
@@ -81,10 +82,10 @@ def plan_build(
     engines: Path | str = ENGINES,
     **options: Any,
 ) -> tuple[BuildPlan, ...]:
-    """What `build` would do with the same words, and whether it can here; nothing is written.
+    """Return what `build` would build with the same arguments, and whether this machine can; nothing is written.
 
-    `options` are those of `build`. Each library is started once, to ask what it finds on this machine. What the machine
-    lacks is told in the plans; raised is what ONNX files lack (MissingArtefact, BadArtefact).
+    `options` are those of `build`. Each TensorRT library is loaded once to query this machine. The plans list what the
+    machine lacks. Raises MissingArtefact or BadArtefact for missing or damaged ONNX files.
     """
     configs = _configs(flavour, **options)
     machines = {config.flavour: machine_here(config.flavour) for config in configs}
@@ -92,72 +93,76 @@ def plan_build(
     with verifying_once():
         for onnx, config, out in _jobs(model, precisions, configs, engines, write=False):
             plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
-            if not _is_file(model):  # the build of a run would write the variant first
+            if not _is_file(model):  # building a run writes the variant first
                 plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
             plans.append(plan)
     return tuple(plans)
 
 
 def _configs(flavour: Flavour | None, **options: Any) -> list[EngineConfig]:
-    return [EngineConfig(flavour=each, **options) for each in ((flavour,) if flavour else flavours_here())]
+    return [EngineConfig(flavour=item, **options) for item in ((flavour,) if flavour else flavours_here())]
 
 
 def _is_file(model: str) -> bool:
-    """Whether this is a file: one that is of another kind, as net.onnx.gz, is no name of a run either."""
+    """Whether `model` is a file, of any kind (such as net.onnx.gz), and not the name of a run."""
     return model.lower().endswith(".onnx") or user_path(model).is_file()
 
 
 def _jobs(
     model: str, precisions: Sequence[Precision], configs: Sequence[EngineConfig], engines: Path | str, *, write: bool
 ) -> list[tuple[OnnxModel, EngineConfig, Path]]:
-    """Each ONNX file, in the form that it is built from, with each configuration, and where its engine goes.
+    """Return (ONNX file to build from, configuration, path of the engine) for each ONNX file and configuration.
 
-    Forms that are not there are made where `write` says so. A file that was named is built as it is.
+    With `write`, variants of the ONNX files that a library needs are written. A file given by path is built unchanged.
     """
     space = None if _is_file(model) else Workspace(Path(engines), model)
-    models = [read_onnx(user_path(model))] if space is None else [onnx_in(space, each) for each in precisions]
+    models = [read_onnx(user_path(model))] if space is None else [onnx_in(space, precision) for precision in precisions]
     return [
-        (_form(space, onnx, config, write), config, onnx.path.with_name(engine_file_name(onnx.path.stem, config)))
+        (
+            _file_to_build(space, onnx, config, write),
+            config,
+            onnx.path.with_name(engine_file_name(onnx.path.stem, config)),
+        )
         for config in configs
         for onnx in models
     ]
 
 
-def _form(space: Workspace | None, onnx: OnnxModel, config: EngineConfig, write: bool) -> OnnxModel:
-    """The file that is built of a run's ONNX file; the file itself where the library is not here."""
-    if space is None or not _typed_by_file(onnx, config):
+def _file_to_build(space: Workspace | None, onnx: OnnxModel, config: EngineConfig, write: bool) -> OnnxModel:
+    """Return the ONNX file that the library builds from: `onnx`, or the variant of int8.onnx with FP16 layers."""
+    if space is None or not _needs_fp16_variant(onnx, config):
         return onnx
     return onnx_to_build(space, onnx, write=write)
 
 
-def _typed_by_file(onnx: OnnxModel, config: EngineConfig) -> bool:
-    """Whether this is an INT8 file for a library that is here and runs in FP32 what such a file does not quantise."""
+def _needs_fp16_variant(onnx: OnnxModel, config: EngineConfig) -> bool:
+    """Whether `onnx` is INT8 and the library is installed and would run the layers that are not quantised in FP32."""
     if onnx.precision is not Precision.INT8 or flavour_available(config.flavour) is not None:
         return False
     return not weakly_typed(load_tensorrt(config.flavour), onnx.precision, config.dla_core is not None)
 
 
 def flavours_here() -> tuple[Flavour, ...]:
-    """The flavours that can build on this machine. Raises MissingDependency, with each one's reason, when none can."""
+    """Return the flavours that can build on this machine. Raises MissingDependency with the reasons if none can."""
     reasons = {flavour: flavour_available(flavour) for flavour in Flavour}
-    able = tuple(flavour for flavour, reason in reasons.items() if reason is None)
-    if not able:
-        said = "; ".join(f"{flavour.value}: {reason}" for flavour, reason in reasons.items())
+    available = tuple(flavour for flavour, reason in reasons.items() if reason is None)
+    if not available:
+        explanation = "; ".join(f"{flavour.value}: {reason}" for flavour, reason in reasons.items())
         raise MissingDependency(
-            f"no TensorRT can build here: {said}",
+            f"no TensorRT library can build on this machine: {explanation}",
             hint=f"pip install 'trtpoets[{extra_here(Flavour.RTX)}]'",
             code="TP8009",
         )
-    return able
+    return available
 
 
 def _build(onnx: OnnxModel, config: EngineConfig, out: Path, command: str, force: bool, progress: Progress) -> Engine:
-    ready = None if force else current_engine(onnx, config, out)
-    return ready or engine_from_onnx(onnx, config, out, progress, command=command)
+    up_to_date = None if force else current_engine(onnx, config, out)
+    return up_to_date or engine_from_onnx(onnx, config, out, progress, command=command)
 
 
-def _recorded(
+def _recorded_command(
     model: str, precisions: Sequence[Precision], flavour: Flavour | None, config: EngineConfig, engines: Path | str
 ) -> str:
-    """The command that builds again; "" for an ONNX file outside of a run, whose engines are in no report."""
+    """Return the command for the card; "" for an ONNX file given by path, whose engines are in no report."""
     return "" if _is_file(model) else build_command(Workspace(Path(engines), model), precisions, flavour, config)

@@ -1,4 +1,4 @@
-"""A run to what is shipped: gather its artefacts, let the target's function lay them out, pack them."""
+"""Creates bundles: collects the artefacts of a run, lays them out for the target, and packs them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.bundles.bundle_inputs import CACHE, Parts
+from trtpoets.bundles.bundle_inputs import CACHE, BundleInputs
 from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
 from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files
-from trtpoets.bundles.pack import Bundle, archive_of, bundle_from_parts, require_replaceable, root_of
+from trtpoets.bundles.pack import BundleResult, archive_of, require_replaceable, root_of, write_bundle
 from trtpoets.bundles.precision_order import shipping_order
 from trtpoets.bundles.tflite_bundle import tflite_files
 from trtpoets.bundles.triton_bundle import next_with_triton, triton_files
@@ -31,7 +31,7 @@ from trtpoets.judge.evaluation_file import evaluations_from_json
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import int8_notes
-from trtpoets.pipeline.jetson_files import Jetson, jetson_named, models_for, notes_on, system_of
+from trtpoets.pipeline.jetson_files import JetsonTarget, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
 from trtpoets.pipeline.result_status import (
     artefacts_in,
@@ -65,39 +65,39 @@ def bundle(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
-) -> Bundle:
-    """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and beside it the same as .tar.zst.
+) -> BundleResult:
+    """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and an archive (.tar.zst) next to it.
 
-    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those that go in; all that there are
-    unless given. `jetpack` and `board` name a Jetson: what it can't do is left out with a warning, and files are
-    rewritten where its TensorRT reads only older ones. `sign` is a private key of ssh's: with its signature, devices
-    that were set up with the public key take the bundle, and no other. `force` replaces a bundle that was changed or
-    built in; files of the user's are never replaced.
+    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` selects what to pack, by default every
+    available precision. `jetpack` and `board` name a Jetson: precisions without benefit there are left out with a
+    warning, and files are rewritten if its TensorRT needs an older opset. `sign` is an SSH private key; devices that
+    were set up with its public key accept only bundles with its signature. `force` replaces a bundle that was changed
+    or that contains built engines; files of the user are never replaced.
 
-    Raises MissingArtefact where a precision was not exported, BadInput for a Jetson that is not known or can do nothing
-    of what is asked, for a run without test photos, and for a place where something else lies; StorageFailed.
+    Raises MissingArtefact if a precision was not exported; BadInput for an unknown Jetson, for one that supports none
+    of the precisions, for a run without test photos, and if `out` contains anything other than a bundle; StorageFailed.
     """
     if target not in list(Target):
         raise BadInput(
-            f"bundles are for {', '.join(each.value for each in Target)}, not for {target}",
+            f"the bundle target must be one of {', '.join(each.value for each in Target)}, not {target}",
             "--for jetson",
             code="TP8010",
         )
     target, jetson = Target(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(
-            f"--jetpack and --board are of a Jetson, not of {target.value}", hint="--for jetson", code="TP8011"
+            f"--jetpack and --board apply to Jetson bundles, not to {target.value}", hint="--for jetson", code="TP8011"
         )
     space = Workspace(Path(engines), name)
     sign = None if sign is None else user_path(sign)
     folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
         raise BadInput(
-            f"--out {out} is no name for a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
+            f"--out {out} does not name a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
         )
     with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
-            sweep_parts(path.parent.resolve(), path.name)  # which the user may have named by a link
+            sweep_parts(path.parent.resolve(), path.name)  # resolved, because `out` may be below a link
         require_replaceable(folder, force)
         onnx_in(space, Precision.FP32)
         _require_current(space)
@@ -107,7 +107,7 @@ def bundle(
             progress(_TASK, 3 * PARTS // 4, PARTS)
             for warning in layout.warnings:
                 _log.warning("%s", warning)
-            made = bundle_from_parts(
+            made = write_bundle(
                 layout.parts,
                 target,
                 folder,
@@ -125,9 +125,9 @@ def bundle(
 
 @dataclass(frozen=True)
 class _Layout:
-    """What goes into a bundle, the function that lays it out, and the commands to go on with where it then lies."""
+    """The inputs of a bundle, the function that lays them out, and a function that returns the next commands."""
 
-    parts: Parts
+    parts: BundleInputs
     fill: Callable[[Path], None]
     then: Callable[[Path], tuple[str, ...]]
     warnings: tuple[str, ...]
@@ -137,7 +137,7 @@ def _layout(
     space: Workspace,
     target: Target,
     precisions: Sequence[Precision],
-    jetson: Jetson,
+    jetson: JetsonTarget,
     scratch: Path,
     progress: Progress,
 ) -> _Layout:
@@ -152,15 +152,15 @@ def _layout(
 
 
 def _for_jetson(
-    space: Workspace, precisions: Sequence[Precision], jetson: Jetson, scratch: Path, progress: Progress
+    space: Workspace, precisions: Sequence[Precision], jetson: JetsonTarget, scratch: Path, progress: Progress
 ) -> _Layout:
-    """Without the precisions that the Jetson gains nothing from, and with files as its TensorRT reads them."""
+    """Leave out precisions without benefit on the Jetson, and rewrite files for its TensorRT if necessary."""
     asked = _wanted(space, precisions)
     useless = {each: why for each in asked if (why := jetson.useless(each))}
     left = tuple(each for each in asked if each not in useless)
     if not left:
         raise BadInput(
-            f"nothing is left to ship: {'; '.join(useless.values())}", hint="add: --precision fp16", code="TP8013"
+            f"no precision is left to pack: {'; '.join(useless.values())}", hint="add --precision fp16", code="TP8013"
         )
     parts, more = _parts(space, left, progress)
     models = models_for(jetson, parts.models, parts.golden, scratch)
@@ -180,7 +180,7 @@ def _for_jetson(
 
 
 def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Progress) -> _Layout:
-    """TFLite files are made here where they are not up to date."""
+    """Create the TFLite files that are not up to date."""
     wanted = tflite_wanted(precisions)
     parts, warnings = _parts(space, (Precision.FP32,), progress)
     ready, models, more = tflite_parts(space, parts, wanted, progress)
@@ -193,9 +193,9 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
 
 
 def _created(space: Workspace, content: str) -> int:
-    """When this content was first bundled, in seconds since 1970; later than everything that was bundled before.
+    """Return when this content was first bundled, in seconds since 1970; later than all earlier bundles of the run.
 
-    Kept with the run, so that the same content gives the same bundle.
+    The times are kept in bundled.json, so that the same content gives the same bundle.
     """
     ledger = space.folder / "bundled.json"
     known = read_json(ledger) if ledger.is_file() else {}
@@ -208,7 +208,7 @@ def _created(space: Workspace, content: str) -> int:
 
 
 def _selftest(out: Path) -> tuple[str, ...]:
-    """From where the user is, and leaving them there: what comes next is pasted after it."""
+    """Return the self-test command. It does not change the folder, so that further commands can follow."""
     return (f"python3 {_quoted(out / 'selftest.py')}",)
 
 
@@ -217,22 +217,22 @@ def _quoted(path: Path) -> str:
 
 
 def _require_current(space: Workspace) -> None:
-    """Raise MissingArtefact where an ONNX file is there that is not of the classifier as it is now."""
+    """Raise MissingArtefact if there is an ONNX file that was not made from the present classifier."""
     for precision in Precision:
         if card_of(space.onnx(precision)).is_file():
             onnx_in(space, precision)
 
 
 def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
-    """The precisions asked for, or all that there are. Raises MissingArtefact for one that is not."""
+    """Return the requested precisions, by default all available ones. Raises MissingArtefact."""
     for precision in precisions:
         onnx_in(space, precision)
     asked = precisions or [model.precision for model in onnx_models_in(space)]
     return tuple(each for each in Precision if each in asked)
 
 
-def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[Parts, tuple[str, ...]]:
-    """The artefacts of a run, and warnings about them."""
+def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[BundleInputs, tuple[str, ...]]:
+    """Return the artefacts of a run for a bundle, and warnings about them."""
     from trtpoets import __version__
 
     models = onnx_models_in(space)
@@ -245,8 +245,8 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:
-        warnings.append(f"the files as they are now were not evaluated: {space.command('evaluate')}")
-    parts = Parts(
+        warnings.append(f"the present files were not evaluated: {space.command('evaluate')}")
+    parts = BundleInputs(
         spec=models[0].spec,
         models=tuple(model for model in models if model.precision in wanted),
         engines=tuple(each for each in engines_in(space) if each.card.precision in wanted),
@@ -260,8 +260,11 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     return parts, tuple(warnings)
 
 
-def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scratch: Path) -> bytes | None:
-    """The ranges for `trtexec --calib` with fp32.onnx; None where either is not there, or TensorRT takes none."""
+def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: JetsonTarget, scratch: Path) -> bytes | None:
+    """Return the calibration cache for `trtexec --calib` with fp32.onnx.
+
+    None if FP32 or INT8 is not packed, there are no ranges, or the Jetson's TensorRT has no calibration caches.
+    """
     ranges = int8_ranges(space) if Precision.INT8 in wanted else None
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
         return None
@@ -271,7 +274,7 @@ def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scra
 
 
 def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any] | None:
-    """What was benched, where it was of the ONNX files as they are now."""
+    """Return the benchmark, if it measured the present ONNX files; else None."""
     found = open_card(space.benchmark)
     known = set((found or {}).get("artefacts", {}).values())
     return found if {sha256_of_file(model.path) for model in models} <= known else None
@@ -279,6 +282,6 @@ def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any
 
 @contextmanager
 def _scratch(space: Workspace) -> Iterator[Path]:
-    """A folder in the workspace for what is needed for a while; what a killed process leaves of it is swept away."""
+    """Yield a temporary folder in the workspace. If the process is killed, the next command deletes it."""
     with tempfile.TemporaryDirectory(prefix=".scratch.part-", dir=space.folder) as folder:
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""What can be computed again: bottlenecks and exported bases. Listing and pruning it."""
+"""Lists and deletes the stores of cached bottlenecks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def cache() -> tuple[StoreInfo, ...]:
-    """The bottleneck stores on this machine."""
+    """Return the bottleneck stores on this machine."""
     return stores_in(bottleneck_folder())
 
 
 def prune_cache(older_than_days: float = 0) -> tuple[StoreInfo, ...]:
-    """Delete the stores that were not used for so many days (0: all); returns what was deleted."""
+    """Delete the stores that were not used for `older_than_days` days (0: all), and return them."""
     return prune_stores(bottleneck_folder(), older_than_days)
 
 
 def bottleneck_folder() -> Path:
-    """Where every bottleneck store lives."""
+    """Return the folder of the bottleneck stores."""
     return cache_root() / "bottlenecks"

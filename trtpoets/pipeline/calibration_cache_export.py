@@ -1,4 +1,4 @@
-"""The ranges of a run as a TensorRT calibration cache."""
+"""Writes the INT8 activation ranges of a run as a TensorRT calibration cache."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _log = logging.getLogger(__name__)
 
 
 def check_cache(out: Path | str | None, tensorrt: str) -> None:
-    """Raise BadInput unless calibration caches exist for this TensorRT, StorageFailed unless `out` can be written.
+    """Check the arguments of `calibration_cache` before long-running work.
 
-    Cheap: call it before long work.
+    Raises BadInput if this TensorRT version has no calibration caches, StorageFailed if `out` cannot be written.
     """
     header_of(tensorrt)
     if out is not None:
@@ -35,25 +35,26 @@ def calibration_cache(
 ) -> CalibrationCache:
     """Write the ranges of engines/<name>/int8.onnx to `out`, for `trtexec --onnx=fp32.onnx --int8 --calib=<out>`.
 
-    `tensorrt` is the version that shall read it: TensorRT ignores a cache of another. A cache holds ranges alone: what
-    correcting biases wins is in int8.onnx, and not in an engine built from fp32.onnx and the cache.
+    `tensorrt` is the TensorRT version that reads the cache; other versions ignore it. A cache contains only ranges, so
+    an engine built from fp32.onnx and the cache lacks the corrected biases and rounded weights of int8.onnx.
 
-    Raises MissingArtefact before `quantize` has written int8.onnx, BadInput for a version without such caches.
+    Raises MissingArtefact if there is no int8.onnx, BadInput if this TensorRT version has no calibration caches.
     """
     space, out = Workspace(Path(engines), name), user_path(out)
     with writing(space), chosen_by(out.parent, "--calibration-cache FILE"):
         fp32 = onnx_in(space, Precision.FP32)
         ranges = int8_ranges(space)
         if ranges is None:
-            again = ["--force"] if space.onnx(Precision.INT8).is_file() else []
+            options = ["--force"] if space.onnx(Precision.INT8).is_file() else []
             raise MissingArtefact(
-                f"{name} has no ranges for a calibration cache yet, or those of another int8.onnx",
-                hint=space.command("quantize", "--precision", "int8", *again),
+                f"{name} has no INT8 ranges for a calibration cache, or they belong to another int8.onnx",
+                hint=space.command("quantize", "--precision", "int8", *options),
                 code="TP8015",
             )
         cache = cache_from_ranges(fp32, ranges, out, tensorrt, int8_notes(space).in_float)
     _log.info(
-        "%s: %d tensors, for TensorRT %s and fp32.onnx; %d have no range: they lie inside fused kernels, or stay float",
+        "%s: ranges of %d tensors, for TensorRT %s and fp32.onnx; %d tensors have none, because they are inside fused "
+        "kernels or stay in float",
         *(out, len(cache.scales), tensorrt, len(cache.without)),
     )
     return cache

@@ -1,7 +1,7 @@
-"""The demonstration's photos: solar cells under electroluminescence, sound and defective.
+"""Writes the photos of the demo: electroluminescence images of solar cells, functional and defective.
 
-From the package elpv-dataset (Buerhop-Lutz et al., 2018; Deitsch et al., 2019), CC BY-NC-SA 4.0. Only cells that the
-experts were sure about are used: probability of a defect 0 or 1.
+They come from the package elpv-dataset (Buerhop-Lutz et al., 2018; Deitsch et al., 2019), licensed under CC BY-NC-SA
+4.0. Only cells whose defect probability is labelled 0 or 1 are used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 
 QUICK_PHOTOS = 60
-"""Photos a class with --quick."""
+"""Photos per class with --quick."""
 
 _LICENCE = """Solar cells under electroluminescence: photos of the ELPV dataset.
 Licence: CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/). Not for commercial use.
@@ -32,15 +32,15 @@ defective: 1). Cells in between are left out.
 
 
 def solar_cells(folder: Path | str | None = None, *, quick: bool = False, progress: Progress = silent) -> Path:
-    """Write the photos as folder/{mono,poly}-{ok,defective}/*.png; returns the folder.
+    """Write the photos as folder/{mono,poly}-{ok,defective}/*.png and return the folder.
 
-    Photos that are there already stay. Raises MissingDependency without the package elpv-dataset.
+    Existing photos are kept. Raises MissingDependency if the package elpv-dataset is not installed.
     """
     with needs("demo", reason="the demonstration"):
         import elpv_dataset
     folder = user_path(folder or ("solar-cells-quick" if quick else "solar-cells"))
     source = Path(elpv_dataset.__file__).parent / "data"
-    cells = _sure_cells(source / "labels.csv", QUICK_PHOTOS if quick else None)
+    cells = _unambiguous_cells(source / "labels.csv", QUICK_PHOTOS if quick else None)
     with chosen_by(folder, "--photos FOLDER"):
         for done, (file, label) in enumerate(cells, 1):
             out = folder / label / Path(file).name
@@ -52,8 +52,8 @@ def solar_cells(folder: Path | str | None = None, *, quick: bool = False, progre
     return folder
 
 
-def _sure_cells(table: Path, at_most: int | None) -> list[tuple[str, str]]:
-    """(file, label) of the cells with probability 0 or 1, at most so many of each label, in the table's order."""
+def _unambiguous_cells(table: Path, limit: int | None) -> list[tuple[str, str]]:
+    """Return (file, label) of the cells with probability 0 or 1, at most `limit` per label, in the table's order."""
     cells: list[tuple[str, str]] = []
     counts: dict[str, int] = {}
     for line in table.read_text().splitlines():
@@ -61,7 +61,7 @@ def _sure_cells(table: Path, at_most: int | None) -> list[tuple[str, str]]:
         if float(probability) not in (0.0, 1.0):
             continue
         label = f"{kind}-{'ok' if float(probability) == 0 else 'defective'}"
-        if at_most is None or counts.get(label, 0) < at_most:
+        if limit is None or counts.get(label, 0) < limit:
             counts[label] = counts.get(label, 0) + 1
             cells.append((file, label))
     return cells

@@ -20,7 +20,7 @@ from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import export_command
 
 _VERSION = 4
-"""Raise it when the same classifier may give another ONNX file."""
+"""Increase it when the same classifier may give another ONNX file."""
 
 _PARITY_PHOTOS = 64
 
@@ -33,9 +33,9 @@ def export(
     force: bool = False,
     progress: Progress = silent,
 ) -> OnnxModel:
-    """Export the classifier to engines/<name>/fp32.onnx and compare its scores with TensorFlow's.
+    """Export the classifier to engines/<name>/fp32.onnx and compare its scores with TensorFlow.
 
-    Raises ConversionFailed when any score differs by more than 1e-4: nothing later is built on such a file.
+    Raises ConversionFailed if any score differs by more than 1e-4; later stages then refuse the file.
     """
     space = Workspace(Path(engines), name)
     out = space.onnx(Precision.FP32)
@@ -52,9 +52,9 @@ def export(
 
 
 def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Workspace) -> Parity:
-    """Compare a converted file with the classifier, on test photos.
+    """Compare the scores of a converted file with those of the classifier on test photos.
 
-    Without any, on patterns that reach every value of every channel. Raises ConversionFailed where scores differ.
+    Without test photos, noise and ramps that cover all pixel values are used. Raises ConversionFailed if scores differ.
     """
     photos: tuple[Photo, ...] = ()
     if has_dataset(space):
@@ -71,7 +71,7 @@ def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Wor
 
 
 def _patterns(model: OnnxModel | TfliteModel) -> np.ndarray:
-    """Eight pictures of noise and ramps: uint8 (8, H, W, 3)."""
+    """Return eight images of noise and ramps: uint8 (8, H, W, 3)."""
     height, width = model.spec.preprocess.height, model.spec.preprocess.width
     noise = np.random.default_rng(0).integers(0, 256, (4, height, width, 3))
     ramp = np.linspace(0, 255, width)[None, None, :, None] * np.ones((4, height, 1, 3))

@@ -1,4 +1,4 @@
-"""The frozen base as a function from photos to features: ONNX Runtime on a CPU, TensorFlow on a GPU."""
+"""Feature extractors: run the frozen base of a network, with ONNX Runtime on the CPU or TensorFlow on the GPU."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from trtpoets.train.networks import Network
 
 _VERSION = 1
-"""Raise it when the exported base may give other features than before."""
+"""Increase it when the same base may give other features than before."""
 
 FEATURES = "features"
 
 
 class Device(str, Enum):
-    """Where the base runs."""
+    """The device that runs the base."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -37,13 +37,13 @@ class Device(str, Enum):
 
 
 class OnnxExtractor:
-    """The base's ONNX through ONNX Runtime on the CPU."""
+    """Runs the base as an ONNX file with ONNX Runtime on the CPU."""
 
     def __init__(self, model: Path | bytes, key: str, width: int, preprocess: Preprocess) -> None:
         self.key = key
         self.width = width
         self.preprocess = preprocess
-        # One core a call, and a call a core: two calls on two cores don't wait for each other's operators.
+        # One thread per call and one call per core: calls run in parallel without waiting for each other.
         self.parallel = usable_cores()
         self._session = open_session(model, threads=1)
 
@@ -53,7 +53,7 @@ class OnnxExtractor:
 
 
 class TensorFlowExtractor:
-    """The base as a compiled TensorFlow function, on the GPU where there is one."""
+    """Runs the base as a compiled TensorFlow function, on the GPU if there is one."""
 
     def __init__(self, network: Network, key: str) -> None:
         tf = tensorflow()
@@ -69,31 +69,33 @@ class TensorFlowExtractor:
 
 
 def extractor_key(network: Network) -> str:
-    """What features depend on besides the photo: the weights and the preprocessing. The same on CPU and GPU."""
+    """Return the cache key of features: backbone, weights and preprocessing. It is the same for CPU and GPU."""
     return features_key(network.backbone.name, network.weights_id, network.backbone.preprocess)
 
 
 def features_key(backbone: str, weights_id: str, preprocess: Preprocess) -> str:
-    """`extractor_key` of a network that is known by what its classifier says of it: its name, then a hash."""
+    """Return the same key as `extractor_key`, from the fields of a ModelSpec: the backbone's name and a hash."""
     return f"{backbone}-{hash_of([_VERSION, weights_id, preprocess.hash])}"
 
 
 def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | TensorFlowExtractor:
-    """The extractor for a device; `Device.AUTO` takes the GPU when TensorFlow sees one.
+    """Return the extractor for a device; `Device.AUTO` uses the GPU if TensorFlow finds one.
 
-    Raises BadInput when a GPU is asked for and TensorFlow sees none.
+    Raises BadInput for `Device.GPU` if TensorFlow finds no GPU.
     """
     key = extractor_key(network)
     has_gpu = bool(tensorflow().config.list_physical_devices("GPU"))
     if device is Device.GPU and not has_gpu:
-        raise BadInput("TensorFlow sees no GPU here", hint="use --device cpu, or see: trtpoets doctor", code="TP8016")
+        raise BadInput(
+            "TensorFlow finds no GPU on this machine", hint="use --device cpu, or run: trtpoets doctor", code="TP8016"
+        )
     if has_gpu and device is not Device.CPU:
         return TensorFlowExtractor(network, key)
     return OnnxExtractor(_onnx_in_cache(network, key), key, network.backbone.feature_width, network.backbone.preprocess)
 
 
 def _onnx_in_cache(network: Network, key: str) -> Path:
-    """The base's ONNX file, exported once per weights and preprocessing."""
+    """Return the path of the base's ONNX file, which is exported once per weights and preprocessing."""
     path = cache_root() / "extractors" / f"{key[: len(network.backbone.name) + 17]}.onnx"
     require_no_link(path.parent)
     if open_card(card_of(path), key) is None:

@@ -1,4 +1,4 @@
-"""Golden photos of a run: chosen and scored once, kept beside the ONNX files, so that every bundle has the same."""
+"""Selects and scores the golden photos of a run once, so that all its bundles contain the same ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from trtpoets.device.runners.base import Runner
 
 _VERSION = 1
-"""Raise it when the same photos and ONNX files may give other golden photos or tolerances."""
+"""Increase it when the same photos and ONNX files may give other golden photos or tolerances."""
 
 
 def golden_in(space: Workspace, models: Sequence[OnnxModel]) -> Golden:
-    """The golden photos with the scores of all ONNX files of the run, FP32's among them, through ONNX Runtime.
+    """Return the golden photos with the ONNX Runtime scores of all ONNX files of the run. `models` must include FP32.
 
-    Raises BadInput where the run has no test photos, or one of them was changed; BadPhoto.
+    Raises BadInput if the run has no test photos or one was changed; BadPhoto.
     """
     photos = photos_to_judge(space)
     key = hash_of([_VERSION, COUNT, [sha256_of_file(each.path) for each in models], [each.sha256 for each in photos]])
@@ -32,7 +32,7 @@ def golden_in(space: Workspace, models: Sequence[OnnxModel]) -> Golden:
         with verified_photos(space, photos):
             chosen = golden_photos(photos, models[0].spec.preprocess)
         runners: dict[Precision, Runner] = {each.precision: OnnxRuntimeRunner(each) for each in models}
-        # INT8 in integers and in float rounds in other places: so will TensorRT.
+        # ONNX Runtime can compute Q/DQ graphs in integers or in float. Their rounding differs, as TensorRT's will.
         others: dict[Precision, Runner] = {
             each.precision: OnnxRuntimeRunner(each, as_written=True)
             for each in models

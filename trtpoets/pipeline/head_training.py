@@ -1,4 +1,4 @@
-"""A head from a dataset's features, by its splits and labels."""
+"""Trains a head on the features of a dataset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def head_from_features(
     logs: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[Head, Training]:
-    """Train a head on the features (N, D) of all of a dataset's photos, in their order, by their splits and labels."""
+    """Train a head on a dataset. `features`, float32 (N, D), are those of all its photos, in order."""
     labels = indices_of_labels(dataset)
     train_rows, validation = (rows_in(dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
     return head_from_bottlenecks(
@@ -40,10 +40,10 @@ def head_from_features(
 
 
 def indices_of_labels(dataset: Dataset) -> np.ndarray:
-    """The index of each photo's label: int64 (N,)."""
+    """Return the index of each photo's label: int64 (N,)."""
     return np.array(label_indices((photo.label for photo in dataset.photos), dataset.labels))
 
 
 def rows_in(dataset: Dataset, split: Split) -> np.ndarray:
-    """The indices of the photos of a split: int64 (n,)."""
+    """Return the indices of the photos of a split: int64 (n,)."""
     return np.array([row for row, photo in enumerate(dataset.photos) if photo.split is split], dtype=np.int64)

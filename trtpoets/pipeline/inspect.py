@@ -1,4 +1,4 @@
-"""What a file says of itself: engines, ONNX and TFLite files, cards, models, calibration caches, on any machine."""
+"""Describes files without running them: engines, ONNX and TFLite files, cards, model.json, calibration caches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.onnx_facts import OnnxFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
-from trtpoets.core.authenticity import NO_HMAC, OTHER_HMAC
+from trtpoets.core.authenticity import OTHER_HMAC
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """An engine: its header, and its card when one lies beside it and both are intact; else `not_intact` says why not.
+    """The header of an engine, and its card if both are intact; otherwise `not_intact` is the reason.
 
-    `foreign` is why this user is not known to have built it here; empty where they have.
+    `foreign` is the reason why the engine may have been built by someone else; "" if this user built it here.
     """
 
     header: PlanHeader
@@ -41,9 +41,9 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """A card that is intact. `files` says of each file that it is for whether that is "intact", "changed" or "missing".
+    """An intact card. `files` maps each file that it describes to "intact", "changed" or "missing".
 
-    `details` is what the stage that wrote it keeps there; `foreign` is as in EngineFacts.
+    `details` are those of the stage that wrote it; `foreign` is as in EngineFacts.
     """
 
     key: str
@@ -54,10 +54,10 @@ class CardFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is, and `facts` that depend on that.
+    """The kind of a file and its facts, whose type depends on the kind.
 
-    `kind` is "engine", "onnx", "tflite", "card", "model" or "calibration-cache", or one of the names in
-    `core/file_kinds.py`, as "git-lfs-pointer": then `facts` are OtherFacts.
+    `kind` is "engine", "onnx", "tflite", "card", "model" or "calibration-cache"; or another name in
+    `core/file_kinds.py`, such as "git-lfs-pointer", and then `facts` are OtherFacts.
     """
 
     path: Path
@@ -68,22 +68,22 @@ class Inspection:
 
     @property
     def of_ours(self) -> bool:
-        """Whether trtpoets reads files of this kind, beyond naming them."""
+        """Whether trtpoets can read files of this kind, and not only identify them."""
         return not isinstance(self.facts, OtherFacts)
 
 
 def inspect(file: Path | str) -> Inspection:
-    """Read what a file says of itself. Nothing is deserialised or run; neither TensorRT nor a GPU is needed.
+    """Describe a file. Nothing in it is deserialised or run; neither TensorRT nor a GPU is needed.
 
-    What a file is, is read from its first bytes, not from its name. A folder may be a SavedModel. Raises
-    MissingArtefact, BadInput for another folder, BadArtefact with what is wrong with a file that is damaged or of no
-    known kind, MissingDependency for an ONNX file where onnx is not installed.
+    The kind of a file is detected from its first bytes, not from its name. The only folders that can be described are
+    SavedModels. Raises MissingArtefact, BadInput for another folder, BadArtefact for a file that is damaged or of an
+    unknown kind, MissingDependency for an ONNX file if onnx is not installed.
     """
     path = user_path(file)
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise MissingArtefact(f"{path} is not there", hint="trtpoets inspect FILE", code="TP8017")
+        raise MissingArtefact(f"{path} does not exist", hint="trtpoets inspect FILE", code="TP8017")
     try:
         found = kind_of_file(path)
         kind = _kind(path, found)
@@ -91,16 +91,18 @@ def inspect(file: Path | str) -> Inspection:
         return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), facts)
     except OSError as error:
         raise StorageFailed(
-            f"{path} can't be read: {error.strerror}", hint="check the file and its disk", code="TP8018"
+            f"{path} cannot be read: {error.strerror}", hint="check the file and its disk", code="TP8018"
         ) from error
 
 
 def _folder(path: Path) -> Inspection:
-    """A SavedModel; nothing else that is a folder is described."""
+    """Describe a SavedModel. Raises BadInput for any other folder."""
     graph = path / "saved_model.pb"
     if not graph.is_file():
         raise BadInput(
-            f"{path} is a folder", hint=f"name a file in it: {command('inspect', path / 'FILE')}", code="TP8019"
+            f"{path} is a folder; only SavedModel folders can be inspected",
+            hint=f"name a file in it: {command('inspect', path / 'FILE')}",
+            code="TP8019",
         )
     kind = kind_named("saved-model")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -109,10 +111,12 @@ def _folder(path: Path) -> Inspection:
 
 
 def _kind(path: Path, found: FileKind | None) -> str:
-    """The kind of a file: by its content, and by its name where its content is of no known kind: it is damaged."""
+    """Return the kind of a file by its content; by its name if the content is unknown, so that the reader can report
+    what is damaged. Raises BadArtefact.
+    """
     name = found.name if found is not None else ""
     if name == "empty":
-        raise BadArtefact(f"{path} is empty", hint="make it again, or copy it again", code="TP8020")
+        raise BadArtefact(f"{path} is empty", hint="create or copy it again", code="TP8020")
     if name not in ("", "text"):
         return _kind_of_json(path) if name == "json" else name
     start = read_start(path, 256)
@@ -123,7 +127,7 @@ def _kind(path: Path, found: FileKind | None) -> str:
     if (path.suffix == ".onnx" or start[0] == 0x08) and not name:  # ONNX begins with its version: field 1, a number
         return "onnx"
     raise BadArtefact(
-        f"{path} is {name and 'text, and '}of no kind that is known here: it begins with {start[:8]!r}",
+        f"{path} is {name and 'text and '}of an unknown kind: it starts with {start[:8]!r}",
         hint="trtpoets inspect describes engines, networks of several frameworks, cards and calibration caches",
         code="TP8021",
     )
@@ -135,8 +139,8 @@ def _kind_of_json(path: Path) -> str:
         if mark in value:
             return kind
     raise BadArtefact(
-        f"{path} is JSON, and neither a card nor a model.json of trtpoets",
-        hint="engines have cards: FILE.engine.json",
+        f"{path} is JSON, but neither a card nor a model.json of trtpoets",
+        hint="the card of an engine is FILE.engine.json",
         code="TP8022",
     )
 
@@ -145,12 +149,12 @@ def _engine(path: Path) -> EngineFacts:
     header = read_plan_header(path)
     card = card_of(path)
     if not card.is_file():
-        return EngineFacts(header, None, "no card lies beside it", NO_HMAC)
+        return EngineFacts(header, None, "it has no card", NO_HMAC)
     try:
         found = read_card(card)
         if not vouches_for(found, path):
             return EngineFacts(
-                header, None, f"{card.name} is the card of other bytes: this file was changed", OTHER_HMAC
+                header, None, f"it does not match its card {card.name}: the file was changed", OTHER_HMAC
             )
         return EngineFacts(header, card_from_details(found.details, path), "", found.foreign)
     except BadArtefact as error:
@@ -175,9 +179,9 @@ def _tflite(path: Path) -> TfliteModel | OtherFacts:
         return read_tflite(path)
     except BadArtefact:
         if FACTS_FILE.encode() in read_bytes(path):
-            raise  # one of ours, and damaged
+            raise  # a damaged file of trtpoets
         kind = kind_named("tflite")
-        return OtherFacts(kind.words, "run it with TFLite's own interpreter", {"of trtpoets": "no"})
+        return OtherFacts(kind.words, "run it with the TFLite interpreter", {"of trtpoets": "no"})
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

@@ -1,4 +1,4 @@
-"""What can be told of files that trtpoets does not read: which kind they are, and what their headers say."""
+"""Describes files that trtpoets does not use: their kind, and details from their headers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 _LONGEST = 1 << 24
 _LISTED = 5
 _MOST_NODES = 1_000_000
-"""Nodes of a graph that are counted: each takes some 500 bytes, and 2 in the file."""
+"""Maximum number of graph nodes to parse: a node takes about 500 bytes of memory, and as few as 2 in the file."""
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which no more than _LONGEST bytes are read at once: zipfile reads the list of an archive whole."""
+    """A file that limits single reads to _LONGEST bytes, because zipfile reads the directory of an archive at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         found = super().read(_LONGEST + 1 if size is None or size < 0 else min(size, _LONGEST + 1))
         if len(found) > _LONGEST:
-            raise ValueError(f"its list of files has more than {_LONGEST >> 20} MiB")
+            raise ValueError(f"its list of files is larger than {_LONGEST >> 20} MiB")
         return found
 
 
@@ -45,9 +45,10 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @dataclass(frozen=True)
 class OtherFacts:
-    """A file of a kind that trtpoets only names. `words` continue "it is ...", `remedy` is what to do with it.
+    """A file of a kind that trtpoets only identifies.
 
-    `details` is what was read of it, by name; empty where nothing was.
+    `words` complete the sentence "it is ...", `remedy` is what to do with the file, `details` are values read from it,
+    by name; empty if none were read.
     """
 
     words: str
@@ -56,7 +57,7 @@ class OtherFacts:
 
 
 def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
-    """Describe a file of a kind of others. Details of one that is damaged are left out."""
+    """Describe a file of another program. If it is damaged, the only detail is the error."""
     try:
         details = _DETAILS[kind.name](path) if kind.name in _DETAILS else {}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError, zipfile.BadZipFile) as error:
@@ -79,7 +80,7 @@ def _ultralytics(path: Path) -> dict[str, str]:
         metadata = json.loads(stream.read(found[0] - 4))
         header = stream.read(64)
     flavour = MAGIC.get(header[:4])
-    built = f"{flavour.value} {'.'.join(map(str, header[24:28]))}" if flavour and len(header) > 28 else "not told"
+    built = f"{flavour.value} {'.'.join(map(str, header[24:28]))}" if flavour and len(header) > 28 else "unknown"
     told = {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     return {"engine begins at byte": f"{found[0]:,}", "built by": built, **told}
 

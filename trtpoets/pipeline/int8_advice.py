@@ -1,4 +1,4 @@
-"""Whether to ship INT8: held against FP32 on validation photos, before the test photos are looked at."""
+"""Decides whether INT8 is recommended, by comparing it with FP32 on validation photos. Test photos are not used."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 Judged = OnnxModel | TfliteModel
 
 TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
-"""What INT8 has to reach on validation photos; how sure that is depends on their number, as with any gate."""
+"""The gate that INT8 must pass on validation photos. As with every gate, few photos leave it undecided."""
 
 _PHOTOS = 1000
-"""At most so many validation photos are looked at: enough for the target."""
+"""Maximum number of validation photos to evaluate; it is enough to decide the target."""
 
 
 def advice(
@@ -37,7 +37,8 @@ def advice(
 ) -> tuple[HeadNotes | None, Recommended]:
     """The last steps of quantize, for the notes of a card that is not sealed yet; no head where none is to be fitted.
 
-    With `refit_head` the last layer of int8.onnx may be replaced; what is recommended is about the file as it then is.
+    With `refit_head` the last layer of int8.onnx may be replaced; the recommendation refers to the resulting file. Call
+    this before the card of int8.onnx is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
     return head, recommendation(space, fp32, int8, progress=progress)
@@ -48,9 +49,9 @@ def recommendation(
 ) -> Recommended:
     """Which precision to ship, why, and the gate it comes from.
 
-    FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers: when its interval lies
-    beyond the target, or what was measured does, and there are enough photos for a flawless INT8 to be within it. INT8
-    otherwise; where the photos are too few to tell, `why` says so.
+    FP16 is recommended, with a warning, if INT8 misses `target` on the validation photos: either its confidence
+    interval is outside the target, or the measured value is, and there are enough photos for a lossless INT8 to pass.
+    Otherwise INT8 is recommended; `why` says so if there are too few photos to decide.
     """
     photos, gate = judged_on_validation(space, fp32, int8, target, progress)
     if gate is None:
@@ -72,16 +73,16 @@ def judged_on_validation(
     for model in (wide, narrow):
         with open_runner(model) as runner:
             scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
-    (first, reference), (second, found) = scores.items()
+    (wide_id, reference), (narrow_id, narrow_scores) = scores.items()
     evaluations = (
-        evaluation_from_scores(first, reference, photos, wide.spec.labels, groups=groups),
-        evaluation_from_scores(second, found, photos, wide.spec.labels, reference, groups),
+        evaluation_from_scores(wide_id, reference, photos, wide.spec.labels, groups=groups),
+        evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups),
     )
     return len(photos), gate_from_evaluations(evaluations, target)
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
-    """What quantize recommended to ship; None before it ran."""
+    """Return the precision that quantize recommended; None if it has not run."""
     recommended = int8_notes(space).recommended
     return recommended.precision if recommended else None
 
@@ -112,7 +113,7 @@ def int8_notes(space: Workspace) -> KnownNotes:
 
 
 def missed_on_validation(gate: Gate, photos: int) -> str:
-    """What a gate on so many validation photos is missed by, in words; empty where it is not."""
+    """Describe by how much a gate on `photos` validation photos was missed; "" if it was not missed."""
     beyond = [check for check in gate.runners[0].checks if missed(check)]
     return _on_validation(beyond, photos) if beyond else ""
 
@@ -124,7 +125,7 @@ def _on_validation(checks: Sequence[Check], photos: int) -> str:
 def _said(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
     why = missed_on_validation(gate, photos)
     if why:
-        _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
+        _log.warning("INT8 misses its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
         return Precision.FP16, why
     checks = gate.runners[0].checks
     doubts = [too_few(check) for check in checks if check.outcome is Outcome.UNKNOWN]

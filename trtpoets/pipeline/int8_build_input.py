@@ -1,8 +1,8 @@
-"""Which file an INT8 engine is built from: int8.onnx, or its variant with an FP16 remainder, kept beside it.
+"""Selects the file that an INT8 engine is built from: int8.onnx, or its variant whose other layers are FP16.
 
-Builders that may be allowed FP16 take int8.onnx. Those that take the types of the file would run all that is not
-quantised in FP32: for them the variant is written, held against int8.onnx on validation photos, and sealed with what
-came of it. `lineage.py` takes engines of either file for current.
+Builders with precision flags build int8.onnx and may use FP16. Strongly typed builders would run every layer that is
+not quantised in FP32. For them the variant is written and compared with int8.onnx on validation photos; its card
+contains the comparison. `lineage.py` accepts engines built from either file.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from trtpoets.pipeline.photos import verified_photos
 _log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Raise it when the same int8.onnx may give another variant, or another judgement of it."""
+"""Increase it when the same int8.onnx may give another variant, or another comparison."""
 
 _PHOTOS = 32
 
 
 def onnx_to_build(space: Workspace, model: OnnxModel, *, write: bool = True) -> OnnxModel:
-    """What a library that computes in the types of the file builds the engine of int8.onnx, `model`, from.
+    """Return the file from which a strongly typed builder builds the engine of int8.onnx, `model`.
 
-    The variant is made here where it is not up to date.
-
-    Without `write` nothing is made: int8.onnx stands for a variant that is not there. Where there is none, because the
-    file is of an earlier version, there are no photos, or its scores are not near enough, a warning says so, and
-    int8.onnx is built as it is. Raises BadPhoto, StorageFailed.
+    This is the variant with FP16 layers, which is written if it is not up to date. If it cannot be used (int8.onnx is
+    of an earlier version, there are no photos, or its scores differ too much), a warning is logged and `model` is
+    returned. Without `write` nothing is written, and `model` is returned if there is no variant. Raises BadPhoto,
+    StorageFailed.
     """
     out = space.half_remainder
     made_from = sha256_of_file(model.path)
@@ -44,28 +43,28 @@ def onnx_to_build(space: Workspace, model: OnnxModel, *, write: bool = True) -> 
     if not write:
         return model
     try:
-        return _made(space, model, key, made_from)
+        return _new_variant(space, model, key, made_from)
     except (BadInput, ConversionFailed) as error:
         for path in (out, card_of(out)):
             with storage_errors(path, "delete"):
                 path.unlink(missing_ok=True)
-        _log.warning("%s is built with its FP32 remainder: %s", model.path, error.message)
+        _log.warning("%s is built with FP32 for the layers that are not quantised: %s", model.path, error.message)
         return model
 
 
-def _made(space: Workspace, model: OnnxModel, key: str, made_from: str) -> OnnxModel:
+def _new_variant(space: Workspace, model: OnnxModel, key: str, made_from: str) -> OnnxModel:
     out = space.half_remainder
     photos = dataset_in(space).in_split(Split.VALIDATION) if has_dataset(space) else ()
     photos = tuple(sorted(photos, key=lambda photo: photo.sha256)[:_PHOTOS])
     if not photos:
-        raise BadInput("there are no validation photos to hold its variant against", code="TP8023")
+        raise BadInput("there are no validation photos to compare its FP16 variant on", code="TP8023")
     variant = half_remainder(model, out)
     with verified_photos(space, photos):
         notes = half_notes(model, variant, photos)
     if not notes.near:
         raise ConversionFailed(
-            f"with an FP16 remainder its scores move by {notes.mean_abs:.2g} on average, and {notes.same_answer:.1%} "
-            f"of {notes.photos} answers stay the same",
+            f"with FP16 its scores change by {notes.mean_abs:.2g} on average, and {notes.same_answer:.1%} "
+            f"of {notes.photos} predictions stay the same",
             code="TP8024",
         )
     seal_card(card_of(out), key=key, files=[out], details=HalfDetails(made_from, notes))

@@ -1,4 +1,4 @@
-"""What a Jetson that was named can do, and the run's files as its TensorRT reads them."""
+"""Prepares the ONNX files of a run for a Jetson: which precisions it supports, and files that its TensorRT can read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.bundles.jetson_bundle import System
+from trtpoets.bundles.jetson_bundle import TargetSystem
 from trtpoets.convert.fp16_remainder import half_remainder
 from trtpoets.convert.int8.tensorrt_cache import LAST, TENSORRT
 from trtpoets.convert.opset_downgrade import onnx_for_older
@@ -16,11 +16,9 @@ from trtpoets.convert.parity import parity_from_scores
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.formatting import joined
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision
 from trtpoets.device.capability import version_of, why_not
 from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack
-from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.judge.golden import check_scores_against
 
 if TYPE_CHECKING:
@@ -31,129 +29,135 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TYPED_BY_FILE = (11, 0)
-"""Since which TensorRT every network computes in the types of the file."""
+_STRONGLY_TYPED = (11, 0)
+"""The first TensorRT version in which every network is strongly typed."""
 
-_PACKS = tuple(each for each in JETPACKS if each.runs_trtpoets)
-"""Those that a bundle for an unnamed JetPack has to serve."""
+_SUPPORTED = tuple(jetpack for jetpack in JETPACKS if jetpack.runs_trtpoets)
+"""The JetPacks that a bundle must support if none is named."""
 
 
 @dataclass(frozen=True)
-class Jetson:
-    """What was told of a Jetson: its JetPack and its board, None where it was not."""
+class JetsonTarget:
+    """The Jetson that a bundle is for: its JetPack and board, None if the user named none."""
 
     jetpack: JetPack | None
     board: Board | None
 
     @property
     def chips(self) -> tuple[Chip, ...]:
-        """Those that it may have; none where nothing was told."""
+        """The chips that it may have; empty if neither board nor JetPack is known."""
         names = (self.board.chip,) if self.board else self.jetpack.chips if self.jetpack else ()
         return tuple(CHIPS[name] for name in names)
 
     @property
     def runs_trtpoets(self) -> bool:
-        """Whether the runtime runs there, as far as is known."""
+        """Whether the trtpoets runtime supports its JetPack; true if the JetPack is unknown."""
         return self.jetpack is None or self.jetpack.runs_trtpoets
 
     @property
     def cache_for(self) -> str:
-        """The TensorRT that a calibration cache is for; empty where it takes none."""
+        """The TensorRT version for calibration caches; "" if its TensorRT has none."""
         version = self.jetpack.tensorrt if self.jetpack else TENSORRT
         return version if int(version.split(".")[0]) <= LAST else ""
 
     def useless(self, precision: Precision) -> str:
-        """Why a precision pays on none of its chips; empty where it does on some."""
+        """Why `precision` has no benefit on any of its chips; "" if it has on some."""
         reasons = [why_not(chip.compute_capability, precision) for chip in self.chips]
         return reasons[0] if reasons and all(reasons) else ""
 
 
-def jetson_named(jetpack: str, board: str) -> Jetson:
-    """The Jetson of a JetPack's version and a board's name; either may be empty. Raises BadInput.
+def jetson_named(jetpack: str, board: str) -> JetsonTarget:
+    """Return the Jetson for a JetPack version and a board name, each of which may be empty. Raises BadInput.
 
-    A board whose JetPacks are all too old for the runtime has the last of them, unless another is named.
+    If no JetPack is named and all JetPacks of the board are too old for the trtpoets runtime, the latest one is used.
     """
     pack = find_jetpack(jetpack) if jetpack else None
-    found = find_board(board, pack) if board else None
-    if found and pack is None:
-        packs = [each for each in JETPACKS if found.chip in each.chips]
-        pack = packs[-1] if not any(each.runs_trtpoets for each in packs) else None
-    return Jetson(pack, found)
+    module = find_board(board, pack) if board else None
+    if module and pack is None:
+        candidates = [jetpack for jetpack in JETPACKS if module.chip in jetpack.chips]
+        pack = candidates[-1] if not any(jetpack.runs_trtpoets for jetpack in candidates) else None
+    return JetsonTarget(pack, module)
 
 
-def system_of(jetson: Jetson) -> System:
-    """What the bundle is told about its target."""
+def system_of(jetson: JetsonTarget) -> TargetSystem:
+    """Return the description of the Jetson for the bundle."""
     pack, board = jetson.jetpack, jetson.board
-    known = System(board=board.title if board else "", cache_for=jetson.cache_for)
+    title = board.title if board else ""
     if pack is None:
-        return known
-    return System(
+        return TargetSystem(board=title, cache_for=jetson.cache_for)
+    return TargetSystem(
         jetpack=pack.version,
         ubuntu=pack.ubuntu,
         python=pack.python,
         cuda=pack.cuda,
         tensorrt=pack.tensorrt,
-        board=known.board,
+        board=title,
         runs_trtpoets=pack.runs_trtpoets,
-        cache_for=known.cache_for,
+        cache_for=jetson.cache_for,
         dla=bool(board and board.dla and pack.dla and pack.runs_trtpoets),
     )
 
 
-def models_for(jetson: Jetson, models: tuple[OnnxModel, ...], golden: Golden, folder: Path) -> tuple[OnnxModel, ...]:
-    """The ONNX files as the JetPack reads them: as they are, or rewritten into `folder` and proven to score the same.
+def models_for(
+    jetson: JetsonTarget, models: tuple[OnnxModel, ...], golden: Golden, folder: Path
+) -> tuple[OnnxModel, ...]:
+    """Return the ONNX files in a form that the JetPack's TensorRT can read.
 
-    Where TensorRT computes in the types of the file, INT8's remainder becomes FP16, as far as its golden scores allow.
-    Raises ConversionFailed where one can't be rewritten, or scores otherwise.
+    Files that need changes are rewritten into `folder`, and their scores on the golden photos are compared with the
+    original. For strongly typed TensorRT, the layers of int8.onnx that are not quantised become FP16 if the golden
+    scores stay within their tolerance. Raises ConversionFailed if a file cannot be rewritten or its scores differ.
     """
     pack = jetson.jetpack
-    if pack is not None and version_of(pack.tensorrt) >= _TYPED_BY_FILE:
-        return tuple(_half(model, golden, folder) for model in models)
-    ceilings = [each.opset_ceiling for each in ([pack] if pack else _PACKS) if each.opset_ceiling is not None]
-    floats = pack is not None and not pack.runs_trtpoets
-    return tuple(_model_for(min(ceilings, default=None), floats, model, golden, folder) for model in models)
+    if pack is not None and version_of(pack.tensorrt) >= _STRONGLY_TYPED:
+        return tuple(_with_fp16_layers(model, golden, folder) for model in models)
+    candidates = [pack] if pack else _SUPPORTED
+    ceilings = [jetpack.opset_ceiling for jetpack in candidates if jetpack.opset_ceiling is not None]
+    float_photos = pack is not None and not pack.runs_trtpoets
+    return tuple(_model_for(min(ceilings, default=None), float_photos, model, golden, folder) for model in models)
 
 
-def notes_on(jetson: Jetson, before: tuple[OnnxModel, ...], after: tuple[OnnxModel, ...]) -> list[str]:
-    """What the user has to know of the Jetson, and of files that were rewritten."""
+def notes_on(jetson: JetsonTarget, before: tuple[OnnxModel, ...], after: tuple[OnnxModel, ...]) -> list[str]:
+    """Return notes for the user about limits of the Jetson and about rewritten files."""
     pack, notes = jetson.jetpack, []
     if pack and not pack.runs_trtpoets:
         notes.append(
             f"JetPack {pack.version} has TensorRT {pack.tensorrt}, older than 8.5: the bundle is for trtexec, without "
             "the Python runtime"
         )
-    for precision in (each.precision for each in before):
+    for precision in (model.precision for model in before):
         slow = [chip.name for chip in jetson.chips if why_not(chip.compute_capability, precision)]
         if slow:
-            notes.append(f"{precision.value} gains nothing on {joined(slow)}: --board tells which board it is")
+            notes.append(f"{precision.value} has no benefit on {joined(slow)}; name the board with --board")
     opsets = {
         (read_header(old.path).opset, read_header(new.path).opset) for old, new in zip(before, after, strict=True)
     }
     for old, new in sorted(opsets):
         if new > old and pack:
             notes.append(
-                f"int8.onnx is in operator set {new}, and in FP16 what is not quantised: TensorRT {pack.tensorrt} "
-                "computes in the types of the file"
+                f"int8.onnx has opset {new}, and FP16 layers where it is not quantised, because TensorRT "
+                f"{pack.tensorrt} is strongly typed"
             )
         elif old != new:
-            reader = f"TensorRT {pack.tensorrt}" if pack else f"every TensorRT from {_PACKS[0].tensorrt} on"
-            notes.append(f"operator set {new} instead of {old}, the latest that {reader} reads; same scores")
+            reader = f"TensorRT {pack.tensorrt}" if pack else f"every TensorRT from {_SUPPORTED[0].tensorrt} on"
+            notes.append(f"opset {new} instead of {old}, the latest that {reader} supports; the scores are the same")
     return notes
 
 
-def _half(model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
+def _with_fp16_layers(model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
+    """Return int8.onnx with FP16 layers, written into `folder`; `model` if it is not INT8 or the scores differ."""
     if model.precision is not Precision.INT8:
         return model
     try:
         variant = half_remainder(model, folder / model.path.name)
     except (BadInput, ConversionFailed) as error:
-        _log.warning("%s goes into the bundle with its FP32 remainder: %s", model.path, error.message)
+        _log.warning("%s is packed with FP32 for the layers that are not quantised: %s", model.path, error.message)
         return model
     (scores,) = open_session(variant.path, as_written=True).run([OUTPUT_NAME], {INPUT_NAME: golden.pixels})
     verdict = check_scores_against(golden, model.precision, scores)
     if not verdict.passed:
         _log.warning(
-            "%s goes into the bundle with its FP32 remainder: in FP16 golden scores move by %.2g, and %.2g is allowed",
+            "%s is packed with FP32 for the layers that are not quantised: with FP16 its golden scores change by %.2g, "
+            "the tolerance is %.2g",
             model.path,
             verdict.max_difference,
             verdict.tolerance,
@@ -162,12 +166,13 @@ def _half(model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
     return variant
 
 
-def _model_for(ceiling: int | None, floats: bool, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
+def _model_for(ceiling: int | None, float_photos: bool, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
+    """Return `model`, or its copy in `folder` with opset `ceiling` or with a float32 input. Raises ConversionFailed."""
     too_new = ceiling is not None and read_header(model.path).opset > ceiling
-    if not (too_new or floats):
+    if not (too_new or float_photos):
         return model
-    made = onnx_for_older(model, folder / model.path.name, opset=ceiling, float_photos=floats)
-    photos = golden.pixels.astype(np.float32) if floats else golden.pixels
-    (scores,) = open_session(made.path).run([OUTPUT_NAME], {INPUT_NAME: photos})
+    rewritten = onnx_for_older(model, folder / model.path.name, opset=ceiling, float_photos=float_photos)
+    photos = golden.pixels.astype(np.float32) if float_photos else golden.pixels
+    (scores,) = open_session(rewritten.path).run([OUTPUT_NAME], {INPUT_NAME: photos})
     parity_from_scores(golden.expected[model.precision.value].scores, scores, ())
-    return made
+    return rewritten

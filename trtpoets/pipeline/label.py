@@ -1,4 +1,4 @@
-"""Photos to answers, through the best runner that this machine has."""
+"""Classifies photos with the best runner that this machine can use."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BATCH = 8
-"""Photos that a runner without a batch size of its own gets at once."""
+"""The batch size of runners other than engines."""
 
 _LARGEST_BATCH = 32
-"""An engine may be tuned for more; so many fill any GPU, and answers come sooner."""
+"""The largest batch size for engines. It uses a GPU fully; larger batches only delay the first results."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a photo shows: the best labels with their scores, best first, and the runner that said so."""
+class LabelledPhoto:
+    """A photo with its best labels and their scores, best first, and the name of the runner."""
 
     photo: Path
     runner: str
@@ -56,8 +56,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Unlabelled:
-    """A photo that got no answer, and why."""
+class UnlabelledPhoto:
+    """A photo that could not be classified, and why."""
 
     photo: Path
     error: str
@@ -65,13 +65,13 @@ class Unlabelled:
 
 def label(
     model: str, photos: Sequence[Path | str], *, top: int = 5, trust: bool = False, engines: Path | str = ENGINES
-) -> tuple[Answer, ...]:
-    """Label photos through `model`, all or none: see `label_stream`.
+) -> tuple[LabelledPhoto, ...]:
+    """Classify photos with `model` and return all results; see `label_stream`.
 
-    Raises BadPhoto for a file that can't be decoded; and what `label_stream` raises.
+    Raises BadPhoto for a file that cannot be decoded, and everything that `label_stream` raises.
     """
-    answers = label_stream(model, photos, top=top, trust=trust, strict=True, engines=engines)
-    return tuple(answer for answer in answers if isinstance(answer, Answer))
+    results = label_stream(model, photos, top=top, trust=trust, strict=True, engines=engines)
+    return tuple(result for result in results if isinstance(result, LabelledPhoto))
 
 
 def label_stream(
@@ -84,26 +84,25 @@ def label_stream(
     stdin: BinaryIO | None = None,
     engines: Path | str = ENGINES,
     progress: Progress = silent,
-) -> Iterator[Answer | Unlabelled]:
-    """Yield an answer for each photo, in order, as the runner gives them: a name under `engines`, or an engine file.
+) -> Iterator[LabelledPhoto | UnlabelledPhoto]:
+    """Classify photos with `model`, the name of a run or an engine file, and yield the results in order.
 
-    `photos` are files, folders and patterns; "-" stands for `stdin` where that is given: a photo, or paths. The runner
-    of a name is the first that works here: engines, then ONNX, then TensorFlow; labels and the size of photos are those
-    of its file. A few batches are in memory at a time. Engines and TensorFlow's files can run code when they are
-    opened: those that this user did not make here are opened only with `trust`. A photo that can't be used is logged
-    and yields Unlabelled.
+    `photos` are files, folders and glob patterns; "-" stands for `stdin`, if given: one photo, or a list of paths. For
+    a run, the first runner that works here is used: engines, then ONNX Runtime, then TensorFlow. Only a few batches are
+    in memory at a time. Engines and TensorFlow files can execute code when they are opened, so files that this user did
+    not create here are opened only with `trust`. A photo that cannot be used is logged and yielded as UnlabelledPhoto.
 
-    Raises with `strict` BadPhoto in place of Unlabelled; BadInput without photos, MissingArtefact without a classifier;
-    for an engine file what `engine_from_file` raises, and RunFailed where it can't run.
+    Raises BadPhoto instead with `strict`; BadInput without photos; MissingArtefact without a classifier; for an engine
+    file what `engine_from_file` raises, and RunFailed if it cannot run here.
     """
     if not photos:
         raise BadInput(
-            "no photo to label", hint=command("label", model, "PHOTO...", engines=Path(engines)), code="TP8025"
+            "no photos were given", hint=command("label", model, "PHOTO...", engines=Path(engines)), code="TP8025"
         )
     photos = [photo if str(photo) == STDIN else user_path(photo) for photo in photos]
     with ExitStack() as stack:
         with verifying_once():  # not around what is yielded: it would reach into the caller
-            # A file of another kind is no name of a run, unless there is such a run.
+            # An existing file is taken for an engine file, unless there is a run of that name.
             if Path(model).suffix in SUFFIXES or (user_path(model).is_file() and not (Path(engines) / model).is_dir()):
                 engine: Engine | Classifier | OnnxModel = engine_from_file(user_path(model), trust=trust)
                 runner, batch = stack.enter_context(open_runner(engine)), _batch_of(engine)
@@ -118,17 +117,17 @@ def label_stream(
             if isinstance(result, BadPhoto):
                 error = printable(result.message)
                 _log.warning("%s", error)
-                yield Unlabelled(source.path, error)
+                yield UnlabelledPhoto(source.path, error)
             elif result is not None:
-                yield _answer(source.path, runner, result, top)
+                yield _labelled_photo(source.path, runner, result, top)
 
 
 def _scored(
     runner: Runner, sources: Sequence[PhotoSource], batch: int, *, strict: bool
 ) -> Iterator[tuple[PhotoSource, np.ndarray | BadPhoto | None]]:
-    """Each source with its scores (C,), or why it has none; None for a file of a folder that is no image.
+    """Yield each source with its scores, float32 (C,), or its error; None for a file in a folder that is not an image.
 
-    Raises with `strict` the first BadPhoto, once the photos before it have been yielded.
+    With `strict`, raises the first BadPhoto after the photos before it were yielded.
     """
     threads = usable_cores()
     preprocess = runner.spec.preprocess
@@ -136,7 +135,7 @@ def _scored(
     pairs = zip(sources, decoded, strict=True)
     try:
         for group in iter(lambda: list(islice(pairs, batch)), []):
-            failed = next((at for at, (_, pixels) in enumerate(group) if isinstance(pixels, BadPhoto)), None)
+            failed = next((index for index, (_, pixels) in enumerate(group) if isinstance(pixels, BadPhoto)), None)
             used = group[:failed] if strict else group
             photos = [pixels for _, pixels in used if isinstance(pixels, np.ndarray)]
             scores = iter(runner.infer(np.stack(photos)) if photos else ())
@@ -150,37 +149,42 @@ def _scored(
         decoded.close()
 
 
-def _answer(photo: Path, runner: Runner, scores: np.ndarray, top: int) -> Answer:
+def _labelled_photo(photo: Path, runner: Runner, scores: np.ndarray, top: int) -> LabelledPhoto:
     best = np.argsort(-scores, kind="stable")[:top]
     labels = runner.spec.labels
-    return Answer(photo, runner.name, tuple(labels[i] for i in best), tuple(float(scores[i]) for i in best))
+    return LabelledPhoto(photo, runner.name, tuple(labels[i] for i in best), tuple(float(scores[i]) for i in best))
 
 
 def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runner, int]:
-    """The first runner that can be entered here, entered in `stack`, and how many photos it gets at once."""
-    found = opened(space, trust=trust)
-    for stale in found.stale:
+    """Return the first runner that can be opened here, entered in `stack`, and its batch size."""
+    artefacts = opened(space, trust=trust)
+    for stale in artefacts.stale:
         _log.warning("%s is not used: it %s: %s", stale.path, stale.why, stale.remedy)
-    for artefact in _candidates(space, found, trust):
+    for artefact in _candidates(space, artefacts, trust):
         try:
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
         except (MissingDependency, RunFailed):
             continue
-    raise MissingArtefact(f"nothing of {space.name} can run here", hint=command("doctor"), code="TP8026")
+    raise MissingArtefact(
+        f"this machine cannot run any artefact of {space.name}", hint=command("doctor"), code="TP8026"
+    )
 
 
 def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
-    """The batch size that an engine is tuned for, up to a bound; a fixed one for the rest."""
+    """Return the optimum batch size of an engine, up to a limit; a fixed size for other artefacts."""
     return min(artefact.card.batch.optimum, _LARGEST_BATCH) if isinstance(artefact, Engine) else _BATCH
 
 
-def _candidates(space: Workspace, found: Artefacts, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
-    """Narrow engines first, INT8 last where quantize advised against it; then FP32, which a CPU runs best."""
+def _candidates(space: Workspace, artefacts: Artefacts, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
+    """Yield what to try, in order: engines, fp32.onnx, the TensorFlow classifier.
+
+    Engines come in the order INT8, FP16, FP32, with INT8 last if quantize recommended another precision.
+    """
     precisions = list(reversed(Precision))
     if recommended_precision(space) not in (None, Precision.INT8):
         precisions.append(precisions.pop(precisions.index(Precision.INT8)))
-    # Of one precision TensorRT's come first, and the engine that was built with the defaults.
-    yield from sorted(found.engines, key=lambda each: precisions.index(each.card.precision))
-    yield from (model for model in found.onnx if model.precision is Precision.FP32)
+    # `sorted` is stable: within a precision, TensorRT engines and engines with default options stay first.
+    yield from sorted(artefacts.engines, key=lambda engine: precisions.index(engine.card.precision))
+    yield from (model for model in artefacts.onnx if model.precision is Precision.FP32)
     classifier = classifier_in(space)
     yield replace(classifier, foreign="") if trust else classifier

@@ -1,8 +1,9 @@
-"""Opening what earlier stages left in a workspace: ONNX files, TFLite files and engines.
+"""Opens the ONNX files, TFLite files and engines that earlier stages wrote into a workspace.
 
-Every artefact is opened through this module, which follows its card back: an engine to its ONNX file, FP16 and INT8 to
-fp32.onnx, fp32.onnx and TFLite files to the classifier, the classifier to its dataset. What was made from something
-that is no longer there is stale: it is refused with the command that makes it again, or left out and listed.
+Every artefact is opened through this module, which checks by the cards that it was made from the present files: an
+engine from its ONNX file, FP16 and INT8 from fp32.onnx, fp32.onnx and TFLite files from the classifier, the classifier
+from its dataset. An artefact that was made from other files is stale: it is refused with the command that creates it
+again, or left out and listed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _OTHER_PHOTOS = "was made with other photos than those of dataset.json, some of 
 
 @dataclass(frozen=True)
 class Stale:
-    """A file that was not made from what is there now: why, and the command that makes it again."""
+    """A file that cannot be used: the reason, and the command that creates it again."""
 
     path: Path
     why: str
@@ -41,7 +42,7 @@ class Stale:
 
 @dataclass(frozen=True)
 class Artefacts:
-    """The ONNX files, TFLite files and engines of the classifier as it is now, and those that can't be used."""
+    """The ONNX files, TFLite files and engines of the present classifier, and the files that cannot be used."""
 
     onnx: tuple[OnnxModel, ...]
     tflite: tuple[TfliteModel, ...]
@@ -50,7 +51,7 @@ class Artefacts:
 
 
 def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
-    """All of a run's files, each read once. With `trust` also what others made."""
+    """Open all artefacts of a run. Each file is read once. With `trust`, files created by others are accepted too."""
     lineage = _Lineage(space, trust)
     onnx, tflite = tuple(map(lineage.onnx, Precision)), tuple(map(lineage.tflite, Precision))
     engines = lineage.engines()
@@ -63,9 +64,9 @@ def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
 
 
 def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
-    """The ONNX file of a precision, of the classifier as it is now.
+    """Return the ONNX file of a precision that was made from the present classifier.
 
-    Raises MissingArtefact for one that is missing, damaged or stale, with the first of the commands that it takes.
+    Raises MissingArtefact if it is missing, damaged or stale, with the first command that is needed to create it.
     """
     lineage = _Lineage(space)
     found = lineage.onnx(precision)
@@ -78,27 +79,26 @@ def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
-    """The ONNX files of the classifier as it is now, in the order of Precision; others are in `stale_in`."""
+    """Return the usable ONNX files, in the order of Precision. `stale_in` returns the others."""
     lineage = _Lineage(space)
     return tuple(found for p in Precision if isinstance(found := lineage.onnx(p), OnnxModel))
 
 
 def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
-    """The engines that this user built from the ONNX files as they are now; damaged and other ones are in
-    `stale_in`.
+    """Return the engines that this user built from the present ONNX files. `stale_in` returns the others.
 
-    With `trust` also those of others.
+    With `trust`, engines built by others are accepted too.
     """
     return tuple(found for found in _Lineage(space, trust).engines() if not isinstance(found, Stale))
 
 
 def stale_in(space: Workspace, *, trust: bool = False) -> tuple[Stale, ...]:
-    """The ONNX files, TFLite files and engines that are there and can't be used, each with the reason."""
+    """Return the ONNX files, TFLite files and engines that exist but cannot be used, each with the reason."""
     return opened(space, trust=trust).stale
 
 
 class _Lineage:
-    """What a run's files were made from. Each file is read once, when it is first asked for."""
+    """Opens the artefacts of one run and checks what they were made from. Each file is read once, on first use."""
 
     def __init__(self, space: Workspace, trust: bool = False) -> None:
         self._space, self._trust = space, trust
@@ -118,7 +118,7 @@ class _Lineage:
         return dataset_in(self._space).hash if has_dataset(self._space) else None
 
     def onnx(self, precision: Precision) -> OnnxModel | Stale | None:
-        """None where there is no such file, or no card of it."""
+        """Return the file; None if it or its card does not exist."""
         if precision not in self._onnx:
             self._onnx[precision] = self._opened_onnx(precision)
         return self._onnx[precision]
@@ -130,7 +130,7 @@ class _Lineage:
             return None
         remedy = self.missing(precision).remedy
         if not vouches_for(card, path):
-            return Stale(path, "was changed after it was made, or is damaged", remedy)
+            return Stale(path, "was changed after it was created, or is damaged", remedy)
         made_from: str | None
         if precision is Precision.FP32:
             made_from, why = self._identity, "was made from an earlier classifier"
@@ -143,41 +143,41 @@ class _Lineage:
             return Stale(path, _OTHER_PHOTOS, remedy)
         model = read_onnx(path)
         if model.spec != self._spec:
-            return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
+            return Stale(path, "has labels or preprocessing that differ from the classifier", remedy)
         self._sha256[precision] = card.files[path.name]
         return model
 
     def missing(self, precision: Precision) -> Stale:
-        """What to say of an ONNX file that is not there: the first command that it takes."""
+        """Return the description of a missing ONNX file, with the first command that is needed to create it."""
         first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
         remedy = self._space.command("export" if first else "quantize")
-        return Stale(self._space.onnx(precision), "is not there, or not whole", remedy)
+        return Stale(self._space.onnx(precision), "does not exist, or is incomplete", remedy)
 
     def tflite(self, precision: Precision) -> TfliteModel | Stale | None:
-        """None where there is no such file, or no card of it."""
+        """Return the file; None if it or its card does not exist."""
         path = self._space.tflite(precision)
         card = _card_at(path)
         if card is None:
             return None
         remedy = self._space.command("bundle", "--for", "tflite")
         if not vouches_for(card, path):
-            return Stale(path, "was changed after it was made, or is damaged", remedy)
+            return Stale(path, "was changed after it was created, or is damaged", remedy)
         why = ""
         if card.details.get("classifier") != self._identity:
             why = "was made from an earlier classifier"
         elif precision is Precision.INT8 and self._dataset_hash not in (None, card.details.get("dataset")):
             why = _OTHER_PHOTOS
-        elif card.foreign and not self._trust:  # TensorFlow's interpreter runs any operator of TensorFlow's
-            why = f"is not known to be made here by you: {card.foreign}"
+        elif card.foreign and not self._trust:  # the interpreter can run any TensorFlow operator
+            why = f"may have been created by someone else: {card.foreign}"
         if why:
             return Stale(path, why, remedy)
         model = read_tflite(path)
         if model.spec != self._spec:
-            return Stale(path, "has other labels or another preprocessing than the classifier", remedy)
+            return Stale(path, "has labels or preprocessing that differ from the classifier", remedy)
         return model
 
     def engines(self) -> tuple[Engine | Stale, ...]:
-        """In the order of `in_order`; engine files without a card are not of trtpoets."""
+        """Return the engines in the order of `in_order`. Engine files without a card are ignored."""
         from trtpoets.device.build.engine import in_order, load_engine
 
         whole, damaged = [], []
@@ -197,19 +197,19 @@ class _Lineage:
         model = self.onnx(precision)
         file = self._space.onnx(precision).name
         if not isinstance(model, OnnxModel):
-            why = f"was built from {file}, which {model.why if model else 'is not there'}"
+            why = f"was built from {file}, which {model.why if model else 'does not exist'}"
             return Stale(engine.path, why, model.remedy if model else self.missing(precision).remedy)
         remedy = self._space.command("build", "--precision", precision.value)
         if engine.card.onnx_sha256 not in (self._sha256[precision], self._half(precision)):
             return Stale(engine.path, f"was built from an earlier {file}", remedy)
         if engine.card.spec != self._spec:
-            return Stale(engine.path, "has other labels or another preprocessing than the classifier", remedy)
-        if engine.foreign:  # TensorRT would run what is in it
-            return Stale(engine.path, f"is not known to be built here by you: {engine.foreign}", remedy)
+            return Stale(engine.path, "has labels or preprocessing that differ from the classifier", remedy)
+        if engine.foreign:  # TensorRT would execute code in it
+            return Stale(engine.path, f"may have been built by someone else: {engine.foreign}", remedy)
         return None
 
     def _half(self, precision: Precision) -> str | None:
-        """The sha256 of the variant of int8.onnx that engines may be built from; None where none is up to date."""
+        """Return the sha256 of the FP16 variant of int8.onnx; None if there is none that is up to date."""
         path = self._space.half_remainder
         card = _card_at(path) if precision is Precision.INT8 else None
         if card is None or card.details.get("made_from") != self._sha256[precision] or not vouches_for(card, path):
@@ -218,6 +218,6 @@ class _Lineage:
 
 
 def _card_at(path: Path) -> Card | None:
-    """The card of an artefact; None where either is missing. Raises BadArtefact for a card that is not whole."""
+    """Return the card of an artefact; None if either is missing. Raises BadArtefact for a damaged card."""
     card = card_of(path)
     return read_card(card) if path.exists() and card.is_file() else None

@@ -1,4 +1,4 @@
-"""Near-copies of photos: kept in one split, and what they make of the measured accuracy."""
+"""Keeps near-copies of photos in one split, and measures how they would affect the accuracy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _log = logging.getLogger(__name__)
 def copies_together(
     dataset: Dataset, features: np.ndarray, thumbnails: np.ndarray, progress: Progress = silent
 ) -> Dataset:
-    """The dataset with its near-copies found, by bottlenecks and thumbnails of its photos, and kept in one split."""
+    """Return the dataset with its near-copies found and each family of near-copies kept in one split.
+
+    `features` are the bottlenecks of the photos, `thumbnails` their thumbnails, both in the order of the photos.
+    """
     names = [(str(photo.path.parent), photo.path.name) for photo in dataset.photos]
     return with_families(dataset, families_of(features, thumbnails, names, progress))
 
@@ -38,9 +41,9 @@ def copies_details(
 ) -> CopiesDetails:
     """For training.json: how many families there are, and what accuracy would be, or is, without keeping them together.
 
-    `as_read` is the dataset before copies were kept together. Where that moved photos, a second head is trained on
-    `as_read`: `as_it_stands`. Where splits are given, the test photos without a copy in training are judged alone:
-    `without_copies`.
+    `as_read` is the dataset before near-copies were kept together. If that moved photos, a second head is trained on
+    `as_read` and its accuracy is "as_it_stands". If the splits are given, "without_copies" is the accuracy on the test
+    photos that have no near-copy in training.
     """
     families = len(dataset.families)
     details = CopiesDetails()
@@ -60,22 +63,22 @@ def copies_details(
             without = accuracy_on(dataset, features, head, clean)
             details = replace(details, families_across_splits=len(groups), without_copies=without)
             _log.warning(
-                "%d of %d test photos have a near-copy among the training photos; the given splits were kept. %s",
+                "%d of %d test photos have a near-copy in the training split; the given splits were kept. %s",
                 len(test) - len(clean),
                 len(test),
-                accuracy_text(without, "Without these, accuracy is"),
+                accuracy_text(without, "Without them, the accuracy is"),
             )
     elif dataset.photos != as_read.photos:
-        other, _ = head_from_features(as_read, features, config)
+        head_as_read, _ = head_from_features(as_read, features, config)
         copies_known = replace(as_read, families=dataset.families)
-        apart = accuracy_on(copies_known, features, other, rows_in(as_read, Split.TEST))
+        apart = accuracy_on(copies_known, features, head_as_read, rows_in(as_read, Split.TEST))
         details = replace(details, as_it_stands=apart)
-        _log.info("%s", accuracy_text(apart, "with copies on both sides, as the folder stands, it would be"))
+        _log.info("%s", accuracy_text(apart, "without keeping near-copies in one split, it would be"))
     return details
 
 
 def _with_copy_in_training(dataset: Dataset) -> set[str]:
-    """sha256s of the test photos a copy of which is among the photos that train or choose the step."""
+    """Return the sha256 of each test photo that has a near-copy in the training or validation split."""
     copied = set()
     for group in across_splits(dataset).values():
         if any(photo.split is not Split.TEST for photo in group):
@@ -84,19 +87,22 @@ def _with_copy_in_training(dataset: Dataset) -> set[str]:
 
 
 def accuracy_on(dataset: Dataset, features: np.ndarray, head: Head, rows: np.ndarray) -> Accuracy:
-    """Accuracy on the photos `rows` with its 95 % interval, copies counted as groups; None where there are none."""
+    """Return the accuracy on the photos `rows` with its 95 % confidence interval; near-copies count as clusters.
+
+    Accuracy and interval are None if `rows` is empty.
+    """
     if not len(rows):
         return Accuracy(0, 0, None, None, None)
-    right = head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]
+    correct = head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]
     groups = groups_of([dataset.photos[row] for row in rows.tolist()], dataset)
-    low, high = share_interval(right, groups)
-    return Accuracy(len(rows), count_of_groups(groups, len(rows)), float(right.mean()), low, high)
+    low, high = share_interval(correct, groups)
+    return Accuracy(len(rows), count_of_groups(groups, len(rows)), float(correct.mean()), low, high)
 
 
-def accuracy_text(judged: Accuracy, words: str) -> str:
-    """What `accuracy_on` found, in a sentence that begins with `words`."""
-    if judged.test_accuracy is None or judged.low is None or judged.high is None:
-        return "No test photo is without one."
-    photos = photos_in_groups(judged.test_photos, judged.test_groups, "test photo")
-    interval = f"{100 * judged.low:.1f} to {100 * judged.high:.1f}"
-    return f"{words} {100 * judged.test_accuracy:.1f} % ({interval}) on {photos}"
+def accuracy_text(accuracy: Accuracy, prefix: str) -> str:
+    """Return the result of `accuracy_on` as a sentence that starts with `prefix`."""
+    if accuracy.test_accuracy is None or accuracy.low is None or accuracy.high is None:
+        return "Every test photo has a near-copy."
+    photos = photos_in_groups(accuracy.test_photos, accuracy.test_groups, "test photo")
+    interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
+    return f"{prefix} {100 * accuracy.test_accuracy:.1f} % ({interval}) on {photos}"

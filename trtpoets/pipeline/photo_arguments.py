@@ -1,4 +1,4 @@
-"""What a user names as photos - files, folders, patterns, standard input - as a list of single photos."""
+"""Expands the photo arguments of a command (files, folders, glob patterns, standard input) into single photos."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from trtpoets.core.types import Preprocess
 
 STDIN = "-"
-"""The argument that stands for standard input."""
+"""The argument for standard input."""
 
-_LONGEST_LIST = 16 << 20
-"""Bytes of the longest list of paths on standard input."""
+_MAX_LIST = 16 << 20
+"""Maximum size in bytes of a list of paths on standard input."""
 
 _SYSTEM = frozenset(
     ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "lost+found", "@eadir", "#recycle")
 )
-"""Names in lower case that operating systems and archive tools put into folders of photos."""
+"""Names, in lower case, of files and folders that operating systems and archive tools add to photo folders."""
 
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """One photo: a file, or `content` from standard input. `problem` says why an argument names no photo.
+    """One photo: a file, or `content` from standard input. `problem` is set if an argument matches no photo.
 
-    `named` is whether the user named the file itself: a file that was found in a folder may be something else.
+    `named` is true if the user named the file, false if it was found in a folder and therefore may not be a photo.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class PhotoSource:
     problem: BadPhoto | None = None
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray | BadPhoto | None:
-        """The photo as uint8 (H, W, 3), or why it can't be used; None for a file of a folder that is no image."""
+        """Return the photo as uint8 (H, W, 3), or its error; None for a file in a folder that is not an image."""
         if self.problem is not None:
             return self.problem
         try:
@@ -59,68 +59,68 @@ class PhotoSource:
 def photos_from_arguments(
     arguments: Iterable[Path | str], *, stdin: BinaryIO | None = None, skip: Sequence[Path] = ()
 ) -> list[PhotoSource]:
-    """The photos that the arguments name, in their order; those of a folder or pattern are sorted by path.
+    """Return the photos of the arguments, in order; those of a folder or pattern are sorted by path.
 
-    A folder stands for all photos below it, without hidden and system files, without a folder in `skip`, and without
-    files that are no images. A pattern (`*`, `?`, `[...]`, `**` for any depth) is expanded unless a file has that very
-    name. "-" stands for `stdin` where that is given: one photo, or paths separated by line ends or by NULs. An argument
-    that names nothing becomes a source with a `problem`.
+    A folder stands for all photos below it, except hidden files, system files and the folders in `skip`. A pattern
+    (`*`, `?`, `[...]`, `**` for any depth) is expanded unless a file of that name exists. "-" stands for `stdin`, if
+    given: one photo, or paths separated by newlines or NUL bytes. An argument that matches nothing becomes a source
+    with a `problem`.
     """
-    found: list[PhotoSource] = []
-    barred = {folder.resolve() for folder in skip}
+    sources: list[PhotoSource] = []
+    excluded = {folder.resolve() for folder in skip}
     for argument in arguments:
         if stdin is not None and str(argument) == STDIN:
-            found += _from_stdin(stdin, barred)
+            sources += _from_stdin(stdin, excluded)
         else:
-            found += _from_path(str(argument), barred)
-    return found
+            sources += _from_path(str(argument), excluded)
+    return sources
 
 
-def _from_path(text: str, barred: set[Path]) -> list[PhotoSource]:
+def _from_path(text: str, excluded: set[Path]) -> list[PhotoSource]:
     path = user_path(text)
     if path.is_dir():
-        inside = [PhotoSource(file, named=False) for file in _below(path, barred)]
-        return inside or [_nothing(text, "no files below this folder")]
+        sources = [PhotoSource(file, named=False) for file in _below(path, excluded)]
+        return sources or [_no_photo(text, "no files below this folder")]
     if not os.path.lexists(path) and glob.has_magic(text):
-        return _from_pattern(str(path), barred) or [_nothing(text, "no file matches this pattern")]
+        return _from_pattern(str(path), excluded) or [_no_photo(text, "no file matches this pattern")]
     return [PhotoSource(path)]
 
 
-def _from_pattern(pattern: str, barred: set[Path]) -> list[PhotoSource]:
-    matches = [Path(each) for each in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - any start, any depth
+def _from_pattern(pattern: str, excluded: set[Path]) -> list[PhotoSource]:
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - any start, any depth
     if "**" in Path(pattern).parts:  # the files below each folder match themselves
         return [PhotoSource(path, named=False) for path in matches if path.is_file() and not _is_system(path.name)]
-    found = []
+    sources = []
     for path in matches:
         if path.is_dir():
-            found += [PhotoSource(file, named=False) for file in _below(path, barred)]
+            sources += [PhotoSource(file, named=False) for file in _below(path, excluded)]
         elif not _is_system(path.name):
-            found.append(PhotoSource(path, named=False))
-    return found
+            sources.append(PhotoSource(path, named=False))
+    return sources
 
 
-def _from_stdin(stdin: BinaryIO, barred: set[Path]) -> list[PhotoSource]:
+def _from_stdin(stdin: BinaryIO, excluded: set[Path]) -> list[PhotoSource]:
     content = stdin.read(MAX_BYTES + 1)
     if _is_photo(content):
         return [PhotoSource(Path(STDIN), content=content)]
-    if len(content) > _LONGEST_LIST:
-        return [_nothing("standard input", f"it is no photo, and more than {_LONGEST_LIST >> 20} MiB of paths")]
+    if len(content) > _MAX_LIST:
+        return [_no_photo("standard input", f"it is neither a photo nor a list of at most {_MAX_LIST >> 20} MiB")]
     separator = b"\0" if b"\0" in content else b"\n"
     lines = [line if separator == b"\0" else line.rstrip(b"\r") for line in content.split(separator)]
-    found = [source for line in lines if line.strip() for source in _from_line(os.fsdecode(line), barred)]
-    return found or [_nothing("standard input", "it is empty: give paths of photos, or the bytes of one photo")]
+    sources = [source for line in lines if line.strip() for source in _from_line(os.fsdecode(line), excluded)]
+    return sources or [_no_photo("standard input", "it is empty; it must be a list of paths or one photo")]
 
 
-def _from_line(text: str, barred: set[Path]) -> list[PhotoSource]:
-    """As `_from_path`; a line that can't be a path is a source with a problem, so that the other lines are read."""
+def _from_line(text: str, excluded: set[Path]) -> list[PhotoSource]:
+    """Like `_from_path`, but an invalid path becomes a source with a problem, so that the other lines are read."""
     try:
-        return _from_path(text, barred)
+        return _from_path(text, excluded)
     except BadInput as error:
-        return [_nothing(text, error.message)]
+        return [_no_photo(text, error.message)]
 
 
 def _is_photo(content: bytes) -> bool:
-    """Whether bytes are a photo rather than a list of paths: they decode, or have control characters of binary data."""
+    """Whether `content` is a photo and not a list of paths: it decodes, or contains control characters."""
     if not content:
         return False
     try:
@@ -131,9 +131,9 @@ def _is_photo(content: bytes) -> bool:
     return True
 
 
-def _below(folder: Path, barred: set[Path]) -> Iterator[Path]:
-    """The files below a folder, sorted, folders after files. Links are followed, each folder is entered once."""
-    entered = set(barred)
+def _below(folder: Path, excluded: set[Path]) -> Iterator[Path]:
+    """Yield the files below a folder, sorted, files before subfolders. Links are followed, each folder only once."""
+    entered = set(excluded)
     pending = [folder]
     while pending:
         current = pending.pop()
@@ -142,8 +142,8 @@ def _below(folder: Path, barred: set[Path]) -> Iterator[Path]:
             continue
         entered.add(real)
         try:
-            names = sorted(os.listdir(current))  # noqa: PTH208 - names, as bytes sort
-        except OSError:  # a folder that may not be read, as lost+found of a disk
+            names = sorted(os.listdir(current))  # noqa: PTH208 - sorted by name
+        except OSError:  # an unreadable folder, such as lost+found
             continue
         paths = [current / name for name in names if not _is_system(name)]
         folders = [path for path in paths if path.is_dir()]
@@ -160,7 +160,7 @@ def _named_as_image(path: Path) -> bool:
     return kind.startswith("image/") or path.suffix.lower() in (".heic", ".heif", ".avif", ".webp")
 
 
-def _nothing(text: str, why: str) -> PhotoSource:
+def _no_photo(text: str, why: str) -> PhotoSource:
     return PhotoSource(
         Path(text), problem=BadPhoto(f"{text}: {why}", hint="name photo files, or a folder of them", code="TP8028")
     )

@@ -1,4 +1,4 @@
-"""Whether the photos of a dataset are still where they were, with the bytes that they had."""
+"""Checks that the photos of a dataset still exist and are unchanged."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
-    """Raise BadInput unless every photo is there and has the sha256 that it had in the dataset. Reads them all.
+    """Raise BadInput unless every photo exists and has the sha256 recorded in the dataset. Reads all photos.
 
-    The hint is the command that reads the photos again, from where they are now: features are cached by content, so it
-    trains in seconds.
+    The hint is the command that reads the photos again from their present folder. Features are cached by content, so
+    it takes only seconds.
     """
-    gone = [photo for photo in photos if not photo.path.is_file()]
-    if gone:
+    missing = [photo for photo in photos if not photo.path.is_file()]
+    if missing:
         raise BadInput(
-            f"{len(gone)} of {len(photos)} photos are no longer in {dataset_in(space).folder}, for example "
-            f"{gone[0].path}",
-            hint=f"name the folder where they are now: {_again(space, 'NEWPLACE')}",
+            f"{len(missing)} of {len(photos)} photos are no longer in {dataset_in(space).folder}, for example "
+            f"{missing[0].path}",
+            hint=f"name their present folder: {_command_for(space, 'NEWPLACE')}",
             code="TP8029",
         )
     changed = changed_photos(photos)
     if changed:
         raise BadInput(
-            f"{len(changed)} of {len(photos)} photos were changed since the classifier was trained, for example "
+            f"{len(changed)} of {len(photos)} photos have changed since the classifier was trained, for example "
             f"{changed[0].path}",
-            hint=_again(space, dataset_in(space).folder),
+            hint=_command_for(space, dataset_in(space).folder),
             code="TP8030",
         )
 
 
 @contextmanager
 def verified_photos(space: Workspace, photos: Sequence[Photo]) -> Iterator[None]:
-    """`require_photos` at the beginning; and when a photo is found changed or gone later, inside.
+    """Check the photos on entry, and again if the body raises BadPhoto because a photo was changed or deleted.
 
-    What is inside reads photos by `core.images`, which verifies the bytes that it decodes. Raises BadInput, that counts
-    the photos and names the command to run next; and whatever is raised inside.
+    The body must read photos with `core.images`, which verifies the bytes that it decodes. Raises BadInput with the
+    number of affected photos and the command to run next, and everything that the body raises.
     """
     require_photos(space, photos)
     try:
@@ -56,10 +56,10 @@ def verified_photos(space: Workspace, photos: Sequence[Photo]) -> Iterator[None]
         raise
 
 
-def _again(space: Workspace, place: object) -> str:
-    """The command that makes the classifier again with the photos in `place`."""
+def _command_for(space: Workspace, folder: object) -> str:
+    """Return the command that creates the classifier again from the photos in `folder`."""
     backbone = classifier_in(space).spec.backbone
     card = open_card(card_of(space.classifier)) or {}
     if card.get("dataset") is None:
-        return space.command("pretrained", backbone, "--photos", place)
-    return space.command("retrain", place, *([] if backbone == DEFAULT_BACKBONE else ["--backbone", backbone]))
+        return space.command("pretrained", backbone, "--photos", folder)
+    return space.command("retrain", folder, *([] if backbone == DEFAULT_BACKBONE else ["--backbone", backbone]))

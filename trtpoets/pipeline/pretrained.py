@@ -1,4 +1,4 @@
-"""A network as it was published: 1,000 ImageNet classes, no training."""
+"""Creates a classifier from a published network: 1,000 ImageNet classes, without training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trtpoets.train.downloaded_weights import weights_id
 from trtpoets.train.networks import network_from_backbone
 
 _VERSION = 1
-"""Raise it when the same weights may give another classifier."""
+"""Increase it when the same weights may give another classifier."""
 
 
 def models() -> tuple[Backbone, ...]:
-    """The networks that can be retrained, or used as they were published."""
+    """Return the networks that can be retrained, or used as published."""
     return tuple(BACKBONES.values())
 
 
@@ -38,16 +38,16 @@ def pretrained(
     force: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
-    """Make a 1,000-class ImageNet classifier of a published network, with its published preprocessing.
+    """Create a 1,000-class ImageNet classifier from a published network, with its published preprocessing.
 
-    `photos`, a folder of folders, are what `quantize` calibrates with and `bench` measures on; their labels count as
-    right answers where they are names of ImageNet classes. `config` says how the folder is read.
+    `photos` is a folder of labelled photos for the calibration of `quantize` and for measurements. Accuracy is measured
+    on photos whose label is the name of an ImageNet class. `config` sets how the folder is read.
     """
     chosen = backbone_named(backbone)
     chosen = replace(chosen, preprocess=chosen.published_preprocess)
     space = Workspace(Path(engines), name)
     config = config or DatasetConfig()
-    # A file that can't be used is told at once, and nothing is downloaded for photos that can't be.
+    # Check a weights file before reading photos, and read the photos before downloading weights.
     identity = weights_id(chosen, weights) if weights else ""
     with writing(space):
         dataset = None if photos is None else dataset_from_folder(user_path(photos), config, progress)

@@ -1,8 +1,8 @@
-"""A classifier and the dataset that it was trained on are replaced together.
+"""Replaces a classifier together with the dataset that it was trained on.
 
-The classifier's card is written last and names the dataset by its hash. The card of before does not match the new
-classifier folder, so a process that is killed between two writes leaves either what was there before, or a run that
-has no valid classifier.
+The classifier's card contains the hash of the dataset and is written last. The previous card does not match the new
+classifier folder. So a process that is killed between two writes leaves either the previous state or a run without a
+valid classifier.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ def publish(
     trained_on: str | None = None,
     training: TrainingDetails | None = None,
 ) -> Classifier:
-    """Write the classifier's folder, dataset.json, training.json and then the classifier's card, made from `key`.
+    """Write the classifier's folder, dataset.json, training.json and last the classifier's card with `key`.
 
-    Call it when all computation is done. `write_classifier` replaces the folder in one step. `dataset` None leaves
-    dataset.json as it is, `training` None removes training.json. `trained_on` is the hash of the dataset that the
-    classifier was trained on; None stands for a published classifier, which was trained on none of the photos.
-    `command` does the same again.
+    Call it after all computation. `write_classifier` must replace the folder atomically. With `dataset` None
+    dataset.json is kept; with `training` None training.json is deleted. `trained_on` is the hash of the dataset that
+    the classifier was trained on, None for a published classifier. `command` is the command that repeats the work.
     """
     classifier = write_classifier()
     if dataset is not None:
@@ -53,23 +52,24 @@ def publish(
 
 
 def seal_dataset(space: Workspace, dataset: Dataset, command: str) -> None:
-    """Write dataset.json, and the command that trains on it. Of a trained classifier only the paths may change.
+    """Write dataset.json with the command that trains on it.
 
-    Call `publish` for everything else.
+    If a classifier was trained on the dataset, only the paths of the photos may change; for other changes call
+    `publish`.
     """
     details = replace(dataset.document, counts=dataset.counts, command=command)
     seal_card(space.dataset, key=dataset.hash, files=[], details=details)
 
 
 def trained_here(space: Workspace, key: str, dataset: Dataset) -> Dataset | None:
-    """`dataset` with the splits that the classifier of `key` was trained with; None where it has to be trained.
+    """Return `dataset` with the splits that the classifier with `key` was trained on; None if it must be trained.
 
-    The splits are those of dataset.json, photo by photo: training may have changed those of the folder.
+    The splits are read from dataset.json for each photo, because training may have moved photos to another split.
     """
     card = open_card(card_of(space.classifier), key, own=True)
     if card is None or card.get("dataset") is None:
         return None
-    recorded = _recorded(space)
+    recorded = _recorded_dataset(space)
     if recorded is not None:
         splits = {photo.sha256: photo.split for photo in recorded.photos}
         photos = tuple(replace(photo, split=splits.get(photo.sha256, photo.split)) for photo in dataset.photos)
@@ -77,8 +77,8 @@ def trained_here(space: Workspace, key: str, dataset: Dataset) -> Dataset | None
     return dataset if dataset.hash == card["dataset"] else None
 
 
-def _recorded(space: Workspace) -> Dataset | None:
-    """dataset.json; None where there is none, or a damaged one, which is about to be replaced."""
+def _recorded_dataset(space: Workspace) -> Dataset | None:
+    """Return the dataset of dataset.json; None if the file is missing or damaged, as it will be replaced."""
     try:
         details = open_card(space.dataset)
         return None if details is None else dataset_from_json(details)

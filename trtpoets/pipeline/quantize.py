@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VERSION = 4
-"""Raise it when the same classifier may give another ONNX file."""
+"""Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
-"""Raise it when the INT8 file says something else of itself, or its notes do, though its network is the same."""
+"""Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
 
 
 def quantize(
@@ -53,18 +53,19 @@ def quantize(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[OnnxModel, ...]:
-    """Write fp16.onnx and int8.onnx. Ranges come from training photos only; validation photos choose between methods.
+    """Write fp16.onnx and int8.onnx from fp32.onnx.
 
-    What INT8 gives on validation photos is held against FP32, and a warning says with numbers when FP16 is the one to
-    ship. `refit_head` fits INT8's last layer to what INT8 makes of photos, and keeps it where validation says so.
+    Activation ranges are measured on training photos; validation photos decide between calibration methods. INT8 is
+    compared with FP32 on validation photos, and a warning is logged if FP16 is recommended instead. `refit_head` refits
+    the last layer to the INT8 features and keeps it if validation confirms a gain.
 
-    Raises BadInput when there are no photos: made-up ranges would give made-up answers.
+    Raises BadInput if the run has no photos, because calibration needs real ones.
     """
     space = Workspace(Path(engines), name)
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
     command = quantize_command(space, precisions, calibration, int8, refit_head)
     if Precision.FP32 in precisions:
-        raise BadInput("fp32 is what export writes", hint=space.command("export"), code="TP8031")
+        raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
         if not has_dataset(space):
@@ -125,7 +126,7 @@ def _int8(
     progress: Progress,
     refit_head: bool,
 ) -> OnnxModel:
-    """`photos` are those to calibrate with, and those to judge by; `made` what the card says of how it was made."""
+    """Write int8.onnx. `photos` are (calibration, validation) photos, `made` is the origin to record in the card."""
     out = space.onnx(Precision.INT8)
     hashes = [[photo.sha256 for photo in some] for some in photos]
     made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
@@ -140,9 +141,9 @@ def _int8(
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
     model, notes = int8_from_onnx(comparer, ranges, out, progress)
     head, recommended = advice(space, fp32, model, refit_head, progress)
-    if head is not None and head.kept:  # the file was written again, with another last layer
+    if head is not None and head.kept:  # the file was rewritten with another last layer
         notes = notes_of_new_head(comparer, notes, model)
-    # Tensors with scaled channels are not cut where their histogram was taken.
+    # Histograms of tensors with equalised channels are left out: their ranges refer to the scaled values.
     drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
     details = Int8Details(
@@ -164,7 +165,7 @@ def _int8(
 
 
 def _ranges(comparer: Comparer, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress) -> Ranges:
-    """The ranges of the method asked for; with AUTO the best of all methods, and how each did on validation photos."""
+    """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result."""
     found = ranges_from_photos(comparer.model, photos, calibration, progress)
     if calibration.method in calibration.method.by_values:
         return found[0]
@@ -172,5 +173,5 @@ def _ranges(comparer: Comparer, photos: Sequence[Photo], calibration: Calibratio
     if calibration.method is Method.AUTO:
         chosen, trials = best_ranges(comparer, (*found, *refined), progress)
         return replace(chosen, trials=trials)
-    # Where no tensor gains by scaled channels, there are only ranges by features.
+    # If equalisation improves no tensor, `refined` contains only the ranges of the method "features".
     return refined[0] if calibration.method is Method.FEATURES else refined[-1]

@@ -1,6 +1,6 @@
-"""The command that does the work of a stage again: recorded in the stage's card when the work is done.
+"""Builds the command that repeats the work of a stage. It is recorded in the stage's card.
 
-Every option is written out, as another version may have other defaults. Paths are absolute.
+Every option is included, because another version may have other defaults. Paths are absolute.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
     from trtpoets.train.split import DatasetConfig
 
 _NO_OPTION = frozenset({"eval_interval"})
-"""Of the head's configuration: what only Python can set."""
+"""Fields of HeadConfig that have no command-line option."""
 
 _BENCH = ("xla", "keras", "cpu", "loadgen")
-"""Switches of `bench` that are fields of BenchConfig."""
+"""Switches of `bench` that have a field of the same name in BenchConfig."""
 
 
 def retrain_command(space: Workspace, photos: Path | str, config: RetrainConfig) -> str:
-    """`trtpoets retrain` with everything that `config` says."""
-    head = {word: value for word, value in asdict(config.head).items() if word not in _NO_OPTION}
-    own = {word: getattr(config, word) for word in ("backbone", "weights", "resize", "device")}
+    """Return the `trtpoets retrain` command for `config`."""
+    head = {name: value for name, value in asdict(config.head).items() if name not in _NO_OPTION}
+    network = {name: getattr(config, name) for name in ("backbone", "weights", "resize", "device")}
     labels = Path(config.dataset.labels) if config.dataset.labels else None
     dataset = {**asdict(config.dataset), "labels": labels}
-    return _command(space, "retrain", [Path(photos)], {**own, **dataset, **head})
+    return _command(space, "retrain", [Path(photos)], {**network, **dataset, **head})
 
 
 def pretrained_command(
     space: Workspace, backbone: str, photos: Path | str | None, weights: Path | str | None, config: DatasetConfig
 ) -> str:
-    """`trtpoets pretrained` with its photos, how they are read, and its weights."""
+    """Return the `trtpoets pretrained` command for these photos, weights and dataset options."""
     given = {"photos": photos, "labels": config.labels if photos else None, "weights": weights}
     paths: dict[str, object] = {word: None if path is None else Path(path) for word, path in given.items()}
     return _command(space, "pretrained", [backbone], {**paths, "class_folders": bool(photos) and config.class_folders})
 
 
 def export_command(space: Workspace, opset: int) -> str:
-    """`trtpoets export` with its operator set."""
+    """Return the `trtpoets export` command for an opset version."""
     return _command(space, "export", [], {"opset": opset})
 
 
@@ -63,7 +63,7 @@ def quantize_command(
     int8: Int8Config,
     refit_head: bool,
 ) -> str:
-    """`trtpoets quantize` with everything that its configurations say."""
+    """Return the `trtpoets quantize` command for these configurations."""
     options = {
         "precision": list(precisions),
         "method": calibration.method,
@@ -79,7 +79,7 @@ def quantize_command(
 def build_command(
     space: Workspace, precisions: Sequence[Precision], flavour: Flavour | None, config: EngineConfig
 ) -> str:
-    """`trtpoets build` with everything that `config` says; `flavour` None stands for all that can build."""
+    """Return the `trtpoets build` command for `config`; `flavour` None stands for --flavour auto."""
     options = {
         "precision": list(precisions),
         "flavour": flavour,
@@ -87,7 +87,7 @@ def build_command(
         "batch": ":".join(map(str, asdict(config.batch).values())),
         "workspace": config.workspace_mib,
         "optimization_level": config.optimization_level,
-        **{word: getattr(config, word) for word in ("version_compatible", "hardware_compatible")},
+        **{name: getattr(config, name) for name in ("version_compatible", "hardware_compatible")},
         "dla": config.dla_core,
         "timeout": config.timeout_seconds,
     }
@@ -95,19 +95,19 @@ def build_command(
 
 
 def evaluate_command(space: Workspace, gate: GateConfig | None) -> str:
-    """`trtpoets evaluate`, with its gate where there is one."""
-    words = ("max_drop", "min_agreement", "allow_undecided")
-    limits = {word: getattr(gate, word) for word in words} if gate else {}
+    """Return the `trtpoets evaluate` command, with the options of the gate if there is one."""
+    names = ("max_drop", "min_agreement", "allow_undecided")
+    limits = {name: getattr(gate, name) for name in names} if gate else {}
     return _command(space, "evaluate", [], {**limits, "runner": list(gate.runners or ()) if gate else []})
 
 
 def bench_command(space: Workspace, config: BenchConfig, compare: Path | str | None) -> str:
-    """`trtpoets bench` with everything that `config` says, and the older benchmark that it was compared with."""
+    """Return the `trtpoets bench` command for `config` and the earlier benchmark that it was compared with."""
     options = {
         "batch": list(config.batches),
         "seconds": config.min_seconds,
         "threads": config.threads,
-        **{word: getattr(config, word) for word in _BENCH},
+        **{name: getattr(config, name) for name in _BENCH},
         "scenario": config.scenario or None,
         "target_qps": config.target_qps or None,
         "max_p99": config.max_p99_ms or None,
@@ -117,7 +117,7 @@ def bench_command(space: Workspace, config: BenchConfig, compare: Path | str | N
 
 
 def bench_train_command(space: Workspace, config: TrainBenchConfig, weights: Path | str | None) -> str:
-    """`trtpoets bench --train` with its learning rates and the file of weights."""
+    """Return the `trtpoets bench --train` command for these learning rates and weights."""
     rates, path = list(config.learning_rates), None if weights is None else Path(weights)
     return _command(space, "bench", [], {"train": True, "learning_rate": rates, "weights": path})
 
@@ -127,11 +127,11 @@ def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Map
     words = [_word(argument) for argument in arguments]
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if each is True:
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if item is True:
                 words.append(option)
-            elif each is not None and each is not False:
-                words += [option, _word(each)]
+            elif item is not None and item is not False:
+                words += [option, _word(item)]
     return Workspace(engines, space.name).command(verb, *words)
 
 

@@ -1,4 +1,4 @@
-"""Photos to a trained classifier."""
+"""Trains a classifier on a folder of labelled photos."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from trtpoets.train.near_copies.thumbnails import Thumbnails
 from trtpoets.train.networks import network_from_backbone
 
 _VERSION = 2
-"""Raise it when the same photos and configuration may give another classifier."""
+"""Increase it when the same photos and configuration may give another classifier."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """Everything that decides a classifier besides its photos."""
+    """The options of `retrain`: with the photos, they determine the classifier."""
 
     backbone: str = DEFAULT_BACKBONE
     weights: Path | None = None
@@ -56,15 +56,15 @@ def retrain(
     force: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
-    """Retrain the head of a pretrained network on a folder of labelled photos.
+    """Train a new head for a pretrained network on a folder of labelled photos.
 
-    Writes the dataset, the training card and the classifier into engines/<name>/. Does nothing when photos and
-    configuration are those of the classifier that is there, unless `force`.
+    Writes the dataset, the training card and the classifier to engines/<name>/. If the classifier there was trained
+    with the same photos and configuration, it is returned unchanged, unless `force` is set.
     """
     config = config or RetrainConfig()
     space = Workspace(Path(engines), name)
     backbone = _backbone_of(config)
-    # A file that can't be used is told at once, and nothing is downloaded for photos that can't be.
+    # Check a weights file before reading photos, and read the photos before downloading weights.
     weights = weights_id(backbone, config.weights) if config.weights else ""
     with writing(space):
         dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
@@ -76,15 +76,15 @@ def retrain(
         command = retrain_command(space, photos, config)
         known = None if force else trained_here(space, key, dataset)
         if known is not None:
-            seal_dataset(space, known, command)  # the photos may lie elsewhere now
+            seal_dataset(space, known, command)  # the photos may have been moved
             return load_classifier(space.classifier)
         network = network_from_backbone(backbone, config.weights)
         extractor = extractor_from_network(network, config.device)
         cache = cache_root() / "bottlenecks"
         thumbnails = Thumbnails(cache, extractor.preprocess)
         features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.keep)
-        small = thumbnails.of(dataset.photos, progress)
-        as_read, dataset = dataset, copies_together(dataset, features, small, progress)
+        as_read = dataset
+        dataset = copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress)
         head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress)
         copies = copies_details(as_read, dataset, features, head, config.head)
         details = TrainingDetails(
@@ -110,11 +110,13 @@ def retrain(
 
 
 def training_of(name: str, *, engines: Path | str = ENGINES) -> TrainingDetails:
-    """How the classifier was trained: the details of engines/<name>/training.json. Raises MissingArtefact."""
+    """Return the details of engines/<name>/training.json: how the classifier was trained. Raises MissingArtefact."""
     space = Workspace(Path(engines), name)
     details = training_in(space)
     if details is None:
-        raise MissingArtefact(f"{name} was not retrained", hint=space.command("retrain", "PHOTOS"), code="TP8035")
+        raise MissingArtefact(
+            f"{name} was not trained with trtpoets retrain", hint=space.command("retrain", "PHOTOS"), code="TP8035"
+        )
     return details
 
 
@@ -126,8 +128,8 @@ def _backbone_of(config: RetrainConfig) -> Backbone:
 def _head_and_training(
     dataset: Dataset, features: np.ndarray, config: HeadConfig, logs: Path, progress: Progress
 ) -> tuple[Head, Training, Accuracy]:
-    """The head, how it was trained, and its accuracy on the test photos."""
+    """Train the head; return it, how it was trained, and its accuracy on the test photos."""
     head, training = head_from_features(dataset, features, config, logs, progress)
-    judged = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
-    _log.info("%s", accuracy_text(judged, "accuracy is"))
-    return head, training, judged
+    accuracy = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
+    _log.info("%s", accuracy_text(accuracy, "the test accuracy is"))
+    return head, training, accuracy

@@ -1,4 +1,4 @@
-"""The whole road: photos to a report, skipping every stage that is up to date."""
+"""Runs the complete pipeline, from photos to a report, and skips the stages that are up to date."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What `run` passes on to its stages."""
+    """The options that `run` passes to the stages."""
 
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -51,8 +51,8 @@ def run(
 ) -> Report:
     """Train, export, quantize, build, evaluate, bench and report; returns the report.
 
-    Resumes where an earlier run stopped, whatever stopped it. Where no TensorRT can build, that stage is skipped and
-    the report says why; every other failure ends the run, and what was made stays.
+    Continues where an earlier run stopped. If no TensorRT library can build here, the build stage is skipped and the
+    report gives the reason. Every other error is raised, and the finished stages are kept.
     """
     config = config or RunConfig()
     with writing(Workspace(Path(engines), name)):
@@ -71,7 +71,7 @@ def run(
         except MissingDependency as error:
             if config.flavour is not None:
                 raise
-            _log.warning("no engines: %s", error.message)
+            _log.warning("no engines are built: %s", error.message)
         evaluate(name, engines=engines, force=force, progress=progress)
         bench(name, config.bench, engines=engines, force=force, progress=progress)
         return report(name, engines=engines)
@@ -89,7 +89,7 @@ def demo(
 ) -> Report:
     """Write the solar-cell photos to `photos` and run the whole road on them; returns the report.
 
-    `quick` uses 60 photos a class. The photos are CC BY-NC-SA 4.0: not for commercial use.
+    `quick` uses 60 photos per class. The photos are licensed under CC BY-NC-SA 4.0, for non-commercial use only.
     """
     folder = solar_cells(photos, quick=quick, progress=progress)
     return run(folder, name, config, engines=engines, force=force, progress=progress)

@@ -1,4 +1,4 @@
-"""Opens the runners of a run's artefacts; what cannot run on this machine is skipped with its reason."""
+"""Opens runners for the artefacts of a run. Artefacts that cannot run on this machine are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 def require_trusted_classifier(artefacts: Sequence[Runnable]) -> None:
-    """Raise BadArtefact where the classifier, which TensorFlow would open, is not known to be this user's."""
-    for each in artefacts:
-        if isinstance(each, Classifier):
-            require_trusted(each.folder, each.foreign)
+    """Raise BadArtefact if the classifier, which TensorFlow would load, may have been created by someone else."""
+    for artefact in artefacts:
+        if isinstance(artefact, Classifier):
+            require_trusted(artefact.folder, artefact.foreign)
 
 
 def with_stale(space: Workspace, skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:
@@ -35,13 +35,13 @@ def with_stale(space: Workspace, skipped: Iterable[Skipped]) -> tuple[Skipped, .
 
 
 def shippable_ways(artefact: Runnable) -> tuple[Way, ...]:
-    """The plain way to run an artefact, and for an ONNX file those that drive a GPU here."""
-    more = gpu_providers() if isinstance(artefact, OnnxModel) else []
-    return (Way.PLAIN, *(Way(provider) for provider in more))
+    """Return the ways to run an artefact: the default one, and for an ONNX file the GPU providers available here."""
+    providers = gpu_providers() if isinstance(artefact, OnnxModel) else []
+    return (Way.PLAIN, *(Way(provider) for provider in providers))
 
 
 def entered_runner(artefact: Runnable, way: Way, stack: ExitStack) -> Runner | Skipped:
-    """The artefact's runner, entered in `stack`; or why it, needing a GPU or TFLite, can't be entered here."""
+    """Return the artefact's runner, entered in `stack`; Skipped if it needs a GPU or TFLite and that is missing."""
     runner = open_runner(artefact, way=way)
     try:
         return stack.enter_context(runner)

@@ -1,4 +1,4 @@
-"""From what a command line says to the configurations of the stages. Those of the device runtime have theirs below."""
+"""Converts command-line options to the configurations of the stages."""
 
 from __future__ import annotations
 
@@ -48,66 +48,68 @@ def retrain_config(
     class_folders: bool = False,
     **head: Any,
 ) -> RetrainConfig:
-    """The configuration of `retrain`. A `head` option that is None keeps HeadConfig's default."""
-    given = {name: value for name, value in head.items() if value is not None}
-    if "optimizer" in given:
-        given["optimizer"] = _member(Optimizer, given["optimizer"], "--optimizer")
+    """Return the configuration of `retrain`. Options in `head` that are None keep the default of HeadConfig."""
+    head_options = {name: value for name, value in head.items() if value is not None}
+    if "optimizer" in head_options:
+        head_options["optimizer"] = _member(Optimizer, head_options["optimizer"], "--optimizer")
     return RetrainConfig(
         backbone=backbone,
         weights=weights,
         resize=resize,
         device=_member(Device, device, "--device"),
         dataset=DatasetConfig(validation_percent, test_percent, strict, str(labels or ""), class_folders),
-        head=HeadConfig(**given),
+        head=HeadConfig(**head_options),
     )
 
 
 def photos_config(labels: Path | None, class_folders: bool) -> DatasetConfig:
-    """How `pretrained` reads its photos."""
+    """Return the configuration with which `pretrained` reads its photos."""
     return DatasetConfig(labels=str(labels or ""), class_folders=class_folders)
 
 
 def run_config(retraining: RetrainConfig, flavour: Flavour | None, targets: Sequence[str], seed: int) -> RunConfig:
-    """The configuration of `run`."""
+    """Return the configuration of `run`."""
     return RunConfig(
         retrain=retraining, calibration=CalibrationConfig(seed=seed), flavour=flavour, targets=tuple(targets)
     )
 
 
 def calibration_config(photos: int, method: str | None, seed: int) -> CalibrationConfig:
-    """The configuration of `quantize`."""
+    """Return the calibration configuration of `quantize`."""
     chosen = CalibrationConfig.method if method is None else _member(Method, method, "--method")
     return CalibrationConfig(photos=photos, method=chosen, seed=seed)
 
 
 def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
-    """How `quantize` makes INT8 better."""
+    """Return the INT8 configuration of `quantize`."""
     return Int8Config(int8_share=share, max_float_layers=max_float_layers)
 
 
 def gate_config(
     max_drop: float | None, min_agreement: float | None, runners: Sequence[str] | None, allow_undecided: bool = False
 ) -> GateConfig | None:
-    """The gate of `evaluate`, or None when no part of one is given. Raises BadInput where it has no limit."""
+    """Return the gate of `evaluate`; None without any of its options. Raises BadInput for a gate without a limit."""
     if max_drop is None and min_agreement is None and not runners and not allow_undecided:
         return None
     return GateConfig(max_drop, min_agreement, tuple(runners or ()), allow_undecided)
 
 
-def _member(kind: type[Enum], word: str, option: str) -> Any:
+def _member(kind: type[Enum], value: str, option: str) -> Any:
     try:
-        return kind(word)
+        return kind(value)
     except ValueError:
         choices = ", ".join(str(member.value) for member in kind)
         raise BadInput(
-            f"{option} {word!r} is none of: {choices}", hint=f"{option} {next(iter(kind)).value}", code="TP8036"
+            f"{option} must be one of {choices}, not {value!r}",
+            hint=f"{option} {next(iter(kind)).value}",
+            code="TP8036",
         ) from None
 
 
-def require_unused(what: str, options: Mapping[str, object]) -> None:
-    """Raise BadInput where one of `options` was given, which have no effect on `what`."""
-    given = [option for option, value in options.items() if value]
-    if given:
+def require_unused(context: str, options: Mapping[str, object]) -> None:
+    """Raise BadInput if one of `options` is set, because they have no effect with `context`."""
+    used = [option for option, value in options.items() if value]
+    if used:
         raise BadInput(
-            f"{' and '.join(given)} would have no effect with {what}", hint=f"leave {given[0]} out", code="TP8037"
+            f"{' and '.join(used)} would have no effect with {context}", hint=f"leave {used[0]} out", code="TP8037"
         )

@@ -1,4 +1,4 @@
-"""TensorBoard over the event files that training left: curves, graph and histograms, runs beside each other."""
+"""Starts TensorBoard on the event files of trainings."""
 
 from __future__ import annotations
 
@@ -17,46 +17,51 @@ _EVENTS = "events.out.tfevents.*"
 
 
 @dataclass(frozen=True)
-class Board:
-    """A TensorBoard that runs until this process ends: where it answers, what it shows."""
+class TensorBoardServer:
+    """A TensorBoard server that runs until this process ends: its URL, its log folder and the trainings in it."""
 
     url: str
     folder: Path
     runs: tuple[str, ...]
 
 
-def tensorboard(name: str | None = None, *, port: int | None = None, engines: Path | str = ENGINES) -> Board:
-    """Start TensorBoard on the trainings of a run, or of all runs under `engines`, in the background.
+def tensorboard(
+    name: str | None = None, *, port: int | None = None, engines: Path | str = ENGINES
+) -> TensorBoardServer:
+    """Start TensorBoard in the background on the trainings of a run, or of all runs in `engines`.
 
-    Every `retrain` has left a folder of its own there, so learning rates and optimizers show side by side. Without a
-    `port` it is 6006 or the next that is free; 0 stands for any.
+    Every `retrain` writes its own log folder, so TensorBoard shows different learning rates and optimizers next to each
+    other. `port` None means 6006 or the next free port, 0 any free port.
 
-    Raises MissingArtefact where nothing was trained, MissingDependency without the extra `train`, Busy when the port is
-    taken.
+    Raises MissingArtefact if nothing was trained, MissingDependency without the extra `train`, Busy if the port is in
+    use.
     """
     if port is not None and not 0 <= port <= 65535:
-        raise BadInput(f"--port {port} is no port", hint="--port 6006, or none for one that is free", code="TP8038")
+        raise BadInput(
+            f"--port {port} is not in 0 to 65535", hint="use --port 6006, or leave --port out", code="TP8038"
+        )
     folder = user_path(engines) if name is None else Workspace(Path(engines), name).logs
     runs = tuple(sorted({str(file.parent.relative_to(folder)) for file in folder.rglob(_EVENTS)}))
     if not runs:
-        what = f"{name} was" if name else f"nothing under {folder} was"
+        subject = f"{name} was not trained here" if name else f"no run in {folder} was trained here"
         hint = command("retrain", "PHOTOS", "--name", name or "NAME", "--force", engines=Path(engines))
-        raise MissingArtefact(f"{what} not trained here: there are no event files", hint=hint, code="TP8039")
-    return Board(_started(folder, port), folder, runs)
+        raise MissingArtefact(f"{subject}: there are no event files", hint=hint, code="TP8039")
+    return TensorBoardServer(_start(folder, port), folder, runs)
 
 
-def _started(folder: Path, port: int | None) -> str:
-    tensorflow()  # which TensorBoard will import: quiet, and without taking all of a GPU's memory
-    with needs("train", reason="showing the trainings"):
+def _start(folder: Path, port: int | None) -> str:
+    """Start TensorBoard and return its URL. Raises Busy, RunFailed."""
+    tensorflow()  # TensorBoard imports it; configure it first: quiet, and without reserving all GPU memory
+    with needs("train", reason="TensorBoard"):
         from tensorboard import program
     board: Any = program.TensorBoard()
-    # The fast loader is a program of its own that tells its news on stderr.
+    # The fast loader is a separate program that writes to stderr.
     board.configure(logdir=str(folder), port=port, load_fast="false")
     try:
         return str(board.launch())
     except program.TensorBoardPortInUseError as error:
         raise Busy(
-            f"port {port} is taken: {error}", hint="trtpoets tensorboard --port 0, for any that is free", code="TP8040"
+            f"port {port} is in use: {error}", hint="trtpoets tensorboard --port 0, to use any free port", code="TP8040"
         ) from error
     except program.TensorBoardServerException as error:
         raise RunFailed(f"TensorBoard did not start: {error}", hint="leave --port out", code="TP8041") from error

@@ -1,4 +1,4 @@
-"""TFLite files of a run: made once and kept beside the ONNX files, judged, and what goes into a bundle of them."""
+"""Creates and evaluates the TFLite files of a run, and prepares them for a bundle."""
 
 from __future__ import annotations
 
@@ -27,37 +27,40 @@ from trtpoets.pipeline.photos import verified_photos
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtpoets.bundles.bundle_inputs import Parts
+    from trtpoets.bundles.bundle_inputs import BundleInputs
     from trtpoets.core.types import Classifier
 
 _VERSION = 2
-"""Raise it when the same classifier and photos may give another TFLite file."""
+"""Increase it when the same classifier and photos may give another TFLite file."""
 
 _CALIBRATION = 64
-"""So many photos calibrate, or one for each label. With 256 the scores of EfficientNet-Lite0 and MobileNetV2 on 240
-photos of flowers came no nearer to FP32's, and the converter took twice as long."""
+"""Number of calibration photos, or the number of labels if that is larger. With 256 photos the scores of
+EfficientNet-Lite0 and MobileNetV2 on 240 flower photos were no closer to FP32, and the converter took twice as long."""
 
 _FRAGILE = 0.25
-"""Where scores may differ by more from one build of the interpreter to the next, they decide little."""
+"""A tolerance above this is reported: the scores then differ too much between builds of the interpreter."""
 
 
 def tflite_wanted(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
-    """Those asked for, or all that TFLite computes in. Raises BadInput for another."""
+    """Return the requested precisions, by default all that TFLite supports. Raises BadInput for another one."""
     for precision in precisions:
         if precision not in PRECISIONS:
             raise BadInput(
-                f"TFLite does not compute in {precision.value}", hint="--precision fp32 --precision int8", code="TP8042"
+                f"TFLite bundles support fp32 and int8, not {precision.value}",
+                hint="--precision fp32 --precision int8",
+                code="TP8042",
             )
     return tuple(each for each in PRECISIONS if each in (precisions or PRECISIONS))
 
 
 def tflite_parts(
-    space: Workspace, parts: Parts, wanted: Sequence[Precision], progress: Progress = silent
-) -> tuple[Parts, tuple[TfliteModel, ...], tuple[str, ...]]:
-    """The parts of a bundle for TFLite: its files instead of ONNX, golden scores by its interpreter, and warnings.
+    space: Workspace, parts: BundleInputs, wanted: Sequence[Precision], progress: Progress = silent
+) -> tuple[BundleInputs, tuple[TfliteModel, ...], tuple[str, ...]]:
+    """Return the inputs of a TFLite bundle, its TFLite files, and warnings.
 
-    INT8 comes first where it reaches on validation photos what is asked of any INT8, and last where it does not.
-    Raises what `tflite_from_classifier` raises, and ConversionFailed where the golden photos' scores are not FP32's.
+    The inputs have no ONNX files, and golden scores from the TFLite interpreter. INT8 comes first if it meets the INT8
+    target on validation photos, and last otherwise. Raises what `tflite_from_classifier` raises, and ConversionFailed
+    if the golden scores of fp32.tflite differ from those of fp32.onnx.
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
@@ -72,19 +75,19 @@ def tflite_parts(
         golden=replace(golden, expected={each.value: golden.expected[each.value] for each in wanted}),
         order=tuple(order),
     )
-    warnings = (f"TFLite's int8 misses its target, and comes last: {missed}",) if missed else doubts
+    warnings = (f"int8.tflite misses its target and comes last: {missed}",) if missed else doubts
     narrow = shipped.golden.expected.get(Precision.INT8.value)
     if narrow is not None and narrow.tolerance > _FRAGILE:
-        warnings += (f"TFLite's int8 is fragile: {narrow.reason}",)
+        warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {narrow.reason}",)
     return shipped, tuple(each for each in models if each.precision in wanted), warnings
 
 
 def tflite_models(
     space: Workspace, precisions: Sequence[Precision], progress: Progress = silent
 ) -> tuple[TfliteModel, ...]:
-    """engines/<name>/fp32.tflite, which INT8 is held against, and int8.tflite where it is among `precisions`.
+    """Return fp32.tflite, with which INT8 is compared, and int8.tflite if it is among `precisions`.
 
-    Those that are up to date stay. Call it while holding the workspace.
+    Files that are not up to date are written to engines/<name>/. The caller must hold the lock of the workspace.
     """
     classifier = classifier_in(space)
     fp32 = _fp32(space, classifier, progress)
@@ -92,9 +95,10 @@ def tflite_models(
 
 
 def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
-    """The golden photos with TFLite's scores; FP32's are held against those of the ONNX file. Raises ConversionFailed.
+    """Return the golden photos with TFLite scores.
 
-    The kernels of the interpreter's own, without XNNPACK, tell how far another build of it may be.
+    The tolerance is derived from the difference between the XNNPACK kernels and the built-in kernels, as other builds
+    of the interpreter may use either. Raises ConversionFailed if FP32 scores differ from those of fp32.onnx.
     """
     runners = {model.precision: open_runner(model) for model in models}
     plain = {model.precision: TfliteRunner(model, own_kernels=True) for model in models}
@@ -102,8 +106,8 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
     verdict = check_scores_against(onnx, Precision.FP32, golden.expected[Precision.FP32.value].scores)
     if not verdict.passed:
         raise ConversionFailed(
-            f"fp32.tflite answers otherwise than fp32.onnx: on the golden photo {verdict.worst} a score differs by "
-            f"{verdict.max_difference:.2g} where {verdict.tolerance:g} is allowed",
+            f"the scores of fp32.tflite and fp32.onnx differ by {verdict.max_difference:.2g} on the golden photo "
+            f"{verdict.worst}; the tolerance is {verdict.tolerance:g}",
             hint="use another version of TensorFlow",
             code="TP8043",
         )
@@ -138,12 +142,12 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
 
 
 def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
-    """What INT8 misses of its target, in words, and what the validation photos are too few to say."""
+    """Return by how much INT8 misses its target ("" if it does not), and what is undecided for lack of photos."""
     details = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details)
     if details is None or details.judged.gate is None:
-        return "", ("there are no validation photos to judge TFLite's int8 by",)
+        return "", ("there are no validation photos to evaluate int8.tflite on",)
     return missed_on_validation(details.judged.gate, details.judged.photos), tuple(
-        f"whether TFLite's int8 is good enough is not sure: {too_few(check)}"
+        f"it is undecided whether int8.tflite meets its target: {too_few(check)}"
         for check in details.judged.gate.runners[0].checks
         if check.outcome is Outcome.UNKNOWN and not missed(check)
     )

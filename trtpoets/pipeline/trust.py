@@ -1,4 +1,4 @@
-"""The user says who is to be trusted: the files of a run that another user, machine or version of trtpoets made."""
+"""Marks the files of a run as trusted, if another user, machine or trtpoets version created them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from trtpoets.core.workspace import Workspace, adopt_card, card_of, read_card, v
 from trtpoets.pipeline.artefacts import ENGINES, writing
 
 _RUN_CODE = ("*.engine", "*.tflite")
-"""Files beside the classifier that can run code when they are opened."""
+"""Files, besides the classifier, that can execute code when they are opened."""
 
 
 def trust(name: str, *, engines: Path | str = ENGINES) -> tuple[Path, ...]:
-    """Mark the classifier, the engines and the TFLite files of engines/<name>/ as this user's, so that they are opened.
+    """Mark the classifier, the engines and the TFLite files of engines/<name>/ as trusted, so that trtpoets opens them.
 
-    They run code when they are opened, with the rights of the user. Nothing is opened here. Returns what was marked:
-    nothing where all of it is the user's already. All or nothing is marked: raises MissingArtefact where there are no
-    such files, BadArtefact where one is not what its card says; Busy, StorageFailed.
+    Such files can execute code with the rights of the user when they are opened. This function opens none of them. It
+    returns the files that were not trusted before. If it raises, no file is marked: MissingArtefact if there are no
+    such files, BadArtefact if one does not match its card; Busy, StorageFailed.
     """
     space = Workspace(Path(engines), name)
     with writing(space):
@@ -25,12 +25,12 @@ def trust(name: str, *, engines: Path | str = ENGINES) -> tuple[Path, ...]:
         cards = {path: read_card(card_of(path)) for path in files if path.exists() and card_of(path).is_file()}
         if not cards:
             raise MissingArtefact(
-                f"{space.folder} holds nothing to trust", hint=space.command("retrain", "PHOTOS"), code="TP8044"
+                f"{space.folder} contains no files to trust", hint=space.command("retrain", "PHOTOS"), code="TP8044"
             )
         for path, card in cards.items():
             if set(card.files) != {path.name} or not vouches_for(card, path):
                 raise BadArtefact(
-                    f"{path} is not what its card says: it was changed or damaged",
+                    f"{path} does not match its card: it was changed or damaged",
                     hint=space.command("retrain", "PHOTOS") if path == space.classifier else space.command("build"),
                     code="TP8045",
                 )

@@ -224,7 +224,7 @@ def test_what_others_wrote_is_read(tmp_path: Path) -> None:
     assert (cache.tensorrt, cache.algorithm) == ("8.6.1", "MinMaxCalibration")
     assert cache.scales["conv1/convolution:0"] == pytest.approx(1 / 127, rel=1e-6)
     assert cache.scales["(Unnamed Layer* 4) [x]: y"] == 1.0
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         read_cache(tmp_path / "none.txt")
 
 
@@ -249,7 +249,7 @@ def test_a_cache_needs_the_ranges_of_the_int8_file_that_is_there(tmp_path: Path)
     others = from_json(Ranges, ranges, "ranges.json")
     others = replace(others, tensors={name: (2 * low, 2 * high) for name, (low, high) in others.tensors.items()})
     seal_card(space.ranges, key="k", files=[], details=others)
-    with pytest.raises(MissingArtefact, match=r"or those of another int8\.onnx") as caught:
+    with pytest.raises(MissingArtefact, match=r"or they belong to another int8\.onnx") as caught:
         calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
     assert caught.value.hint == space.command("quantize", "--precision", "int8", "--force")
     space.onnx(Precision.INT8).unlink()

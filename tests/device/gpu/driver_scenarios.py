@@ -268,8 +268,8 @@ def the_gpu_script() -> None:
     """What `benchmarks/first_contact.py` measures of an engine on a first GPU, but for building."""
     sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
     from contact import engines as script
-    from contact.asked import Given
     from contact.networks import Network
+    from contact.question_inputs import QuestionInputs
 
     gpu = DriverGpu()
     gpu.batch = (1, 8, 16)
@@ -278,7 +278,7 @@ def the_gpu_script() -> None:
     photos = tiny_photos(21)
     Network.reference = lambda self, precision: (photos, expected_scores(photos), 0.02)
     with tempfile.TemporaryDirectory() as folder:
-        given = Given((), Path(folder), 50, 0.01)
+        given = QuestionInputs((), Path(folder), 50, 0.01)
         engine = paper_engine(Path(folder), batch=(1, 8, 16))
         found = json.loads(json.dumps(script._measured(given, Network("tiny", {}), engine)))
     assert found["worst_difference"] < 1e-6 and found["same_answers"] == 1

@@ -10,7 +10,7 @@ from trtpoets.core.manifest import Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trtpoets.bundles.pack import Bundle
+    from trtpoets.bundles.pack import BundleResult
     from trtpoets.reporting.tables.inspection import Part
 
 
@@ -47,7 +47,7 @@ def cache_part(stores: Sequence[Any]) -> Part:
     return str(stores[0].path.parent), ["bottlenecks of", "folder", "photos>", "width>", "size>"], rows
 
 
-def bundle_part(bundle: Bundle) -> Part:
+def bundle_part(bundle: BundleResult) -> Part:
     """What is in a bundle, folders as one row each, and the archive, for the terminal."""
     sizes: dict[str, list[int]] = {}
     for path, count in bundle.sizes.items():

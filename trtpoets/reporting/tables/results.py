@@ -25,7 +25,7 @@ from trtpoets.reporting.tables.lists import bundle_part, cache_part, models_part
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from trtpoets.bundles.pack import Bundle
+    from trtpoets.bundles.pack import BundleResult
     from trtpoets.core.types import Skipped
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
@@ -252,7 +252,7 @@ def _doctor(diagnosis: Any) -> list[Any]:
     return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
 
 
-def _bundle(made: Bundle) -> list[Any]:
+def _bundle(made: BundleResult) -> list[Any]:
     from rich.text import Text
 
     lines = [Text(shown(f"  {command}")) for command in made.next]

@@ -1,6 +1,6 @@
-"""Run by the programs of a bundle before they import anything of it: all of its code is as the manifest says.
+"""Checks the code of a bundle against the manifest. The programs run this before they import anything from the bundle.
 
-Ends the program where a file of code was changed, or is not in the manifest. Data is checked by selftest.py.
+Exits if a code file was changed or is not in the manifest. selftest.py checks the other files.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 CODE = (".py", ".pyc", ".pyd", ".so", ".pth", ".zip", ".egg")
-"""What Python may import or run."""
+"""Suffixes of files that Python may import or run."""
 
 
 def check() -> str:
-    """What is wrong with the code; empty if nothing is."""
+    """Return what is wrong with the code; "" if nothing is."""
     try:
         files = json.loads((HERE / "manifest.json").read_bytes())["files"]
     except OSError as error:
@@ -26,8 +26,8 @@ def check() -> str:
     for folder, folders, names in os.walk(HERE, onerror=_refuse):
         at = Path(folder)
         if at == HERE and "built" in folders:
-            folders.remove("built")  # what this machine made; nothing is imported from there
-        for path in map(at.__truediv__, (*names, *(each for each in folders if (at / each).is_symlink()))):
+            folders.remove("built")  # files created on this machine; nothing is imported from there
+        for path in map(at.__truediv__, (*names, *(name for name in folders if (at / name).is_symlink()))):
             name = path.relative_to(HERE).as_posix()
             if not (name.endswith(CODE) or name.startswith("runtime/") or path.is_symlink()):
                 continue
@@ -43,9 +43,9 @@ def _refuse(error: OSError) -> None:
 
 
 try:
-    wrong = check()
+    problem = check()
 except OSError as error:
-    wrong = f"{error.filename} can't be read: {error.strerror}"
-if wrong:
-    sys.exit(f"Error: {wrong}\n  try: delete it, or copy the bundle here again")
+    problem = f"{error.filename} can't be read: {error.strerror}"
+if problem:
+    sys.exit(f"Error: {problem}\n  try: delete it, or copy the bundle here again")
 sys.path.insert(0, str(HERE))

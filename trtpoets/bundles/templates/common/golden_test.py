@@ -1,11 +1,11 @@
-"""The golden photos through whatever runs the network: what bundles' self-tests share."""
+"""The self-test of bundles: runs the golden photos and compares the scores with the expected ones."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from photo_lines import HERE  # it also makes the runtime known
+from photo_lines import HERE  # adds the runtime to sys.path
 
 from trtpoets.core.console import json_text
 from trtpoets.core.streams import discard_output, prepare_streams, writing_results
@@ -21,19 +21,20 @@ TIMED = 20
 
 
 def golden_test(infer: Callable[[np.ndarray], np.ndarray], precision: str, by: str, as_json: bool) -> int:
-    """Hold the scores against those expected, time single photos, print both. The exit code: 0, or 3 where they differ.
+    """Compare the scores with the expected ones, measure the latency, print both, and return the exit code.
 
-    `infer` takes photos, uint8 (N, H, W, 3), and gives scores, float32 (N, C), `by` what `precision` names.
+    `infer` maps photos, uint8 (N, H, W, 3), to scores, float32 (N, C), and computes in `precision`; `by` is its name.
+    The exit code is 0, or 3 if the scores differ by more than the tolerance.
     """
     prepare_streams()
     golden = read_golden(HERE / "golden")
     verdict = check_scores_against(golden, Precision(precision), infer(golden.pixels))
     times = []
     for number in range(TIMED):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         infer(golden.pixels[number % len(golden.photos)][None])
-        times.append(1000 * (time.perf_counter() - begun))
-    told = {
+        times.append(1000 * (time.perf_counter() - start))
+    result = {
         "passed": verdict.passed,
         "runner": by,
         "precision": precision,
@@ -43,15 +44,15 @@ def golden_test(infer: Callable[[np.ndarray], np.ndarray], precision: str, by: s
         "photos": verdict.photos,
         "median_ms": sorted(times)[TIMED // 2],
     }
-    said = (
+    summary = (
         f"{'passed' if verdict.passed else 'FAILED'}: {precision} by {by}: scores differ by "
-        f"{verdict.max_difference:.2g} at most, {verdict.tolerance:g} is allowed; "
-        f"{verdict.same_answers} of {verdict.photos} answers alike; {told['median_ms']:.2f} ms a photo "
-        f"(median of {TIMED}, on a machine that may be busy)"
+        f"at most {verdict.max_difference:.2g} (tolerance {verdict.tolerance:g}); "
+        f"{verdict.same_answers} of {verdict.photos} predictions agree; {result['median_ms']:.2f} ms per photo "
+        f"(median of {TIMED})"
     )
     try:
         with writing_results():
-            print(json_text(told) if as_json else said)
-    except BrokenPipeError:  # who read has gone; the exit code still tells
+            print(json_text(result) if as_json else summary)
+    except BrokenPipeError:  # the reader has closed the pipe; the exit code still shows the result
         discard_output()
     return 0 if verdict.passed else 3

@@ -1,15 +1,15 @@
-"""Starts a command of the runtime beside this file, once every file of the runtime was checked."""
+"""Checks every file of the runtime next to this file, then starts its command."""
 
 import sys
 
-# Python puts this folder first on its path: a hashlib.py that somebody left here would be run by the imports below.
+# Python adds this folder to sys.path: without this, the imports below would run a hashlib.py placed here.
 sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", __file__.rpartition("/")[0])]
-sys.dont_write_bytecode = True  # compiled files in the runtime would be files that nobody checked
+sys.dont_write_bytecode = True  # compiled files in the runtime would not be in the manifest
 
 import os
 
 _HERE = os.path.realpath(__file__).rpartition("/")[0]
-# Other ways that lead here: PYTHONPATH, links.
+# Remove other entries for this folder, from PYTHONPATH or through links.
 sys.path[:] = [entry for entry in sys.path if not (os.path.realpath(entry) + "/").startswith(_HERE + "/")]
 
 import hashlib
@@ -22,47 +22,47 @@ BUNDLE = RUNTIME.parent
 
 
 class Problem(Exception):
-    """What is wrong with the runtime."""
+    """The runtime does not match the manifest."""
 
 
 def check() -> str:
-    """Hold the runtime against the manifest; the rest of the bundle is checked later. Raises Problem, OSError.
+    """Check the runtime against the manifest and return a hash of it. Raises Problem, OSError.
 
-    Returns a hash of the whole runtime.
+    The other files of the bundle are checked later.
     """
     try:
         files = json.loads((BUNDLE / "manifest.json").read_bytes())["files"]
-        wanted = {BUNDLE / name: files[name] for name in files if name.startswith("runtime/")}
+        expected = {BUNDLE / name: files[name] for name in files if name.startswith("runtime/")}
     except OSError as error:
-        raise Problem(f"{BUNDLE} is no bundle: its manifest.json can't be read: {error.strerror}") from error
+        raise Problem(f"{BUNDLE} is not a bundle: its manifest.json cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Problem(f"{BUNDLE}/manifest.json was changed or damaged") from error
-    names = json.dumps(sorted((str(path.relative_to(BUNDLE)), sha256) for path, sha256 in wanted.items()))
-    check_folder(RUNTIME, wanted)
-    for path in sorted(wanted):
+    names = json.dumps(sorted((str(path.relative_to(BUNDLE)), sha256) for path, sha256 in expected.items()))
+    check_folder(RUNTIME, expected)
+    for path in sorted(expected):
         raise Problem(f"{path} is missing")
     return hashlib.sha256(names.encode()).hexdigest()
 
 
-def check_folder(folder: Path, wanted: "dict[Path, str]") -> None:
-    """Check the files below a folder, links not followed, and take those that are right out of `wanted`."""
+def check_folder(folder: Path, expected: "dict[Path, str]") -> None:
+    """Check the files below a folder and remove them from `expected`. Links are not followed. Raises Problem."""
     for path in sorted(folder.iterdir()):
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
-            check_folder(path, wanted)
-        elif path not in wanted:
+            check_folder(path, expected)
+        elif path not in expected:
             raise Problem(f"{path} is not in the manifest")
         elif not stat.S_ISREG(mode):
-            raise Problem(f"{path} is no regular file")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != wanted.pop(path):
+            raise Problem(f"{path} is not a regular file")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected.pop(path):
             raise Problem(f"{path} was changed or damaged")
 
 
 def keep_compiled(runtime: str) -> None:
-    """Let Python keep what it compiles where this user alone can write, as it runs that without a look at the source.
+    """Let Python cache compiled files in a folder that only this user can write to.
 
-    Each runtime has its own folder: by time and size, of which all files of an archive have the first in common, Python
-    would take one's for another's.
+    Python runs cached files without reading the source. Each runtime has its own folder, because Python identifies a
+    source by time and size, and all files of an archive have the same time.
     """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - no home is no error
     folder = Path(os.environ.get("TRTPOETS_CACHE") or f"{base}/trtpoets", "python", runtime[:16])
@@ -78,12 +78,12 @@ def keep_compiled(runtime: str) -> None:
 
 
 try:
-    checked = check()
+    runtime_hash = check()
 except (Problem, OSError) as error:
     sys.exit(f"Error: {error}\n  try: copy the bundle here again")
 
-# Only now may it be imported, here and in the processes that it starts.
-keep_compiled(checked)
+# The runtime is checked, so it may be imported, in this process and its child processes.
+keep_compiled(runtime_hash)
 sys.path.insert(0, _HERE)
 os.environ["PYTHONPATH"] = os.pathsep.join([_HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
 

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Say what photos show, through ONNX Runtime: a line of JSON for each photo.
+"""Classify photos with ONNX Runtime and print a line of JSON for each.
 
     python3 classify.py [--provider cpu|cuda|tensorrt] [--precision int8] [--settings FILE] [--top 5] [--threshold 0]
                         PHOTO_OR_FOLDER...
 
-Needs onnxruntime (onnxruntime-gpu for cuda and tensorrt), numpy and Pillow. How a session is opened for each provider
-stands in settings.json. Exit code: 0 done, 1 something can't be read or run, 2 wrong usage.
+Needs onnxruntime (onnxruntime-gpu for cuda and tensorrt), numpy and Pillow. settings.json contains the session options
+for each provider. Exit code: 0 on success, 1 if a file cannot be read or the network cannot run, 2 for wrong usage.
 """
 
 import os
 import sys
 
-# Python puts this folder first on its path, and has imported os already: nothing else is before all code was checked.
-# (So no `from __future__`, which imports.)
+# Python adds this folder to sys.path. Remove it, so that no file here is imported before checked.py has checked it.
+# (`from __future__` would be such an import; `os` was imported before.)
 _HERE = os.path.realpath(__file__).rpartition("/")[0]
 sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
-sys.dont_write_bytecode = True  # the bundle stays as its manifest says
+sys.dont_write_bytecode = True  # compiled files would not be in the manifest
 
 import runpy
 
@@ -24,7 +24,7 @@ runpy.run_path(f"{_HERE}/checked.py")
 from typing import Any
 
 import numpy as np
-from photo_lines import HERE, arguments, model_spec, print_answers, run  # it also makes the runtime known
+from photo_lines import HERE, arguments, model_spec, print_answers, run  # adds the runtime to sys.path
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency, RunFailed
 from trtpoets.core.files import read_json
@@ -34,25 +34,25 @@ from trtpoets.device.ort_engines import engines_below
 
 
 def settings_of(provider: str, file: "str | None") -> "dict[str, Any]":
-    """How to run by a provider, by settings.json or another file. Raises BadArtefact."""
+    """Return the settings of a provider from settings.json or another file. Raises BadArtefact."""
     path = user_path(file) if file else HERE / "settings.json"
     settings = read_json(path)
     try:
-        found: dict[str, Any] = settings[provider]
+        provider_settings: dict[str, Any] = settings[provider]
     except (KeyError, TypeError) as error:
-        raise BadArtefact(f"{path} says nothing of {provider}", "copy settings.json, and change the copy") from error
-    return found
+        raise BadArtefact(f"{path} has no settings for {provider}", "copy settings.json and edit the copy") from error
+    return provider_settings
 
 
 def open_session(settings: "dict[str, Any]", precision: str) -> Any:
-    """An InferenceSession.
+    """Return an InferenceSession.
 
-    Raises MissingDependency, BadInput, BadArtefact, or RunFailed where the provider does not load here.
+    Raises MissingDependency, BadInput, BadArtefact, or RunFailed if the provider cannot be loaded here.
     """
     try:
         runtime = onnxruntime()
     except ImportError as error:
-        raise MissingDependency(f"onnxruntime does not import here: {error}", "pip install onnxruntime") from error
+        raise MissingDependency(f"onnxruntime cannot be imported: {error}", "pip install onnxruntime") from error
     if precision not in settings["providers"]:
         raise BadInput(f"this bundle has no {precision}", f"it has {', '.join(settings['providers'])}")
     providers = [(name, placed(values)) for name, values in settings["providers"][precision]]
@@ -62,20 +62,20 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
             session_options(runtime, settings),
             providers=providers,
             disabled_optimizers=settings["disabled_optimizers"],
-            enable_fallback=0,  # else a provider that fails, now or later, is replaced by the next after a printed line
+            enable_fallback=0,  # otherwise a provider that fails is replaced by the next one with only a printed line
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "python3 selftest.py names a file that was changed; or look at your settings"
-        raise BadArtefact(f"ONNX Runtime can't open {precision}.onnx: {reason}", hint) from error
-    wanted, found = providers[0][0], session.get_providers()[0]
-    if found != wanted:  # ONNX Runtime would go on without it, and without a word
-        raise RunFailed(f"{wanted} does not load here, {found} would run", "pip install onnxruntime-gpu; README.md")
+        hint = "run python3 selftest.py, which lists changed files, or check your settings"
+        raise BadArtefact(f"ONNX Runtime cannot open {precision}.onnx: {reason}", hint) from error
+    requested, active = providers[0][0], session.get_providers()[0]
+    if active != requested:  # ONNX Runtime continues silently with the next provider
+        raise RunFailed(f"{requested} cannot be loaded here; {active} would run instead", "pip install onnxruntime-gpu")
     return session
 
 
 def session_options(runtime: Any, settings: "dict[str, Any]") -> Any:
-    """The options of a session, with names and values as settings.json has them."""
+    """Return SessionOptions with the names and values in settings.json."""
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     kinds = {"graph_optimization_level": "GraphOptimizationLevel", "execution_mode": "ExecutionMode"}
@@ -87,7 +87,7 @@ def session_options(runtime: Any, settings: "dict[str, Any]") -> Any:
 
 
 def placed(options: "dict[str, Any]") -> "dict[str, Any]":
-    """The options of a provider, with paths below this folder, which are made: one for each GPU and its libraries."""
+    """Return the options of a provider with cache paths below this folder, one per GPU and library version."""
     result = {}
     for name, value in options.items():
         result[name] = value
@@ -105,15 +105,15 @@ def scores_of(session: Any, photos: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
-    """Classify what the command line names."""
+    """Classify the photos on the command line."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), default="cpu", help="what runs it")
-    parser.add_argument("--precision", help="fp32, fp16 or int8; settings.json says which is best for the provider")
-    parser.add_argument("--settings", help="another file than settings.json")
-    given = parser.parse_args()
-    settings = settings_of(given.provider, given.settings)
-    session = open_session(settings, given.precision or settings["precision"])
-    return print_answers(lambda photos: scores_of(session, photos), model_spec(), given, settings["batch"])
+    parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), default="cpu", help="execution provider")
+    parser.add_argument("--precision", help="fp32, fp16 or int8; default: from settings.json")
+    parser.add_argument("--settings", help="settings file to use instead of settings.json")
+    options = parser.parse_args()
+    settings = settings_of(options.provider, options.settings)
+    session = open_session(settings, options.precision or settings["precision"])
+    return print_answers(lambda photos: scores_of(session, photos), model_spec(), options, settings["batch"])
 
 
 if __name__ == "__main__":

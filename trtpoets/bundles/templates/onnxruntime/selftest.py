@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Whether this machine answers as the one where the bundle was made: the golden photos, through ONNX Runtime.
+"""Run the golden photos with ONNX Runtime and compare the scores with those expected.
 
     python3 selftest.py [--provider cpu|cuda|tensorrt] [--precision int8] [--settings FILE] [--json]
 
-Exit code: 0 the scores are those expected, 3 they are not, 1 it can't be told, 2 wrong usage.
+Exit code: 0 if the scores are as expected, 3 if they are not, 1 if the test cannot run, 2 for wrong usage.
 """
 
 import os
 import sys
 
-# Python puts this folder first on its path, and has imported os already: nothing else is before all code was checked.
-# (So no `from __future__`, which imports.)
+# Python adds this folder to sys.path. Remove it, so that no file here is imported before checked.py has checked it.
+# (`from __future__` would be such an import; `os` was imported before.)
 _HERE = os.path.realpath(__file__).rpartition("/")[0]
 sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
-sys.dont_write_bytecode = True  # the bundle stays as its manifest says
+sys.dont_write_bytecode = True  # compiled files would not be in the manifest
 
 import runpy
 
@@ -21,7 +21,7 @@ runpy.run_path(f"{_HERE}/checked.py")
 
 import argparse
 
-from classify import HERE, open_session, scores_of, settings_of  # it also makes the runtime known
+from classify import HERE, open_session, scores_of, settings_of  # adds the runtime to sys.path
 from golden_test import golden_test
 from photo_lines import run
 
@@ -30,20 +30,18 @@ from trtpoets.core.types import Precision
 
 
 def main() -> int:
-    """Test what the command line names."""
+    """Run the self-test."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), default="cpu", help="what runs it")
-    parser.add_argument(
-        "--precision", choices=[each.value for each in Precision], help="default: as settings.json says"
-    )
-    parser.add_argument("--settings", help="another file than settings.json")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    given = parser.parse_args()
+    parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), default="cpu", help="execution provider")
+    parser.add_argument("--precision", choices=[item.value for item in Precision], help="default: from settings.json")
+    parser.add_argument("--settings", help="settings file to use instead of settings.json")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
     check_manifest(HERE)
-    settings = settings_of(given.provider, given.settings)
-    precision = given.precision or settings["precision"]
+    settings = settings_of(options.provider, options.settings)
+    precision = options.precision or settings["precision"]
     session = open_session(settings, precision)
-    return golden_test(lambda photos: scores_of(session, photos), precision, given.provider, given.json)
+    return golden_test(lambda photos: scores_of(session, photos), precision, options.provider, options.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Whether a Triton refuses what would let a client change it: models, shared memory, trace and logging settings.
+"""Checks that a Triton server refuses requests that change it: models, shared memory, trace and log settings.
 
-`openings(http, grpc)` sends each request that must be refused, by HTTP and by gRPC, in a form that changes nothing
-where it is not. Needs nothing but Python: HTTP/2 is spoken here as far as one gRPC call takes.
+`accepted_requests(http, grpc)` sends each request that must be refused, by HTTP and gRPC. The requests change nothing
+even if accepted. Needs only Python: it implements the part of HTTP/2 that one gRPC call needs.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 PROBE = "trtpoets_selftest_probe"
-"""A model, and a region of shared memory, that there is not."""
+"""The name of a model, and of a region of shared memory, that does not exist."""
 
 _SECONDS = 10
 
 _REFUSED = ("restricted, expecting header", "explicit model load / unload is not allowed")
-"""What Triton says when it refuses: the request needs a key; its models are fixed (--model-control-mode=none)."""
+"""Triton's messages for refused requests: a key is required; models are fixed (--model-control-mode=none)."""
 
 
 class Unclear(Exception):
-    """Why it can't be told whether the server refuses."""
+    """It cannot be determined whether the server refuses."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that must be refused: by HTTP a path and a JSON body, by gRPC a method and a protobuf message."""
+    """A request that must be refused: path and JSON body for HTTP, method and protobuf message for gRPC."""
 
     what: str
     path: str
@@ -60,19 +60,19 @@ REQUESTS = (
     Request("change trace settings", "/v2/trace/setting", {}, "TraceSetting", b""),
     Request("change log settings", "/v2/logging", {}, "LogSettings", b""),
 )
-"""An empty change of settings changes nothing, and an open server answers it with the settings."""
+"""Requests to change settings are empty: an unprotected server answers them with its settings."""
 
 
-def openings(http_address: str, grpc_address: str) -> list[str]:
-    """What the server does not refuse, one line each; an address at which nothing listens refuses everything.
+def accepted_requests(http_address: str, grpc_address: str) -> list[str]:
+    """Return the requests that the server does not refuse, one line each.
 
-    Raises Unclear when something answers that can't be understood.
+    An address where nothing listens counts as refusing. Raises Unclear for a response that cannot be understood.
     """
-    return _http_openings(http_address) + _grpc_openings(grpc_address)
+    return _accepted_by_http(http_address) + _accepted_by_grpc(grpc_address)
 
 
 def listens(address: str) -> bool:
-    """Whether anything takes connections at HOST:PORT."""
+    """Whether a server accepts connections at HOST:PORT."""
     try:
         _connected(address).close()
     except OSError:
@@ -81,20 +81,20 @@ def listens(address: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """The start of what a server said, fit for a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text[:200])
+    """Return the start of a server's message with unprintable characters replaced."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
-def _http_openings(address: str) -> list[str]:
-    found = []
+def _accepted_by_http(address: str) -> list[str]:
+    accepted = []
     for request in REQUESTS:
-        status, said = _asked(address, request)
-        if status not in (401, 403) and not any(words in said for words in _REFUSED):
-            found.append(f"HTTP: {request.what} ({request.path}): {status} {printable(said)}".rstrip())
-    return found
+        status, message = _http_response(address, request)
+        if status not in (401, 403) and not any(text in message for text in _REFUSED):
+            accepted.append(f"HTTP: {request.what} ({request.path}): {status} {printable(message)}".rstrip())
+    return accepted
 
 
-def _asked(address: str, request: Request) -> tuple[int, str]:
+def _http_response(address: str, request: Request) -> tuple[int, str]:
     connection = http.client.HTTPConnection(address, timeout=_SECONDS)
     try:
         headers = {"Content-Type": "application/json"}
@@ -107,25 +107,25 @@ def _asked(address: str, request: Request) -> tuple[int, str]:
         connection.close()
 
 
-def _grpc_openings(address: str) -> list[str]:
+def _accepted_by_grpc(address: str) -> list[str]:
     if not listens(address):
         return []
-    found = []
+    accepted = []
     for request in REQUESTS:
         try:
-            status, said = grpc_status(address, request.method, request.message)
+            status, message = grpc_status(address, request.method, request.message)
         except (OSError, ValueError, IndexError, struct.error) as error:
             raise Unclear(f"{address} does not answer {request.method} by gRPC: {error}") from error
-        # 7 and 16: a proxy refuses. Triton's own refusal is 14 with its reason.
-        if status not in (7, 16) and not any(words in said for words in _REFUSED):
-            found.append(f"gRPC: {request.what} ({request.method}): status {status} {printable(said)}".rstrip())
-    return found
+        # 7 and 16 are refusals of a proxy. Triton refuses with 14 and a message.
+        if status not in (7, 16) and not any(text in message for text in _REFUSED):
+            accepted.append(f"gRPC: {request.what} ({request.method}): status {status} {printable(message)}".rstrip())
+    return accepted
 
 
 _CONTINUATION, _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 9, 0, 1, 3, 4, 6, 7
 _ACK = _END_STREAM = 1
 _END_HEADERS, _PADDED, _PRIORITY = 4, 8, 32
-_MOST_FRAME, _MOST_FRAMES = 1 << 20, 1000
+_MAX_FRAME, _MAX_FRAMES = 1 << 20, 1000
 
 _HUFFMAN = dict(
     zip(
@@ -148,13 +148,13 @@ _HUFFMAN = dict(
         ),
     )
 )
-"""The codes (RFC 7541, appendix B) of what the name grpc-status and its values are spelt with; proxies use them."""
+"""Huffman codes (RFC 7541, appendix B) of the characters in "grpc-status" and its values; proxies may use them."""
 
 
 def grpc_status(address: str, method: str, message: bytes) -> tuple[int, str]:
-    """The status of one call of Triton's inference service, and its message where it is sent in plain.
+    """Return the status of one call of Triton's inference service, and its message if it is not compressed.
 
-    Raises OSError, or ValueError, IndexError and struct.error where the answer is not gRPC's.
+    Raises OSError; ValueError, IndexError or struct.error if the response is not gRPC.
     """
     with _connected(address) as connection:
         path = f"/inference.GRPCInferenceService/{method}"
@@ -169,27 +169,27 @@ def grpc_status(address: str, method: str, message: bytes) -> tuple[int, str]:
             + _frame(_HEADERS, _END_HEADERS, 1, block)
             + _frame(_DATA, _END_STREAM, 1, data)
         )
-        return _answer(connection)
+        return _grpc_response(connection)
 
 
-def _answer(connection: socket.socket) -> tuple[int, str]:
-    found: dict[str, str] = {}
+def _grpc_response(connection: socket.socket) -> tuple[int, str]:
+    headers: dict[str, str] = {}
     block = b""
-    for _ in range(_MOST_FRAMES):
+    for _ in range(_MAX_FRAMES):
         kind, flags, stream, payload = _received(connection)
         if kind in (_SETTINGS, _PING) and not flags & _ACK:
             connection.sendall(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
         elif kind in (_RST_STREAM, _GOAWAY):
             (code,) = struct.unpack_from(">I", payload, 4 if kind == _GOAWAY else 0)
-            raise ValueError(f"the connection was ended, HTTP/2 error {code}")
+            raise ValueError(f"the connection was closed with HTTP/2 error {code}")
         elif kind in (_HEADERS, _CONTINUATION) and stream == 1:
             block += _unpadded(kind, flags, payload)
             if flags & _END_HEADERS:
-                found.update(_fields(block))
+                headers.update(_fields(block))
                 block = b""
-        if "grpc-status" in found:
-            return int(found["grpc-status"]), found.get("grpc-message", "")
-    raise ValueError("no status comes")
+        if "grpc-status" in headers:
+            return int(headers["grpc-status"]), headers.get("grpc-message", "")
+    raise ValueError("the response has no grpc-status")
 
 
 def _connected(address: str) -> socket.socket:
@@ -204,8 +204,8 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 def _received(connection: socket.socket) -> tuple[int, int, int, bytes]:
     head = _exactly(connection, 9)
     size = int.from_bytes(head[:3], "big")
-    if size > _MOST_FRAME:
-        raise ValueError("the answer is not HTTP/2")
+    if size > _MAX_FRAME:
+        raise ValueError("the response is not HTTP/2")
     kind, flags, stream = struct.unpack(">BBI", head[3:])
     return kind, flags, stream & 0x7FFFFFFF, _exactly(connection, size)
 
@@ -215,7 +215,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(content) < size:
         part = connection.recv(size - len(content))
         if not part:
-            raise ValueError("the connection was closed before the answer was whole")
+            raise ValueError("the connection was closed before the response was complete")
         content += part
     return content
 
@@ -234,27 +234,27 @@ def _text(text: str) -> bytes:
 
 
 def _fields(block: bytes) -> dict[str, str]:
-    """The literal fields of a header block whose names are spelt out: gRPC's own are, when they come first."""
-    found, at = {}, 0
+    """Decode the literal fields with literal names in a header block, which the first gRPC status fields are."""
+    headers, at = {}, 0
     while at < len(block):
         first = block[at]
-        if first & 0x80:  # a field of a table
+        if first & 0x80:  # indexed field
             _, at = _integer(block, at, 7)
             continue
-        if first & 0xE0 == 0x20:  # a new size of the table
+        if first & 0xE0 == 0x20:  # dynamic table size update
             _, at = _integer(block, at, 5)
             continue
         index, at = _integer(block, at, 6 if first & 0x40 else 4)
         name, at = ("", at) if index else _string(block, at)
         value, at = _string(block, at)
-        found[name] = value
-    return found
+        headers[name] = value
+    return headers
 
 
 def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
-    most = (1 << bits) - 1
-    value, at, shift = block[at] & most, at + 1, 0
-    if value < most:
+    prefix_max = (1 << bits) - 1
+    value, at, shift = block[at] & prefix_max, at + 1, 0
+    if value < prefix_max:
         return value, at
     while True:
         value, shift, at = value + ((block[at] & 0x7F) << shift), shift + 7, at + 1
@@ -268,8 +268,8 @@ def _string(block: bytes, at: int) -> tuple[str, int]:
     raw, at = block[at : at + size], at + size
     if not compressed:
         return raw.decode("utf-8", "replace"), at
-    spelt = ["grpc-status", *map(str, range(17))]
-    return next((each for each in spelt if _compressed(each) == raw), ""), at
+    known = ["grpc-status", *map(str, range(17))]
+    return next((text for text in known if _compressed(text) == raw), ""), at
 
 
 def _compressed(text: str) -> bytes:
