@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-from trtpoets.convert.fp16_remainder import half_notes, half_remainder
+from trtpoets.convert.fp16_remainder import remainder_notes, with_fp16_remainder
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file, storage_errors
 from trtpoets.core.onnx_file import read_onnx
@@ -59,9 +59,9 @@ def _made(space: Workspace, model: OnnxModel, key: str, made_from: str) -> OnnxM
     photos = tuple(sorted(photos, key=lambda photo: photo.sha256)[:_PHOTOS])
     if not photos:
         raise BadInput("there are no validation photos to hold its variant against", code="TP8023")
-    variant = half_remainder(model, out)
+    variant = with_fp16_remainder(model, out)
     with verified_photos(space, photos):
-        notes = half_notes(model, variant, photos)
+        notes = remainder_notes(model, variant, photos)
     if not notes.near:
         raise ConversionFailed(
             f"with an FP16 remainder its scores move by {notes.mean_abs:.2g} on average, and {notes.same_answer:.1%} "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.bundles.jetson_bundle import System
-from trtpoets.convert.fp16_remainder import half_remainder
+from trtpoets.convert.fp16_remainder import with_fp16_remainder
 from trtpoets.convert.int8.tensorrt_cache import LAST, TENSORRT
 from trtpoets.convert.opset_downgrade import onnx_for_older
 from trtpoets.convert.parity import parity_from_scores
@@ -143,7 +143,7 @@ def _half(model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
     if model.precision is not Precision.INT8:
         return model
     try:
-        variant = half_remainder(model, folder / model.path.name)
+        variant = with_fp16_remainder(model, folder / model.path.name)
     except (BadInput, ConversionFailed) as error:
         _log.warning("%s goes into the bundle with its FP32 remainder: %s", model.path, error.message)
         return model

@@ -14,10 +14,10 @@ from trtpoets.convert.int8.calibration import (
     ranges_from_photos,
 )
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
-from trtpoets.convert.int8.range_search import refined_ranges
+from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
@@ -125,7 +125,7 @@ def _int8(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
-    comparer = Comparer(fp32, *photos, config)
+    comparer = Int8Evaluator(fp32, *photos, config)
     known = None if force else open_card(space.ranges, ranges_key)
     if known is None:
         chosen, trials = _ranges(comparer, photos[0], calibration, progress)
@@ -160,13 +160,13 @@ def _int8(
 
 
 def _ranges(
-    comparer: Comparer, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
+    comparer: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """The ranges of the method asked for; with AUTO the best of all methods, and how each did on validation photos."""
     found = ranges_from_photos(comparer.model, photos, calibration, progress)
-    if calibration.method in calibration.method.by_values:
+    if calibration.method in calibration.method.base_methods:
         return found[0], {}
-    refined = refined_ranges(comparer.model, found, photos, progress)
+    refined = search_ranges(comparer.model, found, photos, progress)
     if calibration.method is Method.AUTO:
         return best_ranges(comparer, (*found, *refined), progress)
     # Where no tensor gains by scaled channels, there are only ranges by features.
