@@ -111,9 +111,9 @@ def test_the_real_tensorrt_rtx_builds_it(quantised: OnnxModel, tmp_path: Path) -
 
 
 def test_what_has_no_such_variant(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is fp16, not int8"):
+    with pytest.raises(BadInput, match="must be an INT8 file, but its precision is fp16"):
         with_fp16_remainder(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16), tmp_path / "out.onnx")
-    with pytest.raises(BadInput, match="does not tell which nodes must stay FP32") as caught:
+    with pytest.raises(BadInput, match="does not name the nodes to keep in FP32") as caught:
         with_fp16_remainder(tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tmp_path / "out.onnx")
     assert caught.value.hint == "write it again: trtpoets quantize NAME"
     assert not (tmp_path / "out.onnx").exists()
@@ -178,13 +178,13 @@ def test_what_can_have_no_variant_is_built_as_it_is_and_said(
     words: dict[str, Any] = {"precisions": [INT8], "flavour": Flavour.TENSORRT, "engines": space.engines}
     (engine,) = trtpoets.build("tiny", **words)
     assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8))
-    assert "is built with its FP32 remainder: " in caplog.text and "does not tell which nodes" in caplog.text
+    assert "is built with its FP32 remainder: " in caplog.text and "does not name the nodes" in caplog.text
     far = RemainderNotes(photos=32, max_abs=0.5, mean_abs=0.02, same_answer=1.0)
     monkeypatch.setattr("trtpoets.pipeline.int8_build_input.remainder_notes", lambda *_: far)
     other = run_with_int8(tmp_path / "other")
     trtpoets.build("tiny", **{**words, "engines": other.engines})
     assert "its scores move by 0.02 on average" in caplog.text
-    assert not other.with_fp16_remainder.exists()
+    assert not other.half_remainder.exists()
 
 
 def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.distill import best_head_near, divergence
+from trtpoets.train.distill import best_distilled_head, divergence
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.near_copies.grouping import groups_of
 
@@ -90,7 +90,7 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     cut = len(train)
     logits = wide_features @ layer.weights + layer.bias
     before = Head(narrow.weights, narrow.bias)
-    after, penalty = best_head_near(before, features[:cut], logits[:cut])
+    after, penalty = best_distilled_head(before, features[:cut], logits[:cut])
     wanted = head_scores(Head(layer.weights, layer.bias), wide_features[cut:])
     truth = np.array(label_indices((photo.label for photo in validation), fp32.spec.labels))
     groups = np.array(groups_of(validation, dataset))
