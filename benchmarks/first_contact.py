@@ -4,7 +4,7 @@
 
 Each FOLDER is a run's (engines/NAME, with fp32.onnx, fp16.onnx and int8.onnx) or a bundle's. Each question is answered,
 or "not answered, because ...", in a process of its own: one that crashes costs one answer. Every answer is written at
-once into results/<gpu>-<date>.json; a second run skips what is answered. docs/first-contact.md is the guide.
+once into results/<gpu>-<date>.json; a second run skips what is answered. docs/guides/first-contact.md is the guide.
 
 It runs from a checkout, or beside a bundle: copy this file and the folder contact/ anywhere and give --bundle FOLDER
 (for a JetPack's Python 3.8 too). Exit code 0 when all that could be answered is as it should be, 1 when something is
@@ -39,7 +39,9 @@ def find_runtime(bundle: Any) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """The words of the command."""
-    parser = argparse.ArgumentParser(description="Ask this machine's GPU all questions; see docs/first-contact.md.")
+    parser = argparse.ArgumentParser(
+        description="Ask this machine's GPU all questions; see docs/guides/first-contact.md."
+    )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="a run's folder, or a bundle's")
     parser.add_argument("--bundle", type=Path, help="a bundle for a Jetson whose runtime is used, and its networks")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the JSON goes")
@@ -100,7 +102,7 @@ def ask_all(folders: list[Path], options: argparse.Namespace) -> int:
             continue
         book.keep(question.id, asked(question, given, command))
         print(line_of(question.id, book.answers[question.id]), flush=True)
-    print(f"Written to {book.path}: send this file, as docs/first-contact.md says.")
+    print(f"Written to {book.path}: send this file, as docs/guides/first-contact.md says.")
     return exit_code(book.answers)
 
 

@@ -1,8 +1,8 @@
-"""Write docs/commands: a page per command, from the program's own definitions, the package's docstrings and the README.
+"""Writes docs/reference/commands: one page per command, from the CLI's definitions, the docstrings and the guides.
 
     python docs/write_commands.py
 
-`tests/test_docs.py` fails where the pages are not what this would write.
+`tests/test_docs.py` fails if the pages are out of date.
 """
 
 from __future__ import annotations
@@ -19,22 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
-PAGES = HERE / "commands"
-README = HERE.parent / "README.md"
+PAGES = HERE / "reference" / "commands"
+EXAMPLES = (HERE.parent / "README.md", *sorted((HERE / "guides").glob("*.md")))
+"""The documents whose shell blocks are the examples of the pages."""
 
 _KINDS = {int: "number", float: "number", Path: "path", str: "text"}
 
 
 def pages() -> dict[str, str]:
-    """The text of every page, by file name; README.md is their index."""
+    """The text of each page by file name; README.md is the index."""
     from trtpoets.cli.main import app
 
     callbacks = [info.callback for info in app.registered_commands if info.callback]
-    found = {f"{callback.__name__}.md": _page(callback) for callback in callbacks}
-    lines = [f"| [`{each.__name__}`]({each.__name__}.md) | {_summary(each)} |" for each in callbacks]
-    index = "# Commands\n\nIn the order in which they are needed; `trtpoets COMMAND --help` says the same.\n\n"
-    found["README.md"] = f"{index}| command | what it does |\n|---|---|\n" + "\n".join(lines) + "\n"
-    return found
+    written = {f"{callback.__name__}.md": _page(callback) for callback in callbacks}
+    lines = [f"| [`{callback.__name__}`]({callback.__name__}.md) | {_summary(callback)} |" for callback in callbacks]
+    index = (
+        "# Commands\n\nLook here for the options of a command and its function in Python. The commands are in the "
+        "order in which\nthey are usually needed. `trtpoets COMMAND --help` prints the same options.\n\n"
+    )
+    written["README.md"] = f"{index}| command | what it does |\n|---|---|\n" + "\n".join(lines) + "\n"
+    return written
 
 
 def _page(callback: Callable[..., Any]) -> str:
@@ -55,7 +59,7 @@ def _page(callback: Callable[..., Any]) -> str:
     ]
     examples = _examples(name)
     if examples:
-        parts.append("## In the README\n\n" + "\n\n".join(examples))
+        parts.append("## Examples\n\n" + "\n\n".join(examples))
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,16 +68,16 @@ def _summary(callback: Callable[..., Any]) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> tuple[str, str, str, str]:
-    """How it is spelled, what it takes, what it is, and its default, for a row of the table."""
-    assert get_origin(parameter.annotation) is Annotated, f"{parameter.name} does not say what it is"
+    """The cells of a parameter's row in the table: spelling, type, description, default."""
+    assert get_origin(parameter.annotation) is Annotated, f"{parameter.name} has no description"
     kind, info = get_args(parameter.annotation)
     required = parameter.default is parameter.empty
     name = parameter.name
     if type(info).__name__ == "ArgumentInfo":
         spelling = name.upper()
     else:
-        # Typer takes the first word of Option(...) for a default until it meets the Annotated around it.
-        declared = [each for each in (info.default, *(info.param_decls or ())) if str(each).startswith("--")]
+        # Until Typer processes the Annotated, the first argument of Option(...) is in `default`.
+        declared = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("--")]
         spelling = declared[0].replace("/", " / ") if declared else f"--{name.replace('_', '-')}"
     text, repeatable = _kind(kind)
     what = (info.help or "").replace("|", "\\|")
@@ -82,8 +86,8 @@ def _parameter(parameter: inspect.Parameter) -> tuple[str, str, str, str]:
 
 
 def _kind(kind: Any) -> tuple[str, bool]:
-    """What a value of this type is called, and whether there may be several."""
-    inner = [each for each in get_args(kind) if each is not type(None)]
+    """The name of a parameter's type, and whether the parameter is repeatable."""
+    inner = [argument for argument in get_args(kind) if argument is not type(None)]
     if get_origin(kind) is list:
         return _kind(inner[0])[0], True
     if inner:
@@ -100,23 +104,23 @@ def _spelled(default: Any) -> str:
 
 
 def _text(function: Callable[..., Any]) -> str:
-    """A docstring as Markdown, in which <name> would be a tag."""
+    """A docstring as Markdown: without escaping, <name> would be a tag."""
     return (inspect.getdoc(function) or "").replace("<", "\\<")
 
 
 def _signature(function: Callable[..., Any]) -> str:
-    """The parameters and their defaults, without types: the docstring says what they are."""
+    """The parameters and their defaults, without types: the docstring describes them."""
     spelled, keywords = [], False
-    for each in inspect.signature(function).parameters.values():
-        if each.kind is each.KEYWORD_ONLY and not keywords:
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not keywords:
             keywords = True
             spelled.append("*")
-        if each.name == "progress":  # for programs with bars of their own; says nothing about the work
+        if parameter.name == "progress":  # only for programs with their own progress bars
             continue
-        if each.default is each.empty:
-            spelled.append(each.name)
+        if parameter.default is parameter.empty:
+            spelled.append(parameter.name)
         else:
-            spelled.append(f"{each.name}={_value(each.default)}")
+            spelled.append(f"{parameter.name}={_value(parameter.default)}")
     return f"({', '.join(spelled)})"
 
 
@@ -129,27 +133,27 @@ def _value(value: Any) -> str:
 
 
 def _examples(command: str) -> list[str]:
-    """The README's shell blocks that use a command, with the mark that says what they need."""
-    blocks = re.findall(r"(?:<!-- ([^\n]*) -->\n)?```bash\n(.*?)```", README.read_text(), re.DOTALL)
-    found: dict[str, list[str]] = {}
-    for mark, text in blocks:
-        need = mark.partition(":")[2].strip() if mark.startswith("needs") else ""
-        lines = [line for line in text.splitlines() if re.search(rf"\btrtpoets {command}\b", line)]
-        found.setdefault(need, []).extend(lines)
+    """The lines of shell blocks that use a command, grouped by what they need."""
+    lines_by_need: dict[str, list[str]] = {}
+    for document in EXAMPLES:
+        for mark, text in re.findall(r"(?:<!-- ([^\n]*) -->\n)?```bash\n(.*?)```", document.read_text(), re.DOTALL):
+            need = mark.partition(":")[2].strip() if mark.startswith("needs") else ""
+            lines = [line for line in text.splitlines() if re.match(rf"(?!docker).*\btrtpoets {command}\b", line)]
+            lines_by_need.setdefault(need, []).extend(lines)
     return [
         (f"Needs {need}:\n\n" if need else "") + "```bash\n" + "\n".join(dict.fromkeys(lines)) + "\n```"
-        for need, lines in found.items()
+        for need, lines in lines_by_need.items()
         if lines
     ]
 
 
 def main() -> None:
-    """Write the pages, and delete those of commands that are gone."""
-    found = pages()
+    """Writes the pages, and deletes those of commands that no longer exist."""
+    written = pages()
     for old in PAGES.glob("*.md"):
-        if old.name not in found:
+        if old.name not in written:
             old.unlink()
-    for name, text in found.items():
+    for name, text in written.items():
         (PAGES / name).write_text(text)
 
 

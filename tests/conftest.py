@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,21 +19,82 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy is loaded
 import numpy as np
 import pytest
 
+from tests.support.made_once import common_folder, made_once
 from tests.support.photos import photo_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.fakes.gpu import FakeGpu
+    from trtpoets.pipeline.run import RunConfig
+
+ROOT = Path(__file__).parent.parent
 
 SMALL = "mobilenet_0.25_128"
+
+_FIRST = (
+    *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
+    *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
+    *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
+    "device/runners/test_runners.py",
+)
+"""Tests that use TensorFlow or the run called "small": they belong into one worker, which starts with them."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker a third of the tests as they are ordered; who has none left takes half of another's last ones.
+
+    A file's tests share fixtures, so they are torn apart as little as possible.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each worker import other test files first.
+
+    Importing them compiles them and rewrites their assertions, which takes most of the time of collecting: of a file
+    that another worker has imported before, only the bytecode is read.
+    """
+    config = session.config
+    if "PYTEST_XDIST_WORKER" not in os.environ or config.args_source.name != "TESTPATHS" or sys.dont_write_bytecode:
+        return
+    taken = common_folder(config._tmp_path_factory) / "imported"  # type: ignore[attr-defined]
+    taken.mkdir(exist_ok=True)
+    names = sorted(path.relative_to(ROOT) for path in Path(__file__).parent.rglob("test_*.py"))
+    worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    start = worker * len(names) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for name in (*names[start:], *names[:start]):
+        module = ".".join(name.with_suffix("").parts)
+        try:
+            (taken / module).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # collecting imports it again, and tells
+            importlib.import_module(module)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `_FIRST` first, in its order."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        return next((number for number, begin in enumerate(_FIRST) if name.startswith(begin)), len(_FIRST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests leave the user's cache and key alone."""
-    os.environ["TRTPOETS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["TRTPOETS_KEY"] = str(tmp_path_factory.mktemp("data") / "key")
+    """Tests leave the user's cache and key alone. All workers have the same, as processes of one user have."""
+    folder = common_folder(tmp_path_factory)
+    os.environ["TRTPOETS_CACHE"] = str(folder / "cache")
+    os.environ["TRTPOETS_KEY"] = str(folder / "key")
+    (folder / "code").mkdir(exist_ok=True)
+    os.environ["PAPER_CODE"] = str(folder / "code")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +133,10 @@ def _pictures_are_drawn_once() -> None:
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained weights of the smallest backbone: enough to tell colours apart."""
+    return made_once(tmp_path_factory, "weights", _save_small_weights) / "small.weights.h5"
+
+
+def _save_small_weights(folder: Path) -> None:
     from trtpoets.core.optional import tensorflow
 
     tf = tensorflow()
@@ -80,15 +148,54 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             kernel, *rest = layer.get_weights()
             taps = kernel.size // kernel.shape[2 if "dw" in layer.name else -1]  # keeps the signal's size, as He et al.
             layer.set_weights([random.normal(0, (2 / taps) ** 0.5, kernel.shape), *rest])
-    path = tmp_path_factory.mktemp("weights") / "small.weights.h5"
-    network.save_weights(path)
-    return path
+    network.save_weights(folder / "small.weights.h5")
 
 
 @pytest.fixture(scope="session")
 def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of 40 photos."""
-    return photo_folder(tmp_path_factory.mktemp("photos") / "photos", {"ant": 40, "bée 🐝": 40, "cow's": 40})
+    """Three classes of 30 photos. Tests copy what they change."""
+    labels = ("ant", "bée 🐝", "cow's")
+    return made_once(tmp_path_factory, "photos", lambda folder: photo_folder(folder, dict.fromkeys(labels, 30)))
+
+
+def small_config(weights: Path, **head: Any) -> RunConfig:
+    """How the runs called "small" are made."""
+    from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.judge.bench.benchmark import BenchConfig
+    from trtpoets.pipeline.retrain import RetrainConfig
+    from trtpoets.pipeline.run import RunConfig
+    from trtpoets.train.head import HeadConfig
+
+    return RunConfig(
+        retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
+        calibration=CalibrationConfig(photos=32),
+        # With more threads than one, those that wait for work take most of the processor time.
+        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=5, threads=1),
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small_weights: Path) -> Path:
+    """The engines folder of a run called "small" that was trained and exported, but not quantised."""
+    import trtpoets
+
+    def make(engines: Path) -> None:
+        trtpoets.retrain(small_photos, "small", small_config(small_weights).retrain, engines=engines)
+        trtpoets.export("small", engines=engines)
+
+    return made_once(tmp_path_factory, "exported", make)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, exported: Path, small_photos: Path, small_weights: Path) -> Path:
+    """The engines folder after a whole run called "small", which went on from `exported`."""
+    import trtpoets
+
+    def make(engines: Path) -> None:
+        shutil.copytree(exported, engines, dirs_exist_ok=True)
+        trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture

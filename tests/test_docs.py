@@ -1,4 +1,4 @@
-"""The pages under docs/: current, linked to things that are there, with commands that exist."""
+"""The documents under docs/: generated pages are current, links work, and the CI workflow runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def writer() -> ModuleType:
 
 
 def test_the_pages_of_the_commands_are_current(writer: ModuleType) -> None:
-    there = {path.name: path.read_text() for path in (DOCS / "commands").glob("*.md")}
+    there = {path.name: path.read_text() for path in (DOCS / "reference" / "commands").glob("*.md")}
     expected = writer.pages()
     assert set(expected) == {f"{command}.md" for command in COMMANDS} | {"README.md"}
     stale = sorted(name for name in {*there, *expected} if there.get(name) != expected.get(name))
@@ -46,7 +46,8 @@ def test_a_page_names_every_option_that_help_names_and_no_other(command: str) ->
 
     told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.partition("Options:")[2]
     in_help = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", told, re.MULTILINE)) - {"--help"}
-    in_page = set(re.findall(r"^\| `(--[\w-]+)[`\s]", (DOCS / "commands" / f"{command}.md").read_text(), re.MULTILINE))
+    page = (DOCS / "reference" / "commands" / f"{command}.md").read_text()
+    in_page = set(re.findall(r"^\| `(--[\w-]+)[`\s]", page, re.MULTILINE))
     assert in_help
     assert in_page == in_help
 
@@ -69,7 +70,7 @@ def headings(page: Path) -> set[str]:
 
 def workflow() -> dict[str, Any]:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    found: dict[str, Any] = yaml.safe_load((DOCS / "github-actions.yml").read_text())
+    found: dict[str, Any] = yaml.safe_load((DOCS / "guides" / "github-actions.yml").read_text())
     return found
 
 

@@ -446,6 +446,6 @@ def test_rows_of_the_page(tmp_path: Path) -> None:
 
 
 def test_the_guide_names_every_question() -> None:
-    guide = (FOLDER.parent / "docs" / "first-contact.md").read_text()
+    guide = (FOLDER.parent / "docs" / "guides" / "first-contact.md").read_text()
     assert [each.id for each in QUESTIONS if f"`{each.id}`" not in guide] == []
     assert np.all([word in guide for word in ("--again", "--bundle", "--only", "results/")])

@@ -240,7 +240,7 @@ def space(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> Workspa
     def loaded() -> None:
         raise AssertionError("TensorFlow was asked for")
 
-    for module in ("device.runners.tf", "device.runners.keras", "convert.onnx_export", "convert.tflite"):
+    for module in ("device.runners.tf", "device.runners.keras", "convert.onnx_export", "convert.tflite_export"):
         monkeypatch.setattr(f"trtpoets.{module}.tensorflow", loaded)
     space = bundle_run(tmp_path)
     another_key(monkeypatch, tmp_path)

@@ -119,6 +119,8 @@ def test_loadgen_is_looked_for_before_anything_is_measured(monkeypatch: pytest.M
 def test_scores_are_kept_though_the_gate_refuses_its_options(
     made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.artefacts_in", lambda space: ())
+    monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: ())
     monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: {"evaluations": [], "skipped": []})
     with pytest.raises(BadInput):
         trtpoets.evaluate("flowers", GateConfig(max_drop=1.0, runners=("rtx-fp8",)), engines=tmp_path)

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import trtpoets
-from tests.conftest import SMALL
+from tests.conftest import SMALL, small_config
 from tests.support.bundle_run import bundle_run
-from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_onnx
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
@@ -25,8 +24,6 @@ from trtpoets.pipeline.calibration_cache_export import calibration_cache
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig
 
 FP32, FP16, INT8 = Precision
 
@@ -166,70 +163,59 @@ def test_photos_that_are_gone_or_changed_are_told(space: Workspace) -> None:
     assert space.command("pretrained", "none", "--photos", "NEWPLACE") in caught.value.hint
 
 
-SMALLEST = DatasetConfig(validation_percent=20, test_percent=30)
-
-
-def config_of(weights: Path, steps: int = 20) -> RetrainConfig:
-    return RetrainConfig(backbone=SMALL, weights=weights, dataset=SMALLEST, head=HeadConfig(steps=steps))
+def config_of(weights: Path) -> RetrainConfig:
+    return small_config(weights).retrain
 
 
 @pytest.fixture(scope="module")
-def two_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The same photos under other labels."""
-    one = photo_folder(tmp_path_factory.mktemp("one"), {"ant": 12, "bee": 12}, size=(24, 24))
+def two_folders(tmp_path_factory: pytest.TempPathFactory, small_photos: Path) -> tuple[Path, Path]:
+    """The photos that were trained on, and some of them under other labels."""
     two = tmp_path_factory.mktemp("two")
-    for label, other in (("ant", "bee"), ("bee", "cow")):
-        shutil.copytree(one / label, two / other)
-    return one, two
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, two_folders: tuple[Path, Path], small_weights: Path) -> Path:
-    """The engines folder after a first training."""
-    engines = tmp_path_factory.mktemp("first") / "engines"
-    trtpoets.retrain(two_folders[0], "x", config_of(small_weights), engines=engines)
-    trtpoets.export("x", engines=engines)
-    return engines
+    for label, other in (("ant", "bee"), ("bée 🐝", "cow")):
+        shutil.copytree(small_photos / label, two / other)
+    return small_photos, two
 
 
 @pytest.fixture
-def engines(first: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(first, tmp_path / "engines"))
+def engines(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "engines"))
+
+
+@pytest.fixture(scope="module")
+def second(
+    tmp_path_factory: pytest.TempPathFactory, exported: Path, two_folders: tuple[Path, Path], small_weights: Path
+) -> Path:
+    """The engines folder after the first run was evaluated, and its name trained again with the other labels."""
+    engines = Path(shutil.copytree(exported, tmp_path_factory.mktemp("second") / "engines"))
+    trtpoets.evaluate("small", engines=engines)
+    trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
+    return engines
 
 
 def test_a_name_that_is_trained_again_uses_nothing_of_before(
-    engines: Path, two_folders: tuple[Path, Path], small_weights: Path, caplog: pytest.LogCaptureFixture
+    second: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    space = Workspace(engines, "x")
-    trtpoets.evaluate("x", engines=engines)
-    trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
-    report = trtpoets.report("x", engines=engines)
+    engines = Path(shutil.copytree(second, tmp_path / "engines"))
+    space = Workspace(engines, "small")
+    report = trtpoets.report("small", engines=engines)
     assert report["accuracy"] == {}
     assert any(each["what"] == "using evaluation.json" for each in report["skipped"])
     photo = dataset_in(space).in_split(Split.TEST)[0]
-    (answer,) = trtpoets.label("x", [photo.path], engines=engines)
+    (answer,) = trtpoets.label("small", [photo.path], engines=engines)
     assert (answer.runner, set(answer.labels)) == ("tensorflow", {"bee", "cow"})
     assert "fp32.onnx is not used: it was made from an earlier classifier" in caplog.text
-    details = trtpoets.evaluate("x", engines=engines)
+    details = trtpoets.evaluate("small", engines=engines)
     assert [each["runner"] for each in details["evaluations"]] == ["tensorflow"]
     assert {"what": "using fp32.onnx", "why": f"was made from an earlier classifier: {space.command('export')}"} in (
         details["skipped"]
     )
     with pytest.raises(MissingArtefact) as caught:
-        trtpoets.quantize("x", calibration=CalibrationConfig(photos=4), engines=engines)
+        trtpoets.quantize("small", calibration=CalibrationConfig(photos=4), engines=engines)
     assert caught.value.hint == space.command("export")
-    assert isinstance(trtpoets.export("x", engines=engines), OnnxModel)
+    assert isinstance(trtpoets.export("small", engines=engines), OnnxModel)
     assert stale_in(space) == ()
-    report = trtpoets.report("x", engines=engines)
+    report = trtpoets.report("small", engines=engines)
     assert list(report["accuracy"]) == ["tensorflow"]
-
-
-@pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory, two_folders: tuple[Path, Path], small_weights: Path) -> Path:
-    """The engines folder after a training with the other labels."""
-    engines = tmp_path_factory.mktemp("second") / "engines"
-    trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
-    return engines
 
 
 @pytest.mark.parametrize("stop", range(8))
@@ -237,8 +223,8 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
     stop: int, engines: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before or after each of the four writes, by Ctrl-C."""
-    space, before = Workspace(engines, "x"), dataset_in(Workspace(engines, "x"))
-    key, trained = read_card(card_of(space.classifier)).key, Workspace(second, "x")
+    space, before = Workspace(engines, "small"), dataset_in(Workspace(engines, "small"))
+    key, trained = read_card(card_of(space.classifier)).key, Workspace(second, "small")
     turn = iter(range(8))
 
     def stopped(write: Any) -> Any:
@@ -276,7 +262,7 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
         assert 0 < stop < 7
         assert "trtpoets retrain" in error.hint
         with pytest.raises(MissingArtefact):
-            trtpoets.evaluate("x", engines=engines)
+            trtpoets.evaluate("small", engines=engines)
         return
     now = read_card(card_of(space.classifier))
     assert (now.key == key, found == before) in ((True, True), (False, False))
@@ -294,31 +280,31 @@ def test_a_training_that_was_stopped_can_be_done_again(
     with monkeypatch.context() as patched:
         patched.setattr(publish, "seal_dataset", stopped)
         with pytest.raises(KeyboardInterrupt):
-            trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
+            trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
     with pytest.raises(TrtPoetsError, match=r"was changed after it was trained"):
-        dataset_in(Workspace(engines, "x"))
-    trtpoets.retrain(two_folders[1], "x", config_of(small_weights), engines=engines)
-    assert set(dataset_in(Workspace(engines, "x")).labels) == {"bee", "cow"}
+        dataset_in(Workspace(engines, "small"))
+    trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
+    assert set(dataset_in(Workspace(engines, "small")).labels) == {"bee", "cow"}
 
 
 def test_photos_that_moved_are_read_again_without_training(
     engines: Path, two_folders: tuple[Path, Path], small_weights: Path, tmp_path: Path
 ) -> None:
-    space = Workspace(engines, "x")
+    space = Workspace(engines, "small")
     card, moved = card_of(space.classifier).read_bytes(), tmp_path / "moved photos"
     shutil.copytree(two_folders[0], moved)
-    trtpoets.retrain(moved, "x", config_of(small_weights), engines=engines)
+    trtpoets.retrain(moved, "small", config_of(small_weights), engines=engines)
     assert card_of(space.classifier).read_bytes() == card
     assert dataset_in(space).folder == moved
     shutil.move(moved, tmp_path / "new place")
     with pytest.raises(BadInput, match="photos are no longer in") as caught:
-        trtpoets.evaluate("x", engines=engines)
+        trtpoets.evaluate("small", engines=engines)
     assert space.command("retrain", "NEWPLACE", "--backbone", SMALL) in caught.value.hint
 
 
 def test_splits_that_training_changed_stay(engines: Path, two_folders: tuple[Path, Path], small_weights: Path) -> None:
     """As where copies were kept in one split: the recorded splits are those that were trained with."""
-    space = Workspace(engines, "x")
+    space = Workspace(engines, "small")
     dataset, card = dataset_in(space), read_card(card_of(space.classifier))
     photo = dataset.in_split(Split.TRAIN)[0]
     photos = tuple(replace(each, split=Split.TEST) if each == photo else each for each in dataset.photos)
@@ -326,6 +312,6 @@ def test_splits_that_training_changed_stay(engines: Path, two_folders: tuple[Pat
     publish.seal_dataset(space, changed, "")
     details = {**card.details, "dataset": changed.hash}
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details=details)
-    trtpoets.retrain(two_folders[0], "x", config_of(small_weights), engines=engines)
+    trtpoets.retrain(two_folders[0], "small", config_of(small_weights), engines=engines)
     assert dataset_in(space).hash == changed.hash
     assert read_card(card_of(space.classifier)).details["dataset"] == changed.hash

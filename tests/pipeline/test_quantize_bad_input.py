@@ -21,7 +21,6 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-import trtpoets
 from tests.conftest import SMALL
 from tests.support.photos import photo_folder
 from trtpoets.cli import main
@@ -30,21 +29,9 @@ from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.types import Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.train.dataset import dataset_from_folder
-from trtpoets.train.head import HeadConfig
 
 INT8 = ("--precision", "int8")
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small_weights: Path) -> Path:
-    """The engines folder with a run called "small" that was trained and exported, but not quantised."""
-    engines = tmp_path_factory.mktemp("exported") / "engines"
-    config = RetrainConfig(backbone=SMALL, weights=small_weights, head=HeadConfig(steps=100))
-    trtpoets.retrain(small_photos, "small", config, engines=engines)
-    trtpoets.export("small", engines=engines)
-    return engines
 
 
 @pytest.fixture
@@ -307,9 +294,8 @@ def test_an_operator_without_an_int8_form_stays_in_fp32(space: Workspace, user: 
     assert sum(node.op_type == "QuantizeLinear" for node in nodes.values()) > 40
 
 
-def test_what_is_quantised_already_is_not_quantised_again(space: Workspace, user: User) -> None:
-    assert user.quantizes(space, *INT8)[0] == 0
-    narrow = onnx.load(space.onnx(Precision.INT8))
+def test_what_is_quantised_already_is_not_quantised_again(space: Workspace, user: User, finished: Path) -> None:
+    narrow = onnx.load(Workspace(finished, "small").onnx(Precision.INT8))
     edit(space, lambda model: narrow)
     refused(user.quantizes(space, *INT8), "fp32.onnx is int8 already", space.command("export"))
     for entry in narrow.metadata_props:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import trtpoets
-from tests.conftest import SMALL
+from tests.cli.test_main import call_main
+from tests.conftest import SMALL, small_config
 from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
@@ -22,34 +23,14 @@ from trtpoets.core.files import locked
 from trtpoets.core.types import Engine, Flavour, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.build.engine import flavour_available
-from trtpoets.judge.bench.benchmark import BenchConfig
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.label import _candidates
 from trtpoets.pipeline.lineage import engines_in, onnx_in, opened
-from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.pipeline.run import RunConfig
 from trtpoets.train.dataset import dataset_from_folder
-from trtpoets.train.head import HeadConfig
 
 needs_rtx = pytest.mark.skipif(
     flavour_available(Flavour.RTX) is not None, reason=f"no TensorRT-RTX: {flavour_available(Flavour.RTX)}"
 )
-
-
-def small_config(weights: Path, **head: Any) -> RunConfig:
-    return RunConfig(
-        retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 300, **head})),
-        calibration=CalibrationConfig(photos=32),
-        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05),
-    )
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small_weights: Path) -> Path:
-    """The engines folder after one undisturbed run called "small"."""
-    engines = tmp_path_factory.mktemp("finished") / "engines"
-    trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
-    return engines
 
 
 @pytest.fixture
@@ -148,7 +129,7 @@ def test_a_new_photo_moves_no_other(finished: Path, small_photos: Path, tmp_path
 @pytest.mark.parametrize(
     "victim",
     [
-        "fp32.onnx",
+        pytest.param("fp32.onnx", marks=pytest.mark.slow),
         "fp16.rtx.engine",
         pytest.param("int8.onnx", marks=pytest.mark.slow),
         pytest.param("classifier/model.json", marks=pytest.mark.slow),
@@ -311,20 +292,26 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
 
 
-def test_a_gate_on_few_photos_cannot_tell(engines: Path) -> None:
+def test_a_gate_on_few_photos_cannot_tell(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(*options: str) -> tuple[int, str, str]:
+        code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), *options)
+        return code, *capsys.readouterr()
+
     limits = ("--max-drop", "99.9", "--min-agreement", "99.99", "--runner", "onnxruntime-fp32")
-    strict = gated(engines, *limits, "--json")
-    assert strict.returncode == 4
-    assert json.loads(strict.stdout)["gate"]["outcome"] == "cannot tell"
-    assert strict.stderr.startswith("Error: the gate cannot tell: ")
-    assert "--min-agreement 99.99 --runner onnxruntime-fp32 --allow-undecided" in strict.stderr
-    result = gated(engines, *limits, "--allow-undecided")
-    assert result.returncode == 0, result.stderr
+    code, stdout, stderr = asked(*limits, "--json")
+    assert code == 4
+    assert json.loads(stdout)["gate"]["outcome"] == "cannot tell"
+    assert stderr.startswith("Error: the gate cannot tell: ")
+    assert "--min-agreement 99.99 --runner onnxruntime-fp32 --allow-undecided" in stderr
+    code, _, stderr = asked(*limits, "--allow-undecided")
+    assert code == 0, stderr
     count = len(dataset_in(Workspace(engines, "small")).in_split(Split.TEST))
-    assert result.stderr.splitlines()[0].startswith(
+    assert stderr.splitlines()[0].startswith(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
-    assert gated(engines, "--runner", "onnxruntime-int8").stderr.splitlines() == [
+    assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
         "Error: a gate without a limit",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]

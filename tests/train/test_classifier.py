@@ -6,12 +6,14 @@ import dataclasses
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from tests.support.photos import make_photo
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed

@@ -6,12 +6,14 @@ import hashlib
 import io
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from safetensors.numpy import load_file, save_file
 
@@ -80,7 +82,7 @@ def check_row(name: str) -> None:
     assert base.input.shape == (None, row.preprocess.height, row.preprocess.width, 3)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_0.50_160", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small"])
 def test_the_table_is_true(name):
     check_row(name)
 
@@ -126,7 +128,7 @@ def test_daisies_are_seen_as_daisies(name):
     assert (best[:, 0] == 985).sum() >= 8
 
 
-@pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras", "safetensors"])
+@pytest.mark.parametrize("ending", ["weights.h5", pytest.param("h5", marks=pytest.mark.slow), "keras", "safetensors"])
 def test_a_file_of_each_kind_loads_and_gives_the_same_features(made, ending):
     model, folder = made
     path = folder / f"mine.{ending}"

@@ -56,7 +56,24 @@ def checked(found: Diagnosis) -> dict[str, Finding]:
 # This machine
 
 
-def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+TENSORFLOW = """
+from types import SimpleNamespace
+{answer}
+keras = SimpleNamespace(config=None)
+get_logger = lambda: SimpleNamespace(setLevel=lambda level: None)
+experimental = SimpleNamespace(set_memory_growth=lambda gpu, grow: None)
+config = SimpleNamespace(experimental=experimental, list_physical_devices=lambda kind: range(n))
+"""
+"""A module that passes for TensorFlow in the process that tries imports: importing the real one takes seconds."""
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_this_machine(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: bool
+) -> None:
+    if not real:
+        write(tmp_path, {"tensorflow.py": TENSORFLOW.format(answer="n = 0"), "tf2onnx.py": ""})
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     diagnosis = doctor()
     found = checked(diagnosis)
     assert found["Python"].found.startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
@@ -130,15 +147,7 @@ def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tensorflow_is_asked_in_a_process_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gpus: int | None
 ) -> None:
-    module = f"""
-from types import SimpleNamespace
-{answer}
-keras = SimpleNamespace(config=None)
-get_logger = lambda: SimpleNamespace(setLevel=lambda level: None)
-experimental = SimpleNamespace(set_memory_growth=lambda gpu, grow: None)
-config = SimpleNamespace(experimental=experimental, list_physical_devices=lambda kind: range(n))
-"""
-    write(tmp_path, {"tensorflow.py": module})
+    write(tmp_path, {"tensorflow.py": TENSORFLOW.format(answer=answer)})
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     FakeGpu(tiny_spec()).install(monkeypatch)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.21.0")

@@ -24,6 +24,7 @@ from tests.fakes.gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
 from tests.fakes.tensorrt_runtime import VERSION
 from tests.support.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
+from trtpoets.core.runner_id import Library
 from trtpoets.core.types import Classifier, Engine, Flavour, ModelSpec, Precision, TfliteModel
 from trtpoets.device.build.engine_card import platform_name
 from trtpoets.device.runners import Way, open_runner
@@ -191,12 +192,17 @@ def test_photos_that_are_not_contiguous(make: Callable[[], Runner]) -> None:
         assert np.allclose(runner.infer(photos[::2]), runner.infer(photos[::2].copy()), atol=1e-6)
 
 
+def times(runner: Runner) -> int:
+    """How often slots and buffers are used again. Keras has none, and takes a tenth of a second for each batch."""
+    return 1 if runner.identity.library is Library.KERAS else 3
+
+
 def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
     """More than there are slots; photos may change as soon as they are submitted, and scores stay as they are."""
     batches = [tiny_photos(count, seed=count) for count in (1, 4, 3, 4, 20, 2)]
     with make() as runner:
         expected = [runner.infer(photos) for photos in batches]
-        for _ in range(3):
+        for _ in range(times(runner)):
             tickets = []
             for photos in batches:
                 given = photos.copy()
@@ -217,7 +223,7 @@ def test_photos_are_written_into_the_runners_memory(make: Callable[[], Runner]) 
     photos = tiny_photos(7)
     with make() as runner:
         expected = runner.infer(photos)
-        for _ in range(3):
+        for _ in range(times(runner)):
             first, second = runner.input_buffer(4), runner.input_buffer(3)
             assert (first.shape, first.dtype) == ((4, 16, 16, 3), np.uint8)
             first[:] = photos[:4]

@@ -432,37 +432,43 @@ def test_another_runner_may_be_the_baseline(
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "batch", "why"),
+    "wrong",
     [
-        pytest.param("crash", None, "died of SIGSEGV", marks=pytest.mark.slow),
-        ("killed", None, "died of SIGKILL, most likely because memory ran out"),
-        ("leave", None, "ended with code 7; its last words: last words"),
-        pytest.param("will not load", None, "ValueError: no kernel image", marks=pytest.mark.slow),
-        ("not at 4", 4, "ValueError: batch 4 is too much"),
-        pytest.param("raise", 1, "KeyError: 'scores'", marks=pytest.mark.slow),
+        {
+            "killed": (None, "died of SIGKILL, most likely because memory ran out"),
+            "leave": (None, "ended with code 7; its last words: last words"),
+            "not at 4": (4, "ValueError: batch 4 is too much"),
+        },
+        pytest.param(
+            {
+                "crash": (None, "died of SIGSEGV"),
+                "will not load": (None, "ValueError: no kernel image"),
+                "raise": (1, "KeyError: 'scores'"),
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
+    ids=", ".join,
 )
 def test_what_goes_wrong_costs_its_own_rows(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], behaviour: str, batch: int | None, why: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], wrong: dict[str, tuple[int | None, str]]
 ) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, fp16=behaviour)
-    assert [(f.runner.name, f.batch, f.why) for f in got.failures][:1] == [("onnxruntime-fp16", batch, why)]
-    assert [row.runner.name for row in got.measurements][:2] == ["tensorflow"] * 2
-    assert len(got.measurements) == (3 if behaviour == "not at 4" else 2)
+    behaviours = dict(zip(("fp32", "fp16", "int8"), wrong, strict=True))
+    got = scripted(monkeypatch, tmp_path, photos, **behaviours)
+    rows = [row.runner.name for row in got.measurements]
+    assert rows[:2] == ["tensorflow"] * 2
+    for precision, behaviour in behaviours.items():
+        name = f"onnxruntime-{precision}"
+        assert [(f.batch, f.why) for f in got.failures if f.runner.name == name][:1] == [wrong[behaviour]]
+        assert rows.count(name) == (1 if behaviour == "not at 4" else 0)
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "reason"),
-    [
-        ("nan", "gave a score that is not a number"),
-        ("shape", "gave float32 (1, 2) instead of float32 (1, 3)"),
-    ],
-)
-def test_bad_scores_are_invalid(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], behaviour: str, reason: str
-) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(1,)), fp16=behaviour)
-    assert (got.measurements[1].valid, got.measurements[1].reason) == (False, reason)
+def test_bad_scores_are_invalid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(1,)), fp32="nan", fp16="shape")
+    assert [(row.valid, row.reason) for row in got.measurements[1:]] == [
+        (False, "gave a score that is not a number"),
+        (False, "gave float32 (1, 2) instead of float32 (1, 3)"),
+    ]
 
 
 def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:

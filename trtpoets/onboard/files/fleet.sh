@@ -1,15 +1,15 @@
 #!/bin/sh
-# Updates devices one after the other, and stops at the first that fails: the others keep what they run.
+# Updates devices one after the other, and stops at the first that fails; the others keep their running bundle.
 #
 #   fleet.sh [-k] [-s SHA256] ARCHIVE ROOT HOST... [-- OPTIONS OF ./trtpoets update]
 #   fleet.sh flowers-jetson.tar.zst /opt/flowers line1 line2 -- --restart 'sudo systemctl restart flowers'
 #
-# ARCHIVE is what `trtpoets bundle NAME --for jetson` wrote; ROOT is a folder on each device that the ssh user may write.
-# On each device the bundle is unpacked beside what runs, built, self-tested, switched to in one step, and undone if its
-# health fails (./trtpoets update --help). A device is set up once by hand: ./install --venv ROOT/venv
-# A device that was given public keys (./install --root ROOT --signers KEY.pub) takes only what one of them signed: nothing
-# of the archive is run there before ssh-keygen has verified its manifest, and check.py its files.
-# -s refuses an archive that has another sha256 than `trtpoets bundle` told. -k goes on after a device that failed.
+# ARCHIVE was written by `trtpoets bundle NAME --for jetson`; ROOT is a folder on each device that the ssh user can write.
+# On each device the bundle is unpacked beside the running one, built, self-tested and switched to in one step, and switched
+# back if the health check fails (./trtpoets update --help). Set up each device once by hand: ./install --venv ROOT/venv
+# A device with public keys (./install --root ROOT --signers KEY.pub) accepts only what one of them signed: nothing of the
+# archive is run there before ssh-keygen has verified its manifest, and check.py its files.
+# -s refuses an archive whose sha256 differs from the one that `trtpoets bundle` printed. -k continues after a failed device.
 # Exit code: 0 if all were updated, else 1.
 set -euf
 

@@ -1,13 +1,13 @@
 #!/bin/sh
 # @about
-# This only finds Python; runtime/start.py checks the runtime and starts it, and what is done is in
+# This script only selects a Python. runtime/start.py checks the runtime and starts it; the commands are implemented in
 # runtime/trtpoets/onboard/.
 set -eu
 here=$(dirname -- "$(readlink -f -- "$0")")
 python=$here/built/venv/bin/python
 [ -x "$python" ] || python=python3
-# Python runs compiled files without a look at their source: none are written, here or in built/, and those that
-# numpy and Python's own library came with are used.
+# Python runs compiled files without checking their source, so none are written, here or in built/. Those of numpy and of
+# Python's own library are used.
 export PYTHONDONTWRITEBYTECODE=1
 unset PYTHONPYCACHEPREFIX
 exec "$python" "$here/runtime/start.py" @command"$@@"
