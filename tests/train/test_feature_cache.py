@@ -180,7 +180,7 @@ def test_pruning_by_age(tmp_path: Path) -> None:
     opened(tmp_path, "new").append(names(1), rows_of(1))
     assert len(feature_caches_in(tmp_path)) == 1
     for days in (-1, float("nan")):
-        with pytest.raises(BadInput, match=f"not used for {days} days"):
+        with pytest.raises(BadInput, match=f"must be at least 0, not {days}"):
             prune_feature_caches(tmp_path, days)
     next_year = time.time() + 365 * 86400
     os.utime(opened(tmp_path, "new").path / "index", (next_year, next_year))

@@ -157,7 +157,7 @@ def test_validation_photos_missing_in_one_class_or_in_all(caplog: pytest.LogCapt
 def test_a_class_that_is_one_group() -> None:
     expected = (
         r"has 3 photos \(only 1 if copies, near-copies and _nohash_ groups are counted once\), "
-        "and none falls in the train"
+        "but none in the train"
     )
     with pytest.raises(BadInput, match=expected):
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [5.0] * 3}, DatasetConfig())

@@ -67,8 +67,9 @@ def worst_layers(
 def _clipping_limit(view: GraphView, layer: Any) -> tuple[str, float]:
     """Return the tensor that a layer reads through a Q/DQ pair, and the magnitude at which the pair clips it."""
     dequantize = view.producer.get(layer.input[0])
-    is_pair = dequantize is not None and dequantize.op_type == "DequantizeLinear"
-    quantize = view.producer.get(dequantize.input[0]) if is_pair else None
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return "", 0.0
+    quantize = view.producer.get(dequantize.input[0])
     if quantize is None or quantize.op_type != "QuantizeLinear" or quantize.input[1] not in view.constants:
         return "", 0.0
     return quantize.input[0], float(view.array(quantize.input[1])) * LEVELS
