@@ -44,7 +44,7 @@ from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.near_copies.candidates import nearest
 from trtpoets.train.near_copies.families import families_of
-from trtpoets.train.near_copies.thumbnails import Thumbnails
+from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
 
 KINDS = ("crop", "mirror", "resize", "encode", "light", "frame")
@@ -220,8 +220,8 @@ def main() -> None:
         kinds = [*("" for _ in sources), *(kind for _, _, kind in planted_copies)]
         photos = [Photo(path, "", Split.TRAIN, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
         store = cache_root() / "bottlenecks"
-        thumbnails = Thumbnails(store, extractor.preprocess)
-        features = bottlenecks_from_photos(photos, extractor, store, decoded=thumbnails.keep)
+        thumbnails = ThumbnailCache(store, extractor.preprocess)
+        features = bottlenecks_from_photos(photos, extractor, store, decoded=thumbnails.add)
         small = thumbnails.of(photos)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()

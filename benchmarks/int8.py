@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import trtpoets
-from trtpoets.convert.graph.graph_view import MATRIX_PRODUCTS, GraphView, multiply_adds
+from trtpoets.convert.graph.graph_view import MATMULS, GraphView, multiply_adds
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
@@ -146,7 +146,7 @@ def modelopt(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
 
 def features_of(fp32: Any) -> str:
     """Return the name of the input of the last MatMul."""
-    return str([node for node in GraphView(fp32).weighted() if node.op_type in MATRIX_PRODUCTS][-1].input[0])
+    return str([node for node in GraphView(fp32).weighted() if node.op_type in MATMULS][-1].input[0])
 
 
 def share_in_int8(fp32: Any, quantised: Any) -> float:

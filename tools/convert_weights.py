@@ -1,14 +1,13 @@
-"""Turn a published PyTorch file into one of the embedded weight files. No part of the product: run once, kept as proof.
+"""Converts a published PyTorch file to one of the embedded weight files. Not part of the product; run once.
 
     python -m tools.convert_weights SOURCE.pth OUT.safetensors
 
-SOURCE is one of the two files in README.md, told apart by its sha256; anything else is refused. Such a file is a
-pickle, which could run any code, so it is read by an unpickler that knows four harmless names and no other, and without
-PyTorch.
+SOURCE is one of the two files in README.md, identified by its sha256; other files are rejected. Such a file is a
+pickle, which could run any code, so it is read without PyTorch by an unpickler that accepts only four harmless names.
 
-Names become those of the Keras network (`stem/kernel`), kernels are laid out as Keras wants them, and whatever has two
-or more dimensions is rounded to float16. The vectors (biases, batch-norm statistics) stay float32: they are a fiftieth
-of the numbers, and variances down to 1e-44 would not survive. Nothing is folded. The same source always gives the same
+Names become those of the Keras network (`stem/kernel`), kernels get Keras's layout, and arrays with two or more
+dimensions are rounded to float16. Vectors (biases, batch-norm statistics) stay float32: they are a fiftieth of the
+numbers, and variances down to 1e-44 would underflow. Batch norms are not folded. The same source always gives the same
 bytes.
 """
 
@@ -37,23 +36,23 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 
 
 class _Storage:
-    """The numbers of one tensor or of several; they come after the pickle that mentions them."""
+    """The data of one or several tensors; in the file it follows the pickle that refers to it."""
 
     def __init__(self, dtype: np.dtype[Any], count: int) -> None:
         self.dtype, self.count = dtype, count
         self.values = np.empty(0, dtype)
 
     def fill(self, stream: BinaryIO) -> None:
-        """Read the numbers. Raises ValueError when they are not all there."""
+        """Read the data. Raises ValueError if it is incomplete."""
         count = int.from_bytes(stream.read(8), "little")
         content = stream.read(count * self.dtype.itemsize) if count == self.count else b""
         if len(content) != self.count * self.dtype.itemsize:
-            raise ValueError(f"{self.count} numbers were announced, and are not there")
+            raise ValueError(f"the file declares {self.count} numbers, but does not contain them")
         self.values = np.frombuffer(content, self.dtype)
 
 
 class _View:
-    """A tensor before its numbers are read: how to look at a storage."""
+    """A tensor before its data is read: offset, shape and strides in a storage."""
 
     def __init__(
         self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
@@ -61,17 +60,17 @@ class _View:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def array(self) -> np.ndarray:
-        """The tensor as an array. Raises ValueError when it would reach outside its storage."""
+        """Return the tensor as an array. Raises ValueError if it exceeds its storage."""
         reach = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         values = self.storage.values
         if min((self.offset, *self.shape, *self.strides)) < 0 or self.offset + reach >= values.size:
-            raise ValueError(f"a tensor of shape {self.shape} reaches outside its storage")
+            raise ValueError(f"a tensor of shape {self.shape} exceeds its storage")
         strides = [stride * values.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides, writeable=False)
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Knows tensors, their storages and OrderedDict; any other name in the file is refused."""
+    """Accepts tensors, their storages and OrderedDict; raises BadArtefact for any other name in the file."""
 
     _KNOWN = {  # noqa: RUF012 - a constant of a private class
         ("collections", "OrderedDict"): OrderedDict,
@@ -89,21 +88,21 @@ class _TensorUnpickler(pickle.Unpickler):
             return self._KNOWN[module, name]
         except KeyError:
             raise BadArtefact(
-                f"the file asks for {module}.{name}, which no file of plain tensors needs",
+                f"the file requests {module}.{name}, which a file of plain tensors does not need",
                 hint="do not open it; download the source again",
             ) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count, view = pid
         if kind != "storage" or view is not None:
-            raise BadArtefact(f"a reference of kind {kind!r} in the file")
+            raise BadArtefact(f"the file contains a reference of kind {kind!r}, only 'storage' is supported")
         return self.storages.setdefault(key, _Storage(dtype, count))
 
 
 def read_tensors(stream: BinaryIO) -> dict[str, np.ndarray]:
-    """Read a PyTorch file of the format before 1.6: a flat mapping of names to tensors.
+    """Read a PyTorch file in the format before 1.6: a flat mapping of names to tensors.
 
-    Raises BadArtefact for anything else, above all for a pickle that names anything but tensors.
+    Raises BadArtefact for anything else, in particular for a pickle that names anything but tensors.
     """
     try:
         if _TensorUnpickler(stream).load() != _MAGIC or _TensorUnpickler(stream).load() != _PROTOCOL:
@@ -116,12 +115,12 @@ def read_tensors(stream: BinaryIO) -> dict[str, np.ndarray]:
         return {name: view.array() for name, view in views.items()}
     except TrtPoetsError:
         raise
-    except Exception as error:  # what a damaged pickle raises has no end
+    except Exception as error:  # a damaged pickle can raise any exception
         raise BadArtefact(f"not a PyTorch file of plain tensors: {type(error).__name__}: {error}") from error
 
 
 def keras_name_of_lite0(name: str) -> str | None:
-    """`_blocks.3._bn1.running_var` -> `block_03_depthwise_norm/moving_variance`; None for what is not kept."""
+    """Convert `_blocks.3._bn1.running_var` to `block_03_depthwise_norm/moving_variance`; None for unused variables."""
     fixed = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "top", "_bn1": "top_norm"}
     inner = {
         "_expand_conv": "expand",
@@ -141,9 +140,9 @@ def keras_name_of_lite0(name: str) -> str | None:
 
 
 def keras_name_of_mobilenet_v2(name: str) -> str | None:
-    """`features.4.conv.1.1.running_var` -> `block_03_depthwise_norm/moving_variance`; None for what is not kept.
+    """Convert `features.4.conv.1.1.running_var` to `block_03_depthwise_norm/moving_variance`; None if unused.
 
-    The first block has no expansion, so its numbers are one part short; block 0 is `features.1`, `features.18` the top.
+    The first block has no expansion, so its names have one part less; `features.1` is block 0, `features.18` the top.
     """
     if name.startswith("classifier.1."):
         return HEAD_KERNEL if name.endswith("weight") else HEAD_BIAS
@@ -175,13 +174,13 @@ _RULES: dict[str, Callable[[str], str | None]] = {
 
 
 def keras_tensors(backbone: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename and lay out the tensors of a source file for Keras; float32 still."""
+    """Return the tensors of a source file with Keras's names and layout, still float32."""
     renamed = {_RULES[backbone](name): value for name, value in tensors.items()}
     return {name: _laid_out(name, value) for name, value in renamed.items() if name is not None}
 
 
 def _laid_out(name: str, value: np.ndarray) -> np.ndarray:
-    """PyTorch keeps (out, in, h, w), depthwise (channels, 1, h, w); Keras (h, w, in, out) and (h, w, channels, 1)."""
+    """Transpose (out, in, h, w) to (h, w, in, out), and depthwise (channels, 1, h, w) to (h, w, channels, 1)."""
     if value.ndim == 4:
         value = value.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
     elif value.ndim == 2:
@@ -190,7 +189,7 @@ def _laid_out(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def half_kernels(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Round what has two or more dimensions to float16. Raises BadArtefact where that would overflow."""
+    """Round arrays with two or more dimensions to float16. Raises BadArtefact if that overflows."""
     with np.errstate(over="ignore"):  # checked below
         halved = {name: value.astype(np.float16) if value.ndim > 1 else value for name, value in tensors.items()}
     for name, value in halved.items():
@@ -200,12 +199,12 @@ def half_kernels(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def convert(source: Path, out: Path) -> None:
-    """Write `out` from a published file. Raises BadInput when `source` is not one of those in README.md."""
+    """Write `out` from a published file. Raises BadInput if `source` is not one of those in README.md."""
     digest = sha256_of_file(source)
     known = {entry.origin_sha256: name for name, entry in EMBEDDED.items()}
     if digest not in known:
         raise BadInput(
-            f"{source} has sha256 {digest}, which is none of the published files",
+            f"{source} has the sha256 {digest}, which is not that of a published file",
             hint=f"known: {', '.join(f'{name} {sha}' for sha, name in known.items())}",
         )
     tensors = half_kernels(keras_tensors(known[digest], read_tensors(io.BytesIO(source.read_bytes()))))
@@ -214,7 +213,8 @@ def convert(source: Path, out: Path) -> None:
 
 
 def main() -> int:
-    """Convert the file named on the command line."""
+    """Convert the file given on the command line."""
+
     if len(sys.argv) != 3:
         print("usage: python -m tools.convert_weights SOURCE.pth OUT.safetensors", file=sys.stderr)
         return 2

@@ -1,9 +1,9 @@
-"""Compute the sha256 of each weight file that Keras publishes, to be pinned in `backbones.py`: for maintainers.
+"""Computes the sha256 of each weight file that Keras publishes, for the table PINNED in `backbones.py` (maintainers).
 
     python -m tools.pin_weights [BACKBONE...]
 
-Each file is downloaded twice over HTTPS and held against Keras's own MD5 where there is one. What is printed is the
-table PINNED; compare it with what another machine on another network prints before it is committed.
+Each file is downloaded twice over HTTPS and compared with Keras's MD5 if there is one. The output is the table PINNED;
+compare it with the output on another machine and network before committing it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _MOST = 1 << 30
 
 
 def pin(source: KerasApplication) -> str:
-    """The sha256 of a published file. Raises ValueError where two downloads differ, or Keras's MD5 is another."""
+    """Return the sha256 of a published file. Raises ValueError if two downloads differ, or the MD5 is not Keras's."""
     first, second = (fetch(source.url, _MOST) for _ in range(2))
     if first != second:
         raise ValueError(f"{source.url}: two downloads differ")
     md5 = hashlib.md5(first, usedforsecurity=False).hexdigest()
     if source.md5 and md5 != source.md5:
-        raise ValueError(f"{source.url}: its MD5 is {md5}, and Keras publishes {source.md5}")
+        raise ValueError(f"{source.url}: its MD5 is {md5} instead of {source.md5}, which Keras publishes")
     return hashlib.sha256(first).hexdigest()
 
 

@@ -1,3 +1,5 @@
+"""Export to ONNX: the same scores as TensorFlow, canonical names, reproducible bytes, and errors."""
+
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from tests.support.photos import photo_folder
 from tests.support.small_networks import photos_in
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import int8_from_onnx
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier, onnx_from_network
 from trtpoets.convert.precision import fp16_from_onnx
@@ -27,7 +29,7 @@ SCALE, OFFSET = (1 / 127.5, 1 / 120, 1 / 100), (-1.0, -0.9, -1.1)
 
 
 def scrambled(model: Any) -> None:
-    """Give batch-norms statistics that are not those of an untrained network."""
+    """Give batch norms statistics that differ from those of an untrained network."""
     random = np.random.default_rng(0)
     for layer in model.layers:
         if type(layer).__name__ == "BatchNormalization":
@@ -86,17 +88,17 @@ def noise(size: int, count: int = 4) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
 
 
-def tensorflow_scores(made: Classifier, photos: np.ndarray) -> np.ndarray:
-    loaded = tensorflow().saved_model.load(str(made.saved_model))
+def tensorflow_scores(exported: Classifier, photos: np.ndarray) -> np.ndarray:
+    loaded = tensorflow().saved_model.load(str(exported.saved_model))
     (scores,) = loaded.signatures["serve"](photos=photos).values()
-    found: np.ndarray = scores.numpy()
-    return found
+    array: np.ndarray = scores.numpy()
+    return array
 
 
-def test_a_classifier_becomes_a_clean_graph_with_the_same_answers(small: Classifier, tmp_path: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    model = onnx_from_classifier(small, tmp_path / "fp32.onnx", progress=lambda *step: seen.append(step))
-    assert seen == [("export", step, 4) for step in range(5)]
+def test_a_classifier_is_exported_with_readable_names_and_the_same_scores(small: Classifier, tmp_path: Path) -> None:
+    progress: list[tuple[str, int, int]] = []
+    model = onnx_from_classifier(small, tmp_path / "fp32.onnx", progress=lambda *update: progress.append(update))
+    assert progress == [("export", step, 4) for step in range(5)]
     assert read_onnx(model.path) == model
     proto = onnx.load(model.path)
     assert [f"{node.name}" for node in proto.graph.node][3:-3] == [
@@ -116,18 +118,18 @@ def test_a_classifier_becomes_a_clean_graph_with_the_same_answers(small: Classif
     assert [d.dim_param or d.dim_value for d in scores.type.tensor_type.shape.dim] == ["N", 3]
     assert metadata_of(proto)[LABELS_KEY] == "daisy\nrose\ntulip"
     batch = noise(32)
-    found = open_session(model.path).run([OUTPUT_NAME], {INPUT_NAME: batch})[0]
-    np.testing.assert_allclose(found, tensorflow_scores(small, batch), atol=1e-5)
+    scores_of_onnx = open_session(model.path).run([OUTPUT_NAME], {INPUT_NAME: batch})[0]
+    np.testing.assert_allclose(scores_of_onnx, tensorflow_scores(small, batch), atol=1e-5)
 
 
-def test_a_network_gives_its_features(base: Any, tmp_path: Path) -> None:
+def test_a_keras_network_is_exported_with_its_features(base: Any, tmp_path: Path) -> None:
     network = with_scaling(base, 32)
     onnx_from_network(network, tmp_path / "base.onnx", metadata={"who": "a test"})
     batch = noise(32)
-    found = open_session(tmp_path / "base.onnx").run(["features"], {INPUT_NAME: batch})[0]
-    np.testing.assert_allclose(found, network(batch).numpy(), atol=1e-5)
+    features = open_session(tmp_path / "base.onnx").run(["features"], {INPUT_NAME: batch})[0]
+    np.testing.assert_allclose(features, network(batch).numpy(), atol=1e-5)
     assert metadata_of(onnx.load(tmp_path / "base.onnx")) == {"who": "a test"}
-    with pytest.raises(BadInput, match=r"the network takes float32 \(None, 32, 32, 3\), not uint8"):
+    with pytest.raises(BadInput, match=r"must be uint8 \(N, H, W, 3\), not float32 \(None, 32, 32, 3\)"):
         onnx_from_network(base, tmp_path / "no.onnx")
 
 
@@ -157,30 +159,30 @@ def test_another_process_writes_the_same_bytes(small: Classifier, tmp_path: Path
 
 
 def test_opsets(small: Classifier, tmp_path: Path) -> None:
-    made = onnx_from_classifier(small, tmp_path / "old.onnx", ExportConfig(opset=13))
-    assert onnx.load(made.path).opset_import[0].version == 13
-    with pytest.raises(BadInput, match="ONNX opset 9: trtpoets writes 13 to 18"):
+    exported = onnx_from_classifier(small, tmp_path / "old.onnx", ExportConfig(opset=13))
+    assert onnx.load(exported.path).opset_import[0].version == 13
+    with pytest.raises(BadInput, match="the ONNX opset must be 13 to 18, not 9"):
         ExportConfig(opset=9)
 
 
-def test_saved_models_that_do_not_fit(small: Classifier, tmp_path: Path) -> None:
+def test_saved_models_that_do_not_match_model_json(small: Classifier, tmp_path: Path) -> None:
     nothing = Classifier(tmp_path, small.spec)
-    with pytest.raises(MissingArtefact, match="saved_model is not a SavedModel"):
+    with pytest.raises(MissingArtefact, match="saved_model does not contain a SavedModel"):
         onnx_from_classifier(nothing, tmp_path / "fp32.onnx")
     (tmp_path / "saved_model").mkdir()
     (tmp_path / "saved_model/saved_model.pb").write_bytes(b"\x01 nothing like it")
-    with pytest.raises(BadArtefact, match="saved_model can't be loaded"):
+    with pytest.raises(BadArtefact, match="saved_model cannot be loaded"):
         onnx_from_classifier(nothing, tmp_path / "fp32.onnx")
     four = ModelSpec("small", "small", small.spec.preprocess, (*LABELS, "one more"), "test")
     with pytest.raises(BadArtefact, match=r"but model\.json has 4 labels"):
         onnx_from_classifier(Classifier(small.folder, four), tmp_path / "fp32.onnx")
     large = ModelSpec("small", "small", Preprocess(64, 64, SCALE, OFFSET), LABELS, "test")
-    with pytest.raises(BadArtefact, match=r"but model\.json says uint8 \[None, 64, 64, 3\]"):
+    with pytest.raises(BadArtefact, match=r"but model\.json requires uint8 \[None, 64, 64, 3\]"):
         onnx_from_classifier(Classifier(small.folder, large), tmp_path / "fp32.onnx")
     assert not (tmp_path / "fp32.onnx").exists()
 
 
-def test_an_operator_that_onnx_lacks(tmp_path: Path) -> None:
+def test_an_operator_that_onnx_does_not_have(tmp_path: Path) -> None:
     import keras
 
     tf = tensorflow()
@@ -210,20 +212,20 @@ def test_published_topologies_export_quantise_and_build(name: str, tmp_path: Pat
         weights=None, include_top=False, input_shape=(size, size, 3), pooling="avg"
     )
     scrambled(inner)
-    made = classifier(tmp_path, inner, size)
-    model = onnx_from_classifier(made, tmp_path / "fp32.onnx")
+    exported = classifier(tmp_path, inner, size)
+    model = onnx_from_classifier(exported, tmp_path / "fp32.onnx")
     batch = noise(size)
-    found = open_session(model.path).run([OUTPUT_NAME], {INPUT_NAME: batch})[0]
-    np.testing.assert_allclose(found, tensorflow_scores(made, batch), atol=1e-4)
+    scores = open_session(model.path).run([OUTPUT_NAME], {INPUT_NAME: batch})[0]
+    np.testing.assert_allclose(scores, tensorflow_scores(exported, batch), atol=1e-4)
     assert not {node.op_type for node in onnx.load(model.path).graph.node} & {
         "BatchNormalization",
         "Identity",
         "Dropout",
     }
     photos = photos_in(photo_folder(tmp_path / "photos", {"daisy": 4, "rose": 4}))
-    half, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
+    fp16, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
     (ranges,) = ranges_from_photos(model, photos, CalibrationConfig(photos=8, method=Method.PERCENTILE))
     config = Int8Config(max_float_layers=0)
-    eighth, notes = int8_from_onnx(Comparer(model, photos, (), config), ranges, tmp_path / "int8.onnx")
+    int8, notes = int8_from_onnx(Int8Evaluator(model, photos, (), config), ranges, tmp_path / "int8.onnx")
     assert notes.share > 0.95
-    assert all(rtx_builds(made.path) for made in (model, half, eighth))
+    assert all(rtx_builds(converted.path) for converted in (model, fp16, int8))

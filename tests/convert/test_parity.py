@@ -1,3 +1,5 @@
+"""Parity of scores: differences are measured, and the worst photo is named."""
+
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ PHOTOS = [Photo(Path(f"{name}.jpg"), "rose", Split.TEST, name) for name in "abc"
 SCORES = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]], np.float32)
 
 
-def test_equal_scores_are_zero_apart() -> None:
+def test_equal_scores_have_no_difference() -> None:
     parity = parity_from_scores(SCORES, SCORES, PHOTOS)
     assert (parity.photos, parity.max_abs, parity.mean_abs) == (3, 0.0, 0.0)
 
@@ -25,15 +27,16 @@ def test_the_worst_photo_and_the_mean() -> None:
     assert parity.mean_abs == pytest.approx(1e-5, rel=1e-2)
 
 
-def test_over_the_limit_names_photo_and_scores() -> None:
+def test_a_difference_above_the_limit_names_photo_and_scores() -> None:
     other = SCORES.copy()
     other[2, 1] = 0.7
-    with pytest.raises(ConversionFailed, match=r"on c\.jpg score 1 is 0\.7 instead of 0\.8, 0\.1 apart where 1e-04"):
+    message = r"on c\.jpg, score 1 is 0\.7 instead of 0\.8; the difference is 0\.1, at most 1e-04 is allowed"
+    with pytest.raises(ConversionFailed, match=message):
         parity_from_scores(SCORES, other, PHOTOS)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_a_score_that_is_no_number_is_over_any_limit(broken: float) -> None:
+def test_a_score_that_is_not_finite_exceeds_any_limit(broken: float) -> None:
     other = SCORES.copy()
     other[0, 0] = broken
     with pytest.raises(ConversionFailed, match=r"a\.jpg"):
@@ -46,10 +49,10 @@ def test_rows_without_photos_have_no_worst_photo() -> None:
         parity_from_scores(SCORES, SCORES + np.array([[0], [0], [1]], np.float32), ())
 
 
-def test_what_can_not_be_compared() -> None:
-    with pytest.raises(BadInput, match=r"\(2, 2\) can't be compared with \(3, 2\)"):
+def test_scores_that_cannot_be_compared() -> None:
+    with pytest.raises(BadInput, match=r"\(2, 2\) cannot be compared with a reference of shape \(3, 2\)"):
         parity_from_scores(SCORES, SCORES[:2], PHOTOS)
-    with pytest.raises(BadInput, match="3 rows of scores belong to 2 photos"):
+    with pytest.raises(BadInput, match="there are 3 rows of scores for 2 photos"):
         parity_from_scores(SCORES, SCORES, PHOTOS[:2])
     with pytest.raises(BadInput):
         parity_from_scores(SCORES[:0], SCORES[:0], ())

@@ -1,3 +1,5 @@
+"""Conversion of fp32.onnx to FP16 and INT8: scores, structure of the files, and errors."""
+
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, Network, photos_in, residual_network, saved
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.qdq import SMALLEST_SCALE, channel_scales
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.convert.precision import fp16_from_onnx
@@ -38,7 +40,7 @@ def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
 
 
 def int8(model: OnnxModel, ranges: Ranges, photos: list[Photo], out: Path) -> tuple[OnnxModel, Int8Notes]:
-    return int8_from_onnx(Comparer(model, photos, (), Int8Config(max_float_layers=0)), ranges, out)
+    return int8_from_onnx(Int8Evaluator(model, photos, (), Int8Config(max_float_layers=0)), ranges, out)
 
 
 def batch_of(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
@@ -47,8 +49,8 @@ def batch_of(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
 
 
 def scores(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
-    found: np.ndarray = open_session(model.path).run(None, {INPUT_NAME: batch_of(model, photos)})[0]
-    return found
+    result: np.ndarray = open_session(model.path).run(None, {INPUT_NAME: batch_of(model, photos)})[0]
+    return result
 
 
 def rtx_builds(path: Path, batch: int = 2) -> bool:
@@ -70,23 +72,25 @@ def rtx_builds(path: Path, batch: int = 2) -> bool:
 # -- int8 ----------------------------------------------------------------------------------------------------------
 
 
-def test_int8_answers_nearly_like_fp32(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
-    made, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
-    found = scores(made, photos)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    apart = np.abs(found - scores(model, photos)).max()
-    assert 0 < apart < 0.05
+def test_int8_scores_are_close_to_fp32(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+    converted, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    int8_scores = scores(converted, photos)
+    assert int8_scores.dtype == np.float32
+    np.testing.assert_allclose(int8_scores.sum(axis=1), 1, atol=1e-5)
+    difference = np.abs(int8_scores - scores(model, photos)).max()
+    assert 0 < difference < 0.05
     assert (notes.convolutions, notes.convolutions_int8, notes.products, notes.products_int8) == (6, 6, 1, 0)
     assert set(notes.in_float) == {"head"}
-    assert read_onnx(made.path) == OnnxModel(made.path, Precision.INT8, model.spec)
+    assert read_onnx(converted.path) == OnnxModel(converted.path, Precision.INT8, model.spec)
 
 
-def test_int8_graph_obeys_the_rules(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
-    made, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
-    proto = onnx.load(made.path)
+def test_int8_graph_has_the_form_that_tensorrt_reads(
+    model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
+) -> None:
+    converted, notes = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    proto = onnx.load(converted.path)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
-    makers = {node.output[0]: node for node in proto.graph.node}
+    producers = {node.output[0]: node for node in proto.graph.node}
     for node in proto.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             assert (constants[node.input[1]] > 0).all()
@@ -95,11 +99,11 @@ def test_int8_graph_obeys_the_rules(model: OnnxModel, ranges: Ranges, photos: li
             assert not constants[node.input[2]].any()
             assert constants[node.input[1]].shape == constants[node.input[2]].shape
         if node.op_type == "Conv":
-            data, weight = makers[node.input[0]], makers[node.input[1]]
+            data, weight = producers[node.input[0]], producers[node.input[1]]
             assert data.op_type == weight.op_type == "DequantizeLinear"
             assert constants[data.input[1]].shape == ()
-            source = makers[weight.input[0]]
-            assert constants[source.input[0]].dtype == np.float32, "TensorRT 8.x wants FP32 weights before the pair"
+            source = producers[weight.input[0]]
+            assert constants[source.input[0]].dtype == np.float32, "TensorRT 8.x requires FP32 weights before the pair"
             assert constants[weight.input[1]].shape == constants[source.input[0]].shape[:1]
             assert node.input[2] in constants, "biases get no pair"
     kinds = Counter(node.op_type for node in proto.graph.node)
@@ -118,38 +122,40 @@ def test_share_of_multiply_adds(model: OnnxModel, ranges: Ranges, photos: list[P
     assert notes.share == pytest.approx(work / notes.multiply_adds)
 
 
-def test_concat_shares_the_widest_scale(photos: list[Photo], tmp_path: Path) -> None:
+def test_tensors_of_a_concat_share_the_largest_scale(photos: list[Photo], tmp_path: Path) -> None:
     net = Network()
     branches = [net.unary("Relu", net.conv(net.features, 16, name), f"{name}_relu") for name in "ab"]
     model = saved(net.model(net.conv(net.concat(branches, "join"), 16, "top")), tmp_path / "fp32.onnx")
     ranges = ranges_from_photos(model, photos, CONFIG)[0]
-    made, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
-    steps = {t.name: numpy_helper.to_array(t) for t in onnx.load(made.path).graph.initializer if ".scale" in t.name}
+    converted, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    initializers = onnx.load(converted.path).graph.initializer
+    scales = {t.name: numpy_helper.to_array(t) for t in initializers if ".scale" in t.name}
     widest = max(ranges.tensors[name][1] for name in ("a_relu:0", "b_relu:0", "join:0"))
-    assert {float(steps[f"{name}.scale"]) for name in ("a_relu", "b_relu", "join")} == {float(np.float32(widest / 127))}
-    assert rtx_builds(made.path)
+    shared = {float(scales[f"{name}.scale"]) for name in ("a_relu", "b_relu", "join")}
+    assert shared == {float(np.float32(widest / 127))}
+    assert rtx_builds(converted.path)
 
 
-def test_a_tensor_that_is_always_zero_leaves_its_reader_in_float(photos: list[Photo], tmp_path: Path) -> None:
+def test_readers_of_a_tensor_that_is_always_zero_stay_in_fp32(photos: list[Photo], tmp_path: Path) -> None:
     proto = residual_network()
     for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
         if tensor.name == "expand.bias":
             tensor.CopyFrom(numpy_helper.from_array(np.full(32, -100, np.float32), "expand.bias"))
     model = saved(proto, tmp_path / "fp32.onnx")
-    made, notes = int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
-    assert notes.in_float["back"] == "expand_relu:0 is 0 on every calibration photo"
+    converted, notes = int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
+    assert notes.in_float["back"] == "expand_relu:0 is 0 for every calibration photo"
     assert notes.convolutions_int8 == 5
     assert notes.share < 0.9
-    assert np.isfinite(scores(made, photos)).all()
+    assert np.isfinite(scores(converted, photos)).all()
 
 
 def test_scales_of_weights() -> None:
     weights = np.zeros((3, 2, 1, 1), np.float32)
     weights[0, 1] = -2.54
     weights[1] = 1e-12
-    found = channel_scales(weights, 0)
-    assert found.dtype == np.float32
-    assert found == pytest.approx([0.02, SMALLEST_SCALE, SMALLEST_SCALE])
+    scales = channel_scales(weights, 0)
+    assert scales.dtype == np.float32
+    assert scales == pytest.approx([0.02, SMALLEST_SCALE, SMALLEST_SCALE])
     assert np.float16(SMALLEST_SCALE) > 0
     assert channel_scales(weights, 1) == pytest.approx([SMALLEST_SCALE, 0.02])
 
@@ -158,56 +164,56 @@ def test_ranges_of_another_network_or_damaged_ones(
     model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
 ) -> None:
     other = saved(residual_network(seed=1), tmp_path / "other.onnx")
-    with pytest.raises(BadArtefact, match=r"measured on another network than .*other\.onnx"):
+    with pytest.raises(BadArtefact, match=r"belong to another network than .*other\.onnx"):
         int8(other, ranges, photos, tmp_path / "int8.onnx")
     less = {name: span for name, span in ranges.tensors.items() if name != "project:0"}
-    with pytest.raises(BadArtefact, match="the ranges lack project:0"):
+    with pytest.raises(BadArtefact, match="the ranges do not contain tensor project:0"):
         int8(model, Ranges(**{**ranges.__dict__, "tensors": less}), photos, tmp_path / "int8.onnx")
     wrong = {**ranges.tensors, "project:0": (0.0, float("nan"))}
-    with pytest.raises(BadArtefact, match=r"the range of project:0 is 0\.0 to nan"):
+    with pytest.raises(BadArtefact, match=r"the range of project:0, 0\.0 to nan, is not a finite interval"):
         int8(model, Ranges(**{**ranges.__dict__, "tensors": wrong}), photos, tmp_path / "int8.onnx")
     assert not (tmp_path / "int8.onnx").exists()
 
 
-def test_nothing_left_for_int8(photos: list[Photo], tmp_path: Path) -> None:
+def test_a_network_without_any_layer_for_int8(photos: list[Photo], tmp_path: Path) -> None:
     net = Network()
     model = saved(net.model(net.conv(net.features, 3, "odd")), tmp_path / "fp32.onnx")
-    with pytest.raises(ConversionFailed, match="not one convolution can become INT8: odd: too few channels"):
+    with pytest.raises(ConversionFailed, match="no convolution of the network can become INT8: odd: it has too few"):
         int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
 
 
 def test_only_fp32_files_are_converted(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
-    made, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
-    with pytest.raises(BadInput, match=r"int8\.onnx is int8 already"):
-        int8(made, ranges, photos, tmp_path / "again.onnx")
-    with pytest.raises(BadInput, match=r"int8\.onnx is int8 already"):
-        fp16_from_onnx(made, photos, tmp_path / "again.onnx")
+    converted, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
+    with pytest.raises(BadInput, match=r"int8\.onnx must be an FP32 file, but its precision is int8"):
+        int8(converted, ranges, photos, tmp_path / "again.onnx")
+    with pytest.raises(BadInput, match=r"int8\.onnx must be an FP32 file, but its precision is int8"):
+        fp16_from_onnx(converted, photos, tmp_path / "again.onnx")
 
 
 # -- fp16 ----------------------------------------------------------------------------------------------------------
 
 
-def test_fp16_answers_nearly_like_fp32(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    made, notes = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx", lambda *step: seen.append(step))
-    found = scores(made, photos)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+def test_fp16_scores_are_close_to_fp32(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+    progress: list[tuple[str, int, int]] = []
+    converted, notes = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx", lambda *update: progress.append(update))
+    fp16_scores = scores(converted, photos)
+    assert fp16_scores.dtype == np.float32
+    np.testing.assert_allclose(fp16_scores.sum(axis=1), 1, atol=1e-5)
     assert 0 < notes.max_abs < 0.01
-    assert notes.max_abs == pytest.approx(np.abs(found - scores(model, photos)).max(), rel=1e-3)
+    assert notes.max_abs == pytest.approx(np.abs(fp16_scores - scores(model, photos)).max(), rel=1e-3)
     assert notes.kept_fp32 == {"softmax": "Softmax sums exponentials"}
     assert (notes.largest, notes.largest_at) == (batch_of(model, photos).max(), "cast:0")
     assert notes.same_answer == 1.0
-    assert seen[-1] == ("fp16", 18, 18)
-    assert read_onnx(made.path).precision is Precision.FP16
+    assert progress[-1] == ("fp16", 18, 18)
+    assert read_onnx(converted.path).precision is Precision.FP16
 
 
 def test_fp16_graph_has_half_the_bytes_and_two_casts(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
-    made, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
-    proto = onnx.load(made.path)
+    converted, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
+    proto = onnx.load(converted.path)
     assert {tensor.data_type for tensor in proto.graph.initializer} == {TensorProto.FLOAT16}
     assert [node.name for node in proto.graph.node if node.op_type == "Cast"] == ["cast", "head:0.fp32/Cast"]
-    assert made.path.stat().st_size < 0.7 * model.path.stat().st_size
+    assert converted.path.stat().st_size < 0.7 * model.path.stat().st_size
     assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
     assert proto.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
 
@@ -220,26 +226,26 @@ def changed(path: Path, name: str, factor: float) -> OnnxModel:
     return saved(proto, path / "fp32.onnx")
 
 
-def test_an_activation_beyond_fp16_keeps_its_nodes_in_fp32(photos: list[Photo], tmp_path: Path) -> None:
+def test_nodes_with_activations_beyond_fp16_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
     model = changed(tmp_path, "expand.weight", 1e5)
-    made, notes = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
+    converted, notes = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
     assert "expand:0 reaches" in notes.kept_fp32["expand"]
-    assert "FP16 ends at 65504" in notes.kept_fp32["expand_relu"]
+    assert "the limit of FP16 is 65504" in notes.kept_fp32["expand_relu"]
     assert "stem" not in notes.kept_fp32
     assert notes.max_abs < 0.01
-    assert np.isfinite(scores(made, photos)).all()
-    assert rtx_builds(made.path)
+    assert np.isfinite(scores(converted, photos)).all()
+    assert rtx_builds(converted.path)
 
 
-def test_weights_that_fp16_does_not_hold_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
+def test_nodes_with_weights_that_do_not_fit_fp16_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
     _, notes = fp16_from_onnx(changed(tmp_path, "depthwise.weight", 1e-7), photos, tmp_path / "fp16.onnx")
-    assert "depthwise.weight holds values too small for FP16" in notes.kept_fp32["depthwise"]
+    assert "depthwise.weight contains values too small for FP16" in notes.kept_fp32["depthwise"]
     _, notes = fp16_from_onnx(changed(tmp_path, "depthwise.bias", 1e6), photos, tmp_path / "fp16.onnx")
     assert "depthwise" in notes.kept_fp32
 
 
 def test_fp16_needs_photos(model: OnnxModel, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no photos to check the range of FP16 on"):
+    with pytest.raises(BadInput, match="no photos to measure the activation ranges for FP16"):
         fp16_from_onnx(model, [], tmp_path / "fp16.onnx")
 
 
@@ -256,7 +262,9 @@ def test_the_same_input_gives_the_same_bytes(
     assert (tmp_path / "fp16-0.onnx").read_bytes() == (tmp_path / "fp16-1.onnx").read_bytes()
 
 
-def test_tensorrt_rtx_builds_each(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
+def test_tensorrt_rtx_builds_each_precision(
+    model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path
+) -> None:
     assert rtx_builds(model.path)
     assert rtx_builds(int8(model, ranges, photos, tmp_path / "int8.onnx")[0].path)
     assert rtx_builds(fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")[0].path)

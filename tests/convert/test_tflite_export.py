@@ -1,4 +1,4 @@
-"""TFLite files: what the converter makes of a classifier, and what lies in the file beside the network."""
+"""Export to TFLite: scores, types and names in the file, labels and metadata, and errors."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 @pytest.fixture(scope="module")
 def models(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, TfliteModel]:
     folder = tmp_path_factory.mktemp("tflite")
-    return {each: tiny_tflite(folder, classifier, each) for each in (FP32, INT8)}
+    return {precision: tiny_tflite(folder, classifier, precision) for precision in (FP32, INT8)}
 
 
 def operators(path: Path) -> list[tuple[str, str]]:
-    """The name of each operator, and the type of what it gives, in order."""
+    """Return the name of each operator and the type of its output, in order."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
         model_content=network_in(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     )
-    types = {each["index"]: each["dtype"].__name__ for each in interpreter.get_tensor_details()}
-    return [(each["op_name"], types[each["outputs"][0]]) for each in interpreter._get_ops_details()]
+    types = {details["index"]: details["dtype"].__name__ for details in interpreter.get_tensor_details()}
+    return [(details["op_name"], types[details["outputs"][0]]) for details in interpreter._get_ops_details()]
 
 
-def test_what_is_written_can_be_read(models: dict[Precision, TfliteModel]) -> None:
+def test_a_written_file_can_be_read(models: dict[Precision, TfliteModel]) -> None:
     for precision, model in models.items():
         assert read_tflite(model.path) == model == TfliteModel(model.path, precision, tiny_spec())
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(FP32, 1e-5), (INT8, 0.05)])
-def test_it_answers_like_tensorflow(
+def test_scores_are_close_to_tensorflow(
     classifier: Classifier, models: dict[Precision, TfliteModel], precision: Precision, tolerance: float
 ) -> None:
     photos = tiny_photos(32, seed=3)
@@ -76,31 +76,31 @@ def test_it_answers_like_tensorflow(
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
 
 
-def test_int8_is_integers_from_the_photo_to_the_features(models: dict[Precision, TfliteModel]) -> None:
-    found = operators(models[INT8].path)
-    names = [name for name, _ in found]
+def test_int8_computes_in_integers_from_the_photo_to_the_features(models: dict[Precision, TfliteModel]) -> None:
+    steps = operators(models[INT8].path)
+    names = [name for name, _ in steps]
     last = names.index("DEQUANTIZE")
     assert names[:2] == ["QUANTIZE", "DEPTHWISE_CONV_2D"] and "CONV_2D" in names
-    assert {kind for _, kind in found[:last]} == {"int8"}
-    assert [name for name, kind in found[last:] if kind != "float32"] == []
+    assert {kind for _, kind in steps[:last]} == {"int8"}
+    assert [name for name, kind in steps[last:] if kind != "float32"] == []
     assert names[last:] == ["DEQUANTIZE", "FULLY_CONNECTED", "SOFTMAX"]
     assert {kind for _, kind in operators(models[FP32].path)} == {"float32"}
 
 
-def test_what_the_interpreter_sees(models: dict[Precision, TfliteModel]) -> None:
+def test_inputs_and_outputs_in_the_interpreter(models: dict[Precision, TfliteModel]) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     for precision, model in models.items():
-        interpreter = Interpreter(model_path=str(model.path))  # the file as it is, with what lies behind the network
-        (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
-        assert (takes["name"], takes["dtype"], takes["shape"].tolist()) == ("photos", np.uint8, [1, SIDE, SIDE, 3])
-        assert (gives["name"], gives["dtype"], gives["shape"].tolist()) == ("scores", np.float32, [1, 3])
-        # A pixel is its own integer.
-        assert takes["quantization"] == ((1.0, 0) if precision is INT8 else (0.0, 0))
+        interpreter = Interpreter(model_path=str(model.path))  # the whole file, with the archive after the network
+        (photo,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+        assert (photo["name"], photo["dtype"], photo["shape"].tolist()) == ("photos", np.uint8, [1, SIDE, SIDE, 3])
+        assert (scores["name"], scores["dtype"], scores["shape"].tolist()) == ("scores", np.float32, [1, 3])
+        # The integer value of a pixel is the pixel.
+        assert photo["quantization"] == ((1.0, 0) if precision is INT8 else (0.0, 0))
         assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["photos"], "outputs": ["scores"]}}
 
 
-def test_labels_are_inside_where_unzip_finds_them(models: dict[Precision, TfliteModel]) -> None:
+def test_unzip_extracts_the_labels(models: dict[Precision, TfliteModel]) -> None:
     with zipfile.ZipFile(models[INT8].path) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["labels.txt", "model.json", "trtpoets.json"]
@@ -108,11 +108,11 @@ def test_labels_are_inside_where_unzip_finds_them(models: dict[Precision, Tflite
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert json.loads(archive.read("trtpoets.json"))["precision"] == "int8"
     if shutil.which("unzip"):
-        told = subprocess.run(["unzip", "-p", models[FP32].path, "labels.txt"], capture_output=True, check=True)
-        assert (told.stdout, told.stderr) == (b"ant\nbee\ncow\n", b"")
+        unzip = subprocess.run(["unzip", "-p", models[FP32].path, "labels.txt"], capture_output=True, check=True)
+        assert (unzip.stdout, unzip.stderr) == (b"ant\nbee\ncow\n", b"")
 
 
-def test_metadata_names_the_photo_and_the_labels(models: dict[Precision, TfliteModel]) -> None:
+def test_metadata_describes_the_photo_and_the_labels(models: dict[Precision, TfliteModel]) -> None:
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     model = schema.Model.GetRootAs(network_in(models[FP32].path), 0)
     entries = {model.Metadata(i).Name(): model.Metadata(i).Buffer() for i in range(model.MetadataLength())}
@@ -134,7 +134,7 @@ def test_metadata_names_the_photo_and_the_labels(models: dict[Precision, TfliteM
 
 
 class Table:
-    """A table of a flatbuffer, read by the numbers of its fields: what other readers do, without their schema."""
+    """A table of a flatbuffer, read by field numbers without the schema, as other readers can."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -147,7 +147,7 @@ class Table:
 
     def _place(self, field: int) -> int:
         place = self._table.Offset(4 + 2 * field)
-        assert place, f"field {field} is not there"
+        assert place, f"field {field} is missing"
         return int(place + self._table.Pos)
 
     def text(self, field: int) -> str:
@@ -190,7 +190,7 @@ def test_labels_that_are_hard_to_write(tmp_path: Path, models: dict[Precision, T
 
 @pytest.mark.parametrize("channels", [(0.0171, 0.0175, 0.0174), (0.004, 0.004, 0.004)])
 def test_each_channel_has_its_own_scale(tmp_path: Path, channels: tuple[float, float, float]) -> None:
-    """Photos of networks from elsewhere are scaled by mean and deviation of each channel: INT8 has to keep that."""
+    """Networks from elsewhere may scale photos by the mean and deviation of each channel; INT8 must preserve that."""
     tf = tensorflow()
     offset = (-2.1, -0.3, 1.0)
     preprocess = Preprocess(SIDE, SIDE, channels, offset)
@@ -200,25 +200,25 @@ def test_each_channel_has_its_own_scale(tmp_path: Path, channels: tuple[float, f
     model = tf.keras.Model(photos, tf.keras.layers.Dense(3, activation="softmax", name="scores")(pooled))
     model.save(tmp_path / "classifier.keras")
     spec = replace(tiny_spec(), preprocess=preprocess)
-    made = tflite_from_classifier(
+    exported = tflite_from_classifier(
         Classifier(tmp_path, spec), INT8, tiny_photo_files(tmp_path / "photos", 8), tmp_path / "int8.tflite"
     )
-    ask = tiny_photos(8, seed=5)
-    with open_runner(made) as runner:
-        assert abs(runner.infer(ask) - model(ask).numpy()).max() < 0.01
+    batch = tiny_photos(8, seed=5)
+    with open_runner(exported) as runner:
+        assert abs(runner.infer(batch) - model(batch).numpy()).max() < 0.01
 
 
-def test_progress_is_told(classifier: Classifier, tmp_path: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite", lambda *step: seen.append(step))
-    assert seen == [("fp32.tflite", done, 2) for done in range(3)]
+def test_progress_is_reported(classifier: Classifier, tmp_path: Path) -> None:
+    progress: list[tuple[str, int, int]] = []
+    tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite", lambda *update: progress.append(update))
+    assert progress == [("fp32.tflite", done, 2) for done in range(3)]
 
 
-def test_int8_wants_training_photos(classifier: Classifier, tmp_path: Path) -> None:
+def test_int8_needs_training_photos(classifier: Classifier, tmp_path: Path) -> None:
     out = tmp_path / "int8.tflite"
-    with pytest.raises(BadInput, match="no photos to calibrate INT8 with"):
+    with pytest.raises(BadInput, match="no photos for INT8 calibration"):
         tflite_from_classifier(classifier, INT8, [], out)
-    with pytest.raises(BadInput, match=r"0\.png is in the test split: INT8 is calibrated with training photos only"):
+    with pytest.raises(BadInput, match=r"0\.png is in the test split, but INT8 must be calibrated with training"):
         tflite_from_classifier(classifier, INT8, tiny_photo_files(tmp_path / "test", split=Split.TEST), out)
     photos = tiny_photo_files(tmp_path / "train")
     photos[2].path.write_bytes(photos[3].path.read_bytes())
@@ -230,7 +230,7 @@ def test_int8_wants_training_photos(classifier: Classifier, tmp_path: Path) -> N
     assert not out.exists()
 
 
-def test_a_photo_that_breaks_while_it_is_calibrated(
+def test_a_photo_that_is_damaged_during_calibration(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = tiny_photo_files(tmp_path / "train")
@@ -241,24 +241,24 @@ def test_a_photo_that_breaks_while_it_is_calibrated(
         tflite_from_classifier(classifier, INT8, photos, tmp_path / "int8.tflite")
 
 
-def test_fp16_is_no_arithmetic_of_tflites(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="TFLite does not compute in fp16") as caught:
+def test_fp16_is_not_supported(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="TFLite supports the precisions fp32 and int8, not fp16") as caught:
         tflite_from_classifier(classifier, Precision.FP16, [], tmp_path / "fp16.tflite")
     assert caught.value.hint == "--precision fp32 --precision int8"
 
 
-def test_a_network_that_does_not_begin_by_scaling(tmp_path: Path) -> None:
+def test_a_network_that_does_not_begin_with_rescaling(tmp_path: Path) -> None:
     tf = tensorflow()
     photos = tf.keras.Input((SIDE, SIDE, 3), dtype="uint8")
     real = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.Normalization(mean=0, variance=1)(photos))
     tf.keras.Model(photos, tf.keras.layers.Dense(3)(real)).save(tmp_path / "classifier.keras")
-    with pytest.raises(ConversionFailed, match="does not begin by scaling photos"):
+    with pytest.raises(ConversionFailed, match="does not begin with a Rescaling layer"):
         tflite_from_classifier(
             Classifier(tmp_path, tiny_spec()), INT8, tiny_photo_files(tmp_path / "photos"), tmp_path / "int8.tflite"
         )
 
 
-def test_what_the_converter_can_not_do_is_told(
+def test_an_error_of_the_converter_is_reported(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tf = tensorflow()
@@ -267,7 +267,7 @@ def test_what_the_converter_can_not_do_is_told(
         raise RuntimeError("'tfl.quantize' op has no kernel\nsee the log")
 
     monkeypatch.setattr(tf.lite.TFLiteConverter, "convert", refuse)
-    with pytest.raises(ConversionFailed, match=r"can't be written as TFLite: 'tfl\.quantize' op has no kernel$"):
+    with pytest.raises(ConversionFailed, match=r"cannot be converted to TFLite: 'tfl\.quantize' op has no kernel$"):
         tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite")
 
 
@@ -277,7 +277,7 @@ def test_a_tensorflow_without_the_converter(
     from types import SimpleNamespace
 
     monkeypatch.setattr("trtpoets.convert.tflite_export.tensorflow", lambda: SimpleNamespace(__version__="2.30.0"))
-    with pytest.raises(MissingDependency, match=r"TensorFlow 2\.30\.0 came without its TFLite converter"):
+    with pytest.raises(MissingDependency, match=r"TensorFlow 2\.30\.0 does not include the TFLite converter"):
         tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite")
 
 
@@ -296,7 +296,7 @@ def test_a_missing_file_and_one_from_elsewhere(tmp_path: Path, models: dict[Prec
         read_tflite(path)
 
 
-def test_labels_that_were_exchanged(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
+def test_labels_that_differ_from_model_json(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
     content = models[FP32].path.read_bytes()
     path = tmp_path / "a.tflite"
     path.write_bytes(content[: len(network_in(models[FP32].path))])
@@ -312,7 +312,7 @@ def test_labels_that_were_exchanged(tmp_path: Path, models: dict[Precision, Tfli
 def test_a_damaged_file_never_reaches_the_interpreter(
     models: dict[Precision, TfliteModel], data: st.DataObject
 ) -> None:
-    """Whatever byte is flipped: the file is refused, or its network and what it says are the same as before."""
+    """Whichever byte is changed: the file is rejected, or its network and description are the same as before."""
     model = models[INT8]
     content = bytearray(model.path.read_bytes())
     network, place = network_in(model.path), data.draw(st.integers(0, len(content) - 1))
@@ -320,11 +320,11 @@ def test_a_damaged_file_never_reaches_the_interpreter(
     damaged = model.path.with_name("damaged.tflite")
     damaged.write_bytes(content)
     try:
-        found = network_in(damaged), read_tflite(damaged)
+        content_read = network_in(damaged), read_tflite(damaged)
     except TrtPoetsError as error:
         assert str(damaged) in error.message
     else:
-        assert found == (network, replace(model, path=damaged))
+        assert content_read == (network, replace(model, path=damaged))
 
 
 @settings(max_examples=60, deadline=None)

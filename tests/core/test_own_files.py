@@ -23,7 +23,7 @@ from trtpoets.onboard.update.update_command import Options, update
 from trtpoets.pipeline.artefacts import writing
 from trtpoets.pipeline.cache import prune_cache
 from trtpoets.pipeline.extractors import _onnx_in_cache
-from trtpoets.train.feature_cache import prune_stores, stores_in
+from trtpoets.train.feature_cache import feature_caches_in, prune_feature_caches
 
 SECRET = "somebody's only copy"
 
@@ -215,7 +215,7 @@ def test_a_store_that_is_not_a_folder(kind: str, tmp_path: Path, foreign: Path) 
     put(kind, opened(tmp_path / "cache").path, foreign)
     with pytest.raises(StorageFailed):
         opened(tmp_path / "cache").append(names(1), rows_of(1))
-    assert stores_in(tmp_path / "cache") == prune_stores(tmp_path / "cache") == ()
+    assert feature_caches_in(tmp_path / "cache") == prune_feature_caches(tmp_path / "cache") == ()
     assert as_before(foreign)
     assert os.path.lexists(opened(tmp_path / "cache").path)
 
@@ -241,8 +241,8 @@ def test_reading_a_store_through_a_link_is_refused(tmp_path: Path, foreign: Path
     opened(tmp_path / "ours").path.symlink_to(opened(tmp_path / "theirs").path)
     with pytest.raises(StorageFailed, match="is a symbolic link"):
         opened(tmp_path / "ours").fill(names(1), rows_of(1))
-    assert prune_stores(tmp_path / "ours") == ()
-    assert len(stores_in(tmp_path / "theirs")) == 1
+    assert prune_feature_caches(tmp_path / "ours") == ()
+    assert len(feature_caches_in(tmp_path / "theirs")) == 1
 
 
 def test_a_cache_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_a_cache_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "cache" / "bottlenecks").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageFailed, match="is a symbolic link"):
         prune_cache()
-    assert len(stores_in(tmp_path / "elsewhere")) == 1
+    assert len(feature_caches_in(tmp_path / "elsewhere")) == 1
 
 
 def test_exported_bases_go_through_no_link(tmp_path: Path, foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +310,7 @@ def test_pruning_deletes_only_stores(
     cache = tmp_path / "cache"
     cache.mkdir()
     make(cache)
-    assert len(prune_stores(cache)) == pruned
+    assert len(prune_feature_caches(cache)) == pruned
     assert left <= {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
 
 

@@ -217,8 +217,8 @@ def mixed_folder(folder: Path) -> Path:
 def test_a_dataset_knows_its_white(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = dataset_from_folder(mixed_folder(tmp_path / "photos"))
     assert dataset.white == 4080
-    assert "40 of 80 photos are 16-bit photos" in caplog.text
-    assert "values of training photos end at 4080, so 4080 becomes white (255)" in caplog.text
+    assert "40 of 80 photos have 16 bits" in caplog.text
+    assert "the largest value in training photos is 4080, so 4080 becomes white (255)" in caplog.text
     written = to_json(dataset.document)
     assert [photo.get("levels") for photo in written["photos"]] == [4080] * 40 + [None] * 40
     assert dataset_from_json(written) == dataset

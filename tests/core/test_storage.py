@@ -37,7 +37,7 @@ from trtpoets.device.build import build_child
 from trtpoets.onboard.installed_bundle import Bundle
 from trtpoets.onboard.update.releases import Releases
 from trtpoets.pipeline.artefacts import writing
-from trtpoets.train.feature_cache import prune_stores, stores_in
+from trtpoets.train.feature_cache import feature_caches_in, prune_feature_caches
 
 Operation = Callable[[Path], object]
 
@@ -76,8 +76,8 @@ def a_store(folder: Path) -> None:
 
 
 def pruning(folder: Path) -> None:
-    prune_stores(folder / "cache")
-    stores_in(folder / "cache")
+    prune_feature_caches(folder / "cache")
+    feature_caches_in(folder / "cache")
 
 
 def temporary(folder: Path) -> None:

@@ -30,7 +30,7 @@ from trtpoets.device.build.foreign_engine import engine_from_file
 from trtpoets.reporting.tables.inspection import inspection_parts
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.train.backbones import BACKBONES
-from trtpoets.train.weight_files import load_any
+from trtpoets.train.weight_files import load_weights
 
 MICROSOFT = helper.make_opsetid("com.microsoft", 1)
 STANDARD = helper.make_opsetid("", 17)
@@ -224,7 +224,7 @@ def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, word
     backbone = next(iter(BACKBONES.values()))
     readers: list[Any] = [check_onnx, engine_from_file, read_cache, read_json, read_tflite]
     readers += [lambda file: trtpoets.build(str(file)), lambda file: trtpoets.plan_build(str(file))]
-    readers.append(lambda file: load_any(weights, backbone, ()))
+    readers.append(lambda file: load_weights(weights, backbone, ()))
     for read in readers:
         with pytest.raises(TrtPoetsError) as caught:
             read(path)

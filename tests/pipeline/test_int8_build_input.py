@@ -15,7 +15,7 @@ from tests.support.bundle_run import bundle_run
 from tests.support.photos import photo_folder
 from tests.support.small_networks import photos_in, residual_network, saved
 from tests.support.tiny import tiny_onnx
-from trtpoets.convert.fp16_remainder import HalfNotes, half_remainder
+from trtpoets.convert.fp16_remainder import RemainderNotes, with_fp16_remainder
 from trtpoets.convert.graph.graph_view import QUANTISERS
 from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
 from trtpoets.convert.int8.calibration import ranges_from_photos
@@ -75,7 +75,7 @@ def test_an_int8_file_lists_its_fp32_nodes(quantised: OnnxModel, photos: list[Ph
 
 
 def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
-    variant = half_remainder(quantised, tmp_path / "variant.onnx")
+    variant = with_fp16_remainder(quantised, tmp_path / "variant.onnx")
     assert read_onnx(variant.path).precision is Precision.INT8
     proto, before = check_onnx(variant.path), check_onnx(quantised.path)
     assert opset_of(proto) == MIXED_OPSET and metadata_of(proto) == metadata_of(before)
@@ -102,19 +102,19 @@ def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], t
 def test_nodes_that_are_named_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
     """Their logits would be infinite in FP16."""
     model = made(tmp_path, photos, head=1e5)
-    found = scores(half_remainder(model, tmp_path / "variant.onnx"), photos)
+    found = scores(with_fp16_remainder(model, tmp_path / "variant.onnx"), photos)
     assert np.isfinite(found).all() and np.allclose(found.sum(axis=1), 1.0, atol=1e-6)
 
 
 def test_the_real_tensorrt_rtx_builds_it(quantised: OnnxModel, tmp_path: Path) -> None:
-    assert rtx_builds(half_remainder(quantised, tmp_path / "variant.onnx").path)
+    assert rtx_builds(with_fp16_remainder(quantised, tmp_path / "variant.onnx").path)
 
 
 def test_files_without_a_variant(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is fp16, not int8"):
-        half_remainder(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16), tmp_path / "out.onnx")
-    with pytest.raises(BadInput, match="does not tell which nodes must stay FP32") as caught:
-        half_remainder(tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tmp_path / "out.onnx")
+    with pytest.raises(BadInput, match="must be an INT8 file, but its precision is fp16"):
+        with_fp16_remainder(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16), tmp_path / "out.onnx")
+    with pytest.raises(BadInput, match="does not name the nodes to keep in FP32") as caught:
+        with_fp16_remainder(tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tmp_path / "out.onnx")
     assert caught.value.hint == "write it again: trtpoets quantize NAME"
     assert not (tmp_path / "out.onnx").exists()
 
@@ -179,9 +179,9 @@ def test_without_a_variant_int8_is_built_with_a_warning(
     (engine,) = trtpoets.build("tiny", **words)
     assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8))
     assert "is built with FP32 for the layers that are not quantised: " in caplog.text
-    assert "does not tell which nodes" in caplog.text
-    far = HalfNotes(photos=32, max_abs=0.5, mean_abs=0.02, same_answer=1.0)
-    monkeypatch.setattr("trtpoets.pipeline.int8_build_input.half_notes", lambda *_: far)
+    assert "does not name the nodes" in caplog.text
+    far = RemainderNotes(photos=32, max_abs=0.5, mean_abs=0.02, same_answer=1.0)
+    monkeypatch.setattr("trtpoets.pipeline.int8_build_input.remainder_notes", lambda *_: far)
     other = run_with_int8(tmp_path / "other")
     trtpoets.build("tiny", **{**words, "engines": other.engines})
     assert "its scores change by 0.02 on average" in caplog.text

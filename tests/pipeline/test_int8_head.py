@@ -14,10 +14,10 @@ from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, residual_network, saved, spec
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.last_layer import base_of, last_layer, with_last_layer
-from trtpoets.convert.int8.bias_correction import layer_fidelity
+from trtpoets.convert.int8.bias_correction import layer_sqnr
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_photos
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
@@ -215,10 +215,10 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     assert card is not None
     notes = card["notes"]
     assert notes["head"]["kept"]
-    fresh = Comparer(wide, *used, config)
+    fresh = Int8Evaluator(wide, *used, config)
     shipped = check_onnx(model.path)
     assert notes["final"] == pytest.approx(asdict(fresh.fidelity(shipped)), rel=1e-5)
-    layers = layer_fidelity(fresh.proto, shipped, fresh.searched, fresh.sessions)
+    layers = layer_sqnr(fresh.proto, shipped, fresh.search_photos, fresh.runner)
     assert notes["layers_db"] == pytest.approx(layers, rel=1e-5)
     assert notes["before_head"] != notes["final"]
     worst = {each["layer"]: each["db"] for each in notes["histograms"]}

@@ -19,7 +19,7 @@ from tests.support.report_documents import LABELS, documents, report_of
 from tests.support.small_networks import residual_network, saved
 from tests.support.tiny import tiny_photo_files, tiny_spec
 from trtpoets.convert.int8.calibration import CalibrationConfig, ranges_from_photos
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core import images
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
@@ -36,7 +36,7 @@ from trtpoets.judge.golden import golden_photos
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.reporting.gallery import Galleries, galleries_from_report
-from trtpoets.train.near_copies.thumbnails import Thumbnails
+from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 
 PREPROCESS = tiny_spec().preprocess
 
@@ -87,10 +87,10 @@ def evaluated(photos: list[Photo], folder: Path) -> Any:
 READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
     "evaluate": evaluated,
     "golden photos": lambda photos, _: golden_photos(photos, PREPROCESS),
-    "thumbnails": lambda photos, folder: Thumbnails(folder / "thumbnails", PREPROCESS).of(photos),
+    "thumbnails": lambda photos, folder: ThumbnailCache(folder / "thumbnails", PREPROCESS).of(photos),
     "ranges": lambda photos, folder: ranges_from_photos(saved(residual_network(), folder / "x"), photos, CONFIG),
     "fp16": lambda photos, folder: fp16_from_onnx(saved(residual_network(), folder / "x"), photos, folder / "out"),
-    "comparer": lambda photos, folder: Comparer(saved(residual_network(), folder / "x"), photos, ()).searched,
+    "comparer": lambda photos, folder: Int8Evaluator(saved(residual_network(), folder / "x"), photos, ()).search_photos,
 }
 CONFIG = CalibrationConfig(photos=6)
 

@@ -53,7 +53,7 @@ def test_an_unknown_name_offers_the_nearest(name, near):
 def test_an_absurd_name_says_where_all_are(name):
     with pytest.raises(BadInput) as caught:
         backbone_named(name)
-    assert caught.value.hint == "all of them: trtpoets models"
+    assert caught.value.hint == "list all: trtpoets models"
     assert len(caught.value.message) < 200
 
 

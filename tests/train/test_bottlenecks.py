@@ -13,7 +13,7 @@ from tests.support.photos import make_photo, photo_folder
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.types import Photo, Preprocess
-from trtpoets.train.bottlenecks import bottlenecks_from_photos, stores_in
+from trtpoets.train.bottlenecks import bottlenecks_from_photos, feature_caches_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
 
@@ -85,7 +85,7 @@ def test_each_content_is_computed_once(photos: tuple[Photo, ...], tmp_path: Path
     other = Means(key="other")
     bottlenecks_from_photos(twice, other, tmp_path / "store")
     assert other.seen == 37
-    assert len(stores_in(tmp_path / "store")) == 2
+    assert len(feature_caches_in(tmp_path / "store")) == 2
 
 
 def test_copies_and_renamed_photos_are_not_computed_again(photos: tuple[Photo, ...], tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_where_it_was(photos: tuple[Photo, ...], tmp_path: 
 
     with pytest.raises(KeyboardInterrupt):
         bottlenecks_from_photos(photos, extractor, tmp_path / "store", 5, interrupt)
-    stored = stores_in(tmp_path / "store")[0].photos
+    stored = feature_caches_in(tmp_path / "store")[0].photos
     assert stored == 20
     fresh = Means()
     rows = bottlenecks_from_photos(photos, fresh, tmp_path / "store", 5)
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_where_it_was(photos: tuple[Photo, ...], tmp_path: 
 
 def test_damaged_rows_are_computed_again(photos: tuple[Photo, ...], tmp_path: Path) -> None:
     first = bottlenecks_from_photos(photos, Means(), tmp_path / "store")
-    features = stores_in(tmp_path / "store")[0].path / "features"
+    features = feature_caches_in(tmp_path / "store")[0].path / "features"
     content = bytearray(features.read_bytes())
     content[100] ^= 1
     content[1000] ^= 1
@@ -153,7 +153,7 @@ def test_a_photo_that_changed_is_noticed(photos: tuple[Photo, ...], tmp_path: Pa
     photos[30].path.unlink()
     with pytest.raises(BadPhoto, match="can't be read: No such file"):
         bottlenecks_from_photos(photos, Means(), tmp_path / "store", 4)
-    assert stores_in(tmp_path / "store")[0].photos >= 28
+    assert feature_caches_in(tmp_path / "store")[0].photos >= 28
 
 
 def test_what_a_network_may_not_give(photos: tuple[Photo, ...], tmp_path: Path) -> None:
@@ -167,12 +167,14 @@ def test_what_a_network_may_not_give(photos: tuple[Photo, ...], tmp_path: Path) 
             features[1, 3] = np.nan
             return features
 
-    with pytest.raises(RunFailed, match=r"the network gave float32 \(4, 5\), not float32 \(4, 12\)"):
+    with pytest.raises(
+        RunFailed, match=r"the network returned features of float32 \(4, 5\) instead of float32 \(4, 12\)"
+    ):
         bottlenecks_from_photos(photos, Wrong(), tmp_path / "store")
-    with pytest.raises(RunFailed, match=rf"a feature that is not a number for {photos[1].path}"):
+    with pytest.raises(RunFailed, match=rf"a feature that is not finite for {photos[1].path}"):
         bottlenecks_from_photos(photos, Nan(), tmp_path / "store")
-    assert stores_in(tmp_path / "store") == ()
-    with pytest.raises(BadInput, match="a batch of 0 photos"):
+    assert feature_caches_in(tmp_path / "store") == ()
+    with pytest.raises(BadInput, match="the batch size must be at least 1, not 0"):
         bottlenecks_from_photos(photos, Means(), tmp_path / "store", 0)
 
 

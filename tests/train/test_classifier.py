@@ -114,10 +114,10 @@ def test_written_again_it_replaces_the_old_one_whole(network, head, tmp_path):
         (
             np.zeros((256, 2)),
             np.zeros(3),
-            r"a head of \(256, 2\) and \(3,\) does not fit mobilenet_0.25_128 with 3 labels",
+            r"mobilenet_0.25_128 with 3 labels must have .*, not \(256, 2\) and \(3,\)",
         ),
-        (np.zeros((3, 256)), np.zeros(3), r"expected \(256, 3\) and \(3,\)"),
-        (np.zeros((256, 3)), np.zeros((1, 3)), r"a head of \(256, 3\) and \(1, 3\)"),
+        (np.zeros((3, 256)), np.zeros(3), r"must have the shapes \(256, 3\) and \(3,\)"),
+        (np.zeros((256, 3)), np.zeros((1, 3)), r"not \(256, 3\) and \(1, 3\)"),
         (np.full((256, 3), np.nan), np.zeros(3), "not finite"),
         (np.zeros((256, 3)), np.array([0, np.inf, 0]), "not finite"),
     ],
@@ -185,7 +185,7 @@ def test_a_full_disk_while_tensorflow_writes(network, head, tmp_path, monkeypatc
 def test_a_part_that_is_missing(name, tmp_path):
     _hollow(tmp_path, "{}")
     (tmp_path / name).unlink()
-    with pytest.raises(MissingArtefact, match=f"{name} is not there") as caught:
+    with pytest.raises(MissingArtefact, match=f"{name} does not exist") as caught:
         load_classifier(tmp_path)
     assert "trtpoets run PHOTOS --name NAME" in caught.value.hint
 

@@ -15,7 +15,7 @@ from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session, read_onnx, write_onnx
 from trtpoets.core.types import INPUT_NAME
-from trtpoets.train.distill import PENALTIES, best_head_near, divergence, head_near
+from trtpoets.train.distill import PENALTIES, best_distilled_head, distilled_head, divergence
 from trtpoets.train.head import Head, head_scores
 
 WIDTH, CLASSES = 24, 4
@@ -36,7 +36,7 @@ def test_a_base_that_scales_and_shifts_is_undone() -> None:
     head, x = some_head(), features(600)
     wanted = x @ head.weights + head.bias
     moved = x * np.linspace(0.7, 1.4, WIDTH, dtype=np.float32) + np.linspace(-1, 1, WIDTH, dtype=np.float32)
-    fitted = head_near(head, moved, wanted, 1e-6)
+    fitted = distilled_head(head, moved, wanted, 1e-6)
     assert np.abs(moved @ fitted.weights + fitted.bias - wanted).max() < 1e-3
     assert np.abs(moved @ head.weights + head.bias - wanted).max() > 1
 
@@ -44,7 +44,7 @@ def test_a_base_that_scales_and_shifts_is_undone() -> None:
 def test_a_large_penalty_moves_the_bias_alone() -> None:
     head, x = some_head(), features(300)
     wanted = x @ head.weights + head.bias + np.float32([1, -1, 2, 0])
-    fitted = head_near(head, x, wanted, 1e9)
+    fitted = distilled_head(head, x, wanted, 1e9)
     assert np.allclose(fitted.weights, head.weights, atol=1e-5)
     assert np.allclose(fitted.bias - head.bias, [1, -1, 2, 0], atol=1e-3)
 
@@ -52,14 +52,14 @@ def test_a_large_penalty_moves_the_bias_alone() -> None:
 def test_the_same_base_changes_nothing_at_any_penalty() -> None:
     head, x = some_head(), features(100)
     for penalty in PENALTIES:
-        fitted = head_near(head, x, x @ head.weights + head.bias, penalty)
+        fitted = distilled_head(head, x, x @ head.weights + head.bias, penalty)
         assert np.allclose(fitted.weights, head.weights, atol=1e-5)
 
 
 def test_a_feature_that_never_changes_keeps_its_weights() -> None:
     head, x = some_head(), features(100)
     x[:, 3] = 5
-    fitted = head_near(head, x, features(100, 7)[:, :CLASSES], 0.1)
+    fitted = distilled_head(head, x, features(100, 7)[:, :CLASSES], 0.1)
     assert np.array_equal(fitted.weights[3], head.weights[3])
 
 
@@ -69,9 +69,9 @@ def test_noise_is_followed_little_and_a_shift_closely() -> None:
     random = np.random.default_rng(5)
     noise = (x + random.normal(0, 3, x.shape)).astype(np.float32)
     scale = (x * np.linspace(0.5, 2, WIDTH)).astype(np.float32)
-    assert best_head_near(head, noise, wanted)[1] >= best_head_near(head, scale, wanted)[1]
+    assert best_distilled_head(head, noise, wanted)[1] >= best_distilled_head(head, scale, wanted)[1]
     for seen in (noise, scale):
-        fitted, _ = best_head_near(head, seen, wanted)
+        fitted, _ = best_distilled_head(head, seen, wanted)
         before, after = (divergence(head_scores(head, x), head_scores(h, seen)).mean() for h in (head, fitted))
         assert after < before
 
@@ -111,13 +111,13 @@ def test_the_last_layer_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 def test_a_last_layer_that_is_none_of_ours() -> None:
     net = Network()
     proto = net.model(net.conv(net.features, 8, "stem"))
-    with pytest.raises(ConversionFailed, match=r"a head of \(2, 2\)"):
+    with pytest.raises(ConversionFailed, match=r"not \(2, 2\) and \(2,\)"):
         with_last_layer(proto, np.zeros((2, 2), np.float32), np.zeros(2, np.float32))
     shared = Network()
     proto = shared.model(shared.conv(shared.features, 8, "stem"))
     head = GraphView(proto).producer[GraphView(proto).producer["scores"].input[0]]
     head.input[2] = "stem.bias"
-    with pytest.raises(ConversionFailed, match="not constants of its own"):
+    with pytest.raises(ConversionFailed, match="are not constants, or other nodes share them"):
         last_layer(proto)
     GraphView(proto).producer["scores"].op_type = "Sigmoid"
     with pytest.raises(ConversionFailed, match="does not end in a dense layer and a softmax"):

@@ -16,7 +16,7 @@ import pytest
 
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.train import feature_cache as store_module
-from trtpoets.train.feature_cache import Store, prune_stores, stores_in
+from trtpoets.train.feature_cache import FeatureCache, feature_caches_in, prune_feature_caches
 
 WIDTH = 7
 
@@ -29,8 +29,8 @@ def rows_of(*numbers: int) -> np.ndarray:
     return np.array([[number + 0.25 * column for column in range(WIDTH)] for number in numbers], dtype=np.float32)
 
 
-def opened(folder: Path, key: str = "key") -> Store:
-    return Store(folder, key, WIDTH)
+def opened(folder: Path, key: str = "key") -> FeatureCache:
+    return FeatureCache(folder, key, WIDTH)
 
 
 def found_in(folder: Path, *numbers: int) -> list[bool]:
@@ -62,7 +62,7 @@ def test_extractors_have_stores_of_their_own(tmp_path: Path) -> None:
     rows = np.zeros((1, WIDTH), dtype=np.float32)
     assert opened(tmp_path, "one").fill(names(1), rows).all()
     assert np.array_equal(rows, rows_of(1))
-    assert sorted((info.key, info.width, info.photos) for info in stores_in(tmp_path)) == [
+    assert sorted((info.key, info.width, info.photos) for info in feature_caches_in(tmp_path)) == [
         *(("one", WIDTH, 1), ("two", WIDTH, 2))
     ]
 
@@ -121,7 +121,7 @@ def test_a_damaged_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     opened(tmp_path).append(names(1), rows_of(1))
     file_of(tmp_path, "index").write_bytes(b"garbage" * 100)
     opened(tmp_path).append(names(2), rows_of(2))
-    assert "are damaged: computing them again" in caplog.text
+    assert "are damaged and will be computed again" in caplog.text
     assert found_in(tmp_path, 1, 2) == [False, True]
 
 
@@ -139,7 +139,7 @@ def test_processes_append_at_once(tmp_path: Path) -> None:
         worker.join()
         assert worker.exitcode == 0
     assert all(found_in(tmp_path, *(1000 * n + k for n in range(4) for k in range(100))))
-    assert stores_in(tmp_path)[0].photos == 400
+    assert feature_caches_in(tmp_path)[0].photos == 400
 
 
 def test_a_writer_killed_at_any_moment_loses_at_most_its_last_rows(tmp_path: Path) -> None:
@@ -153,17 +153,17 @@ append_many(Path({str(tmp_path)!r}), int(sys.argv[1]), 10**6)
     for attempt in range(4):
         start = 10**6 * attempt
         writer = subprocess.Popen([sys.executable, "-c", code, str(start)])
-        while not (infos := stores_in(tmp_path)) or infos[0].photos <= total:
+        while not (infos := feature_caches_in(tmp_path)) or infos[0].photos <= total:
             time.sleep(0.01)
         time.sleep(0.02 + 0.013 * attempt)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
-        done = stores_in(tmp_path)[0].photos - total
+        done = feature_caches_in(tmp_path)[0].photos - total
         assert all(found_in(tmp_path, *range(start, start + done)))
         total += done
     append_many(tmp_path, 10**8, 1)
     assert found_in(tmp_path, 0, 10**8) == [True, True]
-    assert stores_in(tmp_path)[0].photos == total + 1
+    assert feature_caches_in(tmp_path)[0].photos == total + 1
 
 
 def test_pruning_by_age(tmp_path: Path) -> None:
@@ -171,35 +171,35 @@ def test_pruning_by_age(tmp_path: Path) -> None:
     opened(tmp_path, "new").append(names(1), rows_of(1))
     week_ago = time.time() - 7 * 86400
     os.utime(opened(tmp_path, "old").path / "index", (week_ago, week_ago))
-    assert [info.key for info in stores_in(tmp_path)] == ["new", "old"]
-    assert prune_stores(tmp_path, older_than_days=8) == ()
-    assert [info.key for info in prune_stores(tmp_path, older_than_days=6)] == ["old"]
-    assert [info.key for info in stores_in(tmp_path)] == ["new"]
-    assert [info.photos for info in prune_stores(tmp_path)] == [1]
-    assert stores_in(tmp_path) == prune_stores(tmp_path) == ()
+    assert [info.key for info in feature_caches_in(tmp_path)] == ["new", "old"]
+    assert prune_feature_caches(tmp_path, older_than_days=8) == ()
+    assert [info.key for info in prune_feature_caches(tmp_path, older_than_days=6)] == ["old"]
+    assert [info.key for info in feature_caches_in(tmp_path)] == ["new"]
+    assert [info.photos for info in prune_feature_caches(tmp_path)] == [1]
+    assert feature_caches_in(tmp_path) == prune_feature_caches(tmp_path) == ()
     opened(tmp_path, "new").append(names(1), rows_of(1))
-    assert len(stores_in(tmp_path)) == 1
+    assert len(feature_caches_in(tmp_path)) == 1
     for days in (-1, float("nan")):
-        with pytest.raises(BadInput, match=f"not used for {days} days"):
-            prune_stores(tmp_path, days)
+        with pytest.raises(BadInput, match=f"must be at least 0, not {days}"):
+            prune_feature_caches(tmp_path, days)
     next_year = time.time() + 365 * 86400
     os.utime(opened(tmp_path, "new").path / "index", (next_year, next_year))
-    assert len(prune_stores(tmp_path)) == 1
+    assert len(prune_feature_caches(tmp_path)) == 1
 
 
 def test_reading_marks_a_store_as_used(tmp_path: Path) -> None:
     opened(tmp_path).append(names(1), rows_of(1))
     os.utime(file_of(tmp_path, "index"), (0, 0))
     assert found_in(tmp_path, 1) == [True]
-    assert time.time() - stores_in(tmp_path)[0].used < 60
+    assert time.time() - feature_caches_in(tmp_path)[0].used < 60
 
 
 def test_what_is_no_store_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index").write_text("hello")
-    assert stores_in(tmp_path) == prune_stores(tmp_path) == ()
+    assert feature_caches_in(tmp_path) == prune_feature_caches(tmp_path) == ()
     assert (tmp_path / "other" / "index").exists()
-    assert stores_in(tmp_path / "gone") == ()
+    assert feature_caches_in(tmp_path / "gone") == ()
 
 
 def test_a_folder_that_can_not_hold_stores(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtpoets.train.h5_limits import h5_in_keras, require_modest
+from trtpoets.train.h5_limits import h5_in_keras, require_small_arrays
 
 h5py = pytest.importorskip("h5py")
 
@@ -65,14 +65,14 @@ def test_hdf5_that_stands_for_more(name: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"MB|another file"):
-            require_modest(content, MOST)
+            require_small_arrays(content, MOST)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
 
 
 def test_hdf5_that_is_modest() -> None:
-    require_modest(h5(nested), MOST)
+    require_small_arrays(h5(nested), MOST)
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:
@@ -90,7 +90,7 @@ def test_a_zip_bomb_is_not_unpacked() -> None:
     finally:
         tracemalloc.stop()
     assert h5_in_keras(keras(b"weights"), MOST) == b"weights"
-    with pytest.raises(ValueError, match=r"holds no model\.weights\.h5"):
+    with pytest.raises(ValueError, match=r"does not contain model\.weights\.h5"):
         h5_in_keras(keras(b"weights", "config.json"), MOST)
 
 
@@ -103,13 +103,13 @@ import resource, sys
 from pathlib import Path
 from trtpoets.core.errors import BadInput
 from trtpoets.train.backbones import backbone_named
-from trtpoets.train.weight_files import load_any
+from trtpoets.train.weight_files import load_weights
 here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (here + (100 << 20),) * 2)
 try:
-    load_any(Path({str(path)!r}), backbone_named("mobilenet_0.25_128"), [])
+    load_weights(Path({str(path)!r}), backbone_named("mobilenet_0.25_128"), [])
 except BadInput as error:
     print(error.message)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "unpacks to 210 MB, and weights of this network have at most" in done.stdout
+    assert "unpacks to 210 MB, but weights of this network have at most" in done.stdout

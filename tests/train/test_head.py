@@ -192,14 +192,14 @@ def test_progress() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps is 0"),
-        ({"batch_size": -1}, "batch_size is -1"),
-        ({"eval_interval": 0}, "eval_interval is 0"),
-        ({"early_stop": 0}, "early_stop is 0"),
-        ({"learning_rate": 0}, "the learning rate is 0"),
-        ({"learning_rate": float("nan")}, "the learning rate is nan"),
-        ({"l2": -0.1}, "the L2 penalty is -0.1"),
-        ({"label_smoothing": 1}, "label smoothing is 1"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"batch_size": -1}, "batch_size must be at least 1, not -1"),
+        ({"eval_interval": 0}, "eval_interval must be at least 1, not 0"),
+        ({"early_stop": 0}, "early_stop must be at least 1, not 0"),
+        ({"learning_rate": 0}, "the learning rate must be above 0, not 0"),
+        ({"learning_rate": float("nan")}, "the learning rate must be above 0, not nan"),
+        ({"l2": -0.1}, "the L2 penalty must be at least 0, not -0.1"),
+        ({"label_smoothing": 1}, "label smoothing must be at least 0 and below 1, not 1"),
     ],
 )
 def test_configurations_that_make_no_sense(change: dict[str, float], message: str) -> None:
@@ -209,7 +209,7 @@ def test_configurations_that_make_no_sense(change: dict[str, float], message: st
 
 
 def test_a_learning_rate_that_blows_up() -> None:
-    with pytest.raises(BadInput, match="training went astray") as caught:
+    with pytest.raises(BadInput, match="the training diverged") as caught:
         trained(replace(QUICK, learning_rate=1e38, optimizer=Optimizer.SGD))
     assert "smaller --learning-rate" in caught.value.hint
 
@@ -219,15 +219,21 @@ def test_arrays_that_nothing_can_be_learnt_from() -> None:
     nan[3, 3] = np.nan
     none = np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64)
     cases = [
-        ((*TRAIN, *VALIDATION, 1), "1 class to tell apart"),
+        ((*TRAIN, *VALIDATION, 1), "there must be at least 2 classes, not 1"),
         ((*none, *VALIDATION, CLASSES), "there are no training photos"),
         ((*TRAIN, *none, CLASSES), "there are no validation photos"),
-        ((nan, TRAIN[1], *VALIDATION, CLASSES), "the bottlenecks of the training photos hold values that are not"),
-        ((*TRAIN, nan, TRAIN[1], CLASSES), "the bottlenecks of the validation photos hold values that are not"),
+        ((nan, TRAIN[1], *VALIDATION, CLASSES), "the bottlenecks of the training photos contain values that are not"),
+        ((*TRAIN, nan, TRAIN[1], CLASSES), "the bottlenecks of the validation photos contain values that are not"),
         ((*TRAIN, *VALIDATION, 4), "class 3 has no training photo"),
-        ((*TRAIN, *VALIDATION, 2), "training labels run from 0 to 2, but there are 2 classes"),
-        ((TRAIN[0], TRAIN[1][:5], *VALIDATION, 3), "training features (400, 24) and labels (5,) don't belong together"),
-        ((*TRAIN, VALIDATION[0][:, :5], VALIDATION[1], 3), "validation features (100, 5) and labels (100,) don't"),
+        ((*TRAIN, *VALIDATION, 2), "training labels range from 0 to 2, but there are 2 classes"),
+        (
+            (TRAIN[0], TRAIN[1][:5], *VALIDATION, 3),
+            "the shapes of training features (400, 24) and labels (5,) do not match",
+        ),
+        (
+            (*TRAIN, VALIDATION[0][:, :5], VALIDATION[1], 3),
+            "validation features (100, 5) and labels (100,) do not match",
+        ),
     ]
     for arguments, message in cases:
         with pytest.raises(BadInput, match=re.escape(message)):
@@ -250,6 +256,6 @@ def test_a_full_disk_under_the_curves_is_said(tmp_path: Path, monkeypatch: pytes
         raise tf.errors.ResourceExhaustedError(None, None, "{{node x}} /logs/events; No space left on device\n\tmore")
 
     monkeypatch.setattr(tf.summary, "scalar", full)
-    with pytest.raises(StorageFailed, match=r"can't write .*/logs/2[^:]*: No space left on device$") as caught:
+    with pytest.raises(StorageFailed, match=r"/logs/2[^:]* cannot be written: No space left on device$") as caught:
         trained(replace(QUICK, steps=1), tmp_path / "logs")
     assert caught.value.hint == "free some space on its disk"

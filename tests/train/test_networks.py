@@ -190,9 +190,9 @@ def test_keras_mobilenet_v2_is_not_ours(ending, tmp_path):
         ("a.h5", b"", "it is empty"),
         ("a.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "do not fit mobilenet_0.25_128: "),
         ("a.keras", b"PK\x03\x04nothing", "do not fit mobilenet_0.25_128: "),
-        ("a.safetensors", b"\xff" * 64, "is not a safetensors file of floats"),
-        ("a.pth", b"\x80\x02", "are of no kind that trtpoets reads"),
-        ("a", b"x", "are of no kind that trtpoets reads"),
+        ("a.safetensors", b"\xff" * 64, "is not a safetensors file of floating-point arrays"),
+        ("a.pth", b"\x80\x02", "must be a file of type"),
+        ("a", b"x", "must be a file of type"),
     ],
 )
 def test_a_file_that_is_no_weight_file(name, content, message, tmp_path):
@@ -235,7 +235,7 @@ def test_safetensors_that_do_not_fit(tmp_path):
     tensors["stem/kernel"] = good[..., :3].copy()
     refused(r"have stem/kernel as \(3, 3, 3, 3\), where the network has \(3, 3, 3, 32\)")
     tensors["stem/kernel"] = good * np.float16(np.nan)
-    refused("hold numbers that are not finite, in stem/kernel", BadArtefact)
+    refused("contain values that are not finite, in stem/kernel", BadArtefact)
     del tensors["stem/kernel"]
     refused(r"lacks stem/kernel \(1 names missing, 0 unknown\)")
     tensors["stem/kernel"] = good
@@ -307,7 +307,7 @@ def test_a_damaged_download_says_what_to_delete(monkeypatch, no_caches, tmp_path
     with pytest.raises(BadArtefact, match="the downloaded file is damaged") as caught:
         network_from_backbone(backbone_named(SMALL))
     path = tmp_path / "cache" / "weights" / "mobilenet_2_5_128_tf.h5"
-    assert caught.value.hint == f"delete {path}; it is downloaded again"
+    assert caught.value.hint == f"delete {path}, and it will be downloaded again"
 
 
 def test_what_a_file_lacks_is_never_left_to_chance(made, monkeypatch):

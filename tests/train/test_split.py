@@ -112,10 +112,10 @@ def test_the_borders_of_the_splits() -> None:
 @pytest.mark.parametrize(
     ("validation", "test", "message"),
     [
-        (10, 0, "0 % of the photos for test"),
-        (-1, 10, "-1 % of the photos for validation"),
-        (10, float("nan"), "nan % of the photos for test"),
-        (50, 50, "50 % of the photos for test and 50 % for validation leave none to train on"),
+        (10, 0, "the percentage of test photos must be above 0 and below 100, not 0"),
+        (-1, 10, "the percentage of validation photos must be above 0 and below 100, not -1"),
+        (10, float("nan"), "the percentage of test photos must be above 0 and below 100, not nan"),
+        (50, 50, "50 % of the photos for test and 50 % for validation leave none for training"),
     ],
 )
 def test_shares_that_leave_a_split_empty(validation: float, test: float, message: str) -> None:
@@ -125,7 +125,7 @@ def test_shares_that_leave_a_split_empty(validation: float, test: float, message
 
 def test_the_hint_gives_a_share_that_works() -> None:
     positions = {"roses": [5.0, 50.0, 95.0], "tulips": [17.4, 50.0, 95.0]}
-    with pytest.raises(BadInput, match="class 'tulips' has 3 photos, and none falls in the test split") as caught:
+    with pytest.raises(BadInput, match="class 'tulips' has 3 photos, but none in the test split") as caught:
         check_splits(positions, DatasetConfig())
     assert caught.value.hint.endswith("or use --test-percent 18")
     check_splits(positions, DatasetConfig(test_percent=18))
@@ -134,13 +134,13 @@ def test_the_hint_gives_a_share_that_works() -> None:
 
 
 def test_no_share_is_proposed_that_would_not_work() -> None:
-    with pytest.raises(BadInput, match="none falls in the test split") as caught:
+    with pytest.raises(BadInput, match="none in the test split") as caught:
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [60.0, 95.0]}, DatasetConfig())
     assert "--test-percent" not in caught.value.hint
 
 
 def test_a_class_with_nothing_to_train_on() -> None:
-    with pytest.raises(BadInput, match="class 'tulips' has 2 photos, and none falls in the train split") as caught:
+    with pytest.raises(BadInput, match="class 'tulips' has 2 photos, but none in the train split") as caught:
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [5.0, 95.0]}, DatasetConfig())
     assert "at least 3" in caught.value.hint
 
@@ -148,16 +148,16 @@ def test_a_class_with_nothing_to_train_on() -> None:
 def test_validation_photos_missing_in_one_class_or_in_all(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [5.0, 50.0]}, DatasetConfig())
-    assert "class 'tulips' has 2 photos, and none falls in the validation split" in caplog.text
-    with pytest.raises(BadInput, match="so it is with 1 more, such as 'tulips'") as caught:
+    assert "class 'tulips' has 2 photos, but none in the validation split" in caplog.text
+    with pytest.raises(BadInput, match="the same applies to 1 more, such as 'tulips'") as caught:
         check_splits({"roses": [5.0, 50.0, 85.0], "tulips": [5.0, 50.0, 80.0]}, DatasetConfig())
     assert caught.value.hint.endswith("or use --validation-percent 20")
 
 
 def test_a_class_that_is_one_group() -> None:
     expected = (
-        r"has 3 photos \(only 1 when copies, near-copies and _nohash_ groups are counted once\), "
-        "and none falls in the train"
+        r"has 3 photos \(only 1 if copies, near-copies and _nohash_ groups are counted once\), "
+        "but none in the train"
     )
     with pytest.raises(BadInput, match=expected):
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [5.0] * 3}, DatasetConfig())

@@ -1,1 +1,1 @@
-"""A classifier to ONNX in each precision. Imports core."""
+"""Converts classifiers to ONNX in each precision, and to TFLite. Imports core only."""

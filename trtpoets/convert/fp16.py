@@ -1,7 +1,7 @@
-"""Rewriting a graph's arithmetic in FP16, a few nodes kept in FP32. It decides nothing about which.
+"""Converts the arithmetic of a graph to FP16, with given nodes kept in FP32.
 
-onnxruntime.transformers.float16 does the same, but rounds what an FP32 node gives to FP16 on its way to an FP32 output:
-with Softmax kept in FP32, rows of scores no longer sum to 1.
+onnxruntime.transformers.float16 is similar, but rounds the result of an FP32 node to FP16 before an FP32 output: with
+Softmax kept in FP32, rows of scores no longer sum to 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HALF = "tensor(float16)"
 
 
 def lacks_fp16(node: Any, opset: int) -> bool:
-    """Whether the standard has no FP16 form of this node's operator: some floating-point tensor of it must be FP32."""
+    """Return whether the ONNX standard has no FP16 version of this operator, so that some tensor of it must be FP32."""
     from onnx import defs
 
     schema = defs.get_schema(node.op_type, opset, node.domain)
@@ -34,10 +34,10 @@ def lacks_fp16(node: Any, opset: int) -> bool:
 
 
 def with_fp16(model: Any, keep_fp32: Collection[str]) -> Any:
-    """A copy of a ModelProto whose nodes work in FP16 but for those named; casts stand where the two meet.
+    """Return a copy of a ModelProto whose nodes compute in FP16 except those named, with casts between the two.
 
-    The graph's input and outputs keep their types. Q/DQ pairs, which need operator set 23, keep their FP32 scales: what
-    they quantise is taken as it is, and what they give has the type of those who read it.
+    The graph's input and outputs keep their types. Q/DQ pairs, which need opset 23, keep their FP32 scales: a
+    QuantizeLinear accepts either type, and a DequantizeLinear returns the type of its readers.
     """
     view = GraphView(model)
     copy = type(model)()
@@ -50,17 +50,17 @@ def with_fp16(model: Any, keep_fp32: Collection[str]) -> Any:
             rewriting.add_quantiser(node, _FLOAT if kept else _FLOAT16)
         else:
             rewriting.add(node, _FLOAT if node.name in keep_fp32 else _FLOAT16)
-    fresh = type(copy.graph)()
-    fresh.node.extend(rewriting.nodes)
-    fresh.initializer.extend(rewriting.constants.values())
+    new_graph = type(copy.graph)()
+    new_graph.node.extend(rewriting.nodes)
+    new_graph.initializer.extend(rewriting.constants.values())
     del copy.graph.node[:], copy.graph.initializer[:], copy.graph.value_info[:]
-    copy.graph.node.extend(fresh.node)
-    copy.graph.initializer.extend(fresh.initializer)
+    copy.graph.node.extend(new_graph.node)
+    copy.graph.initializer.extend(new_graph.initializer)
     return copy
 
 
 class _Rewriting:
-    """The new graph as it grows: its nodes in order, its constants, and the type that each tensor has by now."""
+    """The new graph while it is built: its nodes in order, its constants, and the current type of each tensor."""
 
     def __init__(self, view: GraphView, outputs: set[str]) -> None:
         self.view = view
@@ -71,7 +71,7 @@ class _Rewriting:
         self.cast: set[str] = set()
 
     def add(self, node: Any, kind: int) -> None:
-        """Append a node that works in `kind`, with the casts that it needs."""
+        """Append a node that computes in `kind`, with the casts that it needs."""
         from onnx import helper
 
         for index, name in enumerate(node.input):
@@ -91,7 +91,7 @@ class _Rewriting:
         self.nodes += [node, *back]
 
     def add_quantiser(self, node: Any, kind: int) -> None:
-        """Append a node of a Q/DQ pair; a DequantizeLinear gives `kind`."""
+        """Append a node of a Q/DQ pair; a DequantizeLinear returns `kind`."""
         from onnx import helper
 
         for name in node.input:
@@ -103,7 +103,7 @@ class _Rewriting:
         self.nodes.append(node)
 
     def _as(self, name: str, kind: int) -> str:
-        """The name under which a floating-point tensor is there in `kind`."""
+        """Return the name of a floating-point tensor in type `kind`; adds a cast if necessary."""
         from onnx import helper, numpy_helper
 
         suffix = ".fp16" if kind == _FLOAT16 else ".fp32"

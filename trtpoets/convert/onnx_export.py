@@ -1,4 +1,4 @@
-"""Classifier -> fp32.onnx: through TensorFlow and tf2onnx, then cleaned, folded and named the same way every time."""
+"""Exports a classifier to fp32.onnx with TensorFlow and tf2onnx, folds constants and assigns canonical names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 OPSETS = range(13, 19)
-"""What the converter writes and every TensorRT from 8.5 on reads."""
+"""Opsets that tf2onnx writes and that every TensorRT from 8.5 on reads."""
 
 _TASK = "export"
 _STEPS = 4
@@ -32,15 +32,15 @@ _STEPS = 4
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """How a classifier is written as ONNX."""
+    """Settings of the ONNX export."""
 
     opset: int = 17
 
     def __post_init__(self) -> None:
         if self.opset not in OPSETS:
             raise BadInput(
-                f"ONNX opset {self.opset}: trtpoets writes {OPSETS[0]} to {OPSETS[-1]}",
-                hint=f"17 is read by every TensorRT from 8.5 on: --opset {ExportConfig.opset}",
+                f"the ONNX opset must be {OPSETS[0]} to {OPSETS[-1]}, not {self.opset}",
+                hint=f"every TensorRT from 8.5 on reads opset 17: --opset {ExportConfig.opset}",
                 code="TP3042",
             )
 
@@ -51,8 +51,8 @@ def onnx_from_classifier(
 ) -> OnnxModel:
     """Write the FP32 ONNX file of a classifier: `photos` uint8 (N, H, W, 3) -> `scores` float32 (N, C).
 
-    Raises MissingArtefact or BadArtefact when the SavedModel is absent, damaged or does not fit model.json,
-    ConversionFailed when ONNX has no word for one of its operators, StorageFailed.
+    Raises MissingArtefact or BadArtefact if the SavedModel is missing, damaged or does not match model.json;
+    ConversionFailed if ONNX cannot represent one of its operators; StorageFailed.
     """
     progress(_TASK, 0, _STEPS)
     serve = serve_signature(classifier)
@@ -77,15 +77,15 @@ def onnx_from_network(
     metadata: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Write a Keras network `photos` uint8 (N, H, W, 3) -> float32 (N, D) as ONNX, `output_name` its output.
+    """Write a Keras network, `photos` uint8 (N, H, W, 3) -> float32 (N, D), as ONNX; `output_name` names its output.
 
-    Raises ConversionFailed, StorageFailed, or BadInput when the network takes anything else than uint8 photos.
+    Raises ConversionFailed, StorageFailed, or BadInput if the input is not uint8 photos.
     """
     if len(model.inputs) != 1 or model.inputs[0].dtype != "uint8" or len(model.inputs[0].shape) != 4:
-        given = [f"{value.dtype} {tuple(value.shape)}" for value in model.inputs]
+        inputs = [f"{value.dtype} {tuple(value.shape)}" for value in model.inputs]
         raise BadInput(
-            f"the network takes {', '.join(given)}, not uint8 (N, H, W, 3)",
-            hint="scale photos inside it",
+            f"the network's input must be uint8 (N, H, W, 3), not {', '.join(inputs)}",
+            hint="add a Rescaling layer to the network, so that it accepts pixels of 0 to 255",
             code="TP3043",
         )
     _, height, width, _ = model.inputs[0].shape
@@ -102,33 +102,37 @@ def onnx_from_network(
 
 
 def metadata_of_spec(spec: ModelSpec, precision: Precision) -> dict[str, str]:
-    """What an ONNX file says about itself: model.json, its precision, and the labels for other tools."""
+    """Return the metadata of an ONNX file: model.json, its precision, and the labels for other tools."""
     return {SPEC_KEY: spec.to_json(), PRECISION_KEY: precision.value, LABELS_KEY: "\n".join(spec.labels)}
 
 
 def serve_signature(classifier: Classifier) -> Any:
-    """The SavedModel's `serve` signature. Raises MissingArtefact, or BadArtefact when it doesn't fit model.json."""
+    """Return the `serve` signature. Raises MissingArtefact, BadArtefact if it does not match model.json."""
     folder, spec = classifier.saved_model, classifier.spec
     hint = "train again: trtpoets retrain PHOTOS --name NAME --force"
     if not (folder / "saved_model.pb").is_file():
-        raise MissingArtefact(f"{folder} is not a SavedModel", hint=hint, code="TP3044")
+        raise MissingArtefact(f"{folder} does not contain a SavedModel", hint=hint, code="TP3044")
     require_trusted(classifier.folder, classifier.foreign)
     tf = tensorflow()
     try:
         loaded = tf.saved_model.load(str(folder))
         serve = loaded.signatures["serve"]
     except Exception as error:
-        raise BadArtefact(f"{folder} can't be loaded: {first_line(error)}", hint=hint, code="TP3045") from error
-    takes = serve.structured_input_signature[1].get(INPUT_NAME)
-    gives = list(serve.structured_outputs.values())
-    wanted = [None, spec.preprocess.height, spec.preprocess.width, 3]
-    if takes is None or takes.dtype != tf.uint8 or takes.shape.as_list() != wanted:
-        raise BadArtefact(f"{folder} takes {takes}, but model.json says uint8 {wanted}", hint=hint, code="TP3046")
-    if len(gives) != 1 or gives[0].shape.as_list() != [None, len(spec.labels)]:
+        raise BadArtefact(f"{folder} cannot be loaded: {first_line(error)}", hint=hint, code="TP3045") from error
+    photos = serve.structured_input_signature[1].get(INPUT_NAME)
+    outputs = list(serve.structured_outputs.values())
+    expected = [None, spec.preprocess.height, spec.preprocess.width, 3]
+    if photos is None or photos.dtype != tf.uint8 or photos.shape.as_list() != expected:
         raise BadArtefact(
-            f"{folder} gives {gives}, but model.json has {len(spec.labels)} labels", hint=hint, code="TP3047"
+            f"the input of {folder} is {photos}, but model.json requires uint8 {expected}", hint=hint, code="TP3046"
         )
-    # The signature's variables live as long as what was loaded.
+    if len(outputs) != 1 or outputs[0].shape.as_list() != [None, len(spec.labels)]:
+        raise BadArtefact(
+            f"the outputs of {folder} are {outputs}, but model.json has {len(spec.labels)} labels",
+            hint=hint,
+            code="TP3047",
+        )
+    # The variables of the signature exist only as long as the loaded SavedModel.
     serve.keep_alive = loaded
     return serve
 
@@ -151,7 +155,7 @@ def _write(
 
 
 def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: ExportConfig) -> Any:
-    """What tf2onnx makes of a TensorFlow function of `photos`."""
+    """Convert a TensorFlow function of `photos` with tf2onnx; return a ModelProto."""
     tf = tensorflow()
     with needs("train", reason="exporting to ONNX"):
         import tf2onnx
@@ -163,7 +167,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
             )
     except Exception as error:
         raise ConversionFailed(
-            f"the network can't be written as ONNX: {first_line(error)}",
+            f"the network cannot be converted to ONNX: {first_line(error)}",
             hint="choose another backbone (trtpoets models lists them), or another --opset",
             code="TP3048",
         ) from error
@@ -171,9 +175,9 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
 
 
 def _folded(model: Any) -> Any:
-    """The same network with batch-norms, paddings and constants folded into the convolutions beside them.
+    """Return the same network with batch norms, padding and constants folded into the neighbouring convolutions.
 
-    ONNX Runtime's basic level does this with standard operators only.
+    ONNX Runtime's basic optimisation level does this and uses standard operators only.
     """
     with needs("train", reason="exporting to ONNX"):
         import onnx
@@ -191,22 +195,22 @@ def _folded(model: Any) -> Any:
             if failure is not None:
                 raise failure from error
             raise ConversionFailed(
-                f"ONNX Runtime refuses the exported network: {first_line(error)}", code="TP3049"
+                f"ONNX Runtime rejects the exported network: {first_line(error)}", code="TP3049"
             ) from error
         folded = onnx.load(options.optimized_model_filepath)
-    strange = sorted(
+    nonstandard = sorted(
         {f"{node.domain}.{node.op_type}" for node in folded.graph.node if node.domain not in ("", "ai.onnx")}
     )
-    if strange:
+    if nonstandard:
         raise ConversionFailed(
-            f"the network needs operators outside the ONNX standard: {', '.join(strange)}", code="TP3050"
+            f"the network needs operators outside the ONNX standard: {', '.join(nonstandard)}", code="TP3050"
         )
     return folded
 
 
 @contextlib.contextmanager
 def _quiet(*loggers: str) -> Iterator[None]:
-    """Only errors of these loggers are heard inside: converters tell about deprecations of their own."""
+    """Suppress messages below ERROR of these loggers; converters log deprecation warnings of their own."""
     levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in loggers]
     for logger, _ in levels:
         logger.setLevel(logging.ERROR)
@@ -218,5 +222,5 @@ def _quiet(*loggers: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what another library has to say."""
+    """Return the first line of an exception's message, or its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

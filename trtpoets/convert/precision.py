@@ -1,9 +1,6 @@
-"""fp32.onnx -> fp16.onnx, and fp32.onnx + ranges -> int8.onnx. Precision is a property of the file.
+"""Converts fp32.onnx to fp16.onnx; precision is a property of the ONNX file, not of the TensorRT build.
 
-The INT8 file keeps opset 17 and an FP32 remainder. That is the form every TensorRT reads: below opset 19 the pairs take
-FP32 only, TensorRT 8.x reads no later opset, and scales in FP16 ruin the network (folded weights have steps down to
-1e-6). TensorRT 8 to 10 turn the remainder to FP16 by a builder flag, except for the nodes that the file names
-(core/onnx_graph.py); for builders without that flag `half_remainder.py` writes a variant of the file.
+`int8/quantize_int8.py` writes int8.onnx.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import numpy as np
 from trtpoets.convert.fp16 import lacks_fp16, with_fp16
 from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
 from trtpoets.convert.graph.naming import finished
-from trtpoets.convert.int8.activation_stats import Told, spans
+from trtpoets.convert.int8.activation_stats import PhotosDone, activation_ranges
 from trtpoets.convert.int8.calibration_checks import refuse_unknown_operators
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.core.errors import BadInput
@@ -31,13 +28,13 @@ FP16_LARGEST = 65504.0
 """The largest finite number in FP16."""
 
 FP16_MARGIN = 4.0
-"""Photos that were not looked at may reach this many times what was seen."""
+"""Safety factor: other photos may cause activations that are this many times as large as those measured."""
 
 FP16_WEIGHT_ERROR = 2.0**-8
-"""Weights whose rounding to FP16 moves them by more, relative to their size, lie below what FP16 holds well."""
+"""Weights stay FP32 if rounding them to FP16 causes a larger relative error, as very small values do."""
 
 _IN_FP32 = ("Softmax",)
-"""Operators that sum exponentials: FP32 costs nothing next to the scores."""
+"""Operators that always stay FP32: they sum exponentials, and FP32 costs nothing for so few values."""
 
 _SCANNED = 64
 _COMPARED = 32
@@ -46,10 +43,11 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Fp16Notes:
-    """What became of a network in FP16. `kept_fp32` tells for each node that stayed FP32, by name, why.
+    """How the FP16 conversion went. `kept_fp32` maps each node that stayed FP32 to the reason.
 
-    `max_abs` and `mean_abs` are how far its scores lie from FP32's on `compared` photos; `same_answer` is the share of
-    them with the same first label. `largest` is the largest activation seen on `photos` photos, in tensor `largest_at`.
+    `max_abs` and `mean_abs` are the differences of its scores from FP32's on `compared` photos; `same_answer` is the
+    share of them with the same top label. `largest` is the largest activation on `photos` photos, in tensor
+    `largest_at`.
     """
 
     nodes: int
@@ -66,15 +64,18 @@ class Fp16Notes:
 def fp16_from_onnx(
     model: OnnxModel, photos: Sequence[Photo], out: Path, progress: Progress = silent
 ) -> tuple[OnnxModel, Fp16Notes]:
-    """Write the FP16 file of an FP32 one: photos stay uint8, scores float32, the arithmetic between becomes FP16.
+    """Write the FP16 file of an FP32 one: photos stay uint8 and scores float32, the arithmetic becomes FP16.
 
-    Every tensor's range is measured on the first 64 of `photos`; a node that comes near the end of FP16's range, or
-    whose weights don't fit it, stays FP32. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
+    Every tensor's range is measured on the first 64 of `photos`. A node stays FP32 if its values come near the limit of
+    FP16 or its weights do not fit. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
     """
-    expect_fp32(model)
+    require_fp32(model)
+    require_fp32(model)
     if not photos:
         raise BadInput(
-            "there are no photos to check the range of FP16 on", hint="add photos to the training split", code="TP3056"
+            "there are no photos to measure the activation ranges for FP16",
+            hint="add photos to the training split",
+            code="TP3056",
         )
     proto = check_onnx(model.path)
     refuse_unknown_operators(model.path)
@@ -82,9 +83,11 @@ def fp16_from_onnx(
     photos = photos[:_SCANNED]
     total = len(photos) + min(len(photos), _COMPARED)
     kept, largest = kept_fp32(proto, photos, model.spec.preprocess, lambda done: progress("fp16", done, total))
-    halved = with_fp16(proto, kept)
-    write_onnx(finished(halved.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
-    apart, same = compared(model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total))
+    half = with_fp16(proto, kept)
+    write_onnx(finished(half.graph, view.opset, metadata_of_spec(model.spec, Precision.FP16)), out)
+    difference, same = compare_scores(
+        model, out, photos[:_COMPARED], lambda done: progress("fp16", len(photos) + done, total)
+    )
     top = max(largest, key=lambda name: largest[name])
     notes = Fp16Notes(
         nodes=len(view.nodes),
@@ -93,36 +96,36 @@ def fp16_from_onnx(
         largest=largest[top],
         largest_at=top,
         compared=len(same),
-        max_abs=float(apart.max()),
-        mean_abs=float(apart.mean()),
+        max_abs=float(difference.max()),
+        mean_abs=float(difference.mean()),
         same_answer=float(same.mean()),
     )
     return OnnxModel(out, Precision.FP16, model.spec), notes
 
 
-def expect_fp32(model: OnnxModel) -> None:
-    """Raise BadInput for a file that is not FP32."""
+def require_fp32(model: OnnxModel) -> None:
+    """Raise BadInput if a file is not FP32."""
     if model.precision is not Precision.FP32:
         raise BadInput(
-            f"{model.path} is {model.precision.value} already; precisions are made from the FP32 file",
-            hint="make it: trtpoets export NAME",
+            f"{model.path} must be an FP32 file, but its precision is {model.precision.value}",
+            hint="write the FP32 file: trtpoets export NAME",
             code="TP3057",
         )
 
 
 def kept_fp32(
-    proto: Any, photos: Sequence[Photo], preprocess: Preprocess, told: Told
+    proto: Any, photos: Sequence[Photo], preprocess: Preprocess, progress: PhotosDone
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """Nodes of a ModelProto that must not become FP16, and why; and the largest magnitude of each tensor.
+    """Return the nodes of a ModelProto that must not become FP16, with the reason; and each tensor's largest magnitude.
 
-    Every tensor's range is measured on the first 64 of `photos`. Q/DQ pairs are not looked at: their scales stay FP32.
-    Raises as `spans` does.
+    Every tensor's range is measured on the first 64 of `photos`. Q/DQ pairs are ignored: their scales stay FP32.
+    Raises the same errors as `activation_ranges`.
     """
     view = GraphView(proto)
     nodes = [node for node in view.nodes if node.op_type not in QUANTISERS]
     names = [name for node in nodes for name in node.output if view.is_float(name)]
-    seen = spans(proto, names, photos[:_SCANNED], preprocess, _BATCH, told)
-    largest = {name: max(-low, high) for name, (low, high) in seen.items()}
+    ranges = activation_ranges(proto, names, photos[:_SCANNED], preprocess, _BATCH, progress)
+    largest = {name: max(-low, high) for name, (low, high) in ranges.items()}
     return _kept_fp32(view, nodes, largest), largest
 
 
@@ -130,57 +133,58 @@ def _kept_fp32(view: GraphView, nodes: Sequence[Any], largest: Mapping[str, floa
     limit = FP16_LARGEST / FP16_MARGIN
     kept = {}
     for node in nodes:
-        reach = max(
+        widest = max(
             (name for name in (*node.input, *node.output) if name in largest), key=largest.__getitem__, default=""
         )
         if node.op_type in _IN_FP32:
             kept[node.name] = f"{node.op_type} sums exponentials"
         elif lacks_fp16(node, view.opset):
-            kept[node.name] = f"{node.op_type} has no FP16 form"
-        elif reach and largest[reach] > limit:
-            kept[node.name] = f"{reach} reaches {largest[reach]:.4g}, FP16 ends at {FP16_LARGEST:.0f}"
+            kept[node.name] = f"{node.op_type} has no FP16 version"
+        elif widest and largest[widest] > limit:
+            kept[node.name] = f"{widest} reaches {largest[widest]:.4g}, and the limit of FP16 is {FP16_LARGEST:.0f}"
         else:
-            why = next(filter(None, (_unfit_weights(view, name) for name in node.input)), "")
-            if why:
-                kept[node.name] = why
+            reason = next(filter(None, (_unfit_weights(view, name) for name in node.input)), "")
+            if reason:
+                kept[node.name] = reason
     return kept
 
 
 def _unfit_weights(view: GraphView, name: str) -> str:
-    """Why a constant does not fit FP16, or nothing."""
+    """Return why a constant does not fit FP16; empty if it does."""
     if name not in view.constants or not view.is_float(name):
         return ""
     weights = view.array(name).astype(np.float64).ravel()
     magnitude = float(np.abs(weights).max(initial=0.0))
     if magnitude > FP16_LARGEST:
-        return f"{name} holds {magnitude:.4g}, FP16 ends at {FP16_LARGEST:.0f}"
+        return f"{name} contains {magnitude:.4g}, and the limit of FP16 is {FP16_LARGEST:.0f}"
     size = float(np.linalg.norm(weights))
     error = float(np.linalg.norm(weights - weights.astype(np.float16).astype(np.float64)))
     if size and error / size > FP16_WEIGHT_ERROR:
         return (
-            f"{name} holds values too small for FP16 (largest {magnitude:.2g}): rounding moves it by {error / size:.1%}"
+            f"{name} contains values too small for FP16 (largest {magnitude:.2g}): rounding changes it by "
+            f"{error / size:.1%}"
         )
     return ""
 
 
-def compared(
+def compare_scores(
     model: OnnxModel,
     other: Path,
     photos: Sequence[Photo],
-    told: Told = lambda done: None,
+    progress: PhotosDone = lambda done: None,
     *,
     as_written: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far the scores of two files lie apart (N, C), and whether the answer is the same (N,).
+    """Return the absolute differences of two files' scores (N, C), and whether the top labels are the same (N,).
 
-    `as_written` runs both node by node. Raises BadPhoto, BadArtefact.
+    `as_written` disables graph optimisation. Raises BadPhoto, BadArtefact.
     """
     sessions = [open_session(path, as_written=as_written) for path in (model.path, other)]
-    apart, same, done = [], [], 0
+    differences, same, done = [], [], 0
     for batch in photo_batches(photos, model.spec.preprocess, _BATCH):
         first, second = (session.run(None, {INPUT_NAME: batch})[0] for session in sessions)
-        apart.append(np.abs(first - second))
+        differences.append(np.abs(first - second))
         same.append(first.argmax(axis=1) == second.argmax(axis=1))
         done += len(batch)
-        told(done)
-    return np.concatenate(apart), np.concatenate(same)
+        progress(done)
+    return np.concatenate(differences), np.concatenate(same)

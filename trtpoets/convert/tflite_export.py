@@ -1,6 +1,6 @@
-"""Classifier -> TFLite, in FP32 and in INT8: for boards and phones, where there is no TensorRT.
+"""Exports a classifier to TFLite in FP32 and INT8, for boards and phones without TensorRT.
 
-TensorFlow's own converter does both. The photo goes in as it is, uint8; scores come out as float32, summing to 1.
+TensorFlow's converter does both. The input is a uint8 photo; the scores are float32 and sum to 1.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     import keras
 
 PRECISIONS = (Precision.FP32, Precision.INT8)
-"""Those that TFLite computes in. Its float16 files hold smaller weights, and are computed in float32."""
+"""Precisions in which TFLite computes. Its float16 files contain smaller weights, but are computed in float32."""
 
 _STEPS = 2
 
 _HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
-"""What stays in float of INT8: scores in steps of 1/256 would not sum to 1, nor tell two labels apart when many."""
+"""Operators that INT8 keeps in FP32: with a scale of 1/256, scores would not sum to 1, and many labels would tie."""
 
 _PIXELS = 255.0
 
@@ -58,23 +58,25 @@ def tflite_from_classifier(
     out: Path,
     progress: Progress = silent,
 ) -> TfliteModel:
-    """Write a classifier as TFLite: one photo uint8 (1, H, W, 3) -> `scores` float32 (1, C).
+    """Write a classifier as TFLite: one photo, uint8 (1, H, W, 3) -> `scores` float32 (1, C).
 
-    INT8 is calibrated with `photos`, of the training split (`calibration_photos` chooses them): weights a channel,
-    activations a tensor, by least and greatest (Jacob et al. 2018, arXiv:1712.05877); scaling is INT8 too, the head is
-    float. FP32 needs no photos.
+    INT8 is calibrated with `photos` of the training split (see `calibration_photos`): scales per channel for weights
+    and per tensor for activations, from minima and maxima (Jacob et al. 2018, arXiv:1712.05877). The scaling of pixels
+    is INT8 too; the head stays FP32. FP32 needs no photos.
 
-    Raises BadInput for a precision that TFLite does not compute in, or INT8 without training photos; BadPhoto;
+    Raises BadInput for a precision that TFLite does not support, or for INT8 without training photos; BadPhoto;
     MissingArtefact or BadArtefact for a damaged classifier; ConversionFailed; MissingDependency; StorageFailed.
     """
     if precision not in PRECISIONS:
         raise BadInput(
-            f"TFLite does not compute in {precision.value}", hint="--precision fp32 --precision int8", code="TP3058"
+            f"TFLite supports the precisions fp32 and int8, not {precision.value}",
+            hint="--precision fp32 --precision int8",
+            code="TP3058",
         )
     tf = tensorflow()
     if not hasattr(tf, "lite"):
         raise MissingDependency(
-            f"TensorFlow {tf.__version__} came without its TFLite converter",
+            f"TensorFlow {tf.__version__} does not include the TFLite converter",
             hint="pip install 'tensorflow-cpu<2.22'",
             code="TP3059",
         )
@@ -109,17 +111,17 @@ def _fp32(tf: Any, classifier: Classifier) -> bytes:
 
 
 def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
-    """The network in integers from the photo to the features."""
+    """Convert the network to INT8 from the photo to the features."""
     spec = classifier.spec
     model, scaling = _keras_model(tf, classifier)
-    # Named, as Keras would count up, and the name is in the file.
+    # An explicit name: it is written to the file, and Keras's default name depends on the models created before.
     rest = tf.keras.Model(scaling.output, model.output, name="network")
-    # As a convolution of 1 x 1 the scaling is exact in INT8: each channel has its weight, and its bias has 32 bits.
+    # As a 1 x 1 convolution, the scaling of pixels is exact in INT8: a weight per channel and a 32-bit bias.
     weights = np.broadcast_to(np.asarray(scaling.scale, np.float32), 3).reshape(1, 1, 3, 1)
     bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
 
     def answer(photos: Any) -> dict[str, object]:
-        # The step of the input is 1 whatever the photos reach, so that a pixel is its own integer.
+        # The scale of the input is always 1, so that the integer value of a pixel is the pixel.
         pixels = tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
         scaled = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID") + bias
         return {OUTPUT_NAME: rest(scaled, training=False)}
@@ -133,7 +135,7 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     converter = _converter(tf, answer, tf.float32, spec, keep)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
-    # The one way of TensorFlow's to name what stays in float.
+    # This is TensorFlow's only way to name operators that stay in FP32.
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_HEAD)
     with _converting():
         quantised: bytes = tf.lite.experimental.QuantizationDebugger(
@@ -143,22 +145,22 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
 
 
 def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
-    """The Keras network, and its first layer, which scales photos. Raises BadArtefact, ConversionFailed."""
+    """Return the Keras network and its first layer, which scales photos. Raises BadArtefact, ConversionFailed."""
     path = classifier.folder / "classifier.keras"
     require_trusted(classifier.folder, classifier.foreign)
     try:
         model = tf.keras.models.load_model(str(path), compile=False)
     except Exception as error:
         raise BadArtefact(
-            f"Keras can't load {path}: {first_line(error)}",
+            f"Keras cannot load {path}: {first_line(error)}",
             hint="train again: trtpoets retrain PHOTOS --name NAME --force",
             code="TP3060",
         ) from error
     scaling = model.layers[1] if len(model.layers) > 1 else None
     if not isinstance(scaling, tf.keras.layers.Rescaling):
         raise ConversionFailed(
-            f"{path} does not begin by scaling photos, so INT8 can't begin with their pixels",
-            hint="train it again with this version of trtpoets: trtpoets retrain PHOTOS --name NAME --force",
+            f"{path} does not begin with a Rescaling layer, which INT8 needs to start from pixels",
+            hint="train again with this version of trtpoets: trtpoets retrain PHOTOS --name NAME --force",
             code="TP3061",
         )
     return model, scaling
@@ -174,16 +176,16 @@ def _converter(tf: Any, answer: Callable[[Any], dict[str, object]], dtype: Any, 
 
 @contextmanager
 def _converting() -> Iterator[None]:
-    """Turn what the converter raises into ConversionFailed, and keep what it has to say to itself."""
+    """Convert the converter's exceptions to ConversionFailed, and suppress its warnings and output."""
     try:
         with warnings.catch_warnings(), native_stderr_to(os.devnull):
             warnings.simplefilter("ignore")
             yield
-    except (BadInput, MissingDependency):  # of a photo, or of the decoder
+    except (BadInput, MissingDependency):  # from reading a photo
         raise
     except Exception as error:
         raise ConversionFailed(
-            f"the network can't be written as TFLite: {first_line(error)}",
+            f"the network cannot be converted to TFLite: {first_line(error)}",
             hint="choose another backbone (trtpoets models lists them)",
             code="TP3062",
         ) from error
@@ -191,11 +193,13 @@ def _converting() -> Iterator[None]:
 
 def _require_training_photos(photos: Sequence[Photo]) -> None:
     if not photos:
-        raise BadInput("there are no photos to calibrate INT8 with", hint="--precision fp32 needs none", code="TP3063")
+        raise BadInput(
+            "there are no photos for INT8 calibration", hint="--precision fp32 needs no photos", code="TP3063"
+        )
     for photo in photos:
         if photo.split is not Split.TRAIN:
             raise BadInput(
-                f"{photo.path} is in the {photo.split.value} split: INT8 is calibrated with training photos only",
+                f"{photo.path} is in the {photo.split.value} split, but INT8 must be calibrated with training photos",
                 hint="choose them with calibration_photos",
                 code="TP3064",
             )
@@ -203,20 +207,22 @@ def _require_training_photos(photos: Sequence[Photo]) -> None:
 
 
 def _described(network: bytes, spec: ModelSpec, precision: Precision) -> bytes:
-    """The same network that takes pixels as uint8, names what it takes and gives, and carries TFLite's metadata."""
+    """Return the network with a uint8 input, names for its input and output, and TFLite metadata."""
     with needs("train", reason="writing TFLite's metadata"):
         import flatbuffers
         from tensorflow.lite.python import schema_py_generated as schema
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(network), 0))
     (graph,) = model.subgraphs
-    (takes,), (gives,) = graph.inputs, graph.outputs
-    photos, scores = graph.tensors[takes], graph.tensors[gives]
+    (input_index,), (output_index,) = graph.inputs, graph.outputs
+    photos, scores = graph.tensors[input_index], graph.tensors[output_index]
     if photos.type == schema.TensorType.FLOAT32:
-        _take_pixels(schema, model, graph, takes)
+        _set_uint8_input(schema, model, graph, input_index)
     expected = (schema.TensorType.UINT8, [1, spec.preprocess.height, spec.preprocess.width, 3])
     if (photos.type, list(photos.shape)) != expected or scores.type != schema.TensorType.FLOAT32:
         raise ConversionFailed(
-            f"the converter wrote a network of {list(photos.shape)}, type {photos.type}", code="TP3065"
+            f"the converter wrote an input of shape {list(photos.shape)} and type {photos.type}, and scores of type "
+            f"{scores.type}",
+            code="TP3065",
         )
     photos.name, scores.name = INPUT_NAME, OUTPUT_NAME
     buffer = schema.BufferT()
@@ -230,22 +236,23 @@ def _described(network: bytes, spec: ModelSpec, precision: Precision) -> bytes:
     return bytes(builder.Output())
 
 
-def _take_pixels(schema: Any, model: Any, graph: Any, takes: int) -> None:
-    """Let an INT8 network begin with uint8: its first operator then moves 0..255 to -128..127, and computes nothing.
+def _set_uint8_input(schema: Any, model: Any, graph: Any, input_index: int) -> None:
+    """Change the input of an INT8 network to uint8. Its first operator then only maps 0..255 to -128..127.
 
-    Raises ConversionFailed unless that operator rounds to steps of 1, so that a pixel is its own integer.
+    Raises ConversionFailed if that operator has another scale than 1, because pixels would be changed.
     """
-    (first,) = (operator for operator in graph.operators if takes in operator.inputs)
+    (first,) = (operator for operator in graph.operators if input_index in operator.inputs)
     code = model.operatorCodes[first.opcodeIndex]
-    gives = graph.tensors[first.outputs[0]]
-    steps = gives.quantization and (list(gives.quantization.scale), list(gives.quantization.zeroPoint))
-    if code.builtinCode != schema.BuiltinOperator.QUANTIZE or steps != ([1.0], [-128]):
+    output = graph.tensors[first.outputs[0]]
+    quantisation = output.quantization and (list(output.quantization.scale), list(output.quantization.zeroPoint))
+    if code.builtinCode != schema.BuiltinOperator.QUANTIZE or quantisation != ([1.0], [-128]):
         raise ConversionFailed(
-            f"the converter reads photos in steps of {steps}, not of 1: scores would be of other pixels",
-            hint="use another version of TensorFlow; 2.21 does it right",
+            "the converter must quantise photos with the scale 1 and the zero point -128, but the scale and zero point "
+            f"are {quantisation}: the scores would be wrong",
+            hint="use another version of TensorFlow; 2.21 is known to work",
             code="TP3066",
         )
-    pixels = graph.tensors[takes]
+    pixels = graph.tensors[input_index]
     pixels.type = schema.TensorType.UINT8
     pixels.quantization = schema.QuantizationParametersT()
     pixels.quantization.scale, pixels.quantization.zeroPoint = [1.0], [0]

@@ -1,8 +1,8 @@
-"""What TFLite's own metadata says of a classifier: what the photo must be, and where the labels of the scores are.
+"""Builds the standard TFLite metadata of a classifier: a description of the photo and the file with the labels.
 
-Android's bindings and MediaPipe read it. Its schema is public (metadata_schema.fbs, of tflite-support, "M001"); the
-packages that write it are no longer kept, or bring a whole framework, so the few tables that a classifier needs are
-built here. A field's number is its place in the schema.
+Android's bindings and MediaPipe read it. The schema is public (metadata_schema.fbs of tflite-support, "M001"). The
+packages that write it are unmaintained or depend on a whole framework, so the few tables that a classifier needs are
+built here. A field's number is its position in the schema.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from trtpoets.core.types import ModelSpec
 
 METADATA_NAME = "TFLITE_METADATA"
-"""The name under which a TFLite file keeps its metadata."""
+"""The name of the metadata entry in a TFLite file."""
 
 _IDENTIFIER = b"M001"
 _PARSER = "1.0.0"
-"""The oldest reader that knows all of the fields used here."""
+"""The oldest version of the metadata parser that supports all fields used here."""
 
 _RGB = 1
 _TENSOR_AXIS_LABELS = 2
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
 
 _Scalar = tuple[str, int]
-"""The kind of a number, in flatbuffers' words ("Int8", "Uint32"), and its value."""
+"""A number: its type in flatbuffers' terms ("Int8", "Uint32") and its value."""
 
 
 def metadata_of_spec(spec: ModelSpec, precision: Precision) -> bytes:
-    """The metadata flatbuffer of a classifier. Raises MissingDependency."""
+    """Return the metadata of a classifier as a flatbuffer. Raises MissingDependency."""
     with needs("train", reason="writing TFLite's metadata"):
         import flatbuffers
     tables = _Tables(flatbuffers.Builder(1024))
@@ -77,18 +77,18 @@ def metadata_of_spec(spec: ModelSpec, precision: Precision) -> bytes:
 
 
 class _Tables:
-    """A flatbuffers.Builder, table by table, the innermost first; what it gives are places in the buffer."""
+    """Writes tables with a flatbuffers.Builder, innermost first. The methods return offsets in the buffer."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
 
     def text(self, value: str) -> int:
-        """A string; what is not UTF-8 in a file's name becomes a question mark, as readers refuse it."""
-        place: int = self.builder.CreateString(value.encode("utf-8", "replace"))
-        return place
+        """Write a string; characters that are not valid UTF-8 become question marks, as readers would reject them."""
+        offset: int = self.builder.CreateString(value.encode("utf-8", "replace"))
+        return offset
 
     def table(self, fields: int, values: Mapping[int, int | _Scalar]) -> int:
-        """A table of so many fields: those given, places of other tables or numbers with their kind."""
+        """Write a table with `fields` fields; `values` are offsets of other tables, or numbers with their type."""
         self.builder.StartObject(fields)
         for field, value in values.items():
             if isinstance(value, int):
@@ -96,21 +96,21 @@ class _Tables:
             else:
                 kind, number = value
                 getattr(self.builder, f"Prepend{kind}Slot")(field, number, 0)
-        place: int = self.builder.EndObject()
-        return place
+        offset: int = self.builder.EndObject()
+        return offset
 
-    def vector(self, places: Sequence[int]) -> int:
-        """A list of tables."""
-        self.builder.StartVector(4, len(places), 4)
-        for place in reversed(places):
-            self.builder.PrependUOffsetTRelative(place)
-        found: int = self.builder.EndVector()
-        return found
+    def vector(self, offsets: Sequence[int]) -> int:
+        """Write a list of tables."""
+        self.builder.StartVector(4, len(offsets), 4)
+        for table in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(table)
+        offset: int = self.builder.EndVector()
+        return offset
 
     def floats(self, values: Sequence[float]) -> int:
-        """A list of float32."""
+        """Write a list of float32."""
         self.builder.StartVector(4, len(values), 4)
         for value in reversed(values):
             self.builder.PrependFloat32(value)
-        found: int = self.builder.EndVector()
-        return found
+        offset: int = self.builder.EndVector()
+        return offset

@@ -29,7 +29,7 @@ class TrainBenchConfig:
             raise BadInput(
                 f"learning rates {list(self.learning_rates)}",
                 hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
-                code="TP8005",
+                code="TP5101",
             )
         wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
         if wrong:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trtpoets.convert.fp16_remainder import HalfNotes
+from trtpoets.convert.fp16_remainder import RemainderNotes
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
 from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -115,7 +115,7 @@ class HalfDetails:
     """Of int8.half.onnx. `made_from` is the sha256 of int8.onnx."""
 
     made_from: str
-    notes: HalfNotes
+    notes: RemainderNotes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.onnx_facts import OnnxFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
-from trtpoets.core.authenticity import OTHER_HMAC
+from trtpoets.core.authenticity import NO_HMAC, OTHER_HMAC
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from trtpoets.convert.fp16_remainder import half_notes, half_remainder
+from trtpoets.convert.fp16_remainder import remainder_notes, with_fp16_remainder
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file, storage_errors
 from trtpoets.core.onnx_file import read_onnx
@@ -58,9 +58,9 @@ def _new_variant(space: Workspace, model: OnnxModel, key: str, made_from: str) -
     photos = tuple(sorted(photos, key=lambda photo: photo.sha256)[:_PHOTOS])
     if not photos:
         raise BadInput("there are no validation photos to compare its FP16 variant on", code="TP8023")
-    variant = half_remainder(model, out)
+    variant = with_fp16_remainder(model, out)
     with verified_photos(space, photos):
-        notes = half_notes(model, variant, photos)
+        notes = remainder_notes(model, variant, photos)
     if not notes.near:
         raise ConversionFailed(
             f"with FP16 its scores change by {notes.mean_abs:.2g} on average, and {notes.same_answer:.1%} "

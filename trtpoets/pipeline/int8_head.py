@@ -22,7 +22,7 @@ from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.distill import best_head_near, divergence
+from trtpoets.train.distill import best_distilled_head, divergence
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.near_copies.grouping import groups_of
 
@@ -69,7 +69,7 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     fitted = len(train)
     fp32_logits = fp32_features @ fp32_layer.weights + fp32_layer.bias
     before = Head(int8_layer.weights, int8_layer.bias)
-    after, penalty = best_head_near(before, int8_features[:fitted], fp32_logits[:fitted])
+    after, penalty = best_distilled_head(before, int8_features[:fitted], fp32_logits[:fitted])
     fp32_scores = head_scores(Head(fp32_layer.weights, fp32_layer.bias), fp32_features[fitted:])
     truth = np.array(label_indices((photo.label for photo in validation), fp32.spec.labels))
     groups = np.array(groups_of(validation, dataset))

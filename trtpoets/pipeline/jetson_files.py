@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.bundles.jetson_bundle import TargetSystem
-from trtpoets.convert.fp16_remainder import half_remainder
+from trtpoets.convert.fp16_remainder import with_fp16_remainder
 from trtpoets.convert.int8.tensorrt_cache import LAST, TENSORRT
 from trtpoets.convert.opset_downgrade import onnx_for_older
 from trtpoets.convert.parity import parity_from_scores
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.formatting import joined
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision
 from trtpoets.device.capability import version_of, why_not
 from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack
+from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.judge.golden import check_scores_against
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ def _with_fp16_layers(model: OnnxModel, golden: Golden, folder: Path) -> OnnxMod
     if model.precision is not Precision.INT8:
         return model
     try:
-        variant = half_remainder(model, folder / model.path.name)
+        variant = with_fp16_remainder(model, folder / model.path.name)
     except (BadInput, ConversionFailed) as error:
         _log.warning("%s is packed with FP32 for the layers that are not quantised: %s", model.path, error.message)
         return model

@@ -14,10 +14,10 @@ from trtpoets.convert.int8.calibration import (
     ranges_from_photos,
 )
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
-from trtpoets.convert.int8.range_search import refined_ranges
+from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
@@ -134,7 +134,7 @@ def _int8(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
-    comparer = Comparer(fp32, *photos, config)
+    comparer = Int8Evaluator(fp32, *photos, config)
     ranges = None if force else open_details(space.ranges, Ranges, ranges_key)
     if ranges is None:
         ranges = _ranges(comparer, photos[0], calibration, progress)
@@ -164,12 +164,14 @@ def _int8(
     return model
 
 
-def _ranges(comparer: Comparer, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress) -> Ranges:
+def _ranges(
+    comparer: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
+) -> Ranges:
     """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result."""
     found = ranges_from_photos(comparer.model, photos, calibration, progress)
-    if calibration.method in calibration.method.by_values:
+    if calibration.method in calibration.method.base_methods:
         return found[0]
-    refined = refined_ranges(comparer.model, found, photos, progress)
+    refined = search_ranges(comparer.model, found, photos, progress)
     if calibration.method is Method.AUTO:
         chosen, trials = best_ranges(comparer, (*found, *refined), progress)
         return replace(chosen, trials=trials)

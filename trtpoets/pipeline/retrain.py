@@ -26,7 +26,7 @@ from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.downloaded_weights import weights_id
 from trtpoets.train.head import Head, HeadConfig, Training
-from trtpoets.train.near_copies.thumbnails import Thumbnails
+from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
 
 _VERSION = 2
@@ -81,8 +81,8 @@ def retrain(
         network = network_from_backbone(backbone, config.weights)
         extractor = extractor_from_network(network, config.device)
         cache = cache_root() / "bottlenecks"
-        thumbnails = Thumbnails(cache, extractor.preprocess)
-        features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.keep)
+        thumbnails = ThumbnailCache(cache, extractor.preprocess)
+        features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.add)
         as_read = dataset
         dataset = copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress)
         head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress)

@@ -1,1 +1,1 @@
-"""Photos to a classifier, in TensorFlow. Imports core."""
+"""Trains a classifier on photos, with TensorFlow. Imports core only."""

@@ -1,8 +1,8 @@
-"""The table of pretrained networks: what each needs, what it costs, how good it is, and where its weights come from.
+"""The table of pretrained networks: preprocessing, size, cost, accuracy, and the source of the weights.
 
-Read without TensorFlow. `networks.py` makes the networks themselves; the tests hold each row to its Keras graph.
-To add one of keras.applications: a row here, with the name, address and md5 that Keras has for its weights with the
-1,000-class layer.
+It does not import TensorFlow. `networks.py` builds the networks; tests compare each row with its Keras graph. To add a
+network of keras.applications, add a row with the name, URL and MD5 of its weights with the 1,000-class layer, as Keras
+publishes them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from trtpoets.core.types import Preprocess, Resize
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
-"""The one that loses least to INT8 of those that need no download."""
+"""Of the backbones that need no download, the one that loses least accuracy in INT8."""
 
 PINNED: Mapping[str, str] = MappingProxyType({})
-"""The sha256 of published files, by name, as `python -m tools.pin_weights` computes them.
+"""The sha256 of published files, by name, as computed by `python -m tools.pin_weights`.
 
-Keras publishes an MD5 for five of the files and nothing for the sixteen of MobileNet v1. Where nothing is pinned,
-`published.py` records the sha256 of the first download."""
+Keras publishes an MD5 for five of the files, and none for the sixteen of MobileNet v1. For files without a pinned
+sha256, `downloaded_weights.py` records that of the first download."""
 
 _STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
 
 
 @dataclass(frozen=True)
 class KerasApplication:
-    """A network of keras.applications, and the file of its weights that Keras publishes.
+    """A network of keras.applications, and the weight file that Keras publishes for it.
 
-    `function` is called with `arguments`. `entry` is the layer before which the network scales its photos itself; what
-    lies before it is left out, since `Preprocess` does it. `bgr`: trained on blue, green, red. `headless`: the features
-    need nothing of what keras.applications leaves out with `include_top=False`. `md5` is what Keras publishes, None
-    where it publishes none.
+    `function` is called with `arguments`. `entry` is the layer after the network's own scaling of photos, which is
+    omitted because `Preprocess` does it. `bgr`: the network was trained on blue, green, red. `headless`: the features
+    do not depend on layers that keras.applications omits with `include_top=False`. `md5` is what Keras publishes, None
+    if it publishes none.
     """
 
     function: str
@@ -49,17 +49,17 @@ class KerasApplication:
 
     @property
     def sha256(self) -> str | None:
-        """The pinned sha256 of the file; None where none is pinned."""
+        """The pinned sha256 of the file; None if there is none."""
         return PINNED.get(self.file)
 
     @property
     def url(self) -> str:
-        """Where Keras fetches the file."""
+        """The URL of the file at Keras."""
         return f"{self.folder}/{self.file}"
 
 
 WeightSource = EmbeddedWeights | KerasApplication
-"""Weights in the package, or published by Keras."""
+"""Weights that are in the package, or published by Keras."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Backbone:
     """A pretrained network without its last layer.
 
     `preprocess` is for retraining: the whole photo, stretched. `feature_width` is D of its features (N, D).
-    `parameters` counts every number that the network keeps, batch-norm statistics included. `multiply_adds` are those
-    of its convolutions and matrices for one photo. Both are without the 1,000-class layer. `imagenet_top1` is the
-    published accuracy with that layer, in percent; the table's comments say where.
+    `parameters` counts all numbers of the network, batch-norm statistics included. `multiply_adds` are those of its
+    convolutions and MatMuls for one photo. Both exclude the 1,000-class layer. `imagenet_top1` is the published
+    accuracy with that layer, in percent; comments in the table name the source.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Backbone:
 
     @property
     def published_preprocess(self) -> Preprocess:
-        """As the 1,000-class network was tested: the middle of the photo, 7/8 of its shorter side."""
+        """The preprocessing of the published 1,000-class network: a central crop of 7/8 of the shorter side."""
         return replace(self.preprocess, resize=Resize.CROP, crop_fraction=0.875)
 
     @property
@@ -92,19 +92,19 @@ class Backbone:
 
 
 def _scaled(size: int, mean: tuple[float, float, float], deviation: tuple[float, float, float]) -> Preprocess:
-    """(x - mean) / deviation, channel by channel, on size x size pixels."""
+    """Return the preprocessing (x - mean) / deviation per channel, for size x size pixels."""
     scale = 1 / deviation[0], 1 / deviation[1], 1 / deviation[2]
     offset = -mean[0] / deviation[0], -mean[1] / deviation[1], -mean[2] / deviation[2]
     return Preprocess(size, size, scale, offset)
 
 
 def _symmetric(size: int) -> Preprocess:
-    """To [-1, 1]."""
+    """Return the preprocessing that scales pixels to [-1, 1]."""
     return _scaled(size, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 
 def _standardised(size: int) -> Preprocess:
-    """By ImageNet's own mean and deviation."""
+    """Return the preprocessing by the mean and standard deviation of ImageNet."""
     mean = 0.485 * 255, 0.456 * 255, 0.406 * 255
     return _scaled(size, mean, (0.229 * 255, 0.224 * 255, 0.225 * 255))
 
@@ -136,7 +136,7 @@ _MOBILENET_V1 = {
 
 
 def _mobilenets_v1() -> Iterator[Backbone]:
-    """The codelab's sixteen, in its spelling: mobilenet_<alpha>_<pixels>."""
+    """Yield the codelab's sixteen MobileNets under the codelab's names: mobilenet_<alpha>_<pixels>."""
     for alpha, (width, parameters, sizes) in _MOBILENET_V1.items():
         percent = {"1.0": "1_0", "0.75": "7_5", "0.50": "5_0", "0.25": "2_5"}[alpha]
         for size, (multiply_adds, top1) in sizes.items():
@@ -225,19 +225,19 @@ def _rows() -> Iterator[Backbone]:
 
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({row.name: row for row in _rows()})
-"""Every backbone by its name; those that need no download first."""
+"""All backbones by name; those that need no download come first."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({"mobilenet_v1": "mobilenet_1.0_224"})
-"""Other names that are understood."""
+"""Alternative names."""
 
 
 def backbone_named(name: str) -> Backbone:
-    """The backbone of a name or alias. Raises BadInput that offers the nearest names."""
+    """Return the backbone with a name or alias. Raises BadInput that suggests similar names."""
     backbone = BACKBONES.get(ALIASES.get(name, name))
     if backbone is None:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), [*BACKBONES, *ALIASES], n=3, cutoff=0.5)
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        similar = difflib.get_close_matches(name.lower().replace("-", "_"), [*BACKBONES, *ALIASES], n=3, cutoff=0.5)
+        question = f"did you mean {' or '.join(similar)}? " if similar else ""
         raise BadInput(
-            f"there is no backbone named {name[:60]!r}", hint=f"{meant}all of them: trtpoets models", code="TP2001"
+            f"there is no backbone named {name[:60]!r}", hint=f"{question}list all: trtpoets models", code="TP2001"
         )
     return backbone

@@ -1,4 +1,4 @@
-"""Photos to bottlenecks: the features of the frozen base, computed once for each photo's content and extractor."""
+"""Computes bottlenecks, the features of the frozen base, once per photo content and extractor."""
 
 from __future__ import annotations
 
@@ -13,39 +13,50 @@ from trtpoets.core.images import photo_to_array, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import Photo, Preprocess
-from trtpoets.train.feature_cache import Store, StoreInfo, prune_stores, stores_in
+from trtpoets.train.feature_cache import (
+    FeatureCache,
+    FeatureCacheInfo,
+    feature_caches_in,
+    prune_feature_caches,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["Extractor", "StoreInfo", "bottlenecks_from_photos", "prune_stores", "stores_in"]
+__all__ = [
+    "Extractor",
+    "FeatureCacheInfo",
+    "bottlenecks_from_photos",
+    "feature_caches_in",
+    "prune_feature_caches",
+]
 
 _BATCH_ON_A_CORE = 4
-"""Photos a call where each call has one core: more don't fit its cache, and are 8 % slower (MobileNetV2, 16)."""
+"""Batch size if each call runs on one core: larger batches exceed the CPU cache (MobileNetV2: 16 is 8 % slower)."""
 
 _BATCH_ON_ALL = 32
-"""Photos a call where a call has the GPU, or all cores: fewer don't fill them."""
+"""Batch size if a call uses the GPU or all cores: smaller batches do not occupy them fully."""
 
 
 class Extractor(Protocol):
-    """The frozen base as a function from photos to features."""
+    """The frozen base of a network as a function from photos to features."""
 
     @property
     def key(self) -> str:
-        """A name and a hash of network, weights and preprocessing: what features depend on besides the photo."""
+        """A name and a hash of network, weights and preprocessing: all that features depend on besides the photo."""
 
     @property
     def width(self) -> int:
-        """How many features a photo has."""
+        """Number of features per photo."""
 
     @property
     def preprocess(self) -> Preprocess:
-        """What a photo must be made into."""
+        """Preprocessing of the photos."""
 
     @property
     def parallel(self) -> int:
-        """How many calls may run at once: one a core where a call uses one core, 1 where it uses the machine."""
+        """Number of simultaneous calls: one per core if a call uses one core, 1 if it uses the whole machine."""
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, width)."""
@@ -54,49 +65,49 @@ class Extractor(Protocol):
 def bottlenecks_from_photos(
     photos: Sequence[Photo],
     extractor: Extractor,
-    store: Path,
+    cache_folder: Path,
     batch_size: int | None = None,
     progress: Progress = silent,
     decoded: Callable[[Sequence[Photo], np.ndarray], None] | None = None,
 ) -> np.ndarray:
-    """The features of `photos` in their order: float32 (N, width), the caller's own.
+    """Return the features of `photos` in their order: float32 (N, width), owned by the caller.
 
-    Those that the store in the folder `store` has are read from it; the others are computed and added to it, batch by
-    batch, so that a killed run loses a few photos' work. Each thread decodes a batch and runs the network on it
-    (`extractor.parallel` threads at once): on a CPU, decoding and network then share the cores without waiting for
-    each other. `progress` counts the photos that are computed. `decoded`, if given, is called
-    by these threads with each batch and its pixels.
+    Features in the cache in `cache_folder` are read; the others are computed and added to it batch by batch, so that an
+    interrupted run loses little work. Each thread decodes a batch and runs the network on it (at most
+    `extractor.parallel` threads at once), so that on a CPU decoding and network share the cores without waiting for
+    each other. `progress` counts the computed photos. These threads call `decoded`, if given, with each batch and its
+    pixels.
 
-    Raises BadPhoto when a photo can't be read, PhotoChanged when it is no longer what it was in the dataset, RunFailed
-    when the network gives anything but finite features of the right shape, StorageFailed.
+    Raises BadPhoto if a photo cannot be read, PhotoChanged if it changed since the dataset was read, RunFailed if the
+    network does not return finite features of the right shape, StorageFailed.
     """
     if batch_size is None:
         batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
     if batch_size < 1:
-        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1", code="TP2002")
-    kept = Store(store, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
+        raise BadInput(f"the batch size must be at least 1, not {batch_size}", hint="32 is usual", code="TP2002")
+    cache = FeatureCache(cache_folder, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
     rows = np.empty((len(photos), extractor.width), dtype=np.float32)
-    found = kept.fill([photo.sha256 for photo in photos], rows)
+    cached = cache.fill([photo.sha256 for photo in photos], rows)
     places: dict[str, list[int]] = {}
-    for place in np.flatnonzero(~found).tolist():
+    for place in np.flatnonzero(~cached).tolist():
         places.setdefault(photos[place].sha256, []).append(place)
     todo = [photos[same[0]] for same in places.values()]
     batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
-    turns = threading.Semaphore(extractor.parallel)
+    network_slots = threading.Semaphore(extractor.parallel)
 
     def features(batch: Sequence[Photo]) -> np.ndarray:
         pixels = np.stack([photo_to_array(photo, extractor.preprocess) for photo in batch])
         if decoded is not None:
             decoded(batch, pixels)
-        with turns:
+        with network_slots:
             return _checked(extractor(pixels), batch, extractor.width)
 
-    # One thread more than cores where the network has the cores to itself: decoding goes on meanwhile.
+    # If the network uses all cores, one thread more than cores decodes the next batches meanwhile.
     workers = max(extractor.parallel, usable_cores() + (extractor.parallel == 1))
     done = 0
     with closing(map_ahead(features, batches, workers, 2 * workers)) as results:
         for batch, result in zip(batches, results, strict=True):
-            kept.append([photo.sha256 for photo in batch], result)
+            cache.append([photo.sha256 for photo in batch], result)
             for photo, row in zip(batch, result, strict=True):
                 rows[places[photo.sha256]] = row
             done += len(batch)
@@ -105,15 +116,18 @@ def bottlenecks_from_photos(
 
 
 def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.ndarray:
+    """Return features after checking dtype, shape and finiteness. Raises RunFailed."""
     if features.dtype != np.float32 or features.shape != (len(batch), width):
         raise RunFailed(
-            f"the network gave {features.dtype} {features.shape}, not float32 {(len(batch), width)}", code="TP2003"
+            f"the network returned features of {features.dtype} {features.shape} instead of float32 "
+            f"{(len(batch), width)}",
+            code="TP2003",
         )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise RunFailed(
-            f"the network gave a feature that is not a number for {batch[int(np.argmin(finite))].path}",
-            hint="check the weights: --weights FILE",
+            f"the network returned a feature that is not finite for {batch[int(np.argmin(finite))].path}",
+            hint="check the weights, or use others: --weights FILE",
             code="TP2004",
         )
     return features

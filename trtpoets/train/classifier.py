@@ -1,4 +1,4 @@
-"""A backbone and a head become one classifier on disk: Keras file, SavedModel, model.json."""
+"""Writes a backbone with a head as a classifier: Keras file, SavedModel, model.json."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ SPEC_FILE = "model.json"
 def classifier_from_head(
     network: Network, head_weights: np.ndarray, head_bias: np.ndarray, spec: ModelSpec, folder: Path
 ) -> Classifier:
-    """Put a softmax head of weights (D, C) and bias (C,) on the backbone, and write it all into `folder`, at once.
+    """Put a softmax head of weights (D, C) and bias (C,) on the backbone, and write the classifier to `folder`.
 
-    Raises BadInput when the head, the labels or the spec are those of another network.
+    The folder is written atomically. Raises BadInput if the head, the labels or the spec belong to another network.
     """
     _require_same_network(network, spec)
     width, classes = network.backbone.feature_width, len(spec.labels)
     if head_weights.shape != (width, classes) or head_bias.shape != (classes,):
         raise BadInput(
-            f"a head of {head_weights.shape} and {head_bias.shape} does not fit {network.backbone.name} with {classes} "
-            f"labels: expected ({width}, {classes}) and ({classes},)",
+            f"the head of {network.backbone.name} with {classes} labels must have the shapes ({width}, {classes}) and "
+            f"({classes},), not {head_weights.shape} and {head_bias.shape}",
             hint="train the head again",
             code="TP2005",
         )
     if not (np.isfinite(head_weights).all() and np.isfinite(head_bias).all()):
         raise BadInput(
-            "the head holds numbers that are not finite", hint="train it with a smaller --learning-rate", code="TP2006"
+            "the head contains values that are not finite", hint="use a smaller --learning-rate", code="TP2006"
         )
     model = _with_head(network, head_weights, head_bias)
     with atomic_folder(folder) as part:
@@ -54,14 +54,14 @@ def classifier_from_head(
 
 
 def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Classifier:
-    """The published 1,000-class network as it is, written like a trained one.
+    """Write the published 1,000-class network in the same form as a trained one.
 
-    Raises BadInput when the weights came without their 1,000-class layer.
+    Raises BadInput if the weights do not include the 1,000-class layer.
     """
     if network.imagenet_head is None:
         raise BadInput(
-            f"these weights of {network.backbone.name} have no 1,000-class layer",
-            hint="use weights that were saved with it (include_top=True), or train: trtpoets run PHOTOS --name NAME",
+            f"these weights of {network.backbone.name} do not include the 1,000-class layer",
+            hint="use weights saved with it (include_top=True), or train: trtpoets run PHOTOS --name NAME",
             code="TP2007",
         )
     spec = ModelSpec(
@@ -75,11 +75,11 @@ def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Class
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Read what `classifier_from_head` wrote; needs no TensorFlow. Raises MissingArtefact or BadArtefact."""
+    """Read a classifier written by `classifier_from_head`, without TensorFlow. Raises MissingArtefact, BadArtefact."""
     for name in (SPEC_FILE, KERAS_FILE, "saved_model/saved_model.pb"):
         if not (folder / name).is_file():
             raise MissingArtefact(
-                f"{folder / name} is not there",
+                f"{folder / name} does not exist",
                 hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
                 code="TP2008",
             )
@@ -88,27 +88,27 @@ def load_classifier(folder: Path) -> Classifier:
         text = read_text(path, errors="surrogateescape")
     except OSError as error:
         raise BadArtefact(
-            f"{path} can't be read: {error.strerror}", hint="check its permissions", code="TP2009"
+            f"{path} cannot be read: {error.strerror}", hint="check its permissions", code="TP2009"
         ) from error
     return Classifier(folder, ModelSpec.from_json(text, str(path)))
 
 
 def _require_same_network(network: Network, spec: ModelSpec) -> None:
-    """A model.json must describe the network beside it: its name, its weights, and the numbers inside its graph."""
-    inside = network.backbone.preprocess
-    told = spec.preprocess
-    same_numbers = (told.height, told.width, told.scale, told.offset) == (
-        inside.height,
-        inside.width,
-        inside.scale,
-        inside.offset,
+    """Raise BadInput unless the spec has the name, the weights and the scaling of the network."""
+    actual = network.backbone.preprocess
+    declared = spec.preprocess
+    same_numbers = (declared.height, declared.width, declared.scale, declared.offset) == (
+        actual.height,
+        actual.width,
+        actual.scale,
+        actual.offset,
     )
     if spec.backbone != network.backbone.name or spec.weights_id != network.weights_id or not same_numbers:
         raise BadInput(
-            f"the spec of {spec.name} describes {spec.backbone} at {told.height} x {told.width} with the weights "
-            f"{spec.weights_id[:40]}, but the network is {network.backbone.name} at {inside.height} x {inside.width} "
-            f"with {network.weights_id[:40]}",
-            hint="train again, with one --backbone and one --weights throughout",
+            f"the spec of {spec.name} describes {spec.backbone} at {declared.height} x {declared.width} with the "
+            f"weights {spec.weights_id[:40]}, but the network is {network.backbone.name} at {actual.height} x "
+            f"{actual.width} with the weights {network.weights_id[:40]}",
+            hint="train again, with the same --backbone and --weights for all steps",
             code="TP2010",
         )
 
@@ -123,7 +123,7 @@ def _with_head(network: Network, weights: np.ndarray, bias: np.ndarray) -> keras
 
 
 def _save_serving(model: keras.Model, spec: ModelSpec, folder: Path) -> None:
-    """Write a SavedModel whose signature `serve` (also the default one) takes `photos` and gives `scores`."""
+    """Write a SavedModel whose signature `serve` (also the default) maps `photos` to `scores`."""
     tf = tensorflow()
     photos = tf.TensorSpec((None, spec.preprocess.height, spec.preprocess.width, 3), tf.uint8, name=INPUT_NAME)
 

@@ -1,4 +1,4 @@
-"""A folder of labelled photos as a Dataset: checked, hashed, divided for training, validation and test."""
+"""Reads a folder of labelled photos into a Dataset: checks, hashes and splits into training, validation and test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOGGED = 5
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file in a class folder that is not used, why, and what helps."""
+    """A file in a class folder that is not used, the reason, and a remedy."""
 
     path: Path
     reason: str
@@ -41,13 +41,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled photos, divided. `labels` are the class folders' names as written, sorted.
+    """Labelled photos with their splits. `labels` are the sorted names of the class folders.
 
-    `duplicates` are groups of files with the same bytes and label: each is used, and all are in one split.
-    `contradictions` are groups with the same bytes under several labels: they can teach nothing and are left out.
-    `layout` is what was understood of the folder. `splits_given` says that the folder or its CSV names each photo's
-    split; such splits are kept as they are. `families` are sha256s of near-copies, which are in one split unless splits
-    are given.
+    `duplicates` are groups of files with equal bytes and label: all are used, in the same split. `contradictions` are
+    groups of files with equal bytes under several labels: none is used. `layout` describes how the folder was read.
+    `splits_given` is true if the folder or its CSV defines the split of each photo; such splits are not changed.
+    `families` are groups of sha256s of near-copies, which are in one split unless splits are given.
     """
 
     folder: Path
@@ -62,12 +61,12 @@ class Dataset:
     families: tuple[tuple[str, ...], ...] = ()
 
     def in_split(self, split: Split) -> tuple[Photo, ...]:
-        """The photos of one split, in the order of `photos`."""
+        """Return the photos of one split, in the order of `photos`."""
         return tuple(photo for photo in self.photos if photo.split is split)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many photos each label has in each split: counts["roses"]["train"]."""
+        """Number of photos by label and split: counts["roses"]["train"]."""
         counts = {label: {split.value: 0 for split in Split} for label in self.labels}
         for photo in self.photos:
             counts[photo.label][photo.split.value] += 1
@@ -75,12 +74,12 @@ class Dataset:
 
     @property
     def white(self) -> int:
-        """The 16-bit value that is white: the highest that a training photo suggests, 65535 where they have 8 bits."""
+        """The 16-bit value of white: the highest that a training photo suggests, 65535 if all have 8 bits."""
         return max((photo.levels for photo in self.in_split(Split.TRAIN)), default=0) or FULL_WHITE
 
     @property
     def hash(self) -> str:
-        """sha256 of labels, contents and splits. Where the photos lie has no part in it."""
+        """sha256 of labels, contents and splits; it does not depend on the location of the photos."""
         rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)
         return hash_of([list(self.labels), rows])
 
@@ -198,22 +197,22 @@ def dataset_from_folder(
     config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
     progress: Progress = silent,
 ) -> Dataset:
-    """Read a folder of labelled photos: every photo decoded once to see that it is whole, hashed, and given a split.
+    """Read a folder of labelled photos: decode every photo once to check it, hash it, and assign a split.
 
-    The labels come from class folders or a file of labels; splits that the folder gives are kept. A file that can't
-    be used is left out with a warning, or with `strict` an error. Raises BadInput when the folder, its names or its
-    photos can't make a dataset.
+    Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
+    left out with a warning, or is an error with `strict`. Raises BadInput if the folder, its names or its photos do not
+    form a dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
-    found = labelled_files(folder, config)
-    checked = checked_files(found.files, progress)
+    labelled = labelled_files(folder, config)
+    checked = checked_files(labelled.files, progress)
     broken = [LeftOut(file.path, file.reason, file.remedy) for file in checked if file.reason]
     usable = [file for file in checked if not file.reason]
     contradictions = _groups(usable, lambda files: len({file.label for file in files}) > 1)
     contradicted = {path for group in contradictions for path in group}
-    twice = "is also there under another label"
-    left_out = [*broken, *(LeftOut(path, twice, "keep it under one label") for path in sorted(contradicted))]
+    reason = "is also there under another label"
+    left_out = [*broken, *(LeftOut(path, reason, "keep it under one label") for path in sorted(contradicted))]
     _report(left_out, config, folder)
     usable = [file for file in usable if file.path not in contradicted]
     labels = _labels(usable, checked, left_out, folder)
@@ -229,21 +228,29 @@ def dataset_from_folder(
     )
     duplicates = _groups(usable, lambda files: len(files) > 1)
     dataset = Dataset(
-        folder, labels, photos, tuple(left_out), duplicates, contradictions, config, found.layout, _given(usable)
+        folder,
+        labels,
+        photos,
+        tuple(left_out),
+        duplicates,
+        contradictions,
+        config,
+        labelled.layout,
+        _has_splits(usable),
     )
     _report_white(dataset)
     return dataset
 
 
-def _given(files: Sequence[CheckedFile]) -> bool:
+def _has_splits(files: Sequence[CheckedFile]) -> bool:
     return any(file.split for file in files)
 
 
 def _splits(
     files: Sequence[CheckedFile], labels: Sequence[str], positions: Sequence[float], config: DatasetConfig
 ) -> list[Split]:
-    """The split of each file. Raises BadInput for classes that lack photos."""
-    if _given(files):
+    """Return the split of each file. Raises BadInput for classes that lack photos."""
+    if _has_splits(files):
         return splits_with_given(files, positions, config)
     return checked_splits([file.label for file in files], positions, labels, config)
 
@@ -251,7 +258,7 @@ def _splits(
 def _groups(
     files: Iterable[CheckedFile], wanted: Callable[[Sequence[CheckedFile]], bool]
 ) -> tuple[tuple[Path, ...], ...]:
-    """The paths of files with equal bytes, of those groups that are `wanted`."""
+    """Return the paths of files with equal bytes, for those groups for which `wanted` returns true."""
     same: dict[str, list[CheckedFile]] = defaultdict(list)
     for file in files:
         same[file.sha256].append(file)
@@ -266,32 +273,32 @@ def _labels(
     if not labels:
         reasons = _reasons(unused, checked, left_out)
         raise BadInput(
-            f"{folder} has no photo that can be used{reasons}",
-            hint="mend the files, or give another folder",
+            f"{folder} has no usable photo{reasons}",
+            hint="repair the files, or choose another folder",
             code="TP2013",
         )
     for label in unused:
         raise BadInput(
-            f"class {label!r} has no photo that can be used{_reasons([label], checked, left_out)}",
-            hint="mend its files, add photos to it, or delete its folder",
+            f"class {label!r} has no usable photo{_reasons([label], checked, left_out)}",
+            hint="repair its files, add photos to it, or delete its folder",
             code="TP2014",
         )
     if len(labels) < 2:
         raise BadInput(
-            f"{folder} has one class only, {labels[0]!r}",
-            hint="add a folder with photos of something else",
+            f"{folder} has only one class, {labels[0]!r}, but at least two are needed",
+            hint="add a folder with photos of another class",
             code="TP2015",
         )
     return labels
 
 
 def _reasons(labels: Sequence[str], checked: Sequence[CheckedFile], left_out: Sequence[LeftOut]) -> str:
-    """Each reason for which files of these classes were left out, with its remedy; for the end of a sentence."""
+    """Return the reasons why files of these classes were left out, with remedies, for the end of a message."""
     label_of = {file.path: file.label for file in checked}
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for each in left_out:
-        if label_of[each.path] in labels:
-            groups[each.reason, each.remedy].append(each.path)
+    for entry in left_out:
+        if label_of[entry.path] in labels:
+            groups[entry.reason, entry.remedy].append(entry.path)
     if not groups:
         return ""
     shown = sorted(groups.items(), key=lambda group: -len(group[1]))
@@ -305,10 +312,11 @@ def _reasons(labels: Sequence[str], checked: Sequence[CheckedFile], left_out: Se
 
 
 def _report_white(dataset: Dataset) -> None:
+    """Log a warning if there are 16-bit photos, with the value that becomes white."""
     wide = sum(photo.levels > 0 for photo in dataset.photos)
     if wide:
         _log.warning(
-            "%d of %d photos are 16-bit photos: values of training photos end at %d, so %d becomes white (255)",
+            "%d of %d photos have 16 bits: the largest value in training photos is %d, so %d becomes white (255)",
             wide,
             len(dataset.photos),
             dataset.white,
@@ -317,6 +325,7 @@ def _report_white(dataset: Dataset) -> None:
 
 
 def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) -> None:
+    """Log a warning about files that are left out; raise BadInput instead with `config.strict`."""
     if not left_out:
         return
     lines = [f"{os.path.relpath(x.path, folder)} {x.reason}" for x in left_out[:_LOGGED]]
@@ -325,8 +334,8 @@ def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) ->
     files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
     if config.strict:
         raise BadInput(
-            f"{files} in {folder} can't be used: {'; '.join(lines)}",
-            hint="mend or delete them, or leave out --strict",
+            f"{files} in {folder} cannot be used: {'; '.join(lines)}",
+            hint="repair or delete them, or omit --strict",
             code="TP2016",
         )
-    _log.warning("%s in %s left out: %s", files, folder, "; ".join(lines))
+    _log.warning("%s in %s not used: %s", files, folder, "; ".join(lines))

@@ -1,8 +1,8 @@
-"""A head fitted to another base: it gives nearly the scores that the first head gave on the first base.
+"""Distils a head onto another base: the new head reproduces the scores that the old head has on the old base.
 
 No labels are needed, so it works for published heads too (Hinton et al., 2015, "Distilling the Knowledge in a Neural
-Network", with the logits themselves as the target). It is ridge regression towards the head that is there: where
-photos say nothing, nothing changes.
+Network", with the logits as the target). The method is ridge regression towards the old head, so that weights about
+which the photos carry no information do not change.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_loop import standardisation
 
 PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
-"""What is tried, from nearly no change of the weights to one that follows the photos closely."""
+"""Penalties to try, from hardly any change of the weights to a close fit to the photos."""
 
 _EVERY = 5
-"""Every fifth photo decides which penalty; the head is then fitted to all."""
+"""Every fifth photo is held out to choose the penalty; the final head is fitted to all photos."""
 
 
 def divergence(reference: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The Kullback-Leibler divergence of scores from the reference's, photo by photo, in nats: (N,)."""
-    p, q = (np.maximum(each.astype(np.float64), 1e-12) for each in (reference, scores))
+    """Return the Kullback-Leibler divergence of scores from the reference, per photo, in nats: (N,)."""
+    p, q = (np.maximum(array.astype(np.float64), 1e-12) for array in (reference, scores))
     return np.asarray((p * np.log(p / q)).sum(axis=1))
 
 
-def head_near(head: Head, features: np.ndarray, logits: np.ndarray, penalty: float) -> Head:
-    """The head that gives about `logits` (N, C) on `features` (N, D), float32, and lies near `head`.
+def distilled_head(head: Head, features: np.ndarray, logits: np.ndarray, penalty: float) -> Head:
+    """Return a head close to `head` that gives approximately `logits` (N, C) for `features` (N, D), float32.
 
     It minimises the mean squared error of the logits plus `penalty` x the squared change of the weights, which act on
-    standardised features. The bias is free.
+    standardised features. The bias is not penalised.
     """
     residual = logits.astype(np.float64) - (features @ head.weights + head.bias)
-    mean, scale = (each.astype(np.float64) for each in standardisation(features))
+    mean, scale = (array.astype(np.float64) for array in standardisation(features))
     standard = (features - mean) * scale
     shift = residual.mean(axis=0)
     kernel = standard.T @ standard + penalty * len(features) * np.eye(features.shape[1])
@@ -42,15 +42,15 @@ def head_near(head: Head, features: np.ndarray, logits: np.ndarray, penalty: flo
     return Head(weights.astype(np.float32), bias.astype(np.float32))
 
 
-def best_head_near(head: Head, features: np.ndarray, logits: np.ndarray) -> tuple[Head, float]:
-    """`head_near` with the penalty that serves photos best that were not fitted to; returns it too."""
-    kept = np.arange(len(features)) % _EVERY != _EVERY - 1
+def best_distilled_head(head: Head, features: np.ndarray, logits: np.ndarray) -> tuple[Head, float]:
+    """Return `distilled_head` with the penalty that is best on held-out photos, and that penalty."""
+    fitted = np.arange(len(features)) % _EVERY != _EVERY - 1
     unit = Head(np.eye(logits.shape[1], dtype=np.float32), np.zeros(logits.shape[1], np.float32))
-    wanted = head_scores(unit, logits[~kept].astype(np.float32))
+    target = head_scores(unit, logits[~fitted].astype(np.float32))
 
-    def lost(penalty: float) -> float:
-        fitted = head_near(head, features[kept], logits[kept], penalty)
-        return float(divergence(wanted, head_scores(fitted, features[~kept])).mean())
+    def held_out_divergence(penalty: float) -> float:
+        candidate = distilled_head(head, features[fitted], logits[fitted], penalty)
+        return float(divergence(target, head_scores(candidate, features[~fitted])).mean())
 
-    penalty = min(PENALTIES, key=lost)
-    return head_near(head, features, logits, penalty), penalty
+    penalty = min(PENALTIES, key=held_out_divergence)
+    return distilled_head(head, features, logits, penalty), penalty

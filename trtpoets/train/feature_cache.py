@@ -1,12 +1,12 @@
-"""Where bottlenecks are kept: one append-only store for each extractor, that survives anything done to it.
+"""Stores bottlenecks on disk: one append-only feature cache per extractor, which tolerates damage and interruption.
 
-A store is a folder of two files. `index` begins with a line of JSON (format, key, width), then has 36 bytes a row: the
-photo's sha256 and a CRC-32 of it and its features. `features` has the rows themselves, float32, and nothing else.
+A cache is a folder with two files. `index` begins with a line of JSON (format, key, width), followed by 36 bytes per
+row: the sha256 of the photo, and a CRC-32 of the sha256 and the features. `features` contains the rows, float32.
 
-A row is written before its index entry, both under a lock, so a writer killed at any moment leaves at worst a row
-without an entry, or a part of an entry: the next writer writes over it. Readers take no lock: a row whose checksum
-fails (half-written, damaged, lost in a power cut) is as good as absent, and is computed and appended again. That is
-also why nothing is synced to the disk.
+A row is written before its index entry, both under a lock. A writer that is killed leaves at worst a row without an
+entry or an incomplete entry, which the next writer overwrites. Readers take no lock: a row with a wrong checksum
+(half-written, damaged, lost in a power failure) counts as missing, and is computed and appended again. For the same
+reason nothing is synced to the disk.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class StoreInfo:
-    """A store on disk: whose features, how wide, of how many photos, its size and when it was last used (epoch s)."""
+class FeatureCacheInfo:
+    """A feature cache on disk: its key, row width, number of photos, size in bytes and time of last use (epoch s)."""
 
     path: Path
     key: str
@@ -55,8 +55,8 @@ class StoreInfo:
     used: float
 
 
-class Store:
-    """The features that one extractor gave, by the sha256 of the photo's bytes."""
+class FeatureCache:
+    """The features of one extractor, by the sha256 of the photo's bytes."""
 
     def __init__(self, folder: Path, key: str, width: int) -> None:
         self.path = folder / _name(key, width)
@@ -64,12 +64,12 @@ class Store:
         self._width = width
 
     def fill(self, wanted: Sequence[str], rows: np.ndarray) -> np.ndarray:
-        """Copy the features of the photos `wanted` (sha256, hex) that are stored into `rows` (N, width).
+        """Copy the features of the photos `wanted` (sha256, hex) that are in the cache into `rows` (N, width).
 
-        Returns a bool (N,): which rows were found, whole. The file is mapped a window at a time, so that reading adds
-        next to nothing to the memory of `rows`.
+        Returns bool (N,): which rows were filled. The file is mapped in windows, so that reading needs hardly any
+        memory besides `rows`.
         """
-        found = np.zeros(len(wanted), dtype=bool)
+        filled = np.zeros(len(wanted), dtype=bool)
         index = self._index()
         places: dict[bytes, list[int]] = {}
         for place, sha256 in enumerate(wanted):
@@ -84,13 +84,13 @@ class Store:
                 if _crc(names[32 * row : 32 * row + 32], values) == index["crc"][row]:
                     for place in places[names[32 * row : 32 * row + 32]]:
                         rows[place] = values
-                        found[place] = True
+                        filled[place] = True
         if stored:
             self._touch()
-        return found
+        return filled
 
     def append(self, sha256s: Sequence[str], rows: np.ndarray) -> None:
-        """Add features, float32 (N, width). Raises StorageFailed; what was stored before stays."""
+        """Add features, float32 (N, width). Raises StorageFailed; the rows stored before remain valid."""
         names = [bytes.fromhex(sha256) for sha256 in sha256s]
         entries = np.zeros(len(names), dtype=_ENTRY)
         for entry, name, values in zip(entries, names, rows, strict=True):
@@ -105,7 +105,7 @@ class Store:
             ):
                 count = self._count(os.pread(index, _HEADER, 0), os.fstat(index).st_size)
                 if count is None:
-                    _log.warning("the bottlenecks in %s are damaged: computing them again", self.path)
+                    _log.warning("the bottlenecks in %s are damaged and will be computed again", self.path)
                 if not count:
                     os.ftruncate(index, 0)
                     _write(index, self._header, 0)
@@ -114,7 +114,7 @@ class Store:
                 _write(index, entries.tobytes(), _HEADER + count * _ENTRY.itemsize)
 
     def _index(self) -> np.ndarray:
-        """The entries whose rows are there. None is given where the store is absent or its header is damaged."""
+        """Return the entries whose rows exist; none if the cache is missing or its header is damaged."""
         with _storing(self.path):
             try:
                 with _folder(self.path) as folder:
@@ -142,7 +142,7 @@ class Store:
             )
 
     def _count(self, header: bytes, size: int) -> int | None:
-        """How many whole entries an index of this header and size has; None when the header is not ours."""
+        """Return the number of complete entries in an index of this size; None if the header is not of this cache."""
         if not size:
             return 0
         return (size - _HEADER) // _ENTRY.itemsize if header == self._header else None
@@ -151,14 +151,14 @@ class Store:
         try:
             with _folder(self.path) as folder:
                 os.utime("index", dir_fd=folder, follow_symlinks=False)
-        except OSError:  # a cache that may only be read still serves
-            _log.debug("can't mark %s as used", self.path)
+        except OSError:  # a read-only cache can still be used
+            _log.debug("cannot update the time of last use of %s", self.path)
 
 
-def stores_in(folder: Path) -> tuple[StoreInfo, ...]:
-    """The stores in a folder of stores, the last used first. What is not a store, whole, is passed over, and links.
+def feature_caches_in(folder: Path) -> tuple[FeatureCacheInfo, ...]:
+    """Return the feature caches in a folder, the last used first; links and anything else are ignored.
 
-    A store is a folder whose name follows from what its index begins with. Raises StorageFailed.
+    The name of a cache's folder follows from the header of its index. Raises StorageFailed.
     """
     with _storing(folder):
         try:
@@ -170,52 +170,52 @@ def stores_in(folder: Path) -> tuple[StoreInfo, ...]:
     return tuple(sorted((info for info in infos if info), key=lambda info: -info.used))
 
 
-def prune_stores(folder: Path, older_than_days: float = 0) -> tuple[StoreInfo, ...]:
-    """Delete the stores that were last used more than so many days ago, or all at 0; returns what was deleted.
+def prune_feature_caches(folder: Path, older_than_days: float = 0) -> tuple[FeatureCacheInfo, ...]:
+    """Delete the caches last used more than `older_than_days` days ago, or all at 0; return those deleted.
 
-    Of a store its two files are deleted, and its folder where nothing else is in it. A process that is filling one
-    goes on undisturbed: it begins the store anew. Raises BadInput, StorageFailed.
+    Only the two files of a cache are deleted, and its folder if it is empty then. A process that is writing to a cache
+    is not disturbed: it starts the cache again. Raises BadInput, StorageFailed.
     """
     if not older_than_days >= 0:
         raise BadInput(
-            f"stores not used for {older_than_days} days", hint="give a number of days of at least 0", code="TP2021"
+            f"the number of days must be at least 0, not {older_than_days}", hint="use 0 to delete all", code="TP2021"
         )
     limit = time.time() - older_than_days * 86400
-    gone = []
-    for info in stores_in(folder):
+    deleted = []
+    for info in feature_caches_in(folder):
         if not older_than_days or info.used <= limit:
             with _storing(info.path), _lock(info.path):
                 if _delete(info):
-                    gone.append(info)
-    return tuple(gone)
+                    deleted.append(info)
+    return tuple(deleted)
 
 
-def _info(path: Path) -> StoreInfo | None:
-    """The store at `path`; None where there is none, or anything in its place."""
+def _info(path: Path) -> FeatureCacheInfo | None:
+    """Return the cache at `path`; None if there is none, or something else."""
     try:
         with _folder(path) as folder, _opened(path / "index", folder, os.O_RDONLY) as index:
             header, status = os.pread(index, _HEADER, 0), os.fstat(index)
             features = os.stat("features", dir_fd=folder, follow_symlinks=False)
-        told = json.loads(header)
-        key, width = str(told["key"]), int(told["width"])
+        fields = json.loads(header)
+        key, width = str(fields["key"]), int(fields["width"])
     except (OSError, StorageFailed, ValueError, KeyError, TypeError):
         return None
     if header != _header(key, width) or path.name != _name(key, width) or not stat.S_ISREG(features.st_mode):
         return None
     photos = max(0, status.st_size - _HEADER) // _ENTRY.itemsize
-    return StoreInfo(path, key, width, photos, status.st_size + features.st_size, status.st_mtime)
+    return FeatureCacheInfo(path, key, width, photos, status.st_size + features.st_size, status.st_mtime)
 
 
-def _delete(info: StoreInfo) -> bool:
-    """Delete a store; whether it was still there. What else is in its folder stays, with the folder."""
+def _delete(info: FeatureCacheInfo) -> bool:
+    """Delete a cache and return whether it still existed. Other files in its folder, and the folder then, are kept."""
     if _info(info.path) is None:
         return False
     with _folder(info.path) as folder:
         for name in ("features", "index"):
             os.unlink(name, dir_fd=folder)
-        left = names_in(folder)
-    if left:
-        _log.warning("%s is left: %s in it is not of trtpoets", info.path, left[0])
+        other_files = names_in(folder)
+    if other_files:
+        _log.warning("%s is kept, because %s in it does not belong to trtpoets", info.path, other_files[0])
     else:
         info.path.rmdir()
     return True
@@ -228,7 +228,7 @@ def _name(key: str, width: int) -> str:
 def _header(key: str, width: int) -> bytes:
     text = json.dumps({"format": _FORMAT, "key": key, "width": width}).encode()
     if len(text) >= _HEADER:
-        raise ValueError(f"an extractor's key of {len(key)} characters")
+        raise ValueError(f"the key of the extractor is too long: {len(key)} characters")
     return text.ljust(_HEADER - 1) + b"\n"
 
 
@@ -238,6 +238,7 @@ def _crc(name: bytes, values: np.ndarray) -> int:
 
 @contextmanager
 def _storing(path: Path) -> Iterator[None]:
+    """Convert errors of the disk to StorageFailed."""
     try:
         with chosen_by(path, "set TRTPOETS_CACHE"):
             yield
@@ -245,23 +246,23 @@ def _storing(path: Path) -> Iterator[None]:
         failure = storage_failure(error, path, "use")
         if failure is None:
             raise
-        hint = "free some space (trtpoets cache --prune), or set TRTPOETS_CACHE to a folder elsewhere"
+        hint = "free some space (trtpoets cache --prune), or set TRTPOETS_CACHE to another folder"
         raise StorageFailed(failure.message, hint=hint, code="TP2022") from error
 
 
 @contextmanager
-def _lock(store: Path) -> Iterator[None]:
-    """Wait for the store's lock and hold it. It lies beside the store, so that the store can be deleted under it.
+def _lock(cache: Path) -> Iterator[None]:
+    """Wait for the lock of a cache and hold it. The lock file is beside the cache, so that the cache can be deleted.
 
-    Where the disk has no locks, writers may spoil each other's rows: then their checksums are wrong.
+    On a disk without locks, writers may damage each other's rows, which wrong checksums then reveal.
     """
-    with _folder(store.parent, make=True), waiting_for(store.parent / f".{store.name}.lock", "the cache"):
+    with _folder(cache.parent, make=True), waiting_for(cache.parent / f".{cache.name}.lock", "the cache"):
         yield
 
 
 @contextmanager
 def _folder(path: Path, *, make: bool = False) -> Iterator[int]:
-    """The descriptor of a folder of the cache, which may not be a link."""
+    """Open a folder of the cache, which must not be a link; yield its descriptor."""
     if make:
         path.mkdir(parents=True, exist_ok=True)
     handle = open_folder(path)

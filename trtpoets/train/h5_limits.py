@@ -1,4 +1,4 @@
-"""HDF5 files of weights, looked through before their numbers are read: a few kilobytes can stand for terabytes."""
+"""Checks HDF5 weight files before their arrays are read, because a few kilobytes can declare terabytes."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import zipfile
 from typing import Any
 
 WEIGHTS_IN_KERAS = "model.weights.h5"
-"""The HDF5 file in a `.keras` archive."""
+"""Name of the HDF5 file in a `.keras` archive."""
 
 
 TOPS = 8_000_000
-"""More numbers than any network here has in the layers behind its features, which `Backbone.parameters` leaves out."""
+"""Upper limit for the parameters after the features, which `Backbone.parameters` does not include."""
 
 
 def largest_weights(parameters: int) -> int:
-    """Bytes that a weight file of a network with so many numbers may have, in the file and unpacked.
+    """Return the largest size in bytes, stored or unpacked, that is accepted for a network with so many parameters.
 
-    Four times as many as the numbers need as float32: a whole model is saved with its optimizer's two slots.
+    This is four times the size of the parameters in float32: a whole model also contains two slots of its optimizer.
     """
     return 16 * parameters + (16 << 20)
 
 
 def h5_in_keras(content: bytes, most: int) -> bytes:
-    """The HDF5 file in a `.keras` archive. Raises ValueError where it would have more than `most` bytes, BadZipFile."""
+    """Return the HDF5 file in a `.keras` archive. Raises ValueError if it has more than `most` bytes, BadZipFile."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         try:
             entry = archive.getinfo(WEIGHTS_IN_KERAS)
         except KeyError:
-            raise ValueError(f"it holds no {WEIGHTS_IN_KERAS}") from None
-        with archive.open(entry) as stream:  # what is declared may be wrong: what comes out is counted
-            found = stream.read(most + 1) if entry.file_size <= most else b""
-    if entry.file_size > most or len(found) > most:
-        raise ValueError(f"its {WEIGHTS_IN_KERAS} unpacks to {_mb(max(entry.file_size, len(found)))}, {_allowed(most)}")
-    return found
+            raise ValueError(f"it does not contain {WEIGHTS_IN_KERAS}") from None
+        with archive.open(entry) as stream:  # the declared size may be wrong, so the read is limited too
+            content = stream.read(most + 1) if entry.file_size <= most else b""
+    if entry.file_size > most or len(content) > most:
+        size = max(entry.file_size, len(content))
+        raise ValueError(f"its {WEIGHTS_IN_KERAS} unpacks to {_mb(size)}, {_allowed(most)}")
+    return content
 
 
-def require_modest(h5: bytes, most: int) -> None:
-    """Raise ValueError where the arrays of an HDF5 file have more than `most` bytes, or lie in other files.
+def require_small_arrays(h5: bytes, most: int) -> None:
+    """Raise ValueError if the arrays of an HDF5 file have more than `most` bytes, or are in other files.
 
-    An array of any shape may be stored as nothing but its shape, and links may name any file of this machine.
+    An array of any size can be stored as its shape alone, and links can name any file of this machine.
     """
     import h5py
 
@@ -51,27 +52,27 @@ def require_modest(h5: bytes, most: int) -> None:
             group = pending.pop()
             for name in group:
                 link = group.get(name, getlink=True)
-                if isinstance(link, h5py.SoftLink):  # to what is in this file, where it is met by its own name
+                if isinstance(link, h5py.SoftLink):  # its target in this file is visited under its own name
                     continue
                 if not isinstance(link, h5py.HardLink):
                     raise ValueError(f"{name} is a link to another file")
-                found = group[name]
-                place = h5py.h5o.get_info(found.id).addr
-                if place in seen:
+                item = group[name]
+                address = h5py.h5o.get_info(item.id).addr
+                if address in seen:
                     continue
-                seen.add(place)
-                if isinstance(found, h5py.Group):
-                    pending.append(found)
-                elif isinstance(found, h5py.Dataset):
-                    total += _bytes_of(found)
+                seen.add(address)
+                if isinstance(item, h5py.Group):
+                    pending.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    total += _bytes_of(item)
                     if total > most:
                         raise ValueError(f"its arrays have {_mb(total)} or more, {_allowed(most)}")
 
 
 def _bytes_of(dataset: Any) -> int:
-    """Bytes that reading an array takes: its own, or those of one chunk, which may be larger."""
+    """Return the bytes needed to read an array: its own, or those of a chunk, which may be larger."""
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"the numbers of {dataset.name} are in another file")
+        raise ValueError(f"the data of {dataset.name} is in another file")
     chunk = 1
     for side in dataset.chunks or ():
         chunk *= int(side)
@@ -79,7 +80,7 @@ def _bytes_of(dataset: Any) -> int:
 
 
 def _allowed(most: int) -> str:
-    return f"and weights of this network have at most {_mb(most)}"
+    return f"but weights of this network have at most {_mb(most)}"
 
 
 def _mb(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The head: one dense layer with softmax, trained in TensorFlow on bottlenecks that were computed before."""
+"""Trains the head, a dense layer with softmax, in TensorFlow on bottlenecks."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
-from trtpoets.train.head_loop import Loop
+from trtpoets.train.head_loop import TrainingLoop
 from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_WATCHED = 2000
-"""At most so many training photos are scored at each evaluation, and so many at a time: a curve needs no more."""
+_EVALUATED = 2000
+"""At most this many training photos are scored at each evaluation, which is enough for a curve; also the batch size."""
 
 _HISTOGRAMS = 10
-"""About so many times in a training the event files get histograms."""
+"""Approximate number of times that histograms are written to the event files during a training."""
 
 
 class Optimizer(str, Enum):
-    """How steps follow from gradients: plain descent with momentum 0.9, or Adam (Kingma & Ba, 2015)."""
+    """Optimisation algorithm: gradient descent with momentum 0.9, or Adam (Kingma & Ba, 2015)."""
 
     SGD = "sgd"
     ADAM = "adam"
@@ -34,17 +34,18 @@ class Optimizer(str, Enum):
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """How the head is trained.
+    """Settings of the head's training.
 
-    `l2` is the penalty's factor: l2 x the sum of the squared weights, which act on standardised features. With
-    `class_weights` every class counts alike, however many photos it has. `early_stop` ends the training after so many
-    steps without a better validation. Validation is looked at every `eval_interval` steps.
+    `l2` is the factor of the penalty: l2 x the sum of the squared weights, which act on standardised features. With
+    `class_weights`, all classes have the same weight, whatever their number of photos. `early_stop` ends the training
+    after so many steps without an improvement on the validation photos, which are evaluated every `eval_interval`
+    steps.
 
-    The defaults were measured on five flowers (1,200 photos) and four kinds of solar cell (2,223), with
-    EfficientNet-Lite0 and MobileNetV2, five divisions each: rates from 0.0001 to 0.001 and both optimizers come out
-    alike (88.3 to 88.7 % right), a penalty of 0.01 lowers the cross-entropy by 2 %, label smoothing of 0.1 costs 0.4
-    points. On the cells, where classes differ in size, class weights add 1 to 2 points to the mean recall and cost up
-    to 0.8 of accuracy, so they are for who asks for them.
+    The defaults were measured on five flowers (1,200 photos) and four types of solar cell (2,223), with
+    EfficientNet-Lite0 and MobileNetV2 and five splits each. Learning rates from 0.0001 to 0.001 and both optimizers
+    give equal accuracy (88.3 to 88.7 %); a penalty of 0.01 reduces the cross-entropy by 2 %; label smoothing of 0.1
+    costs 0.4 points. On the solar cells, whose classes differ in size, class weights improve the mean recall by 1 to 2
+    points and cost up to 0.8 points of accuracy, so they are off by default.
     """
 
     steps: int = 4000
@@ -59,28 +60,32 @@ class HeadConfig:
     eval_interval: int = 50
 
     def __post_init__(self) -> None:
-        """Raise BadInput for values that nothing can be learnt with: before minutes of work, not after."""
+        """Raise BadInput for invalid values."""
         for name in ("steps", "batch_size", "eval_interval", "early_stop"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise BadInput(f"{name} is {value}", hint="give a whole number of at least 1", code="TP2063")
+                raise BadInput(f"{name} must be at least 1, not {value}", hint="omit it for the default", code="TP2063")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise BadInput(
-                f"the learning rate is {self.learning_rate}",
-                hint="give one above 0: --learning-rate 0.001",
+                f"the learning rate must be above 0, not {self.learning_rate}",
+                hint="for example: --learning-rate 0.001",
                 code="TP2064",
             )
         if not (math.isfinite(self.l2) and self.l2 >= 0):
-            raise BadInput(f"the L2 penalty is {self.l2}", hint="give one of at least 0: --l2 0.0001", code="TP2065")
+            raise BadInput(
+                f"the L2 penalty must be at least 0, not {self.l2}", hint="for example: --l2 0.0001", code="TP2065"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise BadInput(
-                f"label smoothing is {self.label_smoothing}", hint="give one from 0 to below 1", code="TP2066"
+                f"label smoothing must be at least 0 and below 1, not {self.label_smoothing}",
+                hint="0.1 is usual",
+                code="TP2066",
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """scores = softmax(features @ weights + bias). `weights` (D, C) and `bias` (C,), float32, on plain features."""
+    """scores = softmax(features @ weights + bias). `weights` (D, C) and `bias` (C,), float32, for raw features."""
 
     weights: np.ndarray
     bias: np.ndarray
@@ -88,10 +93,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Training:
-    """How a training went: one entry of each curve for each of `steps`. The head is that of `best_step`.
+    """The course of a training: the curves have one entry for each of `steps`. The head is that of `best_step`.
 
-    Cross-entropy is in nats a photo, without penalty, smoothing or class weights. The training curves are of at most
-    2,000 photos, the same ones throughout.
+    Cross-entropy is in nats per photo, without penalty, smoothing or class weights. The training curves are measured on
+    the same 2,000 training photos, or fewer.
     """
 
     config: HeadConfig
@@ -105,7 +110,7 @@ class Training:
 
 
 def head_scores(head: Head, features: np.ndarray) -> np.ndarray:
-    """The head's answer to features (N, D): float32 (N, C), rows summing to 1."""
+    """Return the head's scores for features (N, D): float32 (N, C); rows sum to 1."""
     logits = features @ head.weights + head.bias
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
@@ -123,16 +128,15 @@ def head_from_bottlenecks(
 ) -> tuple[Head, Training]:
     """Train a head on bottlenecks, float32 (N, D), and labels, int (N,) from 0 to `classes` - 1.
 
-    Features are standardised by the training photos' mean and deviation, which are folded into the head at the end.
-    The head is that of the step with the lowest validation cross-entropy. The same inputs and seed give the same head
-    on the same machine. Event files for TensorBoard go to a new folder in `logs`.
+    Features are standardised by the training photos' mean and standard deviation, which are folded into the head at the
+    end. The head is that of the step with the lowest validation cross-entropy. The same inputs and seed give the same
+    head on the same machine. Event files for TensorBoard are written to a new folder in `logs`.
 
-    Raises BadInput for arrays that nothing can be learnt from, StorageFailed when the event files
-    can't be written.
+    Raises BadInput for arrays that cannot be used for training, StorageFailed if the event files cannot be written.
     """
     counts = _check_classes(train, train_labels, validation, validation_labels, classes)
     start = time.perf_counter()
-    loop = Loop(
+    loop = TrainingLoop(
         train,
         train_labels.astype(np.int32),
         optimizer=config.optimizer.value,
@@ -142,36 +146,39 @@ def head_from_bottlenecks(
         class_weights=len(train) / (classes * counts) if config.class_weights else np.ones(classes),
     )
     random = np.random.default_rng(config.seed)
-    watched = np.sort(random.permutation(len(train))[:_WATCHED])
-    splits = {"train": (train[watched], train_labels[watched]), "validation": (validation, validation_labels)}
+    measured = np.sort(random.permutation(len(train))[:_EVALUATED])
+    splits = {"train": (train[measured], train_labels[measured]), "validation": (validation, validation_labels)}
     shuffle = _Shuffle(random, len(train))
-    course = _Course()
-    drawn_every = config.eval_interval * math.ceil(config.steps / config.eval_interval / _HISTOGRAMS)
+    curves = _Curves()
+    histogram_interval = config.eval_interval * math.ceil(config.steps / config.eval_interval / _HISTOGRAMS)
     step = 0
     with curve_writer(logs, f"{config.optimizer.value}-{config.learning_rate:g}", loop.graph) as write:
-        while step < config.steps and not course.waited(config.early_stop):
+        while step < config.steps and not curves.stalled(config.early_stop):
             more = min(config.eval_interval, config.steps - step)
             loop.run(shuffle.take(more, config.batch_size))
             step += more
             head = Head(*loop.parameters())
             values = {name: _accuracy_and_cross_entropy(head, *split) for name, split in splits.items()}
-            course.add(step, head, values)
-            drawn = step % drawn_every == 0 or step == config.steps
-            write(step, values, _histograms(head, validation) if logs and drawn else {})
+            curves.add(step, head, values)
+            with_histograms = step % histogram_interval == 0 or step == config.steps
+            write(step, values, _histograms(head, validation) if logs and with_histograms else {})
             progress("head", step, config.steps)
-    return course.result(config, time.perf_counter() - start)
+    return curves.result(config, time.perf_counter() - start)
 
 
 def _histograms(head: Head, validation: np.ndarray) -> dict[str, np.ndarray]:
-    """What TensorBoard shows the spread of: the parameters, and how sure the head is of its answers."""
-    sure = np.concatenate(
-        [head_scores(head, validation[at : at + _WATCHED]).max(axis=1) for at in range(0, len(validation), _WATCHED)]
+    """Return the arrays that TensorBoard shows as histograms: the parameters and the top scores."""
+    top_scores = np.concatenate(
+        [
+            head_scores(head, validation[at : at + _EVALUATED]).max(axis=1)
+            for at in range(0, len(validation), _EVALUATED)
+        ]
     )
-    return {"head/weights": head.weights, "head/bias": head.bias, "validation/top_score": sure}
+    return {"head/weights": head.weights, "head/bias": head.bias, "validation/top_score": top_scores}
 
 
 class _Shuffle:
-    """Rows in random order, each once before any comes again."""
+    """Rows in random order; each row is used once before any is repeated."""
 
     def __init__(self, random: np.random.Generator, count: int) -> None:
         self._random = random
@@ -179,7 +186,7 @@ class _Shuffle:
         self._left = np.zeros(0, dtype=np.int32)
 
     def take(self, batches: int, batch_size: int) -> np.ndarray:
-        """The next rows: int32 (batches, batch_size)."""
+        """Return the next rows: int32 (batches, batch_size)."""
         needed = batches * batch_size
         rounds = max(0, -(-(needed - len(self._left)) // self._count))
         fresh = [self._random.permutation(self._count).astype(np.int32) for _ in range(rounds)]
@@ -188,8 +195,8 @@ class _Shuffle:
         return rows[:needed].reshape(batches, batch_size)
 
 
-class _Course:
-    """What was seen so far, and the best head."""
+class _Curves:
+    """The values measured so far, and the best head."""
 
     def __init__(self) -> None:
         self._steps: list[int] = []
@@ -202,15 +209,15 @@ class _Course:
         cross_entropy = values["validation"][1]
         if not math.isfinite(cross_entropy):
             raise BadInput(
-                f"the head's training went astray: after {step} steps its cross-entropy is {cross_entropy}",
+                f"the training diverged: after {step} steps the cross-entropy is {cross_entropy}",
                 hint="use a smaller --learning-rate",
                 code="TP2067",
             )
         if self._best is None or cross_entropy < self._best[0]:
             self._best = cross_entropy, step, head
 
-    def waited(self, limit: int | None) -> bool:
-        """Whether `limit` steps went by since the best one."""
+    def stalled(self, limit: int | None) -> bool:
+        """Return whether `limit` steps have passed since the best step."""
         return limit is not None and self._best is not None and self._steps[-1] - self._best[1] >= limit
 
     def result(self, config: HeadConfig, seconds: float) -> tuple[Head, Training]:
@@ -234,42 +241,44 @@ class _Course:
 
 
 def _accuracy_and_cross_entropy(head: Head, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Over all photos, some at a time; cross-entropy in nats a photo."""
-    right, nats = 0, 0.0
-    for start in range(0, len(features), _WATCHED):
-        logits = (features[start : start + _WATCHED] @ head.weights + head.bias).astype(np.float64)
-        truth = labels[start : start + _WATCHED]
+    """Return accuracy and cross-entropy (nats per photo) over all photos, computed in batches."""
+    correct, nats = 0, 0.0
+    for start in range(0, len(features), _EVALUATED):
+        logits = (features[start : start + _EVALUATED] @ head.weights + head.bias).astype(np.float64)
+        truth = labels[start : start + _EVALUATED]
         highest = logits.max(axis=1)
         log_sums = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-        right += int(np.sum(logits.argmax(axis=1) == truth))
+        correct += int(np.sum(logits.argmax(axis=1) == truth))
         nats += float(np.sum(log_sums - logits[np.arange(len(truth)), truth]))
-    return right / len(features), nats / len(features)
+    return correct / len(features), nats / len(features)
 
 
 def _check_classes(
     train: np.ndarray, train_labels: np.ndarray, validation: np.ndarray, validation_labels: np.ndarray, classes: int
 ) -> np.ndarray:
-    """How many training photos each class has. Raises BadInput when nothing can be learnt from them."""
+    """Return the number of training photos of each class. Raises BadInput for arrays that cannot be used."""
     if classes < 2:
-        raise BadInput(f"{classes} class to tell apart", hint="give photos of at least two classes", code="TP2068")
+        raise BadInput(
+            f"there must be at least 2 classes, not {classes}", hint="add photos of another class", code="TP2068"
+        )
     for name, features, labels in (("training", train, train_labels), ("validation", validation, validation_labels)):
         if not len(features):
             raise BadInput(
-                f"there are no {name} photos", hint="add photos, or give each split a larger share", code="TP2069"
+                f"there are no {name} photos", hint="add photos, or increase the share of that split", code="TP2069"
             )
         if features.ndim != 2 or labels.shape != (len(features),) or features.shape[1] != train.shape[1]:
             raise BadInput(
-                f"{name} features {features.shape} and labels {labels.shape} don't belong together", code="TP2070"
+                f"the shapes of {name} features {features.shape} and labels {labels.shape} do not match", code="TP2070"
             )
         if labels.min() < 0 or labels.max() >= classes:
             raise BadInput(
-                f"{name} labels run from {labels.min()} to {labels.max()}, but there are {classes} classes",
+                f"{name} labels range from {labels.min()} to {labels.max()}, but there are {classes} classes",
                 code="TP2071",
             )
         if not np.isfinite(features.sum(axis=0, dtype=np.float64)).all():
             raise BadInput(
-                f"the bottlenecks of the {name} photos hold values that are not numbers",
-                hint="check the backbone's weights: --weights FILE",
+                f"the bottlenecks of the {name} photos contain values that are not finite",
+                hint="check the backbone's weights, or use others: --weights FILE",
                 code="TP2072",
             )
     counts = np.bincount(train_labels, minlength=classes)

@@ -1,4 +1,4 @@
-"""The training loop of the head in TensorFlow: compiled, many steps a call, the whole training set on the device."""
+"""The compiled TensorFlow training loop of the head: many steps per call, the whole training set on the device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ROWS = 4096
-"""Photos that are standardised or scored at a time: 20 MiB of 1,280 features."""
+"""Number of photos that are standardised at a time: 20 MiB of 1,280 features."""
 
-_FLAT = 1e-6
-"""A feature that deviates less than this tells nothing about these photos, and is not used."""
+_MIN_DEVIATION = 1e-6
+"""Features with a smaller standard deviation are not used: they do not distinguish the photos."""
 
 
-class Loop:
-    """Softmax regression on standardised features, from zero weights. Deterministic for its inputs."""
+class TrainingLoop:
+    """Softmax regression on standardised features, starting from zero weights. Deterministic."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Loop:
         label_smoothing: float,
         class_weights: np.ndarray,
     ) -> None:
-        """`features` float32 (N, D), `labels` int32 (N,), `class_weights` (C,): what each class's photos count."""
+        """`features` float32 (N, D), `labels` int32 (N,), `class_weights` (C,): the weight of each class's photos."""
         tf = tensorflow()
         self._tf = tf
         self._mean, self._scale = standardisation(features)
@@ -80,26 +80,26 @@ class Loop:
 
     @property
     def graph(self) -> Any:
-        """What TensorFlow runs, for TensorBoard to draw."""
+        """The TensorFlow graph of the training, for TensorBoard."""
         return self._compiled.get_concrete_function().graph
 
     def run(self, order: np.ndarray) -> None:
-        """Take a step for each row of `order`, int32 (steps, batch): the photos of its batch."""
+        """Run a training step for each row of `order`, int32 (steps, batch): the indices of its photos."""
         self._steps(self._tf.convert_to_tensor(order))
 
     def parameters(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (D, C) and bias (C,) for plain features: the standardisation is folded in."""
+        """Return weights (D, C) and bias (C,) for raw features: the standardisation is folded in."""
         weights = np.asarray(self._weights.value, dtype=np.float64) * self._scale[:, None]
         bias = np.asarray(self._bias.value, dtype=np.float64) - self._mean @ weights
         return weights.astype(np.float32), bias.astype(np.float32)
 
 
 def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each feature (D,) and one over its deviation, 0 where it hardly deviates. No copy of `features`."""
+    """Return each feature's mean (D,) and reciprocal standard deviation, 0 if it is tiny. Does not copy `features`."""
     mean = features.mean(axis=0, dtype=np.float64)
     squares = np.zeros_like(mean)
     for start in range(0, len(features), _ROWS):
         squares += np.square(features[start : start + _ROWS] - mean).sum(axis=0)
     deviation = np.sqrt(squares / len(features))
-    scale = np.where(deviation > _FLAT, 1 / np.maximum(deviation, _FLAT), 0)
+    scale = np.where(deviation > _MIN_DEVIATION, 1 / np.maximum(deviation, _MIN_DEVIATION), 0)
     return mean.astype(np.float32), scale.astype(np.float32)

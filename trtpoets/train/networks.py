@@ -1,7 +1,8 @@
-"""A backbone as a Keras network with its pretrained weights: photos in, features out.
+"""Builds a backbone as a Keras network with its pretrained weights: photos in, features out.
 
-The two embedded networks are built here from one description of inverted residuals (Sandler et al., 2018, "MobileNetV2:
-Inverted Residuals and Linear Bottlenecks"); all others are those of keras.applications, cut before their last layer.
+The two embedded networks are built here from a description of their inverted residuals (Sandler et al., 2018,
+"MobileNetV2: Inverted Residuals and Linear Bottlenecks"); all others come from keras.applications, without their last
+layer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.types import INPUT_NAME
 from trtpoets.train.backbones import Backbone, KerasApplication
 from trtpoets.train.downloaded_weights import published_weights
-from trtpoets.train.weight_files import Head, assign, load_any, load_content, require_finite
+from trtpoets.train.weight_files import Head, assign, load_weights, load_weights_from_bytes, require_finite
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 class Network:
     """A frozen backbone in memory.
 
-    `model` takes photos uint8 (N, H, W, 3) and gives features float32 (N, D); the scaling of `backbone.preprocess` is
-    inside. `weights_id` is the sha256 of the weight file that was loaded. `imagenet_head` is the published last layer,
-    (D, 1000) and (1000,), where the weights have one.
+    `model` maps photos uint8 (N, H, W, 3) to features float32 (N, D), including the scaling of `backbone.preprocess`.
+    `weights_id` is the sha256 of the weight file. `imagenet_head` is the published last layer, (D, 1000) and (1000,),
+    if the file contains it.
     """
 
     backbone: Backbone
@@ -41,8 +42,8 @@ class Network:
     imagenet_head: tuple[np.ndarray, np.ndarray] | None
 
 
-class Graph(NamedTuple):
-    """A backbone before its scaling: `base` gives features from scaled photos, `whole` is what weight files describe.
+class BackboneGraph(NamedTuple):
+    """A backbone without its scaling: `base` maps scaled photos to features, `whole` is what weight files describe.
 
     `head` is the layer of `whole` that follows the features, or None.
     """
@@ -54,16 +55,16 @@ class Graph(NamedTuple):
 
 @keras_defaults()
 def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Network:
-    """Build a backbone and load its weights: those that it names, or a file of the user's.
+    """Build a backbone and load its weights: its own, or a file of the user's.
 
-    Raises BadInput when the user's file can't be read or does not fit, BadArtefact when an embedded or downloaded file
-    is damaged, MissingArtefact when weights have to be downloaded and can't be.
+    Raises BadInput if the user's file cannot be read or does not fit, BadArtefact if an embedded or downloaded file is
+    damaged, MissingArtefact if weights have to be downloaded and cannot be.
     """
     source = backbone.source
     head = None
     weights = None if weights is None else user_path(weights)
     if weights is not None:
-        graph, head, identity = load_any(weights, backbone, graphs_of(backbone))
+        graph, head, identity = load_weights(weights, backbone, graphs_of(backbone))
     elif isinstance(source, EmbeddedWeights):
         graph, identity = _embedded_graph(backbone), source.sha256
         tensors = embedded_tensors(source)
@@ -77,18 +78,18 @@ def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Ne
     return Network(backbone, with_scaling(backbone, graph.base), identity, head)
 
 
-def _load_published(backbone: Backbone, source: KerasApplication) -> tuple[Graph, Head | None, str]:
-    found = published_weights(backbone, source)
+def _load_published(backbone: Backbone, source: KerasApplication) -> tuple[BackboneGraph, Head | None, str]:
+    published = published_weights(backbone, source)
     try:
-        graph, head = load_content(found.path, found.content, backbone, graphs_of(backbone))
+        graph, head = load_weights_from_bytes(published.path, published.content, backbone, graphs_of(backbone))
     except BadInput as error:
-        hint = f"delete {found.path}; it is downloaded again"
+        hint = f"delete {published.path}, and it will be downloaded again"
         raise BadArtefact(f"the downloaded file is damaged: {error.message}", hint=hint, code="TP2074") from error
-    return graph, head, found.sha256
+    return graph, head, published.sha256
 
 
 def graphs_of(backbone: Backbone) -> list[Any]:
-    """Makers of the graphs that a weight file of this backbone may describe, to be tried in order."""
+    """Return functions that build the graphs a weight file of this backbone may describe, in the order to try."""
     if isinstance(backbone.source, EmbeddedWeights):
         return [lambda: _embedded_graph(backbone)]
     source = backbone.source
@@ -97,23 +98,23 @@ def graphs_of(backbone: Backbone) -> list[Any]:
 
 
 def with_scaling(backbone: Backbone, base: keras.Model) -> keras.Model:
-    """The frozen network from photos to features, with the backbone's scaling before `base`."""
+    """Return the frozen network from photos to features: the backbone's scaling, followed by `base`."""
     keras = tensorflow().keras
-    wanted = backbone.preprocess
-    photos = keras.Input((wanted.height, wanted.width, 3), dtype="uint8", name=INPUT_NAME)
-    scaled = keras.layers.Rescaling(list(wanted.scale), list(wanted.offset), name="scaling")(photos)
+    preprocess = backbone.preprocess
+    photos = keras.Input((preprocess.height, preprocess.width, 3), dtype="uint8", name=INPUT_NAME)
+    scaled = keras.layers.Rescaling(list(preprocess.scale), list(preprocess.offset), name="scaling")(photos)
     model = keras.Model(photos, base(scaled), name=backbone.name)
     model.trainable = False
     return model
 
 
 def _swap_red_and_blue(model: keras.Model) -> None:
-    """Let a network that was trained on BGR take RGB: its first kernel is the only place that knows the order."""
+    """Make a network that was trained on BGR accept RGB, by reversing the input channels of its first kernel."""
     first = next(variable for variable in model.variables if variable.path.endswith("/kernel"))
     first.assign(first.numpy()[:, :, ::-1, :])
 
 
-def _application_graph(backbone: Backbone, source: KerasApplication, include_top: bool) -> Graph:
+def _application_graph(backbone: Backbone, source: KerasApplication, include_top: bool) -> BackboneGraph:
     keras = tensorflow().keras
     arguments = dict(source.arguments)
     if include_top:
@@ -132,7 +133,7 @@ def _application_graph(backbone: Backbone, source: KerasApplication, include_top
         while isinstance(whole.layers[before], keras.layers.Dropout):
             before -= 1
         features = keras.layers.Flatten(name="features")(whole.layers[before].output)
-    return Graph(keras.Model(entry, features, name=f"{backbone.name}_base"), whole, head)
+    return BackboneGraph(keras.Model(entry, features, name=f"{backbone.name}_base"), whole, head)
 
 
 class _Stage(NamedTuple):
@@ -154,7 +155,7 @@ class _Description(NamedTuple):
 
 
 _DESCRIPTIONS = {
-    # Sandler et al., 2018, table 2. PyTorch pads a stride of 2 alike on both sides, and its weights expect that.
+    # Sandler et al., 2018, table 2. PyTorch pads both sides equally at a stride of 2, and the weights expect that.
     "mobilenet_v2": _Description(
         (
             _Stage(1, 3, 1, 16, 1),
@@ -185,7 +186,7 @@ _DESCRIPTIONS = {
 }
 
 
-def _embedded_graph(backbone: Backbone) -> Graph:
+def _embedded_graph(backbone: Backbone) -> BackboneGraph:
     keras = tensorflow().keras
     description = _DESCRIPTIONS[backbone.name]
     photos = keras.Input((backbone.preprocess.height, backbone.preprocess.width, 3), name="scaled")
@@ -198,11 +199,11 @@ def _embedded_graph(backbone: Backbone) -> Graph:
     x = _convolution(x, "top", description, width=1280)
     features = keras.layers.GlobalAveragePooling2D(name="features")(x)
     base = keras.Model(photos, features, name=f"{backbone.name}_base")
-    return Graph(base, base, None)
+    return BackboneGraph(base, base, None)
 
 
 def _block(x: Any, name: str, description: _Description, stage: _Stage, stride: int) -> Any:
-    """Widen, look around each pixel, narrow; add the input where the shapes allow."""
+    """Expand, depthwise convolution, project; add the input if the shapes are equal."""
     keras = tensorflow().keras
     before = x
     if stage.expansion != 1:
@@ -224,7 +225,8 @@ def _convolution(
     width: int | None = None,
     activation: bool = True,
 ) -> Any:
-    """Convolution, batch norm, ReLU6; depthwise where no `width` is given."""
+    """Convolution, batch norm, ReLU6; depthwise if `width` is None."""
+
     layers = tensorflow().keras.layers
     padding = "same"
     if stride == 2 and description.symmetric_padding:

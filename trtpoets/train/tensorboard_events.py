@@ -1,4 +1,4 @@
-"""Curves, the graph and a few histograms for TensorBoard: event files, one folder a run, never deleted."""
+"""Writes curves, the graph and histograms for TensorBoard: event files, one folder per run, never deleted."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ Values = dict[str, tuple[float, float]]
 
 
 Histograms = dict[str, np.ndarray]
-"""What a histogram is drawn of, by name; empty for none at this step."""
+"""Arrays to show as histograms, by name; empty for none at this step."""
 
 
 @contextmanager
 def curve_writer(
     logs: Path | None, name: str = "", graph: Any = None
 ) -> Iterator[Callable[[int, Values, Histograms], None]]:
-    """Give a function that writes a step's values and histograms below a new folder of `logs`; None writes nothing.
+    """Yield a function that writes the values and histograms of a step to a new folder of `logs`; None writes nothing.
 
-    The folder has the time and `name` for its name, so that runs can be told apart; each split has its own folder in
-    it, so that TensorBoard draws them in one plot. `graph` (of TensorFlow) and the histograms stand with the training
-    split. Raises StorageFailed.
+    The folder's name contains the time and `name`. Each split has its own folder in it, so that TensorBoard draws them
+    in one plot. The TensorFlow `graph` and the histograms are written with the training split. Raises StorageFailed.
     """
     if logs is None:
         yield lambda step, values, histograms: None
@@ -48,6 +47,8 @@ def curve_writer(
 
 
 class _Writers:
+    """One event file writer per split."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tf = tensorflow()
@@ -84,12 +85,12 @@ class _Writers:
         except self._tf.errors.OpError as error:
             reason = error.message.splitlines()[0].rpartition("; ")[2]
             raise StorageFailed(
-                f"can't write {self._folder}: {reason}", hint="free some space on its disk", code="TP2079"
+                f"{self._folder} cannot be written: {reason}", hint="free some space on its disk", code="TP2079"
             ) from error
 
 
 def _new_folder(logs: Path, name: str) -> Path:
-    """logs/2026-01-31_17-05-09_adam-0.001, or the same with -2, -3: whoever makes the folder owns it."""
+    """Create logs/2026-01-31_17-05-09_adam-0.001, or the same with -2, -3 if that exists; return its path."""
     name = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S") + (f"_{name}" if name else "")
     number = 1
     with storage_errors(logs):

@@ -1,4 +1,4 @@
-"""Weight files of any origin, checked and put into a Keras network."""
+"""Loads weight files of any origin into Keras networks, after checking them."""
 
 from __future__ import annotations
 
@@ -18,37 +18,39 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.reading import read_bytes
 from trtpoets.train.backbones import Backbone, KerasApplication
-from trtpoets.train.h5_limits import TOPS, h5_in_keras, largest_weights, require_modest
+from trtpoets.train.h5_limits import TOPS, h5_in_keras, largest_weights, require_small_arrays
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, tensors_of_content
 
 if TYPE_CHECKING:
     import keras
 
-    from trtpoets.train.networks import Graph
+    from trtpoets.train.networks import BackboneGraph
 
 Head = tuple[np.ndarray, np.ndarray]
 """The 1,000-class layer: (D, 1000) and (1000,)."""
 
 KERAS_SUFFIXES = (".h5", ".keras")
-"""What Keras reads: a whole model or its weights. `.weights.h5` is one of them."""
+"""Suffixes of files that Keras reads: a whole model or its weights, `.weights.h5` included."""
 
 
 _DAMAGE = (ValueError, KeyError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
-"""What h5py and zipfile raise at damaged files, beside BadZipFile."""
+"""Exceptions that h5py and zipfile raise for damaged files, besides BadZipFile."""
 
 KERAS_KINDS = ("keras", "keras-h5", "hdf5", "zip")
-"""What those files are by their content; weights alone are HDF5 without Keras's configuration."""
+"""The kinds of those files by content; a file with weights only is HDF5 without Keras's configuration."""
 
 
-def load_any(path: Path, backbone: Backbone, makers: Sequence[Callable[[], Graph]]) -> tuple[Graph, Head | None, str]:
-    """Make the first graph that `path` fits, and load it.
+def load_weights(
+    path: Path, backbone: Backbone, makers: Sequence[Callable[[], BackboneGraph]]
+) -> tuple[BackboneGraph, Head | None, str]:
+    """Build the first graph that the file fits, and load the weights.
 
-    Also gives the 1,000-class head, where the file has one, and the sha256 of the bytes that were loaded. Raises
-    BadInput that says why the file can't be used.
+    Returns the graph, the 1,000-class head if the file has one, and the sha256 of the loaded bytes. Raises BadInput
+    that says why the file cannot be used.
     """
     if not path.is_file():
         raise BadInput(
-            f"the weights {path} are not a file", hint="give --weights the path of a weight file", code="TP2080"
+            f"the weights {path} are not a file", hint="use --weights with the path of a weight file", code="TP2080"
         )
     try:
         require_kind(path, "safetensors", *KERAS_KINDS, expected="a weight file of Keras or safetensors")
@@ -56,23 +58,23 @@ def load_any(path: Path, backbone: Backbone, makers: Sequence[Callable[[], Graph
         raise BadInput(error.message, hint=error.hint, code="TP2081") from error
     if path.suffix != ".safetensors" and path.suffix not in KERAS_SUFFIXES:
         raise BadInput(
-            f"the weights {path} are of no kind that trtpoets reads",
-            hint=f"give a file that ends in {', '.join(KERAS_SUFFIXES)} or .safetensors",
+            f"the weights {path} must be a file of type {', '.join(KERAS_SUFFIXES)} or .safetensors",
+            hint="save the weights with Keras: model.save_weights('NAME.weights.h5')",
             code="TP2082",
         )
     try:
         content = read_bytes(path, largest_weights(backbone.parameters + TOPS))
     except OSError as error:
         raise BadInput(
-            f"the weights {path} can't be read: {error.strerror}", hint="check its permissions", code="TP2083"
+            f"the weights {path} cannot be read: {error.strerror}", hint="check its permissions", code="TP2083"
         ) from error
-    return (*load_content(path, content, backbone, makers), hashlib.sha256(content).hexdigest())
+    return (*load_weights_from_bytes(path, content, backbone, makers), hashlib.sha256(content).hexdigest())
 
 
-def load_content(
-    path: Path, content: bytes, backbone: Backbone, makers: Sequence[Callable[[], Graph]]
-) -> tuple[Graph, Head | None]:
-    """`load_any` of a file that was read already; its name tells its format."""
+def load_weights_from_bytes(
+    path: Path, content: bytes, backbone: Backbone, makers: Sequence[Callable[[], BackboneGraph]]
+) -> tuple[BackboneGraph, Head | None]:
+    """Do the same as `load_weights` with the content of a file; the suffix of `path` determines the format."""
     if path.suffix == ".safetensors":
         graph = makers[0]()
         return graph, _load_safetensors(path, content, backbone, graph)
@@ -85,7 +87,7 @@ def load_content(
                 if isinstance(backbone.source, EmbeddedWeights):
                     _require_layer_names(h5, graph.whole)
                 _load_keras(h5, path, graph)
-            except Exception as error:  # noqa: BLE001 - Keras and h5py raise whatever they meet; each is "does not fit"
+            except Exception as error:  # noqa: BLE001 - Keras and h5py raise any type; each means "does not fit"
                 reasons.append(_first_line(error))
                 continue
             return graph, _head_of(graph)
@@ -93,15 +95,15 @@ def load_content(
         reasons.append(_first_line(error))
     raise BadInput(
         f"the weights {path} do not fit {backbone.name}: {reasons[0]}",
-        hint=_fitting(backbone),
+        hint=_hint_for(backbone),
         code="TP2084",
     )
 
 
 def _h5_of(path: Path, content: bytes, most: int) -> bytes:
-    """The HDF5 file with the weights, once it is known that reading it takes at most `most` bytes."""
+    """Return the HDF5 file with the weights, after checking that reading it takes at most `most` bytes."""
     h5 = h5_in_keras(content, most) if path.suffix == ".keras" else content
-    require_modest(h5, most)
+    require_small_arrays(h5, most)
     return h5
 
 
@@ -110,41 +112,41 @@ def _first_line(error: Exception) -> str:
 
 
 def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """Give each variable of `model` the tensor of its path. Raises BadInput unless names and shapes are the same."""
+    """Assign each variable of `model` the tensor with its path. Raises BadInput unless names and shapes are equal."""
     variables = {variable.path: variable for variable in model.variables}
     missing, extra = sorted(variables.keys() - tensors.keys()), sorted(tensors.keys() - variables.keys())
     if missing or extra:
-        what = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network has not"
+        problem = f"do not have {missing[0]}" if missing else f"have {extra[0]}, which is not in the network"
         raise BadInput(
-            f"the weights {path} {what} ({len(missing)} names missing, {len(extra)} unknown)",
-            hint="name them as Keras does: {weight.path: weight.numpy() for weight in model.weights}",
+            f"the weights {path} {problem} ({len(missing)} names missing, {len(extra)} unknown)",
+            hint="name them like Keras: {weight.path: weight.numpy() for weight in model.weights}",
             code="TP2085",
         )
     for name, variable in variables.items():
-        found, wanted = tensors[name].shape, tuple(variable.shape)
-        if found != wanted:
+        shape, expected = tensors[name].shape, tuple(variable.shape)
+        if shape != expected:
             raise BadInput(
-                f"the weights {path} have {name} as {found}, where the network has {wanted}",
-                hint="use weights that were made for this backbone",
+                f"{name} in the weights {path} has the shape {shape} instead of {expected}",
+                hint="use weights of this backbone",
                 code="TP2086",
             )
         variable.assign(tensors[name])
 
 
 def require_finite(model: keras.Model, source: Path | str) -> None:
-    """Raise BadArtefact when a weight is infinite or not a number."""
+    """Raise BadArtefact if a weight is not finite."""
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
             raise BadArtefact(
-                f"the weights {source} hold numbers that are not finite, in {variable.path}", code="TP2087"
+                f"the weights {source} contain values that are not finite, in {variable.path}", code="TP2087"
             )
 
 
-def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: Graph) -> Head | None:
+def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: BackboneGraph) -> Head | None:
     try:
         tensors = tensors_of_content(content, path)
     except BadArtefact as error:
-        raise BadInput(error.message, hint=_fitting(backbone), code="TP2088") from error
+        raise BadInput(error.message, hint=_hint_for(backbone), code="TP2088") from error
     head = None
     names = [(HEAD_KERNEL, HEAD_BIAS)]
     if graph.head:
@@ -155,15 +157,16 @@ def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: Gra
             width = graph.base.output.shape[-1]
             if head[0].shape != (width, 1000) or head[1].shape != (1000,):
                 raise BadInput(
-                    f"the weights {path} have a 1,000-class layer of {head[0].shape} and {head[1].shape}",
-                    hint=f"it must be ({width}, 1000) and (1000,); without it, the file is good for training",
+                    f"the 1,000-class layer in the weights {path} has the shapes {head[0].shape} and {head[1].shape} "
+                    f"instead of ({width}, 1000) and (1000,)",
+                    hint="remove that layer from the file; retraining does not need it",
                     code="TP2089",
                 )
     assign(graph.base, tensors, path)
     return head
 
 
-def _head_of(graph: Graph) -> Head | None:
+def _head_of(graph: BackboneGraph) -> Head | None:
     if graph.head is None:
         return None
     kernel, bias = (variable.numpy() for variable in graph.head.variables)
@@ -171,15 +174,15 @@ def _head_of(graph: Graph) -> Head | None:
 
 
 def _flat(kernel: np.ndarray) -> np.ndarray:
-    """Some networks have a 1 x 1 convolution as their last layer: (1, 1, D, 1000) -> (D, 1000)."""
+    """Return the kernel of a 1 x 1 convolution, which some networks have as last layer, as (D, 1000)."""
     return kernel.reshape(-1, kernel.shape[-1])
 
 
-def _load_keras(h5: bytes, path: Path, graph: Graph) -> None:
-    """Load an HDF5 file of Keras into the whole graph. Raises ValueError where it leaves a variable without numbers.
+def _load_keras(h5: bytes, path: Path, graph: BackboneGraph) -> None:
+    """Load an HDF5 file of Keras into the whole graph. Raises ValueError if a variable gets no values.
 
-    Keras may skip what a file lacks with no more than a warning, so each variable is emptied first and looked at after.
-    It is given a copy of the bytes that were checked and hashed: the file at `path` may have been changed since.
+    If a file lacks values, Keras may only warn. So each variable is set to NaN before and checked afterwards. Keras
+    reads a copy of the bytes that were checked and hashed, because the file at `path` may have changed since.
     """
     needed = [*graph.base.variables, *(graph.head.variables if graph.head else [])]
     for variable in needed:
@@ -192,38 +195,39 @@ def _load_keras(h5: bytes, path: Path, graph: Graph) -> None:
         graph.whole.load_weights(copy)
     for variable in needed:
         if np.isnan(variable.numpy()).all():
-            raise ValueError(f"it has nothing for {variable.path}")
+            raise ValueError(f"it has no values for {variable.path}")
 
 
 def _require_layer_names(h5: bytes, model: keras.Model) -> None:
-    """Raise ValueError unless the file names the layers of `model`.
+    """Raise ValueError unless the file contains the layer names of `model`.
 
-    Keras matches by order alone, and its own MobileNetV2 has the same order and shapes as ours, but other padding.
+    Keras matches layers by order only, and its own MobileNetV2 has the same order and shapes as ours, but different
+    padding.
     """
-    wanted = {layer.name for layer in model.layers if layer.weights}
-    found = _layer_names(h5)
-    if not wanted <= found:
-        raise ValueError(f"it has no layer named {sorted(wanted - found)[0]!r}")
+    expected = {layer.name for layer in model.layers if layer.weights}
+    names = _layer_names(h5)
+    if not expected <= names:
+        raise ValueError(f"it has no layer named {sorted(expected - names)[0]!r}")
 
 
 def _layer_names(h5: bytes) -> set[str]:
-    """The names of the layers in an HDF5 file of Keras, in any of its three formats."""
+    """Return the names of the layers in an HDF5 file of Keras, in any of its three formats."""
     import h5py
 
-    found: set[str] = set()
+    names: set[str] = set()
 
     def visit(_: str, node: Any) -> None:
         if "name" in node.attrs:
-            found.add(str(node.attrs["name"]))
-        found.update(str(name) for name in node.attrs.get("layer_names", ()))
+            names.add(str(node.attrs["name"]))
+        names.update(str(name) for name in node.attrs.get("layer_names", ()))
 
     with h5py.File(io.BytesIO(h5), "r") as file:
         visit("", file)
         file.visititems(visit)
-    return found
+    return names
 
 
-def _fitting(backbone: Backbone) -> str:
+def _hint_for(backbone: Backbone) -> str:
     source = backbone.source
     if isinstance(source, KerasApplication):
         return f"use a file saved from keras.applications.{source.function}, such as {source.file}"

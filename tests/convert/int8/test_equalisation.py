@@ -1,4 +1,4 @@
-"""Channels scaled without changing what a network computes."""
+"""Cross-layer equalisation: the network computes the same, and its channels have similar magnitudes."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from onnx import helper, numpy_helper
 from tests.support.photos import photo_folder
 from tests.support.small_networks import Network, photos_in, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.activation_stats import peaks, with_outputs
+from trtpoets.convert.int8.activation_stats import channel_peaks, with_outputs
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.convert.int8.equalisation import equalised, factors_of, pairs_of
-from trtpoets.convert.int8.int8_evaluator import Comparer
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
-from trtpoets.convert.int8.range_search import refined_ranges
+from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.serialization import from_json, to_json
@@ -36,7 +36,7 @@ def relu6(net: Network, source: str, name: str) -> str:
 
 
 def uneven(factor: float = 0.01) -> object:
-    """A network after MobileNetV2's kind, whose expanded channels differ by `factor`: half are small, and read so."""
+    """Return a network like MobileNetV2 in which half the channels are smaller by `factor` and weighted up again."""
     net = Network()
     stem = relu6(net, net.conv(net.features, 16, "stem", stride=2), "stem_relu6")
     depthwise = relu6(net, net.conv(stem, 16, "depthwise", group=16), "depthwise_relu6")
@@ -56,24 +56,24 @@ def tensors(proto: object, names: list[str]) -> list[np.ndarray]:
     return list(session.run(names, {INPUT_NAME: PHOTO}))
 
 
-def heights(proto: object, tensor: str) -> np.ndarray:
+def peaks_of(proto: object, tensor: str) -> np.ndarray:
     return np.asarray(np.abs(tensors(proto, [tensor])[0]).max(axis=(0, 2, 3)))
 
 
-def test_pairs_lie_between_convolutions_only() -> None:
+def test_pairs_are_between_convolutions_only() -> None:
     view = GraphView(residual_network())
     pairs = {pair.tensor: pair for pair in pairs_of(view, placement_from_onnx(residual_network()).tensors)}
-    # project:0 is also read by the Add, the photos come from no convolution.
+    # project:0 is also read by the Add; the photos do not come from a convolution.
     assert set(pairs) == {"stem_relu:0", "depthwise_relu:0", "expand_relu:0"}
-    assert pairs["stem_relu:0"].maker.name == "stem"
+    assert pairs["stem_relu:0"].producer.name == "stem"
     assert [node.name for node in pairs["stem_relu:0"].readers] == ["depthwise"]
     assert [pairs[name].free for name in ("stem_relu:0", "expand_relu:0")] == [True, False]
-    assert pairs["stem_relu:0"].cut is None
+    assert pairs["stem_relu:0"].clip is None
     (first, second) = pairs_of(GraphView(uneven()), ["stem_relu6:0", "depthwise_relu6:0"])
-    assert (first.cut, second.cut, first.free, second.free) == (6.0, 6.0, True, False)
+    assert (first.clip, second.clip, first.free, second.free) == (6.0, 6.0, True, False)
 
 
-def test_what_is_not_scaled() -> None:
+def test_tensors_that_cannot_be_equalised() -> None:
     def pairs(change: str) -> list[str]:
         net = Network()
         stem = net.conv(net.features, 16, "stem", stride=2)
@@ -100,34 +100,34 @@ def test_what_is_not_scaled() -> None:
         assert pairs(change) == [], change
 
 
-def test_a_scaled_network_computes_the_same_and_its_channels_are_level() -> None:
+def test_an_equalised_network_computes_the_same_and_its_peaks_are_equal() -> None:
     proto = uneven()
     view = GraphView(proto)
     pair, _ = pairs_of(view, ["stem_relu6:0", "depthwise_relu6:0"])
-    before = heights(proto, pair.tensor)
+    before = peaks_of(proto, pair.tensor)
     factors = factors_of(view, pair, before)
     assert factors is not None and (factors >= 1).all()
     scaled = equalised(proto, {pair.tensor: factors})
     onnx.checker.check_model(scaled, full_check=True)
     live = before > 0
-    after = heights(scaled, pair.tensor)
+    after = peaks_of(scaled, pair.tensor)
     np.testing.assert_allclose(after[live], 6.0, rtol=1e-4)
     assert before[live].max() / before[live].min() > 20
-    for name, scaled_too in ((OUTPUT_NAME, scaled), ("depthwise:0", scaled)):
-        first, second = tensors(proto, [name])[0], tensors(scaled_too, [name])[0]
+    for name in (OUTPUT_NAME, "depthwise:0"):
+        first, second = tensors(proto, [name])[0], tensors(scaled, [name])[0]
         np.testing.assert_allclose(first, second, atol=1e-4 * np.abs(first).max())
     assert equalised(proto, {}).SerializeToString() == proto.SerializeToString()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_factors_of_readers_that_pay_for_them(seed: int) -> None:
+def test_factors_balance_activations_and_weights(seed: int) -> None:
     proto = residual_network(seed)
     view = GraphView(proto)
     (pair,) = pairs_of(view, ["expand_relu:0"])
-    before = heights(proto, pair.tensor)
+    before = peaks_of(proto, pair.tensor)
     factors = factors_of(view, pair, before)
     assert factors is not None
-    # Data and weights end up alike: their ratio is the same in every channel.
+    # The ratio of activation peak to weight peak is the same in every channel.
     weights = np.abs(view.array("back.weight")).max(axis=(0, 2, 3))
     live = before > 0
     ratio = (before * factors)[live] / (weights / factors)[live]
@@ -138,7 +138,7 @@ def test_factors_of_readers_that_pay_for_them(seed: int) -> None:
     np.testing.assert_allclose(tensors(scaled, [OUTPUT_NAME])[0], tensors(proto, [OUTPUT_NAME])[0], atol=1e-5)
 
 
-def test_silent_channels_have_no_factors() -> None:
+def test_channels_that_are_zero_get_the_factor_1() -> None:
     view = GraphView(residual_network())
     (pair,) = pairs_of(view, ["stem_relu:0"])
     assert factors_of(view, pair, np.zeros(16)) is None
@@ -147,40 +147,40 @@ def test_silent_channels_have_no_factors() -> None:
     assert (factors[:8] == 1).all() and factors.max() <= 1000
 
 
-def test_peaks_are_those_of_all_photos(photos: list[Photo], tmp_path: Path) -> None:
+def test_peaks_are_taken_over_all_photos(photos: list[Photo], tmp_path: Path) -> None:
     proto = uneven()
     model = saved(proto, tmp_path / "fp32.onnx")
     paths = [photo.path for photo in photos]
     done: list[int] = []
-    found = peaks(proto, ["stem_relu6:0", "top_relu:0"], paths, model.spec.preprocess, 5, done.append)
+    peaks = channel_peaks(proto, ["stem_relu6:0", "top_relu:0"], paths, model.spec.preprocess, 5, done.append)
     batch = next(photo_batches(paths, model.spec.preprocess, len(paths)))
     session = open_session(with_outputs(proto, ["stem_relu6:0", "top_relu:0"]).SerializeToString())
     expected = session.run(["stem_relu6:0", "top_relu:0"], {INPUT_NAME: batch})
-    for array, each in zip(found.values(), expected, strict=True):
-        np.testing.assert_allclose(array, each.max(axis=(0, 2, 3)), rtol=1e-5)
+    for array, values in zip(peaks.values(), expected, strict=True):
+        np.testing.assert_allclose(array, values.max(axis=(0, 2, 3)), rtol=1e-5)
     assert done[-1] == len(photos)
 
 
-def test_uneven_channels_are_found_and_levelled(photos: list[Photo], tmp_path: Path) -> None:
+def test_range_search_equalises_uneven_channels(photos: list[Photo], tmp_path: Path) -> None:
     model = saved(uneven(), tmp_path / "fp32.onnx")
     candidates = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))
-    features, scaled = refined_ranges(model, candidates, photos)
+    features, scaled = search_ranges(model, candidates, photos)
     assert (features.method, scaled.method) == (Method.FEATURES, Method.EQUALISED)
     assert features.equalised == {} and "stem_relu6:0" in scaled.equalised
     assert features.tensors == scaled.tensors, "what FP32's own tensors span is the same"
     assert from_json(Ranges, to_json(scaled), "ranges.json") == scaled
     assert scaled.hash != features.hash
-    comparer = Comparer(model, photos, ())
-    best, trials = best_ranges(comparer, [features, scaled])
+    evaluator = Int8Evaluator(model, photos, ())
+    best, trials = best_ranges(evaluator, [features, scaled])
     assert best is scaled
     assert trials["equalised"].features_db > trials["features"].features_db + 10
-    _, notes = int8_from_onnx(comparer, scaled, tmp_path / "int8.onnx")
+    _, notes = int8_from_onnx(evaluator, scaled, tmp_path / "int8.onnx")
     assert notes.equalised == len(scaled.equalised)
     assert notes.final.features_db > 25
 
 
-def test_few_photos_foretell_no_peaks(photos: list[Photo], tmp_path: Path) -> None:
+def test_few_photos_are_not_enough_for_equalisation(photos: list[Photo], tmp_path: Path) -> None:
     model = saved(uneven(), tmp_path / "fp32.onnx")
     few = photos[:12]
     candidates = ranges_from_photos(model, few, CalibrationConfig(method=Method.MINMAX))
-    assert [ranges.method for ranges in refined_ranges(model, candidates, few)] == [Method.FEATURES]
+    assert [ranges.method for ranges in search_ranges(model, candidates, few)] == [Method.FEATURES]

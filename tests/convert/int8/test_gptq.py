@@ -1,4 +1,4 @@
-"""Weights rounded together: whole steps, and nearer to FP32 than each to the nearest."""
+"""GPTQ: rounded weights are multiples of the scale and closer to FP32 than rounding to the nearest."""
 
 import numpy as np
 import onnx
@@ -11,10 +11,10 @@ from tests.convert.int8.test_equalisation import PHOTO
 from tests.support.small_networks import Network, residual_network
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.int8.bias_correction import with_biases
+from trtpoets.convert.int8.bias_correction import with_shifted_biases
 from trtpoets.convert.int8.calibration import Method, Ranges
-from trtpoets.convert.int8.gptq import _windows, gptq, rounded_weights
-from trtpoets.convert.int8.int8_graph import Int8Maker
+from trtpoets.convert.int8.gptq import _windows, gptq, gptq_weights
+from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.qdq import LEVELS, channel_scales
 from trtpoets.core.onnx_file import open_session
@@ -26,8 +26,8 @@ def loss(rows: np.ndarray, rounded: np.ndarray, products: np.ndarray) -> float:
     return float(np.einsum("grd,gde,gre->", error, products, error))
 
 
-def nearest(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    return np.asarray(np.clip(np.rint(rows / steps[..., None]), -LEVELS, LEVELS) * steps[..., None])
+def nearest(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip(np.rint(rows / scales[..., None]), -LEVELS, LEVELS) * scales[..., None])
 
 
 @given(
@@ -36,42 +36,40 @@ def nearest(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
     depth=st.integers(1, 90),
     rank=st.integers(1, 40),
     seed=st.integers(0, 2**32 - 1),
-    silent=st.booleans(),
+    zero_input=st.booleans(),
 )
 @settings(deadline=None, max_examples=60)
-def test_rounded_weights_are_whole_steps(
-    groups: int, channels: int, depth: int, rank: int, seed: int, silent: bool
+def test_rounded_weights_are_multiples_of_the_scale(
+    groups: int, channels: int, depth: int, rank: int, seed: int, zero_input: bool
 ) -> None:
     random = np.random.default_rng(seed)
     rows = random.normal(0, 1, (groups, channels, depth))
-    data = random.normal(0, 1, (groups, rank, depth)) * (0.0 if silent else 1.0)
+    data = random.normal(0, 1, (groups, rank, depth)) * (0.0 if zero_input else 1.0)
     products = data.transpose(0, 2, 1) @ data
-    steps = np.abs(rows).max(axis=2) / LEVELS
-    found = gptq(rows.copy(), products, steps)
-    counts = found / steps[..., None]
+    scales = np.abs(rows).max(axis=2) / LEVELS
+    rounded = gptq(rows.copy(), products, scales)
+    counts = rounded / scales[..., None]
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-6)
     assert np.abs(counts).max() <= LEVELS + 1e-6
-    if silent:
-        np.testing.assert_allclose(found, nearest(rows, steps), err_msg="nothing tells one weight from another")
+    if zero_input:
+        np.testing.assert_allclose(rounded, nearest(rows, scales), err_msg="without input all errors are equal")
 
 
-def test_inputs_that_go_together_make_up_for_each_other() -> None:
+def test_weights_of_correlated_inputs_compensate_each_other() -> None:
     random = np.random.default_rng(0)
     common = random.normal(0, 1, (2, 500, 1))
     data = common + 0.2 * random.normal(0, 1, (2, 500, 70))
     rows = random.normal(0, 1, (2, 8, 70))
     products = data.transpose(0, 2, 1) @ data
-    steps = np.abs(rows).max(axis=2) / 7
-    assert loss(rows, gptq(rows, products, steps), products) < 0.2 * loss(rows, nearest(rows, steps), products)
+    scales = np.abs(rows).max(axis=2) / 7
+    assert loss(rows, gptq(rows, products, scales), products) < 0.2 * loss(rows, nearest(rows, scales), products)
 
 
 @pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "group"), [(1, 1, 1, 1), (3, 2, 1, 4), (3, 1, 2, 1), (2, 2, 1, 2)]
 )
-def test_windows_are_what_a_convolution_multiplies(
-    pad: str, kernel: int, stride: int, dilation: int, group: int
-) -> None:
+def test_windows_are_the_inputs_of_a_convolution(pad: str, kernel: int, stride: int, dilation: int, group: int) -> None:
     random = np.random.default_rng(1)
     data = random.normal(0, 1, (2, 4, 9, 11)).astype(np.float32)
     weights = random.normal(0, 1, (8, 4 // group, kernel, kernel)).astype(np.float32)
@@ -87,68 +85,68 @@ def test_windows_are_what_a_convolution_multiplies(
     windows = _windows(node, data, (kernel, kernel))
     photos, _, high, wide = windows.shape[:4]
     inputs = windows.transpose(0, 2, 3, 1, 4, 5).reshape(photos, high, wide, group, -1)
-    found = np.einsum("nhwgd,grd->ngrhw", inputs, weights.reshape(group, 8 // group, -1)).reshape(photos, 8, high, wide)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    computed = np.einsum("nhwgd,grd->ngrhw", inputs, weights.reshape(group, 8 // group, -1))
+    np.testing.assert_allclose(computed.reshape(photos, 8, high, wide), expected, atol=1e-4)
 
 
-def maker_of(proto: object, top: float = 8.0) -> Int8Maker:
+def builder_of(proto: object, top: float = 8.0) -> Int8GraphBuilder:
     names = placement_from_onnx(proto).tensors
-    return Int8Maker(proto, Ranges(Method.MINMAX, dict.fromkeys(names, (-top, top)), (), {}, ""))
+    return Int8GraphBuilder(proto, Ranges(Method.MINMAX, dict.fromkeys(names, (-top, top)), (), {}, ""))
 
 
-def test_each_layer_keeps_its_steps_and_gives_less_noise() -> None:
+def test_layers_keep_their_scales_and_have_a_smaller_error() -> None:
     proto = residual_network()
-    maker = maker_of(proto)
-    form, placement = maker.make()
-    told: list[tuple[str, int, int]] = []
-    found = rounded_weights(form, placement, PHOTO, lambda *step: told.append(step))
-    assert set(found) == {weight.tensor for weight in placement.weights}
-    assert told[0][0] == "rounding"
+    builder = builder_of(proto)
+    quantised, placement = builder.build()
+    progress: list[tuple[str, int, int]] = []
+    weights = gptq_weights(quantised, placement, PHOTO, lambda *update: progress.append(update))
+    assert set(weights) == {weight.tensor for weight in placement.weights}
+    assert progress[0][0] == "rounding"
     view = GraphView(proto)
-    for name, values in found.items():
-        steps = channel_scales(view.array(name), 0).reshape(-1, 1, 1, 1)
-        np.testing.assert_allclose(values / steps, np.rint(values / steps), atol=1e-3)
+    for name, values in weights.items():
+        scales = channel_scales(view.array(name), 0).reshape(-1, 1, 1, 1)
+        np.testing.assert_allclose(values / scales, np.rint(values / scales), atol=1e-3)
         assert np.abs(values - view.array(name)).max() > 0
-    maker.rounded = found
-    made, _ = maker.make()
-    onnx.checker.check_model(made, full_check=True)
-    after = GraphView(made)
-    for name in found:
+    builder.rounded = weights
+    rounded, _ = builder.build()
+    onnx.checker.check_model(rounded, full_check=True)
+    after = GraphView(rounded)
+    for name in weights:
         stem = f"{name}/QuantizeLinear"
-        (pair,) = [node for node in made.graph.node if node.name == stem]
+        (pair,) = [node for node in rounded.graph.node if node.name == stem]
         np.testing.assert_array_equal(after.array(pair.input[1]), channel_scales(view.array(name), 0))
-    # One layer held against FP32's on the same INT8 input, means aside: that is what rounding together is for.
-    exact, plain, together = (tensor(graph, "stem:0") for graph in (proto, form, made))
-    noise = [
-        np.square((each - exact) - (each - exact).mean(axis=(0, 2, 3), keepdims=True)).mean()
-        for each in (plain, together)
-    ]
-    assert noise[1] < noise[0]
+    # GPTQ reduces the error of a layer on the same INT8 input, apart from shifted means.
+    exact, nearest_output, gptq_output = (tensor(graph, "stem:0") for graph in (proto, quantised, rounded))
+    nearest_error, gptq_error = (
+        np.square((output - exact) - (output - exact).mean(axis=(0, 2, 3), keepdims=True)).mean()
+        for output in (nearest_output, gptq_output)
+    )
+    assert gptq_error < nearest_error
 
 
 def tensor(proto: object, name: str) -> np.ndarray:
     return np.asarray(open_session(with_outputs(proto, [name]).SerializeToString()).run([name], {INPUT_NAME: PHOTO})[0])
 
 
-def test_layers_without_bias_and_in_float_are_left_in_peace() -> None:
+def test_layers_without_bias_and_layers_in_fp32() -> None:
     proto = residual_network()
     for node in proto.graph.node:  # type: ignore[attr-defined]
         if node.name == "project":
             del node.input[2:]
-    maker = maker_of(proto)
-    form, placement = maker.make({"expand": "a test"})
-    before = form.SerializeToString()
-    found = rounded_weights(form, placement, PHOTO)
-    assert form.SerializeToString() == before, "the model that was given is as it was"
-    assert "expand.weight" not in found and "project.weight" in found
-    assert with_biases(form, {}).SerializeToString() == before
+    builder = builder_of(proto)
+    quantised, placement = builder.build({"expand": "a test"})
+    before = quantised.SerializeToString()
+    weights = gptq_weights(quantised, placement, PHOTO)
+    assert quantised.SerializeToString() == before, "the model passed in is not modified"
+    assert "expand.weight" not in weights and "project.weight" in weights
+    assert with_shifted_biases(quantised, {}).SerializeToString() == before
 
 
-def test_weights_of_two_convolutions_are_rounded_to_the_nearest() -> None:
+def test_weights_shared_by_two_convolutions_are_rounded_to_the_nearest() -> None:
     net = Network()
     stem = net.unary("Relu", net.conv(net.features, 16, "stem"), "stem_relu")
     once = net.unary("Relu", net.conv(stem, 16, "both"), "once")
     twice = net.op("Conv", [once, "both.weight", "both.bias"], "again", 16, kernel_shape=[3, 3], pads=[1] * 4)
-    maker = maker_of(net.model(net.unary("Relu", twice, "last")))
-    form, placement = maker.make()
-    assert set(rounded_weights(form, placement, PHOTO)) == {"stem.weight"}
+    builder = builder_of(net.model(net.unary("Relu", twice, "last")))
+    quantised, placement = builder.build()
+    assert set(gptq_weights(quantised, placement, PHOTO)) == {"stem.weight"}

@@ -1,3 +1,5 @@
+"""Placement of Q/DQ pairs: which inputs and weights get one, and why other layers stay in floating point."""
+
 import pytest
 from onnx import helper
 
@@ -10,7 +12,7 @@ def uses(placement: Placement) -> set[tuple[str, int]]:
     return {(use.node, use.index) for use in placement.inputs}
 
 
-def test_inputs_and_weights_of_convolutions_residual_side_and_last_pool() -> None:
+def test_pairs_on_convolutions_the_residual_input_and_the_last_pool() -> None:
     placement = placement_from_onnx(residual_network())
     convolutions = {"stem", "depthwise", "project", "expand", "back", "top"}
     assert uses(placement) == {(name, 0) for name in convolutions} | {("join", 0), ("pool", 0)}
@@ -21,15 +23,15 @@ def test_inputs_and_weights_of_convolutions_residual_side_and_last_pool() -> Non
 def test_the_residual_shares_its_tensor_with_the_convolution_that_reads_it() -> None:
     placement = placement_from_onnx(residual_network())
     assert placement.tensors.count("project:0") == 1
-    assert "back:0" not in placement.tensors, "nothing stands between a convolution and the Add that it ends in"
+    assert "back:0" not in placement.tensors, "no pair between a convolution and the Add that is fused into it"
 
 
-def test_the_last_layer_stays_in_float_and_says_why() -> None:
+def test_the_last_layer_stays_in_floating_point_with_a_reason() -> None:
     assert "matrix-vector product" in placement_from_onnx(residual_network()).in_float["head"]
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_of_two_convolutions_the_longer_branch_is_fused(swapped: bool) -> None:
+def test_the_add_is_fused_into_the_longer_of_two_branches(swapped: bool) -> None:
     net = Network()
     stem = net.unary("Relu", net.conv(net.features, 16, "stem"), "stem_relu")
     short = net.conv(stem, 16, "short", kernel=1)
@@ -39,7 +41,7 @@ def test_of_two_convolutions_the_longer_branch_is_fused(swapped: bool) -> None:
     assert {use.tensor for use in placement.inputs if use.node == "join"} == {"short:0"}
 
 
-def test_an_add_of_two_tensors_that_others_read_too_stays_in_float() -> None:
+def test_an_add_whose_inputs_have_other_readers_gets_no_pair() -> None:
     net = Network()
     one = net.conv(net.features, 16, "one")
     two = net.conv(one, 16, "two")
@@ -50,7 +52,7 @@ def test_an_add_of_two_tensors_that_others_read_too_stays_in_float() -> None:
     assert not {use for use in uses(placement) if use[0] == "join"}
 
 
-def test_a_float_convolution_gets_no_residual_pair() -> None:
+def test_a_convolution_kept_in_fp32_gets_no_residual_pair() -> None:
     placement = placement_from_onnx(residual_network(), {"back": "asked for"})
     assert placement.in_float["back"] == "asked for"
     assert not {use for use in uses(placement) if use[0] in {"join", "back"}}
@@ -68,19 +70,19 @@ def inception(reader: str) -> Placement:
     return placement_from_onnx(net.model(net.unary("Relu", net.conv(joined, 16, "top"), "top_relu")))
 
 
-def test_one_scale_across_concat_and_pools_beside_int8_neighbours() -> None:
+def test_concat_and_pools_between_int8_layers_share_one_scale() -> None:
     placement = inception("Conv")
     assert {("join", 0), ("join", 1), ("join", 2), ("average", 0), ("max", 0)} <= uses(placement)
     assert placement.same_scale == (("a_relu:0", "b_relu:0", "max:0", "join:0"),)
 
 
-def test_a_concat_that_a_float_operator_reads_stays_in_float() -> None:
+def test_a_concat_with_a_floating_point_reader_gets_no_pair() -> None:
     placement = inception("Sigmoid")
     assert placement.same_scale == ()
     assert not {use for use in uses(placement) if use[0] == "join"}
 
 
-def test_concats_of_concats_share_one_scale() -> None:
+def test_nested_concats_share_one_scale() -> None:
     net = Network()
     a, b, c = (net.unary("Relu", net.conv(net.features, 16, name), f"{name}_relu") for name in "abc")
     joined = net.concat([net.concat([a, b], "inner"), c], "outer")
@@ -90,7 +92,7 @@ def test_concats_of_concats_share_one_scale() -> None:
     ]
 
 
-def test_squeeze_and_excite_stays_in_float() -> None:
+def test_squeeze_and_excite_stays_in_floating_point() -> None:
     net = Network()
     stem = net.unary("Relu", net.conv(net.features, 32, "stem"), "stem_relu")
     gate = net.unary(
@@ -99,11 +101,11 @@ def test_squeeze_and_excite_stays_in_float() -> None:
     gate = net.unary("Sigmoid", net.conv(gate, 32, "excite", kernel=1), "gate")
     placement = placement_from_onnx(net.model(net.conv(net.add(stem, gate, "scale_by", "Mul"), 16, "top")))
     assert set(placement.in_float) == {"reduce", "excite", "head"}
-    assert "one number a channel" in placement.in_float["reduce"]
+    assert "one value per channel" in placement.in_float["reduce"]
     assert uses(placement) == {("stem", 0), ("top", 0), ("pool", 0)}
 
 
-def test_shapes_that_tensor_cores_can_not_group_stay_in_float() -> None:
+def test_shapes_unsuited_to_tensor_cores_stay_in_floating_point() -> None:
     net = Network()
     odd = net.conv(net.conv(net.features, 12, "first"), 12, "second")
     grouped = net.conv(net.conv(odd, 16, "third"), 16, "grouped", kernel=1, group=16)
@@ -111,7 +113,7 @@ def test_shapes_that_tensor_cores_can_not_group_stay_in_float() -> None:
     assert set(placement.in_float) == {"first", "second", "grouped", "head"}
 
 
-def test_bad_graphs() -> None:
+def test_unsuitable_graphs() -> None:
     net = Network()
     with pytest.raises(ConversionFailed, match="no convolution"):
         placement_from_onnx(net.model(net.features))
@@ -121,5 +123,5 @@ def test_bad_graphs() -> None:
         placement_from_onnx(model)
     model = residual_network()
     model.graph.node[0].name = "stem"
-    with pytest.raises(BadArtefact, match="share a name"):
+    with pytest.raises(BadArtefact, match="have no name or share one"):
         placement_from_onnx(model)

@@ -1,4 +1,4 @@
-"""INT8 held against FP32: what the corrections restore, and what the searches find."""
+"""INT8 quantisation compared with FP32: fidelity, segments, corrections, range search and sensitivity analysis."""
 
 from pathlib import Path
 
@@ -11,23 +11,23 @@ from tests.support.photos import photo_folder
 from tests.support.small_networks import Network, photos_in, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.int8.bias_correction import corrections, layer_fidelity, reference_from_onnx, with_biases
+from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr, reference_from_onnx, with_shifted_biases
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.convert.int8.fidelity import (
     HIGHEST_DB,
     Fidelity,
-    answers_from_onnx,
     features_of,
-    fidelity_from_answers,
+    fidelity_from_outputs,
+    outputs_from_onnx,
     sqnr_db,
 )
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.int8_evaluator import Comparer
-from trtpoets.convert.int8.int8_graph import Int8Maker
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
-from trtpoets.convert.int8.range_search import refined_ranges
-from trtpoets.convert.int8.segments import Live, Sessions, pieces_of
-from trtpoets.convert.int8.sensitivity import Limits
+from trtpoets.convert.int8.range_search import search_ranges
+from trtpoets.convert.int8.segments import LiveTensors, SegmentRunner, split_model
+from trtpoets.convert.int8.sensitivity import SearchLimits
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
@@ -56,16 +56,15 @@ def minmax(model: OnnxModel, photos: list[Photo]) -> Ranges:
 
 
 def tensors(proto: object, names: list[str], batch: np.ndarray) -> list[np.ndarray]:
-    found: list[np.ndarray] = open_session(with_outputs(proto, names).SerializeToString()).run(
-        names, {INPUT_NAME: batch}
-    )
-    return found
+    session = open_session(with_outputs(proto, names).SerializeToString())
+    arrays: list[np.ndarray] = session.run(names, {INPUT_NAME: batch})
+    return arrays
 
 
 # -- fidelity ------------------------------------------------------------------------------------------------------
 
 
-def test_signal_to_noise() -> None:
+def test_sqnr() -> None:
     signal = np.array([3.0, -4.0])
     assert sqnr_db(signal, signal * 1.1) == pytest.approx(20.0)
     assert sqnr_db(signal, signal) == HIGHEST_DB
@@ -73,29 +72,29 @@ def test_signal_to_noise() -> None:
     assert sqnr_db(signal, signal * np.nan) == -HIGHEST_DB
 
 
-def test_answers_of_two_networks(model: OnnxModel, batch: np.ndarray) -> None:
+def test_outputs_and_fidelity(model: OnnxModel, batch: np.ndarray) -> None:
     proto = onnx.load(model.path)
     name = features_of(GraphView(proto))
     assert name == "flat:0"
-    answers = answers_from_onnx(proto, name, [batch[:5], batch[5:]])
-    np.testing.assert_allclose(answers.features, tensors(proto, [name], batch)[0], atol=1e-5)
-    same = fidelity_from_answers(answers, answers)
+    outputs = outputs_from_onnx(proto, name, [batch[:5], batch[5:]])
+    np.testing.assert_allclose(outputs.features, tensors(proto, [name], batch)[0], atol=1e-5)
+    same = fidelity_from_outputs(outputs, outputs)
     assert (same.photos, same.features_db, same.agreement, same.distance) == (12, HIGHEST_DB, 1.0, 0.0)
 
 
-# -- pieces --------------------------------------------------------------------------------------------------------
+# -- segments ------------------------------------------------------------------------------------------------------
 
 
-def test_pieces_give_what_the_whole_gives(model: OnnxModel, batch: np.ndarray) -> None:
+def test_segments_compute_the_same_as_the_whole_network(model: OnnxModel, batch: np.ndarray) -> None:
     proto = onnx.load(model.path)
-    pieces = pieces_of(proto, ENDS, ("flat:0", OUTPUT_NAME))
-    assert [piece.end for piece in pieces] == [*ENDS, ""]
-    live: Live = {INPUT_NAME: batch}
-    sessions = Sessions()
-    for piece in pieces:
-        sessions.advance(piece, live)
-        if piece.end == "expand":
-            assert sorted(live) == ["expand:0", "project:0"], "nothing is kept that nobody needs"
+    segments = split_model(proto, ENDS, ("flat:0", OUTPUT_NAME))
+    assert [segment.end for segment in segments] == [*ENDS, ""]
+    live: LiveTensors = {INPUT_NAME: batch}
+    runner = SegmentRunner()
+    for segment in segments:
+        runner.advance(segment, live)
+        if segment.end == "expand":
+            assert sorted(live) == ["expand:0", "project:0"], "tensors that are not needed any more are removed"
     assert sorted(live) == ["flat:0", OUTPUT_NAME]
     np.testing.assert_allclose(live[OUTPUT_NAME], tensors(proto, [OUTPUT_NAME], batch)[0], atol=1e-5)
 
@@ -103,20 +102,20 @@ def test_pieces_give_what_the_whole_gives(model: OnnxModel, batch: np.ndarray) -
 # -- bias correction -----------------------------------------------------------------------------------------------
 
 
-def test_correction_takes_back_what_rounding_the_weights_shifts(
+def test_bias_correction_compensates_the_rounding_of_weights(
     model: OnnxModel, photos: list[Photo], batch: np.ndarray
 ) -> None:
     proto = onnx.load(model.path)
-    maker = Int8Maker(proto, minmax(model, photos))
-    quantised, placement = maker.make()
-    exact = maker.without_steps(placement)
+    builder = Int8GraphBuilder(proto, minmax(model, photos))
+    quantised, placement = builder.build()
+    clipped = builder.build_clipped(placement)
     reference = reference_from_onnx(proto, batch)
-    shifts = corrections(quantised, exact, reference, batch, Sessions())
+    shifts = bias_shifts(quantised, clipped, reference, batch, SegmentRunner())
     assert set(shifts) == set(ENDS) - {"head"}, "the head's weights are not rounded"
-    corrected = with_biases(quantised, shifts)
+    corrected = with_shifted_biases(quantised, shifts)
     assert max(np.abs(shift).max() for shift in shifts.values()) > 1e-3
-    # Held against the unmoved biases once more, on the same INT8 inputs, every mean is where it belongs.
-    left = corrections(corrected, exact, reference, batch, Sessions())
+    # Measured again with the corrected biases, on the same INT8 inputs, no mean is shifted any more.
+    left = bias_shifts(corrected, clipped, reference, batch, SegmentRunner())
     assert max(np.abs(shift).max() for shift in left.values()) < 1e-4
 
 
@@ -126,25 +125,25 @@ def test_a_convolution_without_bias_gets_one(photos: list[Photo], batch: np.ndar
         if node.name in ("stem", "project"):
             del node.input[2:]
     shift = np.arange(16, dtype=np.float32)
-    moved = with_biases(proto, {"stem": shift})
-    before, after = (tensors(graph, ["stem:0"], batch)[0] for graph in (proto, moved))
+    shifted = with_shifted_biases(proto, {"stem": shift})
+    before, after = (tensors(graph, ["stem:0"], batch)[0] for graph in (proto, shifted))
     np.testing.assert_allclose(after - before, np.broadcast_to(shift[:, None, None], before.shape), atol=1e-4)
-    onnx.checker.check_model(moved, full_check=True)
+    onnx.checker.check_model(shifted, full_check=True)
 
 
-def test_fidelity_of_each_layer(model: OnnxModel, photos: list[Photo], batch: np.ndarray) -> None:
+def test_sqnr_of_each_layer(model: OnnxModel, photos: list[Photo], batch: np.ndarray) -> None:
     proto = onnx.load(model.path)
-    quantised, _ = Int8Maker(proto, minmax(model, photos)).make()
-    found = layer_fidelity(proto, quantised, batch, Sessions())
-    assert list(found) == ENDS
+    quantised, _ = Int8GraphBuilder(proto, minmax(model, photos)).build()
+    layers_db = layer_sqnr(proto, quantised, batch, SegmentRunner())
+    assert list(layers_db) == ENDS
     expected = sqnr_db(tensors(proto, ["back:0"], batch)[0], tensors(quantised, ["back:0"], batch)[0])
-    assert found["back"] == pytest.approx(expected, abs=0.1)
+    assert layers_db["back"] == pytest.approx(expected, abs=0.1)
 
 
 # -- ranges --------------------------------------------------------------------------------------------------------
 
 
-def test_refined_ranges_ignore_a_value_that_no_feature_sees(photos: list[Photo], tmp_path: Path) -> None:
+def test_range_search_ignores_values_without_effect_on_the_features(photos: list[Photo], tmp_path: Path) -> None:
     proto = residual_network()
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}  # type: ignore[attr-defined]
 
@@ -158,39 +157,39 @@ def test_refined_ranges_ignore_a_value_that_no_feature_sees(photos: list[Photo],
     model = saved(proto, tmp_path / "fp32.onnx")
     candidates = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))
     assert [ranges.method.value for ranges in candidates] == ["minmax", "entropy", "percentile", "mse"]
-    (refined,) = refined_ranges(model, candidates, photos)
-    assert refined.method is Method.FEATURES
+    (searched,) = search_ranges(model, candidates, photos)
+    assert searched.method is Method.FEATURES
     assert candidates[0].tensors["expand_relu:0"][1] > 50
-    assert refined.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]
-    best, trials = best_ranges(Comparer(model, photos, photos), [candidates[0], refined])
-    assert best is refined
+    assert searched.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]
+    best, trials = best_ranges(Int8Evaluator(model, photos, photos), [candidates[0], searched])
+    assert best is searched
     assert trials["features"].features_db > trials["minmax"].features_db
 
 
-def test_the_ranges_that_won_are_not_tried_again(
+def test_the_chosen_ranges_are_not_evaluated_again(
     model: OnnxModel, photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corrected: list[object] = []
+    calls: list[object] = []
 
-    def counting(*given: object) -> dict[str, np.ndarray]:
-        corrected.append(given)
-        return corrections(*given)  # type: ignore[arg-type]
+    def counting(*arguments: object) -> dict[str, np.ndarray]:
+        calls.append(arguments)
+        return bias_shifts(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("trtpoets.convert.int8.int8_evaluator.corrections", counting)
+    monkeypatch.setattr("trtpoets.convert.int8.int8_evaluator.bias_shifts", counting)
     ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))[:2]
-    comparer = Comparer(model, photos, photos, Int8Config(max_float_layers=0, round_weights=False))
-    best, trials = best_ranges(comparer, ranges)
-    assert len(corrected) == 2
-    _, notes = int8_from_onnx(comparer, best, tmp_path / "int8.onnx")
-    assert len(corrected) == 2
+    evaluator = Int8Evaluator(model, photos, photos, Int8Config(max_float_layers=0, round_weights=False))
+    best, trials = best_ranges(evaluator, ranges)
+    assert len(calls) == 2
+    _, notes = int8_from_onnx(evaluator, best, tmp_path / "int8.onnx")
+    assert len(calls) == 2
     assert notes.corrected == trials[best.method.value]
 
 
-# -- the search ----------------------------------------------------------------------------------------------------
+# -- sensitivity analysis ------------------------------------------------------------------------------------------
 
 
-def planted(path: Path) -> OnnxModel:
-    """A network whose depthwise layer has one channel that is tiny before it and large after it."""
+def sensitive_network(path: Path) -> OnnxModel:
+    """Save a network whose layer "bad" has channels with tiny inputs and large outputs."""
     net = Network()
     stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")
     bad = net.unary("Relu", net.conv(stem, 16, "bad", group=16), "bad_relu")
@@ -206,41 +205,44 @@ def planted(path: Path) -> OnnxModel:
     return saved(proto, path / "fp32.onnx")
 
 
-def test_the_search_finds_the_planted_layer_and_no_other(photos: list[Photo], tmp_path: Path) -> None:
-    model = planted(tmp_path)
+def test_the_search_finds_the_sensitive_layer_and_no_other(photos: list[Photo], tmp_path: Path) -> None:
+    model = sensitive_network(tmp_path)
     ranges = minmax(model, photos)
     config = Int8Config(int8_share=0.5, target_db=25.0, target_agreement=0.0)
-    seen: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
     _, notes = int8_from_onnx(
-        Comparer(model, photos, (), config), ranges, tmp_path / "int8.onnx", lambda *step: seen.append(step)
+        Int8Evaluator(model, photos, (), config),
+        ranges,
+        tmp_path / "int8.onnx",
+        lambda *update: progress.append(update),
     )
-    assert [step.layer for step in notes.steps][:1] == ["bad"]
-    assert notes.in_float["bad"].startswith("in float it brings ")
+    assert [kept.layer for kept in notes.steps][:1] == ["bad"]
+    assert notes.in_float["bad"].startswith("in FP32 it gains ")
     assert notes.final.features_db > notes.plain.features_db + 5
     assert notes.share == notes.steps[-1].share >= 0.5
-    assert ("sensitivity", 1, 4) in seen
+    assert ("sensitivity", 1, 4) in progress
     alone = Int8Config(max_float_layers=0)
-    _, none = int8_from_onnx(Comparer(model, photos, (), alone), ranges, tmp_path / "none.onnx")
+    _, none = int8_from_onnx(Int8Evaluator(model, photos, (), alone), ranges, tmp_path / "none.onnx")
     assert (none.steps, set(none.in_float)) == ((), {"head"})
     whole = Int8Config(int8_share=none.share - 1e-6, target_db=25.0)
-    _, bound = int8_from_onnx(Comparer(model, photos, (), whole), ranges, tmp_path / "bound.onnx")
+    _, bound = int8_from_onnx(Int8Evaluator(model, photos, (), whole), ranges, tmp_path / "bound.onnx")
     assert bound.steps == (), "no layer is so small"
 
 
 @pytest.mark.parametrize(
     ("photos", "wrong", "met"), [(120, 0, True), (120, 3, True), (120, 4, False), (1000, 12, True), (1000, 20, False)]
 )
-def test_a_photo_or_two_do_not_send_layers_to_float(photos: int, wrong: int, met: bool) -> None:
-    """Of 120 photos of which 1 % may be answered otherwise, 4 or more are so 3 times in 100, and 3 or more 12 times."""
-    limits = Limits(target_db=20, target_agreement=0.99, least_share=0.9, most_layers=None)
+def test_agreement_below_the_target_by_chance_is_accepted(photos: int, wrong: int, met: bool) -> None:
+    """If 1 % of 120 photos may differ, 4 or more differ with a probability of 3 %, and 3 or more with one of 12 %."""
+    limits = SearchLimits(target_db=20, target_agreement=0.99, least_share=0.9, most_layers=None)
     assert limits.met(Fidelity(photos, 21.0, 30.0, 1 - wrong / photos, 0.01)) is met
     assert not limits.met(Fidelity(photos, 19.0, 30.0, 1.0, 0.01))
 
 
-def test_a_network_that_is_near_enough_is_not_searched(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
+def test_no_search_when_the_targets_are_reached(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
     config = Int8Config(target_db=5.0, target_agreement=0.0)
-    comparer = Comparer(model, photos, (), config)
-    _, notes = int8_from_onnx(comparer, minmax(model, photos), tmp_path / "int8.onnx")
+    evaluator = Int8Evaluator(model, photos, (), config)
+    _, notes = int8_from_onnx(evaluator, minmax(model, photos), tmp_path / "int8.onnx")
     assert notes.steps == ()
     stages = (notes.plain, notes.corrected, notes.together)
     assert notes.final.features_db == max(stage.features_db for stage in stages)
@@ -249,11 +251,11 @@ def test_a_network_that_is_near_enough_is_not_searched(model: OnnxModel, photos:
 @pytest.mark.parametrize(
     "wrong", [{"int8_share": 1.5}, {"search_photos": 0}, {"max_float_layers": -1}, {"target_agreement": -0.1}]
 )
-def test_configs_that_make_no_sense(wrong: dict[str, float]) -> None:
+def test_invalid_settings(wrong: dict[str, float]) -> None:
     with pytest.raises(BadInput):
         Int8Config(**wrong)  # type: ignore[arg-type]
 
 
 def test_int8_needs_photos(model: OnnxModel) -> None:
-    with pytest.raises(BadInput, match="no photos to correct INT8 with"):
-        Comparer(model, [], [])
+    with pytest.raises(BadInput, match="no photos for INT8 bias correction"):
+        Int8Evaluator(model, [], [])

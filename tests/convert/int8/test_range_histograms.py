@@ -1,4 +1,4 @@
-"""What is kept of calibration for people to see: true to what the tensors held and to where INT8 cuts them."""
+"""Range histograms: they describe the tensors' values and contain the clipping limits of the INT8 file."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from tests.support.photos import photo_folder
 from tests.support.small_networks import Network, photos_in, residual_network, saved
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
-from trtpoets.convert.int8.int8_graph import Int8Maker
+from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.range_histograms import BINS, Histogram, histogram_from_counts, worst_layers
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
@@ -35,26 +35,26 @@ def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
     return ranges_from_photos(model, photos, CalibrationConfig(method=Method.PERCENTILE, percentile=99.0))[0]
 
 
-def test_shares_are_those_of_the_values(model: OnnxModel, photos: list[Photo], ranges: Ranges) -> None:
+def test_shares_match_the_values(model: OnnxModel, photos: list[Photo], ranges: Ranges) -> None:
     proto = with_outputs(onnx.load(model.path), ["project:0"])
     (batch,) = photo_batches([photo.path for photo in photos], model.spec.preprocess, 100)
     (array,) = open_session(proto.SerializeToString()).run(["project:0"], {INPUT_NAME: batch})
-    seen = ranges.histograms["project:0"]
-    assert seen.top == pytest.approx(float(np.abs(array).max()), rel=1e-5)
-    expected, _ = np.histogram(np.abs(array), bins=BINS, range=(0, seen.top))
-    np.testing.assert_allclose(seen.shares, expected / array.size, atol=3 / array.size)
-    assert sum(seen.shares) == pytest.approx(1.0, abs=1e-3)
+    histogram = ranges.histograms["project:0"]
+    assert histogram.top == pytest.approx(float(np.abs(array).max()), rel=1e-5)
+    expected, _ = np.histogram(np.abs(array), bins=BINS, range=(0, histogram.top))
+    np.testing.assert_allclose(histogram.shares, expected / array.size, atol=3 / array.size)
+    assert sum(histogram.shares) == pytest.approx(1.0, abs=1e-3)
     assert list(ranges.histograms) == list(ranges.tensors)
 
 
-def test_a_rare_value_is_not_lost_and_nothing_is_nothing() -> None:
+def test_rare_values_are_kept_and_no_values_give_zero_shares() -> None:
     counts = np.zeros(2048, np.int64)
     counts[0], counts[-1] = 10**9, 1
     assert histogram_from_counts(counts, 3.0) == Histogram(3.0, (1.0, *[0.0] * 62, 1e-9))
     assert set(histogram_from_counts(counts * 0, 3.0).shares) == {0.0}
 
 
-def test_they_travel_with_the_ranges_but_are_no_part_of_their_identity(ranges: Ranges) -> None:
+def test_histograms_are_saved_with_the_ranges_but_not_part_of_their_hash(ranges: Ranges) -> None:
     again = from_json(Ranges, json.loads(json.dumps(to_json(ranges))), "ranges.json")
     assert again.histograms == ranges.histograms
     bare = replace(ranges, histograms={})
@@ -63,12 +63,12 @@ def test_they_travel_with_the_ranges_but_are_no_part_of_their_identity(ranges: R
     assert from_json(Ranges, older, "ranges.json") == bare
 
 
-def test_the_fastest_method_measures_none(model: OnnxModel, photos: list[Photo]) -> None:
+def test_minmax_measures_no_histograms(model: OnnxModel, photos: list[Photo]) -> None:
     assert ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0].histograms == {}
 
 
-def test_the_worst_layers_are_those_in_int8_with_the_cut_of_the_file(model: OnnxModel, ranges: Ranges) -> None:
-    quantised, _ = Int8Maker(onnx.load(model.path), ranges).make({"expand": "a test"})
+def test_worst_layers_are_int8_layers_with_the_clipping_limit_of_the_file(model: OnnxModel, ranges: Ranges) -> None:
+    quantised, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build({"expand": "a test"})
     decibels = {
         "stem": 40.0,
         "depthwise": 30.0,
@@ -101,13 +101,13 @@ def test_the_worst_layers_are_those_in_int8_with_the_cut_of_the_file(model: Onnx
     assert worst_layers(quantised, {}, decibels) == ()
 
 
-def test_a_tensor_that_two_layers_read_is_shown_once(photos: list[Photo], tmp_path: Path) -> None:
+def test_a_tensor_with_two_readers_is_listed_once(photos: list[Photo], tmp_path: Path) -> None:
     net = Network()
     stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")
     joined = net.concat([net.conv(stem, 16, "left"), net.conv(stem, 16, "right", kernel=1)], "joined")
     model = saved(net.model(net.conv(joined, 16, "top", kernel=1)), tmp_path / "fp32.onnx")
     ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MSE))[0]
-    quantised, _ = Int8Maker(onnx.load(model.path), ranges).make()
+    quantised, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
     found = worst_layers(quantised, ranges.histograms, {"stem": 30.0, "left": 21.0, "right": 20.0, "top": 25.0})
     assert [(each.layer, each.tensor) for each in found] == [
         ("right", "stem_relu:0"),

@@ -1,4 +1,4 @@
-"""TensorRT's calibration cache: what is written is what the INT8 file has, and what is no cache is refused."""
+"""TensorRT calibration cache: its scales equal those of the INT8 file, and invalid caches are rejected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.small_networks import Network, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.calibration import Method, Ranges
 from trtpoets.convert.int8.placement import placement_from_onnx
-from trtpoets.convert.int8.qdq import with_pairs
+from trtpoets.convert.int8.qdq import with_qdq
 from trtpoets.convert.int8.tensorrt_cache import (
     ALGORITHM,
     TENSORRT,
@@ -45,7 +45,7 @@ def model(tmp_path: Path) -> OnnxModel:
 
 
 def ranges_of(model: OnnxModel) -> Ranges:
-    """A range for each tensor that the placement asks for."""
+    """Return a range for each tensor that needs one."""
     random = np.random.default_rng(0)
     tensors = placement_from_onnx(onnx.load(model.path)).tensors
     spans = {name: (-float(random.uniform(0, 5)), float(random.uniform(0, 5))) for name in tensors}
@@ -57,8 +57,8 @@ def ranges(model: OnnxModel) -> Ranges:
     return ranges_of(model)
 
 
-def steps_in_pairs(proto: onnx.ModelProto) -> dict[str, float]:
-    """The step of each computed tensor of a graph with Q/DQ pairs."""
+def scales_of_pairs(proto: onnx.ModelProto) -> dict[str, float]:
+    """Return the scale of each computed tensor of a graph with Q/DQ pairs."""
     view = GraphView(proto)
     return {
         node.input[0]: float(numpy_helper.to_array(view.constants[node.input[1]]))
@@ -71,7 +71,7 @@ def steps_in_pairs(proto: onnx.ModelProto) -> dict[str, float]:
     ("version", "number"),
     [("8.5.2", 8502), ("8.6.1", 8601), ("8.6", 8600), ("8.6.1.6", 8601), ("10.0.1", 100001), ("10.3.0", 100300)],
 )
-def test_a_version_names_itself_as_tensorrt_does(version: str, number: int) -> None:
+def test_the_header_has_the_version_number_of_tensorrt(version: str, number: int) -> None:
     assert header_of(version) == number
     text = text_of_cache(CalibrationCache(version, ALGORITHM, {"x": 1.0}))
     assert text == f"TRT-{number}-EntropyCalibration2\nx: 3f800000\n"
@@ -80,28 +80,28 @@ def test_a_version_names_itself_as_tensorrt_does(version: str, number: int) -> N
 @pytest.mark.parametrize(
     ("version", "why"),
     [
-        ("11.0", "for TensorRT 8 to 10, not 11.0"),
-        ("7.2.3", "for TensorRT 8 to 10, not 7.2.3"),
-        ("8.16.1", "there is no TensorRT 8.16.1"),
-        ("ten", "'ten' is no version"),
-        ("", "'' is no version"),
-        ("10", "'10' is no version"),
-        ("-8.5", "is no version"),
-        ("8.5\n", "is no version"),
-        ("\u0668.5", "is no version"),
+        ("11.0", "only TensorRT 8 to 10 support calibration caches, not 11.0"),
+        ("7.2.3", "only TensorRT 8 to 10 support calibration caches, not 7.2.3"),
+        ("8.16.1", "TensorRT 8.16.1 does not exist"),
+        ("ten", "'ten' is not a version of TensorRT"),
+        ("", "'' is not a version of TensorRT"),
+        ("10", "'10' is not a version of TensorRT"),
+        ("-8.5", "is not a version of TensorRT"),
+        ("8.5\n", "is not a version of TensorRT"),
+        ("\u0668.5", "is not a version of TensorRT"),
     ],
 )
-def test_a_version_without_caches_is_refused(version: str, why: str) -> None:
+def test_invalid_versions_and_versions_without_caches_are_rejected(version: str, why: str) -> None:
     with pytest.raises(BadInput, match=why) as caught:
         header_of(version)
     assert caught.value.hint
 
 
-def test_steps_are_those_of_the_int8_file(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
+def test_scales_equal_those_of_the_int8_file(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
     cache = cache_from_ranges(model, ranges, tmp_path / "a" / "cache.txt", "8.5.2")
     proto = onnx.load(model.path)
     magnitude = {name: max(-low, high) for name, (low, high) in ranges.tensors.items()}
-    paired = steps_in_pairs(with_pairs(proto, placement_from_onnx(proto), magnitude))
+    paired = scales_of_pairs(with_qdq(proto, placement_from_onnx(proto), magnitude))
     assert cache.scales == pytest.approx(paired, rel=1e-6)
     for name, (low, high) in ranges.tensors.items():
         assert 127 * cache.scales[name] == pytest.approx(max(-low, high), rel=1e-6)
@@ -114,7 +114,7 @@ def test_steps_are_those_of_the_int8_file(model: OnnxModel, ranges: Ranges, tmp_
     assert (back.tensorrt, back.algorithm, back.scales) == ("8.5.2", "EntropyCalibration2", cache.scales)
 
 
-def test_tensors_without_a_range_are_named(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
+def test_tensors_without_a_scale_are_listed(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
     cache = cache_from_ranges(model, ranges, tmp_path / "cache.txt")
     view = GraphView(onnx.load(model.path))
     computed = {name for node in view.nodes for name in node.output if view.is_float(name)}
@@ -123,7 +123,7 @@ def test_tensors_without_a_range_are_named(model: OnnxModel, ranges: Ranges, tmp
     assert set(cache.without) & set(view.outputs)
 
 
-def test_what_stays_in_float_gets_no_step(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
+def test_layers_kept_in_fp32_get_no_scale(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
     whole = cache_from_ranges(model, ranges, tmp_path / "cache.txt")
     first = next(node for node in onnx.load(model.path).graph.node if node.op_type == "Conv")
     cache = cache_from_ranges(model, ranges, tmp_path / "cache.txt", keep_float={first.name: "it is sensitive"})
@@ -131,7 +131,7 @@ def test_what_stays_in_float_gets_no_step(model: OnnxModel, ranges: Ranges, tmp_
     assert first.input[0] in cache.without
 
 
-def test_a_tensor_that_was_always_zero_gets_no_step(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
+def test_a_tensor_that_is_always_zero_gets_no_scale(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
     dead = next(iter(ranges.tensors))
     changed = replace(ranges, tensors={**ranges.tensors, dead: (0.0, 0.0)})
     cache = cache_from_ranges(model, changed, tmp_path / "cache.txt")
@@ -139,7 +139,7 @@ def test_a_tensor_that_was_always_zero_gets_no_step(model: OnnxModel, ranges: Ra
     assert dead not in cache.scales
 
 
-def test_tensors_that_a_concat_joins_share_the_widest_step(tmp_path: Path) -> None:
+def test_tensors_joined_by_a_concat_share_the_largest_scale(tmp_path: Path) -> None:
     net = Network()
     stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")
     branches = [
@@ -149,42 +149,42 @@ def test_tensors_that_a_concat_joins_share_the_widest_step(tmp_path: Path) -> No
     ranges = ranges_of(model)
     (group,) = placement_from_onnx(onnx.load(model.path)).same_scale
     cache = cache_from_ranges(model, ranges, tmp_path / "cache.txt")
-    steps = {cache.scales[name] for name in group if name in cache.scales}
+    shared = {cache.scales[name] for name in group if name in cache.scales}
     widest = max(max(-low, high) for name, (low, high) in ranges.tensors.items() if name in group)
-    assert steps == {float(np.float32(widest / 127))}
+    assert shared == {float(np.float32(widest / 127))}
 
 
-def test_ranges_of_another_network_are_refused(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match="measured on another network"):
+def test_ranges_of_another_network_are_rejected(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
+    with pytest.raises(BadArtefact, match="belong to another network"):
         cache_from_ranges(model, replace(ranges, onnx_sha256="0" * 64), tmp_path / "cache.txt")
     missing = dict(list(ranges.tensors.items())[1:])
-    with pytest.raises(BadArtefact, match="the ranges lack"):
+    with pytest.raises(BadArtefact, match="the ranges do not contain tensor"):
         cache_from_ranges(model, replace(ranges, tensors=missing), tmp_path / "cache.txt")
     broken = {name: (float("-inf"), float("inf")) for name in ranges.tensors}
-    with pytest.raises(BadArtefact, match="the ranges lack"):
+    with pytest.raises(BadArtefact, match="the ranges do not contain tensor"):
         cache_from_ranges(model, replace(ranges, tensors=broken), tmp_path / "cache.txt")
     assert not (tmp_path / "cache.txt").exists()
 
 
 names = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1, max_size=30)
-steps = st.floats(min_value=2.0**-126, max_value=float(np.finfo(np.float32).max), width=32)
+positive_float32 = st.floats(min_value=2.0**-126, max_value=float(np.finfo(np.float32).max), width=32)
 
 
-@given(st.dictionaries(names, steps), st.sampled_from(["8.4.1", "8.6.1", "9.3.0", "10.3.0", "10.16.1"]))
+@given(st.dictionaries(names, positive_float32), st.sampled_from(["8.4.1", "8.6.1", "9.3.0", "10.3.0", "10.16.1"]))
 def test_a_cache_survives_the_round_trip(scales: dict[str, float], version: str) -> None:
     cache = CalibrationCache(version, ALGORITHM, scales)
     assert cache_from_text(text_of_cache(cache)) == cache
 
 
 @given(st.one_of(st.text(max_size=200), st.text("TRT-810:0aEf \n\r", max_size=80).map("TRT-8502-A\n".__add__)))
-def test_nonsense_is_refused_cleanly(text: str) -> None:
+def test_random_text_is_rejected_with_a_hint(text: str) -> None:
     try:
         cache = cache_from_text(text)
     except BadArtefact as error:
-        assert error.message.startswith("the text is not a calibration cache of TensorRT: ")
+        assert error.message.startswith("the text is not a TensorRT calibration cache: ")
         assert error.hint
     else:
-        assert all(np.isfinite(step) and step > 0 for step in cache.scales.values())
+        assert all(np.isfinite(scale) and scale > 0 for scale in cache.scales.values())
         assert cache_from_text(text_of_cache(cache)) == cache
 
 
@@ -193,20 +193,20 @@ def test_nonsense_is_refused_cleanly(text: str) -> None:
     [
         (b"", "its first line is ''"),
         (b"TRT-8502\nx: 3f800000\n", "its first line is 'TRT-8502'"),
-        (b"TRT-7203-EntropyCalibration2\n", "version number 7203"),
-        (b"TRT-110000-EntropyCalibration2\n", "version number 110000"),
+        (b"TRT-7203-EntropyCalibration2\n", "version number is 7203"),
+        (b"TRT-110000-EntropyCalibration2\n", "version number is 110000"),
         (b"TRT-8502-A\nx 3f800000\n", "line 2 is 'x 3f800000'"),
         (b"TRT-8502-A\nx: 3f8000\n", "line 2 is"),
         (b"TRT-8502-A\nx: 3f80000g\n", "line 2 is"),
-        (b"TRT-8502-A\nx: 3f800000\n\nx: 3f800000\n", "line 4 names 'x' again"),
-        (b"TRT-8502-A\nx: 7fc00000\n", "the step nan"),
-        (b"TRT-8502-A\nx: 7f800000\n", "the step inf"),
-        (b"TRT-8502-A\nx: 00000000\n", "the step 0.0"),
-        (b"TRT-8502-A\nx: bf800000\n", "the step -1.0"),
+        (b"TRT-8502-A\nx: 3f800000\n\nx: 3f800000\n", "line 4 repeats the tensor 'x'"),
+        (b"TRT-8502-A\nx: 7fc00000\n", "the scale nan"),
+        (b"TRT-8502-A\nx: 7f800000\n", "the scale inf"),
+        (b"TRT-8502-A\nx: 00000000\n", "the scale 0.0"),
+        (b"TRT-8502-A\nx: bf800000\n", "the scale -1.0"),
         (b"\xff\xfe", "it is not UTF-8 text"),
     ],
 )
-def test_each_fault_is_named(content: bytes, why: str, tmp_path: Path) -> None:
+def test_errors_name_the_line_and_the_fault(content: bytes, why: str, tmp_path: Path) -> None:
     path = tmp_path / "cache.txt"
     path.write_bytes(content)
     with pytest.raises(BadArtefact) as caught:
@@ -215,7 +215,7 @@ def test_each_fault_is_named(content: bytes, why: str, tmp_path: Path) -> None:
     assert str(path) in caught.value.message
 
 
-def test_what_others_wrote_is_read(tmp_path: Path) -> None:
+def test_caches_of_other_programs_are_read(tmp_path: Path) -> None:
     path = tmp_path / "cache.txt"
     path.write_bytes(
         b"TRT-8601-MinMaxCalibration\r\nconv1/convolution:0: 3c010204\r\n(Unnamed Layer* 4) [x]: y: 3F800000"
@@ -228,10 +228,10 @@ def test_what_others_wrote_is_read(tmp_path: Path) -> None:
         read_cache(tmp_path / "none.txt")
 
 
-@pytest.mark.parametrize(("name", "step"), [("a\nb", 1.0), ("", 1.0), *[("a", x) for x in (0.0, -1.0, 1e39, 1e-60)]])
-def test_what_can_not_be_written_is_refused(name: str, step: float) -> None:
-    with pytest.raises(BadInput, match=r"can't stand in|must be above 0"):
-        text_of_cache(CalibrationCache("8.5.2", ALGORITHM, {name: step}))
+@pytest.mark.parametrize(("name", "scale"), [("a\nb", 1.0), ("", 1.0), *[("a", x) for x in (0.0, -1.0, 1e39, 1e-60)]])
+def test_invalid_names_and_scales_are_not_written(name: str, scale: float) -> None:
+    with pytest.raises(BadInput, match=r"cannot contain|must be positive"):
+        text_of_cache(CalibrationCache("8.5.2", ALGORITHM, {name: scale}))
 
 
 def test_the_cache_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,7 +243,7 @@ def test_the_cache_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert f"{len(cache.scales)} tensors, for TensorRT 8.6.1 and fp32.onnx; {len(cache.without)} have no" in caplog.text
 
 
-def test_a_cache_needs_the_ranges_of_the_int8_file_that_is_there(tmp_path: Path) -> None:
+def test_a_cache_needs_the_ranges_of_the_current_int8_file(tmp_path: Path) -> None:
     space = bundle_run(tmp_path)
     ranges = dict(open_card(space.ranges) or {})
     others = from_json(Ranges, ranges, "ranges.json")
@@ -258,7 +258,8 @@ def test_a_cache_needs_the_ranges_of_the_int8_file_that_is_there(tmp_path: Path)
     assert caught.value.hint == space.command("quantize", "--precision", "int8")
 
 
-def test_the_programs_default_is_the_librarys() -> None:
+def test_the_command_line_has_the_default_of_the_library() -> None:
+
     from trtpoets.cli import main
 
     assert inspect.signature(main.quantize).parameters["tensorrt"].default == TENSORRT

@@ -107,7 +107,7 @@ def test_a_test_folder_without_labels_is_left_out(tmp_path: Path, caplog: pytest
     photos(tmp_path / "test", 0, 9, 50)
     dataset = dataset_from_folder(tmp_path, HALVES)
     assert len(dataset.photos) == 40 and not dataset.splits_given
-    assert "test has no class folders, so its photos have no labels and are left out" in caplog.text
+    assert "test has no class folders, so its photos have no labels and are not used" in caplog.text
 
 
 def test_a_class_without_test_photos_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,9 +115,9 @@ def test_a_class_without_test_photos_is_reported(tmp_path: Path, caplog: pytest.
     classes(tmp_path / "val", 4, 50)
     photos(tmp_path / "test" / "rose", 0, 4, 70)
     dataset_from_folder(tmp_path, HALVES)
-    assert "no photo for test of class 'tulip'" in caplog.text
+    assert "there is no test photo of class 'tulip'" in caplog.text
     photos(tmp_path / "test" / "lily", 3, 4, 70)
-    with pytest.raises(BadInput, match="no photo for train of class 'lily'"):
+    with pytest.raises(BadInput, match="there is no training photo of class 'lily'"):
         dataset_from_folder(tmp_path, HALVES)
 
 
@@ -127,7 +127,7 @@ def test_the_same_photo_in_two_given_splits(tmp_path: Path, caplog: pytest.LogCa
     shutil.copy(tmp_path / "train" / "rose" / "000.jpg", tmp_path / "test" / "rose" / "copy.jpg")
     dataset = dataset_from_folder(tmp_path, HALVES)
     assert counts(dataset) == {"train": 10, "validation": 10, "test": 11}
-    assert "1 photo is in several of the given splits, byte for byte" in caplog.text
+    assert "1 photo is in several of the given splits with equal bytes" in caplog.text
     with pytest.raises(BadInput, match="in several of the given splits"):
         dataset_from_folder(tmp_path, STRICT)
 
@@ -143,7 +143,7 @@ def test_roles_beside_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     classes(tmp_path, 20)
     photos(tmp_path / "test", 1, 20, 50)
     assert dataset_from_folder(tmp_path, HALVES).labels == CLASSES
-    assert "test has 20 photos without labels, so they are left out" in caplog.text
+    assert "test has 20 photos without labels, which are not used" in caplog.text
     assert set(dataset_from_folder(tmp_path, DatasetConfig(30, 30, class_folders=True)).labels) == {*CLASSES, "test"}
     (tmp_path / "test").rename(tmp_path / "Images")
     with pytest.raises(BadInput, match="'Images' beside 'rose', 'tulip'") as caught:
@@ -154,7 +154,7 @@ def test_roles_beside_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize("names", [("train", "test"), ("images", "masks"), ("Test", "valid"), ("images", "labels")])
 def test_roles_are_never_classes_silently(tmp_path: Path, names: tuple[str, str]) -> None:
     classes(tmp_path, 20, names=names)
-    with pytest.raises(BadInput, match="no class folders, and no file with labels"):
+    with pytest.raises(BadInput, match="no class folders and no label file"):
         dataset_from_folder(tmp_path, HALVES)
     assert set(dataset_from_folder(tmp_path, DatasetConfig(30, 30, class_folders=True)).labels) == set(names)
 
@@ -171,7 +171,7 @@ def test_a_given_split_without_photos_names_the_files_that_were_left_out(tmp_pat
     for number in range(3):
         (tmp_path / "train" / "rose").mkdir(parents=True, exist_ok=True)
         (tmp_path / "train" / "rose" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
-    with pytest.raises(BadInput, match=r"no photo for train of class 'rose'\. Left out: 0\.jpg and 2 more"):
+    with pytest.raises(BadInput, match=r"there is no training photo of class 'rose'\. Left out: 0\.jpg and 2 more"):
         dataset_from_folder(tmp_path, HALVES)
 
 
@@ -275,7 +275,7 @@ def test_rows_and_photos_that_have_no_counterpart_are_counted(tmp_path: Path, ca
     photos(tmp_path / "test", 0, 4, 60, "x")
     table(tmp_path / "l.csv", [("id", "label"), *truth.items(), ("gone.jpg", "rose"), ("x060", "")])
     dataset_from_folder(tmp_path, HALVES)
-    assert "1 rows of 'l.csv' name no photo that is there" in caplog.text
+    assert "1 rows of 'l.csv' name no existing photo" in caplog.text
     assert "1 rows of 'l.csv' have no label" in caplog.text
     assert "4 photos have no label in 'l.csv': 4 in 'test'" in caplog.text
 
@@ -284,7 +284,7 @@ def test_several_files_of_labels(tmp_path: Path) -> None:
     truth = flat(tmp_path, 20)
     table(tmp_path / "a.csv", [("id", "label"), *truth.items()])
     table(tmp_path / "b.csv", [("id", "label"), *((name, label.upper()) for name, label in truth.items())])
-    with pytest.raises(BadInput, match=r"several files with labels that differ: 'a\.csv', 'b\.csv'") as caught:
+    with pytest.raises(BadInput, match=r"several label files that contradict each other: 'a\.csv', 'b\.csv'") as caught:
         dataset_from_folder(tmp_path, HALVES)
     assert "--labels" in caught.value.hint
     for labels in ("b.csv", str(tmp_path / "b.csv")):
@@ -370,7 +370,7 @@ def test_what_trtpoets_writes_is_ignored(tmp_path: Path) -> None:
         photos(space.golden, 1, 3)
     seal_card(tmp_path / "run" / "training.json", key=before.hash, files=[], details={})
     assert dataset_from_folder(tmp_path, STRICT).photos == before.photos
-    with pytest.raises(BadInput, match="no folder of photos"):
+    with pytest.raises(BadInput, match="is not a folder of photos"):
         dataset_from_folder(tmp_path / "engines", STRICT)
 
 
@@ -394,7 +394,7 @@ def test_a_folder_that_cannot_be_read(
     (tmp_path / "private").mkdir()
     monkeypatch.setattr(ignored_files.os, "listdir", listdir)
     assert dataset_from_folder(tmp_path, STRICT).labels == CLASSES
-    assert "private can't be read (Permission denied), so it is ignored" in caplog.text
+    assert "private cannot be read (Permission denied) and is ignored" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from trtpoets.train.near_copies.families import families_from_pairs, families_of
 from trtpoets.train.near_copies.file_names import pairs_by_name, stem_of
 from trtpoets.train.near_copies.grouping import across_splits, with_families
 from trtpoets.train.near_copies.perceptual_hash import hashes_of
-from trtpoets.train.near_copies.thumbnails import Thumbnails, thumbnail_of
+from trtpoets.train.near_copies.thumbnails import ThumbnailCache, thumbnail_of
 from trtpoets.train.split import positions_of, split_at
 
 CONFIG = DatasetConfig()
@@ -288,11 +288,11 @@ def test_given_splits_are_kept_and_copies_across_them_known() -> None:
 
 def test_a_family_with_several_labels_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with_families(dataset({"a": 100, "b": 100}), [(0, 100)])
-    assert "several labels: /p/a/0.jpg and /p/b/0.jpg" in caplog.text
+    assert "several labels, for example /p/a/0.jpg and /p/b/0.jpg" in caplog.text
 
 
 def test_a_class_of_one_family_is_an_error_that_says_so() -> None:
-    with pytest.raises(BadInput, match=r"class 'a' has 40 photos \(only 1 when copies.*counted once") as error:
+    with pytest.raises(BadInput, match=r"class 'a' has 40 photos \(only 1 if copies.*counted once") as error:
         with_families(dataset({"a": 40, "b": 100}), [tuple(range(40))])
     assert "near-copies" in error.value.message
 
@@ -304,16 +304,16 @@ def test_thumbnails_are_kept_by_content(tmp_path: Path) -> None:
         scene(number).save(path)
         photos.append(Photo(path, "a", Split.TRAIN, hashlib.sha256(path.read_bytes()).hexdigest()))
     preprocess = Preprocess(96, 96, (1, 1, 1), (0, 0, 0))
-    first = Thumbnails(tmp_path / "store", preprocess).of([*photos, photos[0]])
+    first = ThumbnailCache(tmp_path / "store", preprocess).of([*photos, photos[0]])
     assert first.shape == (4, 64, 64)
     assert first.dtype == np.uint8
     assert (first[0] == first[3]).all()
     assert (first[0] != first[1]).any()
     for photo in photos:
         photo.path.unlink()
-    assert (Thumbnails(tmp_path / "store", preprocess).of(photos) == first[:3]).all()
+    assert (ThumbnailCache(tmp_path / "store", preprocess).of(photos) == first[:3]).all()
     with pytest.raises(BadPhoto):
-        Thumbnails(tmp_path / "store", Preprocess(64, 64, (1, 1, 1), (0, 0, 0))).of(photos)
+        ThumbnailCache(tmp_path / "store", Preprocess(64, 64, (1, 1, 1), (0, 0, 0))).of(photos)
 
 
 def copied_folder(root: Path, places: dict[str, str]) -> Path:

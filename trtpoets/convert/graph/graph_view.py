@@ -1,4 +1,4 @@
-"""A view of an ONNX graph: who makes a tensor, who reads it, how large it is, what a node costs."""
+"""GraphView looks up the producers, readers, constants and shapes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto, TypeProto
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-MATRIX_PRODUCTS = ("Gemm", "MatMul")
-WEIGHTED = CONVOLUTIONS + MATRIX_PRODUCTS
+MATMULS = ("Gemm", "MatMul")
+WEIGHTED = CONVOLUTIONS + MATMULS
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One use of a tensor: input number `index` of `node`."""
+    """One use of a tensor: input `index` of `node`."""
 
     node: Any
     index: int
 
 
 class GraphView:
-    """Producers, readers, constants and shapes of a ModelProto, looked up by tensor name.
+    """Looks up producers, readers, constants and shapes of a ModelProto by tensor name.
 
-    It is a view of the graph as it was: make another after changing the graph.
+    Later changes to the graph are not reflected: create a new view after changing it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -54,7 +54,7 @@ class GraphView:
         return {value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)}
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
-        """Sizes of a tensor, None where they are not fixed (the batch); None as a whole where unknown."""
+        """Return the sizes of a tensor, None for sizes that are not fixed (the batch); None if the shape is unknown."""
         if tensor in self.constants:
             return tuple(self.constants[tensor].dims)
         kind = self._types.get(tensor)
@@ -63,23 +63,23 @@ class GraphView:
         return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
 
     def is_float(self, tensor: str) -> bool:
-        """Whether a tensor holds float32 numbers."""
+        """Return whether a tensor is float32."""
         return self.element_type(tensor) == 1  # TensorProto.FLOAT
 
     def element_type(self, tensor: str) -> int:
-        """The TensorProto.DataType of a tensor; 0 where it is not known."""
+        """Return the TensorProto.DataType of a tensor; 0 if unknown."""
         if tensor in self.constants:
             return int(self.constants[tensor].data_type)
         return int(self._types[tensor].elem_type) if tensor in self._types else 0
 
     def array(self, constant: str) -> np.ndarray:
-        """The numbers of a constant."""
+        """Return the values of a constant."""
         from onnx import numpy_helper
 
         return np.asarray(numpy_helper.to_array(self.constants[constant]))
 
     def weighted(self) -> list[Any]:
-        """Convolutions and matrix products with constant weights, in the graph's order."""
+        """Return the convolutions, Gemms and MatMuls with constant weights, in graph order."""
         return [
             node
             for node in self.nodes
@@ -87,17 +87,17 @@ class GraphView:
         ]
 
     def activations(self, node: Any) -> list[str]:
-        """The inputs of a node that are computed, not constant."""
+        """Return the inputs of a node that are computed, not constant."""
         return [name for name in node.input if name and name not in self.constants]
 
     def is_pointwise_map(self, tensor: str) -> bool:
-        """Whether a tensor is one number a channel: (N, C, 1, 1). A convolution of it is a matrix-vector product."""
+        """Return whether a tensor is (N, C, 1, 1), so that a convolution of it is a matrix-vector product."""
         shape = self.shape(tensor)
         return shape is not None and len(shape) == 4 and shape[2:] == (1, 1)
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:
-    """The value of a node's attribute, or `default`."""
+    """Return the value of a node's attribute, or `default`."""
     from onnx import helper
 
     for entry in node.attribute:
@@ -107,7 +107,7 @@ def attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def channel_axis(node: Any, weight_rank: int) -> int:
-    """The axis of a weighted node's weights that counts its output channels."""
+    """Return the output channel axis of a node's weights."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":
@@ -118,12 +118,12 @@ def channel_axis(node: Any, weight_rank: int) -> int:
 
 
 def multiply_adds(view: GraphView, node: Any) -> int:
-    """Multiply-adds of a weighted node for one photo; 0 where the shapes are not known."""
+    """Return the multiply-adds of a node with weights for one photo; 0 if the shapes are unknown."""
     weight = view.shape(node.input[1])
     out = view.shape(node.output[0])
     if weight is None or out is None or None in weight:
         return 0
-    # The batch counts as one photo; every other size is fixed in the graphs that we export.
+    # The batch size counts as 1; all other sizes are fixed in the graphs that trtpoets exports.
     positions = int(np.prod([size or 1 for size in out[1:]], dtype=np.int64))
     if node.op_type == "Conv":
         return positions * int(np.prod(weight[1:], dtype=np.int64))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The last layer of a graph: read it, put another in its place, or leave it out, so that the features come out."""
+"""Reads, replaces or removes the last layer of a graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trtpoets.core.types import INPUT_NAME
 
 @dataclass(frozen=True, eq=False)
 class LastLayer:
-    """scores = softmax(features @ weights + bias): `weights` (D, C), `bias` (C,), float32, and where they are."""
+    """scores = softmax(features @ weights + bias): `weights` (D, C) and `bias` (C,) float32, and their tensor names."""
 
     features: str
     weights: np.ndarray
@@ -25,22 +25,24 @@ class LastLayer:
 
 
 def last_layer(model: Any) -> LastLayer:
-    """The dense layer that the softmax at a graph's end reads.
+    """Return the dense layer before the softmax at the end of a graph.
 
-    Raises ConversionFailed when the graph ends otherwise, or that layer's weights are not plain constants of its own.
+    Raises ConversionFailed if the graph ends in any other way, or if the weights are not constants of that layer only.
     """
     view = GraphView(model)
     softmax = view.producer.get(view.outputs[0])
     dense = view.producer.get(softmax.input[0]) if softmax is not None and softmax.op_type == "Softmax" else None
     if dense is None or dense.op_type != "Gemm" or len(dense.input) != 3:
         raise ConversionFailed(
-            "the graph does not end in a dense layer and a softmax", hint="leave the head as it is", code="TP3004"
+            "the graph does not end in a dense layer and a softmax", hint="keep the current head", code="TP3004"
         )
     plain = attribute(dense, "alpha", 1.0) == attribute(dense, "beta", 1.0) == 1.0 and not attribute(dense, "transA", 0)
     names = list(dense.input)[1:]
     if not plain or any(name not in view.constants or len(view.readers[name]) > 1 for name in names):
         raise ConversionFailed(
-            "the last layer's weights are not constants of its own", hint="leave the head as it is", code="TP3005"
+            "the weights of the last layer are not constants, or other nodes share them",
+            hint="keep the current head",
+            code="TP3005",
         )
     weights, bias = (view.array(name) for name in names)
     if attribute(dense, "transB", 0):
@@ -49,32 +51,34 @@ def last_layer(model: Any) -> LastLayer:
 
 
 def with_last_layer(model: Any, weights: np.ndarray, bias: np.ndarray) -> Any:
-    """A copy of a ModelProto whose last layer has `weights` (D, C) and `bias` (C,). Raises as `last_layer` does."""
+    """Return a copy of a ModelProto whose last layer has `weights` (D, C) and `bias` (C,). Raises like `last_layer`."""
     from onnx import numpy_helper
 
     layer = last_layer(model)
     if weights.shape != layer.weights.shape or bias.shape != layer.bias.shape:
         raise ConversionFailed(
-            f"a head of {weights.shape} and {bias.shape} in the place of {layer.weights.shape} and {layer.bias.shape}",
+            f"the head must have weights of shape {layer.weights.shape} and a bias of shape {layer.bias.shape}, not "
+            f"{weights.shape} and {bias.shape}",
             code="TP3006",
         )
     copy = type(model)()
     copy.CopyFrom(model)
-    fresh = {layer.weights_name: weights, layer.bias_name: bias}
+    replacement = {layer.weights_name: weights, layer.bias_name: bias}
     for constant in copy.graph.initializer:
-        if constant.name in fresh:
+        if constant.name in replacement:
             shape = tuple(constant.dims)
-            value = fresh[constant.name]
+            value = replacement[constant.name]
             value = value.T if constant.name == layer.weights_name and shape != value.shape else value.reshape(shape)
             constant.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), constant.name))
     return copy
 
 
 def base_of(model: Any, output_name: str) -> bytes:
-    """The graph of a ModelProto up to its features, called `output_name`, float32 (N, D): the bytes of an ONNX file.
+    """Return a graph up to its features, float32 (N, D) named `output_name`, as the bytes of an ONNX file.
 
-    The same base gives the same bytes under any head. Raises as `last_layer` does.
+    The bytes do not depend on the head. Raises the same errors as `last_layer`.
     """
+
     from onnx import TensorProto, helper
 
     layer = last_layer(model)

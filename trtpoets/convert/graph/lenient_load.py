@@ -1,6 +1,6 @@
-"""ONNX files read to be described only: never refused for what the checker dislikes, and without external data.
+"""Reads ONNX files for description only: without external data, and also if ONNX's checker rejects them.
 
-What comes from here must not reach TensorRT's parser: that takes files that `check_onnx` has passed.
+Models from here must not be passed to TensorRT's parser; that requires files that `check_onnx` accepted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from trtpoets.core.optional import needs
 from trtpoets.core.reading import read_bytes
 
 _MOST = 10
-"""Complaints that are kept of one check."""
+"""Number of complaints that are kept per check."""
 
 
 @dataclass(frozen=True)
 class UncheckedOnnx:
-    """A ModelProto as its file has it, what ONNX's checker says against it, and the files that its weights are in."""
+    """A ModelProto as in its file, the complaints of ONNX's checker, and the external files that contain weights."""
 
     model: Any
     complaints: tuple[str, ...]
@@ -33,7 +33,7 @@ class UncheckedOnnx:
 
 
 def read_unchecked(path: Path) -> UncheckedOnnx:
-    """Read an ONNX file without its external data. Raises BadArtefact for what does not parse, MissingDependency."""
+    """Read an ONNX file without its external data. Raises BadArtefact if it cannot be parsed, MissingDependency."""
     with needs("train", reason="reading ONNX files"):
         import onnx
     require_kind(path, "onnx", expected="a valid ONNX file")
@@ -44,11 +44,13 @@ def read_unchecked(path: Path) -> UncheckedOnnx:
     except Exception as error:
         raise BadArtefact(
             f"{path} is not a valid ONNX file: {_lines(error)[0]}",
-            hint="export it again, or copy it again",
+            hint="export or copy the file again",
             code="TP3007",
         ) from error
     if not (model.graph.node or model.graph.output or model.functions):
-        raise BadArtefact(f"{path} is not a valid ONNX file: it holds no graph", hint="export it again", code="TP3008")
+        raise BadArtefact(
+            f"{path} is not a valid ONNX file: it contains no graph", hint="export it again", code="TP3008"
+        )
     external = external_files(path, content)
     return UncheckedOnnx(model, tuple(dict.fromkeys(_complaints(model))), external)
 
@@ -59,32 +61,32 @@ def _complaints(model: Any) -> list[str]:
     try:
         check_size(model)
     except ValueError as error:
-        return _lines(error)  # the checker would not end
-    whole = _without_external(model)
-    found = _unknown_operators(model)
+        return _lines(error)  # ONNX's checker would take too long
+    standalone = _without_external(model)
+    complaints = _unknown_operators(model)
     for check in (
-        lambda: onnx.checker.check_model(whole),
-        lambda: onnx.shape_inference.infer_shapes(whole, check_type=True, strict_mode=True),
+        lambda: onnx.checker.check_model(standalone),
+        lambda: onnx.shape_inference.infer_shapes(standalone, check_type=True, strict_mode=True),
     ):
         try:
             check()
-        except Exception as error:  # noqa: BLE001 - the checks raise errors of several kinds; each is a complaint
-            found += _lines(error)[:_MOST]
-    return found
+        except Exception as error:  # noqa: BLE001 - the checks raise several types of errors; each is a complaint
+            complaints += _lines(error)[:_MOST]
+    return complaints
 
 
 def _unknown_operators(model: Any) -> list[str]:
-    """The checker stops at the first complaint, which may be another."""
+    """Return complaints about all unknown operators; the checker reports only its first finding."""
     from onnx import defs
 
     own = {function.name for function in model.functions if function.domain in ("", "ai.onnx")}
     names = [node.op_type for node in all_nodes(model.graph) if node.domain in ("", "ai.onnx")]
     unknown = Counter(name for name in names if name not in own and not defs.has(name))
-    return [f"ONNX has no operator {name}, which {count:,} of its nodes are" for name, count in unknown.items()]
+    return [f"ONNX has no operator {name}, which is used by {count:,} nodes" for name, count in unknown.items()]
 
 
 def _without_external(model: Any) -> Any:
-    """A copy in which weights of other files are inputs: the checker would look for them in the current directory."""
+    """Return a copy with external weights as inputs: the checker would look for them in the current directory."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -99,7 +101,7 @@ def _without_external(model: Any) -> Any:
 
 
 def _lines(error: Exception) -> list[str]:
+    """Return the lines of an error's message, without the node that ONNX's checker prints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The checker shows the whole node on lines of its own.
-    told = [line for line in lines if not line.startswith(("==>", "input:", "output:", "op_type:", "name:", "domain:"))]
-    return told or lines or [type(error).__name__]
+    node_lines = ("==>", "input:", "output:", "op_type:", "name:", "domain:")
+    return [line for line in lines if not line.startswith(node_lines)] or lines or [type(error).__name__]

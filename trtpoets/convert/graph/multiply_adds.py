@@ -1,4 +1,4 @@
-"""The multiply-adds of any ONNX graph: of standard operators, of ONNX Runtime's fused ones, and what is not counted."""
+"""Counts the multiply-adds of any ONNX graph: standard operators and ONNX Runtime's fused operators."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _RUNTIME = ("com.microsoft", "com.ms.internal.nhwc")
-"""ONNX Runtime's domains: its graph optimiser writes such nodes."""
+"""Domains of ONNX Runtime, whose graph optimiser writes nodes of them."""
 
-_PRODUCTS: dict[str, tuple[str, int]] = {
+_STANDARD_FORM: dict[str, tuple[str, int]] = {
     **{name: (name, 1) for name in ("Conv", "ConvTranspose", "Gemm", "MatMul")},
     **dict.fromkeys(("ConvInteger", "FusedConv", "NhwcFusedConv"), ("Conv", 1)),
     "QLinearConv": ("Conv", 3),
@@ -26,25 +26,25 @@ _PRODUCTS: dict[str, tuple[str, int]] = {
     "FusedGemm": ("Gemm", 1),
     "QGemm": ("Gemm", 3),
 }
-"""Operators that multiply by weights: the standard one that does as much work, and which input the weights are."""
+"""Operators that multiply by weights: the standard operator with the same work, and the input index of the weights."""
 
 _SAME_SHAPE = (
     *("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu"),
     *("QLinearSoftmax", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "BiasAdd"),
 )
-"""Fused operators whose output has the shape of their first input; their work is not worth counting."""
+"""Fused operators whose output has the shape of their first input; their work is negligible."""
 
 _UNCOUNTED = ("If", "Loop", "Scan", "LSTM", "GRU", "RNN", "Einsum", "Attention", "DeformConv")
-"""Standard operators with products in them that are not counted."""
+"""Standard operators that contain multiply-adds which are not counted."""
 
 _KEPT = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides", "transA", "transB", "output_padding")
 
 
 @dataclass(frozen=True)
-class Product:
-    """A node that multiplies by weights, as the standard operator that does the same work, and its multiply-adds.
+class WeightedNode:
+    """A node that multiplies by weights, as the standard operator with the same work, and its multiply-adds.
 
-    `multiply_adds` is for one photo, 0 where the shapes are not known.
+    `multiply_adds` is for one photo, 0 if the shapes are unknown.
     """
 
     node: Any
@@ -52,21 +52,21 @@ class Product:
 
 
 def all_nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph, and of the graphs in its nodes."""
+    """Yield the nodes of a graph and of its subgraphs."""
     for node in graph.node:
         yield node
-        for inner in _inner(node):
+        for inner in _subgraphs(node):
             yield from all_nodes(inner)
 
 
 def operator_name(node: Any) -> str:
-    """An operator with its domain, where that is not the standard one: "com.microsoft.FusedConv"."""
+    """Return an operator's name, with its domain unless that is the standard one: "com.microsoft.FusedConv"."""
     domain = "" if node.domain in ("", "ai.onnx") else node.domain
     return f"{domain}.{node.op_type}" if domain else str(node.op_type)
 
 
 def view_of_any(model: Any) -> GraphView:
-    """A view of any graph that parses. Fused operators stand in it as standard ones, so that shapes are told."""
+    """Return a view of any graph that can be parsed. Fused operators become standard ones, so that shapes are known."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -78,36 +78,36 @@ def view_of_any(model: Any) -> GraphView:
             node.op_type = "Identity"
             node.input.append(first)
             node.output.append(out)
-        elif node.domain in _RUNTIME and node.op_type in _PRODUCTS and not attribute(node, "channels_last", 0):
+        elif node.domain in _RUNTIME and node.op_type in _STANDARD_FORM and not attribute(node, "channels_last", 0):
             node.CopyFrom(_standard(node) or node)
     try:
         view = GraphView(copy)
         view.shape("")
-    except Exception:  # noqa: BLE001 - shape inference raises what it likes; without it, what the file tells is left
+    except Exception:  # noqa: BLE001 - shape inference raises any type; without it, only the file's own shapes are used
         view = GraphView(copy)
         values = (*copy.graph.input, *copy.graph.output, *copy.graph.value_info)
         view.__dict__["_types"] = {value.name: value.type.tensor_type for value in values}
     return view
 
 
-def products(view: GraphView, model: Any) -> tuple[list[Product], Mapping[str, int]]:
-    """The products of a graph, and how many nodes of other operators are not counted, by name."""
-    found, uncounted = [], Counter[str]()
+def weighted_nodes(view: GraphView, model: Any) -> tuple[list[WeightedNode], Mapping[str, int]]:
+    """Return the nodes of a graph that multiply by weights, and the number of uncounted nodes by operator."""
+    weighted, uncounted = [], Counter[str]()
     for node in model.graph.node:
         standard = _standard(node)
         if standard is not None:
-            found.append(Product(standard, _cost(view, standard)))
+            weighted.append(WeightedNode(standard, _cost(view, standard)))
         elif _may_multiply(node):
             uncounted[operator_name(node)] += 1
-        for graph in _inner(node):
-            # How often a body runs is not known.
-            bodies = (each for each in all_nodes(graph) if _standard(each) is not None or _may_multiply(each))
-            uncounted.update(operator_name(each) for each in bodies)
-    return found, dict(sorted(uncounted.items(), key=lambda each: (-each[1], each[0])))
+        for graph in _subgraphs(node):
+            # How often a body runs is unknown.
+            bodies = (inner for inner in all_nodes(graph) if _standard(inner) is not None or _may_multiply(inner))
+            uncounted.update(operator_name(inner) for inner in bodies)
+    return weighted, dict(sorted(uncounted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _inner(node: Any) -> list[Any]:
-    return [graph for each in node.attribute for graph in (each.g, *each.graphs)]
+def _subgraphs(node: Any) -> list[Any]:
+    return [graph for entry in node.attribute for graph in (entry.g, *entry.graphs)]
 
 
 def _is_standard(node: Any) -> bool:
@@ -115,7 +115,7 @@ def _is_standard(node: Any) -> bool:
 
 
 def _may_multiply(node: Any) -> bool:
-    """Whether a node that is no known product may be one all the same."""
+    """Return whether a node without a known standard form may contain multiply-adds."""
     from onnx import defs
 
     if _is_standard(node):
@@ -124,21 +124,21 @@ def _may_multiply(node: Any) -> bool:
 
 
 def _standard(node: Any) -> Any:
-    """The standard operator that does a node's work; None where no product is known to be in it."""
+    """Return the standard operator with the same work as a node; None if there is none."""
     import onnx
 
-    name, index = _PRODUCTS.get(node.op_type, ("", 0))
+    name, index = _STANDARD_FORM.get(node.op_type, ("", 0))
     if not (_is_standard(node) or node.domain in _RUNTIME):
         return None
     if not name or len(node.input) <= index or not node.output:
         return None
     if name == "MatMul" and attribute(node, "transB", 0):
         name = "Gemm"
-    made = onnx.NodeProto(
+    standard = onnx.NodeProto(
         op_type=name, name=node.name, input=[node.input[0], node.input[index]], output=node.output[:1]
     )
-    made.attribute.extend(each for each in node.attribute if each.name in _KEPT)
-    return made
+    standard.attribute.extend(entry for entry in node.attribute if entry.name in _KEPT)
+    return standard
 
 
 def _cost(view: GraphView, node: Any) -> int:

@@ -1,7 +1,7 @@
-"""One graph, one file: canonical order and readable names, so that equal networks give equal bytes.
+"""Puts graphs into canonical order with readable names, so that equal networks give equal ONNX files.
 
-Engines are keyed by the hash of their ONNX file. The names and the order that converters leave behind depend on what
-else the process had built before, so they are replaced here.
+Engines are keyed by the hash of their ONNX file. The names and order that converters produce depend on what the process
+built before, so they are replaced here.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 
 from trtpoets.convert.graph.graph_view import WEIGHTED, GraphView
 
-_NOISE = re.compile(r"^(StatefulPartitionedCall|PartitionedCall|functional|model|sequential)(_\d+)*$")
-"""Parts of a TensorFlow name that say nothing about the layer."""
+_MEANINGLESS = re.compile(r"^(StatefulPartitionedCall|PartitionedCall|functional|model|sequential)(_\d+)*$")
+"""Parts of a TensorFlow name that do not identify the layer."""
 
 _SCOPES = {"batchnorm", "convolution", "Cast", "clip_by_value", "hard_swish", "hard_sigmoid", "moments"}
-"""What Keras layers call groups of operators within themselves."""
+"""Names that Keras layers give to groups of operators within themselves."""
 
 
 def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[str, str]) -> Any:
-    """A ModelProto of the same network: sorted as the data flows from the output back, named by layer and operator.
+    """Return an equivalent ModelProto with nodes in canonical order, named by layer and operator.
 
-    Node `block_1_expand/Conv` gives tensor `block_1_expand/Conv:0` from `block_1_expand/Conv.weight` and `.bias`.
-    Whatever does not reach the output is dropped. Only the first input and the first output are kept.
+    Node `block_1_expand/Conv` computes tensor `block_1_expand/Conv:0` from `block_1_expand/Conv.weight` and `.bias`.
+    Nodes that do not affect the output are removed. Only the first input and the first output are kept.
     """
     from onnx import TensorProto, helper
 
@@ -33,7 +33,7 @@ def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[s
     names = _node_names(view, nodes)
     tensors = {model.graph.input[0].name: input_name, model.graph.output[0].name: output_name, "": ""}
     constants: list[Any] = []
-    fresh = []
+    renamed_nodes = []
     for node, name in zip(nodes, names, strict=True):
         for index, source in enumerate(node.input):
             if source in view.constants and source not in tensors:
@@ -52,9 +52,9 @@ def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[s
         attributes = sorted(copy.attribute, key=lambda entry: str(entry.name))
         del copy.attribute[:]
         copy.attribute.extend(attributes)
-        fresh.append(copy)
+        renamed_nodes.append(copy)
     graph = helper.make_graph(
-        fresh,
+        renamed_nodes,
         "trtpoets",
         [_renamed(model.graph.input[0], input_name)],
         [_renamed(model.graph.output[0], output_name)],
@@ -64,12 +64,12 @@ def canonical(model: Any, input_name: str, output_name: str, metadata: Mapping[s
 
 
 def finished(graph: Any, opset: int, metadata: Mapping[str, str]) -> Any:
-    """The ModelProto of a graph, with nothing in it that differs from one writing to the next."""
+    """Return the ModelProto of a graph; equal graphs give equal bytes."""
     from onnx import helper
 
     imports = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, producer_name="trtpoets", opset_imports=imports)
-    # The oldest format that knows the opset: TensorRT 8.x reads no newer ones.
+    # The lowest IR version that supports the opset: TensorRT 8.x does not read newer ones.
     model.ir_version = helper.find_min_ir_version_for(imports)
     helper.set_model_props(model, dict(sorted(metadata.items())))
     return model
@@ -84,7 +84,7 @@ def _renamed(value: Any, name: str) -> Any:
 
 
 def in_order(view: GraphView) -> list[Any]:
-    """Nodes that the output needs, each after its inputs: depth first from the output, inputs in their own order."""
+    """Return the nodes that the output needs, inputs first: depth first from the output, inputs in their order."""
     order: list[Any] = []
     seen: set[str] = set()
     stack = [(view.producer[view.outputs[0]], False)]
@@ -103,7 +103,7 @@ def in_order(view: GraphView) -> list[Any]:
 
 
 def _node_names(view: GraphView, nodes: list[Any]) -> list[str]:
-    """`layer/Operator`, numbered from 1 in the graph's order where several would be called the same."""
+    """Return `layer/Operator` for each node, numbered from 1 in graph order where names would be equal."""
     wanted = [(_layer(view, node), node.op_type) for node in nodes]
     total = Counter(wanted)
     counted: Counter[tuple[str, str]] = Counter()
@@ -112,21 +112,21 @@ def _node_names(view: GraphView, nodes: list[Any]) -> list[str]:
         counted[layer, operator] += 1
         number = f"_{counted[layer, operator]}" if total[layer, operator] > 1 else ""
         names.append(f"{layer}{number}/{operator}" if layer not in ("", operator) else f"{operator}{number}")
-    taken = Counter(names)
+    uses = Counter(names)
     for index, name in enumerate(names):
-        if taken[name] > 1:
+        if uses[name] > 1:
             names[index] = f"{name}.{index}"
     return names
 
 
 def _layer(view: GraphView, node: Any) -> str:
-    """The Keras layer that a node comes from, without the numbers that Keras counts up through a process."""
+    """Return the Keras layer that a node belongs to, without the number that Keras appends; empty if unknown."""
     constants = [name for name in node.input if name in view.constants]
     weights = [node.input[1]] if node.op_type in WEIGHTED and node.input[1] in view.constants else []
     for candidate in (*weights, node.name, *node.output, *(constants if node.op_type in WEIGHTED else [])):
         path = candidate.split(":")[0].split("/")
-        # The last part is the operator's.
-        layers = [part for part in path[:-1] if part not in _SCOPES and not _NOISE.match(part)]
+        # The last part is the operator's name.
+        layers = [part for part in path[:-1] if part not in _SCOPES and not _MEANINGLESS.match(part)]
         if layers:
             return re.sub(r"(_\d+)+$", "", layers[-1])
     return ""

@@ -1,4 +1,4 @@
-"""What an ONNX file holds: operators, precisions, parameters, work. Of any file, whoever wrote it."""
+"""Describes any ONNX file: its operators, precisions, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
 from trtpoets.convert.graph.lenient_load import UncheckedOnnx, read_unchecked
-from trtpoets.convert.graph.multiply_adds import Product, all_nodes, operator_name, products, view_of_any
+from trtpoets.convert.graph.multiply_adds import (
+    WeightedNode,
+    all_nodes,
+    operator_name,
+    view_of_any,
+    weighted_nodes,
+)
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_external import ExternalFile
 from trtpoets.core.onnx_file import CALIBRATION_KEY, PRECISION_KEY, SPEC_KEY, metadata_of
@@ -19,15 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_PASSES_ON = ("Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity")
-"""Operators that change nothing of what a number is worth: between a pair and the product that it is for."""
+_TRANSPARENT = ("Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity")
+"""Operators that do not change values; they may stand between a Q/DQ pair and its convolution or MatMul."""
 
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """An input or output: its numbers as "uint8", its sizes; None or a name ("N") where a size is not fixed.
+    """An input or output: its dtype, for example "uint8", and its sizes; None or a name ("N") for a dynamic size.
 
-    `shape` is None as a whole where the file does not tell it. What is no tensor has the dtype "sequence" or "map".
+    `shape` is None if the file does not specify it. Values that are not tensors have the dtype "sequence" or "map".
     """
 
     name: str
@@ -37,7 +43,7 @@ class TensorFacts:
 
 @dataclass(frozen=True)
 class WorkFacts:
-    """The convolutions and matrix products that compute in one precision, and their multiply-adds for one photo."""
+    """The number of convolutions and MatMuls that compute in one precision, and their multiply-adds for one photo."""
 
     layers: int
     multiply_adds: int
@@ -45,15 +51,15 @@ class WorkFacts:
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """What an ONNX file holds.
+    """A description of an ONNX file.
 
-    `operators` counts nodes, commonest first. `parameters` counts the numbers of its constants, but not the steps and
-    zero points of Q/DQ pairs. `work` is by precision: the pairs' ("int8") for what reads its two factors through Q/DQ
-    pairs, else the type of its weights. `sizes_unknown` counts products whose shapes can't be told: the sums lack them.
-    `not_counted` counts nodes, by operator, that may multiply and are in no sum: fused operators and plug-ins that are
-    not known here, and bodies of loops. `complaints` are those of ONNX's checker; a build refuses such a file.
-    `external` are the files that weights are in. `spec`, `precision` and `calibration` are what trtpoets wrote into the
-    file; None in others' files.
+    `operators` counts nodes, the most frequent first. `parameters` is the number of constant values, without the scales
+    and zero points of Q/DQ pairs. `work` is by precision: that of the Q/DQ pairs ("int8") if a node reads both operands
+    through pairs, otherwise the type of its weights. `sizes_unknown` counts convolutions and MatMuls whose shapes are
+    unknown; the sums do not include them. `not_counted` counts nodes, by operator, that may multiply but are not
+    included: unknown fused operators and plug-ins, and bodies of loops. `complaints` are those of ONNX's checker; such
+    a file cannot be built. `external` are the files that contain weights. `spec`, `precision` and `calibration` are
+    metadata written by trtpoets; None in other files.
     """
 
     ir_version: int
@@ -77,16 +83,16 @@ class OnnxFacts:
 
 
 def facts_of_onnx(path: Path) -> OnnxFacts:
-    """Read any ONNX file that parses, without its external data, and list what ONNX's checker says against it.
+    """Read any ONNX file that can be parsed, without its external data, and describe it.
 
-    Raises BadArtefact for what does not parse, MissingDependency.
+    Raises BadArtefact if it cannot be parsed, MissingDependency.
     """
     try:
         return _facts(path, read_unchecked(path))
-    except (UnicodeError, TypeError) as error:  # protobuf gives bytes for text that is not UTF-8
+    except (UnicodeError, TypeError) as error:  # protobuf returns bytes for text that is not UTF-8
         raise BadArtefact(
-            f"{path} is not a valid ONNX file: it holds text that is not UTF-8 ({error})",
-            hint="export it again, or copy it again",
+            f"{path} is not a valid ONNX file: it contains text that is not UTF-8 ({error})",
+            hint="export or copy the file again",
             code="TP3009",
         ) from error
 
@@ -94,8 +100,8 @@ def facts_of_onnx(path: Path) -> OnnxFacts:
 def _facts(path: Path, unchecked: UncheckedOnnx) -> OnnxFacts:
     model = unchecked.model
     view = view_of_any(model)
-    found, not_counted = products(view, model)
-    work, unknown = _work(found, view)
+    weighted, not_counted = weighted_nodes(view, model)
+    work, unknown = _work(weighted, view)
     metadata = metadata_of(model)
     spec, complaints = _spec(path, metadata)
     operators = Counter(operator_name(node) for node in all_nodes(model.graph))
@@ -103,14 +109,14 @@ def _facts(path: Path, unchecked: UncheckedOnnx) -> OnnxFacts:
         ir_version=int(model.ir_version),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         opsets={entry.domain or "ai.onnx": int(entry.version) for entry in model.opset_import},
-        # Old files list their constants among the inputs.
+        # Old files list constants among the inputs too.
         inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in view.constants),
         outputs=tuple(_tensor(value) for value in model.graph.output),
-        operators=dict(sorted(operators.items(), key=lambda each: (-each[1], each[0]))),
+        operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         quantizers=operators["QuantizeLinear"],
         dequantizers=operators["DequantizeLinear"],
         parameters=_parameters(model.graph),
-        multiply_adds=sum(each.multiply_adds for each in work.values()),
+        multiply_adds=sum(facts.multiply_adds for facts in work.values()),
         work=work,
         sizes_unknown=unknown,
         precision=metadata.get(PRECISION_KEY),
@@ -122,14 +128,14 @@ def _facts(path: Path, unchecked: UncheckedOnnx) -> OnnxFacts:
     )
 
 
-def _work(found: Sequence[Product], view: GraphView) -> tuple[dict[str, WorkFacts], int]:
-    """The work of each precision, most first; and how many products have unknown shapes."""
-    costs: dict[str, list[int]] = {}
-    for product in found:
-        costs.setdefault(_precision(view, product.node), []).append(product.multiply_adds)
-    work = {name: WorkFacts(len(each), sum(each)) for name, each in costs.items()}
-    unknown = sum(each.count(0) for each in costs.values())
-    return dict(sorted(work.items(), key=lambda each: -each[1].multiply_adds)), unknown
+def _work(weighted: Sequence[WeightedNode], view: GraphView) -> tuple[dict[str, WorkFacts], int]:
+    """Return the work of each precision, largest first, and the number of nodes with unknown shapes."""
+    by_precision: dict[str, list[int]] = {}
+    for entry in weighted:
+        by_precision.setdefault(_precision(view, entry.node), []).append(entry.multiply_adds)
+    work = {name: WorkFacts(len(counts), sum(counts)) for name, counts in by_precision.items()}
+    unknown = sum(counts.count(0) for counts in by_precision.values())
+    return dict(sorted(work.items(), key=lambda item: -item[1].multiply_adds)), unknown
 
 
 def _precision(view: GraphView, node: Any) -> str:
@@ -140,22 +146,22 @@ def _precision(view: GraphView, node: Any) -> str:
 
 
 def _dequantizer(view: GraphView, tensor: str) -> Any:
-    """The DequantizeLinear that a tensor comes out of; None for other tensors."""
+    """Return the DequantizeLinear that a tensor comes from; None for other tensors."""
     node = view.producer.get(tensor)
-    while node is not None and node.op_type in _PASSES_ON:
+    while node is not None and node.op_type in _TRANSPARENT:
         node = view.producer.get(node.input[0])
     return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
 def _parameters(graph: Any) -> int:
-    steps = {name for node in graph.node if node.op_type in QUANTISERS for name in node.input[1:]}
-    own: int = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.name not in steps)
-    inner = [each for node in graph.node for attribute in node.attribute for each in (attribute.g, *attribute.graphs)]
-    return own + sum(_parameters(each) for each in inner)
+    quantisation = {name for node in graph.node if node.op_type in QUANTISERS for name in node.input[1:]}
+    own: int = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.name not in quantisation)
+    subgraphs = [subgraph for node in graph.node for entry in node.attribute for subgraph in (entry.g, *entry.graphs)]
+    return own + sum(_parameters(subgraph) for subgraph in subgraphs)
 
 
 def _spec(path: Path, metadata: Mapping[str, str]) -> tuple[ModelSpec | None, tuple[str, ...]]:
-    """What trtpoets wrote into the file of its photos and labels, or why that can't be read."""
+    """Return the ModelSpec that trtpoets wrote into the file, if any, and the reason if it cannot be read."""
     if SPEC_KEY not in metadata:
         return None, ()
     try:
@@ -177,7 +183,7 @@ def _tensor(value: Any) -> TensorFacts:
 
 
 def _dtype(number: int) -> str:
-    """ONNX's number of a type as people write it: "fp32", "fp16", "uint8"."""
+    """Return the short name of a TensorProto.DataType: "fp32", "fp16", "uint8"."""
     from onnx import TensorProto
 
     name = TensorProto.DataType.Name(number).lower() if number in TensorProto.DataType.values() else "unknown"

@@ -1,4 +1,4 @@
-"""What tensors inside a network hold when it runs on real photos: extremes and histograms, a batch at a time."""
+"""Statistics of the tensors inside a network, measured on real photos: minima, maxima and histograms."""
 
 from __future__ import annotations
 
@@ -15,52 +15,58 @@ from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME, Photo, Preprocess
 
 _FETCH_BYTES = 64 << 20
-"""How much of the activations is taken out of ONNX Runtime at once."""
+"""Limit in bytes on the activations that one ONNX Runtime call returns."""
 
 _DENSE = 32
-"""Of feature maps larger than this a side, histograms count every other row and column: a quarter of the values
-tells the shape of a distribution as well."""
+"""In feature maps with more rows and columns than this, histograms count every second row and column. A quarter of the
+values describes the distribution well enough."""
 
-Told = Callable[[int], None]
-"""Called with the number of photos done."""
+PhotosDone = Callable[[int], None]
+"""Progress callback: called with the number of photos that are done."""
 
-See = Callable[[np.ndarray, np.ndarray], None]
+OnBatch = Callable[[np.ndarray, np.ndarray], None]
 """Called with each batch of photos, uint8 (n, H, W, 3), and their scores, float32 (n, C)."""
 
 
-def spans(
+def activation_ranges(
     model: Any,
     tensors: Sequence[str],
     photos: Sequence[Photo],
     preprocess: Preprocess,
     batch_size: int,
-    told: Told,
-    see: See | None = None,
+    progress: PhotosDone,
+    on_batch: OnBatch | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """The lowest and highest value of each tensor over all photos. The extremes are taken inside the graph.
+    """Return the lowest and highest value of each tensor over all photos.
 
+    The minima and maxima are computed inside the graph, so that no activations are copied out of it.
     Raises BadPhoto, or ConversionFailed that names the first tensor that is not finite.
     """
-    _refuse_broken_constants(model)
+    _refuse_non_finite_constants(model)
     lowest = np.full(len(tensors), np.inf)
     highest = np.full(len(tensors), -np.inf)
     session = open_session(_with_extremes(model, tensors).SerializeToString())
-    for batch, extremes in _answers(session, photos, preprocess, batch_size, told):
-        scores, *found = extremes
-        pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
+    for batch, outputs in _run_batches(session, photos, preprocess, batch_size, progress):
+        scores, *extremes = outputs
+        pairs = np.array(extremes, dtype=np.float64).reshape(-1, 2)
         if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
-            raise _broken(model, batch)
-        if see is not None:
-            see(batch, scores)
+            raise _not_finite_error(model, batch)
+        if on_batch is not None:
+            on_batch(batch, scores)
         lowest = np.minimum(lowest, pairs[:, 0])
         highest = np.maximum(highest, pairs[:, 1])
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
 
 
-def peaks(
-    model: Any, tensors: Sequence[str], photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, told: Told
+def channel_peaks(
+    model: Any,
+    tensors: Sequence[str],
+    photos: Sequence[Photo],
+    preprocess: Preprocess,
+    batch_size: int,
+    progress: PhotosDone,
 ) -> dict[str, np.ndarray]:
-    """The largest magnitude of each channel of tensors (N, C, H, W) over all photos: float32 (C,) a tensor."""
+    """Return the largest magnitude of each channel of (N, C, H, W) tensors over all photos: float32 (C,) per tensor."""
     from onnx import TensorProto, helper
 
     copy = type(model)()
@@ -72,50 +78,58 @@ def peaks(
         copy.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
     highest: list[np.ndarray] = []
     session = open_session(copy.SerializeToString())
-    for _, (_, *maps) in _answers(session, photos, preprocess, batch_size, told):
-        found = [each.max(axis=(0, 2, 3)) for each in maps]
-        highest = [np.maximum(old, new) for old, new in zip(highest, found, strict=True)] if highest else found
+    for _, (_, *maps) in _run_batches(session, photos, preprocess, batch_size, progress):
+        batch_peaks = [array.max(axis=(0, 2, 3)) for array in maps]
+        if highest:
+            batch_peaks = [np.maximum(old, new) for old, new in zip(highest, batch_peaks, strict=True)]
+        highest = batch_peaks
     return dict(zip(tensors, highest, strict=True))
 
 
-def histograms(
-    model: Any, tops: Mapping[str, float], photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, told: Told
+def activation_histograms(
+    model: Any,
+    tops: Mapping[str, float],
+    photos: Sequence[Photo],
+    preprocess: Preprocess,
+    batch_size: int,
+    progress: PhotosDone,
 ) -> dict[str, np.ndarray]:
-    """How often |x| falls in each of 2048 equal bins over 0..tops[tensor]: int64 (2048,) a tensor.
+    """Count the values of |x| in 2048 equal bins over 0..tops[tensor]: int64 (2048,) per tensor.
 
     Large feature maps are sampled.
     """
     view = GraphView(model)
     names = list(tops)
-    floats = sum(int(np.prod([size or 1 for size in view.shape(name) or ()])) for name in names)
-    at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * floats)))
+    values_per_photo = sum(int(np.prod([size or 1 for size in view.shape(name) or ()])) for name in names)
+    at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * values_per_photo)))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     session = open_session(with_outputs(model, names).SerializeToString())
-    for _, (_, *arrays) in _answers(session, photos, preprocess, at_once, told):
+    for _, (_, *arrays) in _run_batches(session, photos, preprocess, at_once, progress):
         for name, array in zip(names, arrays, strict=True):
             dense = array.ndim == 4 and min(array.shape[2:]) > _DENSE
             values = array[:, :, ::2, ::2] if dense else array
             bins = (np.abs(values).ravel() * np.float32(BINS / tops[name])).astype(np.int32)
-            # The highest value of all lies on the last edge; it belongs to the last bin.
-            found = np.bincount(bins, minlength=BINS)
-            counts[name] += found[:BINS]
-            counts[name][-1] += found[BINS:].sum()
+            # The highest value lies on the upper edge of the last bin and is counted in that bin.
+            batch_counts = np.bincount(bins, minlength=BINS)
+            counts[name] += batch_counts[:BINS]
+            counts[name][-1] += batch_counts[BINS:].sum()
     return counts
 
 
-def _answers(
-    session: Any, photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, told: Told
+def _run_batches(
+    session: Any, photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, progress: PhotosDone
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Run a session on all photos, and yield each batch, uint8 (n, H, W, 3), with the outputs of the session."""
     done = 0
-    told(0)
+    progress(0)
     for batch in photo_batches(photos, preprocess, batch_size):
         yield batch, session.run(None, {INPUT_NAME: batch})
         done += len(batch)
-        told(done)
+        progress(done)
 
 
 def _with_extremes(model: Any, tensors: Sequence[str]) -> Any:
-    """A copy of the model with the lowest and highest value of each tensor as further outputs."""
+    """Return a copy of the model with the lowest and highest value of each tensor as additional outputs."""
     from onnx import TensorProto, helper
 
     copy = type(model)()
@@ -129,7 +143,7 @@ def _with_extremes(model: Any, tensors: Sequence[str]) -> Any:
 
 
 def with_outputs(model: Any, tensors: Sequence[str]) -> Any:
-    """A copy of the model with these tensors as further outputs."""
+    """Return a copy of the model with these tensors as additional outputs."""
     from onnx import TensorProto, helper
 
     copy = type(model)()
@@ -139,19 +153,20 @@ def with_outputs(model: Any, tensors: Sequence[str]) -> Any:
     return copy
 
 
-def _refuse_broken_constants(model: Any) -> None:
+def _refuse_non_finite_constants(model: Any) -> None:
+    """Raise ConversionFailed when a constant holds NaN or infinity."""
     view = GraphView(model)
     for name in view.constants:
         if view.is_float(name) and not np.isfinite(view.array(name)).all():
             raise ConversionFailed(
-                f"{name} holds values that are not finite: the network is damaged",
-                hint="train and export it again",
+                f"the constant {name} holds values that are not finite: the network is damaged",
+                hint="train and export the network again",
                 code="TP3010",
             )
 
 
-def _broken(model: Any, batch: np.ndarray) -> ConversionFailed:
-    """The error that names the first tensor of the graph that is not finite on these photos."""
+def _not_finite_error(model: Any, batch: np.ndarray) -> ConversionFailed:
+    """Return the error that names the first tensor of the graph that is not finite for these photos."""
     view = GraphView(model)
     names = [name for node in view.nodes for name in node.output if view.is_float(name)]
     inner = [name for name in names if name not in view.outputs]
@@ -162,7 +177,7 @@ def _broken(model: Any, batch: np.ndarray) -> ConversionFailed:
         broken |= {name for name, array in zip(names, arrays, strict=True) if not np.isfinite(array).all()}
     first = next((name for name in names if name in broken), "the network")
     return ConversionFailed(
-        f"{first} is not finite on a calibration photo: the network is damaged",
-        hint="train and export it again",
+        f"{first} is not finite for a calibration photo: the network is damaged",
+        hint="train and export the network again",
         code="TP3011",
     )

@@ -1,13 +1,13 @@
-"""Biases moved so that rounding does not move any channel's mean.
+"""Bias correction: shifts biases so that quantisation does not change the mean of any channel.
 
-Rounding weights shifts the mean of each channel, and folded batch-norms make the shift large; rounding data does a
-little too. The bias can take it back at no cost. Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization
-Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, in its empirical form: layer by layer in the
-order of the data, each measured with the earlier ones corrected.
+Rounding weights shifts the mean of each channel, considerably where batch norms are folded; rounding activations shifts
+it a little. A bias compensates this at no cost. Source: Nagel, van Baalen, Blankevoort, Welling, "Data-Free
+Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, the empirical form: layer by
+layer in graph order, each measured with the earlier layers corrected.
 
-What is taken back is what rounding does within the layer, on the data that INT8 layers before it give. Matching the
-whole mean of FP32 would also make up for values that the ranges cut, and so move every position of a channel for the
-sake of a few huge ones: that costs MobileNetV2 9 dB, where rounding the data too gains 0.4.
+Only the shift caused by rounding within the layer is corrected, on the data that the INT8 layers before it produce.
+Matching the whole FP32 mean would also compensate values that the ranges clip, and so shift every position of a channel
+because of a few huge values: this costs MobileNetV2 9 dB, whereas correcting for rounded activations gains 0.4 dB.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import GraphView, attribute, channel_axis
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
-from trtpoets.convert.int8.segments import Live, Piece, Sessions, last_needed, pieces_of
+from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, last_needed, split_model
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The FP32 network on some photos, for many quantised versions of it to be held against.
+class Fp32Reference:
+    """The FP32 network's features for some photos, and the points where it is split into segments.
 
-    `ends` are its layers with weights, in order. `needed` tells how long each tensor is of use. `features` is float32
-    (N, F).
+    `ends` are the layers with weights, in order. `needed` maps each tensor to the last segment that reads it.
+    `features` is float32 (N, F).
     """
 
     ends: tuple[str, ...]
@@ -40,48 +40,49 @@ class Reference:
     features: np.ndarray
 
 
-def reference_from_onnx(model: Any, photos: np.ndarray) -> Reference:
-    """Run the FP32 ModelProto on photos uint8 (N, H, W, 3)."""
+def reference_from_onnx(model: Any, photos: np.ndarray) -> Fp32Reference:
+    """Run the FP32 ModelProto on photos, uint8 (N, H, W, 3)."""
     view = GraphView(model)
     ends = tuple(node.name for node in view.weighted())
     name = features_of(view)
     session = open_session(with_outputs(model, [name]).SerializeToString(), one_of_many=True)
-    return Reference(ends, last_needed(view, ends), name, session.run([name], {INPUT_NAME: photos})[0])
+    return Fp32Reference(ends, last_needed(view, ends), name, session.run([name], {INPUT_NAME: photos})[0])
 
 
-def pieces_like(model: Any, reference: Reference) -> list[Piece]:
-    """A quantised ModelProto cut where the reference was cut, so that any other version can go on from any cut."""
-    return pieces_of(model, reference.ends, (reference.feature_name, OUTPUT_NAME), reference.needed)
+def split_like(model: Any, reference: Fp32Reference) -> list[Segment]:
+    """Split a quantised ModelProto where the reference is split, so that versions can continue from each other."""
+    return split_model(model, reference.ends, (reference.feature_name, OUTPUT_NAME), reference.needed)
 
 
-def corrections(
+def bias_shifts(
     quantised: Any,
-    unstepped: Any,
-    reference: Reference,
+    clipped: Any,
+    reference: Fp32Reference,
     photos: np.ndarray,
-    sessions: Sessions,
+    runner: SegmentRunner,
 ) -> dict[str, np.ndarray]:
-    """How far the bias of each INT8 layer has to move, float32 (channels,), in one run through the network.
+    """Return the shift of the bias of each INT8 layer, float32 (channels,), measured in one run of the network.
 
-    `unstepped` is the ModelProto that cuts data where `quantised` does, and rounds nothing (`with_cuts`). `photos` are
-    uint8 (N, H, W, 3).
+    `clipped` is the ModelProto that clips activations where `quantised` does, and rounds nothing (`with_clips`).
+    `photos` are uint8 (N, H, W, 3).
     """
-    live: Live = {INPUT_NAME: photos}
+    live: LiveTensors = {INPUT_NAME: photos}
     shifts = {}
-    twins = pieces_like(unstepped, reference)
-    for piece, twin in zip(pieces_like(quantised, reference), twins, strict=True):
+    clipped_segments = split_like(clipped, reference)
+    for segment, clipped_segment in zip(split_like(quantised, reference), clipped_segments, strict=True):
         before = dict(live)
-        sessions.advance(piece, live)
-        if piece.end and _is_rounded(piece) and has_bias(piece.nodes[-1], piece.view):
-            sessions.advance(twin, before)
-            shift = (_mean(before[twin.tensor]) - _mean(live[piece.tensor])).astype(np.float32)
-            live[piece.tensor] = live[piece.tensor] + shift.reshape(-1, *[1] * (live[piece.tensor].ndim - 2))
-            shifts[piece.end] = shift
+        runner.advance(segment, live)
+        if segment.end and _is_quantised(segment) and has_bias(segment.nodes[-1], segment.view):
+            runner.advance(clipped_segment, before)
+            output = live[segment.tensor]
+            shift = (_channel_means(before[clipped_segment.tensor]) - _channel_means(output)).astype(np.float32)
+            live[segment.tensor] = output + shift.reshape(-1, *[1] * (output.ndim - 2))
+            shifts[segment.end] = shift
     return shifts
 
 
-def with_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
-    """A copy of a ModelProto with the bias of each named layer moved. A convolution without bias gets one."""
+def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
+    """Return a copy of a ModelProto with the bias of each named layer shifted. A convolution without bias gets one."""
     from onnx import numpy_helper
 
     copy = type(model)()
@@ -100,38 +101,38 @@ def with_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
             del node.input[2:]
             node.input.append(name)
         node.input[2] = name
-        made = numpy_helper.from_array(np.asarray(shift, np.float32), name)
+        constant = numpy_helper.from_array(np.asarray(shift, np.float32), name)
         if name in view.constants:
-            view.constants[name].CopyFrom(made)
+            view.constants[name].CopyFrom(constant)
         else:
-            copy.graph.initializer.append(made)
+            copy.graph.initializer.append(constant)
     return copy
 
 
-def layer_fidelity(fp32: Any, quantised: Any, photos: np.ndarray, sessions: Sessions) -> dict[str, float]:
-    """Signal to quantisation noise in dB of each layer's output, the two networks run beside each other."""
+def layer_sqnr(fp32: Any, quantised: Any, photos: np.ndarray, runner: SegmentRunner) -> dict[str, float]:
+    """Return the SQNR in dB of each layer's output; the two networks run side by side."""
     view = GraphView(fp32)
     ends = [node.name for node in view.weighted()]
     wanted = (OUTPUT_NAME,)
-    first: Live = {INPUT_NAME: photos}
-    second: Live = {INPUT_NAME: photos}
-    found = {}
-    for exact, rounded in zip(pieces_of(fp32, ends, wanted), pieces_of(quantised, ends, wanted), strict=True):
-        sessions.advance(exact, first)
-        sessions.advance(rounded, second)
+    exact_live: LiveTensors = {INPUT_NAME: photos}
+    live: LiveTensors = {INPUT_NAME: photos}
+    layers_db = {}
+    for exact, segment in zip(split_model(fp32, ends, wanted), split_model(quantised, ends, wanted), strict=True):
+        runner.advance(exact, exact_live)
+        runner.advance(segment, live)
         if exact.end:
-            found[exact.end] = sqnr_db(first[exact.tensor], second[exact.tensor])
-    return found
+            layers_db[exact.end] = sqnr_db(exact_live[exact.tensor], live[segment.tensor])
+    return layers_db
 
 
-def _is_rounded(piece: Piece) -> bool:
-    """Whether the layer that a piece ends with has its weights through a pair."""
-    maker = piece.view.producer.get(piece.nodes[-1].input[1])
-    return maker is not None and maker.op_type == "DequantizeLinear"
+def _is_quantised(segment: Segment) -> bool:
+    """Return whether the last layer of a segment reads its weights through a Q/DQ pair."""
+    producer = segment.view.producer.get(segment.nodes[-1].input[1])
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def has_bias(node: Any, view: GraphView) -> bool:
-    """Whether a layer has a bias of one number a channel, or can be given one."""
+    """Return whether a layer has a bias of one number per channel, or can be given one."""
     if node.op_type == "MatMul":
         return False
     if node.op_type == "Gemm" and attribute(node, "beta", 1.0) != 1.0:
@@ -142,14 +143,14 @@ def has_bias(node: Any, view: GraphView) -> bool:
 
 
 def _channels(node: Any, view: GraphView) -> int:
-    # The weights may come through a pair, which keeps their shape.
+    # The weights may be behind a Q/DQ pair, which preserves their shape.
     shape = view.shape(node.input[1]) or ()
     size = shape[channel_axis(node, len(shape))] if shape else None
     groups = int(attribute(node, "group", 1)) if node.op_type == "ConvTranspose" else 1
     return int(size or 0) * groups
 
 
-def _mean(array: np.ndarray) -> np.ndarray:
-    """The mean of each channel, axis 1: float64 (channels,)."""
+def _channel_means(array: np.ndarray) -> np.ndarray:
+    """Return the mean of each channel (axis 1): float64 (channels,)."""
     others = tuple(axis for axis in range(array.ndim) if axis != 1)
     return np.asarray(array.mean(axis=others, dtype=np.float64))

@@ -1,7 +1,7 @@
-"""Training photos -> the range of each tensor that shall become INT8.
+"""Calibration: measures the activation range of each tensor that becomes INT8, on photos of the training split.
 
-The photos come from the training split only, are spread over the labels, and are the same ones for the same seed
-however the folder is sorted. Nothing is calibrated with made-up data.
+The photos are spread over the labels. The same seed chooses the same photos in whatever order the folder lists them.
+Synthetic data is never used.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from fractions import Fraction
 
 import numpy as np
 
-from trtpoets.convert.int8.activation_stats import histograms, spans
+from trtpoets.convert.int8.activation_stats import activation_histograms, activation_ranges
 from trtpoets.convert.int8.calibration_checks import (
-    Witness,
+    CalibrationChecks,
     refuse_changed_photos,
     refuse_unknown_operators,
-    silenced,
-    warn_of_lacking_classes,
+    warn_of_missing_classes,
+    zero_tiny_ranges,
 )
 from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
-from trtpoets.convert.precision import expect_fp32
+from trtpoets.convert.precision import require_fp32
 from trtpoets.core.errors import BadInput
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class Method(str, Enum):
-    """How a tensor's range is chosen from what was seen."""
+    """How a tensor's range is chosen from the values observed."""
 
     MINMAX = "minmax"
     ENTROPY = "entropy"
@@ -51,17 +51,17 @@ class Method(str, Enum):
     AUTO = "auto"
 
     @property
-    def by_values(self) -> tuple[Method, ...]:
-        """The methods it begins with, that look at a tensor's values alone; those that do more, with all of them."""
-        values = (Method.MINMAX, Method.ENTROPY, Method.PERCENTILE, Method.MSE)
-        return (self,) if self in values else values
+    def base_methods(self) -> tuple[Method, ...]:
+        """The methods that use only a tensor's own values: this method, or the four that the others start from."""
+        base = (Method.MINMAX, Method.ENTROPY, Method.PERCENTILE, Method.MSE)
+        return (self,) if self in base else base
 
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """How ranges are measured. `percentile` is the share in % of values inside the range, for that method only.
+    """Settings of calibration. `percentile` is the percentage of values inside the range, for that method only.
 
-    No method is best for every network, so AUTO measures all, and `int8.best_ranges` keeps the one that serves best.
+    No method is best for every network, so AUTO tries all, and `best_ranges` chooses between them.
     """
 
     photos: int = 256
@@ -73,13 +73,14 @@ class CalibrationConfig:
     def __post_init__(self) -> None:
         if self.photos < 1 or self.batch_size < 1:
             raise BadInput(
-                f"calibration with {self.photos} photos in batches of {self.batch_size}",
-                hint="give at least 1 of each; 256 photos are usual",
+                f"calibration needs at least 1 photo and a batch size of at least 1, not {self.photos} photos "
+                f"and a batch size of {self.batch_size}",
+                hint="256 photos in batches of 16 are usual",
                 code="TP3012",
             )
         if not 50 < self.percentile <= 100:
             raise BadInput(
-                f"the percentile {self.percentile} is not above 50 and at most 100",
+                f"the percentile must be above 50 and at most 100, not {self.percentile}",
                 hint="99.99 is usual",
                 code="TP3013",
             )
@@ -87,7 +88,7 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class Equalised:
-    """A tensor whose channels are scaled by `factors`, one each, and the largest magnitude to step then."""
+    """A tensor whose channels are multiplied by `factors`; `limit` is the largest magnitude INT8 represents then."""
 
     limit: float
     factors: tuple[float, ...]
@@ -95,13 +96,13 @@ class Equalised:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What each tensor of an FP32 file spans, lowest and highest, and what that was measured on.
+    """The range (lowest, highest) of each tensor of an FP32 file, and the photos that it was measured on.
 
-    INT8 does better by some tensors with scaled channels: those are in `equalised` too (equalise.py).
+    `equalised` holds the tensors that gain from cross-layer equalisation (equalisation.py).
 
-    `photos` are sha256 of the photo files, `per_class` their number by label, `onnx_sha256` the file that was observed.
-    `histograms` are for people to see, by tensor; MINMAX needs none and measures none. `trials` are, where the method
-    was chosen by measuring, the fidelity of the network that each method gives.
+    `photos` are the sha256 of the photo files, `per_class` their number by label, `onnx_sha256` is that of the FP32
+    file. `histograms`, by tensor, are for reports only; MINMAX does not measure any. `trials`: where the
+    method was chosen by measuring, the fidelity of the network with the ranges of each method.
     """
 
     method: Method
@@ -125,11 +126,11 @@ _NO_IDENTITY = ("histograms", "trials")
 
 
 def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tuple[Photo, ...]:
-    """Choose from all photos of a dataset those that ranges are measured on, spread over the labels as they occur.
+    """Choose the calibration photos from all photos of a dataset, distributed over the labels like the dataset.
 
-    Only the training split is drawn from; equal photos count once; each label that has a photo gets at least one while
-    there are enough. Raises BadInput when there is none, or when a photo is also in the test split. Warns when there
-    are fewer than asked for, or than labels.
+    Only the training split is used; identical photos count once; each label with photos gets at least one while there
+    are enough. Raises BadInput if there is none, or if a photo is in the test split too. Warns if there are fewer than
+    `config.photos`, or fewer than labels.
     """
     pool: dict[str, dict[str, Photo]] = {}
     for photo in photos:
@@ -138,82 +139,86 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
     available = sum(map(len, pool.values()))
     if not available:
         raise BadInput(
-            f"none of {len(photos)} photos is in the training split: there is nothing to calibrate INT8 with",
-            hint="add photos to the folder, or build fp16: it needs no calibration",
+            f"none of the {len(photos)} photos is in the training split, so INT8 cannot be calibrated",
+            hint="add photos to the folder, or use FP16: trtpoets quantize NAME --precision fp16",
             code="TP3015",
         )
     if available < config.photos:
         _log.warning(
-            "calibrating with %d photos, all there are for training, instead of %d: ranges may be too narrow; "
-            "%d more photos would do",
+            "calibrating with all %d training photos instead of %d: ranges may be too narrow; add at least %d photos",
             available,
             config.photos,
             config.photos - available,
         )
-    counts = {label: len(found) for label, found in pool.items()}
-    share = _shares(counts, min(config.photos, available))
-    warn_of_lacking_classes(share, counts)
+    counts = {label: len(by_hash) for label, by_hash in pool.items()}
+    quota = _quotas(counts, min(config.photos, available))
+    warn_of_missing_classes(quota, counts)
     chosen = [
         photo
         for label in sorted(pool)
-        for photo in sorted(pool[label].values(), key=lambda photo: _draw(config.seed, photo.sha256))[: share[label]]
+        for photo in sorted(pool[label].values(), key=lambda photo: _random_key(config.seed, photo.sha256))[
+            : quota[label]
+        ]
     ]
     _refuse_test_photos(chosen, photos)
-    # Mixed, so that the batches are alike.
-    return tuple(sorted(chosen, key=lambda photo: _draw(config.seed, photo.sha256)))
+    # In random order, so that all batches contain similar labels.
+    return tuple(sorted(chosen, key=lambda photo: _random_key(config.seed, photo.sha256)))
 
 
 def ranges_from_photos(
     model: OnnxModel, photos: Sequence[Photo], config: CalibrationConfig, progress: Progress = silent
 ) -> tuple[Ranges, ...]:
-    """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that shall become INT8.
+    """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
-    One Ranges for each method that `config.method` begins with, all from the same two passes over the photos. Memory is
-    bounded by the batch. Raises BadPhoto, BadInput without photos or when they changed, or all are one colour,
-    BadArtefact when the file can't be quantised, ConversionFailed when a tensor is not finite on a photo.
+    Returns one Ranges per base method of `config.method`, all from the same two passes over the photos. Memory is
+    limited to one batch. Raises BadPhoto, BadInput without photos or if they changed or are all one colour,
+    BadArtefact if the file cannot be quantised, ConversionFailed if a tensor is not finite on a photo.
     """
-    expect_fp32(model)
+    require_fp32(model)
     if not photos:
         raise BadInput(
-            "there are no photos to calibrate INT8 with", hint="trtpoets quantize NAME --precision fp16", code="TP3016"
+            "there are no photos for INT8 calibration",
+            hint="use FP16: trtpoets quantize NAME --precision fp16",
+            code="TP3016",
         )
     refuse_changed_photos(photos)
     proto = check_onnx(model.path)
     placement = placement_from_onnx(proto)
     refuse_unknown_operators(model.path)
-    methods = config.method.by_values
+    methods = config.method.base_methods
     passes = 1 if methods == (Method.MINMAX,) else 2
 
-    def told(done: int) -> None:
+    def photos_done(done: int) -> None:
         progress("calibration", done, passes * len(photos))
 
-    witness = Witness(model.spec.labels)
-    extremes = spans(proto, placement.tensors, photos, model.spec.preprocess, config.batch_size, told, witness.see)
+    preprocess, batch_size = model.spec.preprocess, config.batch_size
+    checks = CalibrationChecks(model.spec.labels)
+    observed = activation_ranges(proto, placement.tensors, photos, preprocess, batch_size, photos_done, checks.observe)
     per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
-    witness.conclude(len(per_class))
-    seen = silenced(extremes, len(photos))
-    live = {name: max(-low, high) for name, (low, high) in seen.items() if low != 0.0 or high != 0.0}
+    checks.finish(len(per_class))
+    spans = zero_tiny_ranges(observed, len(photos))
+    live = {name: max(-low, high) for name, (low, high) in spans.items() if low != 0.0 or high != 0.0}
     counts: dict[str, np.ndarray] = {}
     if passes == 2:
-        counts = histograms(
-            proto, live, photos, model.spec.preprocess, config.batch_size, lambda done: told(len(photos) + done)
+        counts = activation_histograms(
+            proto, live, photos, preprocess, batch_size, lambda done: photos_done(len(photos) + done)
         )
     kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
     sha256 = sha256_of_onnx(model.path)
     hashes = tuple(photo.sha256 for photo in photos)
-    found = []
+    by_method = []
     for method in methods:
         limits = {name: _limit(method, counts[name], top, config) for name, top in live.items()} if counts else {}
         tensors = {
             name: (max(low, -limits[name]), min(high, limits[name])) if name in limits else (low, high)
-            for name, (low, high) in seen.items()
+            for name, (low, high) in spans.items()
         }
-        found.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
-    return tuple(found)
+        by_method.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
+    return tuple(by_method)
 
 
 def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig) -> float:
-    """Where a method cuts a tensor whose magnitudes 0..top are counted."""
+    """Return where a method clips a tensor, from the histogram of its magnitudes 0..top."""
     if method is Method.ENTROPY:
         return entropy_threshold(counts, top)
     if method is Method.PERCENTILE:
@@ -221,13 +226,13 @@ def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationCo
     return mse_threshold(counts, top) if method is Method.MSE else top
 
 
-def _draw(seed: int, sha256: str) -> str:
-    """A photo's lot: the same for the same seed, whatever other photos there are."""
+def _random_key(seed: int, sha256: str) -> str:
+    """Return a pseudo-random sort key that depends only on the seed and the photo."""
     return hashlib.sha256(f"{seed}:{sha256}".encode()).hexdigest()
 
 
-def _shares(counts: Mapping[str, int], wanted: int) -> dict[str, int]:
-    """Divide `wanted` over the labels as they occur (largest remainders), at least one each while there are enough."""
+def _quotas(counts: Mapping[str, int], wanted: int) -> dict[str, int]:
+    """Divide `wanted` over the labels in proportion (largest remainders), at least one each while there are enough."""
     total = sum(counts.values())
     exact = {label: Fraction(count * wanted, total) for label, count in counts.items()}
     share = {label: int(value) for label, value in exact.items()}
@@ -243,12 +248,13 @@ def _shares(counts: Mapping[str, int], wanted: int) -> dict[str, int]:
 
 
 def _refuse_test_photos(chosen: Sequence[Photo], photos: Sequence[Photo]) -> None:
+    """Raise BadInput if a calibration photo is also in the test split."""
     test = {photo.sha256: photo for photo in photos if photo.split is Split.TEST}
     for photo in chosen:
         if photo.sha256 in test:
             raise BadInput(
-                f"{photo.path} is for calibration, and {test[photo.sha256].path} in the test split is the same photo: "
-                "accuracy would be measured on what INT8 was tuned to",
+                f"the calibration photo {photo.path} is identical to {test[photo.sha256].path} in the test split: "
+                "accuracy would be measured on a photo that INT8 was calibrated with",
                 hint="read the photos again: trtpoets retrain PHOTOS --name NAME --force",
                 code="TP3017",
             )

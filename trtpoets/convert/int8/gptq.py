@@ -1,13 +1,13 @@
-"""Weights rounded so that what a layer gives changes least, instead of each to the nearest step.
+"""GPTQ: rounds weights so that the output of a layer changes least, instead of each weight to the nearest value.
 
-Column by column, the error of a rounded weight is taken up by those of the same output channel that are not rounded
-yet, as far as the layer's inputs go together: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training
-Quantization for Generative Pre-trained Transformers" (ICLR 2023), after LeCun's optimal brain surgeon. Inputs are taken
-around their mean, since what an error does to the mean goes into the bias (bias_correction.py).
+Weights are rounded column by column. The error of each is compensated by the weights of the same output channel that
+are not rounded yet, as far as their inputs correlate. Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate
+Post-Training Quantization for Generative Pre-trained Transformers" (ICLR 2023), which builds on LeCun's optimal brain
+surgeon. Inputs are centred on their mean, because bias correction removes what an error does to the mean.
 
-The aim is the layer's own FP32 weights on its INT8 input. Fitting the weights to the output of the FP32 network, which
-would make up for the noise of the input too, is worse by far (MobileNetV2: 5 dB in place of 18): least squares shrink
-what is noisy, and what every layer shrinks a little adds up, where noise averages out.
+The target is the layer's own FP32 weights applied to its INT8 input. Fitting the weights to the output of the FP32
+network, to compensate the error of the input too, is much worse (MobileNetV2: 5 dB instead of 18): least squares shrink
+weights with noisy inputs, and the shrinkage of all layers adds up, whereas rounding errors average out.
 """
 
 from __future__ import annotations
@@ -19,127 +19,128 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView, attribute
-from trtpoets.convert.int8.bias_correction import has_bias, with_biases
+from trtpoets.convert.int8.bias_correction import has_bias, with_shifted_biases
 from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.qdq import LEVELS, channel_scales
-from trtpoets.convert.int8.segments import Live, Sessions, pieces_of
+from trtpoets.convert.int8.segments import LiveTensors, SegmentRunner, split_model
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 
 _ROWS = 16384
 _NUMBERS = 1 << 24
-"""At most so many positions of a layer's input are looked at, and so many numbers at once."""
+"""At most 16384 positions of a layer's input are sampled, and at most 2^24 numbers in total."""
 
 _WIDEST = 2304
-"""A channel with more weights than 256 x 3 x 3 is rounded to the nearest: the work grows with the cube of their number,
-and where there are so many, rounding one or the other way averages out."""
+"""Channels with more weights than 256 x 3 x 3 are rounded to the nearest: GPTQ costs the cube of their number, and the
+errors of so many weights average out."""
 
 _DAMPING = 0.01
-"""As in the paper: so much of the mean square input is added to each input's own, for there are few photos."""
+"""Fraction of the mean square input that is added to the diagonal, as in the paper, because there are few photos."""
 
 _BLOCK = 64
-"""Errors are passed on to the columns of the same block at once, and to all others after the block."""
+"""Errors are passed on immediately within a block of columns, and to the columns after the block at its end."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution whose data, the tensor `source`, and weights, the constant `weights`, come through pairs."""
+    """A convolution that reads the tensor `source` and the constant `weights`, both through Q/DQ pairs."""
 
     node: Any
     source: str
     weights: str
 
 
-def rounded_weights(
+def gptq_weights(
     quantised: Any, placement: Placement, photos: np.ndarray, progress: Progress = silent
 ) -> dict[str, np.ndarray]:
-    """The weights of INT8 convolutions of a ModelProto by name: whole steps, as float32 in the shape that they had.
+    """Return the rounded weights of the INT8 convolutions of a ModelProto, by name: multiples of the scale, float32.
 
-    `photos` are uint8 (N, H, W, 3). Layer by layer in the order of the data, each on the input that the rounded layers
-    before it give. Left out, and so rounded to the nearest, are transposed and very wide convolutions.
+    `photos` are uint8 (N, H, W, 3). Layers are processed in graph order, each on the output of the rounded layers
+    before it. Transposed and very wide convolutions are omitted, which rounds them to the nearest.
     """
     channels = {weight.node: weight.tensor for weight in placement.weights}
-    plain = GraphView(quantised)
-    zeros = {name: np.zeros(plain.array(tensor).shape[0], np.float32) for name, tensor in channels.items()}
-    model = with_biases(
-        quantised, {node.name: zeros[node.name] for node in plain.nodes if _can_be_rounded(plain, node, channels)}
+    original = GraphView(quantised)
+    zeros = {name: np.zeros(original.array(tensor).shape[0], np.float32) for name, tensor in channels.items()}
+    model = with_shifted_biases(
+        quantised, {node.name: zeros[node.name] for node in original.nodes if _is_supported(original, node, channels)}
     )
     view = GraphView(model)
     layers: dict[str, list[_Layer]] = {}
     for node in view.nodes:
-        if _can_be_rounded(view, node, channels):
+        if _is_supported(view, node, channels):
             layers.setdefault(view.producer[node.input[0]].name, []).append(
                 _Layer(node, node.input[0], channels[node.name])
             )
-    pieces = pieces_of(model, [node.name for node in view.nodes if node.name in layers], (OUTPUT_NAME,))
-    sessions, live = Sessions(), Live({INPUT_NAME: photos})
-    found: dict[str, np.ndarray] = {}
-    for number, piece in enumerate(pieces[:-1]):
-        sessions.advance(piece, live)
-        for layer in layers[piece.end]:
-            # A piece reads its constants when it first runs: those still to come see what is written here.
-            found[layer.weights] = _round(view, layer, live[layer.source])
-        progress("rounding", number + 1, len(pieces) - 1)
-    return found
+    segments = split_model(model, [node.name for node in view.nodes if node.name in layers], (OUTPUT_NAME,))
+    runner, live = SegmentRunner(), LiveTensors({INPUT_NAME: photos})
+    rounded: dict[str, np.ndarray] = {}
+    for number, segment in enumerate(segments[:-1]):
+        runner.advance(segment, live)
+        for layer in layers[segment.end]:
+            # Segments read constants when they first run, so later segments use the weights that are written here.
+            rounded[layer.weights] = _round_layer(view, layer, live[layer.source])
+        progress("rounding", number + 1, len(segments) - 1)
+    return rounded
 
 
-def gptq(weights: np.ndarray, products: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Round float64 (G, R, D) weights, R channels of D in each of G groups, to whole `steps` (G, R), -127 to 127.
+def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Round float64 weights (G, R, D) to multiples, -127 to 127, of `scales` (G, R).
 
-    `products` are the inputs' (G, D, D) sums of products, which tell how far one weight can make up for another.
+    G is the number of groups, R the output channels of each and D the weights of a channel. `products` (G, D, D) are
+    the sums of products of the inputs: they determine how well one weight can compensate another.
     """
     groups, _, depth = weights.shape
     squares = np.einsum("gdd->gd", products)
-    usual = squares.mean(axis=1)
-    damping = np.where(usual > 0, _DAMPING * usual, 1.0)
-    # The inputs that matter most first, while most weights are still free to make up for them.
+    mean_square = squares.mean(axis=1)
+    damping = np.where(mean_square > 0, _DAMPING * mean_square, 1.0)
+    # The largest inputs come first, while most weights are still free to compensate their errors.
     order = np.argsort(-squares, axis=1, kind="stable")
-    each = np.arange(groups)[:, None]
-    left = weights[each[:, :, None], np.arange(weights.shape[1])[None, :, None], order[:, None, :]]
-    mixed = products[each[:, :, None], order[:, :, None], order[:, None, :]] + damping[:, None, None] * np.eye(depth)
-    upper = np.linalg.cholesky(np.linalg.inv(mixed)).transpose(0, 2, 1)
-    found = np.empty_like(left)
+    group = np.arange(groups)[:, None]
+    left = weights[group[:, :, None], np.arange(weights.shape[1])[None, :, None], order[:, None, :]]
+    hessian = products[group[:, :, None], order[:, :, None], order[:, None, :]] + damping[:, None, None] * np.eye(depth)
+    upper = np.linalg.cholesky(np.linalg.inv(hessian)).transpose(0, 2, 1)
+    rounded = np.empty_like(left)
     for start in range(0, depth, _BLOCK):
         stop = min(start + _BLOCK, depth)
         errors = np.empty((*left.shape[:2], stop - start))
         for column in range(start, stop):
-            whole = np.clip(np.rint(left[:, :, column] / steps), -LEVELS, LEVELS) * steps
-            found[:, :, column] = whole
-            error = (left[:, :, column] - whole) / upper[:, column, column, None]
+            values = np.clip(np.rint(left[:, :, column] / scales), -LEVELS, LEVELS) * scales
+            rounded[:, :, column] = values
+            error = (left[:, :, column] - values) / upper[:, column, column, None]
             errors[:, :, column - start] = error
             left[:, :, column + 1 : stop] -= error[:, :, None] * upper[:, None, column, column + 1 : stop]
         left[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
-    back = np.empty_like(found)
-    np.put_along_axis(back, np.broadcast_to(order[:, None, :], found.shape), found, axis=2)
-    return back
+    result = np.empty_like(rounded)
+    np.put_along_axis(result, np.broadcast_to(order[:, None, :], rounded.shape), rounded, axis=2)
+    return result
 
 
-def _can_be_rounded(view: GraphView, node: Any, weights: Mapping[str, str]) -> bool:
-    """Whether a node is a convolution in INT8 with weights and a bias of its own, not too wide."""
+def _is_supported(view: GraphView, node: Any, weights: Mapping[str, str]) -> bool:
+    """Return whether a node is an INT8 convolution with its own weights and bias that is not too wide."""
     if node.op_type != "Conv" or node.name not in weights or not has_bias(node, view):
         return False
     depth = int(np.prod(view.array(weights[node.name]).shape[1:]))
     return len(view.readers[node.input[1]]) == 1 and depth <= _WIDEST
 
 
-def _round(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray:
-    """Round one layer's weights; they, and the bias that keeps its means, go into the view's constants."""
+def _round_layer(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray:
+    """Round the weights of one layer. Writes them to the view's constants, with a bias that preserves the means."""
     from onnx import numpy_helper
 
     exact = view.array(layer.weights)
     groups = int(attribute(layer.node, "group", 1))
     rows = exact.reshape(groups, len(exact) // groups, -1).astype(np.float64)
     means, products = _moments(layer.node, data, exact.shape, groups)
-    whole = gptq(rows, products, channel_scales(exact, 0).reshape(groups, -1).astype(np.float64))
-    values = whole.reshape(exact.shape).astype(np.float32)
-    bias = view.array(layer.node.input[2]) + np.einsum("grd,gd->gr", rows - whole, means).reshape(-1)
+    rounded = gptq(rows, products, channel_scales(exact, 0).reshape(groups, -1).astype(np.float64))
+    values = rounded.reshape(exact.shape).astype(np.float32)
+    bias = view.array(layer.node.input[2]) + np.einsum("grd,gd->gr", rows - rounded, means).reshape(-1)
     for name, array in ((layer.weights, values), (layer.node.input[2], bias.astype(np.float32))):
         view.constants[name].CopyFrom(numpy_helper.from_array(array, name))
     return values
 
 
 def _moments(node: Any, data: np.ndarray, shape: tuple[int, ...], groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means (G, D) of what a convolution's channels multiply, and sums of products around them (G, D, D), float64."""
+    """Return the means (G, D) of a convolution's inputs and the sums of their centred products (G, D, D), float64."""
     windows = _windows(node, data, shape[2:])
     photos, _, high, wide = windows.shape[:4]
     depth = int(np.prod(shape[1:]))
@@ -154,25 +155,25 @@ def _moments(node: Any, data: np.ndarray, shape: tuple[int, ...], groups: int) -
 
 
 def _windows(node: Any, data: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
-    """A view (N, C, H, W, KH, KW) of data (N, C, H, W): what the kernel covers at each place."""
+    """Return a view (N, C, H, W, KH, KW) of data (N, C, H, W): the window of the kernel at each position."""
     strides = attribute(node, "strides", [1, 1])
-    steps = attribute(node, "dilations", [1, 1])
-    spans = [(size - 1) * step + 1 for size, step in zip(kernel, steps, strict=True)]
+    dilations = attribute(node, "dilations", [1, 1])
+    spans = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
     pads = _padding(node, data.shape[2:], spans, strides)
     padded = np.pad(data, ((0, 0), (0, 0), *pads)) if any(map(any, pads)) else data
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))
-    return windows[:, :, :: strides[0], :: strides[1], :: steps[0], :: steps[1]]
+    return windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
 
 
 def _padding(node: Any, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """Zeros before and behind, for both sides of the map."""
+    """Return the number of zeros before and after the map, for height and width."""
     kind = attribute(node, "auto_pad", b"NOTSET").decode()
     if not kind.startswith("SAME"):
         pads = attribute(node, "pads", [0, 0, 0, 0])
         return [(pads[0], pads[2]), (pads[1], pads[3])]
-    found = []
+    padding = []
     for size, span, stride in zip(sizes, spans, strides, strict=True):
         total = max((-(-size // stride) - 1) * stride + span - size, 0)
         less = total // 2
-        found.append((less, total - less) if kind == "SAME_UPPER" else (total - less, less))
-    return found
+        padding.append((less, total - less) if kind == "SAME_UPPER" else (total - less, less))
+    return padding

@@ -1,4 +1,4 @@
-"""How INT8 is made: what is done for it, on how many photos, and when it is good enough."""
+"""Settings of INT8 quantisation: corrections, the photos for each, and the target quality."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from trtpoets.core.errors import BadInput
 
 @dataclass(frozen=True)
 class Int8Config:
-    """How INT8 is made better. Shares and agreement are 0..1.
+    """Settings of INT8 quantisation. Shares and agreement are 0..1.
 
-    Biases are corrected on `correction_photos` training photos, then weights rounded on `rounding_photos`. When the
-    features miss `target_db`, or the answers `target_agreement`, on `judged_photos` validation photos, the worst layers
-    stay in float: as few as meet both, no more than `max_float_layers` (None: any number), and so that `int8_share` of
-    all multiply-adds stays INT8. They are found on the first `search_photos` of the validation photos.
+    Biases are corrected on `correction_photos` training photos, weights are rounded on `rounding_photos`. The result is
+    measured on `judged_photos` validation photos. If the SQNR of the features is below `target_db`, or the agreement
+    below `target_agreement`, the most sensitive layers are kept in FP32: as few as reach both targets, at most
+    `max_float_layers` (None: no limit), and only while `int8_share` of all multiply-adds stays INT8. The sensitivity
+    analysis uses the first `search_photos` of the validation photos.
     """
 
     correct_bias: bool = True
@@ -31,9 +32,18 @@ class Int8Config:
     def __post_init__(self) -> None:
         if min(self.correction_photos, self.rounding_photos, self.judged_photos, self.search_photos) < 1:
             raise BadInput(
-                "INT8 is corrected and judged on at least 1 photo each", hint="leave the defaults", code="TP3021"
+                "each number of photos for INT8 must be at least 1", hint="use the default numbers", code="TP3021"
             )
         if not (0 <= self.int8_share <= 1 and 0 <= self.target_agreement <= 1):
-            raise BadInput(f"a share of {self.int8_share:g} is not 0 to 1", hint="0.95 is usual", code="TP3022")
+            raise BadInput(
+                f"the INT8 share {self.int8_share:g} and the target agreement {self.target_agreement:g} must lie "
+                "between 0 and 1",
+                hint="0.95 is a usual share, 0.99 a usual agreement",
+                code="TP3022",
+            )
         if self.max_float_layers is not None and self.max_float_layers < 0:
-            raise BadInput(f"{self.max_float_layers} layers in float", hint="give 0 for none", code="TP3023")
+            raise BadInput(
+                f"the number of layers kept in FP32 must be at least 0, not {self.max_float_layers}",
+                hint="use 0 to keep none in FP32",
+                code="TP3023",
+            )

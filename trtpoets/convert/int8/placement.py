@@ -1,7 +1,7 @@
-"""Where Q/DQ pairs go so that TensorRT fuses: which tensors and weights become INT8, and why the rest does not.
+"""Decides where Q/DQ pairs go: which tensors and weights become INT8, and why other layers do not.
 
-TensorRT fuses convolution, bias, activation and a residual Add into one INT8 kernel when every input of that kernel
-comes through a Q/DQ pair and nothing inside it does. So pairs stand before convolutions (data and weights), on the
+TensorRT fuses a convolution, its bias, activation and residual Add into one INT8 kernel if every input of that kernel
+is behind a Q/DQ pair and there is no pair inside it. So pairs are placed before convolutions (data and weights), on the
 residual side of an Add, and around pooling and Concat between INT8 neighbours. Sources: the TensorRT developer guide,
 "Q/DQ Layer-Placement Recommendations"; NVIDIA's quantisation toolkits for TensorFlow and PyTorch.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from trtpoets.convert.graph.graph_view import (
     CONVOLUTIONS,
-    MATRIX_PRODUCTS,
+    MATMULS,
     QUANTISERS,
     GraphView,
     Reader,
@@ -24,17 +24,17 @@ from trtpoets.convert.graph.graph_view import (
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
 _FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Tanh", "Softplus"}
-"""One-input operators that run in the epilogue of the convolution before them."""
+"""One-input operators that TensorRT fuses into the convolution before them."""
 
 _SCALED = {"Mul", "Add", "Sub", "Div"}
-"""The same, when their other input is constant."""
+"""Operators that are fused too if their other input is constant."""
 
 _POOLS = {"AveragePool", "GlobalAveragePool", "MaxPool"}
 
 
 @dataclass(frozen=True)
 class QuantisedInput:
-    """Input number `index` of node `node`, the computed tensor `tensor`, comes through a Q/DQ pair."""
+    """Input `index` of node `node`, which reads the computed tensor `tensor` through a Q/DQ pair."""
 
     node: str
     index: int
@@ -43,7 +43,7 @@ class QuantisedInput:
 
 @dataclass(frozen=True)
 class QuantisedWeight:
-    """The constant `tensor`, weights of node `node`, comes through Q/DQ with a scale per slice along `axis`."""
+    """The weights `tensor` of node `node`, read through a Q/DQ pair with one scale per slice along `axis`."""
 
     node: str
     tensor: str
@@ -52,9 +52,9 @@ class QuantisedWeight:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the pairs go. `same_scale` are groups of tensors that share one scale, since a Concat joins them.
+    """The places of Q/DQ pairs. `same_scale` are groups of tensors that share one scale because a Concat joins them.
 
-    `in_float` tells for each convolution and matrix product that stays in floating point, by node name, why.
+    `in_float` maps each convolution, MatMul and Gemm that stays in floating point, by node name, to the reason.
     """
 
     inputs: tuple[QuantisedInput, ...]
@@ -64,27 +64,29 @@ class Placement:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The computed tensors whose ranges must be known, each once."""
+        """The computed tensors whose ranges are needed, without duplicates."""
         return tuple(dict.fromkeys(entry.tensor for entry in self.inputs))
 
 
 def placement_from_onnx(model: Any, keep_float: Mapping[str, str] | None = None) -> Placement:
-    """Place Q/DQ pairs in a ModelProto. `keep_float` names nodes that shall not become INT8, and why.
+    """Return where Q/DQ pairs go in a ModelProto. `keep_float` maps nodes that must not become INT8 to the reason.
 
-    Raises BadArtefact when it has pairs already or nodes without names, ConversionFailed without a convolution.
+    Raises BadArtefact if it has pairs already or unnamed nodes, ConversionFailed if it has no convolution.
     """
     _check(model)
     return placement_in(GraphView(model), keep_float)
 
 
 def placement_in(view: GraphView, keep_float: Mapping[str, str] | None = None) -> Placement:
-    """As `placement_from_onnx`, for a graph that it took before."""
+    """Return the same as `placement_from_onnx`, for a graph that `placement_from_onnx` has checked before."""
     in_float = {**_reasons(view), **(keep_float or {})}
     weighted = view.weighted()
     convolutions = [node for node in weighted if node.name not in in_float]
     if not any(node.op_type in CONVOLUTIONS for node in weighted):
         raise ConversionFailed(
-            "the network has no convolution: there is nothing to make INT8", hint="use fp16", code="TP3029"
+            "the network has no convolution, so no layer can become INT8",
+            hint="use FP16: trtpoets quantize NAME --precision fp16",
+            code="TP3029",
         )
     uses = {(node.name, 0) for node in convolutions}
     uses |= _residuals(view, {node.name for node in convolutions})
@@ -109,37 +111,37 @@ def _check(model: Any) -> None:
     pairs = sum(node.op_type in QUANTISERS for node in model.graph.node)
     if pairs:
         raise BadArtefact(
-            f"the network has {pairs} QuantizeLinear and DequantizeLinear nodes already",
+            f"the network contains {pairs} QuantizeLinear and DequantizeLinear nodes already",
             hint="quantise the FP32 file: trtpoets export NAME, then trtpoets quantize NAME",
             code="TP3030",
         )
     names = [node.name for node in model.graph.node]
     if "" in names or len(set(names)) < len(names):
         raise BadArtefact(
-            "nodes of the network share a name or have none",
+            "nodes of the network have no name or share one",
             hint="export it again: trtpoets export NAME",
             code="TP3031",
         )
 
 
 def _reasons(view: GraphView) -> dict[str, str]:
-    """Weighted nodes that gain nothing from INT8."""
+    """Return the layers with weights that gain nothing from INT8, and why."""
     reasons = {}
     first = True
     for node in view.weighted():
-        if node.op_type in MATRIX_PRODUCTS:
-            # Hardly any work, bound by memory, and its error goes into the scores undamped.
+        if node.op_type in MATMULS:
+            # It is little work, limited by memory bandwidth, and its error would reach the scores undamped.
             reasons[node.name] = "a matrix-vector product for each photo, next to the scores"
         elif view.is_pointwise_map(node.input[0]):
-            reasons[node.name] = "works on one number a channel, a matrix-vector product for each photo"
+            reasons[node.name] = "its input has one value per channel: a matrix-vector product for each photo"
         elif not _fits_tensor_cores(view, node, first):
-            reasons[node.name] = "too few channels, or none that tensor cores can group by eight"
+            reasons[node.name] = "it has too few channels, or a number that is no multiple of 8"
         first = False
     return reasons
 
 
 def _fits_tensor_cores(view: GraphView, node: Any, first: bool) -> bool:
-    """Whether INT8 kernels for this shape are worth their conversions, by the rule of NVIDIA's ModelOpt."""
+    """Return whether INT8 kernels of this shape outweigh their conversions, by the rule of NVIDIA's ModelOpt."""
     shape = [int(size or 0) for size in view.shape(node.input[1]) or ()]
     groups = int(attribute(node, "group", 1))
     kernel = shape[2:]
@@ -155,22 +157,22 @@ def _fits_tensor_cores(view: GraphView, node: Any, first: bool) -> bool:
 
 
 def _residuals(view: GraphView, quantised: set[str]) -> set[tuple[str, int]]:
-    """The residual side of each Add that ends an INT8 convolution: (node name, input number)."""
+    """Return the residual input of each Add that ends an INT8 convolution: (node name, input index)."""
     depth = _depths(view)
-    found = set()
+    residuals = set()
     for node in view.nodes:
         if node.op_type != "Add" or len(view.activations(node)) != 2 or node.input[0] == node.input[1]:
             continue
         ends = [index for index in (0, 1) if _ends_convolution(view, node.input[index], quantised)]
         if ends:
-            # Where both sides end one, the Add is fused to the longer branch, as the last thing computed.
+            # If both inputs end a convolution, the Add is fused into the longer branch, which is computed last.
             main = max(ends, key=lambda index: (depth[node.input[index]], index))
-            found.add((node.name, 1 - main))
-    return found
+            residuals.add((node.name, 1 - main))
+    return residuals
 
 
 def _ends_convolution(view: GraphView, tensor: str, quantised: set[str]) -> bool:
-    """Whether a tensor is an INT8 convolution's, after nothing but its epilogue, and nobody else reads on the way."""
+    """Return whether only fused operators lie between an INT8 convolution and the tensor, each with one reader."""
     while len(view.readers.get(tensor, [])) == 1 and tensor not in view.outputs:
         node = view.producer.get(tensor)
         if node is None:
@@ -185,7 +187,7 @@ def _ends_convolution(view: GraphView, tensor: str, quantised: set[str]) -> bool
 
 
 def _depths(view: GraphView) -> dict[str, int]:
-    """The longest way from the photos to each tensor, in nodes."""
+    """Return the length in nodes of the longest path from the photos to each tensor."""
     depth: dict[str, int] = {}
     for node in view.nodes:
         longest = max((depth.get(name, 0) for name in node.input), default=0)
@@ -194,7 +196,7 @@ def _depths(view: GraphView) -> dict[str, int]:
 
 
 def _joinable(view: GraphView, uses: Collection[tuple[str, int]]) -> list[Any]:
-    """The Concats that can run in INT8: whoever reads them does too."""
+    """Return the Concats that can run in INT8: those whose readers all run in INT8."""
     joined = {node.name: node for node in view.nodes if node.op_type == "Concat"}
 
     def can_read(reader: Reader) -> bool:
@@ -203,42 +205,42 @@ def _joinable(view: GraphView, uses: Collection[tuple[str, int]]) -> list[Any]:
 
     changed = True
     while changed:
-        alone = [
+        excluded = [
             name
             for name, node in joined.items()
             if node.output[0] in view.outputs
             or not all(can_read(reader) for reader in view.readers.get(node.output[0], []))
             or len(view.activations(node)) < len(node.input)
         ]
-        for name in alone:
+        for name in excluded:
             del joined[name]
-        changed = bool(alone)
+        changed = bool(excluded)
     return list(joined.values())
 
 
 def _pooled(view: GraphView, uses: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-    """The pools that read INT8: where the tensor is INT8 anyway, or where averaging joins two INT8 neighbours.
+    """Return the pools that read INT8: their input is INT8 anyway, or averaging connects two INT8 neighbours.
 
-    A MaxPool whose input nobody else needs in INT8 gets no pair: TensorRT moves the pair behind it to before it.
+    A MaxPool whose input has no other INT8 reader gets no pair: TensorRT moves the pair after it to before it.
     """
     quantised = {name for name, _ in uses}
     tensors = {
         node.input[index] for node in view.nodes for index in range(len(node.input)) if (node.name, index) in uses
     }
-    found = set()
+    pooled = set()
     for node in reversed(view.nodes):
         if node.op_type not in _POOLS:
             continue
         source = node.input[0]
         between = node.op_type != "MaxPool" and len(view.readers[source]) == 1
         if source in tensors or (between and (node.output[0] in tensors or _ends_convolution(view, source, quantised))):
-            found.add((node.name, 0))
+            pooled.add((node.name, 0))
             tensors.add(source)
-    return found
+    return pooled
 
 
 def _groups(concats: list[Any]) -> tuple[tuple[str, ...], ...]:
-    """Tensors that Concats join, in groups: a Concat of Concats makes one group of both."""
+    """Return groups of tensors that Concats join. Concats that read each other's output form one group."""
     groups: list[dict[str, None]] = []
     for node in concats:
         members = dict.fromkeys([*node.input, node.output[0]])

@@ -1,4 +1,4 @@
-"""Putting Q/DQ pairs into a graph. It decides nothing: the placement says where, the ranges say how."""
+"""Inserts Q/DQ pairs into a graph, at the places of a Placement and with scales that follow from the ranges."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.placement import Placement
 
 LEVELS = 127
-"""Symmetric INT8 runs from -127 to 127, so that a weight and its negative are equally exact."""
+"""Symmetric INT8 uses -127 to 127, so that a weight and its negative are represented equally well."""
 
 SMALLEST_SCALE = 2.0**-24
-"""Scales are no smaller: this is the smallest number above zero in FP16, and TensorRT refuses a scale of zero."""
+"""The smallest scale: the smallest positive number in FP16. TensorRT rejects a scale of zero."""
 
 
-def with_pairs(
+def with_qdq(
     model: Any, placement: Placement, magnitudes: Mapping[str, float], rounded: Mapping[str, np.ndarray] | None = None
 ) -> Any:
-    """A copy of a ModelProto with a Q/DQ pair at each place, INT8, symmetric.
+    """Return a copy of a ModelProto with a symmetric INT8 Q/DQ pair at each place of the placement.
 
-    `magnitudes` gives the largest of each computed tensor of the placement that INT8 shall hold. `rounded` are weights,
-    by name, that are whole steps already: their steps are still those of the weights in the model.
+    `magnitudes` gives, for each computed tensor of the placement, the largest magnitude that INT8 must represent.
+    `rounded` are weights, by name, that are multiples of their scale already; they replace the weights of the model,
+    whose scales are kept.
 
-    Weights stay FP32 constants with a pair of their own and a step per output channel: the one form that TensorRT 8.x
-    reads as well as 10, 11 and RTX. All readers of a tensor that are quantised share its pair. Biases stay FP32:
-    TensorRT rejects INT32 ones.
+    Weights stay FP32 constants with their own pair and one scale per output channel: TensorRT 8.x, 10, 11 and RTX all
+    read this form. All quantised readers of a tensor share one pair. Biases stay FP32: TensorRT rejects INT32 biases.
     """
     from onnx import numpy_helper
 
@@ -50,44 +50,45 @@ def with_pairs(
     return copy
 
 
-def with_cuts(model: Any, placement: Placement, magnitudes: Mapping[str, float]) -> Any:
-    """A copy of a ModelProto that cuts data where `with_pairs` does, and steps neither data nor weights.
+def with_clips(model: Any, placement: Placement, magnitudes: Mapping[str, float]) -> Any:
+    """Return a copy of a ModelProto that clips activations where `with_qdq` does, without quantising anything.
 
-    What is cut has the name that it has there behind its pair, so that pieces of the two can be exchanged.
+    A clipped tensor has the name of the DequantizeLinear output in the quantised graph, so that segments of the two
+    graphs are interchangeable.
     """
     from onnx import helper, numpy_helper
 
     copy = type(model)()
     copy.CopyFrom(model)
 
-    def cut(nodes: list[Any], tensor: str) -> str:
+    def clip(nodes: list[Any], tensor: str) -> str:
         name = f"{_stem(tensor)}/DequantizeLinear:0"
         top = LEVELS * scale_of(magnitudes[tensor])
-        ends = [numpy_helper.from_array(np.float32(sign * top), f"{name}{sign}") for sign in (-1, 1)]
-        copy.graph.initializer.extend(ends)
-        nodes.append(helper.make_node("Clip", [tensor, *(end.name for end in ends)], [name], name=name))
+        bounds = [numpy_helper.from_array(np.float32(sign * top), f"{name}{sign}") for sign in (-1, 1)]
+        copy.graph.initializer.extend(bounds)
+        nodes.append(helper.make_node("Clip", [tensor, *(bound.name for bound in bounds)], [name], name=name))
         return name
 
-    _reroute(copy, [(use.node, use.index, use.tensor) for use in placement.inputs], cut)
+    _reroute(copy, [(use.node, use.index, use.tensor) for use in placement.inputs], clip)
     return copy
 
 
 def _reroute(model: Any, uses: Sequence[tuple[str, int, str]], add: Callable[[list[Any], str], str]) -> None:
-    """Lead each use (node name, input number, tensor) through new nodes in front of the tensor's first such node.
+    """Route each use (node name, input index, tensor) through new nodes, inserted before the first use of the tensor.
 
-    `add` appends a tensor's nodes to a list and names what they give; all uses of a tensor share them.
+    `add` appends the new nodes for a tensor to a list and returns their output; all uses of a tensor share them.
     """
     nodes = {node.name: node for node in model.graph.node}
-    before: dict[str, list[Any]] = {}
-    made: dict[str, str] = {}
+    inserted: dict[str, list[Any]] = {}
+    replacement: dict[str, str] = {}
     for name, index, tensor in uses:
-        if tensor not in made:
-            made[tensor] = add(before.setdefault(name, []), tensor)
-        nodes[name].input[index] = made[tensor]
-    fresh = type(model.graph)()
-    fresh.node.extend(new for node in model.graph.node for new in (*before.get(node.name, ()), node))
+        if tensor not in replacement:
+            replacement[tensor] = add(inserted.setdefault(name, []), tensor)
+        nodes[name].input[index] = replacement[tensor]
+    new_graph = type(model.graph)()
+    new_graph.node.extend(new for node in model.graph.node for new in (*inserted.get(node.name, ()), node))
     del model.graph.node[:]
-    model.graph.node.extend(fresh.node)
+    model.graph.node.extend(new_graph.node)
 
 
 def _stem(tensor: str) -> str:
@@ -95,30 +96,31 @@ def _stem(tensor: str) -> str:
 
 
 def scale_of(magnitude: float) -> float:
-    """The step that takes -magnitude..magnitude to -127..127."""
+    """Return the scale that maps -magnitude..magnitude to -127..127."""
     return max(magnitude / LEVELS, SMALLEST_SCALE)
 
 
 def channel_scales(weights: np.ndarray, axis: int) -> np.ndarray:
-    """The step of each output channel of a weight tensor: float32 (channels,)."""
+    """Return the scale of each output channel of a weight tensor: float32 (channels,)."""
     others = tuple(other for other in range(weights.ndim) if other != axis)
     magnitude = np.abs(weights).max(axis=others).astype(np.float64)
     return np.asarray(np.maximum(magnitude / LEVELS, SMALLEST_SCALE), dtype=np.float32)
 
 
-def _add_pair(model: Any, nodes: list[Any], tensor: str, step: np.ndarray, axis: int | None) -> str:
-    """Append Q and DQ of `tensor` to `nodes`, their constants to the model; returns what DQ gives."""
+def _add_pair(model: Any, nodes: list[Any], tensor: str, scale: np.ndarray, axis: int | None) -> str:
+    """Append the Q/DQ nodes of `tensor` to `nodes` and their constants to the model; return the output of DQ."""
     from onnx import helper, numpy_helper
 
     stem = _stem(tensor)
-    scale, zero = f"{stem}.scale", f"{stem}.zero_point"
-    model.graph.initializer.append(numpy_helper.from_array(step, scale))
-    # TensorRT up to 8.5 wants zero points to be there, every TensorRT wants them to be zero.
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(step.shape, np.int8), zero))
+    scale_name, zero_name = f"{stem}.scale", f"{stem}.zero_point"
+    model.graph.initializer.append(numpy_helper.from_array(scale, scale_name))
+    # TensorRT up to 8.5 requires a zero point, and every TensorRT requires it to be zero.
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, np.int8), zero_name))
     attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     source = tensor
     for operator in ("QuantizeLinear", "DequantizeLinear"):
         name = f"{stem}/{operator}"
-        nodes.append(helper.make_node(operator, [source, scale, zero], [f"{name}:0"], name=name, **attributes))
+        inputs = [source, scale_name, zero_name]
+        nodes.append(helper.make_node(operator, inputs, [f"{name}:0"], name=name, **attributes))
         source = f"{name}:0"
     return source

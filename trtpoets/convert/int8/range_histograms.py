@@ -1,4 +1,4 @@
-"""What calibration saw of each tensor, coarse enough to keep and to draw, and where INT8 cuts it."""
+"""Coarse histograms of activations, small enough to store in a report, and the point where INT8 clips each tensor."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trtpoets.convert.int8.fidelity import HIGHEST_DB
 from trtpoets.convert.int8.qdq import LEVELS
 
 BINS = 64
-"""Bins that are kept of each tensor: as many as a small plot can show."""
+"""Number of bins that are kept of each tensor: enough for a small plot."""
 
 _DIGITS = 4
-"""Of a share: more would say nothing, and a network has a hundred tensors."""
+"""Significant digits of a share. A network has about a hundred tensors, so the numbers are kept short."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,24 @@ class WorstLayer:
 
 
 def histogram_from_counts(counts: np.ndarray, top: float) -> Histogram:
-    """The coarse form of counts int64 (n,) in equal bins over 0..top, n a multiple of 64."""
-    few = counts.reshape(BINS, -1).sum(axis=1) / max(int(counts.sum()), 1)
-    return Histogram(top, tuple(float(f"{share:.{_DIGITS}g}") for share in few))
+    """Return the coarse histogram of int64 counts (n,) in equal bins over 0..top; n must be a multiple of 64."""
+    coarse = counts.reshape(BINS, -1).sum(axis=1) / max(int(counts.sum()), 1)
+    return Histogram(top, tuple(float(f"{share:.{_DIGITS}g}") for share in coarse))
 
 
 def worst_layers(
     int8: Any, histograms: Mapping[str, Histogram], layers_db: Mapping[str, float], most: int = 6
 ) -> tuple[WorstLayer, ...]:
-    """The INT8 layers whose output is farthest from FP32's, lowest dB first, with the histogram of what each reads.
+    """Return the INT8 layers with the lowest SQNR, lowest first, with the histogram of the tensor that each reads.
 
-    `int8` is the quantised ModelProto: where it cuts a tensor is read from its scales. A tensor is shown once; layers
-    in float, and tensors that no histogram is known of, are left out.
+    `int8` is the quantised ModelProto; its scales say where each tensor is clipped. `layers_db` is each layer's SQNR in
+    dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted.
     """
     view = GraphView(int8)
     layers = {node.name: node for node in view.nodes if node.op_type in WEIGHTED}
     found: dict[str, WorstLayer] = {}
     for name, db in sorted(layers_db.items(), key=lambda item: item[1]):
-        tensor, limit = _cut(view, layers[name]) if name in layers else ("", 0.0)
+        tensor, limit = _clipping_limit(view, layers[name]) if name in layers else ("", 0.0)
         if tensor in histograms and tensor not in found and db < HIGHEST_DB:
             seen = histograms[tensor]
             found[tensor] = WorstLayer(name, db, tensor, limit, seen.top, seen.shares)
@@ -69,10 +69,12 @@ def worst_layers(
     return tuple(found.values())
 
 
-def _cut(view: GraphView, layer: Any) -> tuple[str, float]:
-    """The tensor that a layer reads through a Q/DQ pair, and the largest magnitude that its step holds."""
-    back = view.producer.get(layer.input[0])
-    narrow = view.producer.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
-    if narrow is None or narrow.op_type != "QuantizeLinear" or narrow.input[1] not in view.constants:
+def _clipping_limit(view: GraphView, layer: Any) -> tuple[str, float]:
+    """Return the tensor that a layer reads through a Q/DQ pair, and the magnitude at which the pair clips it."""
+    dequantize = view.producer.get(layer.input[0])
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
         return "", 0.0
-    return narrow.input[0], float(view.array(narrow.input[1])) * LEVELS
+    quantize = view.producer.get(dequantize.input[0])
+    if quantize is None or quantize.op_type != "QuantizeLinear" or quantize.input[1] not in view.constants:
+        return "", 0.0
+    return quantize.input[0], float(view.array(quantize.input[1])) * LEVELS

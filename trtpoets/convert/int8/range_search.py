@@ -1,10 +1,10 @@
-"""Ranges chosen by what they do to the features, tensor by tensor, instead of by the tensor's own values.
+"""Range search: chooses each tensor's range by its effect on the network's features, not by the tensor's own values.
 
-A few huge values deep in a network often change nothing in its features; a range that spans them wastes the steps of
-all others. No rule on a histogram can know that. Nahshan et al., "Loss Aware Post-training Quantization" (2019) choose
-steps by the loss of the whole network; here the features' signal to noise stands for it, as it needs no labels, and one
-tensor is quantised at a time, so that what lies before it runs once. The same tells which tensors gain by scaling their
-channels (equalise.py).
+A few huge values deep in a network often have no effect on its features, but a range that covers them coarsens the
+scale for all other values. A rule that sees only the histogram cannot know that. Nahshan et al., "Loss Aware
+Post-training Quantization" (2019) choose scales by the loss of the whole network. Here the SQNR of the features takes
+the place of the loss, because it needs no labels, and one tensor is quantised at a time, so that the layers before it
+run once. The same measurement shows which tensors gain from cross-layer equalisation (equalisation.py).
 """
 
 from __future__ import annotations
@@ -16,47 +16,48 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.activation_stats import peaks
+from trtpoets.convert.int8.activation_stats import channel_peaks
 from trtpoets.convert.int8.calibration import Equalised, Method, Ranges
 from trtpoets.convert.int8.equalisation import factors_of, pairs_of
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.qdq import LEVELS, scale_of
-from trtpoets.convert.int8.segments import Live, Piece, Sessions, pieces_of
+from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, split_model
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Preprocess
 
 PHOTOS = 8
-"""So many photos give 8 times the features' number of errors to judge a threshold by."""
+"""Number of photos for the search: their features give 8 N errors to compare thresholds by."""
 
 _PEAK_PHOTOS = 16
-"""Channels' peaks on fewer other photos say too little of what is to come: then no channel is scaled."""
+"""With fewer photos than this for the channel peaks, no tensor is equalised: the peaks would be unreliable."""
 
-_STRIDE = 0.8
-_STEPS = 4
-"""From the best threshold known, narrower ones are tried, each 0.8 of the last, while the features gain."""
+_NARROWING = 0.8
+_TRIALS = 4
+"""Up to four narrower thresholds are tried, each 0.8 of the one before, as long as the SQNR improves."""
 
 _LEAST_GAIN_DB = 0.2
-"""What scaling a tensor's channels must bring: less may be chance, and each factor is a change to the network."""
+"""Least gain for which a tensor is equalised: a smaller gain may be due to chance."""
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """The largest magnitude of a tensor to step, and the features' dB then."""
+    """The largest magnitude of a tensor that INT8 represents, and the SQNR of the features with it."""
 
     limit: float
     db: float
 
 
-def refined_ranges(
+def search_ranges(
     model: OnnxModel, candidates: Sequence[Ranges], photos: Sequence[Photo], progress: Progress = silent
 ) -> tuple[Ranges, ...]:
-    """Of each tensor's ranges in `candidates`, and narrower ones, that which harms the features least: FEATURES.
+    """Choose each tensor's range from `candidates` and narrower ranges by the SQNR of the features.
 
-    And EQUALISED where some tensors gain by scaled channels: the same ranges, and those tensors' factors. Harm is
-    measured on the first 8 of `photos`, the channels' peaks on the others. Raises BadPhoto.
+    Returns Ranges by Method.FEATURES and, if some tensors gain from equalisation, the same ranges with their channel
+    factors as Method.EQUALISED. SQNR is measured on the first 8 of `photos`, channel peaks on the others. Raises
+    BadPhoto.
     """
     proto = check_onnx(model.path)
     view = GraphView(proto)
@@ -64,79 +65,83 @@ def refined_ranges(
     ends = {view.producer[name].name for name in names}
     order = [node.name for node in view.nodes if node.name in ends]
     features = features_of(view)
-    pieces = pieces_of(proto, order, (features,))
+    segments = split_model(proto, order, (features,))
     factors = _factors(proto, view, names, photos[PHOTOS:], model.spec.preprocess)
-    measure = _Measure(pieces, features, next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)))
+    search = _Search(segments, features, next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)))
     tensors = dict(candidates[0].tensors)
     equalised = {}
-    live: Live = {INPUT_NAME: measure.photos}
-    for number, piece in enumerate(pieces[:-1]):
-        measure.sessions.advance(piece, live)
+    live: LiveTensors = {INPUT_NAME: search.photos}
+    for number, segment in enumerate(segments[:-1]):
+        tensor = segment.tensor
+        search.runner.advance(segment, live)
         progress("ranges", number + 1, len(order))
-        tops = {_magnitude(ranges.tensors[piece.tensor]) for ranges in candidates if piece.tensor in ranges.tensors}
-        if piece.tensor not in names or min(tops) <= 0:
+        tops = {_magnitude(ranges.tensors[tensor]) for ranges in candidates if tensor in ranges.tensors}
+        if tensor not in names or min(tops) <= 0:
             continue
-        plain = measure.best(number, live, sorted(tops))
-        # The candidates hold cut ranges; the widest of them tells the sides.
-        low, high = max((ranges.tensors[piece.tensor] for ranges in candidates), key=_magnitude)
-        tensors[piece.tensor] = (max(low, -plain.limit), min(high, plain.limit))
-        if piece.tensor in factors:
-            top, scales = factors[piece.tensor]
-            scaled = measure.best(number, live, [top], scales)
+        plain = search.best(number, live, sorted(tops))
+        # The candidates hold clipped ranges; the widest of them has the real minimum and maximum.
+        low, high = max((ranges.tensors[tensor] for ranges in candidates), key=_magnitude)
+        tensors[tensor] = (max(low, -plain.limit), min(high, plain.limit))
+        if tensor in factors:
+            top, channel_factors = factors[tensor]
+            scaled = search.best(number, live, [top], channel_factors)
             if scaled.db >= plain.db + _LEAST_GAIN_DB:
-                equalised[piece.tensor] = Equalised(scaled.limit, tuple(scales.tolist()))
-    found = replace(candidates[0], method=Method.FEATURES, tensors=tensors)
-    return (found, replace(found, method=Method.EQUALISED, equalised=equalised)) if equalised else (found,)
+                equalised[tensor] = Equalised(scaled.limit, tuple(channel_factors.tolist()))
+    by_features = replace(candidates[0], method=Method.FEATURES, tensors=tensors)
+    if not equalised:
+        return (by_features,)
+    return by_features, replace(by_features, method=Method.EQUALISED, equalised=equalised)
 
 
 def _factors(
     proto: Any, view: GraphView, names: Sequence[str], photos: Sequence[Photo], preprocess: Preprocess
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """For each tensor whose channels can be scaled, the largest magnitude then, and by how much."""
+    """Return, for each tensor that can be equalised, its largest magnitude after equalisation and the factors (C,)."""
     pairs = pairs_of(view, names)
     if len(photos) < _PEAK_PHOTOS or not pairs:
         return {}
-    seen = peaks(proto, [pair.tensor for pair in pairs], photos, preprocess, 16, lambda done: None)
-    found = {}
+    peaks = channel_peaks(proto, [pair.tensor for pair in pairs], photos, preprocess, 16, lambda done: None)
+    factors = {}
     for pair in pairs:
-        scales = factors_of(view, pair, seen[pair.tensor])
-        if scales is not None:
-            found[pair.tensor] = float((seen[pair.tensor] * scales).max()), scales
-    return found
+        channel_factors = factors_of(view, pair, peaks[pair.tensor])
+        if channel_factors is not None:
+            factors[pair.tensor] = float((peaks[pair.tensor] * channel_factors).max()), channel_factors
+    return factors
 
 
-class _Measure:
-    """Signal to noise of the features when one tensor is quantised."""
+class _Search:
+    """Measures the SQNR of the features when a single tensor is quantised."""
 
-    def __init__(self, pieces: Sequence[Piece], features: str, photos: np.ndarray) -> None:
-        self.pieces = pieces
+    def __init__(self, segments: Sequence[Segment], features: str, photos: np.ndarray) -> None:
+        self.segments = segments
         self.features = features
         self.photos = photos
-        self.sessions = Sessions()
+        self.runner = SegmentRunner()
         self.exact = self._finish(0, {INPUT_NAME: photos})
 
-    def best(self, number: int, live: Live, tops: Sequence[float], factors: np.ndarray | None = None) -> _Choice:
-        """The threshold for the tensor that piece `number` has just made, its channels scaled or not."""
+    def best(self, number: int, live: LiveTensors, tops: Sequence[float], factors: np.ndarray | None = None) -> _Choice:
+        """Return the best threshold for the output of segment `number`; `factors` scale its channels."""
         choices = [_Choice(top, self._db(number, live, top, factors)) for top in tops]
         best = max(choices, key=lambda choice: choice.db)
-        for _ in range(_STEPS):
-            narrower = best.limit * _STRIDE
+        for _ in range(_TRIALS):
+            narrower = best.limit * _NARROWING
             choice = _Choice(narrower, self._db(number, live, narrower, factors))
             if choice.db <= best.db:
                 break
             best = choice
         return best
 
-    def _db(self, number: int, live: Live, top: float, factors: np.ndarray | None) -> float:
-        own = dict(live)
-        tensor, step = self.pieces[number].tensor, np.float32(scale_of(top))
-        steps = step if factors is None else (step / factors).reshape(1, -1, 1, 1)
-        own[tensor] = np.clip(np.rint(own[tensor] / steps), -LEVELS, LEVELS) * steps
-        return sqnr_db(self.exact, self._finish(number + 1, own))
+    def _db(self, number: int, live: LiveTensors, top: float, factors: np.ndarray | None) -> float:
+        tensors = dict(live)
+        name, scale = self.segments[number].tensor, np.float32(scale_of(top))
+        scales = scale if factors is None else (scale / factors).reshape(1, -1, 1, 1)
+        tensors[name] = np.clip(np.rint(tensors[name] / scales), -LEVELS, LEVELS) * scales
+        return sqnr_db(self.exact, self._finish(number + 1, tensors))
 
-    def _finish(self, number: int, live: Live) -> np.ndarray:
-        for piece in self.pieces[number:]:
-            self.sessions.advance(piece, live)
+    def _finish(self, number: int, live: LiveTensors) -> np.ndarray:
+        """Run the segments from `number` on; return the features."""
+        for segment in self.segments[number:]:
+            self.runner.advance(segment, live)
         return live[self.features]
 
 

@@ -1,7 +1,7 @@
-"""A network run in pieces, each ending with one layer, so that a change in one layer does not run the others again.
+"""Splits a network into segments, each ending with one layer, so that changing a layer does not rerun the others.
 
-Between two pieces everything that is still needed lies in a dict of arrays, where it can be read, corrected, or taken
-over by another version of the same network.
+Between two segments, all tensors that are still needed are in a dict of arrays. There they can be read, corrected, or
+passed to another version of the same network.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.core.onnx_file import open_session
 
-Live = dict[str, np.ndarray]
-"""The tensors between two pieces, by name."""
+LiveTensors = dict[str, np.ndarray]
+"""The tensors between two segments, by name."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Consecutive nodes of a graph. The last one is node `end` with output `tensor`; both empty after the last layer.
+class Segment:
+    """Consecutive nodes of a graph. The last node is `end`, its output `tensor`; both are empty in the last segment.
 
-    `inputs` are computed tensors; `outputs` what later pieces or the caller need; `dead` what nobody needs after it.
+    `inputs` are computed tensors. `outputs` are needed by later segments or by the caller. `dead` are the tensors that
+    are not needed after this segment.
     """
 
     end: str
@@ -40,7 +41,7 @@ class Piece:
 
     @cached_property
     def content(self) -> bytes:
-        """The piece as an ONNX file."""
+        """The segment as a serialised ONNX model."""
         from onnx import helper
 
         def info(name: str) -> Any:
@@ -59,55 +60,57 @@ class Piece:
 
     @cached_property
     def identity(self) -> bytes:
-        """Equal for pieces that compute the same."""
+        """A hash that is equal for segments that compute the same."""
         return hashlib.sha256(self.content).digest()
 
     @cached_property
     def plan(self) -> tuple[Any, ...]:
-        """Equal for pieces of two versions of a network that compute the same. Versions differ in pairs and biases."""
+        """A key that is equal for equal segments of two versions of a network that differ only in pairs and biases."""
         nodes = tuple(node.SerializeToString(deterministic=True) for node in self.nodes)
-        small = (
+        parameters = (
             name
             for node in self.nodes
             for name in (node.input[1:2] if node.op_type == "QuantizeLinear" else node.input[2:3])
             if name in self.view.constants
         )
-        steps = tuple(self.view.constants[name].SerializeToString() for name in small)
-        return nodes, steps, self.inputs, self.outputs, self.dead
+        values = tuple(self.view.constants[name].SerializeToString() for name in parameters)
+        return nodes, values, self.inputs, self.outputs, self.dead
 
 
-class Sessions:
-    """Runs pieces. Equal pieces of different networks share one session."""
+class SegmentRunner:
+    """Runs segments in ONNX Runtime. Equal segments of different networks share one session."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, Any] = {}
 
-    def advance(self, piece: Piece, live: Live) -> None:
-        """Run a piece on what is there: its outputs come into `live`, what is dead after it goes."""
-        if piece.nodes:
-            if piece.identity not in self._open:
-                self._open[piece.identity] = open_session(piece.content, one_of_many=True)
-            found = self._open[piece.identity].run(list(piece.outputs), {name: live[name] for name in piece.inputs})
-            live.update(zip(piece.outputs, found, strict=True))
-        for name in piece.dead:
+    def advance(self, segment: Segment, live: LiveTensors) -> None:
+        """Run a segment on the tensors in `live`, add its outputs and remove the tensors that are dead after it."""
+        if segment.nodes:
+            if segment.identity not in self._open:
+                self._open[segment.identity] = open_session(segment.content, one_of_many=True)
+            arrays = self._open[segment.identity].run(
+                list(segment.outputs), {name: live[name] for name in segment.inputs}
+            )
+            live.update(zip(segment.outputs, arrays, strict=True))
+        for name in segment.dead:
             live.pop(name, None)
 
 
 def last_needed(view: GraphView, ends: Sequence[str]) -> dict[str, int]:
-    """For each tensor, the number of the last piece that reads it, when the graph is cut after the nodes `ends`."""
+    """Return, for each tensor, the index of the last segment that reads it when the graph is split after `ends`."""
     last: dict[str, int] = {}
     for number, nodes in enumerate(_groups(view, ends)):
         last.update((name, number) for node in nodes for name in node.input)
     return last
 
 
-def pieces_of(
+def split_model(
     model: Any, ends: Sequence[str], wanted: Sequence[str], also: Mapping[str, int] | None = None
-) -> list[Piece]:
-    """Cut a ModelProto after each of the nodes `ends`, named in the graph's order; the last piece is what follows.
+) -> list[Segment]:
+    """Split a ModelProto after each of the nodes `ends`, given in graph order; one segment more than there are ends.
 
-    `wanted` are tensors that stay in the dict to the end. `also` keeps tensors until the piece of that number although
-    this network does not need them, so that another version of it can go on from here.
+    `wanted` are tensors that stay live to the end. `also` keeps tensors live until the segment with that index although
+    this network does not read them, so that another version of the network can continue from there.
     """
     view = GraphView(model)
     last = last_needed(view, ends)
@@ -119,12 +122,12 @@ def pieces_of(
     for name, number in last.items():
         if name not in view.constants:
             dead.setdefault(number, []).append(name)
-    pieces = []
+    segments = []
     for number, nodes in enumerate(groups):
-        made = [name for node in nodes for name in node.output if name]
+        computed = [name for node in nodes for name in node.output if name]
         end = number < len(ends)
-        pieces.append(
-            Piece(
+        segments.append(
+            Segment(
                 end=nodes[-1].name if end else "",
                 tensor=nodes[-1].output[0] if end else "",
                 inputs=tuple(
@@ -132,10 +135,10 @@ def pieces_of(
                         name
                         for node in nodes
                         for name in node.input
-                        if name and name not in view.constants and name not in made
+                        if name and name not in view.constants and name not in computed
                     )
                 ),
-                outputs=tuple(name for name in made if last.get(name, -1) > number),
+                outputs=tuple(name for name in computed if last.get(name, -1) > number),
                 dead=tuple(dead.get(number, ())),
                 view=view,
                 nodes=tuple(nodes),
@@ -143,15 +146,15 @@ def pieces_of(
                 ir_version=model.ir_version,
             )
         )
-    return pieces
+    return segments
 
 
 def _groups(view: GraphView, ends: Sequence[str]) -> list[list[Any]]:
-    """The nodes between the cuts: one more group than there are cuts."""
-    cuts = set(ends)
+    """Return the nodes of each segment, when the graph is split after the nodes `ends`."""
+    split_after = set(ends)
     groups: list[list[Any]] = [[]]
     for node in view.nodes:
         groups[-1].append(node)
-        if node.name in cuts:
+        if node.name in split_after:
             groups.append([])
     return groups

@@ -1,7 +1,7 @@
-"""Which layers cost INT8 most, and the fewest of them to leave in float.
+"""Sensitivity analysis: finds the layers that INT8 harms most, and the fewest of them to keep in FP32.
 
-A layer's damage is what the features lose by it: what they gain, in the mean of photos, when it alone goes back to
-float. The network runs in pieces: what lies before the layer is not run again.
+A layer's sensitivity is the gain in SQNR of the features, averaged over the photos, when that layer alone returns to
+FP32. The network runs in segments, so that the layers before it are not run again.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trtpoets.convert.int8.bias_correction import Reference, pieces_like, with_biases
+from trtpoets.convert.int8.bias_correction import Fp32Reference, split_like, with_shifted_biases
 from trtpoets.convert.int8.fidelity import Fidelity, sqnr_db
-from trtpoets.convert.int8.int8_graph import Int8Maker
-from trtpoets.convert.int8.segments import Live, Piece, Sessions
+from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
+from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME
 
 _MEASURED_AGAIN = 8
-"""After a layer went to float, the others' damage is another: so many of the worst are measured again."""
+"""After a layer has returned to FP32, the gains of this many of the most sensitive layers are measured again."""
 
 _CHANCE = 0.05
-"""A photo or two more that are answered otherwise are no reason to give up INT8: that often it is chance."""
+"""Agreement counts as too low only if so many different labels would occur by chance in fewer than 1 of 20 cases."""
 
 _LAYER_COST = 0.01
-"""A layer in float breaks a chain of INT8 layers, which costs time too: taken to be as dear as 1 % of the work."""
+"""Cost of a layer in FP32 besides its own work, as a share of all work: it splits a chain of INT8 layers."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """When the search ends. Shares and agreement are 0..1; a layer that brings less than `least_gain_db` is left."""
+class SearchLimits:
+    """Targets and limits of the search. Shares and agreement are 0..1. Gains below `least_gain_db` are ignored."""
 
     target_db: float
     target_agreement: float
@@ -40,20 +40,20 @@ class Limits:
     least_gain_db: float = 0.15
 
     def met(self, fidelity: Fidelity) -> bool:
-        """Whether a network is good enough. Agreement is too low where chance does not make it so 1 time in 20."""
+        """Return whether a network reaches both targets; an agreement below its target must not be due to chance."""
         if fidelity.features_db < self.target_db:
             return False
-        wrong, allowed = round((1 - fidelity.agreement) * fidelity.photos), 1 - self.target_agreement
+        different, allowed = round((1 - fidelity.agreement) * fidelity.photos), 1 - self.target_agreement
         fewer = (
             math.comb(fidelity.photos, k) * allowed**k * self.target_agreement ** (fidelity.photos - k)
-            for k in range(wrong)
+            for k in range(different)
         )
         return 1 - sum(fewer) > _CHANCE
 
 
 @dataclass(frozen=True)
-class Step:
-    """A layer that went back to float, what it brought on the photos of the search, and how all stood after it."""
+class KeptLayer:
+    """A layer kept in FP32, its gain on the search photos, and the INT8 share and the fidelity of the network then."""
 
     layer: str
     gain_db: float
@@ -62,35 +62,35 @@ class Step:
 
     @property
     def why(self) -> str:
-        """One line for people."""
-        return f"in float it brings {self.gain_db:.1f} dB: {self.fidelity.features_db:.1f} dB with it"
+        """The reason in one line."""
+        return f"in FP32 it gains {self.gain_db:.1f} dB, to {self.fidelity.features_db:.1f} dB in total"
 
 
-class Search:
-    """The search over one network. `photos`, uint8 (N, H, W, 3), are those that `reference` saw.
+class SensitivitySearch:
+    """The search for layers to keep in FP32. `photos`, uint8 (N, H, W, 3), are those of the `reference`.
 
-    `shifts` corrects the biases of INT8 layers; they hardly change with what else is INT8.
+    `shifts` are the bias corrections of the INT8 layers; they hardly depend on which other layers are INT8.
     """
 
     def __init__(
-        self, maker: Int8Maker, reference: Reference, photos: np.ndarray, shifts: Mapping[str, np.ndarray]
+        self, builder: Int8GraphBuilder, reference: Fp32Reference, photos: np.ndarray, shifts: Mapping[str, np.ndarray]
     ) -> None:
-        self.maker = maker
+        self.builder = builder
         self.reference = reference
         self.photos = photos
         self.shifts = shifts
-        self.sessions = Sessions()
+        self.runner = SegmentRunner()
 
-    def steps(
+    def kept_layers(
         self,
         start: Fidelity,
-        limits: Limits,
-        judge: Callable[[Mapping[str, str]], Fidelity],
+        limits: SearchLimits,
+        evaluate: Callable[[Mapping[str, str]], Fidelity],
         progress: Progress = silent,
-    ) -> Iterator[Step]:
-        """Take layers back to float, the worst first, until the limits are met or nothing more can be done.
+    ) -> Iterator[KeptLayer]:
+        """Yield layers to keep in FP32, the most sensitive first, until the targets or limits are reached.
 
-        `judge` says how good the corrected network is with those layers in float.
+        `evaluate` returns the fidelity of the corrected network with the given layers in FP32.
         """
         keep: dict[str, str] = {}
         fidelity, among = start, None
@@ -102,7 +102,7 @@ class Search:
             known = {name: self._worth(name, gain) for name, gain in gains.items()}
             worth = {name: known[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
             if not worth and among is not None:
-                # The worst of before are not the worst any more: look at all again before giving up.
+                # None of the remembered layers gains enough any more: measure all layers again before ending.
                 among = None
                 continue
             if not worth:
@@ -111,63 +111,63 @@ class Search:
             if among is not None:
                 known = {**dict.fromkeys(among, -np.inf), **known}
             among = [name for name in sorted(known, key=known.__getitem__, reverse=True) if name != layer]
-            keep[layer] = f"in float it brings {gains[layer]:.1f} dB"
-            fidelity = judge(keep)
-            yield Step(layer, gains[layer], self._share(keep), fidelity)
+            keep[layer] = f"in FP32 it gains {gains[layer]:.1f} dB"
+            fidelity = evaluate(keep)
+            yield KeptLayer(layer, gains[layer], self._share(keep), fidelity)
 
     def _worth(self, layer: str, gain_db: float) -> float:
-        """What a layer in float brings for what it costs."""
-        return gain_db / (_LAYER_COST + self.maker.work[layer] / max(self.maker.total, 1))
+        """Return the gain of a layer in FP32, divided by its cost."""
+        return gain_db / (_LAYER_COST + self.builder.work[layer] / max(self.builder.total, 1))
 
     def _share(self, keep: Mapping[str, str]) -> float:
-        return self.maker.share(self.maker.make(keep)[1])
+        return self.builder.share(self.builder.build(keep)[1])
 
     def _affordable(self, keep: Mapping[str, str], least_share: float) -> list[str]:
-        """Layers that can still go to float, in the order of the graph."""
-        placement = self.maker.make(keep)[1]
-        share = self.maker.share(placement)
+        """Return the layers that can still return to FP32, in graph order."""
+        placement = self.builder.build(keep)[1]
+        share = self.builder.share(placement)
         if len(placement.weights) < 2:
             return []
         return [
             weight.node
             for weight in placement.weights
-            if share - self.maker.work[weight.node] / max(self.maker.total, 1) >= least_share
+            if share - self.builder.work[weight.node] / max(self.builder.total, 1) >= least_share
         ]
 
     def _gains(self, keep: Mapping[str, str], candidates: Collection[str], progress: Progress) -> dict[str, float]:
-        """How many dB more than with `keep` in float the features have with each candidate in float too."""
-        pieces = self._version(keep)
-        live: Live = {INPUT_NAME: self.photos}
-        found: dict[str, float] = {}
-        for number, piece in enumerate(pieces):
-            if piece.end in candidates:
-                found[piece.end] = self._without(pieces, number, live, keep)
-                progress("sensitivity", len(found), len(candidates))
-            self.sessions.advance(piece, live)
+        """Return the gain in dB of each candidate when it is in FP32 in addition to the layers of `keep`."""
+        segments = self._segments(keep)
+        live: LiveTensors = {INPUT_NAME: self.photos}
+        features_db: dict[str, float] = {}
+        for number, segment in enumerate(segments):
+            if segment.end in candidates:
+                features_db[segment.end] = self._db_without(segments, number, live, keep)
+                progress("sensitivity", len(features_db), len(candidates))
+            self.runner.advance(segment, live)
         base = self._db(live)
-        return {name: db - base for name, db in found.items()}
+        return {name: db - base for name, db in features_db.items()}
 
-    def _without(self, pieces: list[Piece], number: int, live: Live, keep: Mapping[str, str]) -> float:
-        """The features' dB with the layer of piece `number` in float, going on from `live` before that piece."""
-        version = self._version({**keep, pieces[number].end: "tried"})
-        first = next(i for i, piece in enumerate(version) if piece.plan != pieces[i].plan)
-        # Where Concats join branches, a layer in float changes what lies before it: then from the photos on.
-        start, own = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
-        for known, piece in zip(pieces[start:], version[start:], strict=True):
-            # The same piece again has its session at hand.
-            self.sessions.advance(known if piece.plan == known.plan else piece, own)
-        return self._db(own)
+    def _db_without(self, segments: list[Segment], number: int, live: LiveTensors, keep: Mapping[str, str]) -> float:
+        """Return the features' SQNR with the last layer of segment `number` in FP32, continuing from `live`."""
+        version = self._segments({**keep, segments[number].end: "tried"})
+        first = next(i for i, segment in enumerate(version) if segment.plan != segments[i].plan)
+        # Where Concats join branches, a layer in FP32 changes earlier segments too: then run from the photos on.
+        start, tensors = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
+        for known, segment in zip(segments[start:], version[start:], strict=True):
+            # An unchanged segment has an open session already.
+            self.runner.advance(known if segment.plan == known.plan else segment, tensors)
+        return self._db(tensors)
 
-    def _version(self, keep: Mapping[str, str]) -> list[Piece]:
-        """The INT8 network with some layers in float, in pieces."""
-        model, placement = self.maker.make(keep)
+    def _segments(self, keep: Mapping[str, str]) -> list[Segment]:
+        """Return the segments of the INT8 network with the layers of `keep` in FP32."""
+        model, placement = self.builder.build(keep)
         quantised = {weight.node for weight in placement.weights}
         shifts = {name: shift for name, shift in self.shifts.items() if name in quantised}
-        return pieces_like(with_biases(model, shifts), self.reference)
+        return split_like(with_shifted_biases(model, shifts), self.reference)
 
-    def _db(self, live: Live) -> float:
-        """The mean over photos of each one's dB. All photos' noise in one sum would be that of the worst few."""
-        found = live[self.reference.feature_name]
+    def _db(self, live: LiveTensors) -> float:
+        """Return the mean of the photos' SQNR in dB. Pooling all photos' errors would weigh only the worst few."""
+        features = live[self.reference.feature_name]
         return float(
-            np.mean([sqnr_db(exact, other) for exact, other in zip(self.reference.features, found, strict=True)])
+            np.mean([sqnr_db(exact, other) for exact, other in zip(self.reference.features, features, strict=True)])
         )

@@ -1,8 +1,8 @@
-"""Ranges <-> a TensorRT calibration cache: INT8 without Q/DQ pairs, for TensorRT 8 to 10 and `trtexec --calib=FILE`.
+"""Reads and writes TensorRT calibration caches: INT8 without Q/DQ pairs, for TensorRT 8 to 10 and `trtexec --calib`.
 
-A text file. The first line names the TensorRT that may read it, and the algorithm; each other line is the name of a
-tensor, a colon, and the step of its INT8 values as the eight hexadecimal digits of a big-endian float32. A step times
-127 is the magnitude at which values saturate. TensorRT 11 and TensorRT-RTX read no such files: they take int8.onnx.
+A cache is a text file. Its first line names the TensorRT version and the calibration algorithm. Each other line is the
+name of a tensor, a colon, and its scale as eight hexadecimal digits of a big-endian float32. The scale times 127 is the
+magnitude at which values saturate. TensorRT 11 and TensorRT-RTX do not read caches; they take int8.onnx.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from trtpoets.core.reading import LARGEST_JSON, read_bytes
 from trtpoets.core.types import OnnxModel
 
 TENSORRT = "10.3.0"
-"""The TensorRT of JetPack 6.1 and 6.2: whom a cache is for unless the caller says otherwise."""
+"""Default version of caches: the TensorRT of JetPack 6.1 and 6.2."""
 
 ALGORITHM = "EntropyCalibration2"
-"""What `trtexec --calib` asks for, however the ranges were chosen: TensorRT ignores a cache of another algorithm."""
+"""The algorithm that `trtexec --calib` expects, whatever method was used: TensorRT ignores caches of any other."""
 
 _HEADER = re.compile(r"TRT-([0-9]{4,7})-([A-Za-z0-9]+)")
 _HEX = re.compile(r"[0-9a-fA-F]{8}")
 _FIRST, LAST = 8, 10
-"""Between which major versions of TensorRT there are calibration caches."""
+"""The major versions of TensorRT that support calibration caches."""
 
 
 @dataclass(frozen=True)
 class CalibrationCache:
-    """`scales` is the step of each tensor that shall be INT8, above 0 and a float32.
+    """`scales` is the scale, a positive float32, of each tensor that is to be INT8.
 
-    `without` are the other computed float tensors of the graph: those inside a kernel that TensorRT fuses need no
-    step, and around the rest TensorRT stays in float.
+    `without` are the other computed float tensors of the graph. Those inside a kernel that TensorRT fuses need no
+    scale; around the others TensorRT stays in floating point.
     """
 
     tensorrt: str
@@ -58,16 +58,16 @@ class CalibrationCache:
 def cache_from_ranges(
     model: OnnxModel, ranges: Ranges, out: Path, tensorrt: str = TENSORRT, keep_float: Mapping[str, str] | None = None
 ) -> CalibrationCache:
-    """Write the cache for an FP32 ONNX file to `out`, and read it back. Steps and places are those of the INT8 file.
+    """Write the cache for an FP32 ONNX file to `out` and read it back. Scales and places equal those of the INT8 file.
 
-    `keep_float` names the nodes that stay in float, as `Int8Notes.in_float` does. A tensor that was 0 on every photo
-    gets no step. Raises BadInput for a version without such caches, BadArtefact when the ranges are another file's,
+    `keep_float` names the nodes kept in FP32, as `Int8Notes.in_float` does. A tensor that is 0 for every photo gets no
+    scale. Raises BadInput for a TensorRT version without caches, BadArtefact if the ranges belong to another file,
     StorageFailed.
     """
     header_of(tensorrt)
     if ranges.onnx_sha256 != sha256_of_onnx(model.path):
         raise BadArtefact(
-            f"the ranges were measured on another network than {model.path}",
+            f"the ranges belong to another network than {model.path}",
             hint="calibrate again: trtpoets quantize NAME --force",
             code="TP3032",
         )
@@ -78,49 +78,60 @@ def cache_from_ranges(
     cache = CalibrationCache(tensorrt, ALGORITHM, scales, without)
     write_text(out, text_of_cache(cache))
     if read_cache(out).scales != cache.scales:
-        raise BadArtefact(f"{out} does not hold what was written to it", hint="write it to another disk", code="TP3033")
+        raise BadArtefact(
+            f"{out} does not contain what was written to it", hint="write it to another disk", code="TP3033"
+        )
     return cache
 
 
 def header_of(tensorrt: str) -> int:
-    """The number by which a TensorRT names itself in a cache: 8502 for 8.5.2, 100300 for 10.3.0.
+    """Return the version number in a cache's header: 8502 for TensorRT 8.5.2, 100300 for 10.3.0.
 
-    Raises BadInput for what is no version, or one without calibration caches.
+    Raises BadInput for anything but a version, and for versions without calibration caches.
     """
     match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,2})(?:\.([0-9]{1,2}))?(?:\.[0-9]{1,4})?", tensorrt, re.ASCII)
     if match is None:
         raise BadInput(
-            f"{tensorrt!r} is no version of TensorRT", hint=f"for example: --tensorrt {TENSORRT}", code="TP3034"
+            f"{tensorrt!r} is not a version of TensorRT such as {TENSORRT}",
+            hint=f"for example: --tensorrt {TENSORRT}",
+            code="TP3034",
         )
     major, minor, patch = (int(number or 0) for number in match.groups())
     if not _FIRST <= major <= LAST:
         raise BadInput(
-            f"calibration caches are for TensorRT {_FIRST} to {LAST}, not {tensorrt}",
-            hint="build from int8.onnx: it holds the ranges in a form that every TensorRT from 8.5 on reads",
+            f"only TensorRT {_FIRST} to {LAST} support calibration caches, not {tensorrt}",
+            hint="build from int8.onnx, which contains the ranges for every TensorRT from 8.5 on",
             code="TP3035",
         )
     if major < LAST and minor > 9:
-        raise BadInput(f"there is no TensorRT {tensorrt}", hint=f"for example: --tensorrt {TENSORRT}", code="TP3036")
+        raise BadInput(
+            f"TensorRT {tensorrt} does not exist: minor versions of TensorRT {major} end at 9",
+            hint=f"for example: --tensorrt {TENSORRT}",
+            code="TP3036",
+        )
     return major * (1000 if major < LAST else 10000) + minor * 100 + patch
 
 
 def text_of_cache(cache: CalibrationCache) -> str:
-    """The text of a cache file. Raises BadInput for a name that can't be a line, or a step that is not above 0."""
+    """Return the text of a cache file. Raises BadInput for a tensor name with line breaks or a scale not above 0."""
     lines = [f"TRT-{header_of(cache.tensorrt)}-{cache.algorithm}"]
     for name, scale in cache.scales.items():
         if not name or "\n" in name:
-            raise BadInput(f"a tensor is called {name!r}: it can't stand in a calibration cache", code="TP3037")
-        lines.append(f"{name}: {_hex(name, scale)}")
+            raise BadInput(
+                f"the tensor name {name!r} is empty or has a line break, which a calibration cache cannot contain",
+                code="TP3037",
+            )
+        lines.append(f"{name}: {_hex_of_scale(name, scale)}")
     return "\n".join(lines) + "\n"
 
 
 def read_cache(path: Path) -> CalibrationCache:
-    """Read a cache file, whoever wrote it. Raises MissingArtefact, or BadArtefact that names the line."""
+    """Read a cache file from any source. Raises MissingArtefact, or BadArtefact that names the line."""
     try:
         content = read_bytes(path, LARGEST_JSON)
     except FileNotFoundError:
         raise MissingArtefact(
-            f"{path} is not there", hint="write it: trtpoets quantize NAME --calibration-cache FILE", code="TP3038"
+            f"{path} does not exist", hint="write it: trtpoets quantize NAME --calibration-cache FILE", code="TP3038"
         ) from None
     require_kind(path, "calibration-cache", "text", "json", "empty", expected="a calibration cache")
     try:
@@ -131,7 +142,7 @@ def read_cache(path: Path) -> CalibrationCache:
 
 
 def cache_from_text(text: str, path: Path | str = "the text") -> CalibrationCache:
-    """Read the text of a cache. `path` is what errors call it. Raises BadArtefact."""
+    """Parse the text of a cache. `path` is its name in errors. Raises BadArtefact."""
     first, *rest = text.split("\n")
     header = _HEADER.fullmatch(first.rstrip("\r"))
     if header is None:
@@ -140,25 +151,27 @@ def cache_from_text(text: str, path: Path | str = "the text") -> CalibrationCach
     for number, line in enumerate(rest, 2):
         if not line.strip():
             continue
-        # From the right: names have colons too.
+        # Split at the last colon, because tensor names contain colons too.
         name, colon, digits = line.rpartition(": ")
         if not colon or not name or not _HEX.fullmatch(digits.rstrip("\r")):
             raise _bad(path, f"line {number} is {line[:60]!r}, not a name and eight hexadecimal digits")
         (scale,) = struct.unpack(">f", bytes.fromhex(digits.rstrip("\r")))
         if not (math.isfinite(scale) and scale > 0):
-            raise _bad(path, f"line {number} gives {name[:60]!r} the step {scale}")
+            raise _bad(path, f"line {number} has the scale {scale} for {name[:60]!r}, which is not above 0")
         if name in scales:
-            raise _bad(path, f"line {number} names {name[:60]!r} again")
+            raise _bad(path, f"line {number} repeats the tensor {name[:60]!r}")
         scales[name] = scale
     return CalibrationCache(_version(path, int(header[1])), header[2], scales)
 
 
 def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
-    """As int8.onnx has them where it scales no channels; tensors that were 0 on every photo have none."""
+    """Return the scales of int8.onnx before equalisation; tensors that are 0 for every photo have none."""
     for name in placement.tensors:
         if not all(map(math.isfinite, ranges.tensors.get(name, (math.nan,)))):
             raise BadArtefact(
-                f"the ranges lack {name}", hint="calibrate again: trtpoets quantize NAME --force", code="TP3039"
+                f"the ranges do not contain tensor {name}",
+                hint="calibrate again: trtpoets quantize NAME --force",
+                code="TP3039",
             )
     return {
         name: float(np.float32(scale_of(magnitude)))
@@ -167,10 +180,10 @@ def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
     }
 
 
-def _hex(name: str, scale: float) -> str:
+def _hex_of_scale(name: str, scale: float) -> str:
     value = np.float32(scale) if abs(scale) <= float(np.finfo(np.float32).max) else np.float32(np.nan)
     if not (np.isfinite(value) and value > 0):
-        raise BadInput(f"the step of {name} is {scale}: it must be above 0 and finite in float32", code="TP3040")
+        raise BadInput(f"the scale of {name} must be positive and finite in float32, not {scale}", code="TP3040")
     return struct.pack(">f", float(value)).hex()
 
 
@@ -178,13 +191,13 @@ def _version(path: Path | str, number: int) -> str:
     base = 1000 if number < LAST * 1000 else 10000
     major, minor, patch = number // base, number % base // 100, number % 100
     if not _FIRST <= major <= LAST:
-        raise _bad(path, f"it is for TensorRT version number {number}, and those of {_FIRST} to {LAST} are known")
+        raise _bad(path, f"its TensorRT version number is {number}; only versions {_FIRST} to {LAST} are supported")
     return f"{major}.{minor}.{patch}"
 
 
 def _bad(path: Path | str, why: str) -> BadArtefact:
     return BadArtefact(
-        f"{path} is not a calibration cache of TensorRT: {why}",
+        f"{path} is not a TensorRT calibration cache: {why}",
         hint="write it again: trtpoets quantize NAME --calibration-cache FILE",
         code="TP3041",
     )

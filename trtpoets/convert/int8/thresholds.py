@@ -1,6 +1,6 @@
-"""Where to cut a tensor's range: values beyond it saturate, the rest is stepped more finely.
+"""Clipping thresholds chosen from a histogram: larger magnitudes saturate, smaller ones get a finer scale.
 
-Each function takes a histogram of |x| in equal bins over 0..top, float64 counts, and gives the threshold in 0..top.
+Each function takes a histogram of |x| with equal bins over 0..top (float64 counts) and returns a threshold in 0..top.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ import numpy as np
 
 BINS = 2048
 LEVELS = 128
-"""INT8 has 128 magnitudes."""
+"""Number of magnitudes that symmetric INT8 can represent, 0 to 127."""
 
 _STRIDE = 8
-"""Thresholds are tried every so many bins: 0.4 % of the range."""
+"""Distance in bins between the thresholds that are tried: 0.4 % of the range."""
 
 
 def percentile_threshold(counts: np.ndarray, top: float, percentile: float) -> float:
-    """The smallest bin edge that has `percentile` % of all values below it."""
+    """Return the smallest bin edge that has `percentile` % of all values below it."""
     below = np.cumsum(counts)
     edge = int(np.searchsorted(below, below[-1] * percentile / 100.0)) + 1
     return top * min(edge, len(counts)) / len(counts)
 
 
 def entropy_threshold(counts: np.ndarray, top: float) -> float:
-    """The threshold whose INT8 distribution tells most about the real one: least Kullback-Leibler divergence.
+    """Return the threshold whose INT8 distribution has the least Kullback-Leibler divergence from the real one.
 
-    Migacz, "8-bit Inference with TensorRT" (GTC 2017): the bins below the threshold, with all outliers in the last
-    one, against the same bins merged to 128 levels. The zero bin is left out, as exact zeros are exact in INT8 too and
-    would outweigh everything after a ReLU.
+    Source: Migacz, "8-bit Inference with TensorRT" (GTC 2017). The bins below the threshold, with all outliers added
+    to the last bin, are compared with the same bins merged to 128 levels. The first bin is ignored: zeros are exact in
+    INT8, and after a ReLU there are so many of them that they would outweigh all other values.
     """
     counts = counts.astype(np.float64)
     counts[0] = 0.0
@@ -42,23 +42,24 @@ def entropy_threshold(counts: np.ndarray, top: float) -> float:
 
 
 def mse_threshold(counts: np.ndarray, top: float) -> float:
-    """The threshold whose INT8 values lie nearest the real ones: least mean squared error, rounding and cutting alike.
+    """Return the threshold with the least mean squared error of rounding and clipping together.
 
-    Sung, Shin, Hwang, "Resiliency of Deep Neural Networks under Quantization" (2015) choose steps by it.
+    Source: Sung, Shin, Hwang, "Resiliency of Deep Neural Networks under Quantization" (2015).
     """
     middles = (np.arange(len(counts)) + 0.5) / len(counts)
     edges = np.arange(LEVELS, len(counts) + 1, _STRIDE) / len(counts)
-    steps = edges[:, None] / (LEVELS - 1)
-    # Steps finer than a bin: within one, values are taken as spread evenly.
-    rounding = np.square(steps) / 12.0
-    cut = np.square(np.maximum(middles - edges[:, None], 0.0))
-    error = (np.where(middles < edges[:, None], rounding, cut) * counts).sum(axis=1)
-    # The bin of zeros holds mostly exact ones after a ReLU; they cost nothing at any step.
+    scales = edges[:, None] / (LEVELS - 1)
+    # A scale may be smaller than a bin, so values are taken as uniformly distributed within each bin.
+    rounding = np.square(scales) / 12.0
+    clipping = np.square(np.maximum(middles - edges[:, None], 0.0))
+    error = (np.where(middles < edges[:, None], rounding, clipping) * counts).sum(axis=1)
+    # After a ReLU the first bin holds mostly exact zeros, which have no rounding error at any scale.
     error -= rounding[:, 0] * counts[0]
     return float(top * edges[int(error.argmin())])
 
 
 def _divergence(counts: np.ndarray, edge: int) -> float:
+    """Return the Kullback-Leibler divergence of INT8 values clipped at bin `edge` from the real values."""
     inside = counts[:edge]
     real = inside.copy()
     real[-1] += counts[edge:].sum()
@@ -67,11 +68,11 @@ def _divergence(counts: np.ndarray, edge: int) -> float:
     merged = np.add.reduceat(inside, starts)
     width = np.add.reduceat(filled.astype(np.float64), starts)
     level = np.repeat(np.divide(merged, width, out=np.zeros(LEVELS), where=width > 0), np.diff(starts, append=edge))
-    stepped = np.where(filled, level, 0.0)
-    if not stepped.sum():
+    quantised = np.where(filled, level, 0.0)
+    if not quantised.sum():
         return np.inf
-    both = (real > 0) & (stepped > 0)
-    p, q = real / real.sum(), stepped / stepped.sum()
+    both = (real > 0) & (quantised > 0)
+    p, q = real / real.sum(), quantised / quantised.sum()
     lost = p[(real > 0) & ~both].sum()
-    # Real values where INT8 has none: as unlikely as can be, instead of infinitely so.
+    # Real values where the INT8 distribution is zero get a small probability, so that the divergence stays finite.
     return float(np.sum(p[both] * np.log(p[both] / q[both])) + lost * np.log(max(lost, 1e-12) / 1e-12))

@@ -1,1 +1,1 @@
-"""A folder of photos to labelled photo files: finds class folders, split folders and label files."""
+"""Finds the labelled photos of a folder: class folders, split folders and label files."""

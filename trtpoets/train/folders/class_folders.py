@@ -1,4 +1,4 @@
-"""Class folders, alone or inside train, validation and test folders: found whatever lies around them."""
+"""Finds class folders, alone or inside train, validation and test folders, in any surroundings."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ADVICE = "put the photos of each class into a folder named after it: PHOTOS/roses/1.jpg, PHOTOS/tulips/1.jpg"
+ADVICE = "put the photos of each class into a folder with its name: PHOTOS/roses/1.jpg, PHOTOS/tulips/1.jpg"
 _DEEPEST = 8
 
 
 def some_names(names: Sequence[str], most: int = 5) -> str:
-    """The names, quoted, of which the first `most` are shown."""
+    """Return the names, quoted; at most `most` of them and the number of others."""
     text = ", ".join(repr(name) for name in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def plain_class_folders(folder: Path, entries: Entries) -> LabelledFiles:
-    """Every folder in `folder` as a class, whatever its name. Raises BadInput where there is none."""
+    """Return every folder in `folder` as a class, whatever its name. Raises BadInput if there is none."""
     classes = _filled(entries.folders(folder), entries)
     if not classes:
         raise BadInput(f"{folder} has no class folders", hint=ADVICE, code="TP2023")
-    files = [LabelledFile(path, each.name) for each in classes for path in _class_files(each, entries, roles=False)]
+    files = [LabelledFile(path, own.name) for own in classes for path in _class_files(own, entries, roles=False)]
     return LabelledFiles(tuple(files), Layout("class folders", f"{len(classes)} class folders in {folder}."))
 
 
 def class_folders(folder: Path, entries: Entries, depth: int = 0) -> LabelledFiles | None:
-    """The labelled files of a folder with class folders; None where it has none.
+    """Return the labelled files of a folder with class folders; None if it has none.
 
-    Folders named train, val and test (in all their spellings) with class folders inside give splits. A folder that
-    holds nothing but one other, or is named "images" and the like, is entered. Raises BadInput for a name of a role
-    among classes, and for photos that lie too deep.
+    Folders named train, val and test (in all spellings) with class folders inside define splits. A folder that only
+    contains another one, or is named "images" or similar, is entered. Raises BadInput for role names such as "test"
+    among classes, and for photos that are nested too deeply.
     """
     everything = _filled(entries.folders(folder), entries)
     splits = splits_of([path.name for path in everything])
@@ -77,60 +77,61 @@ def class_folders(folder: Path, entries: Entries, depth: int = 0) -> LabelledFil
 
 
 def photos_in(folder: Path, entries: Entries) -> list[Path]:
-    """The files directly in `folder` that seem to be photos, by their suffix."""
+    """Return the files directly in `folder` that seem to be photos, by their suffix."""
     return [path for path in entries.files(folder) if path.suffix.lower() in PHOTO_SUFFIXES]
 
 
 def _entered(
     folder: Path, containers: Sequence[Path], aside: Sequence[Path], entries: Entries, depth: int
 ) -> LabelledFiles | None:
-    found = []
+    entered = []
     if depth < _DEEPEST:
-        found = [(each, inner) for each in containers if (inner := class_folders(each, entries, depth + 1))]
-    if len(found) > 1:
-        names = [each.name for each, _ in found]
-        hint = command("run", found[0][0], "--name", "NAME")
+        entered = [(path, inner) for path in containers if (inner := class_folders(path, entries, depth + 1))]
+    if len(entered) > 1:
+        names = [path.name for path, _ in entered]
+        hint = command("run", entered[0][0], "--name", "NAME")
         raise BadInput(
             f"{folder} has several folders with class folders inside: {some_names(names)}",
-            hint=f"give the one that is meant, for example: {hint}",
+            hint=f"choose one of them, for example: {hint}",
             code="TP2024",
         )
-    if not found:
+    if not entered:
         return None
-    _say_aside(folder, [*(each for each in containers if each != found[0][0]), *aside])
-    _log.info("%s holds %r, in which the photos are", folder, found[0][0].name)
-    return found[0][1]
+    container, labelled = entered[0]
+    _warn_of_ignored(folder, [*(path for path in containers if path != container), *aside])
+    _log.info("the photos of %s are in %r", folder, container.name)
+    return labelled
 
 
 def _classes_beside_splits(
     folder: Path, plain: Sequence[Path], parts: dict[Path, Split], aside: Sequence[Path], entries: Entries
 ) -> LabelledFiles:
     names = {path.name for path in plain}
-    files = [file for each in plain for file in _of_class(each, entries)]
+    files = [file for path in plain for file in _of_class(path, entries)]
     for part, split in parts.items():
         inner = {path.name for path in _filled(entries.folders(part), entries)}
         if split is not Split.TRAIN and inner and inner <= names:
             files += [
-                LabelledFile(path, each.name, split)
-                for each in _filled(entries.folders(part), entries)
-                for path in _class_files(each, entries)
+                LabelledFile(path, class_folder.name, split)
+                for class_folder in _filled(entries.folders(part), entries)
+                for path in _class_files(class_folder, entries)
             ]
         elif split is Split.TEST and not inner and len(plain) > 1:
             _log.warning(
-                "%s has %d photos without labels, so they are left out; --class-folders makes it a class",
+                "%s has %d photos without labels, which are not used; --class-folders makes it a class",
                 part,
                 len(photos_in(part, entries)),
             )
         else:
             _refuse_roles(folder, plain, [part])
-    _say_aside(folder, aside)
+    _warn_of_ignored(folder, aside)
     given = sorted({file.split.value for file in files if file.split})
     understood = f"{len(plain)} class folders in {folder}" + (f", and {' and '.join(given)} given" if given else "")
     return LabelledFiles(tuple(files), Layout("split folders" if given else "class folders", understood + "."))
 
 
 def _of_class(folder: Path, entries: Entries) -> list[LabelledFile]:
-    """The files of a class folder. Inside it photos may lie in train/ and test/, or in images/ beside masks/."""
+    """Return the files of a class folder. Its photos may be in train/ and test/ inside it, or in images/."""
     if entries.files(folder):
         return [LabelledFile(path, folder.name) for path in _class_files(folder, entries)]
     inner = _filled(entries.folders(folder), entries)
@@ -154,12 +155,12 @@ def _class_files(folder: Path, entries: Entries, *, roles: bool = True) -> list[
         if roles and len(inner) > 1 and all(photos_in(path, entries) and not is_role(path.name) for path in inner):
             hint += f"; or, if {some_names(folders)} are the classes: {command('run', folder, '--name', 'NAME')}"
         raise BadInput(
-            f"{folder} has folders ({some_names(folders)}) and no photos: photos are read one level deep",
+            f"{folder} has folders ({some_names(folders)}) but no photos: photos are read one level deep",
             hint=hint,
             code="TP2025",
         )
     if folders:
-        _log.warning("folders inside class %r are not read: %s", folder.name, some_names(folders))
+        _log.warning("folders inside class %r are ignored: %s", folder.name, some_names(folders))
     return files
 
 
@@ -170,38 +171,38 @@ def _split_folders(
     unlabelled = []
     names: dict[Split, list[str]] = defaultdict(list)
     for part, split in parts.items():
-        found = class_folders(part, entries, depth + 1) if depth < _DEEPEST else None
-        if found is None:
+        labelled = class_folders(part, entries, depth + 1) if depth < _DEEPEST else None
+        if labelled is None:
             unlabelled.append(part)
             continue
-        files += [LabelledFile(file.path, file.label, split) for file in found.files]
+        files += [LabelledFile(file.path, file.label, split) for file in labelled.files]
         names[split].append(part.name)
     if not files:
         return None
     left = [part for part in unlabelled if parts[part] is not Split.TEST]
     if Split.TRAIN not in names and (len(names) > 1 or left):
-        hint = f"training needs a folder named train with class folders inside; or {_as_classes(folder)}"
+        hint = f"add a folder named train with class folders inside; or {_as_classes(folder)}"
         raise BadInput(
-            f"{folder} has {some_names(sorted(part.name for part in parts))}, and no train with class folders",
+            f"{folder} has {some_names(sorted(part.name for part in parts))}, but no train with class folders",
             hint=hint,
             code="TP2026",
         )
     if left:
         raise BadInput(
-            f"{left[0]} has no class folders, and {folder / names[Split.TRAIN][0]} has",
+            f"{left[0]} has no class folders, but {folder / names[Split.TRAIN][0]} has",
             hint=f"put its photos into class folders, or move it out of {folder}",
             code="TP2027",
         )
     for part in unlabelled:
-        _log.warning("%s has no class folders, so its photos have no labels and are left out", part)
-    _say_aside(folder, others)
-    if len(names) == 1:  # one part alone: it is divided as a folder of classes is
+        _log.warning("%s has no class folders, so its photos have no labels and are not used", part)
+    _warn_of_ignored(folder, others)
+    if len(names) == 1:  # a single split folder is divided like a folder of classes
         (only,) = names.values()
         understood = f"class folders in {some_names(only)} of {folder}, divided by trtpoets."
         return LabelledFiles(tuple(LabelledFile(f.path, f.label) for f in files), Layout("class folders", understood))
-    told = ", ".join(f"{split.value} from {some_names(names[split])}" for split in Split if split in names)
+    sources = ", ".join(f"{split.value} from {some_names(names[split])}" for split in Split if split in names)
     missing = [split.value for split in Split if split not in names]
-    understood = f"split folders with class folders inside: {told}."
+    understood = f"split folders with class folders inside: {sources}."
     if missing:
         understood += f" {' and '.join(missing).capitalize()} photos are taken from those for training."
     return LabelledFiles(tuple(files), Layout("split folders", understood))
@@ -210,32 +211,32 @@ def _split_folders(
 def _refuse_roles(folder: Path, plain: Sequence[Path], roles: Sequence[Path]) -> None:
     names = some_names([path.name for path in roles])
     raise BadInput(
-        f"{folder} has {names} beside {some_names([path.name for path in plain])}: such a name usually says what a "
-        "folder is for, not what its photos show",
-        hint=f"move what is no class out of it; or {_as_classes(folder)}",
+        f"{folder} has {names} beside {some_names([path.name for path in plain])}: such names usually describe the "
+        "purpose of a folder, not a class",
+        hint=f"move folders that are not classes out of it; or {_as_classes(folder)}",
         code="TP2028",
     )
 
 
 def _as_classes(folder: Path) -> str:
-    return f"take every folder as a class: {command('run', folder, '--name', 'NAME', '--class-folders')}"
+    return f"use every folder as a class: {command('run', folder, '--name', 'NAME', '--class-folders')}"
 
 
-def _say_aside(folder: Path, paths: Sequence[Path]) -> None:
+def _warn_of_ignored(folder: Path, paths: Sequence[Path]) -> None:
     if paths:
         _log.warning(
-            "not read as classes, in %s: %s; --class-folders makes every folder a class",
+            "not used as classes, in %s: %s; --class-folders makes every folder a class",
             folder,
             some_names([path.name for path in paths]),
         )
 
 
 def _filled(folders: Sequence[Path], entries: Entries) -> list[Path]:
-    """Those that hold anything. A folder without anything is no class, and is warned about once."""
+    """Return the folders that are not empty; log a warning, once, for each empty one."""
     filled = []
     for path in folders:
         if entries.files(path) or entries.folders(path):
             filled.append(path)
         else:
-            entries.say_empty(path)
+            entries.warn_empty(path)
     return filled

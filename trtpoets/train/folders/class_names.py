@@ -1,4 +1,4 @@
-"""Class names that can be written into models, and that a person can tell apart."""
+"""Checks class names: they must be valid in model files and distinguishable by people."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def check_class_names(labels: Iterable[str], folder: Path, labels_file: str = "") -> None:
     """Raise BadInput for a name that is not UTF-8 or has a control character, and for two names that look alike.
 
-    Names look alike when they are equal but for case, white space at the ends, invisible characters or Unicode form.
-    `labels_file` is the file that the names come from, empty for class folders.
+    Names look alike if they differ only by case, white space at the ends, invisible characters or Unicode form.
+    `labels_file` is the file that contains the names, empty for class folders.
     """
     where = "labels in " + labels_file if labels_file else "folders"
     alike: dict[str, str] = {}
@@ -27,7 +27,7 @@ def check_class_names(labels: Iterable[str], folder: Path, labels_file: str = ""
         except UnicodeEncodeError:
             raise BadInput(
                 f"the name of the class folder {os.fsencode(label)!r} in {folder} is not UTF-8",
-                hint="rename it: class names are written into models, which hold only UTF-8",
+                hint="rename it: class names are stored in model files as UTF-8",
                 code="TP2029",
             ) from None
         if any(unicodedata.category(character) == "Cc" for character in label):
@@ -39,8 +39,8 @@ def check_class_names(labels: Iterable[str], folder: Path, labels_file: str = ""
         same = _folded(label)
         if same in alike:
             raise BadInput(
-                f"the class names {_told_apart(alike[same], label)}",
-                hint=f"rename one of the {where}, or move their photos into one",
+                f"the class names {_difference(alike[same], label)}",
+                hint=f"rename one of the {where}, or merge them",
                 code="TP2031",
             )
         alike[same] = label
@@ -51,8 +51,8 @@ def _folded(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", visible).casefold().split())
 
 
-def _told_apart(one: str, other: str) -> str:
-    """Both names and how they differ: characters that are not ASCII are escaped where they look the same."""
+def _difference(one: str, other: str) -> str:
+    """Return both names and their difference; non-ASCII characters are escaped if the names look the same."""
     if one.casefold() == other.casefold():
         return f"{one!r} and {other!r} differ by case only"
     if unicodedata.normalize("NFC", one).casefold() == unicodedata.normalize("NFC", other).casefold():

@@ -1,4 +1,4 @@
-"""Folder names that say what a folder is for, not what its photos show: train, test, images, labels."""
+"""Recognises folder names that describe the purpose of a folder, not a class: train, test, images, labels."""
 
 from __future__ import annotations
 
@@ -40,53 +40,53 @@ _UNLABELLED = re.compile(
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a folder or file of this name holds: "train", "Training", "valid", "test_images", ..."""
+    """Return the split in the name of a folder or file: "train", "Training", "valid", "test_images", ..."""
     name = name.strip()
     return next((split for split, pattern in _SPLITS.items() if pattern.fullmatch(name)), None)
 
 
 def splits_of(names: Sequence[str]) -> dict[str, Split]:
-    """The splits of those of these names that have one. Names that differ by it alone count: seg_train, seg_test."""
-    found = {name: split for name in names if (split := split_of(name))}
+    """Return the splits of those names that have one. Names with a common prefix count too: seg_train, seg_test."""
+    splits = {name: split for name in names if (split := split_of(name))}
     ends: dict[str, dict[str, Split]] = {}
     for name in names:
         for split, pattern in _ENDS.items():
             if match := pattern.fullmatch(name.strip()):
                 ends.setdefault(match[1].lower(), {})[name] = split
-    for each in ends.values():
-        if len(set(each.values())) > 1 and Split.TRAIN in each.values():
-            found.update(each)
-    return found
+    for by_name in ends.values():
+        if len(set(by_name.values())) > 1 and Split.TRAIN in by_name.values():
+            splits.update(by_name)
+    return splits
 
 
 def is_container(name: str) -> bool:
-    """Whether the name says only that photos, or their folders, are inside: images, data, photos."""
+    """Return whether a folder's name only says that it contains photos or their folders: images, data, photos."""
     return bool(_CONTAINERS.fullmatch(name.strip()))
 
 
 def is_side(name: str) -> bool:
-    """Whether the name says that something beside photos is inside: labels, annotations, masks."""
+    """Return whether a folder's name says that it contains no photos: labels, annotations, masks."""
     return bool(_SIDES.fullmatch(name.strip()))
 
 
 def is_unlabelled(name: str) -> bool:
-    """Whether the name says that photos without labels are inside: pred, unlabeled."""
+    """Return whether a folder's name says that its photos have no labels: pred, unlabeled."""
     return bool(_UNLABELLED.fullmatch(name.strip()))
 
 
 def class_like(names: Sequence[str]) -> frozenset[str]:
-    """Those of these names of roles that are classes, as a name beside them has the same word: mask beside no_mask.
+    """Return those role names that are classes, because another name contains the same word: mask beside no_mask.
 
-    Names of splits are none: test beside test_2 says what both are for.
+    Names of splits are never classes: test beside test_2 are two folders for testing.
     """
-    words = {name: set(re.split(r"[^\w]|_", name.lower())) for name in names if not is_role(name)}
+    parts = {name: set(re.split(r"[^\w]|_", name.lower())) for name in names if not is_role(name)}
     return frozenset(
         name
         for name in names
-        if (is_side(name) or is_container(name)) and any(name.strip().lower() in each for each in words.values())
+        if (is_side(name) or is_container(name)) and any(name.strip().lower() in own for own in parts.values())
     )
 
 
 def is_role(name: str) -> bool:
-    """Whether a folder of this name is not taken as a class unless the user says so."""
+    """Return whether a folder of this name is not used as a class unless the user requests it."""
     return split_of(name) is not None or is_container(name) or is_side(name) or is_unlabelled(name)

@@ -1,4 +1,4 @@
-"""Splits that a folder or a file of labels gives: kept as they are, completed where one is missing, looked at."""
+"""Handles splits that a folder or label file gives: keeps them, adds missing ones, and checks them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NAMED = 5
 
 
 def splits_with_given(files: Sequence[CheckedFile], positions: Sequence[float], config: DatasetConfig) -> list[Split]:
-    """The split of each file, some of which are given. `positions` are the files' of `positions_of`.
+    """Return the split of each file, some of which have given splits. `positions` come from `positions_of`.
 
-    A given split stays. Where no file is given for test (or validation), those for training are divided as they would
-    be without given splits. Raises BadInput when a class has no photo to train on, or nothing is left to test or to
-    validate; with `config.strict` also for the same photo in two splits.
+    Given splits are kept. If no file is given for test (or validation), training files are divided as without given
+    splits. Raises BadInput if a class has no training photo, or no photo is left for test or validation; with
+    `config.strict` also if a photo is in two splits.
     """
-    there = {file.split for file in files}
+    present = {file.split for file in files}
     splits = []
     for file, position in zip(files, positions, strict=True):
         split = file.split or Split.TRAIN
-        drawn = split_at(position, config)
-        splits.append(drawn if split is Split.TRAIN and drawn not in there else split)
+        by_position = split_at(position, config)
+        splits.append(by_position if split is Split.TRAIN and by_position not in present else split)
     _check(files, splits)
     _report_copies(files, splits, config)
     return splits
@@ -41,22 +41,25 @@ def splits_with_given(files: Sequence[CheckedFile], positions: Sequence[float], 
 def _check(files: Sequence[CheckedFile], splits: Sequence[Split]) -> None:
     labels = sorted({file.label for file in files})
     for split in (Split.TRAIN, Split.TEST, Split.VALIDATION):
-        there = {file.label for file, its in zip(files, splits, strict=True) if its is split}
-        lacking = [label for label in labels if label not in there]
+        present = {file.label for file, its in zip(files, splits, strict=True) if its is split}
+        lacking = [label for label in labels if label not in present]
         if not lacking:
             continue
         some = ", ".join(repr(label) for label in lacking[:_NAMED])
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
-        message = f"no photo for {split.value} of class {some}{more}"
+        kind = "training" if split is Split.TRAIN else split.value
+        message = f"there is no {kind} photo of class {some}{more}"
         if split is Split.TRAIN:
             raise BadInput(
                 message,
-                hint="add photos of it for train, or leave the class out of the other splits too",
+                hint="add training photos of it, or remove the class from the other splits too",
                 code="TP2032",
             )
-        if not there:
+        if not present:
             raise BadInput(
-                f"no photo for {split.value}", hint=f"put some photos of each class into {split.value}", code="TP2033"
+                f"there is no {split.value} photo",
+                hint=f"put some photos of each class into the folder {split.value}",
+                code="TP2033",
             )
         _log.warning("%s", message)
 
@@ -70,7 +73,7 @@ def _report_copies(files: Sequence[CheckedFile], splits: Sequence[Split], config
         return
     first = " and ".join(f"{files[index].path} ({splits[index].value})" for index in groups[0][:2])
     photos = "1 photo is" if len(groups) == 1 else f"{len(groups)} photos are"
-    message = f"{photos} in several of the given splits, byte for byte: {first}"
+    message = f"{photos} in several of the given splits with equal bytes: {first}"
     if config.strict:
-        raise BadInput(message, hint="delete the copies outside of one split, or leave out --strict", code="TP2034")
-    _log.warning("%s; what is measured on copies of training photos is too good", message)
+        raise BadInput(message, hint="keep the copies in one split only, or omit --strict", code="TP2034")
+    _log.warning("%s; results on copies of training photos are too good", message)

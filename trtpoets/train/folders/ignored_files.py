@@ -1,4 +1,4 @@
-"""Files and folders that systems, tools and trtpoets itself leave beside photos: never a photo, never a class."""
+"""Recognises files and folders that systems, tools and trtpoets leave beside photos; they are ignored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMES = frozenset(
         *("cvs", "nohup.out", "index.html", "classes.txt", "labels.txt", "data.yaml", "checksums.txt", "md5sums"),
     }
 )
-"""Names, in lower case, of what file systems, systems and tools write by themselves. Hidden names are ignored too."""
+"""Names, in lower case, that file systems, operating systems and tools write. Hidden files are ignored too."""
 
 _NAME_PATTERN = re.compile(
     r"(readme|license|licence|copying|notice|citation|changelog|attribution)([_. -][^.]*)?"
@@ -44,19 +44,19 @@ PHOTO_SUFFIXES = frozenset(
         *(".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".mpo", ".tga"),
     }
 )
-"""How names of photos usually end. It decides only whether a folder seems to hold photos."""
+"""Suffixes of photos. They are only used to decide whether a folder seems to contain photos."""
 
 _SIDECARS = frozenset(
     {".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".xmp", ".aae", ".thm", ".pp3", ".dop", ".md5"}
 )
-"""Suffixes of a file beside a photo of the same name that describes the photo."""
+"""Suffixes of files that describe the photo of the same name."""
 
 _CARD = re.compile(rb'\{\s*"key":\s*"[0-9a-f]{16,64}",\s*"files":\s*\{')
 _START = 400
 
 
 class Entries:
-    """Lists folders without what is ignored, and counts what was ignored, by name."""
+    """Lists folders without ignored files, and counts the ignored ones by name."""
 
     def __init__(self, logger: logging.Logger = _log) -> None:
         self._logger = logger
@@ -65,25 +65,25 @@ class Entries:
         self.ignored: Counter[str] = Counter()
 
     def folders(self, folder: Path) -> list[Path]:
-        """The folders in `folder`, sorted by name; [] where it can't be read, with a warning."""
+        """Return the folders in `folder`, sorted by name; [] if it cannot be read, with a warning."""
         return self._list(folder)[0]
 
     def files(self, folder: Path) -> list[Path]:
-        """Whatever else is in `folder`, sorted by name; [] where it can't be read, with a warning."""
+        """Return everything else in `folder`, sorted by name; [] if it cannot be read, with a warning."""
         return self._list(folder)[1]
 
-    def say_empty(self, folder: Path) -> None:
-        """Warn once that a folder has nothing in it that could be a photo."""
+    def warn_empty(self, folder: Path) -> None:
+        """Log a warning, once per folder, that a folder contains no possible photo."""
         if folder not in self._empty:
             self._empty.add(folder)
-            self._logger.warning("%s is empty, so it is no class", folder)
+            self._logger.warning("%s is empty, so it is not used as a class", folder)
 
     def report(self) -> None:
-        """Say how many files and folders were ignored, by name."""
+        """Log how many files and folders were ignored, by name."""
         if self.ignored:
             most = ", ".join(f"{count} {name}" for name, count in self.ignored.most_common(5))
             more = f" and {len(self.ignored) - 5} other names" if len(self.ignored) > 5 else ""
-            self._logger.info("ignored, since they are no photos: %s%s", most, more)
+            self._logger.info("ignored, because they are not photos: %s%s", most, more)
 
     def _list(self, folder: Path) -> tuple[list[Path], list[Path]]:
         if folder not in self._listed:
@@ -94,10 +94,10 @@ class Entries:
         try:
             names = sorted(os.listdir(folder))  # noqa: PTH208 - names, as bytes sort
         except OSError as error:
-            if not isinstance(error, PermissionError):  # photos would be missing without anybody's knowing
+            if not isinstance(error, PermissionError):  # otherwise photos would be missing without notice
                 with storage_errors(folder, "read"):
                     raise
-            self._logger.warning("%s can't be read (%s), so it is ignored", folder, error.strerror)
+            self._logger.warning("%s cannot be read (%s) and is ignored", folder, error.strerror)
             return [], []
         photos = {name for name in names if Path(name).suffix.lower() in PHOTO_SUFFIXES}
         stems = {stem_of(name) for name in photos} | photos
@@ -109,8 +109,8 @@ class Entries:
                 continue
             if is_ignored_name(name, is_folder=is_folder):
                 self.ignored[name if len(name) < 30 and not name.startswith("._") else "._*"] += 1
-            elif is_folder and (written := written_by_a_program(path)):
-                self.ignored[f"{written} {name!r}"] += 1
+            elif is_folder and (origin := written_by_program(path)):
+                self.ignored[f"{origin} {name!r}"] += 1
             elif is_folder:
                 folders.append(path)
             elif _is_sidecar(name) and stem_of(name) in stems:
@@ -121,17 +121,17 @@ class Entries:
 
 
 def is_ignored_name(name: str, *, is_folder: bool = False) -> bool:
-    """Whether a system or a tool writes files (or folders) of this name by itself."""
+    """Return whether operating systems or tools write files (or folders) of this name."""
     return name.startswith("._") or name.lower() in _NAMES or (not is_folder and bool(_NAME_PATTERN.fullmatch(name)))
 
 
 def stem_of(name: str) -> str:
-    """The name without its last suffix; a whole name that has none."""
+    """Return a file name without its last suffix."""
     return Path(name).stem
 
 
-def written_by_a_program(folder: Path) -> str:
-    """What wrote this folder, told by its content: "run of trtpoets", ...; empty for any other folder."""
+def written_by_program(folder: Path) -> str:
+    """Return what wrote a folder, judging by its content: "run of trtpoets", ...; empty if unknown."""
     names = _names(folder)
     if "pyvenv.cfg" in names or "conda-meta" in names:
         return "Python environment"
@@ -144,12 +144,12 @@ def written_by_a_program(folder: Path) -> str:
     locks = {name[1:-5] for name in names if name.startswith(".") and name.endswith(".lock")}
     inside = [folder / name for name in names if not name.startswith(".") and (folder / name).is_dir()]
     if inside and all(path.name in locks or is_run(path, _names(path)) for path in inside):
-        return "runs of trtpoets in"
+        return "folder with runs of trtpoets"
     return ""
 
 
 def is_run(folder: Path, names: Sequence[str]) -> bool:
-    """Whether one of the JSON files in `folder` is a card that trtpoets sealed."""
+    """Return whether one of the JSON files in `folder` is a card of trtpoets."""
     if "classifier" in names and "classifier.json" not in names and (folder / "classifier" / "model.json").is_file():
         return True
     return any(_CARD.match(_start(folder / name)) for name in names if name.endswith(".json"))

@@ -1,4 +1,4 @@
-"""CSV and JSON-lines files with the labels of photos: read, and their columns recognised."""
+"""Reads CSV and JSON-lines files with labels of photos, and recognises their columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 MAX_BYTES = 256 << 20
-"""Bytes of the largest file of labels: some 100 a photo."""
+"""Largest size of a label file in bytes; a row has about 100."""
 
 MAX_CELLS = 50_000_000
-"""Most cells of a table, rows times columns: a short row is as wide as the first."""
+"""Largest number of cells, rows times columns: short rows are filled up to the width of the first."""
 
 _PHOTO_COLUMNS = (
     *("filename", "filepath", "filepaths", "imagepath", "imagefile", "path", "file", "files", "filenames", "fname"),
@@ -43,7 +43,7 @@ _SAMPLE = 500
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A row: the photo as the file names it, its label ("" where it has none), and the split that it names."""
+    """A row: the photo as named in the file, its label (empty if it has none), and the split it names, if any."""
 
     photo: str
     label: str
@@ -52,7 +52,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A file of labels: its rows, and the columns that they were read from, as the file names them."""
+    """A label file: its rows, and the names of the columns that they were read from."""
 
     path: Path
     rows: tuple[LabelRow, ...]
@@ -62,15 +62,15 @@ class LabelTable:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The first row, and all others, each as wide as the first. Of a .jsonl file the keys come first.
+    """Return the first row, and all others, filled to the width of the first. In a .jsonl file the keys come first.
 
-    The delimiter (comma, semicolon, tab or |) is the one that gives the first rows equal widths. Raises BadInput.
+    The delimiter (comma, semicolon, tab or |) is the one with which the first rows have equal widths. Raises BadInput.
     """
     try:
         content = read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise BadInput(
-            f"{path} can't be read: {error.strerror}", hint="check its name and permissions", code="TP2035"
+            f"{path} cannot be read: {error.strerror}", hint="check its name and permissions", code="TP2035"
         ) from error
     text = _decoded(content)
     if path.suffix.lower() == ".jsonl":
@@ -90,7 +90,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         ) from error
     if not rows:
         raise BadInput(
-            f"{path} has no rows", hint="give a CSV file with a column of photos and a column of labels", code="TP2038"
+            f"{path} has no rows", hint="use a CSV file with a column of photos and a column of labels", code="TP2038"
         )
     width = max(len(rows[0]), 1)
     cells = [[cell.strip() for cell in (row + [""] * width)[:width]] for row in rows]
@@ -100,17 +100,17 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 def _require_cells(path: Path, rows: int, columns: int) -> None:
     if rows * columns > MAX_CELLS:
         raise BadInput(
-            f"{path} has {rows:,} rows or more of {columns:,} columns",
-            hint="keep the columns of photos and of labels",
+            f"{path} has at least {rows:,} rows of {columns:,} columns, which exceeds {MAX_CELLS:,} cells",
+            hint="keep only the columns with photos and labels",
             code="TP2039",
         )
 
 
 def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
-    """Read a file of labels; `is_photo` says whether a cell names a photo that is there.
+    """Read a label file; `is_photo` returns whether a cell names an existing photo.
 
-    Columns are recognised by name, the photos' also by content: a header is absent where the first row names a photo.
-    Raises BadInput where the columns are not recognised, for several labels a photo, and for boxes.
+    Columns are recognised by name, the photos' column also by content. If the first row names a photo, there is no
+    header. Raises BadInput if columns are not recognised, for several labels per photo, and for bounding boxes.
     """
     head, rows = read_rows(path)
     sample = rows[:_SAMPLE]
@@ -122,58 +122,60 @@ def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
     boxes = [name for name, plain in zip(head, named, strict=True) if plain in _BOXES]
     if boxes:
         raise BadInput(
-            f"{path} has boxes or masks ({', '.join(boxes)}), so it is of a detection data set",
-            hint="trtpoets trains classifiers: give a file with one row, and one label, for each photo",
+            f"{path} has bounding boxes or masks ({', '.join(boxes)}), so it belongs to a detection data set",
+            hint="trtpoets trains classifiers: use a file with one row and one label per photo",
             code="TP2040",
         )
     photo = _photo_column(named, sample, is_photo)
     if photo is None:
         raise BadInput(
-            f"no column of {path} names photos that are there; its columns: {_some(head)}",
-            hint="name the photos in a column 'filename', relative to the file of labels",
+            f"no column of {path} names existing photos; its columns: {_some(head)}",
+            hint="add a column 'filename' with the photos' paths, relative to the label file",
             code="TP2041",
         )
     split = next((named.index(name) for name in _SPLIT_COLUMNS if name in named and named.index(name) != photo), None)
     others = [index for index in range(len(head)) if index not in (photo, split)]
     label = _label_column(named, others, sample)
     if label is not None:
-        made = [LabelRow(row[photo], row[label], row[split] if split is not None else "") for row in rows]
-        _refuse_several_labels(made, path)
+        labelled = [LabelRow(row[photo], row[label], row[split] if split is not None else "") for row in rows]
+        _refuse_several_labels(labelled, path)
         name = head[label]
     else:
         hot = _one_hot_columns(others, sample)
         if len(hot) < 2:
             raise BadInput(
-                f"no column of {path} is known to hold labels; its columns: {_some(head)}",
-                hint="name that column 'label'",
+                f"no column of {path} is recognised as labels; its columns: {_some(head)}",
+                hint="rename that column to 'label'",
                 code="TP2042",
             )
-        made = [
+        labelled = [
             LabelRow(row[photo], _hot(row, hot, head, path), row[split] if split is not None else "") for row in rows
         ]
         name = f"{len(hot)} columns of 0 and 1"
-    return LabelTable(path, tuple(made), head[photo], name, head[split] if split is not None else "")
+    return LabelTable(path, tuple(labelled), head[photo], name, head[split] if split is not None else "")
 
 
 def _photo_column(named: Sequence[str], sample: Sequence[Sequence[str]], is_photo: Callable[[str], bool]) -> int | None:
+    """Return the column that names most photos; a known column name decides between equal columns."""
     best, most = None, 0.0
     for index, name in enumerate(named):
-        found = len({row[index] for row in sample if is_photo(row[index])})
-        # A column with a known name wins among columns that name as many photos.
-        score = found + (0.5 if name in _PHOTO_COLUMNS else 0)
-        if found and score > most:
+        photos = len({row[index] for row in sample if is_photo(row[index])})
+        score = photos + (0.5 if name in _PHOTO_COLUMNS else 0)
+        if photos and score > most:
             best, most = index, score
     return best
 
 
 def _label_column(named: Sequence[str], others: Sequence[int], sample: Sequence[Sequence[str]]) -> int | None:
+    """Return the column with the labels, by its name, or because no other column is left; None if unknown."""
+
     def useful(index: int) -> bool:
         return any(row[index] for row in sample)
 
     for name in _LABEL_COLUMNS:
-        found = [index for index in others if named[index] == name and useful(index)]
-        if found:
-            return found[0]
+        candidates = [index for index in others if named[index] == name and useful(index)]
+        if candidates:
+            return candidates[0]
     alike = [index for index in others if useful(index) and _LABEL_WORD.search(named[index])]
     if len(alike) == 1:
         return alike[0]
@@ -194,7 +196,7 @@ def _hot(row: Sequence[str], columns: Sequence[int], head: Sequence[str], path: 
     if len(ones) > 1:
         raise BadInput(
             f"{path} gives a photo several labels ({_some(ones)}), so it is a multi-label data set",
-            hint="trtpoets trains classifiers with one label a photo: keep the rows that have one",
+            hint="trtpoets trains classifiers with one label per photo: keep the rows with one label",
             code="TP2043",
         )
     return ones[0] if ones else ""
@@ -207,7 +209,7 @@ def _refuse_several_labels(rows: Iterable[LabelRow], path: Path) -> None:
         if len(parts) > 1 and all(part in labels for part in parts):
             raise BadInput(
                 f"{path} gives a photo several labels ({label!r}), so it is a multi-label data set",
-                hint="trtpoets trains classifiers with one label a photo: keep the rows that have one",
+                hint="trtpoets trains classifiers with one label per photo: keep the rows with one label",
                 code="TP2044",
             )
 
@@ -222,11 +224,11 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise BadInput(
-                f"line {number} of {path} is not JSON: {error}", hint="write one object a line", code="TP2045"
+                f"line {number} of {path} is not JSON: {error}", hint="write one object per line", code="TP2045"
             ) from error
         if not isinstance(value, dict):
             raise BadInput(
-                f"line {number} of {path} is not a JSON object", hint="write one object a line", code="TP2046"
+                f"line {number} of {path} is not a JSON object", hint="write one object per line", code="TP2046"
             )
         values.append(value)
         keys.update(dict.fromkeys(value))
@@ -235,13 +237,13 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
     if not head:
         raise BadInput(
             f"{path} has no rows",
-            hint='write one object a line: {"file_name": "1.jpg", "label": "rose"}',
+            hint='write one object per line: {"file_name": "1.jpg", "label": "rose"}',
             code="TP2047",
         )
     if "objects" in head:
         raise BadInput(
-            f"{path} has objects with boxes, so it is of a detection data set",
-            hint="trtpoets trains classifiers: give a file with one label for each photo",
+            f"{path} has objects with bounding boxes, so it belongs to a detection data set",
+            hint="trtpoets trains classifiers: use a file with one label per photo",
             code="TP2048",
         )
     return head, [[_cell(value.get(key)) for key in head] for value in values]
@@ -257,7 +259,7 @@ def _decoded(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")  # as spreadsheets on Windows write it
+        return content.decode("cp1252", "replace")  # the encoding of spreadsheets on Windows
 
 
 def _delimiter(text: str) -> str:

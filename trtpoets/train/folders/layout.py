@@ -1,4 +1,4 @@
-"""What was understood of a photo folder: which files are labelled how, and whether splits are given."""
+"""Types for the layout of a photo folder: its labelled files, their labels, and given splits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a photo folder is arranged.
+    """The layout of a photo folder.
 
-    `kind` is "class folders", "split folders" or "CSV". `understood` says in one or two sentences what was read as
-    what. `labels_file` is the file with the labels, relative to the photo folder, and `label_column`, `photo_column`
-    and `split_column` name its columns; they are empty where there is none.
+    `kind` is "class folders", "split folders" or "CSV". `understood` describes in one or two sentences how the folder
+    was read. `labels_file` is the label file, relative to the photo folder, and `label_column`, `photo_column` and
+    `split_column` are the names of its columns; they are empty if there are none.
     """
 
     kind: str
@@ -33,7 +33,7 @@ CLASS_FOLDERS = Layout("class folders")
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """A file that should be a photo, its label, and the split that the folder or its CSV gives it, if any."""
+    """A file that should be a photo, its label, and the split that the folder or its CSV gives, if any."""
 
     path: Path
     label: str
@@ -42,7 +42,7 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """All labelled files of a folder, and what was understood of it."""
+    """All labelled files of a folder, and its layout."""
 
     files: tuple[LabelledFile, ...]
     layout: Layout

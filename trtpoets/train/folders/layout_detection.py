@@ -1,4 +1,4 @@
-"""How the photos of a folder are labelled: by class folders, by split folders, or by a file of labels."""
+"""Detects how the photos of a folder are labelled: by class folders, split folders, or a label file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.shell_commands import command
 from trtpoets.train.folders.class_folders import ADVICE, class_folders, plain_class_folders
 from trtpoets.train.folders.class_names import check_class_names
-from trtpoets.train.folders.ignored_files import Entries, written_by_a_program
+from trtpoets.train.folders.ignored_files import Entries, written_by_program
 from trtpoets.train.folders.labelled_by_file import disagrees, labelled_by, labels_in, match
 from trtpoets.train.folders.not_labelled import file_error, folder_error
 from trtpoets.train.folders.photo_index import PhotoIndex
@@ -25,33 +25,33 @@ _log = logging.getLogger(__name__)
 
 
 def labelled_files(folder: Path, config: DatasetConfig) -> LabelledFiles:
-    """Find the labelled files of a folder, and say what was understood.
+    """Find the labelled files of a folder, and log the layout.
 
-    `config.labels` names the file of labels, `config.class_folders` makes every folder a class. Raises BadInput where
-    the folder has no labels, or where they may mean several things.
+    `config.labels` is the path of the label file; `config.class_folders` treats every folder as a class. Raises
+    BadInput if the folder has no labels, or if they are ambiguous.
     """
     if config.labels and config.class_folders:
-        raise BadInput("--labels and --class-folders exclude each other", hint="leave out one of them", code="TP2052")
+        raise BadInput("--labels and --class-folders cannot be used together", hint="omit one of them", code="TP2052")
     if not folder.exists():
-        raise BadInput(f"{folder} is not there", hint=ADVICE, code="TP2053")
+        raise BadInput(f"{folder} does not exist", hint=ADVICE, code="TP2053")
     if not folder.is_dir():
         raise file_error(folder)
     entries = Entries()
-    found = _found(folder, config, entries)
-    check_class_names(sorted({file.label for file in found.files}), folder, found.layout.labels_file)
+    labelled = _labelled(folder, config, entries)
+    check_class_names(sorted({file.label for file in labelled.files}), folder, labelled.layout.labels_file)
     entries.report()
-    if found.layout.understood:
-        _log.info("%s: %s", folder, found.layout.understood)
-    return found
+    if labelled.layout.understood:
+        _log.info("%s: %s", folder, labelled.layout.understood)
+    return labelled
 
 
-def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFiles:
+def _labelled(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFiles:
     if config.class_folders:
         return plain_class_folders(folder, entries)
     if config.labels:
         return _by_named_file(folder, config.labels, entries)
-    if written := written_by_a_program(folder):
-        raise BadInput(f"{folder} is no folder of photos: {written} it", hint=ADVICE, code="TP2054")
+    if origin := written_by_program(folder):
+        raise BadInput(f"{folder} is not a folder of photos, but a {origin}", hint=ADVICE, code="TP2054")
     by_folders = class_folders(folder, entries)
     if by_folders is not None and not _has_tables(folder, by_folders.files[0].path, entries):
         return by_folders
@@ -64,13 +64,13 @@ def _found(folder: Path, config: DatasetConfig, entries: Entries) -> LabelledFil
     try:
         matched, _ = labels_in(index)
     except BadInput:
-        matched = None  # class folders decide where files of labels do not
+        matched = None  # class folders are used if label files are ambiguous
     if matched is not None and disagrees(matched, by_folders.files):
         table = matched.tables[0].path
         run = ("run", folder, "--name", "NAME")
         raise BadInput(
-            f"{folder} has class folders, and {table} gives their photos other labels",
-            hint=f"say which is meant: {command(*run, '--labels', table)} or {command(*run, '--class-folders')}",
+            f"{folder} has class folders, but {table} gives their photos other labels",
+            hint=f"choose one: {command(*run, '--labels', table)} or {command(*run, '--class-folders')}",
             code="TP2055",
         )
     return by_folders
@@ -81,21 +81,20 @@ def _by_named_file(folder: Path, labels: str, entries: Entries) -> LabelledFiles
     if not path.is_file() and not path.is_absolute() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        raise BadInput(
-            f"{labels} is not a file", hint="give the CSV file with the labels: --labels FILE", code="TP2056"
-        )
+        raise BadInput(f"{labels} is not a file", hint="use --labels with the path of the CSV file", code="TP2056")
     index = PhotoIndex(folder, entries)
     matched = match(path.absolute(), index)
     if not matched.labels:
         raise BadInput(
-            f"no row of {path} has both a label and a photo that is in {folder}",
-            hint="name the photos in a column 'filename', relative to the photo folder",
+            f"no row of {path} has both a label and a photo in {folder}",
+            hint="add a column 'filename' with the photos' paths, relative to the photo folder",
             code="TP2057",
         )
     return labelled_by(matched, index)
 
 
 def _has_tables(folder: Path, photo: Path, entries: Entries) -> bool:
-    """Whether a file that may hold labels is in the photo folder, or in one of those between it and a photo."""
-    between = [each for each in photo.parents if each == folder or folder in each.parents]
-    return any(path.suffix.lower() in (".csv", ".tsv", ".jsonl") for each in between for path in entries.files(each))
+    """Return whether there may be a label file in the photo folder, or in a folder between it and a photo."""
+    between = [parent for parent in photo.parents if parent == folder or folder in parent.parents]
+    suffixes = (".csv", ".tsv", ".jsonl")
+    return any(path.suffix.lower() in suffixes for parent in between for path in entries.files(parent))

@@ -1,4 +1,4 @@
-"""Why a folder, or a file, is no folder of labelled photos: archives, detection data sets, photos without labels."""
+"""Errors for folders and files without labelled photos: archives, detection data sets, photos without labels."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ _YOLO_LINE = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
 
 
 def file_error(path: Path) -> BadInput:
-    """The error for a file given as the folder of photos; an archive's says how to unpack it."""
+    """Return the error for a file that was given instead of a folder of photos; for an archive, how to unpack it."""
     kind = kind_of_file(path)
     name = kind.name if kind else ""
     if name in ("zip", "7z", "rar", *_PACKED):
         target = path.with_name(_SUFFIXES.sub("", path.name) or path.name)
         if target == path:
             target = path.with_name(path.name + "_photos")
-        packed, folder = (quote(each) for each in (path, target))
+        packed, folder = quote(path), quote(target)
         unpack = {
             "zip": f"unzip -q {packed} -d {folder}",
             "7z": f"7z x {packed} -o{folder}",
             "rar": f"mkdir -p {folder} && unrar x {packed} {folder}/",
         }.get(name) or f"mkdir -p {folder} && {_PACKED[name]} {packed} -C {folder}"
         return BadInput(
-            f"{path} is an archive, and photos are read from a folder",
+            f"{path} is an archive, but photos are read from a folder",
             hint=f"unpack it: {unpack} && {command('run', target, '--name', 'NAME')}",
             code="TP2058",
         )
-    what = f", it is {kind.words}" if kind else ""
+    kind_text = f", it is {kind.words}" if kind else ""
     hint = ADVICE
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
-        hint = f"name it as the file of labels: {command('run', path.parent, '--name', 'NAME', '--labels', path)}"
+        hint = f"use it as the label file: {command('run', path.parent, '--name', 'NAME', '--labels', path)}"
     elif name == "photo":
         hint += f"; to classify this photo with a run: {command('label', 'NAME', path)}"
-    return BadInput(f"{path} is not a folder{what}", hint=hint, code="TP2059")
+    return BadInput(f"{path} is not a folder{kind_text}", hint=hint, code="TP2059")
 
 
 def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries) -> BadInput:
-    """The error for a folder in which no labels were found."""
+    """Return the error for a folder in which no labels were found."""
     folder = index.folder
     evidence = _detection(index.others)
     if evidence:
         return BadInput(
-            f"{folder} is a detection or segmentation data set ({evidence}), and trtpoets trains classifiers of "
+            f"{folder} is a detection or segmentation data set ({evidence}), but trtpoets trains classifiers of "
             "whole photos",
             hint="export it for classification (class folders), or cut the objects out into class folders",
             code="TP2060",
@@ -69,22 +69,23 @@ def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries
     folders = [path.name for path in entries.folders(folder)]
     if index.photos:
         roles = [name for name in folders if is_role(name)]
-        taken = ""
+        class_option = ""
         if len(roles) > 1 and any(photos_in(folder / name, entries) for name in roles):
-            taken = f"; if {some_names(roles)} are the classes: " + command(
+            class_option = f"; if {some_names(roles)} are the classes: " + command(
                 "run", folder, "--name", "NAME", "--class-folders"
             )
         return BadInput(
-            f"{folder} has no class folders, and no file with labels: {len(index.photos)} photos without a label, "
+            f"{folder} has no class folders and no label file: {len(index.photos)} photos without a label, "
             f"{counted_by_folder(index.photos, folder)}",
-            hint=f"{ADVICE}; or name a CSV file with the labels: --labels FILE{taken}",
+            hint=f"{ADVICE}; or give a CSV file with the labels: --labels FILE{class_option}",
             code="TP2061",
         )
-    wanted = "photo that can be used" if folders else "class folders"
-    return BadInput(f"{folder} has no {wanted}", hint=ADVICE, code="TP2062")
+    missing = "usable photo" if folders else "class folders"
+    return BadInput(f"{folder} has no {missing}", hint=ADVICE, code="TP2062")
 
 
 def _detection(files: Sequence[Path]) -> str:
+    """Return the evidence that the files belong to a detection data set; empty if there is none."""
     counts: dict[str, int] = {}
     for path in files:
         suffix = path.suffix.lower()
@@ -94,8 +95,8 @@ def _detection(files: Sequence[Path]) -> str:
                 start = read_start(path, 1 << 20).decode("utf-8", "replace")
             except (OSError, NotReadable):
                 continue
-            if what := _evidence(suffix, start):
-                return f"{path.name} has {what}"
+            if evidence := _evidence(suffix, start):
+                return f"{path.name} has {evidence}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""From labelled files to those that are photos: read, hashed and decoded once."""
+"""Reads, hashes and decodes labelled files once, to find those that are usable photos."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file of a class: the sha256 of its bytes, or the reason why it can't be used, with its remedy.
+    """A file of a class: the sha256 of its bytes, or the reason why it cannot be used, and a remedy.
 
-    `levels` is the value of its 16-bit samples that it suggests for white, 0 for 8-bit samples. `split` is the
-    split that the folder gives it, if any.
+    `levels` is the value of white that its 16-bit samples suggest, 0 for 8-bit samples. `split` is the split that the
+    folder gives it, if any.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class CheckedFile:
 
 
 def checked_files(files: Sequence[LabelledFile], progress: Progress = silent) -> list[CheckedFile]:
-    """Read, hash and decode every file once, in threads; in the order of `files`."""
+    """Read, hash and decode every file once, in threads; return the results in the order of `files`."""
     threads = usable_cores()
     checked = []
     for result in map_ahead(_checked, files, threads, 4 * threads):
@@ -52,7 +52,7 @@ def _checked(file: LabelledFile) -> CheckedFile:
 
 def _check(label: str, path: Path) -> CheckedFile:
     if not path.is_file():
-        reason = "is a link that leads nowhere" if path.is_symlink() else "is not a regular file"
+        reason = "is a broken link" if path.is_symlink() else "is not a regular file"
         return CheckedFile(path, label, "", reason, "delete it")
     try:
         with photo_bytes(path) as content:

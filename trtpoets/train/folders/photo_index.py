@@ -1,4 +1,4 @@
-"""The photo that a cell of a CSV file means: by path, by name, or by name without suffix."""
+"""Finds the photo that a cell of a label file names: by path, by file name, or by file name without suffix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEEPEST = 6
 
 
 class PhotoIndex:
-    """All photos below a folder, but for those in folders of masks and labels, and the files of labels among them."""
+    """All photos and other files below a folder, without photos in folders of masks and annotations."""
 
     def __init__(self, folder: Path, entries: Entries) -> None:
         self.folder = folder
@@ -32,35 +32,35 @@ class PhotoIndex:
             self._by_stem[_folded(path.stem)].append(path)
 
     def find(self, cell: str, near: Path, role: Split | None = None) -> Path | None:
-        """The photo that `cell` of a file in the folder `near` names; None where there is none, or more than one.
+        """Return the photo that `cell` of a file in the folder `near` names; None if there is none or several.
 
-        Of photos with the same name, that one is meant whose folders the cell names; else the one in `role`'s folder;
-        else the one near the file; else the one outside of a test folder.
+        Among photos with the same name, the one whose folders the cell names is preferred, then the one in a folder of
+        `role`, then the one near the file, then the one outside a test folder.
         """
         parts = [part for part in cell.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         if not parts:
             return None
         name = _folded(parts[-1])
-        found = self._by_name.get(name) or self._by_stem.get(name)
-        if not found and Path(name).suffix in PHOTO_SUFFIXES:
-            found = self._by_stem.get(Path(name).stem)
-        if not found:
+        matches = self._by_name.get(name) or self._by_stem.get(name)
+        if not matches and Path(name).suffix in PHOTO_SUFFIXES:
+            matches = self._by_stem.get(Path(name).stem)
+        if not matches:
             return None
-        if len(found) > 1:
-            common = [_common_end(path, parts[:-1]) for path in found]
-            found = [path for path, count in zip(found, common, strict=True) if count == max(common)]
-        for wanted in (
+        if len(matches) > 1:
+            common = [_common_end(path, parts[:-1]) for path in matches]
+            matches = [path for path, count in zip(matches, common, strict=True) if count == max(common)]
+        for preferred in (
             lambda path: role is not None and self.split(path) is role,
             lambda path: path.parent == near.joinpath(*parts[:-1]),
             lambda path: self.split(path) is not Split.TEST,
             lambda path: path.name == parts[-1],
         ):
-            if len(found) > 1:
-                found = [path for path in found if wanted(path)] or found
-        return found[0] if len(found) == 1 else None
+            if len(matches) > 1:
+                matches = [path for path in matches if preferred(path)] or matches
+        return matches[0] if len(matches) == 1 else None
 
     def split(self, path: Path) -> Split | None:
-        """The split that the folders above a photo, inside the index's folder, name."""
+        """Return the split that the folders of a photo name, if any."""
         inside = path.relative_to(self.folder).parts[:-1]
         return next((split for part in inside if (split := split_of(part))), None)
 
@@ -80,7 +80,7 @@ class PhotoIndex:
 
 
 def counted_by_folder(paths: Iterable[Path], folder: Path) -> str:
-    """How many of these paths are in each folder: "8 in 'test', 2 in '.'"."""
+    """Return the number of paths in each folder: "8 in 'test', 2 in '.'"."""
     counts: dict[str, int] = defaultdict(int)
     for path in paths:
         counts[str(path.parent.relative_to(folder))] += 1

@@ -1,8 +1,8 @@
-"""Which photos may be near-copies of each other: pairs to look at, found in blocks so that memory stays bounded.
+"""Finds pairs of photos that may be near-copies, in blocks, so that memory is limited.
 
-Three searches give pairs. The nearest neighbours by bottlenecks find most copies of ordinary photos. Perceptual hashes
-find copies that were changed little. Where photos look so much alike to the network that a photo has many close
-neighbours, windows of one photo are searched for in all others of that kind, without what such photos have in common.
+Three searches give pairs. Nearest neighbours by bottlenecks find most copies of ordinary photos. Perceptual hashes find
+copies with small changes. Photos that have many close neighbours, because they look alike to the network, are compared
+by windows: the centre of each is searched for in all others, without what such photos have in common.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from trtpoets.core.images import usable_cores
 from trtpoets.core.threads import map_ahead
-from trtpoets.train.near_copies.local_contrast import Evened
+from trtpoets.train.near_copies.local_contrast import NormalisedThumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,37 +23,37 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _BLOCK = 1024
-"""Rows and columns of a block of similarities."""
+"""Number of rows and columns of a block of similarities."""
 
 _NEIGHBOURS = 8
-"""Pairs that each search gives for a photo."""
+"""Number of pairs per photo that each search gives."""
 
 _CROWDED = 0.8
-"""A photo whose last neighbour is as similar as this looks like many others."""
+"""A photo looks like many others if its last neighbour is at least this similar."""
 
 _LEAST_BITS = 44
-"""Equal bits, of 64, of hashes that may be those of copies."""
+"""Least number of equal bits, of 64, in the hashes of possible copies."""
 
 _SEARCHED = 6000
-"""More photos than this that look alike are not searched for windows: the time grows with the square."""
+"""Limit on the number of photos that look alike for the search by windows, whose time grows with the square."""
 
-PHOTOS_A_TURN = 64
-"""Photos whose windows are searched for in one turn of a thread."""
+PHOTOS_PER_TASK = 64
+"""Number of photos whose windows are searched in one task of a thread."""
 
 _MOST_THREADS = 8
-"""Each thread holds a block of similarities and what sorts it, some 25 MB."""
+"""Limit on threads; each needs about 25 MB for a block of similarities and its sorting."""
 
 _log = logging.getLogger(__name__)
 
 
 def nearest(rows: np.ndarray, others: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `rows` (N, D) its `count` most similar among `others` (N, D), itself left out, by dot product.
+    """Return the `count` most similar of `others` (N, D) for each of `rows` (N, D), by dot product, excluding itself.
 
-    Returns indices (N, count) and similarities (N, count), the best first; a block of products at a time.
+    Returns indices (N, count) and similarities (N, count), the most similar first.
     """
     total = len(rows)
     count = min(count, total - 1)
-    found = np.zeros((total, count), dtype=np.int32)
+    indices = np.zeros((total, count), dtype=np.int32)
     values = np.full((total, count), -np.inf, dtype=np.float32)
 
     def search(top: int) -> None:
@@ -70,54 +70,57 @@ def nearest(rows: np.ndarray, others: np.ndarray, count: int) -> tuple[np.ndarra
             where = np.concatenate([place, columns.astype(np.int32) + left], axis=1)
             order = np.argsort(-both, axis=1, kind="stable")[:, :count]
             best, place = np.take_along_axis(both, order, axis=1), np.take_along_axis(where, order, axis=1)
-        found[top : top + len(part)], values[top : top + len(part)] = place, best
+        indices[top : top + len(part)], values[top : top + len(part)] = place, best
 
     in_threads(search, range(0, total, _BLOCK))
-    return found, values
+    return indices, values
 
 
-def candidate_pairs(features: np.ndarray, hashes: np.ndarray, evened: Evened) -> np.ndarray:
-    """Pairs (lower, higher index) of photos to look at: int64 (P, 2), sorted. `features` is (N, D), as bottlenecks."""
+def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: NormalisedThumbnails) -> np.ndarray:
+    """Return pairs (lower, higher index) of photos to compare: int64 (P, 2), sorted. `features` are bottlenecks."""
     if len(features) < 2:
         return np.zeros((0, 2), dtype=np.int64)
     unit = _unit(features)
-    found, values = nearest(unit, unit, _NEIGHBOURS)
+    neighbours, values = nearest(unit, unit, _NEIGHBOURS)
     del unit
-    pairs = [_pairs(found, np.isfinite(values))]
+    pairs = [_pairs(neighbours, np.isfinite(values))]
     bits = np.where(hashes, np.float32(0.125), np.float32(-0.125))
     for way in (0, 1):
-        found, same = nearest(np.ascontiguousarray(bits[:, 0]), np.ascontiguousarray(bits[:, way]), _NEIGHBOURS // 2)
-        pairs.append(_pairs(found, same >= 2 * _LEAST_BITS / 64 - 1))
+        neighbours, same = nearest(
+            np.ascontiguousarray(bits[:, 0]), np.ascontiguousarray(bits[:, way]), _NEIGHBOURS // 2
+        )
+        pairs.append(_pairs(neighbours, same >= 2 * _LEAST_BITS / 64 - 1))
     crowd = np.flatnonzero(values[:, -1] >= _CROWDED)
     if _NEIGHBOURS < len(crowd) <= _SEARCHED:
-        pairs.append(crowd[_pairs(*_windows_found(evened, crowd))])
+        pairs.append(crowd[_pairs(*_neighbours_by_windows(normalised, crowd))])
     elif len(crowd) > _SEARCHED:
-        _log.info("%d photos look alike, too many to search for crops of each in all others", len(crowd))
+        _log.info("%d photos look alike, which is too many to search for crops of each in all others", len(crowd))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _windows_found(evened: Evened, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each photo those in which a window of it is found best: places in `photos` (N, k), and which count."""
-    wanted = evened.middles(photos).transpose(1, 0, 2).reshape(2 * len(photos), -1).T.copy()
+def _neighbours_by_windows(normalised: NormalisedThumbnails, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each photo, those that match its windows best: indices into `photos` (N, k), and a mask of ones."""
+    centres = normalised.centre_descriptors(photos).transpose(1, 0, 2).reshape(2 * len(photos), -1).T.copy()
     total = len(photos)
     best = np.empty((total, total), dtype=np.float16)
 
     def search(start: int) -> None:
-        for row, each in enumerate(evened.windows(photos[start : start + PHOTOS_A_TURN]), start):
-            products = (each @ wanted).max(axis=0)
+        descriptors = normalised.window_descriptors(photos[start : start + PHOTOS_PER_TASK])
+        for row, windows in enumerate(descriptors, start):
+            products = (windows @ centres).max(axis=0)
             best[row] = np.maximum(products[:total], products[total:])
 
-    in_threads(search, range(0, total, PHOTOS_A_TURN))
+    in_threads(search, range(0, total, PHOTOS_PER_TASK))
     np.fill_diagonal(best, -1)
     count = min(_NEIGHBOURS // 2, total - 1)
-    found = np.concatenate(
+    neighbours = np.concatenate(
         [np.argpartition(-way, count - 1, axis=1)[:, :count] for way in (best, np.ascontiguousarray(best.T))], axis=1
     )
-    return found, np.ones(found.shape, dtype=bool)
+    return neighbours, np.ones(neighbours.shape, dtype=bool)
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """The results of `function` for all items, computed by a thread for each core, up to `_MOST_THREADS`."""
+    """Return the results of `function` for all items, computed by one thread per core, at most `_MOST_THREADS`."""
     threads = min(usable_cores(), _MOST_THREADS)
     return list(map_ahead(function, items, threads, 2 * threads))
 
@@ -127,7 +130,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _pairs(found: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    rows = np.repeat(np.arange(len(found)), found.shape[1]).reshape(found.shape)
-    pairs = np.stack([rows[counts], found[counts]], axis=1).astype(np.int64)
+def _pairs(neighbours: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the sorted pairs of each row with its valid neighbours: int64 (P, 2)."""
+    rows = np.repeat(np.arange(len(neighbours)), neighbours.shape[1]).reshape(neighbours.shape)
+    pairs = np.stack([rows[valid], neighbours[valid]], axis=1).astype(np.int64)
     return np.sort(pairs, axis=1)

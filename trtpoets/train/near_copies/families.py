@@ -1,10 +1,10 @@
-"""Families of near-copies among photos: crops, mirror images, other sizes, encodings and light, frames of a video.
+"""Finds families of near-copies: crops, mirror images, other sizes, encodings and exposures, frames of a video.
 
-Pairs that bottlenecks, perceptual hashes or file names suggest are looked at: their thumbnails are aligned, and are
-copies when what both show is the same in detail. Photos of one kind of object, taken alike, have much in common
-without being copies: what many photos share is left out of the comparison, and the threshold lies above what pairs
-drawn at random come to. Copies of copies join families; a family that grows beyond bounds is held together by its
-best pairs only.
+Pairs come from bottlenecks, perceptual hashes and file names. Their thumbnails are align; a pair is a near-copy if
+the details of the overlapping parts agree. Photos of the same kind of object, taken alike, have much in common without
+being copies. So what many photos share is excluded from the comparison, and the threshold is above the values of
+random pairs. Near-copies of near-copies join one family; a family that becomes too large is split by keeping only its
+strongest pairs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from trtpoets.core.optional import needs
 from trtpoets.core.progress import PARTS, Progress, silent
-from trtpoets.train.near_copies.alignment import aligned, places
-from trtpoets.train.near_copies.candidates import PHOTOS_A_TURN, candidate_pairs, in_threads
+from trtpoets.train.near_copies.alignment import align, window_positions
+from trtpoets.train.near_copies.candidates import PHOTOS_PER_TASK, candidate_pairs, in_threads
 from trtpoets.train.near_copies.file_names import pairs_by_name
-from trtpoets.train.near_copies.local_contrast import Evened
+from trtpoets.train.near_copies.local_contrast import NormalisedThumbnails
 from trtpoets.train.near_copies.perceptual_hash import hashes_of
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 _TASK = "near-copies"
 
 _COARSE = 0.8
-"""Correlation of windows below which a pair is not aligned."""
+"""Pairs whose windows have a lower correlation are not align."""
 
 _BEST = 3
-"""Each photo's best pairs by that correlation are aligned; others only where it is above `_SURE`."""
+"""Number of each photo's best pairs, by that correlation, that are aligned; others only if it is above `_SURE`."""
 
 _SURE = 0.97
 
@@ -40,37 +40,38 @@ _ALIKE = 0.84
 """Least correlation of the aligned thumbnails."""
 
 _DETAIL, _DETAIL_OF_LOOKALIKES = 0.78, 0.98
-"""Least correlation without what many photos share: where that is little of their contrast, and where it is much."""
+"""Least correlation of the details, for photos that share little and much of their contrast with many photos."""
 
 _SHARED = (0.53, 0.67)
-"""Shares of a photo's contrast that are little and much to have in common with many photos."""
+"""The shares of a photo's contrast that count as little and as much."""
 
 _NAMED_ALIKE, _NAMED_LESS = 0.75, 0.12
-"""The least correlation, and how much less detail is enough, where names say that a photo is a copy of the other."""
+"""Least correlation, and reduction of the required detail, for photos whose file names indicate copies."""
 
 _EQUAL, _EQUAL_DETAIL = 0.065, 0.8
-"""Difference (of local contrast 1) of thumbnails that are equal but for noise, and how much detail must agree then."""
+"""Difference (local contrast is 1) of thumbnails that are equal except for noise, and the detail required then."""
 
 _IDENTICAL = 0.03
-"""Difference below which thumbnails are equal, whatever they share with others."""
+"""Thumbnails with a smaller difference are equal, whatever they share with others."""
 
 _OVERLAP = 0.5
 _MOST_DETAIL = 0.98
 _STEPS = (0.8, 0.88, 0.93, 0.96, 0.98)
-"""Thresholds of detail that a family which is too large is divided by, one after the other."""
+"""Thresholds of detail by which a family that is too large is split, one after the other."""
 
 _DRAWN = 400
-"""Pairs drawn at random to see what photos that are no copies come to."""
+"""Number of random pairs that are compared to measure the detail of photos that are not copies."""
 
 _BATCH = 128
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Pairs of photos (P, 2) as `compared` found them: float32 (P,) each.
+class PairScores:
+    """Pairs of photos (P, 2) and their scores, float32 (P,) each.
 
-    `alike` is the correlation of the aligned thumbnails, `detail` that of what many photos don't share, `shared` how
-    much of their contrast many photos share, `difference` what is left between them, `overlap` what both show.
+    `alike` is the correlation of the aligned thumbnails, `detail` the correlation without what many photos share,
+    `shared` the share of their contrast that many photos share, `difference` the remaining difference, `overlap` the
+    share of the area that both show.
     """
 
     pairs: np.ndarray
@@ -84,7 +85,7 @@ class Compared:
 def families_of(
     features: np.ndarray, thumbnails: np.ndarray, names: Sequence[tuple[str, str]], progress: Progress = silent
 ) -> tuple[tuple[int, ...], ...]:
-    """Families of near-copies, each the sorted indices of two or more photos, by their smallest index.
+    """Return the families of near-copies, each as the sorted indices of its photos, ordered by the smallest index.
 
     `features` are bottlenecks, float32 (N, D); `thumbnails` uint8 (N, SIDE, SIDE); `names` the (folder, file name) of
     each photo. Raises MissingDependency without imagehash and threadpoolctl.
@@ -93,7 +94,7 @@ def families_of(
         return ()
     with needs("convert", reason="the search for copies of photos"):
         from threadpoolctl import threadpool_limits
-    # Each core has a thread of ours: more threads of BLAS in each would wait for one another (4 times the CPU time).
+    # There is one thread per core already: additional BLAS threads would wait for each other (4 times the CPU time).
     with threadpool_limits(1, "blas"):
         return _families(features, thumbnails, names, progress)
 
@@ -102,36 +103,36 @@ def _families(
     features: np.ndarray, thumbnails: np.ndarray, names: Sequence[tuple[str, str]], progress: Progress
 ) -> tuple[tuple[int, ...], ...]:
     progress(_TASK, 0, PARTS)
-    evened = Evened(thumbnails)
+    normalised = NormalisedThumbnails(thumbnails)
     progress(_TASK, PARTS // 5, PARTS)
     named = pairs_by_name(names)
-    pairs = candidate_pairs(features, hashes_of(thumbnails), evened)
+    pairs = candidate_pairs(features, hashes_of(thumbnails), normalised)
     if named:
         pairs = np.unique(np.concatenate([pairs, np.array(sorted(named), dtype=np.int64)]), axis=0)
     progress(_TASK, 3 * PARTS // 5, PARTS)
-    found = compared(evened, pairs)
+    scores = compare_pairs(normalised, pairs)
     progress(_TASK, 9 * PARTS // 10, PARTS)
-    marked = np.fromiter((tuple(pair) in named for pair in found.pairs.tolist()), dtype=bool, count=len(found.pairs))
-    few, many = _SHARED
-    needed = _DETAIL + (_DETAIL_OF_LOOKALIKES - _DETAIL) * np.clip((found.shared - few) / (many - few), 0, 1)
-    needed = np.maximum(needed - _NAMED_LESS * marked, _ordinary_detail(evened, pairs))
-    nearly = (found.difference <= _EQUAL) & ((found.detail >= _EQUAL_DETAIL) | marked)
-    equal = (found.alike >= _ALIKE) & (nearly | (found.difference <= _IDENTICAL))
-    same = (found.alike >= np.where(marked, _NAMED_ALIKE, _ALIKE)) & ((found.detail >= needed) | equal)
-    same &= found.overlap >= _OVERLAP
-    families = families_from_pairs(found.pairs[same], np.where(equal, 1, found.detail)[same], len(features))
+    by_name = np.fromiter((tuple(pair) in named for pair in scores.pairs.tolist()), dtype=bool, count=len(scores.pairs))
+    little, much = _SHARED
+    required = _DETAIL + (_DETAIL_OF_LOOKALIKES - _DETAIL) * np.clip((scores.shared - little) / (much - little), 0, 1)
+    required = np.maximum(required - _NAMED_LESS * by_name, _detail_of_random_pairs(normalised, pairs))
+    nearly = (scores.difference <= _EQUAL) & ((scores.detail >= _EQUAL_DETAIL) | by_name)
+    equal = (scores.alike >= _ALIKE) & (nearly | (scores.difference <= _IDENTICAL))
+    same = (scores.alike >= np.where(by_name, _NAMED_ALIKE, _ALIKE)) & ((scores.detail >= required) | equal)
+    same &= scores.overlap >= _OVERLAP
+    families = families_from_pairs(scores.pairs[same], np.where(equal, 1, scores.detail)[same], len(features))
     progress(_TASK, PARTS, PARTS)
     return families
 
 
 def families_from_pairs(pairs: np.ndarray, strength: np.ndarray, photos: int) -> tuple[tuple[int, ...], ...]:
-    """Join pairs (P, 2) to families; one of more than a tenth of the photos keeps only pairs that are strong enough."""
+    """Join pairs (P, 2) into families; one with more than a tenth of the photos keeps only its strongest pairs."""
     most = max(20, photos // 10)
     families = []
     todo = [(pairs, strength, 0)]
     while todo:
         pairs, strength, step = todo.pop()
-        for family in _joined(pairs):
+        for family in _connected_groups(pairs):
             if len(family) <= most or step == len(_STEPS):
                 families.append(family)
                 continue
@@ -140,31 +141,30 @@ def families_from_pairs(pairs: np.ndarray, strength: np.ndarray, photos: int) ->
     return tuple(sorted(families))
 
 
-def compared(evened: Evened, pairs: np.ndarray) -> Compared:
-    """Align the thumbnails of pairs (P, 2) and compare them; those that differ at first sight are left out."""
-    firsts, seconds, mirrored, start, coarse = _placed(evened, pairs)
+def compare_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray) -> PairScores:
+    """Align the thumbnails of pairs (P, 2) and score them; pairs that clearly differ are omitted."""
+    firsts, seconds, mirrored, start, coarse = _coarse_alignment(normalised, pairs)
     keep = np.flatnonzero((coarse >= _COARSE) & (_among_best(pairs, coarse) | (coarse >= _SURE)))
     keep = keep[np.argsort(firsts[keep], kind="stable")]
     batches = [keep[at : at + _BATCH] for at in range(0, len(keep), _BATCH)]
 
-    def look(batch: np.ndarray) -> np.ndarray:
-        used, places = np.unique(np.concatenate([firsts[batch], seconds[batch]]), return_inverse=True)
-        images = evened.images(used)
-        first, second = images[places[: len(batch)]], images[places[len(batch) :]]
-        greys = evened.grey(firsts[batch]), evened.grey(seconds[batch])
-        for each in (second, greys[1]):
-            each[mirrored[batch]] = each[mirrored[batch]][:, :, ::-1]
-        found = aligned(first, second, greys, start[batch], evened.common)
-        return np.stack(found)
+    def score(batch: np.ndarray) -> np.ndarray:
+        photos, numbers = np.unique(np.concatenate([firsts[batch], seconds[batch]]), return_inverse=True)
+        images = normalised.images(photos)
+        first, second = images[numbers[: len(batch)]], images[numbers[len(batch) :]]
+        greys = normalised.grey(firsts[batch]), normalised.grey(seconds[batch])
+        for array in (second, greys[1]):
+            array[mirrored[batch]] = array[mirrored[batch]][:, :, ::-1]
+        return np.stack(align(first, second, greys, start[batch], normalised.common))
 
-    results = in_threads(look, batches)
+    results = in_threads(score, batches)
     values = np.concatenate(results, axis=1) if results else np.zeros((5, 0), dtype=np.float32)
-    return Compared(pairs[keep], *values)
+    return PairScores(pairs[keep], *values)
 
 
-def _ordinary_detail(evened: Evened, pairs: np.ndarray) -> float:
-    """Above what pairs that nothing suggests come to in detail: the threshold where photos look much alike."""
-    total = len(evened)
+def _detail_of_random_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray) -> float:
+    """Return a threshold above the detail of random pairs, for photos that look much alike; 0 for few photos."""
+    total = len(normalised)
     if total < 40:
         return 0.0
     known = set(map(tuple, pairs.tolist()))
@@ -173,18 +173,25 @@ def _ordinary_detail(evened: Evened, pairs: np.ndarray) -> float:
     if not others:
         return 0.0
     sample = np.array(others[:_DRAWN], dtype=np.int64)
-    detail = np.where((found := compared(evened, sample)).alike >= _NAMED_ALIKE, found.detail, 0)
-    reached = np.concatenate([detail, np.zeros(len(sample) - len(detail))])
-    return min(_MOST_DETAIL, float(np.quantile(reached, 0.98)) + 0.1)
+    scores = compare_pairs(normalised, sample)
+    detail = np.where(scores.alike >= _NAMED_ALIKE, scores.detail, 0)
+    all_details = np.concatenate([detail, np.zeros(len(sample) - len(detail))])
+    return min(_MOST_DETAIL, float(np.quantile(all_details, 0.98)) + 0.1)
 
 
-def _placed(evened: Evened, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """For each pair: which photo the other's window is found in, that other, whether mirrored, where, how well."""
+def _coarse_alignment(
+    normalised: NormalisedThumbnails, pairs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Search for the centre of one photo of each pair in windows of the other.
+
+    Returns, each (P, ...): the photo that was searched, the photo whose centre was searched for, whether it is
+    mirrored, the position (scale, down, right), and the correlation.
+    """
     count = len(pairs)
     used, numbers = np.unique(pairs, return_inverse=True)
     numbers = numbers.reshape(pairs.shape)
-    middles = evened.middles(used).astype(np.float16)
-    where = places()
+    centres = normalised.centre_descriptors(used).astype(np.float16)
+    positions = window_positions()
     coarse = np.full(count, -1, dtype=np.float32)
     swapped, mirrored = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     start = np.zeros((count, 3), dtype=np.float32)
@@ -194,30 +201,30 @@ def _placed(evened: Evened, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     groups = np.split(order, begins[1:])
 
     def search(at: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        seen = evened.windows(photos[at : at + PHOTOS_A_TURN])
+        descriptors = normalised.window_descriptors(photos[at : at + PHOTOS_PER_TASK])
         results = []
-        for each, owned in zip(seen, groups[at : at + PHOTOS_A_TURN], strict=True):
-            others = middles[numbers[owned % count, 1 - owned // count]].astype(np.float32)
-            flat = np.matmul(others, each.T).reshape(len(owned), -1)  # (rows, photo or its mirror image * places)
+        for windows, owned in zip(descriptors, groups[at : at + PHOTOS_PER_TASK], strict=True):
+            others = centres[numbers[owned % count, 1 - owned // count]].astype(np.float32)
+            flat = np.matmul(others, windows.T).reshape(len(owned), -1)  # (rows, photo or its mirror image * windows)
             best = flat.argmax(axis=1)
             results.append((best, flat[np.arange(len(owned)), best]))
         return results
 
-    turns = range(0, len(photos), PHOTOS_A_TURN)
-    for at, results in zip(turns, in_threads(search, turns), strict=True):
-        for owned, (places_of_best, value) in zip(groups[at : at + PHOTOS_A_TURN], results, strict=True):
+    tasks = range(0, len(photos), PHOTOS_PER_TASK)
+    for at, results in zip(tasks, in_threads(search, tasks), strict=True):
+        for owned, (best_windows, value) in zip(groups[at : at + PHOTOS_PER_TASK], results, strict=True):
             rows, way = owned % count, owned // count
             better = value > coarse[rows]
-            these, best = rows[better], places_of_best[better]
+            these, best = rows[better], best_windows[better]
             coarse[these], swapped[these] = value[better], way[better] == 1
-            mirrored[these] = best >= len(where)
-            start[these] = where[best % len(where)]
+            mirrored[these] = best >= len(positions)
+            start[these] = positions[best % len(positions)]
     firsts = np.where(swapped, pairs[:, 1], pairs[:, 0])
     return firsts, np.where(swapped, pairs[:, 0], pairs[:, 1]), mirrored, start, coarse
 
 
 def _among_best(pairs: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Which pairs are among the `_BEST` of one of their photos: bool (P,)."""
+    """Return which pairs are among the `_BEST` of one of their photos: bool (P,)."""
     best = np.zeros(len(pairs), dtype=bool)
     for photos in pairs.T:
         order = np.lexsort((-coarse, photos))
@@ -228,7 +235,8 @@ def _among_best(pairs: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     return best
 
 
-def _joined(pairs: np.ndarray) -> list[tuple[int, ...]]:
+def _connected_groups(pairs: np.ndarray) -> list[tuple[int, ...]]:
+    """Return the connected components of the pairs, sorted."""
     parent: dict[int, int] = {}
 
     def root(item: int) -> int:

@@ -1,6 +1,6 @@
-"""What file names say of copies: tools and cameras give the copies of a photo names that differ by a mark.
+"""Finds possible copies by file names: tools and cameras add a suffix or number to the name of a copy.
 
-A name alone proves nothing: two photos of one stem are candidates that need less visual evidence than others.
+A name alone is no proof: two photos with the same stem are candidates that need less visual evidence than others.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PREFIX = re.compile(r"^(?:aug(?:mented)?_?\d*|copy of|kopie von|copie de)[\s._-
 _FRAME = re.compile(
     r"^(?P<stem>.*(?:frame|video|vid|burst|clip|mov|seq(?:uence)?|snapshot)[^0-9]*)(?P<number>\d{1,9})$", re.IGNORECASE
 )
-"""Other numbers at the end of names are too common: they count photos of anything."""
+"""Names of video frames. Other names that end in a number are too common to indicate copies."""
 
 _NEAR = 3
-"""Numbers that are at most so far apart may be of frames in a row."""
+"""Largest difference of the numbers of frames that may be near-copies."""
 
 
 def stem_of(name: str) -> str:
-    """The name of the photo that a file is a copy of, by its name: `rose_aug3.jpg`, `rose (2).jpg` -> `rose`."""
+    """Return the name of the original of a file, without copy marks: `rose_aug3.jpg`, `rose (2).jpg` -> `rose`."""
     stem = _PREFIX.sub("", PurePath(name).stem)
     while stem and (shorter := _MARKS.sub("", stem)) != stem and shorter:
         stem = shorter
@@ -42,18 +42,19 @@ def stem_of(name: str) -> str:
 
 
 def pairs_by_name(names: Sequence[tuple[str, str]], most: int = 12) -> set[tuple[int, int]]:
-    """Pairs (lower, higher index) of files, given as (folder, name), whose names say that they may be copies.
+    """Return pairs (lower, higher index) of files, given as (folder, name), whose names indicate copies.
 
-    Files of one stem, and files of one folder with nearly the same number at the end. At most `most` for each file.
+    These are files with the same stem, and files of one folder with almost the same number at the end of the name; at
+    most `most` pairs per file.
     """
     stems: dict[str, list[int]] = defaultdict(list)
     frames: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for index, (folder, name) in enumerate(names):
         stem = stem_of(name)
         stems[stem].append(index)
-        found = _FRAME.match(stem)
-        if found:
-            frames[folder, found["stem"]].append((int(found["number"]), index))
+        match = _FRAME.match(stem)
+        if match:
+            frames[folder, match["stem"]].append((int(match["number"]), index))
     pairs: set[tuple[int, int]] = set()
     for group in stems.values():
         for place, first in enumerate(group):

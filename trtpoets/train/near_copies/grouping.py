@@ -1,4 +1,4 @@
-"""A dataset whose families of near-copies are each in one split."""
+"""Puts each family of near-copies of a dataset into one split."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _log = logging.getLogger(__name__)
 
 
 def with_families(dataset: Dataset, families: Sequence[Sequence[int]]) -> Dataset:
-    """The dataset with its families (indices of photos) recorded, and each of them in one split.
+    """Return the dataset with its families (indices of photos), each of them in one split.
 
-    Photos outside of families keep their split. So do all photos where the folder gave the splits: copies across them
-    are only reported. Raises BadInput when a class is left without a photo to train on or to test.
+    Photos outside of families keep their split. If the folder gave the splits, all photos keep theirs, and copies in
+    several splits are only reported. Raises BadInput if a class has no training or test photo afterwards.
     """
     photos = dataset.photos
     named = tuple(tuple(sorted({photos[index].sha256 for index in family})) for family in families)
@@ -37,8 +37,8 @@ def with_families(dataset: Dataset, families: Sequence[Sequence[int]]) -> Datase
         first = next(group for group in groups if len({photo.label for photo in group}) > 1)
         one, other = first[0], next(photo for photo in first if photo.label != first[0].label)
         _log.warning(
-            "%s under several labels: %s and %s, for example",
-            "1 family of near-copies lies" if several == 1 else f"{several} families of near-copies lie",
+            "%s photos under several labels, for example %s and %s",
+            "1 family of near-copies has" if several == 1 else f"{several} families of near-copies have",
             one.path,
             other.path,
         )
@@ -46,24 +46,24 @@ def with_families(dataset: Dataset, families: Sequence[Sequence[int]]) -> Datase
         return dataset
     positions = positions_of([(photo.path.name, photo.sha256) for photo in photos], dataset.families)
     splits = checked_splits([photo.label for photo in photos], positions, dataset.labels, dataset.config)
-    divided = (replace(photo, split=split) for photo, split in zip(photos, splits, strict=True))
-    return replace(dataset, photos=tuple(divided))
+    resplit = (replace(photo, split=split) for photo, split in zip(photos, splits, strict=True))
+    return replace(dataset, photos=tuple(resplit))
 
 
 def groups_of(photos: Sequence[Photo], dataset: Dataset | None = None) -> tuple[int, ...]:
-    """The independent group of each photo: equal for equal bytes, one `_nohash_` group, one family of `dataset`.
+    """Return the independent group of each photo: equal for equal bytes, a `_nohash_` group, a family of `dataset`.
 
-    The other photos of `dataset`, of whatever split, join groups too.
+    The other photos of `dataset`, of any split, connect groups too.
     """
     files = [(photo.path.name, photo.sha256) for photo in (*photos, *(dataset.photos if dataset else ()))]
     return tuple(independent_groups(files, dataset.families if dataset else ())[: len(photos)])
 
 
 def across_splits(dataset: Dataset) -> dict[str, list[Photo]]:
-    """The photos of each family that lies in several splits, by the family's first sha256."""
+    """Return the photos of each family with photos in several splits, by the family's first sha256."""
     family_of = {sha256: family[0] for family in dataset.families for sha256 in family}
-    found: dict[str, list[Photo]] = defaultdict(list)
+    members: dict[str, list[Photo]] = defaultdict(list)
     for photo in dataset.photos:
         if photo.sha256 in family_of:
-            found[family_of[photo.sha256]].append(photo)
-    return {name: group for name, group in found.items() if len({photo.split for photo in group}) > 1}
+            members[family_of[photo.sha256]].append(photo)
+    return {name: group for name, group in members.items() if len({photo.split for photo in group}) > 1}

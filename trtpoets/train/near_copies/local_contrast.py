@@ -1,27 +1,27 @@
-"""Thumbnails after their local mean and contrast were evened out, a byte a pixel, and what many of them share."""
+"""Normalises the local contrast of thumbnails, and determines the patterns that many of them share."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from trtpoets.core.optional import needs
-from trtpoets.train.near_copies.alignment import SIDE, centres, evened, windows
+from trtpoets.train.near_copies.alignment import SIDE, centres, normalise_contrast, windows
 
 _SAMPLE = 600
-"""So many photos, and their mirror images, say what photos share."""
+"""Number of photos, with their mirror images, from which shared patterns are computed."""
 
 _WIDTH = 32
-"""Numbers that describe a window."""
+"""Size of the descriptor of a window."""
 
 _KEPT = 6000
-"""Windows of so many photos are kept (8 KiB a photo), because two searches ask for the same ones."""
+"""Number of photos whose window descriptors are kept (8 KiB per photo), because two searches use them."""
 
 _PHOTOS_A_PATTERN = 60
 _PATTERNS = 48
 
 
-class Evened:
-    """Evened thumbnails of all photos. `common(images)` is what they have in common with many other photos."""
+class NormalisedThumbnails:
+    """Thumbnails of all photos with normalised local contrast, window descriptors, and shared patterns."""
 
     def __init__(self, thumbnails: np.ndarray) -> None:
         self._thumbnails = thumbnails
@@ -33,49 +33,49 @@ class Evened:
         return len(self._thumbnails)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Evened thumbnails of the photos `rows`: float32 (N, SIDE, SIDE)."""
-        return evened(self._thumbnails[rows])
+        """Return the normalised thumbnails of the photos `rows`: float32 (N, SIDE, SIDE)."""
+        return normalise_contrast(self._thumbnails[rows])
 
     def grey(self, rows: np.ndarray) -> np.ndarray:
-        """The thumbnails themselves of the photos `rows`: float32 (N, SIDE, SIDE)."""
+        """Return the original thumbnails of the photos `rows`: float32 (N, SIDE, SIDE)."""
         result: np.ndarray = self._thumbnails[rows].astype(np.float32)
         return result
 
-    def windows(self, rows: np.ndarray) -> np.ndarray:
-        """What describes each window of the photos `rows`: float32 (N, places, k), each of length 1 (to 3 digits)."""
+    def window_descriptors(self, rows: np.ndarray) -> np.ndarray:
+        """Return a unit vector for each window of the photos `rows`, to 3 digits: float32 (N, windows, k)."""
         lacking = [row for row in rows.tolist() if row not in self._windows]
         if not lacking:
             return np.stack([self._windows[row] for row in rows.tolist()]).astype(np.float32)
-        # Rounded whether they are kept or not: what is found doesn't depend on which photos were asked for before.
-        found = self._described(windows(self.images(rows))).astype(np.float16)
+        # Always rounded to float16, so that results do not depend on which descriptors are kept.
+        descriptors = self._describe(windows(self.images(rows))).astype(np.float16)
         if len(self._windows) + len(lacking) <= _KEPT:
-            self._windows.update(zip(rows.tolist(), found, strict=True))
-        return found.astype(np.float32)
+            self._windows.update(zip(rows.tolist(), descriptors, strict=True))
+        return descriptors.astype(np.float32)
 
-    def middles(self, rows: np.ndarray) -> np.ndarray:
-        """The same of the middles of the photos `rows` and of their mirror images: float32 (N, 2, k)."""
-        found = []
+    def centre_descriptors(self, rows: np.ndarray) -> np.ndarray:
+        """Return a unit vector for the centre of the photos `rows` and of their mirror images: float32 (N, 2, k)."""
+        parts = []
         for start in range(0, len(rows), 256):
             images = self.images(rows[start : start + 256])
-            found.append(np.stack([centres(images), centres(images[:, :, ::-1])], axis=1))
-        return self._described(np.concatenate(found))
+            parts.append(np.stack([centres(images), centres(images[:, :, ::-1])], axis=1))
+        return self._describe(np.concatenate(parts))
 
     def common(self, images: np.ndarray) -> np.ndarray:
-        """The part of images (N, SIDE, SIDE) that patterns of many photos make up."""
+        """Return the part of images (N, SIDE, SIDE) that consists of patterns shared by many photos."""
         flat = images.reshape(len(images), -1)
         result: np.ndarray = ((flat @ self._basis) @ self._basis.T).reshape(images.shape)
         return result
 
-    def _described(self, samples: np.ndarray) -> np.ndarray:
-        found: np.ndarray = (samples - self._mean) @ self._directions
-        result: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), 1e-9)
+    def _describe(self, samples: np.ndarray) -> np.ndarray:
+        projected: np.ndarray = (samples - self._mean) @ self._directions
+        result: np.ndarray = projected / np.maximum(np.linalg.norm(projected, axis=-1, keepdims=True), 1e-9)
         return result
 
     def _whitening(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and directions of windows, scaled so that what most of them share weighs no more than the rest."""
+        """Return the mean and the principal directions of windows, scaled to equal variance."""
         rows = np.unique(np.linspace(0, len(self) - 1, min(len(self), _SAMPLE // 4)).astype(np.int64))
         images = self.images(rows)
-        samples = np.concatenate([windows(each)[:, ::4] for each in (images, images[:, :, ::-1])])
+        samples = np.concatenate([windows(array)[:, ::4] for array in (images, images[:, :, ::-1])])
         samples = samples.reshape(-1, samples.shape[-1])
         mean = samples.mean(axis=0)
         values, vectors = np.linalg.eigh(np.cov((samples - mean).T).astype(np.float64))
@@ -84,9 +84,9 @@ class Evened:
         return mean, scaled.astype(np.float32)
 
     def _patterns(self) -> np.ndarray:
-        """Orthogonal patterns (pixels, k) that many photos share; fewer where photos are few, so that none is of one.
+        """Return orthogonal patterns (pixels, k) that many photos share; fewer patterns if there are few photos.
 
-        A pattern counts when the photos that it is strong in are many: a twentieth of all.
+        A pattern counts if it is strong in many photos, at least a twentieth of all.
         """
         with needs("convert", reason="the search for copies of photos"):
             from scipy.linalg import eigh

@@ -1,4 +1,4 @@
-"""Perceptual hashes: 64 bits in which photos differ little where they show the same, whatever their size and light."""
+"""Computes perceptual hashes: 64 bits that are similar for similar photos, whatever their size and exposure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trtpoets.core.optional import needs
 
 
 def hashes_of(thumbnails: np.ndarray) -> np.ndarray:
-    """The pHash of thumbnails uint8 (N, S, S) and of their mirror images: bool (N, 2, 64).
+    """Return the pHash of thumbnails uint8 (N, S, S) and of their mirror images: bool (N, 2, 64).
 
     Raises MissingDependency without the package imagehash.
     """

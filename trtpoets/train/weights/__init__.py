@@ -1,4 +1,4 @@
-"""The weights and names that come with the package: where they are from, under which licence, and how they are read."""
+"""The weights and class names in the package: their origin and licence, and functions that read them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HEAD_BIAS = "imagenet_head/bias"
 
 @dataclass(frozen=True)
 class EmbeddedWeights:
-    """A safetensors file in this folder, pinned by sha256, and the published file that it was converted from.
+    """A safetensors file in this folder with its sha256, and the published file that it was converted from.
 
-    `origin` names a PyPI package and version; `origin_sha256` is that of the file inside it.
+    `origin` is a PyPI package with its version; `origin_sha256` is that of the file inside it.
     """
 
     file: str
@@ -35,7 +35,7 @@ class EmbeddedWeights:
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """Path of the file."""
         return Path(__file__).with_name(self.file)
 
 
@@ -57,37 +57,39 @@ EMBEDDED: Mapping[str, EmbeddedWeights] = MappingProxyType(
         ),
     }
 )
-"""The backbones whose weights come with the package, by name."""
+"""The backbones whose weights are in the package, by name."""
 
 
 def embedded_tensors(weights: EmbeddedWeights) -> dict[str, np.ndarray]:
     """Read an embedded file: float32 arrays by the names of the Keras variables.
 
-    Raises MissingArtefact or BadArtefact when the installed file is absent or not the one that was shipped.
+    Raises MissingArtefact or BadArtefact if the installed file is missing or differs from the shipped one.
     """
-    mend = "install trtpoets again: pip install --force-reinstall --no-deps trtpoets"
+    reinstall = "install trtpoets again: pip install --force-reinstall --no-deps trtpoets"
     try:
         content = weights.path.read_bytes()
     except FileNotFoundError as error:
         raise MissingArtefact(
-            f"{weights.path} is not there, though it comes with trtpoets", hint=mend, code="TP2090"
+            f"{weights.path} is missing, although it is part of trtpoets", hint=reinstall, code="TP2090"
         ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != weights.sha256:
         raise BadArtefact(
-            f"{weights.path} is damaged: its sha256 is {digest[:12]}…, not {weights.sha256[:12]}…",
-            hint=mend,
+            f"{weights.path} is damaged: its sha256 is {digest[:12]}… instead of {weights.sha256[:12]}…",
+            hint=reinstall,
             code="TP2091",
         )
     return _float32(content)
 
 
 def tensors_of_content(content: bytes, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file in memory as float32; `path` names it. Raises BadArtefact when it is not one."""
+    """Return the arrays in the bytes of a safetensors file as float32; `path` is its name. Raises BadArtefact."""
     try:
         return _float32(content)
     except (ValueError, KeyError, TypeError) as error:
-        raise BadArtefact(f"{path} is not a safetensors file of floats: {error}", code="TP2092") from error
+        raise BadArtefact(
+            f"{path} is not a safetensors file of floating-point arrays: {error}", code="TP2092"
+        ) from error
 
 
 def _float32(content: bytes) -> dict[str, np.ndarray]:
@@ -102,5 +104,6 @@ def _float32(content: bytes) -> dict[str, np.ndarray]:
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """The names of the 1,000 ImageNet classes, in the order of every 1,000-class head here."""
+    """Return the names of the 1,000 ImageNet classes, in the order of all 1,000-class heads."""
+
     return tuple(Path(__file__).with_name("imagenet_labels.txt").read_text(encoding="utf-8").splitlines())

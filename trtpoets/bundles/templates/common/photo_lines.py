@@ -15,6 +15,7 @@ import numpy as np
 from trtpoets.core.console import error_text, json_text, printable
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.paths import path_argument
 from trtpoets.core.program import run_program
 from trtpoets.core.streams import write_message, writing_results
 from trtpoets.core.types import ModelSpec
