@@ -22,9 +22,11 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, se
 from trtpoets.pipeline import artefacts, publish
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
 from trtpoets.pipeline.calibration_cache_export import calibration_cache
+from trtpoets.pipeline.card_details import TrainingDetails
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.train.head import HeadConfig
 
 FP32, FP16, INT8 = Precision
 
@@ -89,7 +91,7 @@ def test_a_damaged_file_is_listed_and_a_missing_one_is_not(space: Workspace) -> 
     space.onnx(INT8).write_bytes(b"half")
     space.onnx(FP16).unlink()
     (stale,) = stale_in(space)
-    assert stale.to_dict() == {
+    assert to_json(stale.skipped) == {
         "what": "using int8.onnx",
         "why": f"was changed after it was made, or is damaged: {space.command('quantize')}",
     }
@@ -255,7 +257,7 @@ def test_a_training_that_is_stopped_leaves_a_whole_run_or_none(
                 dataset=dataset,
                 command="",
                 trained_on=dataset.hash,
-                training={},
+                training=TrainingDetails(HeadConfig(), 0, 0.0, (), (), (), (), ()),
             )
     try:
         found = dataset_in(space)
