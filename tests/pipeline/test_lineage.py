@@ -22,9 +22,11 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, se
 from trtpoets.pipeline import artefacts, publish
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
 from trtpoets.pipeline.calibration_cache_export import calibration_cache
+from trtpoets.pipeline.card_details import TrainingDetails
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.train.head import HeadConfig
 
 FP32, FP16, INT8 = Precision
 
@@ -257,7 +259,7 @@ def test_an_interrupted_training_leaves_a_valid_run_or_none(
                 dataset=dataset,
                 command="",
                 trained_on=dataset.hash,
-                training={},
+                training=TrainingDetails(HeadConfig(), 0, 0.0, (), (), (), (), ()),
             )
     try:
         found = dataset_in(space)
