@@ -81,7 +81,7 @@ def measure(side: int, graphs: bool, folder: Path) -> dict[str, float]:
         with TensorRtRunner(paper_engine(folder, side=side), graphs=graphs) as runner:
             for _ in range(3):
                 runner.infer(photos)
-            room: Any = runner._room
+            room: Any = runner._resources
             slot = room._slots[0]
             lane = slot.ready[photos.shape]._lane
             assert lane.captured == graphs

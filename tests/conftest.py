@@ -38,14 +38,13 @@ _FIRST = (
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
     "device/runners/test_runners.py",
 )
-"""Tests that use TensorFlow or the run called "small": they belong into one worker, which starts with them."""
+"""Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each worker a third of the tests as they are ordered; who has none left takes half of another's last ones.
-
-    A file's tests share fixtures, so they are torn apart as little as possible.
+    """Use work stealing: each worker starts with a contiguous part of the tests, so that the tests of a file, which
+    share fixtures, run in one worker.
     """
     from xdist.scheduler import WorkStealingScheduling
 
@@ -53,10 +52,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Let each worker import other test files first.
+    """Import the test modules that no other worker has imported yet, before this worker collects all of them.
 
-    Importing them compiles them and rewrites their assertions, which takes most of the time of collecting: of a file
-    that another worker has imported before, only the bytecode is read.
+    Most of the time of collecting goes into rewriting assertions and compiling; for a module that another worker has
+    imported, only the cached bytecode is read.
     """
     config = session.config
     if "PYTEST_XDIST_WORKER" not in os.environ or config.args_source.name != "TESTPATHS" or sys.dont_write_bytecode:
@@ -72,12 +71,12 @@ def pytest_collection(session: pytest.Session) -> None:
             (taken / module).touch(exist_ok=False)
         except FileExistsError:
             continue
-        with contextlib.suppress(Exception, pytest.skip.Exception):  # collecting imports it again, and tells
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # collecting reports it
             importlib.import_module(module)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `_FIRST` first, in its order."""
+    """Move the tests of `_FIRST` to the front, in that order."""
     tests = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
@@ -89,11 +88,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests leave the user's cache and key alone. All workers have the same, as processes of one user have."""
+    """Use a cache and a key of this run of the tests, not the user's. All workers have the same ones."""
     folder = common_folder(tmp_path_factory)
     os.environ["TRTPOETS_CACHE"] = str(folder / "cache")
     os.environ["TRTPOETS_KEY"] = str(folder / "key")
-    (folder / "code").mkdir(exist_ok=True)
+    for name in ("cache", "code"):
+        (folder / name).mkdir(exist_ok=True)
     os.environ["PAPER_CODE"] = str(folder / "code")
 
 
@@ -169,7 +169,7 @@ def small_config(weights: Path, **head: Any) -> RunConfig:
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
         calibration=CalibrationConfig(photos=32),
-        # With more threads than one, those that wait for work take most of the processor time.
+        # With several threads, most of the CPU time goes to threads that wait for work.
         bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=5, threads=1),
     )
 
@@ -188,7 +188,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, small
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, exported: Path, small_photos: Path, small_weights: Path) -> Path:
-    """The engines folder after a whole run called "small", which went on from `exported`."""
+    """The engines folder after a complete run called "small", which continued from `exported`."""
     import trtpoets
 
     def make(engines: Path) -> None:

@@ -318,7 +318,7 @@ def test_how_threads_wait(session: CudaSession, wait: Wait) -> None:
     with CudaSession(wait=wait) as second:
         print(f"asked for {wait.value}: waits by {second.waits.value}")
         assert second.waits is wait or libcuda.cuda_version() < "11"
-    gpu_wait.ask_for(libcuda.load_driver(), 0, before)
+    gpu_wait.set_wait(libcuda.load_driver(), 0, before)
 
 
 @pytest.mark.gpu
@@ -332,7 +332,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(session: CudaSession) -> 
 
 @pytest.mark.gpu
 def test_more_memory_than_there_is(session: CudaSession) -> None:
-    with pytest.raises(RunFailed, match="the GPU's memory is full"), session.current():
+    with pytest.raises(RunFailed, match="the GPU is out of memory"), session.current():
         session.device_memory(2 * session.gpu().memory_bytes)
     with session.current():
         kernels = Kernels(session)

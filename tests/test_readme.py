@@ -119,7 +119,7 @@ def test_the_rest_runs_as_it_is_pasted(tmp_path: Path) -> None:
         shell = ["bash", "-euo", "pipefail", "-c", block.text]
         command = [sys.executable, "-c", block.text] if block.language == "python" else shell
         result = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800, check=False
         )
         assert result.returncode == 0, f"{block.document}\n{block.text}\n{result.stdout}\n{result.stderr}"
         ran += 1

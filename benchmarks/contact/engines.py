@@ -22,7 +22,7 @@ from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.types import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build import tensorrt_build, tensorrt_config
-from trtpoets.device.build.build_child import memory_to_use
+from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.engine import engine_from_onnx, load_engine
 from trtpoets.device.build.engine_config import request_of
 from trtpoets.device.build.layer_inspector import inspect_engine
@@ -353,7 +353,7 @@ def builder_memory(given: Given) -> dict[str, Any]:
                 for word, value in _memory(pid).items():
                     most[word] = max(value, most.get(word, 0))
 
-    limit = memory_to_use()
+    limit = available_memory()
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:

@@ -14,7 +14,7 @@ from contact.asked import Given, NotAnswered
 from contact.networks import need_gpu
 from contact.subject import subject
 from trtpoets.device.gpu.libcuda import gpus
-from trtpoets.device.gpu.nvml import Gpu, gpu_at, gpu_state
+from trtpoets.device.gpu.nvml import NvmlGpu, gpu_at, gpu_state
 from trtpoets.device.gpu.pci import cuda_bus_id
 from trtpoets.judge.bench.slowdown_watch import GpuWatch, jetson_gpu_clock
 
@@ -37,7 +37,7 @@ def clocks(given: Given) -> dict[str, Any]:
             runner.infer(photos)
         time.sleep(min(IDLE_SECONDS, 5 * given.seconds))
         watch.begin()
-        idle = watch.end()["sm_mhz_before"]
+        idle = watch.end().sm_mhz_before
         begun = time.perf_counter()
         while time.perf_counter() - begun < 2 * given.seconds:
             spans, ends = [], time.perf_counter() + WINDOW_SECONDS
@@ -50,7 +50,7 @@ def clocks(given: Given) -> dict[str, Any]:
                 {
                     "after_ms": round(1000 * (time.perf_counter() - begun)),
                     "p50_ms": statistics.median(spans),
-                    "sm_mhz": watch.end()["sm_mhz"],
+                    "sm_mhz": watch.end().sm_mhz,
                 }
             )
     last = statistics.median(each["p50_ms"] for each in windows[-5:])
@@ -73,7 +73,7 @@ def _clock_source(bus_id: Any) -> str:
 
 
 @contextmanager
-def nvml_gpu() -> Iterator[Gpu]:
+def nvml_gpu() -> Iterator[NvmlGpu]:
     """The GPU that CUDA uses, in NVML. Raises NotAnswered."""
     need_gpu()
     bus_id = cuda_bus_id()
@@ -90,9 +90,9 @@ def nvml_gpu() -> Iterator[Gpu]:
 def nvml_by_bus_id(given: Given) -> dict[str, Any]:
     """CUDA's device 0 and the GPU that NVML has at its PCI bus id have the same name; which index NVML gives it."""
     with nvml_gpu() as gpu:
-        name = gpu.told("nvmlDeviceGetName")
+        name = gpu.query("nvmlDeviceGetName")
         name = name.decode() if isinstance(name, bytes) else name
-        index = gpu.told("nvmlDeviceGetIndex")
+        index = gpu.query("nvmlDeviceGetIndex")
     cuda = gpus()[0].name
     return {
         "bus_id": cuda_bus_id(),
@@ -107,7 +107,7 @@ def nvml_by_bus_id(given: Given) -> dict[str, Any]:
 def energy_step(given: Given) -> dict[str, Any]:
     """How often the counter changes, and by how much, while the GPU works."""
     with nvml_gpu() as gpu:
-        if gpu.told("nvmlDeviceGetTotalEnergyConsumption") is None:
+        if gpu.query("nvmlDeviceGetTotalEnergyConsumption") is None:
             raise NotAnswered("this GPU has no energy counter (Volta and later have one)")
         chosen, ended = subject(given), threading.Event()
         photos = chosen.photos(1)
@@ -116,7 +116,7 @@ def energy_step(given: Given) -> dict[str, Any]:
         def look() -> None:
             last, ends = None, time.perf_counter() + 2 * given.seconds
             while time.perf_counter() < ends:
-                now = gpu.told("nvmlDeviceGetTotalEnergyConsumption")
+                now = gpu.query("nvmlDeviceGetTotalEnergyConsumption")
                 if now != last:
                     changes.append((time.perf_counter(), now))
                 last = now

@@ -29,7 +29,7 @@ from trtpoets.core.manifest import Target, check_manifest, write_manifest
 from trtpoets.core.onnx_file import check_onnx, open_session, opset_of
 from trtpoets.core.types import OnnxModel, Precision
 from trtpoets.device.jetson.jetpack import BOARDS, CHIPS, JETPACKS, JetPack
-from trtpoets.device.jetson.jetson_names import board_called, jetpack_called
+from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.pipeline.jetson_files import jetson_named, models_for, notes_on, system_of
 
 FP32, FP16, INT8 = Precision
@@ -53,24 +53,24 @@ def test_every_board_has_a_chip_and_a_jetpack() -> None:
         chip = CHIPS[board.chip]
         assert any(board.chip in each.chips for each in JETPACKS)
         assert chip.dla or not board.dla
-        assert board_called(board.name) == board
+        assert find_board(board.name) == board
 
 
 def test_what_is_not_known_names_what_is() -> None:
-    with pytest.raises(BadInput, match=r"JetPack '5.3' is not in our table: 4.6, .*, 5.1.2, .*7.2.2"):
-        jetpack_called("5.3")
-    with pytest.raises(BadInput, match=r"--board 'nona' is none of: nano, tx1, .*agx-thor"):
-        board_called("nona")
-    with pytest.raises(BadInput, match=r"JetPack 6.2 is not for the Jetson AGX Thor") as caught:
+    with pytest.raises(BadInput, match=r"JetPack '5.3' is unknown; known versions are: 4.6, .*, 5.1.2, .*7.2.2"):
+        find_jetpack("5.3")
+    with pytest.raises(BadInput, match=r"--board must be one of nano, tx1, .*agx-thor, not 'nona'"):
+        find_board("nona")
+    with pytest.raises(BadInput, match=r"JetPack 6.2 does not support the Jetson AGX Thor") as caught:
         jetson_named("6.2", "agx-thor")
-    assert caught.value.hint == "those that are: 7.0, 7.1, 7.2, 7.2.1, 7.2.2"
+    assert caught.value.hint == "these do: 7.0, 7.1, 7.2, 7.2.1, 7.2.2"
 
 
 @pytest.mark.parametrize(
     ("jetpack", "board", "precision", "why"),
     [
-        ("4.6.1", "nano", INT8, "compute capability 5.3 has no INT8 arithmetic"),
-        ("", "tx2", INT8, "compute capability 6.2 has no INT8 arithmetic"),
+        ("4.6.1", "nano", INT8, "compute capability 5.3 has no fast INT8"),
+        ("", "tx2", INT8, "compute capability 6.2 has no fast INT8"),
         ("4.6.1", "xavier-nx", INT8, ""),
         ("4.6.1", "", INT8, ""),  # it may be a Xavier
         ("5.1.2", "orin-nano", INT8, ""),
@@ -84,9 +84,9 @@ def test_what_pays_on_no_chip_is_useless(jetpack: str, board: str, precision: Pr
 
 
 def test_a_board_that_is_too_old_for_the_runtime_has_its_last_jetpack() -> None:
-    assert jetson_named("", "nano").jetpack == jetpack_called("4.6.6")
+    assert jetson_named("", "nano").jetpack == find_jetpack("4.6.6")
     assert jetson_named("", "xavier-nx").jetpack is None  # JetPack 5.1 is for it too
-    assert jetson_named("4.6.1", "xavier-nx").jetpack == jetpack_called("4.6.1")
+    assert jetson_named("4.6.1", "xavier-nx").jetpack == find_jetpack("4.6.1")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_int8_is_left_out_for_a_nano(tmp_path: Path) -> None:
     made = bundled(tmp_path, "", "nano")
     assert made.manifest.order == (FP16, FP32)
     assert (made.manifest.jetpack, made.manifest.board) == ("4.6.6", "nano")
-    assert made.warnings[0].startswith("int8 is left out: compute capability 5.3 has no INT8 arithmetic")
+    assert made.warnings[0].startswith("int8 is left out: compute capability 5.3 has no fast INT8")
     assert not (made.folder / "int8.onnx").exists()
     with pytest.raises(BadInput, match="nothing is left to ship: compute capability"):
         bundled(tmp_path / "again", "", "nano", precisions=[INT8])

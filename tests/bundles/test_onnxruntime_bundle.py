@@ -21,6 +21,7 @@ from trtpoets.bundles.bundle_inputs import Parts
 from trtpoets.bundles.measured import best_row, fastest_precision, where
 from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files, settings_from_parts
 from trtpoets.core.manifest import check_manifest, write_manifest
+from trtpoets.core.serialization import to_json
 from trtpoets.core.streams import BROKEN_PIPE
 from trtpoets.core.types import Precision
 from trtpoets.device.runners import open_runner
@@ -159,7 +160,7 @@ def test_what_was_measured_decides(parts: Parts) -> None:
         ("onnxruntime-tensorrt-fp16", 4, 4000.0, True),
     ]
     fast = replace(parts, measured=measured(rows, threads=2))
-    settings = settings_from_parts(fast)
+    settings = to_json(settings_from_parts(fast))
     assert (settings["cpu"]["precision"], settings["cpu"]["batch"]) == ("int8", 16)
     assert settings["cpu"]["why"] == "measured: 500 photos/s at batch 16, on 2 cores of Paper CPU, 2026-11-23"
     assert settings["cpu"]["session"]["intra_op_num_threads"] == 2
@@ -169,13 +170,13 @@ def test_what_was_measured_decides(parts: Parts) -> None:
     assert (settings["tensorrt"]["precision"], settings["tensorrt"]["batch"]) == ("fp16", 4)
     assert (settings["cuda"]["precision"], settings["cuda"]["why"]) == ("fp16", "not measured: not by this provider")
     advised_against = replace(fast, order=(Precision.FP16, Precision.FP32, Precision.INT8))
-    assert settings_from_parts(advised_against)["cpu"]["precision"] == "fp32"
+    assert to_json(settings_from_parts(advised_against))["cpu"]["precision"] == "fp32"
     server = replace(parts, measured=measured(rows, scenario="server"))
     assert best_row(server, runner("onnxruntime-fp32")) is None
 
 
 def test_where_nothing_was_measured(parts: Parts) -> None:
-    settings = settings_from_parts(parts)
+    settings = to_json(settings_from_parts(parts))
     assert [settings[each]["precision"] for each in ("cpu", "cuda", "tensorrt")] == ["fp32", "fp16", "int8"]
     assert {each["batch"] for each in settings.values()} == {8}
     assert fastest_precision(parts, "", ()) == (Precision.INT8, "not measured: nothing was benched")
@@ -195,7 +196,7 @@ def test_one_precision_alone(parts: Parts, tmp_path: Path, precision: Precision)
 
 
 def test_tensorrt_is_told_what_the_file_wants(parts: Parts) -> None:
-    providers = settings_from_parts(parts)["tensorrt"]["providers"]
+    providers = to_json(settings_from_parts(parts))["tensorrt"]["providers"]
     flags = {}
     for precision, (tensorrt, cuda, cpu) in providers.items():
         assert (tensorrt[0], cuda[0], cpu[0]) == (
@@ -223,4 +224,4 @@ def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: 
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
     assert code == 130
-    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"
+    assert error == "Error: interrupted [TP1071]\n  try: run the same command again\n"

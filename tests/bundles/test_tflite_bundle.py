@@ -252,4 +252,4 @@ def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: 
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
     assert code == 130
-    assert error == "Error: interrupted\n  try: the same command starts again from the beginning\n"
+    assert error == "Error: interrupted [TP1071]\n  try: run the same command again\n"

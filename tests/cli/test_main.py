@@ -40,13 +40,17 @@ def test_the_list_of_commands_says_whole_sentences_in_80_columns() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in told.strip().splitlines()), told
 
 
-def test_wrong_usage_exits_2() -> None:
-    for arguments in (["sing"], ["run"], ["build", "x", "--precision", "int4"], ["build", "x", "--flavour", "mint"]):
-        result = program(*arguments)
-        assert result.returncode == 2, arguments
-        assert result.stdout == ""
-        assert "Error" in result.stderr
-        assert "Traceback" not in result.stderr
+def test_wrong_usage_exits_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    result = program("sing")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.stderr
+    for arguments in (["run"], ["build", "x", "--precision", "int4"], ["build", "x", "--flavour", "mint"]):
+        assert call_main(monkeypatch, *arguments) == 2, arguments
+        stdout, stderr = capsys.readouterr()
+        assert stdout == ""
+        assert "Error" in stderr
+        assert "Traceback" not in stderr
 
 
 def test_what_the_user_can_mend_ends_in_two_lines(tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
 def test_a_batch_that_is_no_range(text: str) -> None:
     from trtpoets.pipeline.stage_options import batch_range
 
-    with pytest.raises(BadInput, match="is not least:best:most"):
+    with pytest.raises(BadInput, match="must be minimum:optimum:maximum"):
         batch_range(text)
 
 
@@ -178,7 +182,7 @@ def test_what_cant_be_counted_is_shown_in_percent(
     from trtpoets.core import console
     from trtpoets.core.progress import PARTS
 
-    monkeypatch.setattr(console, "_TELL_EVERY", -1.0)
+    monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
     with terminal.showing() as progress:
         for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
             progress(task, total // 4, total)

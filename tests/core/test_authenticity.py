@@ -1,4 +1,4 @@
-"""Who made a file: the user's key, the HMAC of cards, and what is not opened without trust."""
+"""The user's key, the HMAC of cards, and artefacts that are not opened without trust."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.cli import main
 from trtpoets.convert.onnx_export import serve_signature
 from trtpoets.core import authenticity, paths
-from trtpoets.core.authenticity import key_file, tag_of, why_not_made_here
+from trtpoets.core.authenticity import hmac_of, key_file, why_foreign
 from trtpoets.core.errors import BadArtefact, MissingArtefact, StorageFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import write_manifest
@@ -71,24 +71,24 @@ def without_tag(card: Path) -> None:
 # The key
 
 
-def test_the_key_is_made_once_and_is_the_users_alone(key: Path) -> None:
-    tag = tag_of({"a": 1})
+def test_the_key_is_created_once_and_is_private(key: Path) -> None:
+    tag = hmac_of({"a": 1})
     status = key.stat()
     assert stat.S_IMODE(status.st_mode) == 0o600 and len(key.read_text()) == 65
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
-    assert tag_of({"a": 1}) == tag != tag_of({"a": 2})
+    assert hmac_of({"a": 1}) == tag != hmac_of({"a": 2})
     assert key.stat().st_mtime_ns == status.st_mtime_ns
     assert [path.name for path in key.parent.iterdir()] == ["key"]
 
 
-def test_processes_that_begin_at_once_use_one_key(key: Path) -> None:
+def test_processes_that_start_together_use_one_key(key: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(lambda _: tag_of("x"), range(16)))) == 1
+        assert len(set(pool.map(lambda _: hmac_of("x"), range(16)))) == 1
 
 
-def test_looking_makes_no_key(key: Path) -> None:
-    assert why_not_made_here("x", "0" * 64) == authenticity.OTHER_TAG
-    assert why_not_made_here("x", None) == authenticity.NO_TAG
+def test_checking_creates_no_key(key: Path) -> None:
+    assert why_foreign("x", "0" * 64) == authenticity.OTHER_HMAC
+    assert why_foreign("x", None) == authenticity.NO_HMAC
     assert not key.parent.exists()
 
 
@@ -98,14 +98,14 @@ def test_looking_makes_no_key(key: Path) -> None:
         (lambda key: key.chmod(0o640), "other users may read or write the key .* mode 640", "chmod 600 "),
         (lambda key: key.write_text("short"), "64 hexadecimal digits were expected", "rm "),
         (lambda key: (key.rename(key.with_name("k")), key.symlink_to("k")), "is a symbolic link", "rm "),
-        (lambda key: (key.unlink(), os.mkfifo(key, 0o600)), "is no regular file", "set TRTPOETS_KEY"),
-        (lambda key: (key.unlink(), key.mkdir()), "is no regular file", "set TRTPOETS_KEY"),
+        (lambda key: (key.unlink(), os.mkfifo(key, 0o600)), "is not a regular file", "set TRTPOETS_KEY"),
+        (lambda key: (key.unlink(), key.mkdir()), "is not a regular file", "set TRTPOETS_KEY"),
     ],
 )
 def test_a_key_that_cannot_be_used(key: Path, damage: Callable[[Path], object], problem: str, hint: str) -> None:
-    tag = tag_of("x")
+    tag = hmac_of("x")
     damage(key)
-    for call in (lambda: tag_of("x"), lambda: why_not_made_here("x", tag)):
+    for call in (lambda: hmac_of("x"), lambda: why_foreign("x", tag)):
         with pytest.raises((BadArtefact, StorageFailed), match=problem) as caught:
             call()
         assert caught.value.hint.startswith(hint)
@@ -115,12 +115,12 @@ def test_a_key_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRTPOETS_KEY", str(tmp_path / "file" / "key"))
     with pytest.raises(StorageFailed, match=r"key .* can't be .*: Not a directory") as caught:
-        tag_of("x")
+        hmac_of("x")
     assert "TRTPOETS_KEY" in caught.value.hint
 
 
 @pytest.mark.parametrize("data", [None, __file__])
-def test_where_there_is_no_home(
+def test_the_key_without_a_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, data: str | None
 ) -> None:
     for name in ("TRTPOETS_KEY", "XDG_DATA_HOME"):
@@ -130,7 +130,7 @@ def test_where_there_is_no_home(
     else:
         monkeypatch.setenv("XDG_DATA_HOME", data)
     monkeypatch.setattr(paths, "temporary_root", lambda: tmp_path)
-    monkeypatch.setattr(paths, "_told_data", set())
+    monkeypatch.setattr(paths, "_warned_data", set())
     assert key_file() == key_file() == tmp_path / f"trtpoets-data-{os.getuid()}" / "key"
     (told,) = caplog.messages
     assert "set TRTPOETS_KEY to a file" in told
@@ -140,7 +140,7 @@ def test_where_there_is_no_home(
         key_file()
 
 
-def test_the_usual_place_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_path_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRTPOETS_KEY", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert key_file() == tmp_path / "trtpoets" / "key"
@@ -155,10 +155,10 @@ def test_a_card_is_this_users_until_anything_in_it_changes(tmp_path: Path, key: 
     seal_card(card, key="k", files=[tmp_path / "a"], details={"n": 1})
     assert read_card(card).foreign == ""
     recomputed(card, details={"n": 2})
-    assert read_card(card).foreign == authenticity.OTHER_TAG
+    assert read_card(card).foreign == authenticity.OTHER_HMAC
     assert open_card(card, "k") == {"n": 2} and open_card(card, "k", own=True) is None
     without_tag(card)
-    assert read_card(card).foreign == authenticity.NO_TAG
+    assert read_card(card).foreign == authenticity.NO_HMAC
 
 
 def test_a_card_copied_to_another_machine_is_foreign(
@@ -168,15 +168,15 @@ def test_a_card_copied_to_another_machine_is_foreign(
     card = card_of(tmp_path / "a")
     seal_card(card, key="k", files=[tmp_path / "a"], details={})
     another_key(monkeypatch, tmp_path)
-    assert read_card(card).foreign == authenticity.OTHER_TAG
-    tag_of("now there is a key")
-    assert read_card(card).foreign == authenticity.OTHER_TAG
+    assert read_card(card).foreign == authenticity.OTHER_HMAC
+    hmac_of("now there is a key")
+    assert read_card(card).foreign == authenticity.OTHER_HMAC
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.one_of(st.none(), st.text(max_size=70), st.integers(), st.booleans(), st.lists(st.integers(), max_size=2)))
-def test_no_made_up_tag_passes(tag: object) -> None:
-    assert why_not_made_here({"x": 1}, tag)
+def test_an_invented_hmac_is_refused(tag: object) -> None:
+    assert why_foreign({"x": 1}, tag)
 
 
 # Engines
@@ -192,7 +192,7 @@ def test_changed_engine_bytes_with_a_recomputed_card(
     details = json.loads(card_of(engine.path).read_text())["details"]
     recomputed(card_of(engine.path), details={**details, "engine_sha256": sha256_of_file(engine.path)})
     make_photo(0, 0).save(tmp_path / "a.png")
-    with pytest.raises(BadArtefact, match="is not known to be built here by you: its card has the HMAC of another key"):
+    with pytest.raises(BadArtefact, match="on this machine: its card has the HMAC of another key"):
         trtpoets.label(str(engine.path), [tmp_path / "a.png"])
     # Nor by the way of the processes that measure and prove engines.
     for found in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
@@ -200,7 +200,7 @@ def test_changed_engine_bytes_with_a_recomputed_card(
             open_runner(found).__enter__()
     assert "new engine" not in gpu.journal
     facts = trtpoets.inspect(card_of(engine.path)).facts
-    assert (facts.files, facts.foreign) == ({engine.path.name: "intact"}, authenticity.OTHER_TAG)
+    assert (facts.files, facts.foreign) == ({engine.path.name: "intact"}, authenticity.OTHER_HMAC)
     assert engine_from_file(engine.path, trust=True).card.batch.optimum == 4, "its card is intact, and tells"
 
 
@@ -211,7 +211,7 @@ def test_an_engine_of_an_earlier_version_says_what_to_do(tmp_path: Path, key: Pa
         engine_from_file(engine.path)
     with pytest.raises(BadArtefact) as caught:
         open_runner(load_engine(engine.path)).__enter__()
-    assert caught.value.hint == f"if you made it, or trust who did: trtpoets trust tiny --engines {tmp_path}"
+    assert caught.value.hint == f"if you made it or trust its author: trtpoets trust tiny --engines {tmp_path}"
 
 
 def test_a_foreign_runtime_cache_is_not_deserialised(
@@ -267,13 +267,13 @@ def test_a_foreign_classifier_is_not_loaded(space: Workspace, tmp_path: Path) ->
         assert caught.value.hint.endswith(f"trtpoets trust tiny --engines {space.engines}")
 
 
-def test_onnx_of_others_is_used(space: Workspace, tmp_path: Path) -> None:
+def test_onnx_files_of_others_need_no_trust(space: Workspace, tmp_path: Path) -> None:
     make_photo(0, 0).save(tmp_path / "a.png")
     (answer,) = trtpoets.label("tiny", [tmp_path / "a.png"], engines=space.engines)
     assert answer.runner == "onnxruntime-fp32"
 
 
-def test_trust_marks_a_run_for_good(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trust_is_permanent(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     engine = paper_engine(space.engines, file="fp16.tensorrt.engine")
     without_tag(card_of(engine.path))
     assert trtpoets.trust("tiny", engines=space.engines) == (space.classifier, engine.path)
@@ -285,7 +285,7 @@ def test_trust_marks_a_run_for_good(space: Workspace, capsys: pytest.CaptureFixt
     assert caught.value.code == 0 and json.loads(capsys.readouterr().out) == []
 
 
-def test_trust_is_of_all_or_nothing(space: Workspace) -> None:
+def test_trust_covers_all_cards_or_none(space: Workspace) -> None:
     engine = paper_engine(space.engines, file="fp16.tensorrt.engine")
     engine.path.write_bytes(b"changed")
     with pytest.raises(BadArtefact, match="is not what its card says"):
@@ -326,21 +326,21 @@ def test_a_device_that_is_updated_has_one_key(tmp_path: Path, monkeypatch: pytes
 def test_an_engine_that_came_with_a_bundle_is_not_run(
     tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No manifest covers built/: an archive may bring an engine, its card and the record of a build."""
+    """The manifest does not cover built/, so an archive may contain an engine, its card and the record of a build."""
     bundle = small_bundle(tmp_path / "bundle", "new")
     engine = paper_engine(bundle.folder)
     engine.path.parent.rename(bundle.built)
-    seal_record(bundle, engine.path.name, [], {})
+    seal_record(bundle, engine.path.name, [], None)
     assert engine_in(bundle).path == bundle.built / engine.path.name
     another_key(monkeypatch, tmp_path)
-    with pytest.raises(BadArtefact, match="is not known to be built here by this user") as caught:
+    with pytest.raises(BadArtefact, match="there is no proof that this user built") as caught:
         engine_in(bundle)
     assert caught.value.hint == f"build it, as the user who runs it: {bundle.folder}/build"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_roots_key_in_another_users_folder_is_that_users(tmp_path: Path, key: Path) -> None:
+def test_a_key_created_by_root_belongs_to_the_folders_owner(tmp_path: Path, key: Path) -> None:
     key.parent.mkdir(mode=0o700)
     os.chown(key.parent, 12345, 12345)
-    tag = tag_of("x")
-    assert key.stat().st_uid == 12345 and tag_of("x") == tag
+    tag = hmac_of("x")
+    assert key.stat().st_uid == 12345 and hmac_of("x") == tag

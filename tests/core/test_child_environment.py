@@ -1,4 +1,4 @@
-"""Every child process is asked to load CUDA's kernels lazily, unless the user has chosen."""
+"""Child processes get CUDA lazy loading, unless the user has set it otherwise."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The hierarchy, codes and pickling of errors."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -13,7 +15,7 @@ from trtpoets.core.console import error_text
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_docstring_draws_every_error() -> None:
+def test_the_docstring_lists_every_error() -> None:
     kinds = [
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TrtPoetsError)
     ]
@@ -23,7 +25,7 @@ def test_the_docstring_draws_every_error() -> None:
         assert kind.exit_code == {errors.GateFailed: 3, errors.GateUndecided: 4, errors.Interrupted: 130}.get(kind, 1)
 
 
-def test_an_error_comes_home_from_a_child_process_whole() -> None:
+def test_an_error_from_a_child_process_is_complete() -> None:
     error = pickle.loads(pickle.dumps(errors.BuildFailed("no kernel for Conv_3", hint="leave it in FP16")))
     assert type(error) is errors.BuildFailed
     assert (str(error), error.message, error.hint) == (

@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes: real beginnings of each kind, under names that say otherwise."""
+"""File kinds are detected from real first bytes of each kind, under misleading names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.file_kinds import described_content, kind_of_file, require_kind, ultralytics_metadata
+from trtpoets.core.file_kinds import kind_of_content, kind_of_file, require_kind, ultralytics_metadata
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 13444571\n".format("ab" * 32)
 METADATA = json.dumps({"description": "Ultralytics YOLO11n-cls", "names": {"0": "daisy"}}).encode()
@@ -115,7 +115,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_kinds_are_told_by_their_first_bytes(name: str, tmp_path: Path) -> None:
     for number, content in enumerate(KINDS[name]):
-        kind = described_content(content[:4096])
+        kind = kind_of_content(content[:4096])
         assert kind is not None
         assert (kind.name, bool(kind.words), bool(kind.remedy)) == (name, True, True), number
         path = tmp_path / f"{number}.onnx"
@@ -125,7 +125,7 @@ def test_kinds_are_told_by_their_first_bytes(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"\x01\x02\x03", b"\xff" * 64, b"\x08", bytes(5)])
 def test_unknown_content_is_of_no_kind(content: bytes) -> None:
-    assert described_content(content) is None
+    assert kind_of_content(content) is None
 
 
 def test_onnx_files_are_told_from_other_protobufs() -> None:
@@ -137,11 +137,11 @@ def test_onnx_files_are_told_from_other_protobufs() -> None:
         for ir_version in (1, 3, 8, 10):
             for producer in ("", "pytorch", "tf2onnx"):
                 model = helper.make_model(graph, ir_version=ir_version, producer_name=producer, opset_imports=opsets)
-                kind = described_content(model.SerializeToString())
+                kind = kind_of_content(model.SerializeToString())
                 assert kind is not None
                 assert kind.name == "onnx"
     tensor = numpy_helper.from_array(np.zeros((2, 3), np.float32), "x")
-    kind = described_content(tensor.SerializeToString())
+    kind = kind_of_content(tensor.SerializeToString())
     assert kind is not None
     assert kind.name == "onnx-tensor"
     assert TensorProto.FLOAT == onnx.TensorProto.FLOAT
@@ -199,10 +199,10 @@ def test_what_is_expected_or_unknown_passes(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_get_an_answer(content: bytes) -> None:
-    described_content(content)
-    described_content(b"\x08\x01\x12" + content)
-    described_content(b"\x0a" + content)
+def test_any_bytes_are_accepted(content: bytes) -> None:
+    kind_of_content(content)
+    kind_of_content(b"\x08\x01\x12" + content)
+    kind_of_content(b"\x0a" + content)
 
 
 @given(st.binary(max_size=40))

@@ -1,3 +1,5 @@
+"""Atomic writing of files and folders, JSON files, hashes and locks."""
+
 from __future__ import annotations
 
 import errno

@@ -1,4 +1,4 @@
-"""What a user set for Keras neither stops trtpoets nor changes what it makes."""
+"""The user's Keras settings do not affect trtpoets."""
 
 from __future__ import annotations
 

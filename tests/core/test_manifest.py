@@ -1,4 +1,4 @@
-"""A bundle's manifest: every file that is missing, changed or extra is named, whoever did what to it."""
+"""A bundle's manifest: every missing, changed or extra file is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def changed(folder: Path, **changes: Any) -> None:
     (folder / MANIFEST).write_text(json.dumps({**value, **changes}))
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_a_written_manifest_is_read(tmp_path: Path) -> None:
     made = written(tmp_path, jetpack="5.1.2", board="orin-nano")
     assert check_manifest(tmp_path) == read_manifest(tmp_path) == made
     assert set(made.files) == set(FILES)
@@ -41,7 +41,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert (value["jetpack"], value["board"]) == ("5.1.2", "orin-nano")
 
 
-def test_a_jetson_that_nobody_named_is_not_in_it(tmp_path: Path) -> None:
+def test_jetpack_and_board_are_optional(tmp_path: Path) -> None:
     written(tmp_path)
     assert {"jetpack", "board"}.isdisjoint(json.loads((tmp_path / MANIFEST).read_text()))
 
@@ -70,9 +70,9 @@ def test_an_extra_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     assert extra_files(tmp_path, made) == [name]
-    with pytest.raises(BadArtefact, match=f"does not name: {name}") as caught:
+    with pytest.raises(BadArtefact, match=f"does not list: {name}") as caught:
         check_manifest(tmp_path)
-    assert caught.value.hint == "delete it, or keep it in built/"
+    assert caught.value.hint == "delete them, or move them to built/"
 
 
 def test_many_extra_files_are_counted(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_many_extra_files_are_counted(tmp_path: Path) -> None:
         check_manifest(tmp_path)
 
 
-def test_what_the_device_makes_is_its_own(tmp_path: Path) -> None:
+def test_files_in_built_are_not_checked(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "built" / "logs").mkdir(parents=True)
     (tmp_path / "built" / "fp16.engine").write_bytes(b"made here")
@@ -103,7 +103,7 @@ def test_a_link_is_no_file_even_to_the_same_bytes(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").rename(tmp_path.parent / "elsewhere")
     (tmp_path / "x").symlink_to(tmp_path.parent / "elsewhere")
-    with pytest.raises(BadArtefact, match="x is a link, or no file"):
+    with pytest.raises(BadArtefact, match="x is not a regular file, which the manifest lists"):
         check_manifest(tmp_path)
 
 
@@ -117,11 +117,11 @@ def test_a_linked_folder_is_not_followed(tmp_path: Path) -> None:
         check_manifest(folder)
 
 
-def test_a_pipe_does_not_hang_it(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").unlink()
     os.mkfifo(tmp_path / "x")
-    with pytest.raises(BadArtefact, match="x is a link, or no file"):
+    with pytest.raises(BadArtefact, match="x is not a regular file, which the manifest lists"):
         check_manifest(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_a_pipe_does_not_hang_it(tmp_path: Path) -> None:
 def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, files={path: "0" * 64})
-    with pytest.raises(BadArtefact, match="is no path of a file in a bundle"):
+    with pytest.raises(BadArtefact, match="is not a valid path of a file in a bundle"):
         check_manifest(tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> Non
         {"jetpack": 5},
     ],
 )
-def test_what_no_manifest_says_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_manifests_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, **changes)
     with pytest.raises(BadArtefact, match=r"manifest.json is not a manifest of trtpoets"):
@@ -161,13 +161,13 @@ def test_what_no_manifest_says_is_refused(changes: dict[str, Any], tmp_path: Pat
 def test_a_later_format_says_who_reads_it(tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, format=2)
-    with pytest.raises(BadArtefact, match="has format 2, and this trtpoets reads format 1") as caught:
+    with pytest.raises(BadArtefact, match="has format 2, but this trtpoets reads format 1") as caught:
         check_manifest(tmp_path)
     assert "runtime/" in caught.value.hint
 
 
 def test_a_folder_without_one_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is no bundle: it has no manifest"):
+    with pytest.raises(MissingArtefact, match="is not a bundle: it has no manifest"):
         check_manifest(tmp_path)
 
 
@@ -179,13 +179,13 @@ def test_any_bytes_are_a_manifest_or_one_sentence(content: bytes, tmp_path_facto
         check_manifest(folder)
 
 
-def test_a_link_does_not_go_in(tmp_path: Path) -> None:
+def test_a_link_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
-    with pytest.raises(BadInput, match="link is no plain file"):
+    with pytest.raises(BadInput, match="link is not a regular file"):
         written(tmp_path)
 
 
-def test_a_name_that_is_not_utf8_does_not_go_in(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.onnx")).touch()
     with pytest.raises(BadInput, match="is not UTF-8"):
         written(tmp_path)

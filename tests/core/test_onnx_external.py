@@ -1,4 +1,4 @@
-"""External data: weights beside an ONNX file, found from any current directory, part of every hash."""
+"""External data of ONNX files: found relative to the file, and part of every hash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tiny import SIDE, tiny_graph, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.onnx_external import external_files, sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx, open_session, read_onnx
-from trtpoets.core.onnx_load import read_whole
+from trtpoets.core.onnx_load import load_self_contained
 from trtpoets.core.types import INPUT_NAME, BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.device.build import engine as engine_module
 from trtpoets.device.build.engine import engine_key
@@ -51,7 +51,7 @@ def test_weights_come_from_beside_the_file_not_from_the_current_directory(
     monkeypatch.chdir(here.parent)
     inside = onnx.load(str(there))
     assert check_onnx(there) == inside
-    assert onnx.load_model_from_string(read_whole(there).content) == inside
+    assert onnx.load_model_from_string(load_self_contained(there).content) == inside
     photos = tiny_photos(2)
     answers = open_session(there).run(None, {INPUT_NAME: photos})[0]
     expected = open_session(inside.SerializeToString()).run(None, {INPUT_NAME: photos})[0]
@@ -66,18 +66,18 @@ def test_a_graph_in_memory_is_not_completed_from_the_current_directory(
 ) -> None:
     path = external(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadArtefact, match="a graph in memory has weights in other files"):
+    with pytest.raises(BadArtefact, match="a model in memory can't have external data"):
         open_session(path.read_bytes())
 
 
 def test_the_identity_covers_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = tmp_path / "plain.onnx"
     onnx.save(tiny_graph(), str(plain))
-    assert sha256_of_onnx(plain) == hashlib.sha256(plain.read_bytes()).hexdigest() == read_whole(plain).sha256
+    assert sha256_of_onnx(plain) == hashlib.sha256(plain.read_bytes()).hexdigest() == load_self_contained(plain).sha256
     path, other = external(tmp_path / "a"), external(tmp_path / "b", 5.0)
     assert path.read_bytes() == other.read_bytes(), "the ONNX files themselves are equal"
     assert sha256_of_onnx(path) != sha256_of_onnx(other)
-    assert sha256_of_onnx(path) == read_whole(path).sha256
+    assert sha256_of_onnx(path) == load_self_contained(path).sha256
     before = sha256_of_onnx(path)
     data = path.parent / "net.onnx.data"
     content = bytearray(data.read_bytes())
@@ -104,9 +104,9 @@ def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
     path = external(tmp_path)
     data = tmp_path / "net.onnx.data"
     content = data.read_bytes()
-    for read in (check_onnx, sha256_of_onnx, open_session, read_whole, read_onnx):
+    for read in (check_onnx, sha256_of_onnx, open_session, load_self_contained, read_onnx):
         data.write_bytes(content[:-1])
-        with pytest.raises(BadArtefact, match=r"the weights file net\.onnx\.data is cut short: it has 967 bytes"):
+        with pytest.raises(BadArtefact, match=r"the weights file net\.onnx\.data is truncated: it has 967 bytes"):
             read(path)
         data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
         with pytest.raises(BadArtefact, match="is a Git LFS pointer, not the file itself") as caught:
@@ -164,7 +164,7 @@ def test_tensors_of_another_size_than_their_shape(tmp_path: Path) -> None:
     weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
     weights.dims[0] = 800
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BadArtefact, match=r"w has 864 bytes in the weights file .* its shape and type need 86,400"):
+    with pytest.raises(BadArtefact, match=r"w has 864 bytes in the weights file .* 86,400 are expected for its shape"):
         check_onnx(path)
 
 
@@ -175,7 +175,7 @@ def test_offsets_that_are_no_numbers(tmp_path: Path, key: str, value: str) -> No
     entries = model.graph.initializer[0].external_data
     next(entry for entry in entries if entry.key == key).value = value
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BadArtefact, match="its external data has the offset or length"):
+    with pytest.raises(BadArtefact, match=r"the offset or length .* of its external data is not a valid number"):
         check_onnx(path)
 
 
@@ -184,12 +184,12 @@ def test_more_weights_than_a_network_may_have(tmp_path: Path) -> None:
     with (tmp_path / "net.onnx.data").open("r+b") as stream:
         stream.truncate(3 << 30)  # sparse: it takes no room
     for read in (check_onnx, sha256_of_onnx, open_session):
-        with pytest.raises(BadArtefact, match=r"have 3\.0 GiB, and a network may have 2 GiB here"):
+        with pytest.raises(BadArtefact, match=r"have 3\.0 GiB, but at most 2 GiB are supported"):
             read(path)
 
 
 def test_tensors_in_attributes_and_graphs_inside_graphs(tmp_path: Path) -> None:
-    """The walk without the onnx package finds what the package finds."""
+    """The parser without the onnx package finds the same tensors as the package."""
 
     def value(name: str) -> onnx.TensorProto:
         tensor = numpy_helper.from_array(np.arange(4, dtype=np.float32), name)

@@ -1,4 +1,4 @@
-"""What ONNX files say about themselves, read without the `onnx` package, beside what that package reads."""
+"""Reading ONNX headers without the `onnx` package, compared with that package."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from tests.support.tiny import tiny_graph, tiny_onnx
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import metadata_of, opset_of, read_onnx
-from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
+from trtpoets.core.onnx_metadata import read_header, read_verified_onnx
 from trtpoets.core.types import Precision
 
 
 @pytest.mark.parametrize("precision", Precision)
-def test_it_reads_what_onnx_reads(precision: Precision, tmp_path: Path) -> None:
+def test_it_agrees_with_the_onnx_package(precision: Precision, tmp_path: Path) -> None:
     path = tiny_onnx(tmp_path / "tiny.onnx", precision).path
-    facts, graph = facts_of(path), tiny_graph(precision)
+    facts, graph = read_header(path), tiny_graph(precision)
     assert facts.metadata == metadata_of(graph)
     assert facts.opset == opset_of(graph) == 17
-    assert read_vouched_onnx(path) == read_onnx(path)
+    assert read_verified_onnx(path) == read_onnx(path)
 
 
 def test_other_domains_do_not_count_as_operator_sets(tmp_path: Path) -> None:
@@ -31,19 +31,19 @@ def test_other_domains_do_not_count_as_operator_sets(tmp_path: Path) -> None:
     del graph.opset_import[:]
     graph.opset_import.extend([helper.make_opsetid("com.microsoft", 99), helper.make_opsetid("ai.onnx", 18)])
     save(graph, str(tmp_path / "tiny.onnx"))
-    assert facts_of(tmp_path / "tiny.onnx").opset == 18
+    assert read_header(tmp_path / "tiny.onnx").opset == 18
 
 
 def test_files_that_are_no_onnx_files(tmp_path: Path) -> None:
     path = tmp_path / "fp32.onnx"
     with pytest.raises(MissingArtefact, match="is not there"):
-        facts_of(path)
+        read_header(path)
     path.write_bytes(b"not a protobuf")
     with pytest.raises(BadArtefact, match="is not a valid ONNX file"):
-        facts_of(path)
+        read_header(path)
     path.write_bytes(b"")
     with pytest.raises(BadArtefact, match="was not written by trtpoets"):
-        read_vouched_onnx(path)
+        read_verified_onnx(path)
 
 
 def test_a_file_that_ends_too_soon_is_refused(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_file_that_ends_too_soon_is_refused(tmp_path: Path) -> None:
     for end in range(0, len(whole), 37):
         path.write_bytes(whole[:end])
         try:
-            read_vouched_onnx(path)
+            read_verified_onnx(path)
         except BadArtefact:
             refused += 1
     assert refused >= len(range(0, len(whole), 37)) - 1  # the end may fall between two fields that may be absent
@@ -64,6 +64,6 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.getbasetemp() / "any.onnx"
     path.write_bytes(content)
     try:
-        facts_of(path)
+        read_header(path)
     except BadArtefact as error:
         assert "is not a valid ONNX file" in error.message

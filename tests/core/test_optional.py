@@ -1,3 +1,5 @@
+"""Imports of optional packages and their errors."""
+
 from __future__ import annotations
 
 import ast
@@ -27,14 +29,14 @@ def test_other_errors_pass() -> None:
         _ = 1 / 0
 
 
-def test_tensorflow_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorflow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingDependency, match="this step needs tensorflow"):
         tensorflow()
 
 
-def test_onnx_runtime_tells_nobody(tmp_path: Path) -> None:
-    """It would keep a number for this machine, to be told with each model, in the home folder."""
+def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:
+    """With telemetry, it would write an id of this machine to the home folder."""
     loud = ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if name not in loud}
     program = "from trtpoets.core.optional import onnxruntime; onnxruntime().get_available_providers()"
@@ -42,7 +44,7 @@ def test_onnx_runtime_tells_nobody(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_onnx_runtime_comes_through_one_door() -> None:
+def test_onnx_runtime_is_imported_in_one_place() -> None:
     for path in Path(trtpoets.__file__).parent.rglob("*.py"):
         names = [
             name.name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Files that are asked for are looked at before the long work: what can not be written, and that nothing is written."""
+"""Output files are checked before long work, without writing anything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         require_writable(tmp_path / "new", "--out")
 
 
-def test_quantize_looks_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantize_checks_its_output_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: Any, **__: Any) -> None:
         raise AssertionError("the work began")
 

@@ -1,4 +1,4 @@
-"""Symbolic and hard links, and other users' files, in place of what trtpoets makes: nothing foreign is touched."""
+"""Symbolic links, hard links and other users' files in place of trtpoets' files are never changed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ KINDS = ["link", "link to a folder", "link to nothing", "hard link", "pipe", "so
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lock_that_is_none(kind: str, tmp_path: Path, foreign: Path) -> None:
+def test_a_lock_with_another_content(kind: str, tmp_path: Path, foreign: Path) -> None:
     space = Workspace(tmp_path / "engines", "flowers")
     put(kind, space.lock, foreign)
     with pytest.raises(StorageFailed) as caught, writing(space):
@@ -95,7 +95,7 @@ def test_a_lock_as_it_was_left(content: str, tmp_path: Path) -> None:
 
 
 def test_another_users_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a third user: neither this one's, nor of who owns the folder."""
+    """The lock belongs to a third user, neither this one nor the owner of the folder."""
     (tmp_path / "lock").write_text("")
     owner, third = os.getuid(), os.getuid() + 1
     real = os.fstat
@@ -186,7 +186,7 @@ def test_a_folder_is_not_replaced_where_a_link_is(tmp_path: Path, foreign: Path)
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
-def test_a_temporary_file_that_somebody_swapped(kind: str, tmp_path: Path, foreign: Path) -> None:
+def test_a_temporary_file_that_was_replaced(kind: str, tmp_path: Path, foreign: Path) -> None:
     with pytest.raises(StorageFailed), atomic_file(tmp_path / "a.engine") as part:
         part.unlink()
         put(kind, part, foreign)
@@ -211,7 +211,7 @@ def test_files_are_opened_for_this_process_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link to a folder", "link to nothing", "notes", "pipe"])
-def test_a_store_that_is_none(kind: str, tmp_path: Path, foreign: Path) -> None:
+def test_a_store_that_is_not_a_folder(kind: str, tmp_path: Path, foreign: Path) -> None:
     put(kind, opened(tmp_path / "cache").path, foreign)
     with pytest.raises(StorageFailed):
         opened(tmp_path / "cache").append(names(1), rows_of(1))
@@ -222,7 +222,7 @@ def test_a_store_that_is_none(kind: str, tmp_path: Path, foreign: Path) -> None:
 
 @pytest.mark.parametrize("file", ["index", "features", "lock"])
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "hard link", "pipe", "folder"])
-def test_a_file_of_a_store_that_is_none(kind: str, file: str, tmp_path: Path, foreign: Path) -> None:
+def test_an_entry_of_a_store_that_is_not_a_file(kind: str, file: str, tmp_path: Path, foreign: Path) -> None:
     opened(tmp_path).append(names(1), rows_of(1))
     store = opened(tmp_path).path
     path = tmp_path / f".{store.name}.lock" if file == "lock" else store / file
@@ -246,7 +246,7 @@ def test_reading_a_store_through_a_link_is_refused(tmp_path: Path, foreign: Path
 
 
 def test_a_cache_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TRTPOETS_CACHE may be one, and the folder that trtpoets makes in it may not."""
+    """TRTPOETS_CACHE may be a link, but not the folder that trtpoets creates in it."""
     (tmp_path / "big disk").mkdir()
     (tmp_path / "cache").symlink_to(tmp_path / "big disk")
     monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))

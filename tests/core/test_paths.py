@@ -1,4 +1,4 @@
-"""~ in every path, and where the cache lies when the usual place can't be had."""
+"""~ in paths, and the cache folder if the default one can't be used."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ PATHS = [
 
 @pytest.mark.parametrize(("name", "key"), PATHS)
 def test_every_path_of_a_public_function(name: str, key: str, home: Path) -> None:
-    """A home that does not exist is found out in each: so the ~ was looked at."""
+    """Each function reports the unknown home folder, so each one expands ~."""
     if (name, key) == ("demo", "photos"):
         pytest.importorskip("elpv_dataset")
     given: Any = [NOBODY] if key == "photos" and name in ("label", "label_stream") else NOBODY
@@ -118,7 +118,7 @@ def no_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Nothing that names a cache folder, and temporary files in a folder of the test's."""
     for name in ("TRTPOETS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(paths, "_told", set())
+    monkeypatch.setattr(paths, "_warned", set())
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
@@ -143,7 +143,7 @@ def test_the_cache_without_a_home(no_choice: Path, monkeypatch: pytest.MonkeyPat
     assert cache_root().parent == no_choice
 
 
-def test_a_temporary_cache_is_nobody_elses(no_choice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_cache_is_private(no_choice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda text: text)
     shared = no_choice / f"trtpoets-cache-{os.getuid()}"
     shared.mkdir()

@@ -16,8 +16,9 @@ from tests.support.photos import make_photo
 from trtpoets.core import images
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import bytes_to_array, check_photo, photo_to_array
-from trtpoets.core.types import FULL_WHITE, Preprocess, Split, preprocess_from_dict
-from trtpoets.train.dataset import Dataset, dataset_from_folder
+from trtpoets.core.serialization import parsed, to_json
+from trtpoets.core.types import FULL_WHITE, Preprocess, Split, check_preprocess
+from trtpoets.train.dataset import dataset_from_folder, dataset_from_json
 
 SIZE = Preprocess(40, 48, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -181,20 +182,20 @@ def test_float_samples_between_0_and_1() -> None:
     array = bytes_to_array(tiff(pixels[..., 0] / 255), SIZE, "it").astype(int)
     assert np.abs(array - expected(pixels)).max() <= 1
     for look in (lambda content: check_photo(content, "it"), lambda content: bytes_to_array(content, SIZE, "it")):
-        with pytest.raises(BadPhoto, match=r"its float samples go up to 255, and 1\.0 is white"):
+        with pytest.raises(BadPhoto, match=r"its float samples reach 255, but 1\.0 is white"):
             look(tiff(pixels[..., 0]))
 
 
 def test_the_white_level_is_part_of_the_contract() -> None:
     other = replace(SIZE, white=4080)
     assert other.hash != SIZE.hash
-    assert preprocess_from_dict({**vars(other), "resize": "stretch"}) == other
+    assert parsed(Preprocess, to_json(other)) == other
     older = {key: value for key, value in vars(SIZE).items() if key != "white"}
-    assert preprocess_from_dict({**older, "resize": "stretch"}) == SIZE
+    assert parsed(Preprocess, to_json(older)) == SIZE
     # The hash of files that were written before there was a white level.
     assert SIZE.hash == "d2579f09c957df883033729931c8e3adcb7bb0bc11c913fb0fe70d49506fca4d"
     with pytest.raises(ValueError, match="white is 0"):
-        preprocess_from_dict({**vars(SIZE), "white": 0})
+        check_preprocess(replace(SIZE, white=0))
 
 
 def mixed_folder(folder: Path) -> Path:
@@ -218,9 +219,9 @@ def test_a_dataset_knows_its_white(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert dataset.white == 4080
     assert "40 of 80 photos have 16 bits" in caplog.text
     assert "the largest value in training photos is 4080, so 4080 becomes white (255)" in caplog.text
-    written = dataset.to_dict()
+    written = to_json(dataset.document)
     assert [photo.get("levels") for photo in written["photos"]] == [4080] * 40 + [None] * 40
-    assert Dataset.from_dict(written) == dataset
+    assert dataset_from_json(written) == dataset
 
 
 def test_only_training_photos_decide_the_white(tmp_path: Path) -> None:
@@ -242,4 +243,4 @@ def test_a_photo_of_fewer_bits_than_the_classifier_expects_is_named_once(
     for name in ("dark.png", "darker.png"):
         photo_to_array(tmp_path / name, SIZE)
     (told,) = caplog.messages
-    assert "dark.png has 16-bit samples that end at 4080" in told
+    assert "dark.png has 16-bit samples with a maximum of 4080" in told

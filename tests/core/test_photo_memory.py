@@ -1,4 +1,4 @@
-"""What decoding takes is told before it is taken, and shared by all threads."""
+"""The memory for decoding is estimated before it is allocated, and shared by all threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.photos import make_photo
 from trtpoets.core import images, photo_memory
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import bytes_to_array, check_photo, photo_batches
-from trtpoets.core.photo_memory import Room, bytes_to_decode, pixels_before_opening
+from trtpoets.core.photo_memory import MemoryBudget, bytes_to_decode, pixels_before_opening
 from trtpoets.core.photo_open import open_photo
 from trtpoets.core.types import Preprocess
 
@@ -45,17 +45,17 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 def test_a_16_bit_png_of_100_megapixels_is_refused_by_its_bytes() -> None:
     content = png(10_000, 10_000, 16, 2)
     for use in (lambda: check_photo(content, "it"), lambda: bytes_to_array(content, SMALL, "it")):
-        with pytest.raises(BadPhoto, match="it would take 1,600 MB of memory to decode") as caught:
+        with pytest.raises(BadPhoto, match="needs 1,600 MB of memory") as caught:
             use()
-        assert "at most 1,250 MB" in caught.value.hint
+        assert "more than 1,250 MB" in caught.value.message and caught.value.hint
 
 
 _OTHER_KINDS = ("rgba16", "grey16", "rgba", "palette", "tiff", "webp", "progressive")
 
 
 @pytest.mark.parametrize("kind", ["rgb16", *(pytest.param(each, marks=pytest.mark.slow) for each in _OTHER_KINDS)])
-def test_what_is_estimated_is_what_is_taken(kind: str) -> None:
-    """In a process of its own, whose memory is measured: 12 megapixels of each kind."""
+def test_the_estimate_matches_the_memory_used(kind: str) -> None:
+    """In a child process, whose memory is measured: 12 megapixels of each kind."""
     code = """
 import io, resource, sys
 import numpy as np
@@ -95,7 +95,7 @@ print(peak() - before, photo_memory.DECODING.most)
 
 def test_threads_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = bytes_to_decode(open_photo(encoded(make_photo(0, 0), "PNG"), "it"), b"", False, 0)
-    room, files = Room(2 * one), Room(1 << 20)
+    room, files = MemoryBudget(2 * one), MemoryBudget(1 << 20)
     monkeypatch.setattr(images, "DECODING", room)
     monkeypatch.setattr(images, "FILES", files)
     paths = [tmp_path / f"{number}.png" for number in range(24)]
@@ -105,18 +105,18 @@ def test_threads_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [len(batch) for batch in batches] == [8, 8, 8]
     assert one <= room.most <= 2 * one
     assert 0 < files.most <= 1 << 20
-    with room.holding(1 << 60):  # nothing is held, whatever was raised
+    with room.reserve(1 << 60):  # nothing is held, whatever was raised
         pass
 
 
-def test_a_room_is_fair_and_lets_the_largest_in_alone() -> None:
-    room, entered, order = Room(10), threading.Event(), []
+def test_a_budget_is_fair_and_admits_a_large_request_alone() -> None:
+    room, entered, order = MemoryBudget(10), threading.Event(), []
 
     def take(name: str, count: int) -> None:
-        with room.holding(count):
+        with room.reserve(count):
             order.append(name)
 
-    with room.holding(6):
+    with room.reserve(6):
         large = threading.Thread(target=take, args=("large", 100))
         large.start()
         while len(room._waiting) < 1:
@@ -129,9 +129,9 @@ def test_a_room_is_fair_and_lets_the_largest_in_alone() -> None:
     large.join()
     small.join()
     assert order == ["large", "small"]
-    with pytest.raises(ZeroDivisionError), room.holding(10):
+    with pytest.raises(ZeroDivisionError), room.reserve(10):
         raise ZeroDivisionError
-    with room.holding(10):
+    with room.reserve(10):
         pass
 
 
@@ -140,7 +140,7 @@ def test_sizes_that_hide_behind_a_smaller_header() -> None:
     at = icon.index(b"IHDR")
     icon[at + 4 : at + 12] = struct.pack(">II", 20_000, 20_000)
     assert pixels_before_opening(bytes(icon)) == 400_000_000
-    with pytest.raises(BadPhoto, match=r"would take|has 400 megapixels"):
+    with pytest.raises(BadPhoto, match=r"needs .* MB of memory|has 400 megapixels"):
         check_photo(bytes(icon), "it")
     codestream = b"\xff\x4f\xff\x51" + bytes(4) + struct.pack(">II", 30_000, 30_000)
     assert pixels_before_opening(b"\0\0\0\x0cjP  " + bytes(50) + codestream) == 900_000_000

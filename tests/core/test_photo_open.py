@@ -1,4 +1,4 @@
-"""Which files are photos: every format that Pillow decodes; and what is said of the others."""
+"""Every format that Pillow decodes is accepted as a photo; other files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MODES = [
 
 
 @pytest.mark.parametrize(("kind", "options"), FORMATS)
-def test_what_pillow_decodes_is_a_photo(kind: str, options: dict[str, object]) -> None:
+def test_formats_that_pillow_decodes_are_photos(kind: str, options: dict[str, object]) -> None:
     if kind not in Image.SAVE and not Image.init() and kind not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {kind}")
     content = encoded(two_colours(), kind, **options)
@@ -138,8 +138,8 @@ def test_raw_files_are_not_their_thumbnails(content: bytes) -> None:
     [
         (b"\xff\x0a" + bytes(50), "is a JPEG XL photo, which Pillow does not decode"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "is a JPEG XL photo"),
-        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "is a film, not a photo"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is EPS, and Ghostscript"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "is a video, not a photo"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is EPS, and decoding it needs the program Ghostscript"),
         (b"SIMPLE  =                    T" + bytes(50), "it is FITS"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
@@ -147,7 +147,7 @@ def test_raw_files_are_not_their_thumbnails(content: bytes) -> None:
         ),
         (b"<!DOCTYPE html><html><body>404</body></html>", "is not a photo that can be read: it is an HTML page"),
         (b"\x1f\x8b\x08\0" + bytes(50), "is not a photo that can be read: it is compressed with gzip"),
-        (bytes(500), "is not a photo that can be read: it is nothing but zeros"),
+        (bytes(500), "is not a photo that can be read: it is filled with zero bytes"),
         (b"\x89PNG\r\n\x1a\n" + bytes(30), "not a photo that can be read: PNG: "),
         (SOI + b"\xff\xe0\0\x04xy\xff\xd9", r"(not a photo that can be read: JPEG: |can't be decoded: )\w+"),
     ],
@@ -295,7 +295,7 @@ def test_a_progressive_jpeg_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPat
     assert "(progressive)" in caught.value.hint
 
 
-def test_a_jpeg_above_the_limit_in_earnest() -> None:
+def test_a_real_jpeg_above_the_limit() -> None:
     content = large_jpeg(14_000, 13_500)  # above twice Pillow's own limit, too
     facts = check_photo(content, "it")
     assert (facts.height, facts.width) == (13_500, 14_000)

@@ -1,4 +1,4 @@
-"""The options of ONNX Runtime's GPU providers: the same in `bench`, in bundles and in the docs."""
+"""Options of ONNX Runtime's GPU providers are the same in `bench`, in bundles and in the docs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.provider_options import (
     PROVIDERS,
     TENSORRT,
+    batch_range_for,
     engine_cache_folder,
     providers_of,
-    range_for,
     tensorrt_options,
 )
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, OnnxModel, Precision
 from trtpoets.device import ort_engines
 from trtpoets.device.gpu import libcuda
@@ -81,7 +82,7 @@ def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path,
 
 
 def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Path) -> None:
-    """The child process answers a round at a size that was not warmed up with a failure, and measures nothing."""
+    """The child process refuses to measure a batch size without a warm-up."""
     found = model(tmp_path, Precision.FP32)
     photo = tmp_path / "photo.png"
     Image.fromarray(tiny_photos(1)[0]).save(photo)
@@ -116,7 +117,7 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
 
 
 def test_each_gpu_and_library_has_engines_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """ONNX Runtime's own names tell sm87 from sm87 as little as one TensorRT from another."""
+    """ONNX Runtime's own file names do not distinguish GPUs of one capability or TensorRT versions."""
     agx = Gpu("Orin", (8, 7), 61 << 30, 16, True, "NVIDIA Jetson AGX Orin Developer Kit")
     here: dict[str, Any] = {"gpu": agx, "driver": "L4T R36.4.3", "packages": {"onnxruntime-gpu": "1.23.0"}}
     monkeypatch.setattr(libcuda, "gpus", lambda: (here["gpu"],))
@@ -135,7 +136,7 @@ def test_each_gpu_and_library_has_engines_of_its_own(monkeypatch: pytest.MonkeyP
 
 
 def test_loading_may_take_as_long_as_a_build(tmp_path: Path) -> None:
-    """The engine is built while the runner loads: that is no hang."""
+    """The engine is built while the runner loads; that is not a hang."""
     found, asked = model(tmp_path, Precision.FP32), []
     for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
         contender = Contender(found, way, BenchConfig())
@@ -168,27 +169,27 @@ def test_a_provider_that_fails_is_not_replaced_by_another(ort: None, tmp_path: P
 
 
 def test_listed_is_not_loaded(ort: None, tmp_path: Path) -> None:
-    """`get_available_providers` lists TensorRT's provider also where libnvinfer is not there."""
+    """`get_available_providers` lists TensorRT's provider even if libnvinfer is missing."""
     fake.loading.discard(TENSORRT)
     assert TENSORRT in fake.get_available_providers()
-    with pytest.raises(RunFailed, match="would run by CUDAExecutionProvider: TensorrtExecutionProvider does not load"):
+    with pytest.raises(RunFailed, match="would run with CUDAExecutionProvider, because Tensorrt"):
         open_runner(model(tmp_path, Precision.FP32), way=Way.TENSORRT).__enter__()
 
 
 def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
     parts = tiny_parts(tmp_path)
-    settings = settings_from_parts(parts)
+    settings = to_json(settings_from_parts(parts))
     for word, provider in PROVIDERS.items():
         for precision in Precision:
-            expected = providers_of(provider, parts.model(precision), range_for((8,)), "built/tensorrt")
+            expected = providers_of(provider, parts.model(precision), batch_range_for((8,)), "built/tensorrt")
             assert settings[word]["providers"][precision.value] == [list(each) for each in expected]
 
 
 def test_ranges() -> None:
-    assert range_for(()) == range_for((1, 8)) == BatchRange()
-    assert range_for((1, 4)) == BatchRange(1, 4, 32)
-    assert range_for((1, 64)) == BatchRange(1, 64, 64)
-    assert range_for((8, 128)) == BatchRange(1, 8, 128)
+    assert batch_range_for(()) == batch_range_for((1, 8)) == BatchRange()
+    assert batch_range_for((1, 4)) == BatchRange(1, 4, 32)
+    assert batch_range_for((1, 64)) == BatchRange(1, 64, 64)
+    assert batch_range_for((8, 128)) == BatchRange(1, 8, 128)
 
 
 def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,11 +197,11 @@ def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch
     folder = engine_cache_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
-    with pytest.raises(StorageFailed, match="may be written by another user"):
+    with pytest.raises(StorageFailed, match="another user may write to"):
         engine_cache_folder()
     folder.chmod(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(StorageFailed, match="may be written by another user"):
+    with pytest.raises(StorageFailed, match="another user may write to"):
         engine_cache_folder()
 
 

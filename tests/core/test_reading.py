@@ -1,4 +1,4 @@
-"""Files that are no files, and files without end: refused at every entrance, without waiting and without memory."""
+"""Paths that are not regular files, and endless files, are refused by every reader without blocking."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx, open_session
-from trtpoets.core.onnx_load import read_whole
+from trtpoets.core.onnx_load import load_self_contained
 from trtpoets.core.reading import NotReadable, open_regular, read_bytes, read_start
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import ModelSpec
@@ -68,7 +68,7 @@ ENTRANCES: dict[str, Callable[[Path], Any]] = {
     "photo": lambda path: photo_to_array(path, tiny_spec().preprocess),
     "labels": read_rows,
     "onnx": check_onnx,
-    "onnx, whole": read_whole,
+    "onnx, whole": load_self_contained,
     "onnx, identity": sha256_of_onnx,
     "session": open_session,
     "tflite": read_tflite,
@@ -90,7 +90,7 @@ ENTRANCES: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("name", ENTRANCES)
 @pytest.mark.parametrize("what", ["fifo", "/dev/zero", "/dev/tty", "socket"])
-def test_what_is_no_file_is_refused_at_once(
+def test_other_than_regular_files_are_refused_immediately(
     name: str, what: str, fifo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,10 +112,10 @@ def test_what_is_no_file_is_refused_at_once(
     assert caught.value.hint
 
 
-def test_a_photo_that_is_no_file(fifo: Path, tmp_path: Path) -> None:
+def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
     assert checked.reason == "is not a regular file"
-    with pytest.raises(BadPhoto, match="fifo is a FIFO, and a regular file was expected"):
+    with pytest.raises(BadPhoto, match="fifo is a FIFO, but a regular file was expected"):
         photo_to_array(fifo, tiny_spec().preprocess)
     with pytest.raises(BadInput):
         source_of(str(fifo))
@@ -157,11 +157,11 @@ def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> No
 def test_sides_that_no_network_has(side: Any, tmp_path: Path) -> None:
     spec = json.loads(tiny_spec().to_json())
     spec["preprocess"]["height"] = side
-    with pytest.raises(BadArtefact, match="a side of"):
+    with pytest.raises(BadArtefact, match="height and width must be"):
         ModelSpec.from_json(json.dumps(spec), "model.json")
     golden = {"format": 1, "height": side, "width": 16, "photos": [{"file": "0.bmp"}], "expected": {}}
     (tmp_path / "golden.json").write_text(json.dumps(golden))
-    with pytest.raises(BadArtefact, match="a side of"):
+    with pytest.raises(BadArtefact, match="height and width must be"):
         read_golden(tmp_path)
 
 
@@ -200,14 +200,14 @@ def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pyt
 
 
 def test_onnx_files_of_countless_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf.require_modest, "__defaults__", (50_000,))
+    monkeypatch.setattr(protobuf.check_field_count, "__defaults__", (50_000,))
     path = tmp_path / "a.onnx"
     graph = b"\x0a\x00" * 60_000  # empty nodes
     path.write_bytes(b"\x08\x08\x3a" + b"\xc0\xa9\x07" + graph)
-    for read in (trtpoets.inspect, check_onnx, read_whole):
-        with pytest.raises(BadArtefact, match="more than 50,000 parts"):
+    for read in (trtpoets.inspect, check_onnx, load_self_contained):
+        with pytest.raises(BadArtefact, match="more than 50,000 fields"):
             read(path)
-    numbers = protobuf.require_modest(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))
+    numbers = protobuf.check_field_count(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))
     assert numbers is None  # zeros are numbers of a tensor, and no fields
 
 
@@ -231,7 +231,7 @@ def test_the_program_does_not_wait(fifo: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, and a regular file was expected\n")
+    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, but a regular file was expected\n")
 
 
 OWN_FILES = {

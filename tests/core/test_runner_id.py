@@ -1,4 +1,4 @@
-"""Runners have an identity that is a value: different ones have different names, and nothing reads a name."""
+"""Runner identities: different runners have different names, and no code parses a name."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from trtpoets.core.runner_id import (
     engine_file_name,
     engine_runner,
     engine_variant,
-    runner_of_row,
 )
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import BatchRange, Classifier, Engine, Flavour, Photo, Precision, Split
 from trtpoets.device.build.engine import in_order
 from trtpoets.device.build.engine_config import EngineConfig
@@ -41,11 +41,11 @@ from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.benchmark import benchmark_from_artefacts
+from trtpoets.judge.bench.contender import Failure
 from trtpoets.judge.bench.scenario import config_for
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import result_status
 from trtpoets.pipeline.build import _jobs
-from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.recommendation import Limits, recommendation_from_report
 
 __all__ = ["photos"]  # a fixture
@@ -91,21 +91,25 @@ def test_engines_of_different_options_lie_side_by_side(one: EngineConfig, other:
 @given(IDENTITIES)
 def test_a_row_says_what_the_name_is_made_of(identity: RunnerId) -> None:
     row = json.loads(json.dumps(identity.row()))
-    assert runner_of_row(row) == identity
+    assert RunnerId.from_row(row) == identity
     assert row["runner"] == identity.name
     assert set(row) == {"runner", "library", "precision", "way", "variant"}
 
 
 def test_rows_of_an_earlier_version_are_read_and_what_can_t_be_is_said() -> None:
-    assert runner_of_row({"runner": "onnxruntime-cuda-int8"}) == RunnerId(Library.ONNXRUNTIME, Precision.INT8, "cuda")
-    assert runner_of_row({"runner": "tensorflow"}) == RunnerId(Library.TENSORFLOW)
+    assert RunnerId.from_row({"runner": "onnxruntime-cuda-int8"}) == RunnerId(
+        Library.ONNXRUNTIME, Precision.INT8, "cuda"
+    )
+    assert RunnerId.from_row({"runner": "tensorflow"}) == RunnerId(Library.TENSORFLOW)
     whole = runner("rtx-fp16", "sm86").row()
     damaged: list[dict[str, Any]] = [{"runner": "openvino-int8"}, {"runner": 1}, {}, {**whole, "library": "openvino"}]
     damaged += [{**whole, "precision": "fp8"}, {**whole, "variant": ["a.b"]}, {**whole, "way": "cuda"}]
     for row in damaged:
-        with pytest.raises(BadArtefact, match="of another version of trtpoets") as caught:
-            runner_of_row(row)
-        assert caught.value.hint
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            RunnerId.from_row(row)
+        with pytest.raises(BadArtefact, match="runner can't be read") as caught:
+            from_json(Failure, {**row, "why": ""}, "benchmark.json", "measure again")
+        assert caught.value.hint == "measure again"
 
 
 def test_names_of_plain_runners_are_as_they_were() -> None:
@@ -161,7 +165,7 @@ def test_engines_are_listed_once_each_the_plain_one_first(tmp_path: Path, caplog
         found = in_order(order)
         assert [open_runner(each).name for each in found] == NAMES
         assert [each.path.name for each in found][1] == "fp16.rtx.batch1-4-4.engine"
-    assert f"{earlier.path} is left aside: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
+    assert f"{earlier.path} is ignored: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
 
 
 def test_builds_with_other_options_go_to_other_files(tmp_path: Path) -> None:
@@ -198,7 +202,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
 ) -> None:
     shown = tuple(replace(photo, split=Split.TEST, sha256=sha256_of_file(photo.path)) for photo in photos)
     judging_two_engines(monkeypatch, tmp_path, shown)
-    details = trtpoets.evaluate("x", GateConfig(min_agreement=90), engines=tmp_path)
+    details = to_json(trtpoets.evaluate("x", GateConfig(min_agreement=90), engines=tmp_path))
     rows = {each["runner"]: each for each in details["evaluations"]}
     assert set(rows) == {"tensorflow", *NAMES}
     assert rows["rtx-fp16"]["agreement"] == 1.0
@@ -208,7 +212,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     assert (rows["rtx-fp16.sm86"]["library"], rows["rtx-fp16.sm86"]["precision"]) == ("rtx", "fp16")
     assert sorted(each["runner"] for each in details["gate"]["runners"]) == NAMES
     chosen = GateConfig(min_agreement=90, runners=("rtx-fp16.sm86",))
-    (only,) = trtpoets.evaluate("x", chosen, engines=tmp_path)["gate"]["runners"]
+    (only,) = to_json(trtpoets.evaluate("x", chosen, engines=tmp_path))["gate"]["runners"]
     assert (only["runner"], only["outcome"]) == ("rtx-fp16.sm86", "failed")
     with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated here") as caught:
         trtpoets.evaluate("x", GateConfig(min_agreement=90, runners=("rtx-fp16.sm80",)), engines=tmp_path)
@@ -225,7 +229,7 @@ def test_engines_of_one_precision_are_benched_side_by_side(
     if scenario is not None:
         config = config_for(scenario, replace(config, scenario=scenario.value, target_qps=2000.0))
         config = replace(config, batches=config.batches[:2])
-    got = benchmark_from_artefacts(two_engines(tmp_path)[:2], photos, config, baseline="rtx-fp16").to_dict()
+    got = to_json(benchmark_from_artefacts(two_engines(tmp_path)[:2], photos, config, baseline="rtx-fp16"))
     assert got["failures"] == []
     places = [(row["runner"], row["batch"]) for row in got["measurements"]]
     assert places == [(name, batch) for name in ("rtx-fp16", "rtx-fp16.sm86") for batch in config.batches]
@@ -243,7 +247,7 @@ def test_one_runner_twice_is_refused(tmp_path: Path, photos: list[Photo]) -> Non
 
 
 def test_a_recommended_engine_is_named_by_its_own_file() -> None:
-    from tests.support.report_documents import documents, measurement
+    from tests.support.report_documents import documents, measurement, report_of
 
     found = documents()
     variant = runner("rtx-fp16", "sm86")
@@ -255,9 +259,9 @@ def test_a_recommended_engine_is_named_by_its_own_file() -> None:
         {**measurement("", 1, 4.0, 2.5), **runner("rtx-fp16").row()},
         {**measurement("", 1, 2.0, 5.0), **variant.row()},
     ]
-    report = report_from_documents(found)
-    assert report["runners"]["rtx-fp16.sm86"] == variant.row()
-    chosen = recommendation_from_report(report, Limits(max_drop=0.5))["chosen"]
+    report = report_of(found)
+    assert report.runners["rtx-fp16.sm86"].runner == variant
+    chosen = to_json(recommendation_from_report(report, Limits(max_drop=0.5)).chosen)
     assert (chosen["runner"], chosen["file"]) == ("rtx-fp16.sm86", "fp16.rtx.sm86.engine")
     assert (chosen["library"], chosen["precision"], chosen["variant"]) == ("rtx", "fp16", ["sm86"])
 
@@ -284,7 +288,7 @@ def parsed_names(tree: ast.AST) -> Iterator[str]:
                 yield text
 
 
-def test_the_check_sees_what_reads_a_name() -> None:
+def test_the_check_finds_code_that_parses_a_name() -> None:
     for code in (
         'row["runner"].endswith("-int8")',
         'runner.name.split("-")[1]',
@@ -294,7 +298,7 @@ def test_the_check_sees_what_reads_a_name() -> None:
         assert list(parsed_names(ast.parse(code)))
 
 
-def test_nothing_reads_a_runner_s_name_or_makes_one_up() -> None:
+def test_no_code_parses_or_formats_a_runner_s_name() -> None:
     found = {
         str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
         for path in sorted(PACKAGE.rglob("*.py"))

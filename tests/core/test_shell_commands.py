@@ -1,4 +1,4 @@
-"""Commands in hints work when pasted: every argument survives a shell."""
+"""Commands in hints work when pasted: a shell reads every argument unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_bash_reads_back_what_can_not_be_seen() -> None:
 
 
 @given(_ANY)
-def test_a_hint_has_nothing_that_a_terminal_obeys(name: str) -> None:
+def test_a_hint_has_no_control_characters(name: str) -> None:
     hint = filled(command("inspect", Path(name)) + "; trtpoets run PHOTOS --name NAME", name, Path(name))
     assert printable(hint) == hint
 

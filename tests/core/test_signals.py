@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP keep what Ctrl-C keeps, end children, and give 128 + the signal as exit code."""
+"""SIGTERM and SIGHUP keep finished results, end child processes, and give the exit code 128 + signal."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_signal_while_modules_are_imported(number: signal.Signals, monkeypatch
 
 
 def test_signals_of_one_request_interrupt_once() -> None:
-    """systemd sends SIGTERM and SIGHUP together: the second must not break off what the first one has saved."""
+    """systemd sends SIGTERM and SIGHUP together: the second must not interrupt saving after the first."""
     interrupt_on_signals()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
@@ -89,7 +89,7 @@ def test_a_later_signal_interrupts_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("number", ENDING)
 def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
-    """nohup ignores SIGHUP, a shell SIGINT of a job in the background."""
+    """nohup ignores SIGHUP; a shell ignores SIGINT of a background job."""
     signal.signal(number, signal.SIG_IGN)
     interrupt_on_signals()
     signal.raise_signal(number)
@@ -98,7 +98,7 @@ def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
 
 def test_exit_codes_without_and_with_a_signal() -> None:
     assert [exit_code(code) for code in (0, 1, 3)] == [0, 1, 3] and interrupted() == "interrupted"
-    signals.note(signal.SIGINT)
+    signals.record_signal(signal.SIGINT)
     assert (exit_code(0), exit_code(130)) == (0, 130)  # a server is ended by Ctrl-C
     signals._received[:] = [signal.SIGTERM]
     assert (exit_code(0), exit_code(1)) == (143, 143)
@@ -139,7 +139,7 @@ except KeyboardInterrupt:
 
 
 def test_an_updates_program_is_ended_with_all_it_started(tmp_path: Path) -> None:
-    """In a process of its own: an updater has no threads, which could take the signal while the program starts."""
+    """In a child process, because an updater has no threads, which could receive the signal."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -183,4 +183,7 @@ def test_a_program_under_nohup_ends_by_sigterm() -> None:
         child.stdout.read()
         said = child.stderr.read()
     assert child.returncode == 143
-    assert said == "Error: ended by SIGTERM; what was finished is kept\n  try: the same command goes on from here\n"
+    assert (
+        said
+        == "Error: ended by SIGTERM; what was finished is kept [TP9001]\n  try: the same command goes on from here\n"
+    )

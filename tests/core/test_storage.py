@@ -1,4 +1,4 @@
-"""Disks, local and over the network, that fail in every call: two lines that name the path, and nothing is broken."""
+"""Errors of local and network disks in every call: a message that names the path, and no damaged files."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ UNABLE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
         ("utime", ERRORS),
     ],
 )
-def test_what_a_disk_need_not_be_able_to_do(call: str, errors: tuple[int, ...], tmp_path: Path) -> None:
+def test_operations_that_a_disk_need_not_support(call: str, errors: tuple[int, ...], tmp_path: Path) -> None:
     for number in errors:
         folder = tmp_path / errno.errorcode[number]
         with failing(call, number, tmp_path):
@@ -163,19 +163,19 @@ def test_a_lost_disk_is_no_disk_that_can_not_sync(tmp_path: Path) -> None:
             sync(tmp_path)
 
 
-def test_without_locks_nothing_is_swept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Another process's half-written file may be there: it would not be whole."""
+def test_without_locks_no_temporary_files_are_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another process may be writing a temporary file."""
     space = Workspace(tmp_path, "flowers")
     theirs = space.folder / ".a.json.part-12345678"
     theirs.parent.mkdir()
     theirs.write_text("half")
-    locks._told.clear()
+    locks._warned.clear()
     with failing("flock", errno.ENOLCK, tmp_path):
         for _ in range(2):
             with writing(space):
                 assert theirs.is_file()
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(said) == 1 and "see that no other trtpoets works on flowers meanwhile" in said[0]
+    assert len(said) == 1 and "make sure that no other trtpoets process uses flowers meanwhile" in said[0]
     with writing(space):
         assert not theirs.exists()
 
@@ -247,7 +247,7 @@ def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.Mo
         raise OSError(number, os.strerror(number), "/disk/fp32.onnx")
 
     reading, writing = os.pipe()
-    order = json.dumps({"task": "build", "memory_bytes": 1 << 30, "answers": writing})
+    order = json.dumps({"task": "build", "flavour": "rtx", "memory_bytes": 1 << 30, "answers": writing})
     monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
     monkeypatch.setattr(build_child, "_TASKS", {"build": build})
     for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
@@ -297,12 +297,12 @@ def test_a_tmpdir_that_fills_up_is_named(full: Path) -> None:
 
 
 def test_a_library_that_fills_tmpdir(full: Path) -> None:
-    """Python's own names of temporary files, of TensorFlow's converters for one."""
+    """Temporary files with Python's names, such as those of TensorFlow's converter."""
     found = stray_failure(OSError(errno.ENOSPC, "No space left on device", str(full / "tmpab12cd34" / "model")))
     assert found is not None and "export TMPDIR=FOLDER" in found.hint and str(full) in found.message
 
 
-def test_a_tmpdir_that_is_not_used_is_said(full: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unused_tmpdir_is_reported(full: Path, caplog: pytest.LogCaptureFixture) -> None:
     with failing("open", errno.ENOSPC, full):
         temporary_file().close()
         temporary_file().close()

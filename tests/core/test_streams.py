@@ -1,4 +1,4 @@
-"""Standard streams that are not UTF-8, closed, full, or whose reader has gone: no traceback after the work is done."""
+"""Standard streams that are not UTF-8, closed, full, or without a reader: no traceback at the end."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ GONE = "the reader has gone"
 def test_help_and_usage(
     code: str, arguments: list[str], end: str, unbuffered: str, exit_code: int, told: bytes
 ) -> None:
-    """What Click, Typer and argparse print, and what they catch."""
+    """Output of Click, Typer and argparse, and exceptions that they catch."""
     if end == GONE:
         reading, writing = os.pipe()
         os.close(reading)
@@ -122,7 +122,7 @@ def test_an_error_where_nobody_reads_errors() -> None:
     assert shell("2>&-", "--fail").returncode == 1
 
 
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(StorageFailed, match="can't write to standard output"), writing_results():

@@ -1,4 +1,4 @@
-"""Worker threads keep the order, and never run far ahead."""
+"""Worker threads return results in order and compute only a bounded number ahead."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""JSON and hashes of the shared types."""
+
 from __future__ import annotations
 
 import json
@@ -40,7 +42,7 @@ def test_the_hash_sees_everything_that_decides_the_pixels() -> None:
 def test_an_edited_preprocessing_is_refused() -> None:
     value = json.loads(SPEC.to_json())
     value["preprocess"]["offset"] = [0, 0, 0]
-    with pytest.raises(BadArtefact, match=r"model\.json says its photos are prepared by rule .* it was edited"):
+    with pytest.raises(BadArtefact, match=r"model\.json has the preprocessing hash .* it was edited"):
         ModelSpec.from_json(json.dumps(value), "model.json")
 
 

@@ -1,3 +1,5 @@
+"""Cards and names of runs."""
+
 from __future__ import annotations
 
 import json
@@ -50,7 +52,7 @@ def test_an_edited_card_is_refused(tmp_path: Path, what: str) -> None:
     value = json.loads(card.read_text())
     value[what] = {**value[what], "a.onnx": "x"} if isinstance(value[what], dict) else "edited"
     card.write_text(json.dumps(value))
-    with pytest.raises(BadArtefact, match=r"a\.onnx\.json was edited or damaged: its seal does not match its text"):
+    with pytest.raises(BadArtefact, match=r"a\.onnx\.json was edited or damaged: its seal does not match its content"):
         open_card(card)
 
 

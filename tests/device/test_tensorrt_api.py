@@ -1,4 +1,4 @@
-"""What libraries say is made readable, and libraries that can't be used are refused with the reason."""
+"""Messages of libraries are shortened, and libraries that can't be used are refused with the reason."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependency) as caught:
         load_tensorrt(Flavour.TENSORRT)
     assert caught.value.message.startswith(
-        "building or running tensorrt engines needs tensorrt, and it does not import"
+        "building or running tensorrt engines needs tensorrt, but it can't be imported"
     )
     assert caught.value.hint == "pip install 'trtpoets[tensorrt]'"
 
@@ -105,12 +105,12 @@ def test_a_library_without_its_native_part(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingDependency, match=r"does not load here: libnvinfer\.so\.10: cannot open"):
+    with pytest.raises(MissingDependency, match=r"can't be loaded: libnvinfer\.so\.10: cannot open"):
         load_tensorrt(Flavour.TENSORRT)
 
 
 def test_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """JetPack 5.0.2's TensorRT 8.4 has contexts without tensors by name."""
+    """The contexts of TensorRT 8.4 (JetPack 5.0.2) have no named tensors."""
     old = SimpleNamespace(__version__="8.4.1", IExecutionContext=SimpleNamespace(execute_async_v2=None))
     monkeypatch.setitem(sys.modules, "tensorrt", old)
     with pytest.raises(MissingDependency) as caught:
@@ -154,8 +154,8 @@ def test_parser_errors_name_the_node_in_every_era() -> None:
 @pytest.mark.parametrize(
     ("said", "fix"),
     [
-        ('creator && "Plugin not found"', "lacks the operator; export it again with the default operators"),
-        ("No importer registered for op: Frobnicate", "lacks the operator"),
+        ('creator && "Plugin not found"', "does not support the operator; export it again with the default operators"),
+        ("No importer registered for op: Frobnicate", "does not support the operator"),
         ("ctx->getOpsetVersion() < 18 opset", "trtpoets export NAME --opset 17 --force"),
         ("TRT only supports symmetric quantization", "trtpoets quantize NAME --force"),
         ("Scale coefficients must all be positive", "trtpoets quantize NAME --force"),
@@ -179,7 +179,7 @@ def test_the_real_recorder_is_heard() -> None:
 
 
 def test_the_real_runtime_without_a_gpu(tmp_path: Path) -> None:
-    """A damaged engine is told of as such; a good one fails for want of CUDA, where there is none."""
+    """A damaged engine is reported as damaged; a valid one fails because there is no CUDA."""
     pytest.importorskip("tensorrt_rtx")
     library = load_tensorrt(Flavour.RTX)
     with pytest.raises(RunFailed) as caught:

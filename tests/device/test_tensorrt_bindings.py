@@ -1,7 +1,7 @@
-"""Every name that the adapter and the runner use is there in the real Python bindings of each version, or is asked for.
+"""Every name that the adapter and the runner use exists in the real Python bindings of each version, or is probed.
 
-The bindings come from NVIDIA's wheels, over libraries that hold nothing (`stub_bindings.py`); what our code touches is
-read from its source (`touches.py`). 8.5 was never published as a wheel: it is 8.6 without what its sources lack.
+The bindings come from NVIDIA's wheels, over empty libraries (`stub_bindings.py`); the names are read from our source
+(`tensorrt_names.py`). 8.5 was never published as a wheel: it is 8.6 without the names that its sources do not have.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 """Calls with arguments that not every version takes, and the probe before them."""
 
 OURS = (
-    r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|facts_of\(path\)\.metadata|"
+    r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|read_header\(path\)\.metadata|"
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
-    r"|np\.dtype|photos\.(dtype|shape)|built\.engine|cuda\.device_memory|self\._session\.set_shape"
+    r"|error\.code|np\.dtype|photos\.(dtype|shape)|built\.engine|cuda\.device_memory|self\._session\.set_shape"
     r"|self\.(_found|_contexts)\.clear"
 )
 """Expressions of ours whose last word some class of TensorRT happens to have too."""
@@ -141,7 +141,7 @@ def test_probes_that_say_yes_are_right(version: str) -> None:
 
 
 def test_every_probe_is_needed() -> None:
-    """Each says no somewhere, and each name behind one is missing somewhere: nothing is guarded for nothing."""
+    """Each probe fails somewhere, and each name behind one is missing somewhere."""
     answers = {version: probes_of(version) for version in EVERY}
     for probe, names in GUARDED.items():
         assert any(answers[version][probe] for version in EVERY), probe
@@ -151,7 +151,7 @@ def test_every_probe_is_needed() -> None:
 
 
 def test_no_attribute_escapes_the_reader() -> None:
-    """An attribute with a name of TensorRT's whose owner the reader does not know would go unchecked."""
+    """An attribute with a name of TensorRT's whose class is unknown would not be checked."""
     classes = [classes_of(version) for version in EVERY]
     members = {member for each in classes for name in LISTED if name in each for member in each[name]["members"]}
     resolved = set().union(*(findings(version).resolved for version in EVERY))
@@ -165,7 +165,7 @@ def test_no_attribute_escapes_the_reader() -> None:
 
 
 def test_nothing_else_touches_tensorrt() -> None:
-    """Only the files that are read here reach into a library's module."""
+    """Only the files that are analysed here use a library's module."""
     elsewhere = [
         f"{path.name}:{node.lineno}"
         for path in DEVICE.parent.rglob("*.py")
@@ -202,7 +202,7 @@ def test_the_reader_finds_mistakes(right: str, wrong: str, told: str) -> None:
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != "rtx"])
 def test_a_library_that_does_not_start(version: str) -> None:
-    """The real constructors raise over libraries that hold nothing as they do where CUDA does not start."""
+    """Over empty libraries, the real constructors raise as they do if CUDA does not start."""
     said = described(version)["failures"]
     title = f"TensorRT {described(version)['version']}"
     reason = "no usable CUDA driver (it gave no reason)"
@@ -234,7 +234,7 @@ def test_the_listing_that_fakes_keep_to_is_true(version: str) -> None:
 
 @pytest.mark.parametrize("version", EVERY)
 def test_fakes_take_what_the_real_ones_take(version: str) -> None:
-    """Methods of the fakes have as many parameters as some overload of the real ones."""
+    """Methods of the fakes have as many parameters as an overload of the real ones."""
     classes = classes_of(version)
     fakes = {**vars(fake_library(version).module), "IExecutionContext": Context, "ICudaEngine": Engine}
     wrong = []

@@ -1,7 +1,9 @@
-"""What makes a class of Python look like one of the bindings of a version: exactly its members, and their strictness.
+"""Makes fake classes look like the Python bindings of a TensorRT version: the same members and type checks.
 
-`bindings.json` says what each version has. A member that is listed and not faked is there and fails the test when it is
-used; a member that is not listed is not there, for `hasattr` as for assignments.
+`bindings.json` lists the members of each version. A listed member that has no fake fails the test when it is used; a
+member that is not listed does not exist, for `hasattr` and for assignments.
+
+Compared with the original by `tests/device/test_tensorrt_bindings.py`, which reads the real bindings of each version.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ def committed_listings() -> dict[str, dict[str, set[str]]]:
 
 
 def rule(kept: bool, text: str) -> None:
-    """Fail the test when a documented rule of TensorRT is broken."""
+    """Fail the test if a documented rule of TensorRT is broken."""
     assert kept, f"a rule of TensorRT is broken: {text}"
 
 
 class NotFaked:
-    """A member that the version has and the fake does not."""
+    """A member that the version has but the fake does not."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -44,20 +46,20 @@ class NotFaked:
 
 
 class Number(enum.Enum):
-    """Members as those of pybind11's enumerations: no numbers, though they can be asked for theirs."""
+    """Members like those of pybind11's enumerations: they are not numbers, but can be converted to one."""
 
     def __int__(self) -> int:
         return int(self.value)
 
 
 def enumeration(name: str, version: str, numbers: Mapping[str, int] | None = None) -> Any:
-    """An enumeration of a version. Numbers nobody asked for differ from every real one's."""
+    """An enumeration of a version. The numbers differ from the real ones."""
     members = sorted(committed_listings()[version][name])
     return Number(name, {member: (numbers or {}).get(member, 70 + 3 * place) for place, member in enumerate(members)})
 
 
 def bound(name: str, version: str, body: type) -> type:
-    """`body` as the class `name` of a version: members that it lacks go, members that it should have are there."""
+    """`body` as the class `name` of a version: without members that the version does not have, with all that it has."""
     listed = committed_listings()[version][name]
     faked = {key: value for key, value in vars(body).items() if key.startswith("_") or key in listed}
     faked.pop("__dict__", None), faked.pop("__weakref__", None)
@@ -76,7 +78,7 @@ def bound(name: str, version: str, body: type) -> type:
 
 
 def instance_of(kind: type, value: Any, what: str) -> None:
-    """Raise TypeError as pybind11 does for arguments of another type, and for objects that were never initialised."""
+    """Raise TypeError, like pybind11, for arguments of another type and for objects that were not initialised."""
     if not isinstance(value, kind):
         raise TypeError(f"{what}: incompatible function arguments: {type(value).__name__} is no {kind.__name__}")
     if getattr(value, "_ready", True) is not True:

@@ -1,10 +1,12 @@
-"""A board that isn't there, for programs in processes of their own: driver, pycuda and TensorRT of paper.
+"""A fake device for child processes: installs the fake driver, pycuda and TensorRT in every Python that is started.
 
-`site(folder)` makes a folder for PYTHONPATH; every Python that starts with it has the fake GPU (`gpu.py`) and a
-fake TensorRT that builds (`tensorrt_builder.py`) and runs (`tensorrt_runtime.py`). It answers as `FakeRunner` does.
-What goes wrong is set by $PAPER_BOARD, JSON: {"int8": how its build behaves, or "wrong" for other scores, or
-"dies" for one that ends its process when it runs, or "unknown operator" for a parser that refuses it}. $PAPER_LACKS are
-packages that can't be imported, with spaces between. Python 3.8 reads this file.
+`site(folder)` creates a folder for PYTHONPATH; each Python started with it has the fake GPU (`gpu.py`) and a fake
+TensorRT that builds (`tensorrt_builder.py`) and runs (`tensorrt_runtime.py`) with the scores of `FakeRunner`.
+$PAPER_BOARD sets failures as JSON: {"int8": behaviour of its build, or "wrong" for other scores, "dies" for an engine
+that ends its process, "unknown operator" for a parser that refuses it}. $PAPER_LACKS lists packages that can't be
+imported, separated by spaces. Python 3.8 can read this file.
+
+Stands for a Jetson. It has not been compared with one; its parts are compared as their modules say.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def site(folder: Path) -> str:
-    """Make the folder; returns what to put into PYTHONPATH."""
+    """Create the folder; returns the value for PYTHONPATH."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text("from tests.fakes.board import install\n\ninstall()\n")
     return f"{folder}:{ROOT}"
 
 
 class _Patch:
-    """What `FakeGpu.install` wants of pytest's monkeypatch, for as long as the process lives."""
+    """The part of pytest's monkeypatch that `FakeGpu.install` needs, for the life of the process."""
 
     def setitem(self, table: Any, key: str, value: Any) -> None:
         table[key] = value
@@ -49,8 +51,8 @@ class _Patch:
 def _compile_once(folder: Path) -> None:
     """Keep the compiled modules of bundles in `folder`, by their content.
 
-    Programs of a bundle write no bytecode, and each copy of a bundle has other paths: without this, each program
-    compiles the whole runtime, which takes longer than all else that it does.
+    Programs of a bundle write no bytecode, and each copy of a bundle has other paths: without this, each program would
+    compile the whole runtime, which takes longer than everything else.
     """
     compiled = SourceFileLoader.get_code
 
@@ -73,7 +75,7 @@ def _compile_once(folder: Path) -> None:
 
 
 def install() -> None:
-    """Put the fakes into this process; with $PAPER_CLOCK its clock says so many seconds since 1970."""
+    """Install the fakes in this process. With $PAPER_CLOCK its clock shows that number of seconds since 1970."""
     if "PAPER_CODE" in os.environ:
         _compile_once(Path(os.environ["PAPER_CODE"]))
     begun = Path(sys.argv[0]).parent
@@ -108,7 +110,7 @@ def install() -> None:
 
 
 def _spec() -> Any:
-    """The model of the bundle that the program belongs to; a tiny one where there is none."""
+    """The model of the program's bundle; a tiny one if there is no bundle."""
     import trtpoets
     from tests.support.tiny import tiny_spec
     from trtpoets.core.types import ModelSpec
@@ -119,7 +121,7 @@ def _spec() -> Any:
 
 
 def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]) -> None:
-    """Let the fake builder behave as told for each precision, and write plans that say what they are."""
+    """Set the behaviour of the fake builder for each precision; its plans contain the precision."""
     problem, build, parse = builder._problem, builder._build, names["OnnxParser"].parse
     seen: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""A small bundle for a Jetson, and a way to run its programs on a board of paper, in this Python or in Python 3.8."""
+"""A small Jetson bundle, and a way to run its programs on the fake device (`board.py`) in this Python or Python 3.8."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORDER = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 @functools.cache
 def python_3_8() -> str | None:
-    """A Python 3.8 with numpy and Pillow: $TRTPOETS_PYTHON38, or python3.8 on PATH. None where there is none."""
+    """A Python 3.8 with numpy and Pillow: $TRTPOETS_PYTHON38, or python3.8 on PATH. None if there is none."""
     found = os.environ.get("TRTPOETS_PYTHON38") or shutil.which("python3.8")
     if found is None:
         return None
@@ -42,7 +42,7 @@ def python_3_8() -> str | None:
 
 
 def _pythons() -> list[Any]:
-    """Python 3.8, which boards have, and ours among the slow tests; ours alone where there is no 3.8."""
+    """Python 3.8, which devices have, and this Python in the slow tests; only this Python if there is no 3.8."""
     this, older = pytest.param(sys.executable, id="this"), python_3_8()
     if older is None:
         reason = "needs a Python 3.8 with numpy and Pillow: $TRTPOETS_PYTHON38, or python3.8 on PATH"
@@ -54,7 +54,7 @@ PYTHONS = _pythons()
 
 
 def paper_bundle(folder: Path, order: Sequence[Precision] = ORDER, name: str = "tiny", seed: int = 0) -> Path:
-    """A bundle of the tiny network, made by the same functions as any. Its golden scores are the fake GPU's."""
+    """A bundle of the tiny network, made by the product's functions. Its golden scores are those of the fake GPU."""
     import hashlib
 
     spec = tiny_spec()
@@ -73,7 +73,7 @@ def paper_bundle(folder: Path, order: Sequence[Precision] = ORDER, name: str = "
 
 
 class Board:
-    """Runs the programs of bundles with a Python, over the paper GPU."""
+    """Runs the programs of bundles with a Python and the fake GPU."""
 
     def __init__(self, folder: Path, python: str = sys.executable) -> None:
         self.python = python
@@ -81,7 +81,7 @@ class Board:
         self.environment = {"PAPER_BOARD": "{}"}
 
     def behave(self, **behaviours: str) -> None:
-        """From now on precisions build so: see `paper_board`."""
+        """Set how builds of precisions behave: see `board.py`."""
         self.environment["PAPER_BOARD"] = json.dumps(behaviours)
 
     @property
@@ -91,14 +91,14 @@ class Board:
         return {**os.environ, "PATH": f"{path}:{os.environ['PATH']}", "PYTHONPATH": self._path, **self.environment}
 
     def use(self, venv: Path) -> None:
-        """Make a folder that passes for an environment of this Python."""
+        """Create a folder that is accepted as an environment of this Python."""
         python = venv / "bin" / "python"
         python.parent.mkdir(parents=True, exist_ok=True)
         python.write_text(f'#!/bin/sh\nexec {self.python} "$@"\n')
         python.chmod(0o755)
 
     def run(self, bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of a bundle: its result, with stdout and stderr as text."""
+        """Run a program of a bundle; returns its result with stdout and stderr as text."""
         if not (bundle / "built" / "venv").exists():
             self.use(bundle / "built" / "venv")
         return subprocess.run(
@@ -112,7 +112,7 @@ class Board:
 
 
 def as_json(result: subprocess.CompletedProcess[str]) -> Any:
-    """What a program said on stdout; its stderr where that is no JSON."""
+    """The JSON that a program wrote to stdout; fails with its stderr if it is not JSON."""
     try:
         return json.loads(result.stdout)
     except ValueError:

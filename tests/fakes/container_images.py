@@ -1,8 +1,10 @@
-"""NVIDIA's images, stood in for, so that the Dockerfiles are built and run where NVIDIA's registry is out of reach.
+"""Replacements for NVIDIA's container images, to build and run the Dockerfiles without NVIDIA's registry.
 
-A Debian 12 under the names that the FROM lines ask for, with its Python, CUDA's headers, libraries that have CUDA's
-names and do nothing, and the real Python bindings of TensorRT over such libraries. It is made by debootstrap and
-buildah; Debian's and Python's packages come from their mirrors, all else stays in one folder.
+A Debian 12 under the names in the FROM lines, with its Python, CUDA's headers, empty libraries with CUDA's names, and
+the real Python bindings of TensorRT over such libraries. It is created by debootstrap and buildah; packages of Debian
+and Python come from their mirrors, everything else stays in one folder.
+
+Stands for the images of nvcr.io. It has not been compared with them.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ banner on stdout, sets the path of the compatible driver libraries (by /etc/shin
 
 
 def why_not() -> str:
-    """Why images can't be built here; empty where they can."""
+    """Why images can't be built on this machine; empty if they can."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return "the stand-ins are for Linux on x86-64"
     missing = [program for program in ("buildah", "debootstrap", "cc") if shutil.which(program) is None]
@@ -53,14 +55,14 @@ def why_not() -> str:
 
 
 class Images:
-    """Images and containers, all in one folder, which has to be empty."""
+    """Images and containers in one folder, which must be empty."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._containers: dict[str, str] = {}
 
     def stand_in(self, names: Sequence[str]) -> None:
-        """Make the base, under these names. Skips the test where Debian's or Python's packages can't be had."""
+        """Create the base image under these names. Skips the test if packages can't be downloaded."""
         root = self._folder / "base"
         packages = "--include=ca-certificates,python3,python3-numpy"
         made = _run("debootstrap", "--variant=minbase", packages, "bookworm", root)
@@ -74,7 +76,7 @@ class Images:
         shutil.rmtree(root)
 
     def build(self, name: str, dockerfile: Path, target: str) -> None:
-        """Build a stage of a Dockerfile of this repository, as `docker build` would."""
+        """Build a stage of a Dockerfile of this repository, like `docker build`."""
         config = self._folder / "pip.conf"
         config.write_text(_pip_config())
         mounts = [f"--volume={config}:/etc/pip.conf:ro", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"]
@@ -83,14 +85,14 @@ class Images:
         self._containers[name] = self._buildah("from", "--pull-never", name)
 
     def settings(self, name: str) -> dict[str, object]:
-        """What an image says of itself: User, Entrypoint, Cmd, Healthcheck..."""
+        """The configuration of an image: User, Entrypoint, Cmd, Healthcheck..."""
         found: dict[str, object] = json.loads(self._buildah("inspect", "--type=image", name))["Docker"]["config"]
         return found
 
     def run(
         self, name: str, *command: str, user: str = "", at: str = "", mounts: Sequence[str] = (), **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container of an image: as its user and in its folder, if no other is named."""
+        """Run a command in a container of an image, as its user and in its folder unless others are given."""
         options = [f"--volume={mount}" for mount in mounts] + [f"--env={key}={environment[key]}" for key in environment]
         options += [f"--user={user}"] * bool(user) + [f"--workingdir={at}"] * bool(at)
         return _run(*self._storage(), "run", "--isolation=chroot", *options, self._containers[name], "--", *command)
@@ -110,7 +112,7 @@ class Images:
 
 
 def libcuda(folder: Path) -> Path:
-    """A driver for a container: `fake_libcuda.c`, and every other function of `Images.stand_in`, which refuses."""
+    """A driver for a container: `libcuda.c` and all other functions that `Images.stand_in` lists, which fail."""
     own = (ROOT / "tests" / "fake_libcuda.c").read_text()
     known = set(re.findall(r"^int (cu\w+)\(", own, re.MULTILINE))
     rest = [line for line in (folder / "cuda.c").read_text().splitlines() if line.split("(")[0].split()[1] not in known]
@@ -156,7 +158,7 @@ def _add_cuda_and_tensorrt(root: Path, folder: Path) -> None:
 
 
 def _functions(start: str, *headers: Path) -> str:
-    """C with every function that headers name, by the names that callers link to; each refuses."""
+    """C code with every function that the headers declare, under the names for the linker; each one fails."""
     names: set[str] = set()
     for header in headers:
         text = header.read_text()
@@ -172,7 +174,7 @@ def _compiled(source: Path, library: Path, *options: str) -> Path:
 
 
 def _pip_config() -> str:
-    """Where pip finds packages and whom it trusts, as on this machine."""
+    """The package index and trusted hosts of pip on this machine."""
     told = _run(sys.executable, "-m", "pip", "config", "list").stdout
     found = dict(re.findall(r"^(?:global|:env:)\.(cert|index-url|trusted-host|proxy)='(.*)'$", told, re.MULTILINE))
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items())

@@ -1,4 +1,4 @@
-"""An engine of paper for the fake GPU, and what it answers."""
+"""A fake engine file with a card for the fake GPU, and the scores that it gives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def paper_engine(
     file: str = "",
     **changes: Any,
 ) -> Engine:
-    """An engine file with a sealed card, for the fake GPU."""
+    """Write an engine file with a card for the fake GPU."""
     path = folder / "tiny" / (file or f"fp16.{flavour.value}.engine")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"plan of a paper network\x80\xff")

@@ -1,4 +1,7 @@
-"""Disks that fail: one system call fails for what lies below a folder, with an error of the caller's choice."""
+"""Simulates failing disks: a system call fails for paths below a folder with a chosen error.
+
+Stands for disks and network file systems that return these error numbers; it has not been compared with real ones.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ CALLS = (*BY_PATH, *BY_DESCRIPTOR)
 def failing(call: str, number: int, below: Path, counts: list[int] | None = None) -> Iterator[None]:
     """Inside, the call fails with the error for paths below a folder, and for every descriptor.
 
-    `counts`, one number, goes down with each of these calls: only the one that makes it 0 fails.
+    `counts`, one number, is decremented by each of these calls: only the call that makes it 0 fails.
     """
     module = {**BY_PATH, **BY_DESCRIPTOR}[call]
     name = call.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Runners that behave badly, each for a precision or an engine's name, in place of a benchmark's real ones.
+"""Runners that fail in chosen ways, in place of a benchmark's real runners, by precision or engine name.
 
 python -m tests.fakes.failing_runners '{"fp32": "good", "int8": "crash"}' < request.json
 """
@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench import bench_child
 from trtpoets.judge.bench.bench_child import main
-from trtpoets.judge.bench.slowdown_watch import GpuWatch
+from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
 
 _NUMBERS = np.linspace(0, 1, 2000)
 
 
 class Scripted(FakeRunner):
-    """Says what is right to photos of `tests.support.photos` at first sight of their colours, unless told otherwise."""
+    """Returns the correct scores for photos of `tests.support.photos` by their colours, unless told otherwise."""
 
     def __init__(self, artefact: Any, behaviour: str) -> None:
         runner = open_runner(artefact)
@@ -75,23 +76,23 @@ class Scripted(FakeRunner):
 
 
 class OnGpu(Scripted):
-    """One whose device has a clock of its own: what runs on a GPU. "gpu hot" says that the GPU is too hot."""
+    """A runner with a device clock, like runners on a GPU. "gpu hot" reports that the GPU is too hot."""
 
     def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
         return self.infer(photos), Timing(1.0, 2.0, 0.5, 0.1, True)
 
 
 class Watch(GpuWatch):
-    """Says of the GPU what the benchmark's runner should find."""
+    """Reports a GPU state for the benchmark."""
 
     words: tuple[str, ...] = ()
 
-    def end(self) -> dict[str, Any]:
-        return {**super().end(), "sm_mhz_before": 1755.0, "sm_mhz": 1980.0, "throttled": list(self.words)}
+    def end(self) -> GpuLoad:
+        return replace(super().end(), sm_mhz_before=1755.0, sm_mhz=1980.0, throttled=self.words)
 
 
 def right_scores(photos: np.ndarray) -> np.ndarray:
-    """The strongest colour says the class: red 0, green 1, blue 2."""
+    """The strongest colour determines the class: red 0, green 1, blue 2."""
     means = photos.mean(axis=(1, 2))
     scores = np.exp((means - means.max(axis=1, keepdims=True)) / 4)
     return np.asarray(scores / scores.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -1,11 +1,14 @@
-"""A GPU that isn't there: libcuda and pycuda, strict about the documented rules (`fake_runtime.py` has TensorRT).
+"""A fake GPU: libcuda and pycuda, strict about CUDA's documented rules (`tensorrt_runtime.py` has TensorRT).
 
-Work that is queued is done when the stream is waited for, not before. A rule that is broken (a copy from pageable
+Queued work is done when the stream is waited for, not before. Breaking a rule (a copy from pageable
 memory or from memory that has changed meanwhile, a call in a thread without the context, a graph launched after it was
-freed, memory freed while work is queued or after its context) raises at once and is kept in `broken`, since what is
-raised in a destructor goes unseen. The context stacks behave as pycuda 2026.1's do: one entry at most of a thread's
-driver stack is pycuda's; a release of what is on top of pycuda's own stack pushes nothing, any other pushes the context
-and leaves it there, and releases nothing in another thread. Nothing is popped after it was destroyed.
+freed, memory freed while work is queued or after its context) raises immediately and is also kept in `broken`, because
+exceptions in destructors are lost. The context stacks behave like pycuda 2026.1's: at most one entry of a thread's
+driver stack is pycuda's; a release of the top of pycuda's own stack pushes nothing, any other release pushes the
+context and leaves it there, and releases nothing in another thread. Nothing is popped after it was destroyed.
+
+Stands for an NVIDIA GPU with its driver. The context rules are compared with the real pycuda over `libcuda.c`
+(`tests/device/gpu/test_driver.py`); `tests/test_on_gpu.py` checks the same code on a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class CudaMemoryError(CudaError):
 
 
 class Allocation(bytearray):
-    """Page-locked memory: what a pinned array's `base` is."""
+    """Pinned memory: the `base` of a pinned array."""
 
     gpu: FakeGpu
     flags: int
@@ -74,14 +77,14 @@ class Allocation(bytearray):
 
 
 class Primary:
-    """One life of the primary context: from the first hold on it to the last."""
+    """One life of the primary context: from the first retain to the last release."""
 
     alive = True
     number = 1 << 20
 
 
 class Stacks:
-    """One thread's contexts: the driver's stack, and what pycuda believes."""
+    """The contexts of one thread: the driver's stack, and pycuda's own."""
 
     def __init__(self) -> None:
         self.driver: list[Any] = []
@@ -102,7 +105,7 @@ class Work(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """Work on a stream, and when the host had queued it."""
+    """Work on a stream, and the time at which the host had queued it."""
 
     do: Job
     needs: frozenset[int]
@@ -110,7 +113,7 @@ class Queued(NamedTuple):
 
 
 class Queue:
-    """One stream: what waits to be done, and what is being captured, by which thread."""
+    """One stream: its queued work, and what is being captured, by which thread."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
@@ -156,7 +159,7 @@ class FakeGpu:
         self._numbers = itertools.count(1)
 
     def number(self) -> int:
-        """A number that nothing else has: an address or a handle, far from 32 bits."""
+        """A unique number for an address or handle, larger than 32 bits."""
         return next(self._numbers) << 36
 
     def rule(self, kept: bool, what: str) -> None:
@@ -185,19 +188,19 @@ class FakeGpu:
         del self.alive[position]  # type: ignore[arg-type]
 
     def idle(self, what: str, number: int) -> None:
-        """Nothing that is queued needs the thing of this number."""
+        """Check that no queued work uses the object with this number."""
         waiting = [work for queue in list(self.queues.values()) for work in list(queue.waiting)]
         self.rule(not any(number in work.needs for work in waiting), f"{what} while work is queued that needs it")
 
     def at(self, address: int, size: int) -> np.ndarray:
-        """Memory of the GPU, as bytes."""
+        """The bytes at an address of GPU memory."""
         self.rule(address in self.memory, "memory of the GPU that is not there")
         self.rule(size <= self.memory[address].size, "beyond the end of the GPU's memory")
         return self.memory[address][:size]
 
     @property
     def capturing(self) -> bool:
-        """Whether this thread captures: captures are thread-local, so others may allocate meanwhile."""
+        """Whether this thread captures. Captures are thread-local, so other threads may allocate meanwhile."""
         me = threading.get_ident()
         return any(queue.captured is not None and queue.capturer == me for queue in self.queues.values())
 
@@ -244,7 +247,7 @@ class FakeGpu:
         queue.waiting.append(Queued(work.begin(), needs, self.host_clock))
 
     def finish(self, stream: int) -> None:
-        """Do what waits on a stream."""
+        """Do the queued work of a stream."""
         self.current("synchronize")
         queue = self.queues[stream]
         self.rule(queue.captured is None and not self.capturing, "waiting for a stream while this thread captures")
@@ -267,7 +270,7 @@ class FakeGpu:
             self.rule(not self.alive, f"the primary context is destroyed before {len(self.alive)} things on it")
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *, rtx: bool = False) -> None:
-        """Put the fakes where `import pycuda.driver`, `import tensorrt` and libcuda are looked for."""
+        """Install the fakes for `import pycuda.driver`, `import tensorrt` and libcuda."""
         from tests.fakes.tensorrt_runtime import fake_tensorrt
 
         driver_module = _pycuda(self)
@@ -278,7 +281,7 @@ class FakeGpu:
         name = "tensorrt_rtx" if rtx else "tensorrt"
         monkeypatch.setitem(sys.modules, name, fake_tensorrt(self, name, rtx=rtx))
         monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(self))
-        monkeypatch.setattr(libcuda, "holding_lock", lambda driver: driver)
+        monkeypatch.setattr(libcuda, "keeping_gil", lambda driver: driver)
 
 
 class FakeDriver:
@@ -608,7 +611,7 @@ def _pycuda(gpu: FakeGpu) -> Any:
 
 @contextmanager
 def nothing_left(gpu: FakeGpu) -> Iterator[None]:
-    """Everything on the GPU is freed, in any case, when the block is left, and no rule was broken on the way."""
+    """Check at the end of the block that everything on the GPU is freed and that no rule was broken."""
     holds = gpu.holds
     try:
         yield

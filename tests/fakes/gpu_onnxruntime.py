@@ -1,11 +1,13 @@
-"""ONNX Runtime with CUDA and TensorRT, by the rules of its TensorRT provider; the CPU's session computes.
+"""ONNX Runtime with CUDA and TensorRT providers, with the rules of its TensorRT provider; the CPU session computes.
 
-Rules, each with its source: names of options are refused that the provider does not know (ProviderOptionsParser); Q/DQ
+Rules, each with its source: options that the provider does not know are refused (ProviderOptionsParser); Q/DQ
 pairs can't be built without `trt_int8_enable` (microsoft/onnxruntime#13381); with explicit profiles the
 engine is built or read when the session is opened, without them in the first run of a new batch size, and a cached
-engine serves where its profiles are those asked for (tensorrt_execution_provider.cc, CreateNodeComputeInfoFromGraph);
-sizes outside of the profile fail; where a provider fails, the Python package goes on with the next unless
+engine is used if its profiles are the requested ones (tensorrt_execution_provider.cc, CreateNodeComputeInfoFromGraph);
+sizes outside of the profile fail; if a provider fails, the Python package continues with the next unless
 `enable_fallback` is 0 (onnxruntime_inference_collection.py).
+
+Stands for onnxruntime-gpu on a machine with a GPU. It was written from these sources and not compared on a GPU.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ class InferenceSession:
 
 
 def forget() -> None:
-    """As a process that has just begun on a machine where everything loads."""
+    """Reset to a new process on a machine where everything loads."""
     built.clear()
     sessions.clear()
     available[:] = [TENSORRT, CUDA, CPU]

@@ -1,4 +1,7 @@
-"""Machines made up from documented facts: the files that a Jetson or a server has, and what loads on it."""
+"""Machines from documented facts: the system files of a Jetson or server, and the software that loads on it.
+
+They stand for boards and servers that were not available; the facts are from NVIDIA's documentation.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def jetson_files(release: str, model: str, compatible: str, python: str, mode: str = "pmode:0002") -> dict[str, str]:
-    """The files of a board. `release` as "36 4.3"."""
+    """Write the files of a board. `release` is like "36 4.3"."""
     major, revision = release.split()
     return {
         "etc/nv_tegra_release": f"# R{major} (release), REVISION: {revision}, GCID: 38968081, BOARD: generic, EABI: a",
@@ -44,13 +47,13 @@ def jetson_files(release: str, model: str, compatible: str, python: str, mode: s
 
 
 def system(root: Path, python: str = "3.10.12", in_venv: bool = True, sees_system: bool = True, **other: Any) -> System:
-    """The machine whose files lie below `root`, seen by a Python of its own."""
+    """The machine whose files are below `root`, with a Python of its own."""
     found = system_at(root, other.pop("environment", {}))
     return replace(found, python=PythonFacts(python, "/home/me/.venv", in_venv, sees_system), **other)
 
 
 def software(**changes: Any) -> Software:
-    """A machine on which nothing loads; then `changes`."""
+    """A machine on which nothing loads, with `changes` applied."""
     nothing = Software(
         gpus=(),
         gpu_problem="no NVIDIA driver here: libcuda.so.1: cannot open shared object file",
@@ -68,7 +71,7 @@ def software(**changes: Any) -> Software:
 
 
 def with_gpu(capability: tuple[int, int], tensorrt: str, cuda: str, name: str = "Orin", **changes: Any) -> Software:
-    """A GPU with its driver, TensorRT and pycuda; then `changes`."""
+    """A GPU with driver, TensorRT and pycuda, with `changes` applied."""
     values: dict[str, Any] = {
         "gpus": (Gpu(name, capability, 8 << 30),),
         "gpu_problem": "",

@@ -1,8 +1,10 @@
-"""The real Python bindings of TensorRT on a machine without TensorRT: imported over libraries that hold nothing.
+"""The real Python bindings of TensorRT on a machine without TensorRT, imported over empty native libraries.
 
-NVIDIA publishes the bindings of each version as a wheel of a megabyte. They import where the native libraries that they
-are linked to can be loaded; a few symbols are enough, all of which give NULL here, as TensorRT's own do where CUDA does
-not start. `described(version)` runs this module in a child process, which tells what its bindings hold.
+NVIDIA publishes the bindings of each version as a wheel of one megabyte. They can be imported if the native libraries
+that they are linked to can be loaded; a few symbols are enough, all of which return NULL here, like TensorRT's own if
+CUDA does not start. `described(version)` runs this module in a child process, which lists what its bindings contain.
+
+The bindings are the original; only the native libraries are replaced.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ class _Absent(Exception):
 
 
 def described(version: str) -> dict[str, Any]:
-    """What the bindings of a version hold and do: see `describe`. Skips the test where they can't be had."""
+    """What the bindings of a version contain and do: see `describe`. Skips the test if they are not available."""
     found = _described(version)
     if isinstance(found, str):
         pytest.skip(found)
@@ -108,7 +110,7 @@ def described(version: str) -> dict[str, Any]:
 
 @functools.cache
 def _described(version: str) -> dict[str, Any] | str:
-    """The description, or why there is none: that is looked into once."""
+    """The description, or why there is none; determined once."""
     try:
         name, environment = _place(version)
     except _Absent as absent:
@@ -123,7 +125,7 @@ def _described(version: str) -> dict[str, Any] | str:
 
 
 def _place(version: str) -> tuple[str, dict[str, str]]:
-    """The name of the module of a version, and the environment in which it imports."""
+    """The module name of a version, and the environment in which it can be imported."""
     if version == "rtx":
         if importlib.util.find_spec("tensorrt_rtx") is None:
             raise _Absent("tensorrt_rtx is not installed")
@@ -133,7 +135,7 @@ def _place(version: str) -> tuple[str, dict[str, str]]:
 
 
 def classes_of(version: str) -> dict[str, Any]:
-    """The classes of a version, 8.5 included."""
+    """The classes of a version, including 8.5."""
     if version != "8.5":
         found: dict[str, Any] = described(version)["classes"]
         return found
@@ -151,7 +153,7 @@ def classes_of(version: str) -> dict[str, Any]:
 
 
 def listing_of(version: str) -> dict[str, set[str]]:
-    """The members of the listed classes of a version; of an enum, its values."""
+    """The members of the listed classes of a version; for an enum, its values."""
     classes = classes_of(version)
     return {name: set(classes[name].get("enum", classes[name]["members"])) for name in LISTED if name in classes}
 
@@ -173,7 +175,7 @@ def _cache() -> Path:
 
 
 def _bindings(version: str) -> Path:
-    """The folder with the unpacked wheel of a version, downloaded once."""
+    """The folder of the unpacked wheel of a version, downloaded once."""
 
     def fill(folder: Path) -> None:
         options = ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1", "--timeout=15", f"--dest={folder}"]
@@ -190,7 +192,7 @@ def _bindings(version: str) -> Path:
 
 @functools.cache
 def stub_libraries(major: str) -> Path:
-    """A folder with libraries that hold nothing, under the names that the bindings of a major version ask for."""
+    """A folder with empty libraries under the names that the bindings of a major version need."""
 
     def fill(folder: Path) -> None:
         source = folder / "stub.c"
@@ -205,7 +207,7 @@ def stub_libraries(major: str) -> Path:
 
 
 def _run(command: list[str]) -> str:
-    """Run a program; returns what it complains about, empty when it did its work."""
+    """Run a program; returns its error output, empty on success."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
@@ -214,7 +216,7 @@ def _run(command: list[str]) -> str:
 
 
 def _made_once(name: str, fill: Callable[[Path], None]) -> Path:
-    """A folder of the cache, filled by whoever comes first, whole or not at all."""
+    """A folder of the cache, filled atomically by the first process."""
     folder = _cache() / name
     if not folder.is_dir():
         part = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=_cache()))
@@ -253,7 +255,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def probes(library: Any) -> dict[str, Any]:
-    """What the adapter asks of a library before it uses what not every library has."""
+    """The results of the adapter's feature probes."""
     from trtpoets.core.types import Precision
     from trtpoets.device.build import tensorrt_config as config
     from trtpoets.device.tensorrt_session import shares_memory
@@ -275,7 +277,7 @@ def probes(library: Any) -> dict[str, Any]:
 
 
 def failures(library: Any) -> dict[str, str]:
-    """What building, running and looking say over a library that does not start."""
+    """The errors of building, running and probing with a library that does not start."""
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.core.types import BatchRange, Precision
     from trtpoets.device.build.tensorrt_build import build_engine, machine_of
@@ -299,7 +301,7 @@ def failures(library: Any) -> dict[str, str]:
 
 
 def subclasses(library: Any) -> dict[str, Any]:
-    """What our classes that derive from TensorRT's do when they are called through the real ones, as TensorRT does."""
+    """What our subclasses of TensorRT's classes do when the real bindings call them, as TensorRT does."""
     from trtpoets.device.build.tensorrt_build import _new_monitor
     from trtpoets.device.tensorrt_messages import Messages, new_logger, new_recorder
 

@@ -1,18 +1,19 @@
-"""TensorRT's builder as a module of Python, for what can't be had here: old versions, crashes, slowness.
+"""TensorRT's builder in Python, for what is not available here: old versions, crashes, slow builds.
 
-`namespace(...)` gives the module's names, with exactly the members of that version (`fake_bindings.py`), and fails the
-test where a documented rule is broken. Behaviours of the build: "ok", "slow" (listens to the monitor), "deaf" (does
-not), "segfault", "exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with what TensorRT says; before
-it: "no driver", "segfault at start", "unknown operator"; after it: "inspector fails", "inspector crashes".
+`namespace(...)` has the module's names with exactly the members of a version (`bindings.py`), and fails the test if a
+documented rule is broken. Behaviours of the build: "ok", "slow" (checks the monitor), "deaf" (does not), "segfault",
+"exit", "killed", "out of memory", "bug", "noisy", or "refuse: TEXT" with TensorRT's message; before it: "no driver",
+"segfault at start", "unknown operator"; after it: "inspector fails", "inspector crashes".
 
-Rules: arguments have the type that is asked for, and what derives from TensorRT's classes is initialised; a network is
-created with bits that are flags; ONNX files are parsed once, into an empty network with an explicit batch; networks,
-configurations and parsers belong to a builder that lives; profiles are given their shapes before they are added, rising
-ones; precision is told by flags where networks are weakly typed and nowhere else, and constraints on layers bind with a
-flag for that alone (`fake_network.py`); a recorder outlives its builder, and comes after the parser on TensorRT-RTX,
-which crashes otherwise; an engine outlives its inspector, which 8.x leaves to the caller; `is_network_supported` of
-TensorRT says no to networks that build; a cache of timings that does not fit is reported as an error.
-`test_fake_builder.py` compares with the real TensorRT-RTX.
+Rules: arguments have the required type, and subclasses of TensorRT's classes are initialised; a network is created with
+valid flags; ONNX files are parsed once, into an empty network with an explicit batch; networks, configurations and
+parsers belong to an existing builder; profiles get ascending shapes before they are added; precision flags are set only
+for weakly typed networks, and constraints on layers apply only with their flag (`tensorrt_network.py`); a recorder
+outlives its builder and is set after parsing (TensorRT-RTX crashes otherwise); an engine outlives its inspector,
+which 8.x does not ensure; `is_network_supported` of TensorRT returns False for networks that can be built; a timing
+cache that does not match is reported as an error.
+
+Stands for the builders of TensorRT 8.5 to 11. `test_tensorrt_builder.py` compares it with the real TensorRT-RTX.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def fake_library(version: str, behaviour: str = "ok", fast: bool = True, cores: 
 def namespace(
     version: str, behaviour: str = "ok", pid_file: str = "", fast: bool = True, cores: int = 0, layers: str = ""
 ) -> dict[str, Any]:
-    """The names of the module of a version. `layers` is what its inspector tells of any engine."""
+    """The names of the module of a version. `layers` is the inspector's result for any engine."""
     rtx, names = version == "rtx", present(dict.fromkeys(_ENUMERATIONS), version)
     enums = SimpleNamespace(**{name: enumeration(name, version) for name in names})
     network_flags = enumeration("NetworkDefinitionCreationFlag", version, _network_numbers(version))
@@ -429,7 +430,7 @@ def _spoken(member: Any) -> str | None:
 
 
 def _problem(network: Any, config: Any) -> str:
-    """Why a network is not supported with a configuration; empty when it is."""
+    """Why a network is not supported with a configuration; empty if it is."""
     if not network.num_outputs:
         return "Network must have at least one output"
     if not config._profiles:
@@ -440,7 +441,7 @@ def _problem(network: Any, config: Any) -> str:
 
 
 def _late_problem(network: Any, config: Any, workspace: int | None, cores: int, rtx: bool) -> str:
-    """Why the build of a network that is supported gives nothing; empty when it gives an engine."""
+    """Why the build of a supported network gives no engine; empty if it gives one."""
     flags = set(config._flags)
     strong = network._strong
     rule(not (strong and flags & _TYPE_FLAGS), "strongly typed networks take no precision flags")

@@ -1,9 +1,12 @@
-"""Networks as TensorRT's ONNX parser makes them, with the types and constraints of their layers, for `fake_builder.py`.
+"""Networks as TensorRT's ONNX parser creates them, with types and constraints of layers, for `tensorrt_builder.py`.
 
-Modelled on onnx-tensorrt: layers come node by node, the main layer has the node's name, what a node ends in has its
-output's name; a Gemm's bias is a layer of its own; weakly typed networks of 10.x have constraints on Quantize and
-Dequantize layers. And on NvInfer.h: in a strongly typed network of 10.x a Quantize layer's input has its scale's type;
-constraints bind where the builder has a flag for that, and are nothing otherwise.
+Modelled on onnx-tensorrt: layers are created node by node, the main layer has the node's name, the last tensor of a
+node has the name of its output; a Gemm's bias is a separate layer; weakly typed networks of 10.x have constraints on
+Quantize and Dequantize layers. And on NvInfer.h: in a strongly typed network of 10.x the input of a Quantize layer has
+the type of its scale; constraints apply only if the builder has a flag for that.
+
+Names of layers and tensors are compared with the parser of the real TensorRT-RTX in
+`tests/device/build/test_layer_precision.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.fakes.bindings import bound, instance_of, rule
-from trtpoets.core.onnx_graph import Graph, Node, graph_of
+from trtpoets.core.onnx_graph import Node, OnnxGraph, read_graph
 
 _TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 10: "HALF"}
 """TensorProto.DataType in TensorRT's words."""
@@ -41,16 +44,16 @@ _SPOKEN = {"int8": "Int8", "fp16": "Half", "fp32": "Float"}
 
 
 def layers_of(content: bytes, version: str, enums: Any, strong: bool) -> list[Any]:
-    """The layers of the network that the parser of a version makes of an ONNX file; none of a file that is none."""
+    """The layers that the parser of a version creates for an ONNX file; none if it is not an ONNX file."""
     try:
-        graph = graph_of(content)
+        graph = read_graph(content)
     except ValueError:
         return []
     return _Parsing(graph, version, enums, strong).layers
 
 
 def mistyped(layers: list[Any], version: str, strong: bool) -> str:
-    """Why a network's types are refused; empty when they are not."""
+    """Why the types of a network are refused; empty if they are accepted."""
     makers = {layer.get_output(0).name: layer for layer in layers}
     for layer in layers if strong and version.startswith("10.") else ():
         if layer.type.name == "QUANTIZE":
@@ -61,7 +64,7 @@ def mistyped(layers: list[Any], version: str, strong: bool) -> str:
 
 
 def inspected(layers: list[Any], version: str, strong: bool, flags: set[str]) -> str:
-    """What the inspector tells of an engine built with these flags: in which arithmetic each layer runs."""
+    """The inspector's result for an engine built with these flags: the type of each layer."""
     found = []
     for layer in layers:
         if layer.type.name not in _NO_ARITHMETIC:
@@ -95,9 +98,9 @@ def _reader(layer: Any, layers: list[Any]) -> Any:
 
 
 class _Parsing:
-    """The network as it grows."""
+    """The network during parsing."""
 
-    def __init__(self, graph: Graph, version: str, enums: Any, strong: bool) -> None:
+    def __init__(self, graph: OnnxGraph, version: str, enums: Any, strong: bool) -> None:
         self.version, self.enums, self.strong = version, enums, strong
         self.layers: list[Any] = []
         self.types = {name: _TYPES.get(kind, "FLOAT") for name, kind in graph.types.items()}

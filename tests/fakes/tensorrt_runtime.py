@@ -1,10 +1,13 @@
-"""TensorRT's runtime on the fake GPU, strict about the order of calls; networks are computed by `FakeRunner`.
+"""TensorRT's runtime on the fake GPU, strict about the order of calls; `FakeRunner` computes the scores.
 
-Rules: objects die before what they were made from; one context a profile where the library is older than 10.1; a
-context that manages no memory is given enough, and those that share it do not run at once; shapes are set before
-addresses, both before running, and neither changes while work is queued; a shape has run once before it is captured, a
-context is in one graph at most, and a graph is launched only while the context is as it was then; an engine on the DLA
-is never captured; the stream is ours and never the default one.
+Rules: objects are freed before the objects that created them; one context per profile before 10.1; a context without
+its own memory is given enough, and contexts that share memory do not run at the same time; shapes are set before
+addresses, both before running, and neither changes while work is queued; a shape runs once before it is captured, a
+context is in at most one graph, and a graph is launched only while the context is unchanged; an engine on the DLA
+is never captured; the stream is not the default one.
+
+Stands for the runtimes of TensorRT 8.5 to 11 and TensorRT-RTX on a GPU. Its members are compared with the real bindings
+(`bindings.py`); its behaviour is from NVIDIA's documentation, and `tests/test_on_gpu.py` checks the same code on a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ VERSION = "10.3.0"
 
 
 class Owned:
-    """Something on the GPU that must be gone before its owner is."""
+    """An object on the GPU that must be freed before its owner."""
 
     def __init__(self, gpu: FakeGpu, what: str, owner: Owned | None = None) -> None:
         gpu.hold(self.__dict__, what)
@@ -45,7 +48,7 @@ class Owned:
 
 
 class Logger:
-    """What loggers derive from."""
+    """The base class of loggers."""
 
     INTERNAL_ERROR, ERROR, WARNING = range(3)
 
@@ -54,7 +57,7 @@ class Logger:
 
 
 class Context(Owned):
-    """An execution context of the one profile."""
+    """An execution context of the only profile."""
 
     def __init__(self, gpu: FakeGpu, engine: Engine, *, given: bool) -> None:
         gpu.rule(not engine.children or not gpu.one_context, "a second context for the one profile")
@@ -135,7 +138,7 @@ class Context(Owned):
         return True
 
     def watched(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Mapped memory is the host's too: photos stay as they are while they wait, and nobody reads scores."""
+        """Mapped memory is also host memory: photos do not change while they wait, and scores are not read."""
         gpu, photos, scores = self.gpu, self.addresses["photos"], self.addresses["scores"]
         before = gpu.memory[photos].copy() if photos in gpu.mapped else None
         if scores in gpu.mapped:
@@ -163,7 +166,7 @@ SCRATCH = 4096
 
 
 class Engine(Owned):
-    """An engine with one profile, of a library before 10.1."""
+    """An engine with one profile, for libraries before 10.1."""
 
     num_io_tensors = 2
 
@@ -211,13 +214,13 @@ class Engine(Owned):
 
 
 class SharingEngine(Engine):
-    """An engine of 10.1 and later, whose contexts may be given memory."""
+    """An engine of 10.1 and later, whose contexts can share memory."""
 
     device_memory_size_v2 = SCRATCH
 
 
 def fake_tensorrt(gpu: FakeGpu, name: str, *, rtx: bool) -> Any:
-    """The module `tensorrt` or `tensorrt_rtx`, as far as running goes."""
+    """The module `tensorrt` or `tensorrt_rtx`, only the runtime."""
 
     class Runtime(Owned):
         def __init__(self, logger: Logger) -> None:

@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import cuda, libcuda
 from trtpoets.device.gpu.cuda import CudaSession
-from trtpoets.device.gpu.prepared_calls import HotCalls
+from trtpoets.device.gpu.prepared_calls import PreparedCalls
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.device.runners.trt_lanes import Lane
 from trtpoets.device.runners.trt_slots import Slot
@@ -105,7 +105,7 @@ def late(real: Callable[..., None]) -> Callable[..., None]:
 
 BROKEN: dict[str, tuple[Any, str, Any, str]] = {
     "scores are read before they are there": (
-        HotCalls,
+        PreparedCalls,
         "waiter",
         lambda self, stream: lambda: 0,
         "",
@@ -197,7 +197,7 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
         "waiting for a stream while this thread captures",
     ),
     "a graph that is not freed": (
-        libcuda.Graph,
+        libcuda.CudaGraph,
         "close",
         nothing,
         "things on it",

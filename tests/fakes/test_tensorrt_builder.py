@@ -60,10 +60,10 @@ def test_an_operator_that_nobody_has(version: str) -> None:
     """8.x tells the node's number only."""
     error = refused(version, tiny_graph().SerializeToString(), request(Precision.FP32), "unknown operator")
     assert error.message.endswith(
-        "can't read the network: node 'conv' (Conv): "
+        "can't parse the network: node 'conv' (Conv): "
         'creator && "Plugin not found, are the plugin name, version, and namespace correct?"'
     )
-    assert error.hint.startswith("this TensorRT lacks the operator; export it again")
+    assert error.hint.startswith("this TensorRT does not support the operator; export it again")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -72,7 +72,7 @@ def test_a_reason_comes_through_the_recorder(version: str) -> None:
     assert error.message.endswith(
         "fp32 engine: Tactic Selection: no tactics to implement the operation within workspace limit"
     )
-    assert error.hint == "give it more room: --workspace 4"
+    assert error.hint == "use a larger workspace: --workspace 4"
 
 
 def test_an_int8_network_is_told_of_to_a_weakly_typed_builder() -> None:
@@ -83,7 +83,7 @@ def test_an_int8_network_is_told_of_to_a_weakly_typed_builder() -> None:
 
 def test_an_empty_file_is_no_network() -> None:
     """Parsers take it, as a network without inputs."""
-    with pytest.raises(Exception, match=r"the network takes \[\] and gives \[\]"):
+    with pytest.raises(Exception, match=r"the output scores, not \[\] and \[\]"):
         build_engine(fake_library("10.3"), b"", request(Precision.FP32), lambda _: True, Messages())
 
 

@@ -1,6 +1,7 @@
-"""As much of PyTorch as `benchmarks/contact/torch_session.py` uses, over the fake GPU.
+"""The part of PyTorch that `benchmarks/contact/torch_session.py` uses, over the fake GPU.
 
-Every operation is queued on the stream that is current, or captured with it; one on no stream of ours breaks a rule.
+Every operation is queued on the current stream, or captured with it; using another stream breaks a rule. It was not
+compared with PyTorch on a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tests.fakes.gpu import FakeGpu
 
 
 class Tensor:
-    """Numbers of its own, or at an address of the GPU: `get` gives them as they are when work is done."""
+    """An array of its own or at a GPU address; `get` returns its values when the work is done."""
 
     def __init__(self, torch: Any, get: Callable[[], np.ndarray], shape: tuple[int, ...], address: int = 0) -> None:
         self.torch, self.get, self.shape, self.address = torch, get, tuple(shape), address

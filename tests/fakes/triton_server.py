@@ -1,8 +1,11 @@
-"""Triton's HTTP protocol over ONNX Runtime: inference protocol v2, its binary data extension and readiness; and the
-requests that would change a server, by HTTP and gRPC, which are refused as Triton does or left open.
+"""Triton's HTTP protocol over ONNX Runtime: inference protocol v2, its binary data extension and readiness, and the
+requests that change a server, by HTTP and gRPC, which are refused like by Triton or left open.
 
-It holds a request to what Triton holds it to (sizes, shapes, types, the largest batch, as config.pbtxt has them), and
-serves the ONNX models of a repository. For what can't be had here: the server itself.
+It checks requests as Triton does (sizes, shapes, types, largest batch, from config.pbtxt) and serves the models
+of a repository.
+
+Stands for tritonserver. A slow test serves the same bundles with the real server of nvidia-pytriton
+(`tests/support/real_triton.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ LENGTH = "Inference-Header-Content-Length"
 
 
 def read_config(path: Path) -> Any:
-    """A config.pbtxt by Triton's own schema: a field that there is not is an error."""
+    """Parse a config.pbtxt with Triton's own schema: an unknown field is an error."""
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
@@ -30,14 +33,14 @@ def read_config(path: Path) -> Any:
 
 
 class Refused(Exception):
-    """What Triton answers with status 400."""
+    """The error for Triton's status 400."""
 
 
 class FakeTriton:
-    """Serves the models that are named, from a bundle's repositories. `requests` holds the batch size of each.
+    """Serves the given models from a bundle's repositories. `requests` has the batch size of each request.
 
-    `left_open` has the paths (HTTP) and methods (gRPC) that are not refused; `mode_none` refuses as a Triton whose
-    models are fixed, without any restriction of protocols.
+    `left_open` has the paths (HTTP) and methods (gRPC) that are not refused; `mode_none` refuses like Triton with fixed
+    models, without any restriction of protocols.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class FakeTriton:
         self.probed: list[str] = []
 
     def controlled(self, request: str) -> tuple[int, str]:
-        """The HTTP status and the error with which a request that would change the server is answered."""
+        """The HTTP status and error for a request that would change the server."""
         self.probed.append(request)
         if self.mode_none and ("/load" in request or "/unload" in request or "RepositoryModel" in request):
             return 503, "explicit model load / unload is not allowed if polling is enabled"
@@ -94,7 +97,7 @@ class FakeTriton:
 
 @contextmanager
 def serving(triton: FakeTriton) -> Iterator[str]:
-    """Its address, as long as it serves."""
+    """Yield its address while it serves."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -147,7 +150,7 @@ def serving(triton: FakeTriton) -> Iterator[str]:
 
 @contextmanager
 def serving_grpc(triton: FakeTriton) -> Iterator[str]:
-    """Its address for gRPC, as long as it serves the methods that would change it."""
+    """Yield its gRPC address while it serves the methods that change a server."""
     import grpc
 
     class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]

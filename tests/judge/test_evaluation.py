@@ -19,6 +19,7 @@ from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_to_array
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.evaluation import SAMPLES, evaluation_from_scores, scores_from_runner
@@ -88,7 +89,7 @@ def test_labels_from_elsewhere_are_judged_by_agreement(caplog: pytest.LogCapture
     assert got.comparison is not None
     assert got.comparison.accuracy_change is None
     assert got.mistakes == got.right == got.confusion == ()
-    json.dumps(got.to_dict(), allow_nan=False)
+    json.dumps(to_json(got), allow_nan=False)
 
 
 def test_some_labels_from_elsewhere_count_for_agreement_only() -> None:
@@ -122,7 +123,7 @@ def test_the_parts_fit_together(count: int, classes: int, seed: int) -> None:
     assert len(got.mistakes) + got.correct == count == len(got.right) + len(got.mistakes)
     assert got.correct - base.correct == got.comparison.only_runner - got.comparison.only_reference
     assert len(got.comparison.changed) == count - got.comparison.agreed
-    assert json.loads(json.dumps(got.to_dict(), allow_nan=False))["runner"] == "fake"
+    assert json.loads(json.dumps(to_json(got), allow_nan=False))["runner"] == "fake"
 
 
 def test_samples_are_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from tests.support.runner_ids import runner as identity
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import TENSORFLOW
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
-from trtpoets.judge.evaluation import evaluation_from_scores
+from trtpoets.judge.evaluation import Evaluation, evaluation_from_scores
 from trtpoets.judge.gate import (
+    Gate,
     GateConfig,
     Outcome,
     gate_from_evaluations,
@@ -39,7 +42,7 @@ def evaluations(
     runner: str = "onnxruntime-int8",
     known: bool = True,
     groups: np.ndarray | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Evaluation]:
     """TensorFlow right on all but `won` photos; the runner wrong on `lost` of those, right on the `won` ones."""
     shown = [Photo(Path(f"{i}.jpg"), LABELS[i % 2] if known else "cat", Split.TEST, "0" * 64) for i in range(photos)]
     truth = np.arange(photos) % 2
@@ -52,10 +55,10 @@ def evaluations(
 
     first = evaluation_from_scores(TENSORFLOW, scores(reference), shown, LABELS, groups=groups)
     second = evaluation_from_scores(identity(runner), scores(answers), shown, LABELS, scores(reference), groups)
-    return [first.to_dict(), second.to_dict()]
+    return [first, second]
 
 
-def outcome(found: list[dict[str, Any]], **limits: Any) -> Outcome:
+def outcome(found: list[Evaluation], **limits: Any) -> Outcome:
     return gate_from_evaluations(found, GateConfig(**limits)).outcome
 
 
@@ -96,8 +99,9 @@ def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: floa
     for lost, won, _ in drawn.tolist():
         low, high = paired_shares(lost, won, 765)
         change = {"accuracy_change": (won - lost) / 765, "change_low": low, "change_high": high}
-        found[1]["comparison"] |= {"only_reference": lost, "only_runner": won, **change}
-        outcomes.append(outcome(found, max_drop=0.5))
+        assert found[1].comparison is not None
+        comparison = replace(found[1].comparison, only_reference=lost, only_runner=won, **change)
+        outcomes.append(outcome([found[0], replace(found[1], comparison=comparison)], max_drop=0.5))
     assert outcomes.count(wrong) <= 0.04 * len(outcomes)
 
 
@@ -114,11 +118,11 @@ def test_copies_do_not_pass_for_photos() -> None:
     """9 distinct photos with 25 copies each: 225 photos that all agree, and no more is known than from 9."""
     copies = np.repeat(np.arange(9), 25)
     found = evaluations(225, groups=copies)
-    gate = gate_from_evaluations(found, GateConfig(min_agreement=98)).to_dict()
-    (check,) = gate["runners"][0]["checks"]
-    assert gate["outcome"] == Outcome.UNKNOWN
-    assert (check["photos"], check["groups"]) == (225, 9)
-    assert (check["low"], check["high"]) == pytest.approx(wilson_interval(9, 9))
+    gate = gate_from_evaluations(found, GateConfig(min_agreement=98))
+    (check,) = gate.runners[0].checks
+    assert gate.outcome == Outcome.UNKNOWN
+    assert (check.photos, check.groups) == (225, 9)
+    assert (check.low, check.high) == pytest.approx(wilson_interval(9, 9))
     assert unknowns(gate) == [
         (
             "225 photos in 9 independent groups can't tell whether at least 98 % of the answers stay (about 189 "
@@ -131,7 +135,7 @@ def test_copies_do_not_pass_for_photos() -> None:
 
 
 def test_a_doubt_says_how_many_photos_would_do() -> None:
-    gate = gate_from_evaluations(evaluations(1000, lost=10, won=10), GateConfig(0.5, 98)).to_dict()
+    gate = gate_from_evaluations(evaluations(1000, lost=10, won=10), GateConfig(0.5, 98))
     assert unknowns(gate) == [
         (
             "1,000 photos can't tell whether at least 98 % of the answers stay (what was measured is at the limit): "
@@ -142,8 +146,8 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
             "could, as 2 % of the answers change between right and wrong): onnxruntime-int8"
         ),
     ]
-    few = gate_from_evaluations(evaluations(40), GateConfig(0.5, 98)).to_dict()
-    assert [each["photos_needed"] for each in few["runners"][0]["checks"]] == [189, 765]
+    few = gate_from_evaluations(evaluations(40), GateConfig(0.5, 98))
+    assert [each.photos_needed for each in few.runners[0].checks] == [189, 765]
     assert outcome(evaluations(189), min_agreement=98) is Outcome.PASSED
     assert outcome(evaluations(188), min_agreement=98) is Outcome.UNKNOWN
     # Enough for a runner that loses nothing: this one loses 0.4 points, and that takes more.
@@ -154,29 +158,29 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
 def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
     found = evaluations(40, lost=1)
     with pytest.raises(GateUndecided, match="the gate cannot tell: 40 photos can't tell") as caught:
-        require_passed(gate_from_evaluations(found, GateConfig(0.5, 98)).to_dict(), "my flowers", Path("my runs"))
+        require_passed(gate_from_evaluations(found, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
     assert caught.value.exit_code == 4
     assert caught.value.hint.endswith(
         "trtpoets evaluate 'my flowers' --max-drop 0.5 --min-agreement 98 --allow-undecided --engines 'my runs'"
     )
-    require_passed(gate_from_evaluations(found, GateConfig(0.5, 98, allow_undecided=True)).to_dict())
-    allowed = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, allow_undecided=True)).to_dict()
+    require_passed(gate_from_evaluations(found, GateConfig(0.5, 98, allow_undecided=True)))
+    allowed = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, allow_undecided=True))
     with pytest.raises(GateFailed):
         require_passed(allowed)
 
 
 def test_the_interval_of_the_loss_is_always_said() -> None:
-    gate = gate_from_evaluations(evaluations(800, lost=8, won=8), GateConfig(max_drop=0.5)).to_dict()
-    assert sentence(gate["runners"][0]["checks"][0]) == "loses 0.0 points of accuracy (-1.1 to 1.1), 0.5 are allowed"
+    gate = gate_from_evaluations(evaluations(800, lost=8, won=8), GateConfig(max_drop=0.5))
+    assert sentence(gate.runners[0].checks[0]) == "loses 0.0 points of accuracy (-1.1 to 1.1), 0.5 are allowed"
     # A bound that rounds to the limit has a second digit, so that one sees on which side it is.
-    gate = gate_from_evaluations(evaluations(10000, lost=40), GateConfig(max_drop=0.5)).to_dict()
-    assert sentence(gate["runners"][0]["checks"][0]) == "loses 0.4 points of accuracy (0.29 to 0.54), 0.5 are allowed"
+    gate = gate_from_evaluations(evaluations(10000, lost=40), GateConfig(max_drop=0.5))
+    assert sentence(gate.runners[0].checks[0]) == "loses 0.4 points of accuracy (0.29 to 0.54), 0.5 are allowed"
 
 
 def test_advice_follows_the_best_estimate_where_a_gate_cannot_tell() -> None:
     def advice(photos: int, lost: int) -> bool:
-        gate = gate_from_evaluations(evaluations(photos, lost=lost), GateConfig(max_drop=0.5)).to_dict()
-        return missed(gate["runners"][0]["checks"][0])
+        gate = gate_from_evaluations(evaluations(photos, lost=lost), GateConfig(max_drop=0.5))
+        return missed(gate.runners[0].checks[0])
 
     assert not advice(1000, 0)
     assert not advice(1000, 5)
@@ -211,8 +215,8 @@ def test_photos_for_share_is_the_least_that_prove_it(limit: float) -> None:
 
 
 def test_no_number_of_photos_shows_that_nothing_changes() -> None:
-    gate = gate_from_evaluations(evaluations(20), GateConfig(0, 100)).to_dict()
-    assert gate["outcome"] == Outcome.UNKNOWN
+    gate = gate_from_evaluations(evaluations(20), GateConfig(0, 100))
+    assert gate.outcome == Outcome.UNKNOWN
     assert all("(no number of photos can)" in text for text in unknowns(gate))
     assert outcome(evaluations(20, lost=1), min_agreement=100) is Outcome.FAILED
     assert outcome(evaluations(20, lost=1), max_drop=0) is Outcome.UNKNOWN
@@ -224,7 +228,7 @@ def test_photos_without_a_known_label_can_agree_but_not_be_right() -> None:
     assert outcome(found, min_agreement=98) is Outcome.PASSED
     gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
     assert gate.outcome is Outcome.UNKNOWN
-    assert "no photo with a label" in sentence(gate.to_dict()["runners"][0]["checks"][0])
+    assert "no photo with a label" in sentence(gate.runners[0].checks[0])
 
 
 def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
@@ -241,7 +245,7 @@ def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
 
 
 def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
-    gate = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, 98)).to_dict()
+    gate = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, 98))
     with pytest.raises(GateFailed) as caught:
         require_passed(gate, "flowers")
     assert caught.value.exit_code == 3
@@ -255,9 +259,9 @@ def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
 
 
 def test_a_gain_is_told_as_a_gain() -> None:
-    gate = gate_from_evaluations(evaluations(1000, won=20), GateConfig(max_drop=0.5)).to_dict()
-    assert sentence(gate["runners"][0]["checks"][0]).startswith("wins 2.0 points of accuracy (")
-    assert gate["runners"][0]["only_runner"] == 20
+    gate = gate_from_evaluations(evaluations(1000, won=20), GateConfig(max_drop=0.5))
+    assert sentence(gate.runners[0].checks[0]).startswith("wins 2.0 points of accuracy (")
+    assert gate.runners[0].only_runner == 20
 
 
 def test_classes_that_lost_come_first() -> None:
@@ -268,8 +272,11 @@ def test_classes_that_lost_come_first() -> None:
 
 
 def test_it_is_json() -> None:
-    gate = gate_from_evaluations(evaluations(100), GateConfig(0.5, 98)).to_dict()
+    gate = to_json(gate_from_evaluations(evaluations(100), GateConfig(0.5, 98)))
     assert json.loads(json.dumps(gate))["outcome"] == "cannot tell"
+    assert from_json(Gate, json.loads(json.dumps(gate)), "x") == gate_from_evaluations(
+        evaluations(100), GateConfig(0.5, 98)
+    )
 
 
 @pytest.mark.parametrize(

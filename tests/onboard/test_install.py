@@ -1,4 +1,4 @@
-"""Setting up a device: what is missing and the line that brings it, on machines made up from documented facts."""
+"""The `install` command on machines from documented facts: missing components and the commands that install them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_board_with_all_there_is(machine: Any, bundle: Bundle) -> None:
     seen = by_name(found)
     assert "JetPack 6.2 (TensorRT 10.3.0" in seen["Jetson"].found
     assert {seen[what].state for what in ("NVIDIA GPU", "TensorRT", "pycuda", "numpy", "pillow")} == {State.READY}
-    assert seen["operators"].found == "ONNX set 17"
+    assert seen["operators"].found == "ONNX opset 17"
     require_ready(found)
     lines = "\n".join(install_lines(found, dry_run=True))
     assert "to run    " in lines
@@ -75,7 +75,7 @@ def test_without_tensorrt_nothing_is_done(machine: Any, bundle: Bundle) -> None:
     assert "pip install tensorrt" not in caught.value.hint
 
 
-def test_an_old_jetpack_gets_its_road(machine: Any, bundle: Bundle) -> None:
+def test_an_old_jetpack_gets_a_hint(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((7, 2), "8.2.1", "10.2"), "32 7.1", "3.6")
     with pytest.raises(MissingDependency, match=r"TensorRT: 8\.2\.1, and trtpoets needs 8\.5 or later") as caught:
         require_ready(install.install(bundle, dry_run=True))
@@ -99,13 +99,13 @@ def test_pycuda_comes_by_pip_and_needs_a_compiler(
 
 
 def test_packages_that_are_too_old(machine: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ubuntu 20.04's Pillow is 7.0, which can't be told which formats to open."""
+    """Pillow 7.0 of Ubuntu 20.04 has no `formats` argument."""
     machine(with_gpu((8, 7), "8.5.2", "11.4"), "35 4.1", "3.8")
     monkeypatch.setattr(bundle_findings, "installed", lambda _: {"numpy": "1.17.4", "pillow": "7.0.0"})
     found = install.install(bundle, dry_run=True)
     assert found.lacking == ()
     assert found.commands[-1].endswith("pip install 'pillow>=8.0'")
-    assert by_name(found)["pillow"].found == "7.0.0, and 8.0 or later is needed"
+    assert by_name(found)["pillow"].found == "7.0.0, but 8.0 or later is needed"
     assert install.install(bundle, dry_run=True, pip=False).lacking == ("pillow",)
 
 
@@ -122,7 +122,7 @@ def test_another_jetpack_than_the_bundles(machine: Any, bundle: Bundle) -> None:
     )
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     seen = by_name(install.install(open_bundle(bundle.folder), dry_run=True))
-    assert seen["JetPack"].found == "this bundle was made for JetPack 5.1.2, and JetPack 6.2 is here"
+    assert seen["JetPack"].found == "this bundle was made for JetPack 5.1.2, but JetPack 6.2 is installed"
     assert seen["JetPack"].hint.endswith("trtpoets bundle tiny --for jetson --jetpack 6.2")
 
 
@@ -132,7 +132,7 @@ def test_operators_that_tensorrt_does_not_read(machine: Any, bundle: Bundle, mon
     seen = by_name(install.install(bundle, dry_run=True))["operators"]
     assert (seen.state, seen.found) == (
         State.MISSING,
-        "ONNX set 17, and TensorRT 8.5.2 reads up to 13",
+        "ONNX opset 17, but TensorRT 8.5.2 supports up to 13",
     )
     assert "trtpoets export tiny --opset 13 --force" in seen.hint
 
@@ -189,7 +189,7 @@ def test_the_environment(
 def test_an_environment_inside_another(machine: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     monkeypatch.setattr(sys, "prefix", "/home/me/venv")
-    with pytest.raises(BadInput, match="is in an environment of its own") as caught:
+    with pytest.raises(BadInput, match="is in another virtual environment") as caught:
         install.install(bundle)
     assert "deactivate" in caught.value.hint
 
@@ -206,10 +206,10 @@ def half_a_venv(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> Non
 def test_half_an_environment_does_not_stay(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Python without ensurepip, or a full disk: venv fails after it has made bin/python."""
+    """A Python without ensurepip, or a full disk: venv fails after it has created bin/python."""
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     half_a_venv(monkeypatch, tmp_path, "exit 1")
-    with pytest.raises(RunFailed, match="ended with code 1") as failed:
+    with pytest.raises(RunFailed, match="failed with code 1") as failed:
         install.install(bundle)
     assert "python3-venv" in failed.value.hint
     assert not (bundle.built / "venv").exists()
@@ -228,7 +228,7 @@ def test_an_environment_that_was_interrupted_does_not_stay(
 def test_another_environment_than_the_bundles_own(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the README says it: ./install first, and for updates ./install --venv elsewhere."""
+    """The steps of the README: ./install first, and for updates ./install --venv in another folder."""
     base, own, other = tmp_path / "python3", bundle.built / "venv", tmp_path / "root" / "venv"
     base.write_text("")
     (own / "bin").mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_a_command_that_fails(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     from trtpoets.device.doctor.system import system_at
 
-    with pytest.raises(RunFailed, match="ended with code 5: its last lines are above"):
+    with pytest.raises(RunFailed, match="failed with code 5: see its output above"):
         install._run([sys.executable, "-c", "raise SystemExit(5)"], system_at())
 
 
@@ -264,7 +264,7 @@ def test_a_python_that_does_not_answer(tmp_path: Path) -> None:
     python.parent.mkdir()
     python.write_text("#!/bin/sh\necho nonsense\n")
     python.chmod(0o755)
-    with pytest.raises(RunFailed, match="does not answer"):
+    with pytest.raises(RunFailed, match="does not work"):
         install._seen_from(tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_the_program_without_numpy(bundle: Bundle, tmp_path: Path) -> None:
     assert "try: sudo apt install -y python3-numpy" in result.stderr
 
 
-def test_the_program_on_a_board_of_paper(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_program_on_the_fake_device(bundle: Bundle, tmp_path: Path) -> None:
     result = Board(tmp_path, sys.executable).run(bundle.folder, "install", "--dry-run", "--json")
     found = as_json(result)
     assert (result.returncode, found["lacking"]) == (0, [])

@@ -13,33 +13,32 @@ import pytest
 import trtpoets
 from tests.judge.bench.test_benchmark import QUICK, WARM
 from tests.judge.bench.test_compare import benchmark as measured
+from tests.judge.bench.test_compare import typed
 from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
 from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Way
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
-from trtpoets.judge.bench.benchmark import benchmark_from_artefacts
+from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.contender import Contender, Heat
+from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline.bench import _ways
 from trtpoets.pipeline.stage_options import bench_config
 
 
 class Measured:
-    """Stands for a benchmark; counts how often one was made."""
+    """Makes benchmarks without measuring, and counts them."""
 
     def __init__(self, incomplete: str = "") -> None:
         self.incomplete, self.made = incomplete, 0
-        self.failures, self.measurements = (), ()
 
-    def __call__(self, *_: Any) -> Measured:
+    def __call__(self, *_: Any) -> Benchmark:
         self.made += 1
-        return self
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**measured(self.made, 5.0), "incomplete": self.incomplete}
+        return replace(typed(measured(self.made, 5.0)), incomplete=self.incomplete)
 
 
 @pytest.fixture
@@ -71,9 +70,10 @@ def test_what_changed_since_an_older_one(made: Measured, tmp_path: Path) -> None
     trtpoets.bench("flowers", QUICK, engines=tmp_path)
     older = Workspace(tmp_path, "flowers").benchmark
     found = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
-    assert [each["verdict"] for each in found["compared"]["changes"]] == ["same", "same"]
-    assert open_card(older) == found
-    broken = {**found, "measurements": [{"runner": "tensorflow"}]}
+    assert found.compared is not None
+    assert [each.verdict for each in found.compared.changes] == ["same", "same"]
+    assert open_card(older) == to_json(found)
+    broken = {**to_json(found), "measurements": [{"runner": "tensorflow"}]}
     for text in ("{}", json.dumps(broken)):
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(BadArtefact, match="is no benchmark"):
@@ -121,7 +121,7 @@ def test_scores_are_kept_though_the_gate_refuses_its_options(
 ) -> None:
     monkeypatch.setattr("trtpoets.pipeline.evaluate.artefacts_in", lambda space: ())
     monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: ())
-    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: {"evaluations": [], "skipped": []})
+    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: Evaluations(()))
     with pytest.raises(BadInput):
         trtpoets.evaluate("flowers", GateConfig(max_drop=1.0, runners=("rtx-fp8",)), engines=tmp_path)
     kept = open_card(Workspace(tmp_path, "flowers").evaluation)

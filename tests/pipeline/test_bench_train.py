@@ -12,10 +12,13 @@ from tests.cli.test_main import call_main
 from tests.conftest import SMALL
 from tests.support.report_documents import train_benchmark
 from trtpoets.core.errors import BadInput, MissingArtefact
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_in
-from trtpoets.pipeline.bench_train import TrainBenchConfig, _extractors, bench_train, train_bench_config
+from trtpoets.pipeline.bench_train import _extractors, bench_train, train_bench_config
 from trtpoets.pipeline.extractors import Device
+from trtpoets.pipeline.result_status import train_benchmark_now
 from trtpoets.pipeline.retrain import RetrainConfig, retrain
 from trtpoets.reporting.tables.results import print_table
 from trtpoets.train.head import HeadConfig
@@ -35,8 +38,10 @@ def test_rates_and_devices_beside_each_other(
     assert caught.value.hint == "give the weights that retrain was given: --weights FILE"
 
     config = TrainBenchConfig(learning_rates=(0.001, 1e30), photos=8, rounds=2)
-    found = bench_train("small", config, weights=small_weights, engines=tmp_path)
-    assert open_card(space.train_benchmark) == json.loads(json.dumps(found))
+    measured = bench_train("small", config, weights=small_weights, engines=tmp_path)
+    assert open_card(space.train_benchmark) == json.loads(json.dumps(to_json(measured)))
+    assert train_benchmark_now(space) == measured
+    found = to_json(measured)
     (cpu, *_) = found["bottlenecks"]
     assert (cpu["device"], cpu["by"], cpu["photos"]) == ("cpu", "onnxruntime", 8)
     assert 0 < cpu["low"] <= cpu["photos_per_s"] <= cpu["high"]
@@ -72,7 +77,7 @@ def test_configuration() -> None:
 
 
 def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table("train benchmark", train_benchmark())
+    print_table("train benchmark", from_json(TrainBenchmark, train_benchmark(), "x"))
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert ["cpu", "onnxruntime", "200", "190", "to", "210"] in [line.split() for line in text.splitlines()]

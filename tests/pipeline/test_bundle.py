@@ -13,22 +13,25 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 
 import trtpoets
 from tests.cli.test_main import call_main
-from tests.support.bundle_run import RECOMMENDED, bundle_run, evaluated
+from tests.support.bundle_run import bundle_run, evaluated
 from tests.support.runner_ids import runner
 from trtpoets.bundles.pack import Bundle
 from trtpoets.bundles.precision_order import shipping_order
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import locked, sha256_of_file
 from trtpoets.core.manifest import MANIFEST, Target, check_manifest
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
-from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.evaluation import evaluation_from_scores
+from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.lineage import onnx_models_in
@@ -403,32 +406,25 @@ def test_int8_comes_last_where_quantize_advises_against_it(tmp_path: Path) -> No
     assert made.warnings[0] in (made.folder / "README.md").read_text()
 
 
-def evaluation_of(space: Workspace, wrong: Precision) -> dict[str, Any]:
-    """A real evaluation on 600 made-up photos, on which one precision answers the same to all."""
+def evaluation_of(space: Workspace, wrong: Precision) -> Evaluations:
+    """A real evaluation of 720 made-up scores, of which those of one precision are the same for all photos."""
     photos = dataset_in(space).photos * 20
-    labels = onnx_models_in(space)[0].spec.labels
-    scores = {}
-    for model in onnx_models_in(space):
-        with open_runner(model) as opened:
-            scores[opened.name] = scores_from_runner(opened, photos)
-    for number, photo in enumerate(photos):  # every answer is right
-        for found in scores.values():
-            found[number] = [float(label == photo.label) for label in labels]
+    models = onnx_models_in(space)
+    labels = models[0].spec.labels
+    right = np.array([[label == photo.label for label in labels] for photo in photos], np.float32)
+    scores = {open_runner(model).name: right.copy() for model in models}
     scores[f"onnxruntime-{wrong.value}"][:] = [1, 0, 0]
     reference = scores["onnxruntime-fp32"]
-    return {
-        "evaluations": [
-            evaluation_from_scores(
-                runner(name), found, photos, labels, None if found is reference else reference
-            ).to_dict()
+    return Evaluations(
+        tuple(
+            evaluation_from_scores(runner(name), found, photos, labels, None if found is reference else reference)
             for name, found in scores.items()
-        ],
-        "skipped": [],
-    }
+        )
+    )
 
 
 def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
-    evaluated(space, evaluation_of(space, INT8))
+    evaluated(space, to_json(evaluation_of(space, INT8)))
     made = bundled(space)
     assert made.manifest.order == (FP16, FP32, INT8)
     assert made.warnings == ("int8 comes last: it failed the gate on the test photos",)
@@ -436,10 +432,10 @@ def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
 
 def test_of_two_that_fail_the_wider_is_tried_first(space: Workspace) -> None:
     details = evaluation_of(space, FP16)
-    order, against = shipping_order(tuple(Precision), {"precision": "fp16", "why": "so"}, details)
+    order, against = shipping_order(tuple(Precision), "so", details)
     assert order == (FP32, FP16, INT8)
     assert set(against) == {FP16, INT8}
-    assert shipping_order((FP16, FP32), RECOMMENDED, None) == ((FP16, FP32), {})
+    assert shipping_order((FP16, FP32), "", None) == ((FP16, FP32), {})
 
 
 def test_numbers_of_other_files_do_not_go_into_a_bundle(space: Workspace) -> None:
@@ -480,5 +476,5 @@ def test_the_program(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert call_main(monkeypatch, *elsewhere) == 0
     assert capsys.readouterr().out.startswith("tiny for onnxruntime: ")  # its providers decide, not an order
     assert call_main(monkeypatch, *arguments, "--jetpack", "9.9") == 1
-    assert "JetPack '9.9' is not in our table: 4.6," in capsys.readouterr().err
+    assert "JetPack '9.9' is unknown; known versions are: 4.6," in capsys.readouterr().err
     assert call_main(monkeypatch, "bundle", "tiny", "--for", "toaster") == 2

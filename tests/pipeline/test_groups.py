@@ -16,16 +16,17 @@ import trtpoets
 from benchmarks import coverage
 from tests.core.test_runner_id import judging_two_engines
 from tests.support.photos import photo_folder
-from tests.support.report_documents import documents
+from tests.support.report_documents import documents, report_of
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace
+from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig, photos_in_groups, rounded
 from trtpoets.pipeline import result_status
 from trtpoets.pipeline.recorded_commands import evaluate_command
 from trtpoets.pipeline.stage_options import gate_config
-from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.html import page_from_report
 from trtpoets.reporting.markdown import markdown_from_report
 from trtpoets.reporting.tables.results import print_table
@@ -71,7 +72,7 @@ def test_an_evaluation_and_its_card_have_the_groups(monkeypatch: pytest.MonkeyPa
         copy.write_bytes(first.read_bytes())
     photos = tuple(Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in paths)
     judging_two_engines(monkeypatch, tmp_path, photos)
-    details = trtpoets.evaluate("x", engines=tmp_path)
+    details = to_json(trtpoets.evaluate("x", engines=tmp_path))
     assert details["groups"] == [0, 0, 1, 1]
     assert {(each["photos"], each["groups"]) for each in details["evaluations"]} == {(4, 2)}
     assert json.loads((tmp_path / "x" / "evaluation.json").read_text())["details"]["groups"] == [0, 0, 1, 1]
@@ -86,15 +87,15 @@ def test_groups_stand_beside_photos_everywhere(capsys: pytest.CaptureFixture[str
     found = documents()
     for each in found["evaluation"]["evaluations"]:
         each |= {"groups": 9, "labelled_groups": 9}
-    report = report_from_documents(found)
-    assert (report["test_photos"], report["test_groups"]) == (30, 9)
-    assert set(report["recall_intervals"]["tensorflow"]) == {"ant", "bee", "cow"}
-    print_table("evaluation", found["evaluation"])
+    report = report_of(found)
+    assert (report.test_photos, report.test_groups) == (30, 9)
+    assert set(report.recall_intervals["tensorflow"]) == {"ant", "bee", "cow"}
+    print_table("evaluation", from_json(Evaluations, found["evaluation"], "x"))
     table = capsys.readouterr().out
     assert "30 held-out photos in 9 independent groups" in table
     assert "Change of accuracy beside TensorFlow in points" in table
     assert "−10.0" in table and "−25.6 to +2.5" in table
-    assert "held-out photos in 9 independent groups" in report["verdict"][1]["text"]
+    assert "held-out photos in 9 independent groups" in report.verdict[1].text
     for text in (markdown_from_report(report), page_from_report(report)):
         assert "30 photos in 9 independent groups" in text
         assert "copies of a photo, near-copies and shots of one object are one group" in text

@@ -184,7 +184,7 @@ def test_an_engine_of_ultralytics(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Ultralytics YOLO11n-cls" in told and "tensorrt 10.3.0.30" in told
     assert f"tail -c +{len(metadata) + 5} " in told
     assert path.read_bytes()[len(metadata) + 4 :] == plan
-    with pytest.raises(TrtPoetsError, match="an engine with Ultralytics' JSON metadata before it"):
+    with pytest.raises(TrtPoetsError, match="an engine preceded by Ultralytics' JSON metadata"):
         engine_from_file(path)
 
 

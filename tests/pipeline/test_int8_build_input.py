@@ -23,7 +23,7 @@ from trtpoets.core.errors import BadInput, BuildFailed
 from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.manifest import Target
 from trtpoets.core.onnx_file import check_onnx, metadata_of, open_session, opset_of, read_onnx
-from trtpoets.core.onnx_graph import MIXED_OPSET, fp32_nodes, graph_of, marked_fp32
+from trtpoets.core.onnx_graph import MIXED_OPSET, fp32_nodes, marked_fp32, read_graph
 from trtpoets.core.types import INPUT_NAME, Flavour, OnnxModel, Photo, Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.lineage import engines_in
@@ -57,7 +57,7 @@ def made(folder: Path, photos: list[Photo], head: float = 1.0) -> OnnxModel:
 
 
 def named(model: OnnxModel) -> tuple[str, ...]:
-    return fp32_nodes(graph_of(model.path.read_bytes()))
+    return fp32_nodes(read_graph(model.path.read_bytes()))
 
 
 def scores(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
@@ -195,7 +195,7 @@ def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
     (engine,) = trtpoets.build("tiny", precisions=[INT8], engines=space.engines, **words)
     assert engine.card.targets == ("sm75",)
     (plan,) = trtpoets.plan_build(str(space.onnx(INT8)), **words)
-    assert "what this file does not quantise runs in FP32, as it is in the file" in plan.notes
+    assert "layers that are not quantised run in FP32, their type in this file" in plan.notes
     with pytest.raises(BuildFailed, match="FP32 GEMM is not supported"):
         trtpoets.build(str(space.onnx(INT8)), **words)
 

@@ -22,14 +22,17 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.progress import silent
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.judge.gate import GateConfig
+from trtpoets.judge.gate import GateConfig, Outcome
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
-from trtpoets.pipeline.int8_head import HeadNotes, _judged, refitted_head
-from trtpoets.pipeline.quantize import _int8
+from trtpoets.pipeline.int8_head import _judged, refitted_head
+from trtpoets.pipeline.quantize import _int8, _Made
+from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.head import Head, head_scores
@@ -44,7 +47,7 @@ def workspace(tmp_path: Path, photos: Path, validation_percent: float = 30) -> W
     space = Workspace(tmp_path, "small")
     space.folder.mkdir()
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent, 10))
-    seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+    seal_card(space.dataset, key=dataset.hash, files=[], details=replace(dataset.document, counts=dataset.counts))
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
         (space.classifier / name).parent.mkdir(parents=True, exist_ok=True)
         (space.classifier / name).write_bytes(b"not read")
@@ -82,20 +85,22 @@ def test_a_base_that_moved_gets_a_head_that_follows(tmp_path: Path, photos: Path
     wide, narrow = models(space, 0.5)
     before = check_onnx(narrow.path)
     notes = refitted_head(space, wide, narrow)
-    assert notes["kept"], notes
-    assert notes["divergence"][1] < notes["divergence"][0] / 2
-    assert notes["change_high"] < 0
-    assert notes["agreement"][1] >= notes["agreement"][0]
+    assert notes.kept, notes
+    assert notes.divergence[1] < notes.divergence[0] / 2
+    assert notes.change_high < 0
+    assert notes.agreement[1] >= notes.agreement[0]
     dataset = dataset_in(space)
-    assert notes["photos"] == len(dataset.in_split(Split.TRAIN))
-    assert notes["validation_photos"] == len(dataset.in_split(Split.VALIDATION))
+    assert notes.photos == len(dataset.in_split(Split.TRAIN))
+    assert notes.validation_photos == len(dataset.in_split(Split.VALIDATION))
     after = check_onnx(narrow.path)
     assert not np.allclose(last_layer(after).weights, last_layer(before).weights)
     restored = with_last_layer(after, last_layer(before).weights, last_layer(before).bias)
     assert restored.graph == before.graph
     assert list(restored.metadata_props) == list(before.metadata_props)
     tested = recommendation(space, wide, narrow, GateConfig(min_agreement=98))
-    assert tested["gate"]["runners"][0]["checks"][0]["measured"] == notes["agreement"][1]
+    assert tested.gate is not None
+    assert notes.agreement is not None
+    assert tested.gate.runners[0].checks[0].measured == notes.agreement[1]
 
 
 def test_a_published_head_is_fitted_without_labels(tmp_path: Path, photos: Path) -> None:
@@ -103,8 +108,8 @@ def test_a_published_head_is_fitted_without_labels(tmp_path: Path, photos: Path)
     wide, narrow = models(space, 0.5)
     published = replace(wide, spec=replace(wide.spec, labels=("tench", "goldfish", "shark")))
     notes = refitted_head(space, published, narrow)
-    assert notes["kept"], notes
-    assert notes["accuracy"] is None
+    assert notes.kept, notes
+    assert notes.accuracy is None
 
 
 def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path) -> None:
@@ -113,8 +118,8 @@ def test_an_equal_base_keeps_its_head_and_its_file(tmp_path: Path, photos: Path)
     narrow.path.write_bytes(wide.path.read_bytes())
     content = sha256_of_file(narrow.path)
     notes = refitted_head(space, wide, narrow)
-    assert not notes["kept"]
-    assert notes["why"] == "its scores are no nearer to FP32's than chance allows"
+    assert not notes.kept
+    assert notes.why == "its scores are no nearer to FP32's than chance allows"
     assert sha256_of_file(narrow.path) == content
 
 
@@ -146,8 +151,8 @@ def test_too_few_photos_fit_nothing(tmp_path: Path, photos: Path) -> None:
     wide, narrow = models(space, 0.5)
     content = sha256_of_file(narrow.path)
     notes = refitted_head(space, wide, narrow)
-    assert not notes["kept"]
-    assert "validation photos are too few" in notes["why"]
+    assert not notes.kept
+    assert "validation photos are too few" in notes.why
     assert sha256_of_file(narrow.path) == content
 
 
@@ -158,7 +163,7 @@ def test_a_graph_that_ends_otherwise_is_left_alone(tmp_path: Path, photos: Path)
     GraphView(proto).producer["scores"].op_type = "LogSoftmax"
     write_onnx(proto, narrow.path)
     notes = refitted_head(space, wide, narrow)
-    assert (notes["kept"], notes["why"]) == (False, "the graph does not end in a dense layer and a softmax")
+    assert (notes.kept, notes.why) == (False, "the graph does not end in a dense layer and a softmax")
 
 
 def test_int8_that_misses_the_target_is_advised_against_with_numbers(
@@ -172,12 +177,12 @@ def test_int8_that_misses_the_target_is_advised_against_with_numbers(
     content = sha256_of_file(narrow.path)
     with caplog.at_level(logging.INFO):
         found = recommendation(space, wide, narrow)
-    assert found["precision"] == "fp16"
-    assert "validation photos it answers like TensorFlow on 0.0 % (0.0 to" in found["why"]
+    assert found.precision is Precision.FP16
+    assert "validation photos it answers like TensorFlow on 0.0 % (0.0 to" in found.why
     assert "INT8 misses its target" in caplog.text
     assert "trtpoets build small --precision fp16" in caplog.text
     assert sha256_of_file(narrow.path) == content
-    seal_card(card_of(narrow.path), key="k", files=[narrow.path], details={"notes": {"recommended": found}})
+    seal_card(card_of(narrow.path), key="k", files=[narrow.path], details={"notes": {"recommended": to_json(found)}})
     assert recommended_precision(space) is Precision.FP16
 
 
@@ -186,11 +191,10 @@ def test_too_few_photos_to_tell_are_said_to_be(tmp_path: Path, photos: Path) -> 
     wide, narrow = models(space, 0)
     narrow.path.write_bytes(wide.path.read_bytes())
     found = recommendation(space, wide, narrow)
-    assert found["precision"] == "int8"
-    assert (
-        "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found["why"]
-    )
-    assert found["gate"]["outcome"] == "cannot tell"
+    assert found.precision is Precision.INT8
+    assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found.why
+    assert found.gate is not None
+    assert found.gate.outcome is Outcome.UNKNOWN
     assert recommended_precision(space) is None
 
 
@@ -204,7 +208,9 @@ def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path)
         patch.setattr(int8_head, "difference_interval", lambda *results: SimpleNamespace(low=-0.1, high=0.1))
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
-        model = _int8(space, wide, used, rough, config, {}, force=False, progress=silent, refit_head=True)
+        model = _int8(
+            space, wide, used, rough, config, _Made("", dataset.hash, ""), force=False, progress=silent, refit_head=True
+        )
     card = open_card(card_of(model.path))
     assert card is not None
     notes = card["notes"]
@@ -217,7 +223,7 @@ def test_the_notes_are_of_the_file_that_is_shipped(tmp_path: Path, photos: Path)
     assert notes["before_head"] != notes["final"]
     worst = {each["layer"]: each["db"] for each in notes["histograms"]}
     assert worst == pytest.approx({name: layers[name] for name in worst}, rel=1e-5)
-    rows = int8_section({"quantisation": {"int8": notes}, "benchmarks": []})
-    assert rows is not None
-    assert rows["rows"][-1]["cells"][0] == "as written, with its last layer fitted"
-    assert rows["rows"][-2]["cells"][0] == "as it was converted" or notes["before_head"] == notes["plain"]
+    section = int8_section(Report(quantisation=Quantisation(int8=from_json(Int8Summary, notes, "notes"))))
+    assert section is not None
+    assert section.rows[-1].cells[0] == "as written, with its last layer fitted"
+    assert section.rows[-2].cells[0] == "as it was converted" or notes["before_head"] == notes["plain"]

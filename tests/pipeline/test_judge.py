@@ -10,10 +10,12 @@ import pytest
 import trtpoets
 from tests.judge.bench.test_benchmark import QUICK
 from tests.judge.bench.test_compare import benchmark as measured
+from tests.judge.bench.test_compare import typed
 from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.fake import FakeRunner
@@ -59,7 +61,7 @@ def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
 ) -> None:
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda", "tensorrt"])
     monkeypatch.setattr("trtpoets.pipeline.runner_access.open_runner", Named)
-    details = trtpoets.evaluate("x", engines=space)
+    details = to_json(trtpoets.evaluate("x", engines=space))
     assert [each["runner"] for each in details["evaluations"]] == [
         "tensorflow",
         "onnxruntime-fp32",
@@ -71,17 +73,9 @@ def test_what_drives_a_gpu_is_evaluated_too_and_skipped_where_it_does_not_load(
 
 
 def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space: Path) -> None:
-    class Measured:
-        incomplete = ""
-        failures = ()
-        measurements = ()
-
-        def to_dict(self) -> dict[str, Any]:
-            return {**measured(1, 5.0), "incomplete": ""}
-
     read: list[Path] = []
     monkeypatch.setattr(result_status, "sha256_of_file", lambda path: read.append(path) or "ab")
-    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", lambda *_: Measured())
+    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", lambda *_: typed(measured(1, 5.0)))
     details = trtpoets.bench("x", QUICK, engines=space)
     assert read == [space / "fp32.onnx"]
-    assert details["artefacts"] == {space.name: "a classifier", "fp32.onnx": "ab"}
+    assert details.artefacts == {space.name: "a classifier", "fp32.onnx": "ab"}

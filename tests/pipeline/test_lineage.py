@@ -16,6 +16,7 @@ from tests.support.tiny import tiny_onnx
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_folder
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Classifier, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline import artefacts, publish
@@ -198,13 +199,13 @@ def test_a_name_that_is_trained_again_uses_nothing_of_before(
     engines = Path(shutil.copytree(second, tmp_path / "engines"))
     space = Workspace(engines, "small")
     report = trtpoets.report("small", engines=engines)
-    assert report["accuracy"] == {}
-    assert any(each["what"] == "using evaluation.json" for each in report["skipped"])
+    assert report.accuracy == {}
+    assert any(each.what == "using evaluation.json" for each in report.skipped)
     photo = dataset_in(space).in_split(Split.TEST)[0]
     (answer,) = trtpoets.label("small", [photo.path], engines=engines)
     assert (answer.runner, set(answer.labels)) == ("tensorflow", {"bee", "cow"})
     assert "fp32.onnx is not used: it was made from an earlier classifier" in caplog.text
-    details = trtpoets.evaluate("small", engines=engines)
+    details = to_json(trtpoets.evaluate("small", engines=engines))
     assert [each["runner"] for each in details["evaluations"]] == ["tensorflow"]
     assert {"what": "using fp32.onnx", "why": f"was made from an earlier classifier: {space.command('export')}"} in (
         details["skipped"]
@@ -215,7 +216,7 @@ def test_a_name_that_is_trained_again_uses_nothing_of_before(
     assert isinstance(trtpoets.export("small", engines=engines), OnnxModel)
     assert stale_in(space) == ()
     report = trtpoets.report("small", engines=engines)
-    assert list(report["accuracy"]) == ["tensorflow"]
+    assert list(report.accuracy) == ["tensorflow"]
 
 
 @pytest.mark.parametrize("stop", range(8))

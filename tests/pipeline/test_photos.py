@@ -15,7 +15,7 @@ from PIL import Image
 
 import trtpoets
 from tests.support.bundle_run import bundle_run
-from tests.support.report_documents import LABELS, documents
+from tests.support.report_documents import LABELS, documents, report_of
 from tests.support.small_networks import residual_network, saved
 from tests.support.tiny import tiny_photo_files, tiny_spec
 from trtpoets.convert.int8.calibration import CalibrationConfig, ranges_from_photos
@@ -24,15 +24,17 @@ from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core import images
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
 from trtpoets.core.images import changed_photos, photo_batches, photo_bytes, photo_to_array
+from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.bench.benchmark import Benchmark, Failure
 from trtpoets.judge.bench.meter import Meter
 from trtpoets.judge.evaluation import scores_from_runner
+from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.golden import golden_photos
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.photos import verified_photos
-from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.gallery import Galleries, galleries_from_report
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 
@@ -136,7 +138,7 @@ def test_evaluate_refuses_photos_with_other_colours(space: Workspace, monkeypatc
 
 
 def test_an_evaluation_keeps_the_hashes_of_what_was_judged(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: {"evaluations": [], "skipped": []})
+    monkeypatch.setattr("trtpoets.pipeline.evaluate._evaluated", lambda *_: Evaluations(()))
     trtpoets.evaluate("tiny", engines=space.engines, force=True)
     tests = dataset_in(space).in_split(Split.TEST)
     assert (open_card(space.evaluation) or {})["judged"]["photo_sha256"] == [photo.sha256 for photo in tests]
@@ -145,12 +147,9 @@ def test_an_evaluation_keeps_the_hashes_of_what_was_judged(space: Workspace, mon
 def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = dataset_in(space).in_split(Split.TEST)
 
-    class Measured:
-        failures, measurements = ("a runner could not decode",), ()
-
-    def measured(*_: Any) -> Any:
+    def measured(*_: Any) -> Benchmark:
         recoloured(tests[1])
-        return Measured()
+        return Benchmark((), (Failure(TENSORFLOW, None, "it could not decode"),))
 
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
     monkeypatch.setattr("trtpoets.pipeline.bench._able", lambda artefacts: (artefacts, []))
@@ -164,12 +163,12 @@ def test_another_fault_of_a_photo_is_raised_as_it_is(space: Workspace) -> None:
 
 
 def pictures(galleries: Galleries) -> int:
-    return sum(bool(tile["picture"]) for each in galleries.others for tile in each["tiles"])
+    return sum(bool(tile.picture) for each in galleries.others for tile in each.tiles)
 
 
 def test_the_page_does_not_show_what_was_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = [replace(photo, label=LABELS[i % 3]) for i, photo in enumerate(tiny_photo_files(tmp_path / "p", 30))]
-    report = report_from_documents(documents(photos=made))
+    report = report_of(documents(photos=made))
     shown = {str(photo.path): photo for photo in made}
     with caplog.at_level(logging.WARNING):
         before = pictures(galleries_from_report(report, shown))
@@ -179,7 +178,7 @@ def test_the_page_does_not_show_what_was_not_judged(tmp_path: Path, caplog: pyte
         after = pictures(galleries_from_report(report, shown))
     assert 0 < after < before
     assert f"2 photos of the page were changed since they were judged, {made[1].path} for one" in caplog.text
-    assert f"trtpoets evaluate {report['name']} --force" in caplog.text
+    assert f"trtpoets evaluate {report.name} --force" in caplog.text
 
 
 DECODERS = {"photo_to_array", "photo_batches", "read_photo", "bytes_to_array", "photo_bytes"}

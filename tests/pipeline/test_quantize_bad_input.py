@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def refused(result: tuple[int, str], message: str, hint: str) -> None:
 def give_photos(space: Workspace, folder: Path) -> None:
     """Let the run have the photos of this folder, as `pretrained --photos` does."""
     dataset = dataset_from_folder(folder)
-    seal_card(space.dataset, key=dataset.hash, files=[], details={**dataset.to_dict(), "counts": dataset.counts})
+    seal_card(space.dataset, key=dataset.hash, files=[], details=replace(dataset.document, counts=dataset.counts))
     card = read_card(card_of(space.classifier))
     seal_card(
         card_of(space.classifier), key=card.key, files=[space.classifier], details={**card.details, "dataset": None}
@@ -313,13 +314,15 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
     for name in ("foreign.onnx", "Foreign.ONNX"):
         Path(name).write_bytes(foreign.SerializeToString())
         result = user.types("build", name)
-        refused(result, f"{name} was not written by trtpoets: it does not say how its photos are prepared", "export")
+        refused(
+            result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "export"
+        )
     Path("empty.onnx").touch()
-    refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "make it again")
+    refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "create it again")
     refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")
     for command in ("quantize", "export", "evaluate", "bench", "report"):
         result = user.types(command, "./foreign.onnx")
-        refused(result, "./foreign.onnx is an ONNX file; a run is a folder under engines/", "trtpoets build FILE.onnx")
+        refused(result, "./foreign.onnx is an ONNX file, but the name of a run was", "trtpoets build FILE.onnx")
     edit(space, lambda model: foreign)
     refused(user.quantizes(space), "was not written by trtpoets", space.command("export"))
 
@@ -359,7 +362,7 @@ def test_interrupted_and_resumed(space: Workspace) -> None:
     for after in ("fp16: ", "calibration: ", "ranges.json", "int8.onnx"):
         said = interrupted(space, after)
         assert said.splitlines()[-2:] == [
-            "Error: interrupted; what was finished is kept",
+            "Error: interrupted; what was finished is kept [TP1070]",
             "  try: the same command goes on from here",
         ]
         assert [path.name for path in space.folder.iterdir() if path.name.startswith(".")] == []

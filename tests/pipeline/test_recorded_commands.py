@@ -18,7 +18,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.bench_options import bench_config
 from trtpoets.judge.gate import GateConfig
-from trtpoets.pipeline.bench_train import TrainBenchConfig
+from trtpoets.judge.train_benchmark import TrainBenchConfig
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.recorded_commands import (
     bench_command,
@@ -30,6 +30,7 @@ from trtpoets.pipeline.recorded_commands import (
     retrain_command,
 )
 from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.reporting.model import Report, TrainingSummary
 from trtpoets.reporting.sections.provenance import commands_from_report
 from trtpoets.train.dataset import DatasetConfig
 from trtpoets.train.head import HeadConfig, Optimizer
@@ -150,23 +151,8 @@ def test_bench_train(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
 
 
 def test_the_page_lists_what_was_recorded() -> None:
-    report = {
-        "command": None,
-        "name": "x",
-        "backbone": "b",
-        "spec": {},
-        "dataset": None,
-        "training": {"config": {}},
-        "benchmark": {},
-        "parity": None,
-        "quantisation": {},
-        "engines": [],
-        "intervals": {},
-        "benchmarks": [],
-        "gate": None,
-        "engines_folder": "/my engines",
-        "commands": {"retrain": ["trtpoets retrain A --weights W"], "bench": ["trtpoets bench x --compare B"]},
-    }
+    recorded = {"retrain": ("trtpoets retrain A --weights W",), "bench": ("trtpoets bench x --compare B",)}
+    report = Report(name="x", backbone="b", training=TrainingSummary(), engines_folder="/my engines", commands=recorded)
     assert commands_from_report(report) == [
         "trtpoets retrain A --weights W",
         "trtpoets bench x --compare B",

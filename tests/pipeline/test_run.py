@@ -20,6 +20,7 @@ from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
 from trtpoets.core.files import locked
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine, Flavour, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.build.engine import flavour_available
@@ -281,15 +282,15 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     gate = json.loads(failed.stdout)["gate"]
     assert gate["outcome"] == "failed"
     assert failed.stderr.splitlines() == [
-        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for",
+        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for [TP5041]",
         f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
     ]
     assert open_card(space.evaluation) == json.loads(failed.stdout)
     report = trtpoets.report("small", engines=engines)
-    assert report["gate"] == gate
-    assert any(said["about"] == "gate" and " fails: " in said["text"] for said in report["verdict"])
+    assert to_json(report.gate) == gate
+    assert any(said.about == "gate" and " fails: " in said.text for said in report.verdict)
     assert '<h2 id="gate">The gate</h2>' in space.page.read_text()
-    assert trtpoets.evaluate("small", engines=engines)["gate"] == gate
+    assert to_json(trtpoets.evaluate("small", engines=engines).gate) == gate
 
 
 def test_a_gate_on_few_photos_cannot_tell(
@@ -312,7 +313,7 @@ def test_a_gate_on_few_photos_cannot_tell(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
     assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
-        "Error: a gate without a limit",
+        "Error: a gate without a limit [TP5036]",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]
 

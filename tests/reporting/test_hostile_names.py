@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -16,17 +16,18 @@ import trtpoets
 from tests.cli.test_main import call_main
 from tests.pipeline.test_label import Watched
 from tests.support.photos import make_photo
-from tests.support.report_documents import documents
+from tests.support.report_documents import documents, report_of
 from tests.support.tiny import tiny_graph, tiny_spec
 from trtpoets.core.console import error_text, json_text, messages, printable, progress_lines
 from trtpoets.core.errors import BadPhoto, TrtPoetsError
+from trtpoets.core.serialization import to_json
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.onboard.bundle_options import parser
 from trtpoets.onboard.result_lines import finding_lines
 from trtpoets.pipeline import label as label_module
-from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.html import page_from_report
 from trtpoets.reporting.markdown import markdown_from_report
+from trtpoets.reporting.model import Report
 from trtpoets.reporting.tables.results import print_json, print_table
 
 NAMES = (
@@ -78,7 +79,7 @@ def test_json_on_the_terminal() -> None:
     json.loads(text)
 
 
-def hostile_report() -> dict[str, Any]:
+def hostile_report() -> Report:
     found = documents(NAMES, per_class=3)
     found["spec"]["name"] = EVERYTHING
     found["spec"]["weights_id"] = EVERYTHING
@@ -89,7 +90,7 @@ def hostile_report() -> dict[str, Any]:
     }
     found["skipped"] = [{"what": name, "why": name} for name in NAMES]
     found["command"] = f"trtpoets run {EVERYTHING}"
-    return report_from_documents(found)
+    return report_of(found)
 
 
 def test_the_page_and_markdown() -> None:
@@ -108,7 +109,7 @@ def test_the_page_and_markdown() -> None:
 
 
 def test_the_command_to_do_it_again_is_one_line() -> None:
-    report = {**hostile_report(), "command": None, "engines_folder": "a\nb"}
+    report = replace(hostile_report(), command=None, engines_folder="a\nb")
     from trtpoets.reporting.sections.provenance import commands_from_report
 
     commands = commands_from_report(report)
@@ -120,7 +121,7 @@ def test_the_command_to_do_it_again_is_one_line() -> None:
 def test_tables_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     report = hostile_report()
     print_table("report", report)
-    print_table("training", report["training"])
+    print_table("training", to_json(report.training))
     out = capsys.readouterr().out
     assert not obeyed(out)
     assert "\nError: forged" not in out

@@ -17,16 +17,17 @@ from PIL import Image
 from typer.main import get_command
 
 from tests.support.photos import photo_folder
-from tests.support.report_documents import LABELS, documents, measurement, train_benchmark
+from tests.support.report_documents import LABELS, documents, measurement, report_of, train_benchmark
 from tests.support.runner_ids import runner
 from trtpoets.cli.main import app
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.judge.bench.benchmark import BenchConfig
+from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations
 from trtpoets.reporting import gallery, plots, speed_plots
-from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.html import page_from_report
 from trtpoets.reporting.sections.provenance import commands_from_report
 
@@ -69,7 +70,7 @@ class Reader(HTMLParser):
 
 
 def read(found: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reader:
-    return Reader(page_from_report(report_from_documents(found), photos))
+    return Reader(page_from_report(report_of(found), photos))
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def photos(tmp_path: Path) -> dict[str, Photo]:
 
 
 def test_one_file_that_needs_nothing_else(photos: dict[str, Photo]) -> None:
-    page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
+    page = page_from_report(report_of(documents(photos=list(photos.values()))), photos)
     reader = Reader(page)
     assert page.startswith("<!DOCTYPE html>")
     assert "<script" not in page
@@ -173,7 +174,10 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
         "quantiles_ms": [3.5 + 0.1 * i for i in range(21)],
         "end_to_end": {"count": 64, "p50_ms": 7.25, "p90_ms": 8.0, "p99_ms": None},
         "device": {
+            "count": 64,
             "p50_ms": 1.5,
+            "p90_ms": 1.6,
+            "p99_ms": None,
             "h2d_ms": 0.25,
             "compute_ms": 1.125,
             "d2h_ms": 0.125,
@@ -286,12 +290,12 @@ def test_the_commands_on_the_page_are_commands() -> None:
     }
     for card in found["engines"]:
         card |= {"workspace_mib": 512, "optimization_level": 3, "version_compatible": True, "dla_core": 0}
-    found["evaluation"]["gate"] = gate_from_evaluations(
-        found["evaluation"]["evaluations"], GateConfig(max_drop=0.5, min_agreement=98, runners=("onnxruntime-fp16",))
-    ).to_dict()
+    evaluations = from_json(Evaluations, found["evaluation"], "x").evaluations
+    config = GateConfig(max_drop=0.5, min_agreement=98, runners=("onnxruntime-fp16",))
+    found["evaluation"]["gate"] = to_json(gate_from_evaluations(evaluations, config))
     server = BenchConfig(batches=(4,), scenario="server", target_qps=50, max_p99_ms=20, loadgen=True, cpu=True)
     found["benchmark"]["config"] = asdict(server)
-    commands = commands_from_report(report_from_documents(found))
+    commands = commands_from_report(report_of(found))
     assert commands[1:] == [
         "trtpoets export insects --opset 17",
         (
@@ -374,11 +378,11 @@ def test_pictures_are_bounded(photos: dict[str, Photo], monkeypatch: pytest.Monk
     for photo in photos.values():
         Image.fromarray(noise).save(photo.path, quality=95)
     photos = {path: replace(photo, sha256=sha256_of_file(photo.path)) for path, photo in photos.items()}
-    page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
+    page = page_from_report(report_of(documents(photos=list(photos.values()))), photos)
     assert page.count("data:image") > 12
     assert len(page) < 700_000
     monkeypatch.setattr(gallery, "_BUDGET", 60_000)
-    page = page_from_report(report_from_documents(documents(photos=list(photos.values()))), photos)
+    page = page_from_report(report_of(documents(photos=list(photos.values()))), photos)
     assert 1 <= page.count("data:image") < 12
     assert "0001.jpg" in page
 
@@ -401,7 +405,7 @@ def test_names_are_text_and_nothing_else() -> None:
     found["dataset"] |= {"folder": "a b'; rm -rf <~>", "left_out": [{"path": HOSTILE[1], "reason": HOSTILE[2]}]}
     found["skipped"] = [{"what": HOSTILE[0], "why": HOSTILE[1]}]
     found["command"] = None
-    page = page_from_report(report_from_documents(found))
+    page = page_from_report(report_of(found))
     page.encode("utf-8")
     reader = Reader(page)
     assert not reader.all("script")
@@ -415,7 +419,7 @@ def test_names_are_text_and_nothing_else() -> None:
 
 def test_two_thousand_classes_fit() -> None:
     labels = tuple(f"class {i:04}" for i in range(2000))
-    page = page_from_report(report_from_documents(documents(labels, per_class=1)))
+    page = page_from_report(report_of(documents(labels, per_class=1)))
     assert len(page) < 150_000
     text = Reader(page).text
     assert "Tells 2,000 classes apart" in text
@@ -429,7 +433,7 @@ def test_a_pretrained_network_without_photos() -> None:
     reader = read({"spec": found["spec"], "parity": found["parity"]})
     assert "Nothing was measured yet." in reader.text
     assert "its head was not trained here" in reader.text
-    page = page_from_report(report_from_documents({"spec": found["spec"]}))
+    page = page_from_report(report_of({"spec": found["spec"]}))
     assert "<code>trtpoets pretrained efficientnet_lite0 --name insects\ntrtpoets report insects</code>" in page
     assert not reader.all("figure")
 
@@ -459,7 +463,7 @@ def test_invalid_and_missing_numbers_are_told() -> None:
 
 
 def test_the_same_report_gives_the_same_page(photos: dict[str, Photo]) -> None:
-    report = report_from_documents(documents(photos=list(photos.values())))
+    report = report_of(documents(photos=list(photos.values())))
     assert page_from_report(report, photos) == page_from_report(report, photos)
 
 

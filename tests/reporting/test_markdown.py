@@ -8,8 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.reporting.test_html import HOSTILE, Reader
-from tests.support.report_documents import documents
-from trtpoets.reporting.document import report_from_documents
+from tests.support.report_documents import documents, report_of
 from trtpoets.reporting.markdown import escaped, markdown_from_report
 
 
@@ -20,7 +19,7 @@ def rendered(text: str) -> Reader:
 
 
 def test_it_says_what_the_page_says() -> None:
-    text = markdown_from_report(report_from_documents(documents()))
+    text = markdown_from_report(report_of(documents()))
     assert text.startswith("# insects\n\n**Gained.** Fastest here")
     assert "| onnxruntime-fp16 | 1 | 4.00 | 2.50× | 250 | 4.40 | – | 321 MiB |" in text
     assert "| onnxruntime-int8 | 83.3 % (66.4–92.7 %) | 90.0 % (74.4–96.5 %) | −10.0 (" in text
@@ -37,7 +36,7 @@ def test_it_says_what_the_page_says() -> None:
 
 
 def test_every_row_has_as_many_cells_as_its_table() -> None:
-    text = markdown_from_report(report_from_documents(documents(("a|b", "c\\|d", "`|`"))))
+    text = markdown_from_report(report_of(documents(("a|b", "c\\|d", "`|`"))))
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         counts = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in block.splitlines()}
         assert len(counts) == 1, block
@@ -56,7 +55,7 @@ def test_names_are_text_and_nothing_else() -> None:
     found = documents(labels, per_class=6)
     found["spec"]["name"] = HOSTILE[0]
     found["dataset"] |= {"folder": "a ```b", "left_out": [{"path": HOSTILE[1], "reason": "- 1. x"}]}
-    text = markdown_from_report(report_from_documents(found))
+    text = markdown_from_report(report_of(found))
     text.encode("utf-8")
     reader = rendered(text)
     for tag in ("script", "img", "a", "em", "s"):
@@ -87,6 +86,6 @@ def test_escaped(text: str, shown: str) -> None:
 
 
 def test_nothing_at_all() -> None:
-    text = markdown_from_report(report_from_documents({}))
+    text = markdown_from_report(report_of({}))
     assert text.startswith("# A classifier\n\nNothing was measured yet.")
     assert "- accuracy: not evaluated yet" in text

@@ -12,24 +12,26 @@ import numpy as np
 import pytest
 
 import trtpoets
-from tests.support.report_documents import documents, measurement
+from tests.support.report_documents import documents, measurement, report_of
 from tests.support.runner_ids import runner
 from trtpoets.cli import main
 from trtpoets.core.errors import BadInput, GateFailed, MissingArtefact
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.benchmark import BenchConfig
+from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, RunnerGate
 from trtpoets.pipeline import result_status
-from trtpoets.reporting.document import report_from_documents
+from trtpoets.reporting.model import Documents, Report, Sentence
 from trtpoets.reporting.near_misses import require_recommended
-from trtpoets.reporting.recommendation import Limits, recommendation_from_report
+from trtpoets.reporting.recommendation import Limits, Recommendation, recommendation_from_report
 
 
-def measured(*rows: dict[str, Any]) -> dict[str, Any]:
+def measured(*rows: dict[str, Any]) -> Report:
     """A report whose benchmark has these rows. INT8 loses 3 of 30 photos, FP16 none."""
     found = documents()
     found["benchmark"]["measurements"] = list(rows)
-    return report_from_documents(found)
+    return report_of(found)
 
 
 TENSORFLOW = measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0, p99_bound_ms=12.5)
@@ -41,39 +43,39 @@ INT8 = measurement("onnxruntime-int8", 1, 2.0, 5.0, p99_ms=2.4, p99_bound_ms=2.5
 def test_the_most_photos_within_the_limits() -> None:
     report = measured(TENSORFLOW, FP16, FP16_8, INT8)
     found = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
-    assert (found["chosen"]["runner"], found["chosen"]["batch"], found["chosen"]["file"]) == (
+    assert (found.chosen.runner.name, found.chosen.batch, found.chosen.file) == (
         "onnxruntime-fp16",
         1,
         "fp16.onnx",
     )
-    assert found["chosen"]["precision"] == "fp16"
-    assert found["sentence"] == (
+    assert found.chosen.precision == "fp16"
+    assert found.sentence == (
         "Of what ran on this machine, ship fp16.onnx through onnxruntime, one photo at a time: 4.00 ms (median, p99 "
         "4.60, at most 4.80) and 250 photos/s, 2.5 times as fast as TensorFlow, with the same accuracy (a change of "
         "-11.4 to 11.4 points) on 30 photos; that can't tell whether at most 0.5 points are lost (about 765 "
         "independent photos could)."
     )
-    assert recommendation_from_report(report)["chosen"]["batch"] == 8
-    assert recommendation_from_report(report, Limits(batches=(1,)))["chosen"]["batch"] == 1
+    assert recommendation_from_report(report).chosen.batch == 8
+    assert recommendation_from_report(report, Limits(batches=(1,))).chosen.batch == 1
     loose = recommendation_from_report(report, Limits(max_drop=10))
-    assert loose["chosen"]["runner"] == "onnxruntime-int8"
-    assert "for 10.0 points of accuracy lost (" in loose["sentence"]
+    assert loose.chosen.runner.name == "onnxruntime-int8"
+    assert "for 10.0 points of accuracy lost (" in loose.sentence
     require_recommended(loose)
-    assert json.loads(json.dumps(loose, allow_nan=False)) == loose
+    assert from_json(Recommendation, json.loads(json.dumps(to_json(loose), allow_nan=False)), "x") == loose
 
 
 def test_rates_that_noise_explains_are_alike() -> None:
     slower = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
     report = measured(slower, measurement("onnxruntime-fp16", 8, 31.2, 2.0))  # 2.5 % more photos/s
-    assert recommendation_from_report(report)["chosen"]["batch"] == 1
+    assert recommendation_from_report(report).chosen.batch == 1
     report = measured(slower, measurement("onnxruntime-fp16", 8, 30.0, 2.0))  # 6 % more
-    assert recommendation_from_report(report)["chosen"]["batch"] == 8
+    assert recommendation_from_report(report).chosen.batch == 8
 
 
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
     found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
-    assert found["chosen"]["file"] == "classifier"
-    assert "nothing else that ran here keeps within the limits and is faster" in found["sentence"]
+    assert found.chosen.file == "classifier"
+    assert "nothing else that ran here keeps within the limits and is faster" in found.sentence
 
 
 def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
@@ -82,10 +84,10 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
         for name in ("keras-predict", "tensorflow-xla", "onnxruntime-cuda-fp16")
     )
     found = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
-    assert found["chosen"]["runner"] == "onnxruntime-fp16"
-    assert [each["runner"] for each in found["rejected"]] == ["onnxruntime-cuda-fp16"]
+    assert found.chosen.runner.name == "onnxruntime-fp16"
+    assert [each.runner.name for each in found.rejected] == ["onnxruntime-cuda-fp16"]
     told = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
-    assert found["sentence"].endswith(told)
+    assert found.sentence.endswith(told)
     with pytest.raises(MissingArtefact, match="onnxruntime-cuda-fp16 at batch 1: its answers were not ev") as caught:
         require_recommended(recommendation_from_report(measured(cuda)), "x")
     assert caught.value.hint == "trtpoets evaluate x --force"
@@ -93,9 +95,9 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
     judged["benchmark"]["measurements"] = [TENSORFLOW, FP16, cuda]
     same = judged["evaluation"]["evaluations"][1]
     judged["evaluation"]["evaluations"].append({**same, **runner("onnxruntime-cuda-fp16").row()})
-    found = recommendation_from_report(report_from_documents(judged))
-    assert (found["chosen"]["runner"], found["chosen"]["file"]) == ("onnxruntime-cuda-fp16", "fp16.onnx")
-    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found["sentence"]
+    found = recommendation_from_report(report_of(judged))
+    assert (found.chosen.runner.name, found.chosen.file) == ("onnxruntime-cuda-fp16", "fp16.onnx")
+    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found.sentence
 
 
 def test_an_engine_is_named_by_its_file() -> None:
@@ -103,9 +105,9 @@ def test_an_engine_is_named_by_its_file() -> None:
     found["evaluation"]["evaluations"][1].update(runner("rtx-fp16").row())
     found["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
     del found["engines"][1]
-    made = recommendation_from_report(report_from_documents(found))
-    assert made["chosen"]["file"] == "fp16.rtx.engine"
-    assert made["sentence"].startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
+    made = recommendation_from_report(report_of(found))
+    assert made.chosen.file == "fp16.rtx.engine"
+    assert made.sentence.startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
 
 
 def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
@@ -114,15 +116,15 @@ def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
     found["evaluation"]["evaluations"].append({**same, **runner("tflite-int8").row()})
     found["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
     found["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
-    made = recommendation_from_report(report_from_documents(found))
-    assert (made["chosen"]["runner"], made["chosen"]["file"]) == ("tflite-int8", "int8.tflite")
-    assert "ship int8.tflite through tflite, one photo" in made["sentence"]
+    made = recommendation_from_report(report_of(found))
+    assert (made.chosen.runner.name, made.chosen.file) == ("tflite-int8", "int8.tflite")
+    assert "ship int8.tflite through tflite, one photo" in made.sentence
 
 
 def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
     found = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
-    assert found["chosen"] is None
-    assert found["sentence"] == ""
+    assert found.chosen is None
+    assert found.sentence == ""
     with pytest.raises(GateFailed) as caught:
         require_recommended(found, "my flowers")
     assert caught.value.exit_code == 3
@@ -131,7 +133,7 @@ def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
     )
     assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.8"
     loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.8))
-    assert loosened["chosen"]["runner"] == "onnxruntime-fp16"
+    assert loosened.chosen.runner.name == "onnxruntime-fp16"
 
 
 def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
@@ -165,16 +167,16 @@ def test_rates_that_the_rounds_can_not_tell_apart_are_alike() -> None:
     rounds = [float(each) for each in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
     wide = {**FP16, "round_p50_ms": rounds}
     two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * each / 1.12 for each in reversed(rounds)]}
-    chosen = recommendation_from_report(measured(wide, two), Limits())["chosen"]
-    assert chosen["batch"] == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
+    chosen = recommendation_from_report(measured(wide, two), Limits()).chosen
+    assert chosen is not None and chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
     two["round_p50_ms"] = [8 * 4.0 / 1.12] * 20
     wide["round_p50_ms"] = [4.0] * 20
-    assert recommendation_from_report(measured(wide, two), Limits())["chosen"]["batch"] == 8
+    assert recommendation_from_report(measured(wide, two), Limits()).chosen.batch == 8
 
 
 def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
-    assert recommendation_from_report(report)["chosen"]["runner"] == "tensorflow"
+    assert recommendation_from_report(report).chosen.runner.name == "tensorflow"
     found = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
     with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy") as caught:
         require_recommended(found, "x")
@@ -190,11 +192,11 @@ def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
     report = measured(
         {**FP16, "valid": False, "reason": "too busy"}, {**TENSORFLOW, "valid": False, "reason": "too busy"}
     )
-    assert report["verdict"][0] == {
-        "about": "ship",
-        "text": "Nothing that was measured can be recommended. onnxruntime-fp16 at batch 1: its measurement is not "
+    assert report.verdict[0] == Sentence(
+        "ship",
+        "Nothing that was measured can be recommended. onnxruntime-fp16 at batch 1: its measurement is not "
         "valid: too busy.",
-    }
+    )
 
 
 def test_quantize_is_listened_to() -> None:
@@ -202,18 +204,18 @@ def test_quantize_is_listened_to() -> None:
     found["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
     narrow = found["evaluation"]["evaluations"][-1]["comparison"]
     narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
-    assert recommendation_from_report(report_from_documents(found))["chosen"]["precision"] == "int8"
-    check = {"what": "drop", "measured": 0.02, "photos": 100}
-    advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": {"runners": [{"checks": [check]}]}}
+    assert recommendation_from_report(report_of(found)).chosen.precision == "int8"
+    check = Check("drop", Outcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
+    judged = RunnerGate(runner("onnxruntime-int8"), Outcome.FAILED, (check,), 2, 0, 0.5, {})
+    gate = to_json(Gate(GateConfig(max_drop=0.5), Outcome.FAILED, (judged,)))
+    advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": gate}
     found["quantisation"]["int8"]["recommended"] = advice
-    report = report_from_documents(found)
-    assert recommendation_from_report(report)["chosen"]["precision"] == "fp16"
+    report = report_of(found)
+    assert recommendation_from_report(report).chosen.precision == "fp16"
     strict = recommendation_from_report(report, Limits(max_drop=1))
-    assert strict["chosen"]["precision"] == "fp16"
-    assert strict["rejected"][0]["lacks"][0]["text"] == (
-        "it loses 2 points on 100 validation photos, 1 points are allowed"
-    )
-    assert recommendation_from_report(report, Limits(max_drop=3))["chosen"]["precision"] == "int8"
+    assert strict.chosen.precision == "fp16"
+    assert strict.rejected[0].lacks[0].text == ("it loses 2 points on 100 validation photos, 1 points are allowed")
+    assert recommendation_from_report(report, Limits(max_drop=3)).chosen.precision == "int8"
 
 
 def test_nothing_measured() -> None:
@@ -233,7 +235,7 @@ def test_the_command_exits_3_and_prints_json_all_the_same(
 ) -> None:
     report = measured(TENSORFLOW, FP16)
     monkeypatch.setattr("trtpoets.pipeline.recommend.require_current", lambda space: None)
-    monkeypatch.setattr("trtpoets.pipeline.recommend.report_documents", lambda space: {})
+    monkeypatch.setattr("trtpoets.pipeline.recommend.report_documents", lambda space: Documents())
     monkeypatch.setattr("trtpoets.pipeline.recommend.report_from_documents", lambda documents: report)
 
     def run(*options: str) -> int | str | None:
@@ -267,7 +269,7 @@ def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPat
     assert missing() == ("x was not benched yet", space.command("bench"))
     config = BenchConfig(batches=(1, 4))
     key = result_status.benchmark_key(["engine 1"], photos, config)
-    seal_card(space.benchmark, key=key, files=[], details={"config": asdict(config)})
+    seal_card(space.benchmark, key=key, files=[], details={"measurements": [], "config": asdict(config)})
     result_status.require_current(space)
     monkeypatch.setattr(result_status, "identities", lambda space, artefacts: ["engine 2"])
     assert missing() == ("evaluation.json is not of the files that are there now", space.command("evaluate"))

@@ -1,4 +1,4 @@
-"""Parts of a bundle made of the tiny network, and what benchmark.json would say of it."""
+"""Inputs of a bundle of the tiny network, and its benchmark.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
 def tiny_parts(folder: Path) -> Parts:
-    """Three precisions, three golden photos, nothing measured, no engines."""
+    """Three precisions, three golden photos, no benchmark, no engines."""
     models = {each: tiny_onnx(folder / f"{each.value}.onnx", each) for each in Precision}
     return Parts(tiny_spec(), tuple(models.values()), (), _golden(folder / "photos", models), ORDER, "a" * 64, "0.1.0")
 
@@ -36,7 +36,7 @@ def _golden(folder: Path, models: dict[Precision, Any]) -> Golden:
 
 
 def measured(rows: list[tuple[str, int, float, bool]], **config: Any) -> dict[str, Any]:
-    """What benchmark.json holds, as far as bundles read it: rows are (runner, batch, photos/s, valid)."""
+    """The content of benchmark.json that bundles read: rows are (runner, batch, photos/s, valid)."""
     return {
         "config": {"threads": 0, "scenario": "", **config},
         "conditions": {"cpu": "Paper CPU", "cores": 2, "gpus": [], "time": "2026-11-23T06:18:36+00:00"},

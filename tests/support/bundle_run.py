@@ -1,4 +1,4 @@
-"""A run of the tiny network as its stages would have left it, without training: enough to bundle."""
+"""A run of the tiny network as its stages leave it, without training: enough to make bundles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.tiny import tiny_graph, tiny_spec
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.types import ModelSpec, OnnxModel, Precision, Split
-from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_details, seal_card
 from trtpoets.pipeline.artefacts import classifier_identity, dataset_in
 from trtpoets.pipeline.result_status import artefacts_in, evaluation_key, groups_to_judge, identities, photos_to_judge
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -21,11 +21,11 @@ RECOMMENDED = {"precision": "int8", "why": "it answers like TensorFlow"}
 def bundle_run(
     folder: Path, precisions: tuple[Precision, ...] = tuple(Precision), opset: int = 17, **notes: Any
 ) -> Workspace:
-    """engines/tiny below `folder`: photos, a classifier, ONNX files, ranges, an evaluation that is up to date."""
+    """engines/tiny below `folder`: photos, classifier, ONNX files, ranges, and an up-to-date evaluation."""
     space = Workspace(folder / "engines", "tiny")
     photos = photo_folder(folder / "photos", dict.fromkeys(tiny_spec().labels, 12), size=(24, 24))
     dataset = dataset_from_folder(photos, DatasetConfig(validation_percent=20, test_percent=40))
-    seal_card(space.dataset, key="photos", files=[], details=dataset.to_dict())
+    seal_card(space.dataset, key="photos", files=[], details=dataset.document)
     (space.classifier / "saved_model").mkdir(parents=True)
     for name in ("classifier.keras", "saved_model/saved_model.pb"):
         (space.classifier / name).write_bytes(b"not looked at")
@@ -37,20 +37,20 @@ def bundle_run(
         _onnx(space, precision, opset, {"recommended": RECOMMENDED, "in_float": {}, **notes})
         if precision is Precision.FP32:
             (ranges,) = ranges_from_photos(fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX))
-            seal_card(space.ranges, key="ranges", files=[], details=ranges.to_dict())
+            seal_card(space.ranges, key="ranges", files=[], details=ranges)
     evaluated(space, {"evaluations": [], "skipped": []})
     return space
 
 
 def evaluated(space: Workspace, details: dict[str, Any]) -> None:
-    """Seal an evaluation of everything that is there now."""
+    """Write an evaluation of all existing artefacts."""
     photos = photos_to_judge(space)
     key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
     seal_card(space.evaluation, key=key, files=[], details=details)
 
 
 def seal_lineage(space: Workspace, key: str) -> None:
-    """Seal the classifier's card anew, and that of fp32.onnx as made from it: for tests that replace the classifier."""
+    """Write the cards of the classifier and of fp32.onnx again, for tests that replace the classifier."""
     weights = ModelSpec.from_json((space.classifier / "model.json").read_text(), "model.json").weights_id
     lineage = {"weights_id": weights, "dataset": None}
     seal_card(card_of(space.classifier), key=key, files=[space.classifier], details=lineage)
@@ -70,6 +70,7 @@ def _onnx(space: Workspace, precision: Precision, opset: int, notes: dict[str, A
     if precision is not Precision.FP32:
         details["dataset"] = dataset_in(space).hash
     if precision is Precision.INT8:
-        ranges = Ranges.from_dict(open_card(space.ranges) or {})
+        ranges = open_details(space.ranges, Ranges)
+        assert ranges is not None
         details |= {"notes": notes, "calibration": {"hash": ranges.hash}}
     seal_card(card_of(path), key=precision.value, files=[path], details=details)

@@ -1,8 +1,8 @@
-"""Damage done to files, by seed: the same seed damages in the same way.
+"""Damages files by seed: the same seed gives the same damage.
 
-ONNX files are hurt in their bytes, or in their structure, which goes deeper: most broken bytes no reader takes. As a
-program, `python -m tests.support.fuzz_files FOLDER FIRST LAST` builds these files with TensorRT-RTX in
-one process, and says for each what came of it, so that whoever started it knows which one ended the process.
+ONNX files are damaged in their bytes or in their structure, which reaches deeper code: most readers refuse damaged
+bytes early. The program `python -m tests.support.fuzz_files FOLDER FIRST LAST` builds these files with TensorRT-RTX in
+one process and prints each result, so that the caller knows which file ended the process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORDS = ("", "photos", "scores", "x", "c", "w", "\0", "a" * 5000, "caf\u00e9", "
 
 
 def damaged_bytes(rng: random.Random, content: bytes) -> bytes:
-    """A few bytes flipped, cut, doubled or put in."""
+    """Flip, cut, repeat or insert a few bytes."""
     found = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         at = rng.randrange(len(found) + 1)
@@ -53,7 +53,7 @@ def damaged_bytes(rng: random.Random, content: bytes) -> bytes:
 
 
 def damaged_json(rng: random.Random, value: Any) -> Any:
-    """One value somewhere in it replaced, removed or doubled."""
+    """Replace, remove or repeat one value."""
     odd = rng.choice(
         (
             None,
@@ -271,7 +271,7 @@ def _metadata(rng: random.Random, model: Any) -> None:
 
 
 def _nest(rng: random.Random, model: Any) -> None:
-    """A graph inside a graph inside a graph."""
+    """Graphs nested in graphs."""
     from onnx import helper
 
     graph = helper.make_graph([helper.make_node("Identity", ["c"], ["deep"])], "deep", [], [])
@@ -282,7 +282,7 @@ def _nest(rng: random.Random, model: Any) -> None:
 
 
 def _swell(rng: random.Random, model: Any) -> None:
-    """A few bytes of file that ask for much memory."""
+    """A small file that declares large amounts of memory."""
     from onnx import TensorProto, helper
 
     size = rng.choice((10**5, 10**9, 10**12, 2**62))
@@ -301,7 +301,7 @@ def _long(rng: random.Random, model: Any) -> None:
 
 
 def _functions(rng: random.Random, model: Any) -> None:
-    """Functions of the file's own: one, a ring of them, or each calling the next twice."""
+    """Functions in the file: one, a cycle, or each calling the next one twice."""
     from onnx import helper
 
     operators = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
@@ -318,7 +318,7 @@ def _functions(rng: random.Random, model: Any) -> None:
 
 
 def _values(rng: random.Random, model: Any) -> None:
-    """Weights and scales that no training gives."""
+    """Weights and scales that training does not give."""
     import numpy as np
     from onnx import numpy_helper
 
@@ -337,7 +337,7 @@ def _values(rng: random.Random, model: Any) -> None:
 
 
 def _insert(rng: random.Random, model: Any) -> None:
-    """An operator that may well be valid, between two that are."""
+    """Insert an operator, which may be valid, between two valid ones."""
     from onnx import helper
 
     node = _node(rng, model)
@@ -353,7 +353,7 @@ def _insert(rng: random.Random, model: Any) -> None:
 
 
 def _nudge(rng: random.Random, model: Any) -> None:
-    """A whole-number attribute a little larger or smaller."""
+    """Change an integer attribute by a little."""
     numbers = [
         attribute
         for node in model.graph.node
@@ -385,7 +385,7 @@ _STRUCTURE: tuple[Callable[[random.Random, Any], None], ...] = (
 
 
 def _outcome(path: Path) -> str:
-    """What comes of a file: "built", the name of a TrtPoetsError, or "BUG" with a traceback."""
+    """The result for a file: "built", the name of a TrtPoetsError, or "BUG" with a traceback."""
     from trtpoets.core.onnx_file import read_onnx
     from trtpoets.core.types import Flavour
     from trtpoets.device.build.engine_config import EngineConfig, request_of
@@ -422,7 +422,7 @@ def _tell(line: list[Any]) -> None:
 
 
 def main() -> None:
-    """One line of JSON before each file (its seed), and one after it (seed and outcome)."""
+    """Print a line of JSON before each file (its seed) and one after it (seed and result)."""
     folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for seed in range(first, last):
         _tell([seed])

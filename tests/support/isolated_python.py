@@ -1,4 +1,4 @@
-"""Programs of a bundle, run as on a machine that has less than this one."""
+"""Runs programs of a bundle as on a machine with fewer packages than this one."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def run_alone(refused: Collection[str], program: Path, *arguments: object) -> su
 
 
 def interrupt(program: Path, photo: Path, folder: Path) -> tuple[int, str]:
-    """Send SIGINT to a program that answers for 2,000 copies of a photo: its exit code, and what it wrote to stderr.
+    """Send SIGINT to a program that classifies 2,000 copies of a photo; returns its exit code and stderr.
 
-    The program is still at work when the signal comes: nobody reads its answers, which do not fit in the pipe.
+    The program is still working when the signal arrives: nobody reads its output, which does not fit into the pipe.
     """
     folder.mkdir()
     for number in range(2000):
@@ -49,7 +49,7 @@ def interrupt(program: Path, photo: Path, folder: Path) -> tuple[int, str]:
 
 
 def expect_other_scores(bundle: Path) -> None:
-    """Change what a bundle's second golden photo shall score in FP32, as if it had another network."""
+    """Change the expected FP32 scores of a bundle's second golden photo, as if it had another network."""
     path = bundle / "golden" / "golden.json"
     golden = json.loads(path.read_text())
     golden["expected"]["fp32"]["scores"][1] = [0.0, 0.0, 1.0]

@@ -1,4 +1,4 @@
-"""Folders that one worker of pytest-xdist makes, and all workers read."""
+"""Folders that one worker of pytest-xdist creates and all workers read."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pytest
 
 
 def common_folder(factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run of pytest that is the same in all its workers."""
+    """Return a folder of this pytest run that is the same in all workers."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "common"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return the folder `name`, filled by `make` in the first worker that asks; the others wait for it.
+    """Return the folder `name`, which `make` fills in the first worker that calls this; other workers wait.
 
-    Tests copy what they change. Where `make` fails, the next worker starts anew.
+    Tests must copy what they change. If `make` raises, the next call starts again with an empty folder.
     """
     folder = common_folder(factory) / name
     done = folder.with_name(f"{name}.done")

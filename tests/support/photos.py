@@ -1,4 +1,4 @@
-"""Photos made on the fly: each label has a colour and a pattern of its own, so that tiny networks can learn them."""
+"""Generates photos: each label has its own colour and pattern, so that tiny networks can learn them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A real Triton: the server that the package nvidia-pytriton brings, on a CPU.
+"""A real Triton server on the CPU: the one in the package nvidia-pytriton.
 
-It has no ONNX Runtime backend, so its Python backend runs the ONNX file in the place of that; the rest is Triton's own:
-how configurations are read, warm-up, batching, labels, the protocols.
+It has no ONNX Runtime backend, so its Python backend runs the ONNX file; everything else is Triton's own code:
+configurations, warm-up, batching, labels, protocols.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STARTS_WITHIN = 60.0
 
 
 def why_not() -> str:
-    """Why there is no real Triton here; empty where there is one."""
+    """Why there is no real Triton on this machine; empty if there is one."""
     folder = _server()
     if folder is None:
         return "no Triton: pip install --no-deps nvidia-pytriton"

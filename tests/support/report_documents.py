@@ -1,8 +1,8 @@
-"""Documents as the stages write them, from scores that are judged for real."""
+"""The documents that the stages write, from scores that are really evaluated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,24 @@ from typing import Any
 import numpy as np
 
 from tests.support.runner_ids import runner
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import BatchRange, ModelSpec, Photo, Preprocess, Split
 from trtpoets.judge.evaluation import evaluation_from_scores
+from trtpoets.reporting.document import report_from_documents
+from trtpoets.reporting.model import Documents, Report
 
 LABELS = ("ant", "bee", "cow")
+
+
+def report_of(found: Mapping[str, Any]) -> Report:
+    """The report of documents that are given as JSON."""
+    return report_from_documents(from_json(Documents, found, "the documents"))
+
+
+def json_report(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of report.json, of documents that are given as JSON."""
+    report: dict[str, Any] = to_json(report_of(found))
+    return report
 
 
 def measurement(runner: str, batch: int, p50: float, speedup: float | None = None, **changes: Any) -> dict[str, Any]:
@@ -68,13 +82,13 @@ def evaluations(
         evaluation_from_scores(runner(name), scores(each), shown, labels, None if name == "tensorflow" else reference)
         for name, each in runners.items()
     ]
-    return [each.to_dict() for each in found], shown
+    return [to_json(each) for each in found], shown
 
 
 def documents(
     labels: Sequence[str] = LABELS, per_class: int = 10, photos: Sequence[Photo] | None = None
 ) -> dict[str, Any]:
-    """Everything that a whole run leaves behind."""
+    """All documents of a complete run."""
     preprocess = Preprocess(224, 224, (1 / 127,) * 3, (-1.0,) * 3)
     spec = ModelSpec("insects", "efficientnet_lite0", preprocess, tuple(labels), "w" * 64)
     judged, _ = evaluations(labels, per_class, photos)
@@ -84,10 +98,9 @@ def documents(
         "targets": ["sm80+"],
         "compute_capability": None,
         "batch": asdict(BatchRange()),
-        "engine_sha256": "e" * 64,
-        "engine_bytes": 8 << 20,
-        "build_seconds": 12.5,
-        "spec": {},
+        "sha256": "e" * 64,
+        "bytes": 8 << 20,
+        "seconds": 12.5,
     }
     return {
         "spec_value": spec,
@@ -144,7 +157,7 @@ def documents(
 
 
 def train_benchmark() -> dict[str, Any]:
-    """As `bench --train` leaves it: three learning rates, one of which went astray."""
+    """The document of `bench --train`: three learning rates, one of which diverged."""
     curves = {
         "steps": [50, 100],
         "validation_accuracy": [0.7, 0.8],

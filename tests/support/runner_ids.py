@@ -1,4 +1,4 @@
-"""Identities of runners by the names that trtpoets gives them, for tests that say names."""
+"""Runner identities from their names, for tests."""
 
 from __future__ import annotations
 

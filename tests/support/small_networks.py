@@ -1,4 +1,4 @@
-"""Small ONNX networks that take photos and give scores, put together layer by layer."""
+"""Small ONNX networks for photos and scores, built layer by layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def spec(labels: tuple[str, ...] = LABELS) -> ModelSpec:
 
 
 class Network:
-    """Grows node by node; each method returns the name of the tensor it adds."""
+    """Builds a graph node by node; each method returns the name of the tensor that it adds."""
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)

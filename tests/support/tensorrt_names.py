@@ -1,8 +1,8 @@
-"""What our code touches of TensorRT's bindings, found by reading it: attributes, calls, probes, subclasses.
+"""Finds what our code uses of TensorRT's bindings by static analysis: attributes, calls, probes, subclasses.
 
-Types flow from `library.module` through assignments, our own functions' parameters and what they return, with the types
-that the bindings' own docstrings give for results and properties. So a touch is known by its class, whatever the
-variable is called: `builder.create_network` is `Builder.create_network`.
+Types flow from `library.module` through assignments, parameters and results of our functions, with the types of
+results and properties from the bindings' own docstrings. So each use is attributed to a class, whatever the variable is
+called: `builder.create_network` is `Builder.create_network`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLASS = "class "
 
 
 class Touch(NamedTuple):
-    """A member of a class (or of the module) at a line; `probed` when its absence does no harm."""
+    """A member of a class (or of the module) at a line; `probed` if its absence is handled."""
 
     owner: str
     member: str
@@ -29,7 +29,7 @@ class Touch(NamedTuple):
 
 @dataclass
 class Findings:
-    """What was found in some files for one version."""
+    """The uses in some files for one version."""
 
     touches: set[Touch] = field(default_factory=set)
     misfits: set[str] = field(default_factory=set)
@@ -300,7 +300,7 @@ class _Reader:
         return ""
 
     def renamed(self, kind: str) -> str:
-        """A class that docstrings call by its C++ name: "IParserError" for ParserError."""
+        """A class that docstrings name by its C++ name: "IParserError" for ParserError."""
         return kind[1:] if kind[:1] == "I" and kind[1:] in self.classes else ""
 
     def takes(self, node: ast.Call, parameters: Sequence[Sequence[Any]], given: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Tiny networks made on the fly, in every format that a runner takes: 16x16 photos, three classes."""
+"""Tiny networks in every format that a runner accepts: 16x16 photos, three classes."""
 
 from __future__ import annotations
 

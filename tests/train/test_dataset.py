@@ -14,8 +14,9 @@ from PIL import Image
 from tests.support.photos import make_photo, photo_folder
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_json
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Split
-from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, dataset_from_folder
+from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, dataset_from_folder, dataset_from_json
 
 HALVES = DatasetConfig(validation_percent=30, test_percent=30)
 
@@ -66,8 +67,8 @@ def test_json_and_back(folder: Path, tmp_path: Path) -> None:
     (folder / "roses" / "0002.jpg").rename(folder / "roses" / "caf\udce9.jpg")
     (folder / "roses" / "notes.txt").write_text("hello")
     dataset = dataset_from_folder(folder, HALVES)
-    write_json(tmp_path / "dataset.json", dataset.to_dict())
-    again = Dataset.from_dict(read_json(tmp_path / "dataset.json"))
+    write_json(tmp_path / "dataset.json", to_json(dataset.document))
+    again = dataset_from_json(read_json(tmp_path / "dataset.json"))
     assert again == dataset
     assert again.hash == dataset.hash
     assert any(photo.path.name == "caf\udce9.jpg" for photo in again.photos)
@@ -75,19 +76,19 @@ def test_json_and_back(folder: Path, tmp_path: Path) -> None:
 
 
 def test_json_of_something_else() -> None:
-    with pytest.raises(BadArtefact, match="not a dataset of trtpoets: KeyError: 'folder'"):
-        Dataset.from_dict({"labels": []})
-    with pytest.raises(BadArtefact, match="not a dataset of trtpoets: TypeError"):
-        Dataset.from_dict(json.loads('{"folder": "x", "photos": 3}'))
+    with pytest.raises(BadArtefact, match="not a dataset of trtpoets: folder is missing"):
+        dataset_from_json({"labels": []})
+    with pytest.raises(BadArtefact, match="not a dataset of trtpoets: labels is missing"):
+        dataset_from_json(json.loads('{"folder": "x", "photos": 3}'))
 
 
 def test_all_files_that_are_left_out_are_recorded(folder: Path) -> None:
     dataset = dataset_from_folder(folder, HALVES)
     lacking = tuple(LeftOut(folder / f"{number}.txt", "is no photo") for number in range(1500))
-    value = replace(dataset, left_out=lacking).to_dict()
+    value = to_json(replace(dataset, left_out=lacking).document)
     assert [each["path"] for each in value["left_out"]] == [f"{number}.txt" for number in range(1500)]
     assert value["left_out_count"] == 1500
-    assert Dataset.from_dict(value).to_dict() == value
+    assert to_json(dataset_from_json(value).document) == value
 
 
 def test_copies_share_a_split_and_are_reported(folder: Path) -> None:

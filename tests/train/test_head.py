@@ -12,6 +12,7 @@ import pytest
 
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.serialization import to_json
 from trtpoets.train.head import Head, HeadConfig, Optimizer, Training, head_from_bottlenecks, head_scores
 from trtpoets.train.head_loop import standardisation
 
@@ -132,7 +133,7 @@ def test_curves_go_to_tensorboard_and_to_json(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     _, training = trained(logs=tmp_path / "logs")
-    again = json.loads(json.dumps(training.to_dict()))
+    again = json.loads(json.dumps(to_json(training)))
     assert again["config"]["optimizer"] == "adam"
     (run,) = (tmp_path / "logs").iterdir()
     for split in ("train", "validation"):

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Precision
 from trtpoets.judge.gate import NARROW, GateConfig, Outcome, gate_from_evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from trtpoets.judge.evaluation_file import Evaluations
 
 _GATE = GateConfig(max_drop=0.5)
 """Where no gate was set: as `recommend` judges."""
 
 
 def shipping_order(
-    precisions: Sequence[Precision], advice: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None
+    precisions: Sequence[Precision], advised_against: str, evaluation: Evaluations | None
 ) -> tuple[tuple[Precision, ...], dict[Precision, str]]:
     """The order to try precisions in, and why some come last though they are narrow.
 
-    `advice` is what `quantize` recommends ({"precision", "why"}), `evaluation` what evaluation.json holds. Without
-    either the narrowest comes first.
+    `advised_against` is why `quantize` advises against INT8, empty where it does not; `evaluation` is the content of
+    evaluation.json. Without either the narrowest comes first.
     """
     against = {}
-    if advice and advice["precision"] != Precision.INT8:
-        against[Precision.INT8] = f"quantize advises against it: {advice['why']}"
+    if advised_against:
+        against[Precision.INT8] = f"quantize advises against it: {advised_against}"
     against.update({precision: why for precision, why in _failed(evaluation).items() if precision not in against})
     wanted = [each for each in (Precision.INT8, Precision.FP16, Precision.FP32) if each in precisions]
     good = [each for each in wanted if each not in against]
@@ -33,20 +35,18 @@ def shipping_order(
     return (*good, *bad), {each: against[each] for each in bad}
 
 
-def _failed(evaluation: Mapping[str, Any] | None) -> dict[Precision, str]:
+def _failed(evaluation: Evaluations | None) -> dict[Precision, str]:
     """The precisions whose ONNX file failed the gate that was set, or else the usual one."""
     if not evaluation:
         return {}
     names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
-    there = [each["runner"] for each in evaluation["evaluations"] if each["runner"] in names]
-    if not there:
+    runners = tuple(each.runner.name for each in evaluation.evaluations if each.runner.name in names)
+    if not runners:
         return {}
-    gate = (
-        evaluation.get("gate")
-        or gate_from_evaluations(evaluation["evaluations"], GateConfig(_GATE.max_drop, runners=tuple(there))).to_dict()
-    )
+    usual = GateConfig(_GATE.max_drop, runners=runners)
+    gate = evaluation.gate or gate_from_evaluations(evaluation.evaluations, usual)
     return {
-        names[each["runner"]]: "it failed the gate on the test photos"
-        for each in gate["runners"]
-        if each["runner"] in names and each["outcome"] == Outcome.FAILED
+        names[result.runner.name]: "it failed the gate on the test photos"
+        for result in gate.runners
+        if result.runner.name in names and result.outcome is Outcome.FAILED
     }

@@ -11,7 +11,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.onnx_graph import fp32_nodes, graph_of
+from trtpoets.core.onnx_graph import fp32_nodes, read_graph
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import Precision
 
@@ -52,7 +52,7 @@ def numbers_of(tensorrt: str) -> tuple[int, int]:
 def _kept(model: OnnxModel) -> dict[str, str]:
     """The nodes that must compute in FP32, and their operators."""
     try:
-        graph = graph_of(bytes(read_bytes(model.path)))
+        graph = read_graph(bytes(read_bytes(model.path)))
         names = set(fp32_nodes(graph))
     except ValueError as error:
         raise BadArtefact(

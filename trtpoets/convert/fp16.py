@@ -7,11 +7,14 @@ Softmax kept in FP32, rows of scores no longer sum to 1.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
 
 _FLOAT, _FLOAT16 = 1, 10  # TensorProto.FLOAT, TensorProto.FLOAT16
 _HALF = "tensor(float16)"
@@ -63,7 +66,7 @@ class _Rewriting:
         self.view = view
         self.outputs = outputs
         self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
+        self.constants: dict[str, TensorProto] = {}
         self.kinds: dict[str, int] = {}
         self.cast: set[str] = set()
 

@@ -20,7 +20,7 @@ from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.precision import compare_scores
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.onnx_file import check_onnx, metadata_of, opset_of, write_onnx
-from trtpoets.core.onnx_graph import FP32_KEY, MIXED_OPSET, fp32_nodes, graph_of
+from trtpoets.core.onnx_graph import FP32_KEY, MIXED_OPSET, fp32_nodes, read_graph
 from trtpoets.core.types import OnnxModel, Precision
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def with_fp16_remainder(model: OnnxModel, out: Path) -> OnnxModel:
             hint="write it again: trtpoets quantize NAME",
             code="TP3002",
         )
-    kept = fp32_nodes(graph_of(proto.SerializeToString()))
+    kept = fp32_nodes(read_graph(proto.SerializeToString()))
     try:
         newer = version_converter.convert_version(proto, MIXED_OPSET) if opset_of(proto) < MIXED_OPSET else proto
         half = with_fp16(newer, kept)

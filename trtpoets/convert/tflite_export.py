@@ -99,7 +99,7 @@ def tflite_from_classifier(
 def _fp32(tf: Any, classifier: Classifier) -> bytes:
     serve = serve_signature(classifier)
 
-    def answer(photos: Any) -> dict[str, Any]:
+    def answer(photos: Any) -> dict[str, object]:
         (scores,) = serve(photos=photos).values()
         return {OUTPUT_NAME: scores}
 
@@ -120,7 +120,7 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     weights = np.broadcast_to(np.asarray(scaling.scale, np.float32), 3).reshape(1, 1, 3, 1)
     bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
 
-    def answer(photos: Any) -> dict[str, Any]:
+    def answer(photos: Any) -> dict[str, object]:
         # The scale of the input is always 1, so that the integer value of a pixel is the pixel.
         pixels = tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
         scaled = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID") + bias
@@ -166,7 +166,7 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
     return model, scaling
 
 
-def _converter(tf: Any, answer: Callable[[Any], dict[str, Any]], dtype: Any, spec: ModelSpec, keep: Any) -> Any:
+def _converter(tf: Any, answer: Callable[[Any], dict[str, object]], dtype: Any, spec: ModelSpec, keep: Any) -> Any:
     """Return TensorFlow's converter for a function of one photo; `keep` keeps its variables alive."""
     size = (1, spec.preprocess.height, spec.preprocess.width, 3)
     signature = [tf.TensorSpec(size, dtype, name=INPUT_NAME)]

@@ -1,1 +1,1 @@
-"""The ground: nouns, errors, photos and files. Imports nothing of ours."""
+"""Types, errors, photo decoding and file access, used by every other folder. Imports no other folder of trtpoets."""

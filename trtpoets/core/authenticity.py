@@ -1,9 +1,9 @@
-"""Whether this user made an artefact here: an HMAC-SHA256 with a secret key of the user's, kept outside of every run.
+"""Checks that this user made an artefact on this machine, by an HMAC-SHA256 with the user's secret key.
 
-A hash tells whether bytes were changed (integrity). Whoever writes an artefact can compute its hash as well, so a hash
-does not tell who made it. The HMAC does (authenticity): only who can read the key can compute it. Artefacts that run
-code when they are opened (TensorRT engines, SavedModels, Keras files) are opened only where their card has the HMAC of
-this user's key, or the user says that they trust the file.
+A hash shows whether bytes were changed (integrity). Anyone who writes an artefact can compute its hash, so a hash does
+not show who made it. The HMAC does (authenticity): it can be computed only with the key, which is kept outside every
+run. Artefacts that run code when they are opened (TensorRT engines, SavedModels, Keras files) are opened only if their
+card has an HMAC with this user's key, or if the user has marked them as trusted.
 """
 
 from __future__ import annotations
@@ -25,52 +25,52 @@ from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.types import hash_of
 
 KEY_VARIABLE = "TRTPOETS_KEY"
-"""Names the file of the key, where it is not in the user's data folder."""
+"""Environment variable with the path of the key file. Default: `key` in the user's data folder."""
 
 _PURPOSE = b"trtpoets card 1\0"
-"""Goes into every HMAC, so that one computed for another purpose with the same key is worth nothing here."""
+"""Prefix of every HMAC's message, so that an HMAC computed for another purpose with the same key is not valid here."""
 
 _KEY = re.compile(rb"[0-9a-f]{64}\n?")
 _TAG = re.compile(r"[0-9a-f]{64}")
 
-NO_TAG = "its card has no HMAC: an earlier version of trtpoets wrote it, or another program"
-OTHER_TAG = "its card has the HMAC of another key: another user or another machine made it, or it was changed"
+NO_HMAC = "its card has no HMAC: an earlier version of trtpoets wrote it, or another program"
+OTHER_HMAC = "its card has the HMAC of another key: another user or another machine made it, or it was changed"
 
 
 def key_file() -> Path:
-    """Where this user's key is, or will be: $TRTPOETS_KEY, or key in the user's data folder. Raises StorageFailed."""
+    """Path of this user's key file, which may not exist yet. Raises StorageFailed if there is no data folder."""
     chosen = os.environ.get(KEY_VARIABLE)
     return Path(chosen) if chosen else data_root() / "key"
 
 
-def tag_of(value: Any) -> str:
-    """The HMAC (hex) of a JSON value with this user's key, which is made where there is none yet.
+def hmac_of(value: Any) -> str:
+    """The HMAC (hex) of a JSON value with this user's key. Creates the key if there is none.
 
-    Raises BadArtefact for a key file that can't be used, StorageFailed where none can be written.
+    Raises BadArtefact for an invalid key file, StorageFailed if no key can be written.
     """
     return _tag(_key_in(key_file()) or _new_key(key_file()), value)
 
 
-def why_not_made_here(value: Any, tag: object) -> str:
-    """Why a JSON value with the HMAC `tag` (None: it has none) is not known to be this user's; empty where it is.
+def why_foreign(value: Any, tag: object) -> str:
+    """Why the HMAC `tag` does not prove that this user wrote a JSON value; empty if it does. `tag` is None if absent.
 
-    Never makes a key. Raises BadArtefact for a key file that can't be used, StorageFailed.
+    Never creates a key. Raises BadArtefact for an invalid key file, StorageFailed.
     """
     if tag is None:
-        return NO_TAG
+        return NO_HMAC
     key = _key_in(key_file())
-    good = isinstance(tag, str) and _TAG.fullmatch(tag) and key is not None
-    return "" if good and hmac.compare_digest(_tag(key or b"", value), str(tag)) else OTHER_TAG
+    valid = isinstance(tag, str) and _TAG.fullmatch(tag) and key is not None
+    return "" if valid and hmac.compare_digest(_tag(key or b"", value), str(tag)) else OTHER_HMAC
 
 
 def require_trusted(path: Path, foreign: str) -> None:
-    """Raise BadArtefact for an artefact of a run that is not known to be this user's, for the reason `foreign`."""
+    """Raise BadArtefact for an artefact of a run unless `foreign`, the reason not to trust it, is empty."""
     if foreign:
         engines = path.absolute().parent.parent
         shown = DEFAULT_ENGINES if engines == DEFAULT_ENGINES.absolute() else engines
         raise BadArtefact(
-            f"{path} may run code when it is opened, and is not known to be made here by you: {foreign}",
-            hint=f"if you made it, or trust who did: {command('trust', path.absolute().parent.name, engines=shown)}",
+            f"{path} may run code when it is opened, and there is no proof that you made it on this machine: {foreign}",
+            hint=f"if you made it or trust its author: {command('trust', path.absolute().parent.name, engines=shown)}",
             code="TP1001",
         )
 
@@ -80,9 +80,9 @@ def _tag(key: bytes, value: Any) -> str:
 
 
 def _key_in(path: Path) -> bytes | None:
-    """The key in a file; None where there is no file. Raises BadArtefact, StorageFailed."""
+    """The key in a file; None if there is no file. Raises BadArtefact, StorageFailed."""
     try:
-        # Without O_NONBLOCK a FIFO in the key's place would be waited for without end.
+        # Without O_NONBLOCK, opening a FIFO at this path would block for ever.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
@@ -98,7 +98,7 @@ def _key_in(path: Path) -> bytes | None:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise BadArtefact(
-                f"the key {path} is no regular file", hint=f"set {KEY_VARIABLE} to a file of your own", code="TP1004"
+                f"the key {path} is not a regular file", hint=f"set {KEY_VARIABLE} to a file of your own", code="TP1004"
             )
         if status.st_uid != os.geteuid() and os.geteuid() != 0:
             raise BadArtefact(
@@ -108,8 +108,8 @@ def _key_in(path: Path) -> bytes | None:
             )
         if status.st_mode & 0o077:
             raise BadArtefact(
-                f"other users may read or write the key {path}: it has mode {stat.S_IMODE(status.st_mode):03o}, and "
-                "600 was expected; if they may have read it, delete it and build again",
+                f"other users may read or write the key {path}: it has mode {stat.S_IMODE(status.st_mode):03o}, "
+                "mode 600 was expected; if another user may have read it, delete it and build again",
                 hint=f"chmod 600 {quote(path)}",
                 code="TP1006",
             )
@@ -126,50 +126,50 @@ def _key_in(path: Path) -> bytes | None:
 
 
 def _new_key(path: Path) -> bytes:
-    """Make the key in one step: of processes that begin at once, all use that of the first. Raises StorageFailed."""
-    part = path.with_name(f".{path.name}.part-{secrets.token_hex(8)}")
+    """Create the key atomically: processes that start at the same time all use the first key. Raises StorageFailed."""
+    temporary = path.with_name(f".{path.name}.part-{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(secrets.token_hex(32).encode("ascii") + b"\n")
                 stream.flush()
                 _give_to_folder_owner(stream.fileno(), path.parent)
                 os.fsync(stream.fileno())
-            _place(part, path)
+            _place(temporary, path)
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(
-            f"the key that marks what you make can't be written to {path}: {os.strerror(error.errno or 0)}",
+            f"the key that signs your artefacts can't be written to {path}: {os.strerror(error.errno or 0)}",
             hint=f"set {KEY_VARIABLE} to a file in a folder that you may write to",
             code="TP1008",
         ) from error
-    logging.getLogger(__name__).info("made the key %s", path)
+    logging.getLogger(__name__).info("created the key %s", path)
     key = _key_in(path)
     if key is None:
         raise StorageFailed(
-            f"the key {path} was deleted while it was made", hint="run the command again", code="TP1009"
+            f"the key {path} was deleted while it was created", hint="run the command again", code="TP1009"
         )
     return key
 
 
-def _place(part: Path, path: Path) -> None:
-    """Give the new key its name, unless another process was first."""
+def _place(temporary: Path, path: Path) -> None:
+    """Rename the new key to its final name, unless another process has created one."""
     try:
-        os.link(part, path, follow_symlinks=False)
+        os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         return
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise
-        if not os.path.lexists(path):  # a file system without hard links, as exFAT
-            part.rename(path)
+        if not os.path.lexists(path):  # a file system without hard links, such as exFAT
+            temporary.rename(path)
 
 
 def _give_to_folder_owner(handle: int, folder: Path) -> None:
-    """What root writes into another user's folder is that user's, as a device's updates and its service share one."""
+    """If root created the file, give it to the folder's owner: on a device, updates and the service share the key."""
     owner = folder.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.fchown(handle, owner.st_uid, owner.st_gid)

@@ -1,4 +1,4 @@
-"""Results and messages as plain text: JSON for scripts, lines that any terminal can take for people."""
+"""Formats results and messages as plain text: JSON for scripts, printable lines for terminals."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import re
 import time
 import unicodedata
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
-from pathlib import PurePath
 from typing import Any, Callable, Iterator, Sequence
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.progress import Progress, is_counted
+from trtpoets.core.serialization import to_json
 
-_TELL_EVERY = 5.0
-"""Seconds between lines about one task."""
+_REPORT_SECONDS = 5.0
+"""Seconds between progress lines of one task."""
 
 Write = Callable[[str], object]
 """Takes a piece of text, as a stream's `write` does."""
@@ -25,28 +24,17 @@ Write = Callable[[str], object]
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """One JSON document in ASCII, so that any locale and any file name can be written. `indent` None: one line."""
     # DEL is the one control character that JSON leaves as it is.
-    return json.dumps(value, indent=indent, default=_plain, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def _plain(value: Any) -> Any:
-    """What json can't write by itself."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, PurePath):
-        return str(value)
-    if hasattr(value, "item"):  # a number of numpy's
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    return json.dumps(value, indent=indent, default=to_json, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def printable(text: object, keep: str = "") -> str:
-    """`text` as any terminal and page shows it: what is not visible as it is becomes an escape, as \\x1b or \\u202e.
+    """`text` with each character that is not printable replaced by an escape, such as \\x1b or \\u202e.
 
-    That is control and format characters (so line ends, escape sequences, bidirectional overrides), surrogates (bytes
-    of names that are not UTF-8), private and unassigned characters. Characters in `keep` stay. The one function for
-    what comes from outside and is written for people: file names, class names, metadata of models.
+    Escaped are control and format characters (including line ends, terminal escape sequences and bidirectional
+    overrides), surrogates (bytes of names that are not UTF-8), private and unassigned characters. Characters in `keep`
+    stay. Use it for all external text that is shown to people: file names, class names, metadata of models.
     """
-    return _SUSPECT.sub(lambda found: _escape(found.group(), keep), str(text))
+    return _SUSPECT.sub(lambda match: _escape(match.group(), keep), str(text))
 
 
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
@@ -58,7 +46,7 @@ def _escape(character: str, keep: str) -> str:
     number = ord(character)
     if character in _SHORT:
         return _SHORT[character]
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, as Python keeps it in file names
+    if 0xDC80 <= number <= 0xDCFF:  # how Python represents a byte of a file name that is not UTF-8
         number -= 0xDC00
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
 
@@ -67,7 +55,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
-    """Two lines: what is wrong, and what to try. In `colour`, for a terminal."""
+    """The message and the hint of an error, a line each. `colour` adds terminal colours."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
     hint = f"  try: {printable(error.hint)}\n" if error.hint else ""
     code = f" [{error.code}]" if error.code else ""
@@ -75,45 +63,45 @@ def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
 
 
 def progress_lines(write: Write) -> Progress:
-    """A Progress that writes a line when a task is done, and one every few seconds until then."""
-    began: dict[str, float] = {}
-    told: dict[str, float] = {}
+    """A Progress callback that writes a line every few seconds while a task runs and one when it is done."""
+    started: dict[str, float] = {}
+    last_line: dict[str, float] = {}
 
     def show(task: str, done: int, total: int) -> None:
         task = printable(task)
         now = time.monotonic()
-        since = began.setdefault(task, now)
+        since = started.setdefault(task, now)
         if done >= total:
-            took = now - began.pop(task)
-            told.pop(task, None)
-            rate = f", {done / took:,.0f}/s" if done > took > 1 and is_counted(total) else ""
-            what = f"{done:,}" if is_counted(total) else "done"
-            write(f"{task}: {what} in {took:.1f} s{rate}\n")
-        elif now - told.get(task, since) > _TELL_EVERY:
-            told[task] = now
+            elapsed = now - started.pop(task)
+            last_line.pop(task, None)
+            rate = f", {done / elapsed:,.0f}/s" if done > elapsed > 1 and is_counted(total) else ""
+            amount = f"{done:,}" if is_counted(total) else "done"
+            write(f"{task}: {amount} in {elapsed:.1f} s{rate}\n")
+        elif now - last_line.get(task, since) > _REPORT_SECONDS:
+            last_line[task] = now
             write(f"{task}: {done:,} of {total:,}\n" if is_counted(total) else f"{task}: {done / total:.0%}\n")
 
     return show
 
 
 class _Handler(logging.Handler):
-    """Hands the library's messages on, a line each: warnings are marked as such."""
+    """Passes each log record to a function as one line; warnings begin with "warning: "."""
 
-    def __init__(self, tell: Callable[[str, bool], object]) -> None:
+    def __init__(self, write: Callable[[str, bool], object]) -> None:
         super().__init__(logging.INFO)
-        self._tell = tell
+        self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno >= logging.WARNING
         line = printable(record.getMessage())
-        self._tell(f"warning: {line}" if warning else line, warning)
+        self._write(f"warning: {line}" if warning else line, warning)
 
 
 @contextmanager
-def messages(tell: Callable[[str, bool], object]) -> Iterator[None]:
-    """Meanwhile, what the library has to say goes to `tell`: the line, and whether it is a warning."""
+def messages(write: Callable[[str, bool], object]) -> Iterator[None]:
+    """Inside, pass each log record of trtpoets to `write` as a line, with whether it is a warning."""
     log = logging.getLogger("trtpoets")
-    handler = _Handler(tell)
+    handler = _Handler(write)
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -127,5 +115,5 @@ def messages(tell: Callable[[str, bool], object]) -> Iterator[None]:
 
 
 def labels_text(labels: Sequence[str]) -> str:
-    """The text of labels.txt: line i names score i, even where a label has a line break of its own."""
+    """The text of labels.txt: line i names score i. Line breaks within a label become spaces."""
     return "".join(f"{' '.join(label.splitlines())}\n" for label in labels)

@@ -1,31 +1,36 @@
-"""What can go wrong and can be mended by the person who reads it.
+"""Errors that the user can fix.
 
 TrtPoetsError
-├── BadInput             a photo, folder, name or option that can't be used
+├── BadInput             an invalid photo, folder, name or option
 │   └── BadPhoto         one photo file that can't be decoded
-│       └── PhotoChanged one photo file that has other bytes than when the dataset was read
-├── MissingDependency    a package that is not installed, or does not load
-├── MissingArtefact      an earlier stage has not run
-├── BadArtefact          a file that is damaged, was edited, or belongs to something else
-├── Busy                 another process works on the same name
-├── StorageFailed        the disk is full, or may not be written
+│       └── PhotoChanged one photo file that was modified after the dataset was read
+├── MissingDependency    a package that is not installed or can't be imported
+├── MissingArtefact      a file that an earlier stage writes is missing
+├── BadArtefact          a file that is damaged, was edited, or is not the expected one
+├── Busy                 another process is using the same run
+├── StorageFailed        the disk is full, not writable, or failing
 ├── ConversionFailed     a network that can't be exported or quantised
-├── BuildFailed          TensorRT would not build the engine
-├── RunFailed            a runner that can't answer
+├── BuildFailed          TensorRT could not build the engine
+├── RunFailed            a runner could not compute scores
 ├── Interrupted          the user pressed Ctrl-C
-├── GateFailed           everything worked, and the result is not good enough
-└── GateUndecided        everything worked, and there are too few photos to tell whether the result is good enough
+├── GateFailed           the result does not meet the limits
+└── GateUndecided        there are too few photos to decide whether the result meets the limits
 
-Anything else that is raised is a bug of ours, and keeps its traceback.
+Any other exception is a bug in trtpoets and is shown with its traceback.
 """
 
 from __future__ import annotations
 
 
-class TrtPoetsError(Exception):
-    """A failure that the user can mend.
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or the name of its class if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
-    `message` names the value and what was expected; `hint` is the command to run or the thing to change next. `code`
+
+class TrtPoetsError(Exception):
+    """A failure that the user can fix.
+
+    `message` states what is wrong and what was expected; `hint` is the command to run or the setting to change. `code`
     ("TP" and four digits) identifies the error in scripts and tests, whatever its wording; docs/reference/errors.md
     lists all codes.
     """
@@ -44,7 +49,7 @@ class TrtPoetsError(Exception):
 
 
 class BadInput(TrtPoetsError):
-    """A photo folder, name or option that can't be used."""
+    """An invalid photo folder, name or option."""
 
 
 class BadPhoto(BadInput):
@@ -52,27 +57,27 @@ class BadPhoto(BadInput):
 
 
 class PhotoChanged(BadPhoto):
-    """One photo file that has other bytes than when the dataset was read."""
+    """One photo file that was modified after the dataset was read."""
 
 
 class MissingDependency(TrtPoetsError):
-    """A package that is not installed, or does not load here."""
+    """A package that is not installed or can't be imported."""
 
 
 class MissingArtefact(TrtPoetsError):
-    """A file that an earlier stage would have made."""
+    """A file that an earlier stage writes is missing."""
 
 
 class BadArtefact(TrtPoetsError):
-    """A file that is damaged, was edited, or belongs to something else."""
+    """A file that is damaged, was edited, or is not the expected one."""
 
 
 class Busy(TrtPoetsError):
-    """Another process works on the same name."""
+    """Another process is using the same run."""
 
 
 class StorageFailed(TrtPoetsError):
-    """The disk is full, or may not be written."""
+    """The disk is full, not writable, or failing."""
 
 
 class ConversionFailed(TrtPoetsError):
@@ -80,11 +85,11 @@ class ConversionFailed(TrtPoetsError):
 
 
 class BuildFailed(TrtPoetsError):
-    """TensorRT would not build the engine."""
+    """TensorRT could not build the engine."""
 
 
 class RunFailed(TrtPoetsError):
-    """A runner that can't answer."""
+    """A runner could not compute scores."""
 
 
 class Interrupted(TrtPoetsError):
@@ -94,12 +99,12 @@ class Interrupted(TrtPoetsError):
 
 
 class GateFailed(TrtPoetsError):
-    """Everything worked, and the result is not good enough."""
+    """The command succeeded, but the result does not meet the limits."""
 
     exit_code = 3
 
 
 class GateUndecided(TrtPoetsError):
-    """Everything worked, and there are too few photos to tell whether the result is good enough."""
+    """The command succeeded, but there are too few photos to decide whether the result meets the limits."""
 
     exit_code = 4

@@ -1,6 +1,6 @@
-"""What a file is, told from its first bytes: one answer for every command that takes a file.
+"""Detects the kind of a file from its first bytes; every command that takes a file uses it.
 
-Only bytes are read here; nothing is parsed whole, unpacked or run. Names and suffixes decide nothing.
+Only bytes are compared: nothing is parsed completely, unpacked or run. File names and suffixes are ignored.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from pathlib import Path
 from typing import Iterator
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.file_signatures import AFTER, BRANDS, SIGNATURES, ZIP_MARKS
+from trtpoets.core.file_signatures import ISO_BRANDS, OFFSET_SIGNATURES, SIGNATURES, ZIP_CONTENTS
 from trtpoets.core.protobuf_kinds import protobuf_kind
 from trtpoets.core.reading import open_regular
 from trtpoets.core.shell_commands import quote
 
 START = 4096
-"""How many first bytes `described_content` wants. Fewer are enough for most kinds."""
+"""Number of bytes to pass to `kind_of_content`. Fewer are enough for most kinds."""
 
-STAND_INS = ("git-lfs-pointer", "git-annex-pointer", "dvc-pointer", "html", "xml-error", "empty", "zeros")
-"""Kinds that lie where another file should be."""
+PLACEHOLDER_KINDS = ("git-lfs-pointer", "git-annex-pointer", "dvc-pointer", "html", "xml-error", "empty", "zeros")
+"""Kinds that are found in place of the intended file, such as pointer files and error pages."""
 
 _SCANNED = 64 << 20
-"""How much of a file is searched for the word that makes an HDF5 file one of Keras."""
+"""Bytes of an HDF5 file that are searched for the attribute names that Keras writes."""
 
 _LARGEST_PREFIX = 1 << 24
-"""No metadata that Ultralytics writes before an engine is larger, in bytes."""
+"""Largest size in bytes of the metadata that Ultralytics writes before an engine."""
 
 
 @dataclass(frozen=True)
 class FileKind:
     """A kind of file.
 
-    `name` is for code ("git-lfs-pointer"), `words` continue the sentence "FILE is ...", and `remedy` says what to do
-    when another kind was expected; in it FILE and FOLDER stand for the file and its folder.
+    `name` identifies it in code ("git-lfs-pointer"), `words` completes "FILE is ...", and `remedy` says what to do
+    if another kind was expected, with the placeholders FILE and FOLDER for the file and its folder.
     """
 
     name: str
@@ -43,14 +43,14 @@ class FileKind:
     remedy: str
 
     def remedy_for(self, path: Path) -> str:
-        """The remedy with the file's path in it, quoted for a shell."""
+        """The remedy with the file's path filled in, quoted for a shell."""
         names = {"FILE": quote(path), "FOLDER": quote(path.parent)}
-        return re.sub(r"\b(FILE|FOLDER)\b", lambda found: names[found.group()], self.remedy)
+        return re.sub(r"\b(FILE|FOLDER)\b", lambda match: names[match.group()], self.remedy)
 
 
 _CONVERT = "export the network to ONNX with the framework that wrote it"
-_OTHER_FILE = "give the file that is meant: trtpoets inspect FILE describes any file"
-_AGAIN = "make it again, or copy it again"
+_OTHER_FILE = "check that this is the intended file; to describe any file: trtpoets inspect FILE"
+_AGAIN = "create it again, or copy it again"
 _DOWNLOAD = "download the file itself: the server sent a web page instead"
 
 _UNZLIB = (
@@ -64,7 +64,7 @@ _KINDS = {
     "html": ("an HTML page, not the file itself: a failed download", _DOWNLOAD),
     "xml-error": ("a server's error message in XML, not the file itself: a failed download", _DOWNLOAD),
     "empty": ("empty", _AGAIN),
-    "zeros": ("nothing but zeros: an interrupted copy or download", "copy or download it again"),
+    "zeros": ("filled with zero bytes: an interrupted copy or download", "copy or download it again"),
     "gzip": ("compressed with gzip", "gunzip --keep FILE"),
     "xz": ("compressed with xz", "xz --decompress --keep FILE"),
     "zstd": ("compressed with zstd", "zstd --decompress FILE"),
@@ -77,14 +77,14 @@ _KINDS = {
     "tar": ("a tar archive", "tar -xf FILE, and give the file in it"),
     "engine": ("an engine of TensorRT or TensorRT-RTX", "label photos with it: trtpoets label FILE PHOTO..."),
     "ultralytics-engine": (
-        "an engine with Ultralytics' JSON metadata before it, which TensorRT can't load as it is",
-        "see its metadata, and how to cut it off: trtpoets inspect FILE",
+        "an engine preceded by Ultralytics' JSON metadata, which TensorRT can't load",
+        "show the metadata and how to remove it: trtpoets inspect FILE",
     ),
     "onnx": ("an ONNX file", "build it: trtpoets build FILE"),
-    "onnx-tensor": ("a tensor in ONNX's format (TensorProto), not a network", _OTHER_FILE),
-    "ort": ("a network in ONNX Runtime's own format (ORT)", "give the ONNX file that it was made from"),
-    "tflite": ("a TFLite file", "see what is in it: trtpoets inspect FILE"),
-    "calibration-cache": ("a calibration cache of TensorRT", "see what is in it: trtpoets inspect FILE"),
+    "onnx-tensor": ("an ONNX tensor (TensorProto), not a network", _OTHER_FILE),
+    "ort": ("a network in ONNX Runtime's own format (ORT)", "give the ONNX file that it was converted from"),
+    "tflite": ("a TFLite file", "show its content: trtpoets inspect FILE"),
+    "calibration-cache": ("a TensorRT calibration cache", "show its content: trtpoets inspect FILE"),
     "saved-model": (
         "a TensorFlow SavedModel (its protobuf)",
         "convert it to ONNX: python -m tf2onnx.convert --saved-model FOLDER --output net.onnx",
@@ -107,17 +107,17 @@ _KINDS = {
     "gguf": ("weights of a language model (GGUF)", _OTHER_FILE),
     "numpy": ("a NumPy array (.npy)", _OTHER_FILE),
     "npz": ("NumPy arrays (.npz)", _OTHER_FILE),
-    "openvino": ("a network of OpenVINO (IR in XML)", "give the ONNX file that it was made from"),
-    "coreml": ("a Core ML model", "give the ONNX file that it was made from, or export it again"),
+    "openvino": ("an OpenVINO network (IR in XML)", "give the ONNX file that it was converted from"),
+    "coreml": ("a Core ML model", "give the ONNX file that it was converted from, or export it again"),
     "caffe": ("a Caffe model", "convert it to ONNX"),
-    "tfjs": ("a network of TensorFlow.js", _CONVERT),
-    "ncnn": ("a network of ncnn", "give the ONNX file that it was made from"),
-    "rknn": ("a network for Rockchip's NPU (RKNN)", "give the ONNX file that it was made from"),
-    "json": ("JSON", "see what is in it: trtpoets inspect FILE"),
+    "tfjs": ("a TensorFlow.js network", _CONVERT),
+    "ncnn": ("an ncnn network", "give the ONNX file that it was converted from"),
+    "rknn": ("a network for Rockchip's NPU (RKNN)", "give the ONNX file that it was converted from"),
+    "json": ("JSON", "show its content: trtpoets inspect FILE"),
     "xml": ("XML", _OTHER_FILE),
     "svg": ("an SVG drawing", "convert it to PNG"),
-    "photo": ("a photo", "name photos where photos are expected: trtpoets label NAME FILE"),
-    "video": ("a video", "take its frames as photos: ffmpeg -i FILE frame_%06d.jpg"),
+    "photo": ("a photo", "to label photos with a run: trtpoets label NAME FILE"),
+    "video": ("a video", "save its frames as photos: ffmpeg -i FILE frame_%06d.jpg"),
     "audio": ("a sound file", _OTHER_FILE),
     "pdf": ("a PDF document", _OTHER_FILE),
     "elf": ("a program or library (ELF)", _OTHER_FILE),
@@ -129,18 +129,18 @@ _KINDS = {
 
 
 def kind_named(name: str) -> FileKind:
-    """The kind of that name. Raises KeyError."""
+    """The kind with this name. Raises KeyError."""
     return FileKind(name, *_KINDS[name])
 
 
-def described_content(start: bytes) -> FileKind | None:
-    """What a file is that begins with `start`: its first START bytes, or all of it. None: of no known kind."""
+def kind_of_content(start: bytes) -> FileKind | None:
+    """The kind of a file that begins with `start` (its first START bytes, or all of it); None if unknown."""
     name = _name(start)
     return None if name is None else kind_named(name)
 
 
 def kind_of_file(path: Path) -> FileKind | None:
-    """What the file at `path` is; None: of no known kind. Raises NotReadable for what is no regular file, OSError."""
+    """The kind of the file at `path`; None if unknown. Raises NotReadable unless it is a regular file, OSError."""
     with open_regular(path) as stream:
         start = stream.read(START)
         name = _name(start)
@@ -148,17 +148,17 @@ def kind_of_file(path: Path) -> FileKind | None:
             rest = stream.read(_SCANNED)
             name = "keras-h5" if any(word in start + rest for word in (b"model_config", b"keras_version")) else name
         elif name == "zip":
-            # The list of an archive's files is at its end.
+            # The directory of a zip archive is at its end.
             stream.seek(-min(stream.seek(0, 2), 64 << 10), 2)
             name = _zip_kind(start + stream.read()) or name
     return None if name is None else kind_named(name)
 
 
 def require_kind(path: Path, *names: str, expected: str, unknown: bool = True) -> None:
-    """Raise BadArtefact when the file is known to be of another kind than `names`; `expected` is "an ONNX file".
+    """Raise BadArtefact if the file has a known kind that is not in `names`; `expected` reads like "an ONNX file".
 
-    A file of no known kind passes where `unknown` is true: whoever reads it says what is wrong with it. So does one
-    that can't be read.
+    A file of an unknown kind passes if `unknown` is true, and an unreadable file always passes: the code that reads it
+    reports the problem.
     """
     try:
         kind = kind_of_file(path)
@@ -167,20 +167,18 @@ def require_kind(path: Path, *names: str, expected: str, unknown: bool = True) -
     if kind is None and unknown:
         return
     if kind is None:
-        raise BadArtefact(
-            f"{path} is not {expected}, nor any other kind of file that is known here", hint=_OTHER_FILE, code="TP1010"
-        )
+        raise BadArtefact(f"{path} is not {expected}, and its kind is unknown", hint=_OTHER_FILE, code="TP1010")
     if kind.name not in names:
         raise other_kind(path, kind, expected)
 
 
 def other_kind(path: Path, kind: FileKind, expected: str) -> BadArtefact:
-    """The error for a file that is of another kind than was expected."""
+    """The error for a file of another kind than the expected one."""
     return BadArtefact(f"{path} is not {expected}: it is {kind.words}", hint=kind.remedy_for(path), code="TP1011")
 
 
 def ultralytics_metadata(start: bytes) -> tuple[int, bytes] | None:
-    """Where the engine begins behind Ultralytics' metadata, and as much of the JSON text as `start` has; else None."""
+    """Offset of the engine after Ultralytics' metadata, and the part of the JSON text that is in `start`; else None."""
     if len(start) < 6:
         return None
     (length,) = struct.unpack_from("<I", start)
@@ -207,11 +205,11 @@ def _by_signature(start: bytes) -> Iterator[str | None]:
     for signature, name in SIGNATURES:
         if start.startswith(signature):
             yield (_zip_kind(start) or name) if name == "zip" else name
-    for offset, signature, name in AFTER:
+    for offset, signature, name in OFFSET_SIGNATURES:
         if start[offset : offset + len(signature)] == signature:
             yield name
     if start[4:8] == b"ftyp":
-        yield BRANDS.get(start[8:12], "video")
+        yield ISO_BRANDS.get(start[8:12], "video")
     if start[:4] == b"RIFF":
         yield {b"WEBP": "photo", b"AVI ": "video", b"WAVE": "audio"}.get(start[8:12])
     if start[:2] == b"BM" and start[6:10] == bytes(4):
@@ -222,14 +220,14 @@ def _by_signature(start: bytes) -> Iterator[str | None]:
         yield "ultralytics-engine"
     if start[:1] == b"\x80" and 2 <= start[1] <= 5 if len(start) > 2 else False:
         yield "pytorch-pickle" if start[2:4] == b"\x8a\x0a" else "pickle"
-    # zlib's header is two bytes: text that begins with the same two is no stream of it.
+    # zlib's header has only two bytes: text that begins with the same two is not a zlib stream.
     if start[:2] in (b"x\x01", b"x\x9c", b"x\xda") or (start[:2] == b"x^" and not _is_text(start)):
         yield "zlib"
 
 
 def _zip_kind(content: bytes) -> str | None:
-    """The kind of a zip by the names of the files in it, as far as `content` has them."""
-    for marks, name in ZIP_MARKS:
+    """The kind of a zip archive, by the file names that are in `content`."""
+    for marks, name in ZIP_CONTENTS:
         if all(mark in content for mark in marks):
             return name
     return None
@@ -253,23 +251,23 @@ _TEXTS = tuple(
         (rb".{4}", "text"),
     )
 )
-"""How texts begin, after white space, and the names of their kinds."""
+"""Patterns of the beginning of text files, after white space, and the kind of each."""
 
 _HTML = next(pattern for pattern, name in _TEXTS if name == "html")
 
 
 def _text_kind(start: bytes) -> str | None:
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as PowerShell writes what a program prints
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):  # UTF-16, which PowerShell writes when output is redirected
         start = start.decode("utf-16", "ignore").encode()
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")  # white space and marks of UTF-8
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")  # white space and byte order marks
     if not _is_text(text):
-        # A page may be in any encoding, but has no zeros.
+        # An HTML page may have any encoding, but contains no zero bytes.
         text = text if _HTML.match(text) and 0 not in text else b""
     return next((name for pattern, name in _TEXTS if pattern.match(text)), None)
 
 
 def _is_text(content: bytes) -> bool:
-    """Whether these bytes are UTF-8 without control characters; a character cut off at the end is fine."""
+    """Whether these bytes are UTF-8 without control characters. An incomplete character at the end is allowed."""
     if re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]", content):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The bytes by which kinds of files are known; `file_kinds` uses them in this order."""
+"""Byte signatures of file kinds, in the order in which `file_kinds` tries them."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ SIGNATURES = (
     (b"OggS", "audio"),
     (b"fLaC", "audio"),
 )
-"""How a file begins, and the name of its kind."""
+"""First bytes of a file, and the name of its kind."""
 
-AFTER = (
+OFFSET_SIGNATURES = (
     (4, b"TFL3", "tflite"),
     (4, b"ORTM", "ort"),
     (257, b"ustar", "tar"),
 )
-"""Where a word is that tells a file's kind, the word, and the name of the kind."""
+"""Offset, signature, and the name of the kind."""
 
-BRANDS = {
+ISO_BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"), "photo"),
     **dict.fromkeys((b"M4A ", b"M4B "), "audio"),
 }
-"""The brands of ISO media files that are no videos."""
+"""Brands of ISO base media files that are not videos, and their kinds."""
 
-ZIP_MARKS = (
+ZIP_CONTENTS = (
     ((b"metadata.json", b"config.json", b"model.weights.h5"), "keras"),
     ((b"metadata.json", b"keras_version"), "keras"),
     ((b"/constants.pkl", b"/code/"), "torchscript"),
     ((b"/data.pkl",), "pytorch"),
     ((b".npy",), "npz"),
 )
-"""Names in a zip, all of which a kind has, and the name of the kind."""
+"""File names that a zip archive of a kind contains (all of them), and the name of the kind."""

@@ -1,6 +1,6 @@
-"""Writing that survives being killed: temporary name, fsync, rename. Content hashes.
+"""Atomic writing of files and folders (temporary name, fsync, rename), and content hashes.
 
-What may be a symbolic link and what may not is told in `own_files`.
+`own_files` documents which paths may be symbolic links.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from trtpoets.core.own_files import PART, open_own, remove_folder, require_no_li
 from trtpoets.core.paths import temporary_root
 from trtpoets.core.reading import LARGEST_JSON, blocks_of, read_text
 from trtpoets.core.storage import TMPDIR, UNSUPPORTED, chosen_by, storage_errors
+from trtpoets.core.verified_files import once
 
 __all__ = [
     "atomic_file",
@@ -48,9 +49,10 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Give an empty folder that is gone afterwards. Raises StorageFailed, which names TMPDIR; also for what is written.
+    """Yield an empty temporary folder, which is deleted at the end.
 
-    An OSError inside that names a file elsewhere is raised as it is.
+    Raises StorageFailed, which names TMPDIR, if it can't be created or written. An OSError inside the block about a
+    file outside the folder is raised unchanged.
     """
     root = temporary_root()
     with chosen_by(root, TMPDIR):
@@ -72,7 +74,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def temporary_file() -> IO[bytes]:
-    """A file without a name, that is gone when it is closed. Raises StorageFailed, which names TMPDIR."""
+    """An unnamed temporary file, deleted when it is closed. Raises StorageFailed, which names TMPDIR."""
     root = temporary_root()
     with chosen_by(root, TMPDIR), storage_errors(root):
         return tempfile.TemporaryFile()
@@ -80,15 +82,15 @@ def temporary_file() -> IO[bytes]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving without an error it becomes `path`, on disk for good.
+    """Yield a temporary path beside `path`; if the block succeeds, it is synced to disk and renamed to `path`.
 
-    Where `path` is a symbolic link, the link is replaced; what it leads to is left alone. Raises StorageFailed when the
-    disk is full, fails or may not be written; `path` is then as it was.
+    If `path` is a symbolic link, the link is replaced and its target is unchanged. Raises StorageFailed if the disk is
+    full, fails or is not writable; `path` is then unchanged.
     """
     with storage_errors(path):
         part, handle = _new_part(path)
         os.close(handle)
-        with _dropped_at_the_end(part):
+        with _deleted_at_end(part):
             yield part
             with _checked(part) as handle:
                 _publish(handle, part, path)
@@ -98,7 +100,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically. Raises StorageFailed, as `atomic_file` does."""
     with storage_errors(path):
         part, handle = _new_part(path)
-        with _dropped_at_the_end(part), _closing(handle):
+        with _deleted_at_end(part), _closing(handle):
             write_all(handle, content)
             _publish(handle, part, path)
 
@@ -110,7 +112,7 @@ def _new_part(path: Path) -> tuple[Path, int]:
 
 
 def _publish(handle: int, part: Path, path: Path) -> None:
-    with _where_supported("change the mode of", path, errno.EPERM, errno.EACCES):  # SMB and FAT keep no modes
+    with _if_supported("change the mode of", path, errno.EPERM, errno.EACCES):  # SMB and FAT keep no modes
         os.fchmod(handle, 0o666 & ~_umask())
     _flush(handle, path)
     part.replace(path)
@@ -119,7 +121,7 @@ def _publish(handle: int, part: Path, path: Path) -> None:
 
 @contextmanager
 def _checked(part: Path) -> Iterator[int]:
-    """The descriptor of a temporary file that others wrote by its name: it must still be a file of ours."""
+    """Yield a descriptor of a temporary file that was written through its path, after checking that it is our file."""
     handle = open_own(part, os.O_RDWR)
     with _closing(handle):
         yield handle
@@ -134,20 +136,20 @@ def _closing(handle: int) -> Iterator[None]:
 
 
 @contextmanager
-def _dropped_at_the_end(part: Path) -> Iterator[None]:
+def _deleted_at_end(part: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # what stays is swept by the next writer
+        with suppress(OSError):  # the next writer deletes what remains
             part.unlink()
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`; on leaving without an error it takes `path`'s place.
+    """Yield an empty temporary folder beside `path`; if the block succeeds, it replaces `path`.
 
-    The old folder is moved aside first, so for an instant `path` may be absent: write the card that vouches for it
-    afterwards, outside it. Raises StorageFailed, where `path` is a symbolic link too; `path` is then as it was.
+    The old folder is moved aside first, so `path` is absent for a moment: write its card afterwards, outside the
+    folder. Raises StorageFailed, also if `path` is a symbolic link; `path` is then unchanged.
     """
     with storage_errors(path):
         require_no_link(path)
@@ -155,46 +157,46 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         part = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}{PART}", dir=path.parent))
         old = part.with_name(part.name + ".old")
         try:
-            with _where_supported("change the mode of", path, errno.EPERM, errno.EACCES):
+            with _if_supported("change the mode of", path, errno.EPERM, errno.EACCES):
                 part.chmod(0o777 & ~_umask())
             yield part
             for file in sorted(part.rglob("*")):
                 if stat.S_ISREG(file.lstat().st_mode):
                     sync(file)
-            _take_place(part, path, old)
+            _replace_folder(part, path, old)
             sync(path.parent)
         finally:
             remove_folder(part)
         remove_folder(old)
 
 
-def _take_place(part: Path, path: Path, old: Path) -> None:
-    there = os.path.lexists(path)
-    if there:
+def _replace_folder(part: Path, path: Path, old: Path) -> None:
+    existed = os.path.lexists(path)
+    if existed:
         path.replace(old)
     try:
         part.replace(path)
     except BaseException:
-        if there:
+        if existed:
             try:
                 old.replace(path)
             except OSError:
-                _log.warning("what was at %s is now in %s", path, old)
+                _log.warning("the previous content of %s is now in %s", path, old)
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8. File names that are not UTF-8 survive."""
+    """Write a text file atomically, in UTF-8. Surrogate escapes are written as the bytes that they stand for."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, for people to read too."""
+    """Write an indented JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
-    """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact for no JSON."""
+    """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact if it is not JSON."""
     try:
         text = read_text(path, most, errors="surrogateescape")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
@@ -215,22 +217,26 @@ def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no number of JSON")
+        raise ValueError(f"{text} is not a valid JSON number")
     return number
 
 
 def sha256_of_file(path: Path) -> str:
     """sha256 (hex) of a regular file. Raises FileNotFoundError, NotReadable; StorageFailed where its disk fails."""
-    digest = hashlib.sha256()
-    try:
-        for block in blocks_of(path):
-            digest.update(block)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        with storage_errors(path, "read"):
-            raise error
-    return digest.hexdigest()
+
+    def read() -> str:
+        digest = hashlib.sha256()
+        try:
+            for block in blocks_of(path):
+                digest.update(block)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            with storage_errors(path, "read"):
+                raise error
+        return digest.hexdigest()
+
+    return once("sha256", path, read)
 
 
 def sha256_of_folder(path: Path) -> str:
@@ -244,15 +250,15 @@ def sha256_of_folder(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on disk for good; where the disk can't promise that, go on.
+    """fsync a file or a folder; file systems without fsync are accepted.
 
-    Raises OSError where the disk fails, or has no room after all.
+    Raises OSError if the disk fails or is full.
     """
     is_folder = path.is_dir()
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if is_folder else os.O_NOFOLLOW))
     except PermissionError:
-        if is_folder:  # names may be made in a folder that may not be read
+        if is_folder:  # a folder may be writable but not readable
             return
         raise
     with _closing(handle):
@@ -260,13 +266,13 @@ def sync(path: Path) -> None:
 
 
 def _flush(handle: int, path: Path) -> None:
-    with _where_supported("sync", path, errno.EBADF, errno.EROFS):
+    with _if_supported("sync", path, errno.EBADF, errno.EROFS):
         os.fsync(handle)
 
 
 @contextmanager
-def _where_supported(doing: str, path: Path, *more: int) -> Iterator[None]:
-    """Go on where a disk lacks what is done inside: it makes writing safer, or files readable by others."""
+def _if_supported(doing: str, path: Path, *more: int) -> Iterator[None]:
+    """Ignore that the file system does not support the operation inside: a sync or a change of mode."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Numbers as people read them. The page, the tables and the verdict say them alike."""
+"""Formats numbers for people; the page, the tables and the verdict use the same functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ARCHITECTURES = {
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share 0..1 in percent. Only 1 itself is 100 %, only 0 itself 0 %."""
+    """A share 0..1 in percent. Only exactly 1 gives 100 %, only exactly 0 gives 0 %."""
     if share is None:
         return "–"
     if share in (0, 1):
@@ -58,7 +58,7 @@ def point_interval(low: float | None, high: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A time in ms with three significant digits; a dash where it is not known."""
+    """A time in ms with three significant digits; a dash if it is not known."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -74,7 +74,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """A number of bytes in MiB, or what says more: KiB, bytes."""
+    """A number of bytes in MiB; small ones in KiB or bytes."""
     if count is None:
         return "–"
     if count < 2**10:
@@ -104,7 +104,7 @@ def targets(names: list[str]) -> str:
 
 
 def built_for(names: Sequence[str], capability: str | None) -> str:
-    """What an engine was built for: its targets, or else the GPU that it was built on."""
+    """What an engine was built for: its targets, or else the GPU it was built on."""
     return targets(list(names)) or capability or "this machine's GPU"
 
 
@@ -116,5 +116,5 @@ def _target(name: str) -> str:
 
 
 def shown(text: Any, keep: str = "") -> str:
-    """A name from outside as text that can be written anywhere: see `printable`."""
+    """External text with characters that are not printable escaped: see `printable`."""
     return printable(text, keep)

@@ -1,7 +1,7 @@
-"""From a photo file to uint8 (H, W, 3). The only place that decodes, with `photo_*` beside it.
+"""Decodes and resizes photo files to uint8 (H, W, 3); with `photo_*`, the only modules that decode.
 
-Training, calibration, every runner and the bundle call these functions, so a photo gives the same pixels everywhere.
-What a file is, is read from its first bytes; its name is never trusted.
+Training, calibration, every runner and the bundles call these functions, so a photo gives the same pixels everywhere.
+The format of a file is detected from its first bytes, not from its name.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 MAX_BYTES = 1 << 30
-"""A larger file is refused before it is read: no photo needs so much."""
+"""Largest photo file in bytes. A larger one is refused before it is read."""
 
 _DRAFT_MARGIN = 2
-"""JPEG is decoded at the smallest scale that still has this many times the pixels a side that the network wants."""
+"""A JPEG is decoded at the smallest scale whose sides are at least this many times those of the network's input."""
 
 
 _DARK = 8
-"""A 16-bit photo whose maximum is below this part of white was made for fewer bits."""
+"""A 16-bit photo whose maximum is below 1/_DARK of white probably has fewer significant bits."""
 
 _warned_dark: list[str] = []
 
 
 def photo_to_array(photo: Path | Photo, preprocess: Preprocess, out: np.ndarray | None = None) -> np.ndarray:
-    """Decode, turn upright, make RGB and resize: uint8 (height, width, 3), written into `out` where that is given.
+    """Decode a photo, rotate it upright, convert it to RGB and resize it: uint8 (height, width, 3).
 
-    Otherwise the array is the caller's own. The bytes that are decoded are those that `photo_bytes` verified. Raises
-    BadPhoto with the reason when the file can't be used, PhotoChanged when it is not the photo of the dataset any more.
+    The result is written into `out` if it is given, else into a new array. The decoded bytes are those that
+    `photo_bytes` verified. Raises BadPhoto with the reason if the file can't be used, PhotoChanged if a dataset's photo
+    was modified.
     """
     with photo_bytes(photo) as content:
         return bytes_to_array(content, preprocess, str(_path_of(photo)), out)
@@ -58,17 +59,17 @@ def photo_to_array(photo: Path | Photo, preprocess: Preprocess, out: np.ndarray 
 
 @contextmanager
 def photo_bytes(photo: Path | Photo) -> Iterator[bytes]:
-    """Give the bytes of a photo, as `read_photo` does, while they are used. A path has no sha256 to be held against.
+    """Yield the bytes of a photo, after checking the sha256 of a `Photo`; a path has no sha256 to compare.
 
-    All threads share the memory of such bytes: a thread waits where others hold too much. Not to be nested. Raises
-    PhotoChanged when a dataset's Photo has another sha256 now, BadPhoto when the file can't be read.
+    All threads share one memory budget for these bytes: a thread waits until enough is free. Do not nest. Raises
+    PhotoChanged if a dataset's Photo has another sha256 now, BadPhoto if the file can't be read.
     """
     path = _path_of(photo)
     try:
         size = min(path.stat().st_size, MAX_BYTES)
     except OSError:
-        size = 0  # read_photo says why
-    with FILES.holding(size):
+        size = 0  # read_photo raises the error
+    with FILES.reserve(size):
         content = read_photo(path)
         if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
             raise PhotoChanged(
@@ -78,9 +79,9 @@ def photo_bytes(photo: Path | Photo) -> Iterator[bytes]:
 
 
 def changed_photos(photos: Sequence[Photo]) -> list[Photo]:
-    """Those photos whose files have another sha256 now, or can't be read. Reads them all."""
-    same = map_ahead(_unchanged, photos, usable_cores(), 64)
-    return [photo for photo, unchanged in zip(photos, same) if not unchanged]
+    """The photos whose files have another sha256 now or can't be read. Reads all files."""
+    unchanged_flags = map_ahead(_unchanged, photos, usable_cores(), 64)
+    return [photo for photo, unchanged in zip(photos, unchanged_flags) if not unchanged]
 
 
 def _unchanged(photo: Photo) -> bool:
@@ -96,39 +97,41 @@ def _path_of(photo: Path | Photo) -> Path:
 
 
 def read_photo(path: Path) -> bytes:
-    """The bytes of a photo file. Raises BadPhoto for no regular file, or one that can't be read or is too large."""
+    """The bytes of a photo file. Raises BadPhoto if it is not a regular file, can't be read or is too large."""
     try:
         return read_bytes(path, MAX_BYTES)
     except NotReadable as error:
         raise BadPhoto(error.message, hint=error.hint, code="TP1015") from error
     except OSError as error:
         raise BadPhoto(
-            f"{path} can't be read: {error.strerror}", hint="check that it is there and readable", code="TP1016"
+            f"{path} can't be read: {error.strerror}", hint="check that it exists and is readable", code="TP1016"
         ) from error
 
 
 def bytes_to_array(content: bytes, preprocess: Preprocess, source: str, out: np.ndarray | None = None) -> np.ndarray:
-    """`photo_to_array` for a file that is in memory; `source` names it in errors."""
+    """`photo_to_array` for a file in memory; `source` names it in errors."""
     _check_out(out, preprocess)
-    # Square, because the photo may lie on its side until its orientation is applied.
+    # One length for both sides, because EXIF's orientation, which is applied later, may swap them.
     side = int(_DRAFT_MARGIN * max(preprocess.height, preprocess.width) / preprocess.crop_fraction)
 
     def array_of(image: ImageFile, copy: bytes, _: tuple[int, int]) -> np.ndarray:
         return _resized(_rgb(image, copy, preprocess.white, source), preprocess, out)
 
-    return _decoded(content, source, side, array_of)
+    return _decode_with(content, source, side, array_of)
 
 
 def pixels_to_array(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray | None = None) -> np.ndarray:
-    """`photo_to_array` for what is decoded already, as a camera's frame: uint8 (h, w, 3), RGB, upright.
+    """`photo_to_array` for a decoded image, such as a camera frame: uint8 (h, w, 3), RGB, upright.
 
-    Raises BadPhoto for any other array.
+    Raises BadPhoto for an array of another shape or type.
     """
     from PIL import Image
 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise BadPhoto(
-            f"pixels of {pixels.dtype} {pixels.shape}", hint="give uint8 (height, width, 3), RGB", code="TP1017"
+            f"pixels must be uint8 (height, width, 3), not {pixels.dtype} {pixels.shape}",
+            hint="convert the frame to RGB with 8 bits a channel",
+            code="TP1017",
         )
     _check_out(out, preprocess)
     return _resized(Image.fromarray(pixels), preprocess, out)
@@ -138,8 +141,8 @@ def _check_out(out: np.ndarray | None, preprocess: Preprocess) -> None:
     shape = (preprocess.height, preprocess.width, 3)
     if out is not None and (out.dtype != np.uint8 or out.shape != shape):
         raise BadInput(
-            f"a photo goes into uint8 {shape}, not {out.dtype} {out.shape}",
-            hint="give memory of that shape",
+            f"the array for a photo must be uint8 {shape}, not {out.dtype} {out.shape}",
+            hint="pass an array of that shape and type",
             code="TP1018",
         )
 
@@ -155,9 +158,9 @@ def _resized(rgb: Image.Image, preprocess: Preprocess, out: np.ndarray | None) -
 
 @dataclass(frozen=True)
 class PhotoFacts:
-    """A photo that was decoded whole: its height and width as stored, and what it suggests for `Preprocess.white`.
+    """A completely decoded photo: height and width as stored, and the value that it suggests for `Preprocess.white`.
 
-    `levels` is 0 where samples have 8 bits or fewer, or are scaled to 8 by what the file declares.
+    `levels` is 0 if samples have at most 8 bits, or if the file declares how they are scaled to 8 bits.
     """
 
     height: int
@@ -166,7 +169,7 @@ class PhotoFacts:
 
 
 def check_photo(content: bytes, source: str) -> PhotoFacts:
-    """Decode a photo to its end, a JPEG small, to see that it is whole. Raises BadPhoto."""
+    """Decode a photo completely (a JPEG at a small scale) to check that it is intact. Raises BadPhoto."""
 
     def facts_of(image: ImageFile, copy: bytes, stored: tuple[int, int]) -> PhotoFacts:
         width, height = stored
@@ -177,7 +180,7 @@ def check_photo(content: bytes, source: str) -> PhotoFacts:
             float_photo(image)
         return PhotoFacts(height, width)
 
-    return _decoded(content, source, 1, facts_of)
+    return _decode_with(content, source, 1, facts_of)
 
 
 def photo_batches(
@@ -187,23 +190,27 @@ def photo_batches(
     workers: int = 0,
     buffer: Callable[[int], np.ndarray] | None = None,
 ) -> Generator[np.ndarray, None, None]:
-    """Yield the photos in order as uint8 (n, height, width, 3), n = batch_size but for the last.
+    """Yield the photos in order as uint8 (n, height, width, 3); n is `batch_size` except for the last batch.
 
-    `buffer(n)` gives the memory of each batch to decode into, as a runner's `input_buffer`; without it, a batch is the
-    caller's own. Worker threads (0: one a core) decode ahead, at most two batches (with `buffer`, one), while the
-    caller works on the last one; closed, it waits for them.
-    Raises BadPhoto at the first photo that can't be used, PhotoChanged at one of a dataset that has other bytes now.
+    `buffer(n)` returns the array to decode a batch into, such as a runner's `input_buffer`; without it, each batch is a
+    new array. Worker threads (0: one per core) decode at most two batches ahead (one with `buffer`) while the caller
+    uses the last one; closing the generator waits for them.
+    Raises BadPhoto at the first photo that can't be used, PhotoChanged at a dataset's photo that was modified.
     """
     if batch_size < 1:
-        raise BadInput(f"a batch of {batch_size} photos", hint="give a batch size of at least 1", code="TP1019")
+        raise BadInput(
+            f"the batch size must be at least 1, not {batch_size}",
+            hint="give a batch size of at least 1",
+            code="TP1019",
+        )
     threads = workers or usable_cores()
     ahead = 2 * batch_size + threads if buffer is None else batch_size
-    new = buffer or (lambda count: np.empty((count, preprocess.height, preprocess.width, 3), np.uint8))
+    new_buffer = buffer or (lambda count: np.empty((count, preprocess.height, preprocess.width, 3), np.uint8))
 
-    def places() -> Iterator[tuple[Path | Photo, np.ndarray, int]]:
+    def row_places() -> Iterator[tuple[Path | Photo, np.ndarray, int]]:
         for start in range(0, len(photos), batch_size):
             batch = photos[start : start + batch_size]
-            rows = new(len(batch))
+            rows = new_buffer(len(batch))
             yield from ((photo, rows, row) for row, photo in enumerate(batch))
 
     def decode(place: tuple[Path | Photo, np.ndarray, int]) -> np.ndarray:
@@ -211,32 +218,32 @@ def photo_batches(
         photo_to_array(photo, preprocess, rows[row])
         return rows
 
-    decoded = map_ahead(decode, places(), threads, ahead)
+    decoded = map_ahead(decode, row_places(), threads, ahead)
     try:
         for batch in iter(lambda: list(islice(decoded, batch_size)), []):
             yield batch[0]
-            batch.clear()  # or the memory would be held for as long as the next is waited for
+            batch.clear()  # frees the batch before the next one is awaited
     finally:
         decoded.close()
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def _decoded(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
-    """What `use` makes of the opened photo, its bytes, and its width and height as stored.
+def _decode_with(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
+    """The result of `use(image, content, (width, height) as stored)` for an opened photo.
 
-    A JPEG has the scale at which each side keeps `side` pixels. Memory is claimed from what all threads share before
-    it is taken. Raises BadPhoto with the decoder's reason. Where that fails, the pixels are tried without the metadata
-    that surrounds them.
+    A JPEG is opened at the smallest scale at which each side keeps `side` pixels. Memory is reserved in the budget
+    shared by all threads before it is allocated. If decoding fails, it is tried again without the file's metadata.
+    Raises BadPhoto with the decoder's reason.
     """
     failure: Exception | None = None
     for copy in chain((content,), lighter_copies(content)):
         try:
-            return _used(copy, source, side, use)
-        except Exception as error:  # noqa: BLE001 - decoders raise whatever they like at damaged files
+            return _decode_copy(copy, source, side, use)
+        except Exception as error:  # noqa: BLE001 - decoders raise exceptions of any class for damaged files
             failure = failure or error
     if isinstance(failure, BadPhoto):
         raise failure
@@ -245,24 +252,24 @@ def _decoded(content: bytes, source: str, side: int, use: Callable[[ImageFile, b
     ) from failure
 
 
-def _used(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
+def _decode_copy(content: bytes, source: str, side: int, use: Callable[[ImageFile, bytes, tuple[int, int]], _T]) -> _T:
     with ExitStack() as stack:
         early = bytes_before_opening(content)
         if early:
             require_decodable(early, source)
-            stack.enter_context(DECODING.holding(early))
+            stack.enter_context(DECODING.reserve(early))
         image = open_photo(content, source)
         stored = image.size
         shrink_jpeg(image, content, side, source)
         if not early:
             needed = bytes_to_decode(image, content, is_wide(image), stored[0] * stored[1])
             require_decodable(needed, source)
-            stack.enter_context(DECODING.holding(needed))
+            stack.enter_context(DECODING.reserve(needed))
         return use(image, content, stored)
 
 
 def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Image:
-    """Decode an opened image: upright, RGB with 8 bits a channel, transparency over white."""
+    """Decode an opened image: upright, RGB with 8 bits a channel, transparent pixels blended with white."""
     from PIL import Image
 
     if is_wide(image):
@@ -276,9 +283,9 @@ def _rgb(image: ImageFile, content: bytes, white: int, source: str) -> Image.Ima
         turned = float_photo(turned)
     if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
         straight = turned if turned.mode == "RGBA" else turned.convert("RGBA")
-        paper = Image.new("RGB", straight.size, (255, 255, 255))
-        paper.paste(straight, mask=straight.getchannel("A"))
-        return paper
+        background = Image.new("RGB", straight.size, (255, 255, 255))
+        background.paste(straight, mask=straight.getchannel("A"))
+        return background
     return turned if turned.mode == "RGB" else turned.convert("RGB")
 
 
@@ -286,8 +293,8 @@ def _warn_dark(level: int, source: str) -> None:
     if not _warned_dark:
         _warned_dark.append(source)
         _log.warning(
-            "%s has 16-bit samples that end at %d; this classifier takes %d for white, so the photo is nearly black to "
-            "it. Photos like it must be among the training photos. Others are not named",
+            "%s has 16-bit samples with a maximum of %d; this classifier takes %d for white and sees the photo nearly "
+            "black. Add photos of this kind to the training photos. Further photos of this kind are not reported",
             source,
             level,
             FULL_WHITE,
@@ -295,7 +302,7 @@ def _warn_dark(level: int, source: str) -> None:
 
 
 def _box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:
-    """The part of the photo that is kept, in its own pixels: left, top, right, bottom."""
+    """The part of the photo that is kept, in pixels of the photo: left, top, right, bottom."""
     if preprocess.resize is Resize.STRETCH:
         return 0.0, 0.0, float(width), float(height)
     unit = min(width / preprocess.width, height / preprocess.height) * preprocess.crop_fraction

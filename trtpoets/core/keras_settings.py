@@ -1,8 +1,8 @@
-"""Keras as trtpoets needs it, whatever the user's environment variables and keras.json say.
+"""Imports and runs Keras with fixed settings, independent of the user's environment variables and keras.json.
 
-Keras reads its settings once, when it is imported. trtpoets imports it with its own settings, and leaves the user's
-variables and files as they are. Where the user's process imported Keras before, `keras_defaults` replaces the settings
-that change results for as long as a network is built or loaded.
+Keras reads its settings once, when it is imported. trtpoets imports it with its own settings and leaves the user's
+variables and files unchanged. If the user's process imported Keras before, `keras_defaults` replaces the settings that
+affect results while a network is built or loaded.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from trtpoets.core.paths import temporary_root
 from trtpoets.core.storage import TMPDIR, chosen_by, storage_errors
 
 _IMPORT = {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "0"}
-"""Variables with the value that Keras 3 on TensorFlow needs while it is imported."""
+"""Environment variables, with the values that select Keras 3 on TensorFlow at import."""
 
 _UNSET = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "KERAS_TORCH_DEVICE")
-"""Variables that shorten `predict`, or stop the import where their value can't be parsed."""
+"""Environment variables that shorten `predict`, or make the import fail if their value can't be parsed."""
 
 _BY_HAND = "in a program that uses Keras itself, set KERAS_BACKEND=tensorflow before keras is imported; or run trtpoets"
 
 
 @contextmanager
 def keras_import() -> Iterator[None]:
-    """Inside, Keras is imported with its defaults on TensorFlow; the environment is as it was afterwards.
+    """Inside, an import of Keras uses its defaults on TensorFlow; the environment is restored afterwards.
 
-    keras.json is not read: Keras looks for it in an empty temporary folder. Its folder of downloads stays the user's.
+    keras.json is not read: Keras looks for it in an empty temporary folder. Its download folder stays the user's.
     """
     names = (*_IMPORT, *_UNSET, "KERAS_HOME")
-    kept = {name: os.environ.get(name) for name in names}
-    fresh = "keras" not in sys.modules
-    empty = _temporary_folder() if fresh else ""
+    previous = {name: os.environ.get(name) for name in names}
+    first_import = "keras" not in sys.modules
+    empty_home = _temporary_folder() if first_import else ""
     try:
         for name in _UNSET:
             os.environ.pop(name, None)
         os.environ.update(_IMPORT)
-        if empty:
-            os.environ["KERAS_HOME"] = empty
+        if empty_home:
+            os.environ["KERAS_HOME"] = empty_home
         yield
     finally:
-        for name, value in kept.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if empty:
-            shutil.rmtree(empty, ignore_errors=True)
+        if empty_home:
+            shutil.rmtree(empty_home, ignore_errors=True)
             config = sys.modules.get("keras.src.backend.config")
-            if config is not None and hasattr(config, "_KERAS_DIR"):  # where published weights are kept
+            if config is not None and hasattr(config, "_KERAS_DIR"):  # the folder of downloaded weights
                 config._KERAS_DIR = keras_home()  # type: ignore[attr-defined]
 
 
 def keras_home() -> str:
-    """Keras's folder of downloads: $KERAS_HOME, or ~/.keras; a temporary one where there is no home to write to."""
+    """Keras's download folder: $KERAS_HOME or ~/.keras; in the temporary folder if the home is not writable."""
     chosen = os.environ.get("KERAS_HOME")
     if chosen:
-        return os.path.expanduser(chosen)  # noqa: PTH111 - Path.expanduser raises where there is no home
+        return os.path.expanduser(chosen)  # noqa: PTH111 - Path.expanduser raises if there is no home
     home = os.path.expanduser("~")  # noqa: PTH111
     return os.path.join(home if os.access(home, os.W_OK) else tempfile.gettempdir(), ".keras")  # noqa: PTH118
 
@@ -73,7 +73,7 @@ def _temporary_folder() -> str:
 
 
 def require_keras(tf: Any) -> None:
-    """Raise MissingDependency unless `tf.keras` is Keras 3 on TensorFlow: another one may have been imported before."""
+    """Raise MissingDependency unless `tf.keras` is Keras 3 on TensorFlow; the process may have imported another."""
     keras = sys.modules.get("keras")
     if keras is not None and hasattr(keras, "config"):
         backend = keras.config.backend()
@@ -93,9 +93,9 @@ def require_keras(tf: Any) -> None:
 
 @contextmanager
 def keras_defaults() -> Iterator[None]:
-    """Inside, layers are made with Keras's own defaults: float32, channels last. Also usable as a decorator.
+    """Inside, layers are created with Keras's defaults: float32, channels last. Also usable as a decorator.
 
-    What the user's program has chosen is in force again afterwards. Does nothing before Keras is imported, because
+    The settings of the user's program are restored afterwards. Does nothing before Keras is imported, because
     then trtpoets imports it with these settings.
     """
     keras = sys.modules.get("keras")
@@ -103,7 +103,7 @@ def keras_defaults() -> Iterator[None]:
         yield
         return
     config = keras.config
-    kept = config.floatx(), config.image_data_format(), config.epsilon(), config.dtype_policy()
+    previous = config.floatx(), config.image_data_format(), config.epsilon(), config.dtype_policy()
     try:
         config.set_floatx("float32")
         config.set_image_data_format("channels_last")
@@ -111,7 +111,7 @@ def keras_defaults() -> Iterator[None]:
         config.set_dtype_policy("float32")
         yield
     finally:
-        floatx, data_format, epsilon, policy = kept
+        floatx, data_format, epsilon, policy = previous
         config.set_floatx(floatx)
         config.set_image_data_format(data_format)
         config.set_epsilon(epsilon)

@@ -1,11 +1,11 @@
-"""Labels as numbers: which score each names."""
+"""Converts labels to indices of scores."""
 
 from __future__ import annotations
 
 from typing import Iterable, Sequence
 
 
-def label_indices(found: Iterable[str], labels: Sequence[str]) -> list[int]:
-    """Which score each label names; -1 for a label that the classifier does not know."""
-    index = {label: number for number, label in enumerate(labels)}
-    return [index.get(label, -1) for label in found]
+def label_indices(names: Iterable[str], labels: Sequence[str]) -> list[int]:
+    """The index in `labels` of each name; -1 for a name that is not in `labels`."""
+    index = {label: position for position, label in enumerate(labels)}
+    return [index.get(name, -1) for name in names]

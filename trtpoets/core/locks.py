@@ -1,4 +1,4 @@
-"""Locks between processes: a file beside what is worked on, held by the system for as long as its holder lives."""
+"""Locks between processes: `flock` on a file beside the locked folder, released when the process ends."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from trtpoets.core.storage import UNSUPPORTED, storage_errors
 _log = logging.getLogger(__name__)
 
 _NO_LOCKS = UNSUPPORTED | {errno.ENOLCK}
-"""What file systems without locks answer. NFS without its lock service: ENOLCK."""
+"""Error numbers of file systems without locks; ENOLCK comes from NFS without its lock service."""
 
-_told: set[Path] = set()
+_warned: set[Path] = set()
 
 
 @contextmanager
 def locked(path: Path, what: str, hint: str = "wait until it has finished, or choose another --name") -> Iterator[bool]:
-    """Hold the lock file at `path` while inside. Raises Busy, with `hint`, at once when another process holds it.
+    """Hold the lock file at `path` inside the block. Raises Busy, with `hint`, immediately if another process holds it.
 
-    The system drops the lock when its holder dies, however it dies. Gives False where the disk has no locks, after a
-    warning: every file is replaced as a whole and vouched for by its card, so that two processes would spoil each
-    other's work and no result; but nothing may be swept that the other one may be writing.
+    The system releases the lock when the process ends for any reason. Yields False, after a warning, if the disk does
+    not support locks: files are replaced atomically and checked by their cards, so two processes at once waste work
+    but do not corrupt results. The caller must then not delete temporary files, which the other one may be writing.
 
-    Raises StorageFailed when it can't be written, or is no lock of trtpoets.
+    Raises StorageFailed if the file can't be written or is not a lock of trtpoets.
     """
-    handle = _opened(path)
+    handle = _open(path)
     try:
         with storage_errors(path):
             try:
                 held = _take(handle, path, what, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):  # EACCES is what SMB says of a lock that another one holds
+            except (BlockingIOError, PermissionError):  # SMB reports EACCES for a lock that another process holds
                 holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
                 raise Busy(
                     f"another trtpoets (process {holder}) is working on {what}", hint=hint, code="TP1023"
@@ -46,17 +46,17 @@ def locked(path: Path, what: str, hint: str = "wait until it has finished, or ch
             write_all(handle, str(os.getpid()).encode())
         yield held
     finally:
-        with suppress(OSError):  # of the number that NFS writes only now
+        with suppress(OSError):  # NFS writes the process number only now
             os.close(handle)
 
 
 @contextmanager
 def waiting_for(path: Path, what: str) -> Iterator[None]:
-    """Wait for the lock file at `path` and hold it while inside; without it where the disk has no locks.
+    """Wait for the lock file at `path` and hold it inside the block; no lock if the disk does not support them.
 
     Raises StorageFailed.
     """
-    handle = _opened(path)
+    handle = _open(path)
     try:
         with storage_errors(path):
             _take(handle, path, what, fcntl.LOCK_EX)
@@ -66,15 +66,15 @@ def waiting_for(path: Path, what: str) -> Iterator[None]:
             os.close(handle)
 
 
-def _opened(path: Path) -> int:
+def _open(path: Path) -> int:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = open_own(path, os.O_RDWR | os.O_CREAT)
-        inside = os.pread(handle, 32, 0).strip(b"\0")  # a lost machine may leave zeros
-    if inside and not inside.isdigit():
+        content = os.pread(handle, 32, 0).strip(b"\0")  # a crash of the machine may leave zero bytes
+    if content and not content.isdigit():
         os.close(handle)
         raise StorageFailed(
-            f"{path} has the name of a lock of trtpoets, and is none: it is left as it is",
+            f"{path} has the name of a lock file of trtpoets but another content; it is left unchanged",
             hint="move it away, or choose another --name",
             code="TP1024",
         )
@@ -87,10 +87,10 @@ def _take(handle: int, path: Path, what: str, how: int) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        if path not in _told:
-            _told.add(path)
+        if path not in _warned:
+            _warned.add(path)
             _log.warning(
-                "%s can't be locked on its disk (%s): see that no other trtpoets works on %s meanwhile",
+                "%s can't be locked on its disk (%s): make sure that no other trtpoets process uses %s meanwhile",
                 path,
                 os.strerror(error.errno),
                 what,

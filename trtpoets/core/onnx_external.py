@@ -1,8 +1,7 @@
-"""Weights that an ONNX file keeps in other files ("external data"): which they are, and one hash over all of them.
+"""Lists and checks the external data files of an ONNX file, and hashes the file together with them.
 
-Locations are relative to the ONNX file's folder, whatever the current directory is, and may not lead out of it. The
-file is read without the `onnx` package, because a device that compares hashes does not have it. Field numbers are
-onnx.proto's.
+Locations are relative to the ONNX file's folder (not to the current directory) and may not lead out of it. The file is
+read without the `onnx` package, which a device does not have. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Iterator, Mapping
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
-from trtpoets.core.file_kinds import STAND_INS, kind_of_file
+from trtpoets.core.file_kinds import PLACEHOLDER_KINDS, kind_of_file
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.protobuf import fields, message, text
 from trtpoets.core.reading import read_bytes
 
 LARGEST_NETWORK = (1 << 31) - (1 << 20)
-"""Bytes of weights that one ModelProto can hold, with room for the graph: a protobuf ends at 2 GiB."""
+"""Largest size in bytes of a network's weights: a protobuf is limited to 2 GiB, 1 MiB of which is for the graph."""
 
-_TOGETHER = "export it again with its weights beside it, or copy both into one folder (cp -L follows links)"
+_TOGETHER = "export it again with its weights in the same folder, or copy both into one folder (cp -L follows links)"
 
 _AGAIN = "export it again, or copy it again"
 
-_DEEPEST = 64
+_MAX_DEPTH = 64
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _TENSOR, _NODE, _ATTRIBUTE, _GRAPH, _SPARSE, _FUNCTION, _MODEL = range(7)
-_INSIDE: Mapping[int, Mapping[int, int]] = {
+_SUBMESSAGES: Mapping[int, Mapping[int, int]] = {
     _MODEL: {7: _GRAPH, 25: _FUNCTION},
     _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
     _FUNCTION: {7: _NODE},
@@ -36,16 +35,16 @@ _INSIDE: Mapping[int, Mapping[int, int]] = {
     _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
 }
-"""Of each message, the fields that tensors are in."""
+"""For each message, the fields that can contain tensors, and the kind of message of each field."""
 
 
 @dataclass(frozen=True)
 class ExternalFile:
-    """A file beside an ONNX file that holds weights of it.
+    """An external data file of an ONNX file.
 
-    `location` is what the ONNX file says, `tensors` how many it keeps there, `needed` the least size in bytes, and
-    `bytes` the size; None where there is no such file. `problem` is "" or says why the file can't be used, and `remedy`
-    what to do.
+    `location` is its path in the ONNX file, `tensors` the number of tensors in it, `needed` its minimum size in bytes,
+    and `bytes` its size (None if it is missing). `problem` says why the file can't be used ("" if it can) and `remedy`
+    how to fix that.
     """
 
     location: str
@@ -57,18 +56,18 @@ class ExternalFile:
 
 
 def external_entries(content: bytes) -> list[dict[str, str]]:
-    """What each tensor of an ONNX file with external data says of it: "location", "offset", "length".
+    """The external data entry of each tensor of an ONNX file: a dict with "location", "offset", "length".
 
-    [] for a file without external data. Raises ValueError for what is no ONNX file.
+    [] for a file without external data. Raises ValueError if `content` is not an ONNX file.
     """
-    # Every such tensor has this word, and most files need not be walked.
+    # Every external tensor contains this word; most files do not and need not be parsed.
     return list(_entries(memoryview(content), _MODEL, 0)) if b"location" in content else []
 
 
 def external_files(path: Path, content: bytes | None = None) -> tuple[ExternalFile, ...]:
-    """The files that the ONNX file at `path` keeps weights in, with what is wrong with each.
+    """The external data files of the ONNX file at `path`, each with its problem if it has one.
 
-    `content` saves reading the file again. Raises BadArtefact for what is no ONNX file, OSError.
+    `content` saves reading the file again. Raises BadArtefact if it is not an ONNX file, OSError.
     """
     try:
         entries = external_entries(read_bytes(path) if content is None else content)
@@ -84,45 +83,44 @@ def external_files(path: Path, content: bytes | None = None) -> tuple[ExternalFi
 
 
 def require_external(path: Path, content: bytes | None = None) -> tuple[ExternalFile, ...]:
-    """The external files of an ONNX file, all of them usable.
+    """The external data files of an ONNX file, after checking that all of them can be used.
 
-    Raises MissingArtefact for one that is not there, BadArtefact for one that can't be used or for weights that are
-    too large, OSError.
+    Raises MissingArtefact if one is missing, BadArtefact if one can't be used or if the weights are too large, OSError.
     """
-    found = external_files(path, content)
-    for each in found:
-        if each.problem:
-            error = MissingArtefact if each.problem.endswith("is missing") else BadArtefact
-            raise error(f"{path} can't be used: {each.problem}", hint=each.remedy)
-    total = sum(each.bytes or 0 for each in found)
+    files = external_files(path, content)
+    for file in files:
+        if file.problem:
+            error = MissingArtefact if file.problem.endswith("is missing") else BadArtefact
+            raise error(f"{path} can't be used: {file.problem}", hint=file.remedy)
+    total = sum(file.bytes or 0 for file in files)
     if total > LARGEST_NETWORK:
         raise BadArtefact(
-            f"the weights of {path} have {total / (1 << 30):.1f} GiB, and a network may have 2 GiB here",
+            f"the weights of {path} have {total / (1 << 30):.1f} GiB, but at most 2 GiB are supported",
             hint="export a smaller network, or its weights in FP16",
             code="TP1036",
         )
-    return found
+    return files
 
 
 def sha256_of_onnx(path: Path) -> str:
-    """The identity of an ONNX file: its sha256; with external data, a hash over the file and each file of weights.
+    """The identity of an ONNX file: its sha256 or, with external data, a hash over it and all external data files.
 
     Raises as `require_external` does.
     """
     own = sha256_of_file(path)
     try:
-        found = external_entries(read_bytes(path))
+        entries = external_entries(read_bytes(path))
     except ValueError:
-        return own  # no ONNX file: whoever reads it says so
-    if not found:
+        return own  # not an ONNX file: the code that parses it reports that
+    if not entries:
         return own
     return identity(
-        own, {each.location: sha256_of_file(path.parent / each.location) for each in require_external(path)}
+        own, {file.location: sha256_of_file(path.parent / file.location) for file in require_external(path)}
     )
 
 
 def identity(own: str, weights: Mapping[str, str]) -> str:
-    """The identity of an ONNX file from its sha256 and, by location, those of its files of weights."""
+    """The identity of an ONNX file from its own sha256 and the sha256 of each external data file by location."""
     if not weights:
         return own
     total = hashlib.sha256(f"onnx with external data\0{own}\0".encode())
@@ -132,15 +130,15 @@ def identity(own: str, weights: Mapping[str, str]) -> str:
 
 
 def _entries(content: memoryview, kind: int, depth: int) -> Iterator[dict[str, str]]:
-    if depth > _DEEPEST:
-        raise ValueError(f"its graphs lie in each other more than {_DEEPEST} deep")
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"its graphs are nested more than {_MAX_DEPTH} deep")
     if kind == _TENSOR:
         yield from _entries_of_tensor(content)
         return
-    inside = _INSIDE[kind]
+    submessages = _SUBMESSAGES[kind]
     for number, value in fields(content):
-        if number in inside:
-            yield from _entries(message(value), inside[number], depth + 1)
+        if number in submessages:
+            yield from _entries(message(value), submessages[number], depth + 1)
 
 
 def _entries_of_tensor(content: memoryview) -> Iterator[dict[str, str]]:
@@ -158,7 +156,7 @@ def _entries_of_tensor(content: memoryview) -> Iterator[dict[str, str]]:
 
 def _size(value: str) -> int:
     if not value.isdigit() or len(value) > 18:
-        raise ValueError(f"its external data has the offset or length {value!r}")
+        raise ValueError(f"the offset or length {value!r} of its external data is not a valid number")
     return int(value)
 
 
@@ -171,10 +169,10 @@ def _external_file(path: Path, location: str, ends: list[int]) -> ExternalFile:
         return ExternalFile(location, len(ends), needed, None, f"the weights file {location} is missing", _copy(path))
     size = file.stat().st_size
     if size < needed:
-        problem = f"the weights file {location} is cut short: it has {size:,} bytes, and {needed:,} are needed"
+        problem = f"the weights file {location} is truncated: it has {size:,} bytes, but {needed:,} are needed"
         remedy = f"copy it again: {_copy(path)}"
         kind = kind_of_file(file)
-        if kind is not None and kind.name in STAND_INS:
+        if kind is not None and kind.name in PLACEHOLDER_KINDS:
             problem, remedy = f"the weights file {location} is {kind.words}", kind.remedy_for(file)
     return ExternalFile(location, len(ends), needed, size, problem, remedy)
 
@@ -184,7 +182,7 @@ def _copy(path: Path) -> str:
 
 
 def _place_problem(path: Path, location: str) -> tuple[str, str]:
-    """Why a location may not be followed, and what to do; empty where it may."""
+    """Why a location is not allowed, and how to fix it; both empty if it is allowed."""
     pure, windows, folder = PurePosixPath(location), PureWindowsPath(location), path.parent
     problem = ""
     if not location or "\0" in location:
@@ -200,6 +198,6 @@ def _place_problem(path: Path, location: str) -> tuple[str, str]:
                 problem = f"its weights are in {location}, a link that leads out of {folder}, to {resolved}"
             elif resolved.is_dir():
                 problem = f"its weights are in {location}, which is a folder"
-        except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
+        except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
             problem = f"its weights are in {location}, which can't be followed: {error}"
     return problem, _TOGETHER if problem else ""

@@ -1,4 +1,4 @@
-"""ONNX files: written whole, checked before anything native sees them, with what they say about themselves."""
+"""Checks, reads and writes ONNX files, reads trtpoets' metadata in them, and opens ONNX Runtime sessions."""
 
 from __future__ import annotations
 
@@ -6,42 +6,43 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file, storage_errors
-from trtpoets.core.onnx_load import read_whole, without_external
+from trtpoets.core.onnx_load import is_self_contained, load_self_contained
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.verified_files import checked_once
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SPEC_KEY = "trtpoets.model"
-"""Metadata of an ONNX file: the text of model.json."""
+"""Metadata key of an ONNX file: the text of model.json."""
 
 PRECISION_KEY = "trtpoets.precision"
-"""Metadata of an ONNX file: "fp32", "fp16" or "int8"."""
+"""Metadata key of an ONNX file: "fp32", "fp16" or "int8"."""
 
 CALIBRATION_KEY = "trtpoets.calibration"
-"""Metadata of an INT8 ONNX file: the hash of the ranges that its scales come from."""
+"""Metadata key of an INT8 ONNX file: the hash of the calibrated ranges from which its scales were computed."""
 
 LABELS_KEY = "labels"
-"""Metadata of an ONNX file for other tools: the labels, one a line."""
+"""Metadata key of an ONNX file, for other tools: the labels, one per line."""
 
-_DEEPEST, _LARGEST = 30, 1_000_000
-"""How deep functions may call each other, and how many nodes a graph may have when they are written out."""
+_MAX_DEPTH, _MAX_NODES = 30, 1_000_000
+"""Limits of a graph with functions: the depth of calls, and the number of nodes after inlining."""
 
-_MOST_THREADS_OF_MANY = 8
-"""Each session has threads of its own: a hundred of them on a machine of 64 cores would be 6,400."""
+_MAX_SHARED_THREADS = 8
+"""Most threads of a session that is `one_of_many`: every session has its own thread pool."""
 
 
 def check_onnx(path: Path) -> Any:
     """Load and fully check an ONNX file; returns the ModelProto, with external data copied into it.
 
-    Raises MissingArtefact for a file, or a file of weights, that is not there, and BadArtefact.
-    TensorRT's parser ends the process on some files that the checker refuses, so every parse begins here.
+    Raises MissingArtefact if the file or one of its external data files is missing, BadArtefact if it is not valid.
+    Call it before TensorRT's parser, which crashes on some files that the ONNX checker refuses.
     """
     with needs("train", reason="reading ONNX files"):
         import onnx
@@ -51,16 +52,18 @@ def check_onnx(path: Path) -> Any:
         )
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:
-        model = onnx.load_model_from_string(read_whole(path).content)
-        check_size(model)
-        onnx.checker.check_model(model, full_check=True)
+        model, external = checked_once(
+            "onnx", path, lambda: _parsed(onnx, path), lambda found: None if found[1] else _check_fully(onnx, found[0])
+        )
+        if external:  # the other files may have changed where this one has not
+            _check_fully(onnx, model)
     except TrtPoetsError:
         raise
     except OSError:
         with storage_errors(path, "read"):
             raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise BadArtefact(
             f"{path} is not a valid ONNX file: {reason}",
             hint="export it again: trtpoets export NAME --force",
@@ -68,21 +71,35 @@ def check_onnx(path: Path) -> Any:
         ) from error
     inputs = [value.name for value in model.graph.input]
     if not inputs or not model.graph.output:
-        raise BadArtefact(f"{path} has no input or no output: it is no network", hint="export it again", code="TP1039")
+        raise BadArtefact(
+            f"{path} is not a network: it has no input or no output", hint="export it again", code="TP1039"
+        )
     return model
 
 
-def check_size(model: Any) -> None:
-    """Raise ValueError for functions that call functions until the graph, written out, would never end.
+def _parsed(onnx: Any, path: Path) -> tuple[Any, bool]:
+    """The ModelProto of a file, and whether it has data in other files."""
+    loaded = load_self_contained(path)
+    return onnx.load_model_from_string(loaded.content), bool(loaded.with_external)
 
-    The checker writes them out, so a file of a few kilobytes could keep it busy for years.
+
+def _check_fully(onnx: Any, model: Any) -> None:
+    check_size(model)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def check_size(model: Any) -> None:
+    """Raise ValueError if the model is too large after its functions are inlined.
+
+    The ONNX checker inlines them, and nested functions of a few kilobytes can expand to more nodes than it could ever
+    process.
     """
-    bodies = {(each.domain, each.name): each for each in model.functions}
+    bodies = {(function.domain, function.name): function for function in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 
     def size_of(nodes: Any, depth: int) -> int:
-        if depth > _DEEPEST:
-            raise ValueError(f"its functions call each other more than {_DEEPEST} deep")
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"calls of its functions are nested more than {_MAX_DEPTH} deep")
         total = 0
         for node in nodes:
             called = (node.domain, node.op_type)
@@ -93,12 +110,12 @@ def check_size(model: Any) -> None:
                 total += sum(size_of(graph.node, depth) for graph in (attribute.g, *attribute.graphs))
         return total
 
-    if size_of(model.graph.node, 0) > _LARGEST:
-        raise ValueError(f"its functions, written out, have more than {_LARGEST:,} nodes")
+    if size_of(model.graph.node, 0) > _MAX_NODES:
+        raise ValueError(f"its graph has more than {_MAX_NODES:,} nodes after inlining its functions")
 
 
 def write_onnx(model: Any, out: Path) -> None:
-    """Write a ModelProto, whole or not at all, and check it. Raises StorageFailed, BadArtefact."""
+    """Write a ModelProto atomically, after checking it. Raises StorageFailed, BadArtefact."""
     with atomic_file(out) as part:
         write_own(part, model.SerializeToString(deterministic=True))
         check_onnx(part)
@@ -110,33 +127,34 @@ def metadata_of(model: Any) -> dict[str, str]:
 
 
 def opset_of(model: Any) -> int:
-    """The version of the standard operators that a ModelProto is written in."""
+    """The opset version of the standard operators in a ModelProto."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
 def read_onnx(path: Path) -> OnnxModel:
-    """Check an ONNX file that trtpoets wrote, and read what it says about itself.
+    """Check an ONNX file that trtpoets wrote, and read its metadata.
 
-    Raises MissingArtefact, or BadArtefact when it is damaged or comes from elsewhere.
+    Raises MissingArtefact, or BadArtefact if it is damaged or was not written by trtpoets.
     """
     model = check_onnx(path)
-    found = described(path, metadata_of(model))
+    onnx_model = model_from_metadata(path, metadata_of(model))
     inputs = [value.name for value in model.graph.input]
     outputs = [value.name for value in model.graph.output]
     if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
         raise BadArtefact(
-            f"{path} takes {inputs} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}", code="TP1040"
+            f"{path} must have the input {INPUT_NAME} and the output {OUTPUT_NAME}, not {inputs} and {outputs}",
+            code="TP1040",
         )
-    return found
+    return onnx_model
 
 
-def described(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
-    """The ONNX file at `path` as its metadata tells. Raises BadArtefact for a file that trtpoets did not write."""
+def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
+    """The OnnxModel of a file with this metadata. Raises BadArtefact if trtpoets did not write the file."""
     try:
         text, precision = metadata[SPEC_KEY], Precision(metadata[PRECISION_KEY])
     except (KeyError, ValueError) as error:
         raise BadArtefact(
-            f"{path} was not written by trtpoets: it does not say how its photos are prepared, nor in which precision",
+            f"{path} was not written by trtpoets: its metadata does not contain the preprocessing and the precision",
             hint="export it with: trtpoets export NAME",
             code="TP1041",
         ) from error
@@ -144,30 +162,30 @@ def described(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
 
 
 def _self_contained(model: Path | bytes) -> str | bytes:
-    """What ONNX Runtime shall open: it would look for weights of a graph in memory in the current directory."""
+    """The model for ONNX Runtime to open, with external data embedded: it would search it in the current directory."""
     content = model if isinstance(model, bytes) else b""
     if not isinstance(model, bytes):
         if not model.exists() or model.is_dir():
             return str(model)
         require_kind(model, "onnx", "ort", expected="an ONNX file")
         content = read_bytes(model)
-    if without_external(content):
+    if is_self_contained(content):
         return model if isinstance(model, bytes) else str(model)
     if isinstance(model, bytes):
         raise BadArtefact(
-            "a graph in memory has weights in other files", hint="give the path of its ONNX file", code="TP1042"
+            "a model in memory can't have external data", hint="pass the path of its ONNX file", code="TP1042"
         )
-    return read_whole(model).content
+    return load_self_contained(model).content
 
 
 UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
-"""What ONNX Runtime shall leave out: it rounds weights and biases that were left in float on purpose, as TensorRT does
-not."""
+"""Optimizers that ONNX Runtime must not apply: it quantises weights and biases that were kept in float on purpose,
+which TensorRT does not do."""
 
 
 @lru_cache(maxsize=None)
 def _share_memory() -> None:
-    """Let ONNX Runtime keep one memory for all sessions of this process that want it."""
+    """Create one memory arena for all sessions of this process that use the environment's allocators."""
     runtime = onnxruntime()
     kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     memory = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
@@ -179,30 +197,30 @@ def open_session(
     threads: int = 0,
     *,
     one_of_many: bool = False,
-    providers: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    providers: Sequence[tuple[str, Mapping[str, object]]] = (),
     as_written: bool = False,
 ) -> Any:
-    """An onnxruntime.InferenceSession. `threads` is for one operator on the CPU; 0 leaves it to ONNX Runtime.
+    """An onnxruntime.InferenceSession for a file or a serialised model.
 
-    Sessions that are `one_of_many` share one memory, have few threads, and give cores back between runs. `providers`
-    are names and options of ONNX Runtime's providers, the first one preferred; without any, the CPU alone. `as_written`
-    computes node by node, Q/DQ pairs in float, and fuses nothing.
+    `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Sessions that are
+    `one_of_many` share one memory arena, have few threads and do not spin between runs. `providers` are names and
+    options of execution providers in the order of preference; default: the CPU provider. `as_written` disables graph
+    optimizations, so that each node is computed by itself and Q/DQ pairs in float.
 
-    Raises MissingDependency, BadArtefact when ONNX Runtime refuses the model, or RunFailed when it does so for a GPU's
-    provider, named first. Where a provider fails, when the session is opened or in any of its runs,
-    ONNX Runtime's Python package would print a line and go on with the next (onnxruntime_inference_collection.py,
-    "Falling back to"): that is switched off.
+    Raises MissingDependency, BadArtefact if ONNX Runtime rejects the model, RunFailed if the first provider is not the
+    CPU provider. If a provider fails, onnxruntime_inference_collection.py would print "Falling back to" and continue
+    with the next provider; that fallback is disabled.
     """
     with needs("train", reason="running ONNX files"):
         runtime = onnxruntime()
     options = runtime.SessionOptions()
-    most = min(os.cpu_count() or 1, _MOST_THREADS_OF_MANY) if one_of_many else 0
+    most = min(os.cpu_count() or 1, _MAX_SHARED_THREADS) if one_of_many else 0
     options.intra_op_num_threads = threads or most
     options.log_severity_level = 3
     if as_written:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if one_of_many:
-        # A memory for each would be hundreds; none, and each large array costs more to ask the system for than to fill.
+        # One arena per session would take too much memory; without an arena, allocating large arrays is slow.
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -214,7 +232,7 @@ def open_session(
         )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if chosen[0][0] != "CPUExecutionProvider":
             raise RunFailed(
                 f"{chosen[0][0]} can't open {what}: {reason}",

@@ -1,4 +1,4 @@
-"""ONNX files read into one ModelProto that holds all of its weights, wherever the file keeps them."""
+"""Reads an ONNX file with its external data into one self-contained ModelProto."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Iterator, Mapping
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_external import external_entries, identity, require_external
 from trtpoets.core.optional import needs
-from trtpoets.core.protobuf import TooManyFields, require_modest
+from trtpoets.core.protobuf import TooManyFields, check_field_count
 from trtpoets.core.reading import read_bytes
 
 _EXTERNAL = 1
@@ -21,72 +21,80 @@ _AGAIN = "export it again, or copy it again"
 
 @dataclass(frozen=True)
 class LoadedOnnx:
-    """An ONNX file in memory. `content` is a self-contained file of it, `sha256` the identity of what was read.
+    """An ONNX file in memory. `content` is a self-contained file of it.
 
-    `content` is the file's own bytes where it has no external data, and so it needs no `onnx` package.
+    `content` is the file's own bytes where it has no external data, and so it needs no `onnx` package. `with_external`
+    is the identity of a file with external data; empty for others.
     """
 
     content: bytes
-    sha256: str
+    with_external: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The identity of what was read."""
+        return self.with_external or hashlib.sha256(self.content).hexdigest()
 
 
-def read_whole(path: Path) -> LoadedOnnx:
-    """Read an ONNX file and its external data, each once. Nothing is checked but that the data is there.
+def load_self_contained(path: Path) -> LoadedOnnx:
+    """Read an ONNX file and its external data, each once. Checks only that the external data is complete.
 
-    Raises BadArtefact, MissingArtefact for weights that are missing, MissingDependency where external data is met
-    without the `onnx` package, OSError.
+    Raises BadArtefact, MissingArtefact if weights are missing, MissingDependency if there is external data
+    but no `onnx` package, OSError.
     """
     content = read_bytes(path)
-    require_parts(path, content)
-    own = hashlib.sha256(content).hexdigest()
+    check_part_count(path, content)
     files = require_external(path, content)
     if not files:
-        return LoadedOnnx(content, own)
+        return LoadedOnnx(content)
     weights = {each.location: read_bytes(path.parent / each.location) for each in files}
     with needs("train", reason="reading ONNX files with external data"):
         import onnx
     model = onnx.load_model_from_string(content)
-    put_inside(model, weights, path)
+    embed_external_data(model, weights, path)
+    own = hashlib.sha256(content).hexdigest()
     sha256 = {location: hashlib.sha256(each).hexdigest() for location, each in weights.items()}
     return LoadedOnnx(model.SerializeToString(deterministic=True), identity(own, sha256))
 
 
-def require_parts(path: Path, content: bytes) -> None:
-    """Raise BadArtefact for a file with more parts than any network: the parser takes a hundred bytes for each."""
+def check_part_count(path: Path, content: bytes) -> None:
+    """Raise BadArtefact if a file has too many protobuf fields: the parser allocates about 100 bytes for each."""
     try:
-        require_modest(memoryview(content))
+        check_field_count(memoryview(content))
     except TooManyFields as error:
         raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint=_AGAIN, code="TP1045") from error
     except ValueError:
-        return  # no protobuf: the parser says so
+        return  # not a protobuf: the parser reports that
 
 
-def without_external(content: bytes) -> bool:
-    """Whether a serialised ModelProto holds all of its weights; what is no ModelProto has none elsewhere."""
+def is_self_contained(content: bytes) -> bool:
+    """Whether a serialised ModelProto has no external data; True also if it is not a ModelProto."""
     try:
         return not external_entries(content)
     except ValueError:
         return True
 
 
-def put_inside(model: Any, weights: Mapping[str, bytes], path: Path) -> None:
-    """Copy external data into the tensors of a ModelProto. `weights` is by location. Raises BadArtefact."""
+def embed_external_data(model: Any, weights: Mapping[str, bytes], path: Path) -> None:
+    """Copy external data into the tensors of a ModelProto; `weights` maps locations to bytes. Raises BadArtefact."""
     for tensor in tensors_of(model):
         if tensor.data_location != _EXTERNAL:
             continue
-        entry = {each.key: each.value for each in tensor.external_data}
+        entry = {pair.key: pair.value for pair in tensor.external_data}
         data = weights.get(entry.get("location", ""))
         if data is None:
             raise BadArtefact(
-                f"{path} is not a valid ONNX file: it does not say where {tensor.name} is", hint=_AGAIN, code="TP1046"
+                f"{path} is not a valid ONNX file: {tensor.name} has no location of its external data",
+                hint=_AGAIN,
+                code="TP1046",
             )
         start = int(entry.get("offset", 0))
         size = int(entry["length"]) if "length" in entry else len(data) - start
         expected = _bytes_of(tensor)
         if expected not in (None, size):
             raise BadArtefact(
-                f"{path} can't be used: {tensor.name} has {size:,} bytes in the weights file {entry['location']}, and "
-                f"its shape and type need {expected:,}",
+                f"{path} can't be used: {tensor.name} has {size:,} bytes in the weights file {entry['location']}, but "
+                f"{expected:,} are expected for its shape and type",
                 hint=_AGAIN,
                 code="TP1047",
             )
@@ -96,7 +104,7 @@ def put_inside(model: Any, weights: Mapping[str, bytes], path: Path) -> None:
 
 
 def tensors_of(model: Any) -> Iterator[Any]:
-    """Every TensorProto of a ModelProto: of its graph, of graphs in nodes, and of its functions."""
+    """Every TensorProto of a ModelProto: in its graph, its subgraphs and its functions."""
     yield from _tensors_of_graph(model.graph)
     for function in model.functions:
         yield from _tensors_of_nodes(function.node)
@@ -122,7 +130,7 @@ def _tensors_of_nodes(nodes: Any) -> Iterator[Any]:
 
 
 def _bytes_of(tensor: Any) -> int | None:
-    """How many bytes a tensor's numbers have; None for types that share bytes, and for text."""
+    """The number of bytes of a tensor's elements; None for types smaller than a byte, and for strings."""
     with needs("train", reason="reading ONNX files with external data"):
         from onnx import helper
 

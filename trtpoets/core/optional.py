@@ -1,4 +1,4 @@
-"""The one door to heavy packages: an ordinary import inside, a clear way to mend it outside."""
+"""Imports optional heavy packages, with an error that says how to install a missing one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trtpoets.core.keras_settings import keras_import, require_keras
 
 @contextmanager
 def needs(extra: str, *, reason: str = "", hint: str = "") -> Iterator[None]:
-    """Turn an ImportError inside the block into MissingDependency that names the `extra` to install, or gives `hint`.
+    """Turn an ImportError inside the block into MissingDependency with the `extra` to install, or with `hint`.
 
-    The original text is kept: a broken shared library is an ImportError too.
+    The message contains the original text: a broken shared library is also an ImportError.
     """
     try:
         yield
@@ -24,37 +24,37 @@ def needs(extra: str, *, reason: str = "", hint: str = "") -> Iterator[None]:
         missing = getattr(error, "name", None) or "a package"
         what = f"{reason} needs {missing}" if reason else f"{missing} is needed"
         raise MissingDependency(
-            f"{what}, and it does not import here: {error}",
+            f"{what}, but it can't be imported: {error}",
             hint=hint or f"pip install 'trtpoets[{extra}]'",
             code="TP1050",
         ) from error
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those packages that are installed, by their metadata: nothing is imported."""
-    from importlib import metadata  # it takes as long to import as all of ours
+    """The versions of the installed ones of these packages, from their metadata. Imports none of them."""
+    from importlib import metadata  # slow to import: as long as all of trtpoets
 
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def tensorflow() -> Any:
-    """Import TensorFlow and Keras 3, quiet, with GPU memory growth on and without the user's settings of Keras.
+    """Import TensorFlow with Keras 3, with GPU memory growth, without its log lines and the user's Keras settings.
 
-    Raises MissingDependency where TensorFlow is absent, or where this process has imported another Keras before.
-    Growth must be set before the first GPU operation, so every use of TensorFlow comes through here. To see all that
-    TensorFlow has to say, set TF_CPP_MIN_LOG_LEVEL=0.
+    Every use of TensorFlow must call this function, because memory growth must be set before the first GPU operation.
+    Set TF_CPP_MIN_LOG_LEVEL=0 to see TensorFlow's log. Raises MissingDependency if TensorFlow is not installed, or if
+    this process has imported another Keras before.
     """
     quiet: ContextManager[None] = nullcontext()
     if "tensorflow" not in sys.modules and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") >= "2":
         quiet = native_stderr_to(os.devnull)
     with needs("train", reason="this step"), quiet, keras_import(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PYTHONWARNINGS=error would make a deprecated name end the import
+        warnings.simplefilter("ignore")  # with PYTHONWARNINGS=error, a deprecated name would make the import fail
         import tensorflow as tf
 
         require_keras(tf)
@@ -62,16 +62,16 @@ def tensorflow() -> Any:
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # the GPU is in use already, by a caller of ours: its choice stands
+        except RuntimeError:  # the calling program has initialised the GPU: its setting is kept
             break
     return tf
 
 
 def onnxruntime() -> Any:
-    """Import ONNX Runtime. Raises ImportError.
+    """Import ONNX Runtime with its telemetry disabled. Raises ImportError.
 
-    From 1.29 on it tells Microsoft which models it opens, from the moment it is imported, unless it is asked not to. So
-    every use of it comes through here. ORT_DISABLE_TELEMETRY=0 in the environment stays as it is.
+    Since 1.29, ONNX Runtime sends telemetry from the moment it is imported, so every use must call this function. If
+    the user has set ORT_DISABLE_TELEMETRY, the value is kept.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as runtime
@@ -81,13 +81,13 @@ def onnxruntime() -> Any:
 
 @contextmanager
 def native_stderr_to(path: str) -> Iterator[None]:
-    """Send elsewhere what native code writes to stderr: TensorFlow says a few things before its log level counts."""
-    kept = os.dup(2)
-    elsewhere = os.open(path, os.O_WRONLY)
+    """Redirect the stderr of native code to `path`: TensorFlow logs a few lines before it applies its log level."""
+    previous = os.dup(2)
+    target = os.open(path, os.O_WRONLY)
     try:
-        os.dup2(elsewhere, 2)
+        os.dup2(target, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(elsewhere)
+        os.dup2(previous, 2)
+        os.close(previous)
+        os.close(target)

@@ -1,4 +1,4 @@
-"""Whether a file that is asked for can be written, known before the long work that it is the result of."""
+"""Checks before long work that its output file can be written."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from trtpoets.core.files import chosen_by, storage_errors
 
 
 def require_writable(path: Path, option: str) -> None:
-    """Raise StorageFailed, which names the `option` that chose `path`, unless a file may be written there.
+    """Raise StorageFailed, which names the `option` that gave `path`, if no file can be written there.
 
-    Nothing is written: folders that are missing are made when the file is.
+    Nothing is written: missing folders are created together with the file.
     """
     with chosen_by(path.parent, f"{option} FILE"), storage_errors(path):
         if path.exists() and not path.is_file():
             raise OSError(errno.EISDIR if path.is_dir() else errno.EEXIST, "in the way")
-        above = next(each for each in path.absolute().parents if each.exists())
-        if not above.is_dir():
-            raise OSError(errno.ENOTDIR, "no folder")
-        if not os.access(above, os.W_OK | os.X_OK):
+        existing = next(parent for parent in path.absolute().parents if parent.exists())
+        if not existing.is_dir():
+            raise OSError(errno.ENOTDIR, "not a folder")
+        if not os.access(existing, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, "not writable")

@@ -1,10 +1,10 @@
-"""Opening, checking and sweeping the files that trtpoets makes for itself, and never what a link leads to.
+"""Opens, checks and cleans up the files that trtpoets creates, without following symbolic links.
 
-A folder that a user names may be a symbolic link, as may everything above it: engines -> /big/disk/engines,
-TRTPOETS_CACHE, --out, --root, TMPDIR, a device's `root`. What trtpoets makes below such a folder may not be one: run
-folders and the folders in them, stores, locks, temporary files, releases. Where one is found there, it is left as it
-is, and StorageFailed says so. A link in place of a file that is replaced as a whole (a card, a report) is itself
-replaced, and what it leads to is not touched.
+A folder that the user names, and its parents, may be symbolic links: engines -> /big/disk/engines, TRTPOETS_CACHE,
+--out, --root, TMPDIR, a device's `root`. What trtpoets creates below such a folder may not be a link: run folders and
+their subfolders, caches, locks, temporary files, releases. A link found there is left unchanged and reported as
+StorageFailed. A link in place of a file that is replaced atomically (a card, a report) is itself replaced; its target
+is unchanged.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from trtpoets.core.shell_commands import quote
 from trtpoets.core.storage import storage_errors
 
 PART = ".part-"
-"""In the name of each temporary file and folder, which begins with a dot."""
+"""Part of the name of each temporary file and folder, which begins with a dot."""
 
-_LEFT = re.compile(r"\..*\.part-(?:[a-z0-9_]{8}(?:\.old)?|old(?:-\d+)?|\d+)", re.DOTALL)
-"""What killed writers leave: names of tempfile's, of processes, and what was moved aside."""
+_TEMPORARY_NAME = re.compile(r"\..*\.part-(?:[a-z0-9_]{8}(?:\.old)?|old(?:-\d+)?|\d+)", re.DOTALL)
+"""Names that killed writers leave: those of tempfile, with a process number, and of folders moved aside."""
 
 
 def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = None) -> int:
-    """Open a file that trtpoets wrote, or makes now (O_CREAT), and return its descriptor.
+    """Open a file that trtpoets wrote, or creates now (O_CREAT), and return its descriptor.
 
-    It must be a regular file of this user, or of who owns its folder; to be written it must have no other name (hard
-    link). `folder` is the descriptor of the folder that it lies in; without it `path` is looked up. It is emptied only
-    after these checks, where `flags` has O_TRUNC.
+    It must be a regular file that belongs to this user or to the owner of its folder; for writing it must have no other
+    hard link. `folder` is an optional descriptor of its folder, in which the name is looked up. With O_TRUNC in
+    `flags`, the file is truncated only after these checks.
 
-    Raises StorageFailed, which names `path`, for everything else; FileNotFoundError without O_CREAT.
+    Raises StorageFailed, which names `path`; FileNotFoundError without O_CREAT.
     """
     writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
     plain = (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -48,7 +48,7 @@ def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = 
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
             raise _is_link(path) from error
         if error.errno in (errno.ENXIO, errno.EISDIR) and not path.is_file():
-            raise _no_file(path) from error
+            raise _not_regular(path) from error
         with storage_errors(path, "open"):
             raise
     try:
@@ -64,45 +64,47 @@ def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = 
 
 def _check(path: Path, status: os.stat_result, writes: bool, folder: int | None) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise _no_file(path)
+        raise _not_regular(path)
     if not writes:
         return
     if status.st_uid != os.geteuid():
         above = path.parent.stat() if folder is None else os.fstat(folder)
-        # Who owns a folder can replace all that is in it. On disks without owners (SMB, FAT, NFS as nobody) all files
+        # The owner of a folder can replace its files. On disks without owners (SMB, FAT, NFS as nobody) all files
         # belong to one user.
         if status.st_uid != above.st_uid:
             raise StorageFailed(
-                f"{path} belongs to another user (uid {status.st_uid}), and is left as it is",
-                hint=f"see whose it is: ls -l {quote(path)}",
+                f"{path} belongs to another user (uid {status.st_uid}) and is left unchanged",
+                hint=f"show its owner: ls -l {quote(path)}",
                 code="TP1051",
             )
     if status.st_nlink > 1:
         raise StorageFailed(
-            f"{path} is also a file elsewhere (a hard link), which would be overwritten: it is left as it is",
-            hint=f"remove this name of it: rm {quote(path)}",
+            f"{path} has another hard link, whose content would be overwritten; it is left unchanged",
+            hint=f"remove this link: rm {quote(path)}",
             code="TP1052",
         )
 
 
 def _is_link(path: Path) -> StorageFailed:
     return StorageFailed(
-        f"{path} is a symbolic link: trtpoets writes to nothing that a link of its own folders leads to",
-        hint=f"remove the link, which leaves what it leads to: rm {quote(path)}",
+        f"{path} is a symbolic link: trtpoets does not follow links inside its own folders",
+        hint=f"remove the link (its target stays): rm {quote(path)}",
         code="TP1053",
     )
 
 
-def _no_file(path: Path) -> StorageFailed:
+def _not_regular(path: Path) -> StorageFailed:
     return StorageFailed(
-        f"{path} is no regular file, and is left as it is", hint=f"move it away: ls -ld {quote(path)}", code="TP1054"
+        f"{path} is not a regular file and is left unchanged",
+        hint=f"move it away: ls -ld {quote(path)}",
+        code="TP1054",
     )
 
 
 def open_folder(path: Path) -> int:
-    """Open a folder that trtpoets made, and return its descriptor. Raises StorageFailed for a link, and what is none.
+    """Open a folder that trtpoets created, and return its descriptor.
 
-    FileNotFoundError where nothing is there.
+    Raises StorageFailed if it is a link or not a folder, FileNotFoundError if it does not exist.
     """
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -116,12 +118,12 @@ def open_folder(path: Path) -> int:
 
 
 def names_in(folder: int) -> list[str]:
-    """The names in the folder of a descriptor. Raises OSError."""
+    """The file names in an open folder. Raises OSError."""
     return os.listdir(folder)
 
 
 def require_no_link(*paths: Path) -> None:
-    """Raise StorageFailed where one of these paths of trtpoets is a symbolic link. What is not there is no fault."""
+    """Raise StorageFailed if one of these paths is a symbolic link. Paths that do not exist are accepted."""
     for path in paths:
         with storage_errors(path, "open"), suppress(FileNotFoundError):
             if stat.S_ISLNK(path.lstat().st_mode):
@@ -129,13 +131,13 @@ def require_no_link(*paths: Path) -> None:
 
 
 def read_own(path: Path, *, folder: int | None = None, limit: int = -1) -> bytes:
-    """The bytes of a file of trtpoets, at most `limit` of them. Raises as `open_own` does."""
+    """The bytes of a file that trtpoets wrote, at most `limit`. Raises as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY, folder=folder), "rb") as stream, storage_errors(path, "read"):
         return stream.read(limit)
 
 
 def write_own(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write a file of trtpoets in place, not atomically: for temporary files. Raises StorageFailed."""
+    """Write a file in place, not atomically: for temporary files. Raises StorageFailed."""
     with storage_errors(path):
         handle = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
@@ -145,35 +147,35 @@ def write_own(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 
 def write_all(handle: int, content: bytes) -> None:
-    """Write all bytes at the descriptor's position. Raises OSError."""
+    """Write all bytes at the current position of a descriptor. Raises OSError."""
     view = memoryview(content)
     while view:
         view = view[os.write(handle, view) :]
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder with all in it, as far as that can be done. A link is not followed, and stays."""
+    """Delete a folder and its content as far as possible. A symbolic link is not followed and stays."""
     with suppress(OSError):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_parts(folder: Path, name: str = "") -> None:
-    """Delete what killed writers left in `folder`, of `name` or of anything. Call it while holding its lock.
+    """Delete temporary files that killed writers left in `folder`, for `name` or for all names. Hold its lock.
 
-    Only what has the name of a temporary file of trtpoets, and belongs to this user. Links are removed, and not
-    followed; where `folder` itself is one, nothing is done. What can't be deleted stays.
+    Deletes only entries that have the name of a temporary file of trtpoets and belong to this user. Links are removed
+    and not followed; if `folder` itself is a link, nothing is done. What can't be deleted stays.
     """
-    begin = f".{name[:60]}{PART}" if name else "."
+    prefix = f".{name[:60]}{PART}" if name else "."
     try:
         handle = open_folder(folder)
     except (FileNotFoundError, StorageFailed):
         return
     try:
         with suppress(OSError):
-            for each in names_in(handle):
-                if each.startswith(begin) and _LEFT.fullmatch(each):
+            for name_in_folder in names_in(handle):
+                if name_in_folder.startswith(prefix) and _TEMPORARY_NAME.fullmatch(name_in_folder):
                     with suppress(OSError):
-                        _sweep(folder / each, handle)
+                        _sweep(folder / name_in_folder, handle)
     finally:
         os.close(handle)
 

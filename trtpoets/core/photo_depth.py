@@ -1,7 +1,7 @@
-"""Photos with more than 8 bits a sample: their values as stored, and the 8 bits that a network sees.
+"""Decodes photos with more than 8 bits a sample, and scales them to 8 bits.
 
-Pillow opens 16-bit colour with the high bytes only. 12-bit values in 16-bit samples, as cameras write them, would keep
-16 levels. So the low bytes are decoded too, by naming the other byte order to Pillow's own decoders.
+Pillow opens 16-bit colour with the high bytes only. Of 12-bit values in 16-bit samples, which cameras write, 16 levels
+would remain. So the low bytes are also decoded, by passing the other byte order to Pillow's decoders.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ _LOW_BYTES = {
     for bands in ("RGB", "RGBA", "RGBX", "RGBa")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B"))
 }
-"""The raw mode that gives the low bytes where Pillow's gives the high ones. Every machine of ours is little-endian."""
+"""For each raw mode of Pillow that decodes the high bytes, the one that decodes the low bytes (little-endian hosts)."""
 
 _GREY_ALPHA = "LA;16B"
 _BLOCK = 1 << 18
-"""Pixels that are converted at once, so that a large photo takes little memory beside itself."""
+"""Pixels that are converted at once, to limit the memory for conversion."""
 
 
 @dataclass(frozen=True)
 class WidePhoto:
-    """A decoded photo with 16-bit samples (32-bit in mode "I"): its high bytes, or all of grey, and its low bytes.
+    """A decoded photo with 16-bit samples (32-bit in mode "I").
 
-    `bits` are those that hold data, where the file says so, else 0. `declared` is the file's own white, 0 for none.
-    `top` is what an inverted sample counts down from, 0 for none; `key` the one colour that is transparent.
-    `orientation` is EXIF's, by which the 8-bit photo is turned: it takes less memory than these images.
+    `high` has the high bytes, or the whole samples of a grey image; `low` the low bytes. `bits` is the number of
+    significant bits that the file declares, 0 if none. `declared` is the value of white that the file declares, 0 if
+    none. `top` is the value of black in an inverted image, 0 if it is not inverted; `key` the transparent colour.
+    `orientation` is EXIF's; it is applied to the 8-bit photo, which needs less memory.
     """
 
     high: Image.Image
@@ -51,30 +52,30 @@ class WidePhoto:
     orientation: int = 1
 
     def level(self) -> int:
-        """The value that this photo suggests for white: what its significant bits can hold, else its maximum (or 1).
+        """The value that this photo suggests for white: the largest value of its significant bits, else its maximum.
 
-        A writer that keeps to PNG's rule shifts few significant bits up to fill 16; then white is the full 65535.
-        0 where the file has declared its own white.
+        PNG writers scale samples with fewer significant bits to 16 bits; then white is 65535. 0 if the file declares
+        the value of white.
         """
         if self.declared:
             return 0
         peak = 1
         for _, colour, alpha in self._blocks():
-            seen = colour if alpha is None else colour * (alpha > 0)
-            peak = max(peak, int(seen.max()))
+            visible = colour if alpha is None else colour * (alpha > 0)
+            peak = max(peak, int(visible.max()))
         if not 0 < self.bits < 16:
             return peak
         declared = (1 << self.bits) - 1
         return declared if peak <= declared else FULL_WHITE
 
     def eight_bits(self, white: int) -> Image.Image:
-        """RGB with 8 bits a sample, `white` and what is above it being 255; transparency over white."""
+        """RGB with 8 bits a sample: `white` and larger values become 255, transparent pixels are blended with white."""
         from PIL import Image
 
         white = self.declared or white
         out = Image.new("RGB", self.high.size)
         for corner, colour, alpha in self._blocks():
-            # Rounded down, as the high byte is of 16 bits, so that 8-bit values shifted up come back as they were.
+            # Rounded down, so that 8-bit values that were shifted to 16 bits give the original values.
             scaled = (colour << 8) // (white + 1) if white >= 255 else (colour * 255 + white // 2) // white
             small = np.minimum(scaled, 255)
             if alpha is not None:
@@ -86,7 +87,7 @@ class WidePhoto:
         return turned(out, self.orientation)
 
     def _blocks(self) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray | None]]:
-        """Left and top, colours int64 (h, w, 1 or 3), alpha int64 (h, w, 1) or None: one block after another."""
+        """Yield for each block: (left, top), colours int64 (h, w, 1 or 3), alpha int64 (h, w, 1) or None."""
         for box in _boxes(*self.high.size):
             values = np.asarray(self.high.crop(box)).astype(np.int64)
             if self.packed:
@@ -105,7 +106,7 @@ class WidePhoto:
 
 
 def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """Left, top, right and bottom of blocks that make up an image, each of at most _BLOCK pixels."""
+    """Yield left, top, right and bottom of blocks that cover an image, each of at most _BLOCK pixels."""
     across = min(width, _BLOCK)
     down = max(1, _BLOCK // across)
     for top in range(0, height, down):
@@ -114,19 +115,19 @@ def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def is_wide(image: ImageFile) -> bool:
-    """Whether an opened, not yet decoded image has integer samples that Pillow would not give as they are."""
+    """Whether an opened, not yet decoded image has integer samples that Pillow would change when decoding."""
     raw = _raw_mode(image)
     return image.mode.startswith("I") or raw == _GREY_ALPHA or raw in _LOW_BYTES or _netpbm_maximum(image) > 0
 
 
 def wide_photo(image: ImageFile, again: ImageFile, content: bytes) -> WidePhoto:
-    """Decode an image for which `is_wide` is true. `again` is the same file, opened once more."""
+    """Decode an image for which `is_wide` is true. `again` is the same file, opened a second time."""
     bits, raw, maximum = significant_bits(content), _raw_mode(image), _netpbm_maximum(image)
     if maximum:
         return _netpbm_photo(image, maximum, content)
     if raw in _LOW_BYTES:
         premultiplied = raw.startswith("RGBa")
-        plain = raw.replace("RGBa", "RGBA")  # Pillow would divide by alpha, byte by byte
+        plain = raw.replace("RGBa", "RGBA")  # Pillow would divide each byte by alpha
         _read_as(image, plain)
         _read_as(again, _LOW_BYTES[plain])
         image.load()
@@ -142,7 +143,7 @@ def wide_photo(image: ImageFile, again: ImageFile, content: bytes) -> WidePhoto:
     declared = 4095 if raw == "I;12" else 0
     tile: Any = image.tile[0] if image.tile else ("", (), 0, ())
     if tile[0] == "ppm_plain" and tile[3][-1] < FULL_WHITE:
-        declared = FULL_WHITE  # to which Pillow scales
+        declared = FULL_WHITE  # Pillow scales these samples
     image.load()
     return WidePhoto(
         image,
@@ -156,13 +157,13 @@ def wide_photo(image: ImageFile, again: ImageFile, content: bytes) -> WidePhoto:
 
 
 def float_photo(image: Image.Image) -> Image.Image:
-    """A decoded image of float samples as 8-bit grey: 1.0 is white, a NaN black. Raises ValueError beyond 1.0."""
+    """A decoded image of float samples as 8-bit grey: 1.0 is white, NaN is black. Raises ValueError above 1.0."""
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=np.inf, neginf=0.0)
     peak = float(values.max())
     if peak > 1.001:
-        raise ValueError(f"its float samples go up to {peak:.6g}, and 1.0 is white; save it with 16-bit integers")
+        raise ValueError(f"its float samples reach {peak:.6g}, but 1.0 is white; save it with 16-bit integers")
     return Image.fromarray(np.clip(values * 256, 0, 255).astype(np.uint8))
 
 
@@ -174,7 +175,7 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _netpbm_maximum(image: ImageFile) -> int:
-    """The declared maximum of binary grey or RGB whose samples Pillow would scale, one after another; 0 for others."""
+    """The declared maximum of a binary Netpbm image (grey or RGB) whose samples Pillow would scale; 0 for others."""
     tile: Any = image.tile[0] if image.tile else ("", (), 0, ())
     return int(tile[3][-1]) if tile[0] == "ppm" and image.mode in ("L", "I", "RGB") else 0
 
@@ -193,18 +194,18 @@ def _netpbm_photo(image: ImageFile, maximum: int, content: bytes) -> WidePhoto:
 
 
 def _read_as(image: ImageFile, raw: str) -> None:
-    """Let the decoder unpack samples as `raw`."""
+    """Set the raw mode in which the decoder unpacks samples."""
     before: Any = image.tile
     tiles: Any = []
     for tile in before:
         arguments = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
-        # Newer Pillows have named tuples, and use the names.
+        # Newer versions of Pillow use named tuples.
         tiles.append(tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments))
     image.tile = tiles
 
 
 def _key(image: Image.Image) -> tuple[int, ...] | None:
-    found = image.info.get("transparency")
-    if isinstance(found, int):
-        return (found,)
-    return tuple(found) if isinstance(found, tuple) else None
+    transparency = image.info.get("transparency")
+    if isinstance(transparency, int):
+        return (transparency,)
+    return tuple(transparency) if isinstance(transparency, tuple) else None

@@ -1,4 +1,4 @@
-"""How much memory decoding a photo takes, told before it is taken; and one budget of it for all threads."""
+"""Estimates the memory needed to decode a photo, and shares one memory budget between threads."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 LARGEST_DECODING = 1_250_000_000
-"""Bytes that decoding one photo may take: 78 megapixels of 16-bit RGB, more than 100 of 8-bit RGB."""
+"""Most bytes for decoding one photo: enough for 78 megapixels of 16-bit RGB, or 100 of 8-bit RGB."""
 
 _ON_OPENING = 24
-"""Bytes a pixel of WebP: the decoder's two canvases, its answer, Pillow's image, and RGB. Icons take fewer."""
+"""Bytes per pixel for WebP: the decoder's two canvases, its result, Pillow's image, and RGB. Icons need fewer."""
 
 _MANY_SCANS = 8
-"""Bytes a stored pixel of a progressive JPEG: its coefficients, 2 bytes each of up to 4 components."""
+"""Bytes per stored pixel of a progressive JPEG: coefficients of 2 bytes for up to 4 components."""
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""Bytes a pixel of Pillow's images; 4 in all other modes."""
+"""Bytes per pixel of Pillow's image by mode; 4 in all other modes."""
 
 _FORMATS = {
     **dict.fromkeys(("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TGA", "ICO", "WEBP"), 0),
-    "TIFF": 8,  # a strip or tile, which may be the whole photo
-    "JPEG2000": 32,  # 4 bytes a sample, and the tile
+    "TIFF": 8,  # a strip or tile, which may contain the whole photo
+    "JPEG2000": 32,  # 4 bytes per sample, and the tile
     "ICNS": 32,
 }
-"""Bytes a pixel that decoders take beside the image; others take `_OTHER_FORMATS`: some are written in Python."""
+"""Bytes per pixel that decoders need in addition to the image, by format; `_OTHER_FORMATS` for all others."""
 
 _OTHER_FORMATS = 12
 
@@ -40,22 +40,22 @@ _SIZE_OF_CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})", re.DOTALL
 _SIZE_OF_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 
 
-class Room:
-    """A number of bytes that threads share. Who wants more than is left waits, in the order of coming."""
+class MemoryBudget:
+    """A number of bytes that threads share. A thread that needs more than is free waits, first come, first served."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.most = 0
-        """The most that was held at once."""
+        """The largest number of bytes that were reserved at the same time."""
         self._held = 0
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
-    def holding(self, count: int) -> Iterator[None]:
-        """Hold `count` bytes while inside. What is larger than the whole room is let in alone.
+    def reserve(self, count: int) -> Iterator[None]:
+        """Reserve `count` bytes inside the block. A request larger than the budget waits until nothing is reserved.
 
-        To be entered once a thread: a second claim of the same thread could wait for the first without end.
+        Do not nest it within a thread: the second request could wait for the first for ever.
         """
         ticket = object()
         with self._changed:
@@ -78,15 +78,15 @@ class Room:
         return not self._held or self._held + count <= self.total
 
 
-FILES = Room(1 << 30)
-"""For the bytes of photo files that are being decoded. Claimed before `DECODING`, never after it."""
+FILES = MemoryBudget(1 << 30)
+"""Budget for the bytes of photo files that are being decoded. Reserve it before `DECODING`, never after it."""
 
-DECODING = Room(1_500_000_000)
-"""For what decoding takes."""
+DECODING = MemoryBudget(1_500_000_000)
+"""Budget for the memory of decoders."""
 
 
 def pixels_before_opening(content: bytes) -> int:
-    """The most pixels that opening a file may decode, or that hide behind a smaller size in its header; 0 for most."""
+    """Most pixels that opening a file decodes, or that its parts have whatever its header says; 0 for most files."""
     if content[:4] in (b"\0\0\1\0", b"icns"):
         return max(_sizes(_SIZE_OF_PNG, content) + _sizes(_SIZE_OF_CODESTREAM, content), default=0)
     if content[4:8] == b"jP  " or content[:4] == b"\xff\x4f\xff\x51":
@@ -95,27 +95,27 @@ def pixels_before_opening(content: bytes) -> int:
 
 
 def bytes_before_opening(content: bytes) -> int:
-    """About how many bytes decoding takes at most of a file that opening decodes already; 0 for all other files."""
+    """Estimated most bytes for decoding a file whose decoder runs on opening (WebP, icons); 0 for all other files."""
     return pixels_before_opening(content) * _ON_OPENING if content[:4] in (b"RIFF", b"\0\0\1\0") else 0
 
 
 def bytes_to_decode(image: ImageFile, content: bytes, wide: bool, stored: int) -> int:
-    """About how many bytes decoding an opened image takes at most, until it is 8-bit RGB and upright.
+    """Estimated most bytes for decoding an opened image and converting it to upright 8-bit RGB.
 
-    `wide` is whether its samples are read as they are stored. `stored` is how many pixels the file has: an image of
-    JPEG has the size of the scale that it is decoded at.
+    `wide` is whether its 16-bit samples are decoded unchanged. `stored` is the number of pixels in the file; a JPEG
+    opened at a smaller scale has fewer.
     """
-    each = _STORED.get(image.mode, 4)
+    pixel_bytes = _STORED.get(image.mode, 4)
     beside = _FORMATS.get(image.format or "", _OTHER_FORMATS)
     if image.format == "PPM":
         beside = 0 if image.tile and image.tile[0][0] == "raw" else 24
     if wide:
-        beside += 2 * each + 8
+        beside += 2 * pixel_bytes + 8
     elif image.mode == "F":
         beside += 24
     else:
         transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-        beside += 2 * each + (0 if image.mode in ("RGB", "RGBA") else 4) + (5 if transparent else 0)
+        beside += 2 * pixel_bytes + (0 if image.mode in ("RGB", "RGBA") else 4) + (5 if transparent else 0)
     total = beside * max(image.width * image.height, pixels_before_opening(content))
     if image.format in ("JPEG", "MPO") and jpeg_has_many_scans(content):
         total += _MANY_SCANS * stored
@@ -123,15 +123,15 @@ def bytes_to_decode(image: ImageFile, content: bytes, wide: bool, stored: int) -
 
 
 def require_decodable(needed: int, source: str) -> None:
-    """Raise BadPhoto where decoding takes more than LARGEST_DECODING bytes."""
+    """Raise BadPhoto if decoding needs more than LARGEST_DECODING bytes."""
     if needed > LARGEST_DECODING:
         raise BadPhoto(
-            f"{source} would take {needed / 1e6:,.0f} MB of memory to decode",
-            hint=f"at most {LARGEST_DECODING / 1e6:,.0f} MB: save it smaller, or with 8 bits a sample",
+            f"decoding {source} needs {needed / 1e6:,.0f} MB of memory, more than {LARGEST_DECODING / 1e6:,.0f} MB",
+            hint="save it with fewer pixels or with 8 bits a sample",
             code="TP1059",
         )
 
 
 def _sizes(pattern: re.Pattern[bytes], content: bytes) -> list[int]:
-    found = pattern.findall(content)
-    return [int.from_bytes(width, "big") * int.from_bytes(height, "big") for width, height in found]
+    sides = pattern.findall(content)
+    return [int.from_bytes(width, "big") * int.from_bytes(height, "big") for width, height in sides]

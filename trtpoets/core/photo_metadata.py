@@ -1,7 +1,7 @@
-"""What surrounds a photo's pixels in its file: text, profiles. It never decides whether pixels are readable.
+"""Reads and removes the metadata of PNG, JPEG and WebP files, so that damaged metadata does not prevent decoding.
 
-Pillow gives up on a file whose metadata is damaged or very long. The functions here take metadata away, so that the
-pixels can be decoded without it; pixel data is copied as it is, and damage in it stays.
+Pillow refuses a file whose metadata is damaged or very long. `lighter_copies` removes metadata, so that the pixels can
+be decoded without it. Pixel data is copied unchanged, including any damage.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
 
 _ORIENTATION_BYTES = 1 << 16
-"""A longer block is not searched for an orientation when a file has to be read without its metadata."""
+"""Largest metadata block that is kept for its orientation, in bytes."""
 
 
 def lighter_copies(content: bytes) -> Iterator[bytes]:
-    """Copies of a PNG, JPEG or WebP file with less and less metadata: first without all but the orientation.
+    """Yield copies of a PNG, JPEG or WebP file: one with the orientation as its only metadata, then one without any.
 
-    Nothing for other formats, and for a file whose parts can't be told apart.
+    Yields nothing for other formats and for files whose parts can't be parsed.
     """
     if content.startswith(_PNG):
         strip = _lighter_png
@@ -37,7 +37,7 @@ def lighter_copies(content: bytes) -> Iterator[bytes]:
 
 
 def significant_bits(content: bytes) -> int:
-    """How many bits of a PNG's colour samples hold data, by its sBIT chunk; 0 where it has none."""
+    """The number of significant bits of a PNG's colour samples, from its sBIT chunk; 0 without one."""
     if not content.startswith(_PNG):
         return 0
     colour_type = content[25:26]
@@ -51,7 +51,7 @@ def significant_bits(content: bytes) -> int:
 
 
 def jpeg_has_many_scans(content: bytes) -> bool:
-    """Whether a JPEG is progressive, or has a scan a colour: its decoder then keeps all coefficients in memory."""
+    """Whether a JPEG is progressive or has one scan per component: its decoder keeps all coefficients in memory."""
     components = 0
     for marker, start, end in _jpeg_segments(content):
         if marker in (0xC2, 0xC6, 0xCA, 0xCE):
@@ -64,7 +64,7 @@ def jpeg_has_many_scans(content: bytes) -> bool:
 
 
 def webp_pixels(content: bytes) -> int:
-    """How many pixels a WebP file says it has; 0 where it says nothing. Its decoder takes the memory on opening."""
+    """The number of pixels in a WebP file's header, or 0. The decoder allocates their memory on opening."""
     kind, head = content[12:16], content[20:30]
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(head) < 10:
         return 0
@@ -79,7 +79,7 @@ def webp_pixels(content: bytes) -> int:
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start of the body and its length, of each whole chunk."""
+    """Yield name, start of the body and its length for each complete chunk."""
     at = len(_PNG)
     while at + 12 <= len(content):
         length = int.from_bytes(content[at : at + 4], "big")
@@ -98,12 +98,12 @@ def _lighter_png(content: bytes, keep_orientation: bool) -> bytes:
         if name in _PIXEL_CHUNKS or (keep_orientation and length <= _ORIENTATION_BYTES and _png_orients(name, chunk)):
             parts.append(chunk)
     if end < len(content) and bytes(parts[-1][4:8]) != b"IEND":
-        parts.append(view[end:])  # a part of a chunk: the decoder decides whether the pixels are whole
+        parts.append(view[end:])  # an incomplete chunk: the decoder checks whether the pixels are complete
     return b"".join(parts)
 
 
 def _png_orients(name: bytes, chunk: memoryview) -> bool:
-    """Whether a whole chunk may hold the orientation: EXIF, or XMP or EXIF as text."""
+    """Whether a complete chunk may contain the orientation: EXIF, or XMP or EXIF as text."""
     body = chunk[8:-4]
     if name != b"eXIf" and not (
         name in (b"iTXt", b"tEXt", b"zTXt") and bytes(body[:17]) in (b"XML:com.adobe.xmp", b"Raw profile type ")
@@ -113,7 +113,7 @@ def _png_orients(name: bytes, chunk: memoryview) -> bool:
 
 
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start (of the marker) and end of each segment up to the first scan, whose data its end leaves out."""
+    """Yield marker, start (of the marker) and end of each segment up to the first scan; its data is not included."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
@@ -133,7 +133,7 @@ def _lighter_jpeg(content: bytes, keep_orientation: bool) -> bytes:
     view, end = memoryview(content), 2
     parts = [view[:end]]
     for marker, start, end in _jpeg_segments(content):
-        # APP0 (JFIF) and APP14 (Adobe) tell how colours are stored.
+        # APP0 (JFIF) and APP14 (Adobe) define how colours are stored.
         metadata = (0xE1 <= marker <= 0xEF and marker != 0xEE) or marker == 0xFE
         orients = marker == 0xE1 and content[start + 4 : start + 8] == b"Exif"
         if not metadata or (keep_orientation and orients):
@@ -149,7 +149,7 @@ def _lighter_webp(content: bytes, keep_orientation: bool) -> bytes:
         name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
         end = at + 8 + length + length % 2
         if name == b"VP8X" and length == 10:
-            # Flags: animation and alpha stay, and EXIF where it does; ICC and XMP go.
+            # Flags: animation and alpha are kept, EXIF with the orientation; ICC and XMP are cleared.
             flags = content[at + 8] & (0b0001_1010 if keep_orientation else 0b0001_0010)
             kept.append(content[at : at + 8] + bytes([flags]) + content[at + 9 : end])
         elif name in (b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF") or (keep_orientation and name == b"EXIF"):

@@ -1,4 +1,4 @@
-"""Opens a photo: whatever Pillow and its plugins decode, within limits. Otherwise the reason why not."""
+"""Opens photos in any format that Pillow and its plugins decode, within limits, or reports why a file is not one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Tuple
 
 from trtpoets.core.errors import BadPhoto
-from trtpoets.core.file_kinds import START, described_content
+from trtpoets.core.file_kinds import START, kind_of_content
 from trtpoets.core.photo_memory import pixels_before_opening
 from trtpoets.core.photo_metadata import jpeg_has_many_scans
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 EXCLUDED = {
-    "EPS": "Ghostscript, a program, would have to draw it",
-    "WMF": "it is a drawing of lines, and only Windows draws it",
-    "MPEG": "it is a film",
-    "BUFR": "it is a table of measurements, and Pillow has no decoder",
-    "GRIB": "it is a table of measurements, and Pillow has no decoder",
-    "HDF5": "it is a container of arrays, and Pillow has no decoder",
-    "FITS": "it is a table of measurements, without a level that is white",
-    "MCIDAS": "it is a table of measurements, without a level that is white",
-    "SPIDER": "it is a table of measurements, without a level that is white",
-    "IPTC": "it holds the text about a photo",
+    "EPS": "decoding it needs the program Ghostscript",
+    "WMF": "it is a vector drawing, which is decoded only on Windows",
+    "MPEG": "it is a video",
+    "BUFR": "it contains measurements, and Pillow has no decoder",
+    "GRIB": "it contains measurements, and Pillow has no decoder",
+    "HDF5": "it contains arrays, and Pillow has no decoder",
+    "FITS": "it contains measurements without a defined white level",
+    "MCIDAS": "it contains measurements without a defined white level",
+    "SPIDER": "it contains measurements without a defined white level",
+    "IPTC": "it contains text about a photo",
 }
-"""What Pillow opens and is no photo, in Pillow's words, and why."""
+"""Formats that Pillow opens but that are not accepted as photos, by Pillow's names, with the reason."""
 
 MAX_PIXELS = 100_000_000
-"""A photo is decoded to no more than this: more is a mistake, or an attack. A JPEG is decoded at a smaller scale."""
+"""Most pixels of a decoded photo. A larger JPEG is decoded at a smaller scale; other formats are refused."""
 
 _MAX_MANY_SCANS = 2 * MAX_PIXELS
-"""A JPEG of many scans (progressive) is decoded within memory for all its pixels, 6 bytes each, at whatever scale."""
+"""Most stored pixels of a progressive JPEG: at any scale, its decoder needs 6 bytes of memory for each."""
 
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -53,19 +53,19 @@ _RAW_STARTS = (
 _JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 _ORIENTATION = 274
-"""EXIF's tag."""
+"""EXIF tag of the orientation."""
 
 _TURNS: dict[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""Pillow's Transpose that each orientation asks for: the numbers are the same in all its versions."""
+"""Value of Pillow's Transpose for each orientation; the same in all its versions."""
 
 Opener = Tuple[str, Callable[..., Any], Any]
 
 
 def open_photo(content: bytes, source: str) -> ImageFile:
-    """Open a photo without decoding it: the first picture of a file, within the limits. Raises BadPhoto.
+    """Open the first image of a photo file without decoding it, after checking the limits. Raises BadPhoto.
 
-    Formats are tried here and not by `PIL.Image.open`, which hides the decoders' reasons, and whose own pixel limit
-    refuses the large JPEGs that are decoded small.
+    The formats are tried here instead of by `PIL.Image.open`, which hides the decoders' messages and whose pixel limit
+    refuses large JPEGs that are decoded at a smaller scale.
     """
     if not content:
         raise BadPhoto(f"{source} is empty", hint="replace or delete the file", code="TP1060")
@@ -75,14 +75,14 @@ def open_photo(content: bytes, source: str) -> ImageFile:
         verdict = accept(content[:16]) if accept else True
         if not verdict:
             continue
-        if isinstance(verdict, str):  # the plugin is there, and what it needs is not
+        if isinstance(verdict, str):  # the plugin exists, but a library that it needs is missing
             reasons.append(verdict)
             continue
         try:
             image: ImageFile = factory(io.BytesIO(content), "")
-        except Exception as error:  # noqa: BLE001 - decoders raise whatever they like at damaged files
+        except Exception as error:  # noqa: BLE001 - decoders raise exceptions of any class for damaged files
             if accept:
-                reasons.append(f"{name}: {_said(error)}")
+                reasons.append(f"{name}: {_message_of(error)}")
             continue
         _check_raw(image, content, source)
         if name not in ("JPEG", "MPO"):
@@ -92,57 +92,59 @@ def open_photo(content: bytes, source: str) -> ImageFile:
 
 
 def shrink_jpeg(image: ImageFile, content: bytes, side: int, source: str) -> None:
-    """Let a JPEG be decoded at the smallest scale, 1 to 1/8, at which each side keeps `side` pixels; or, if it would
-    still be above the limit, at the largest below it. Raises BadPhoto when that can't be, nothing for other formats.
+    """Set the scale (1 to 1/8) at which a JPEG is decoded: the smallest at which each side keeps `side` pixels.
+
+    If that is above the limit of pixels, the largest scale within the limit. Raises BadPhoto if there is none. Other
+    formats are not changed.
     """
     if image.format not in ("JPEG", "MPO"):
         return
     width, height = image.size
     wanted = max(1, min(width // side, height // side))
-    scale = max(each for each in (1, 2, 4, 8) if each <= wanted)
+    scale = max(factor for factor in (1, 2, 4, 8) if factor <= wanted)
     if width * height <= MAX_PIXELS:
         image.draft(None, (side, side))
         return
     while scale < 8 and width * height > MAX_PIXELS * scale**2:
         scale *= 2
     if jpeg_has_many_scans(content):
-        _check_pixels(width * height, source, _MAX_MANY_SCANS, " for a JPEG of many scans (progressive)")
+        _check_pixels(width * height, source, _MAX_MANY_SCANS, " for a progressive JPEG")
     image.draft(None, (max(1, width // scale), max(1, height // scale)))
     _check_pixels(image.width * image.height, source)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The decoded image, turned as its metadata asks; itself where that asks for nothing."""
+    """The decoded image, rotated or mirrored according to its metadata."""
     return turned(image, orientation_of(image))
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The orientation by EXIF, 1 to 8, of a decoded image; 1 where it has none."""
+    """The EXIF orientation, 1 to 8, of a decoded image; 1 if it has none."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - a damaged EXIF block says nothing about orientation; the pixels are fine
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - a damaged EXIF block has no orientation; the pixels can still be used
         return 1
-    return found if found in _TURNS else 1
+    return orientation if orientation in _TURNS else 1
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """The image as an EXIF orientation asks; itself for 1."""
+    """The image rotated or mirrored according to an EXIF orientation; the same image for 1."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 @lru_cache(maxsize=None)
 def _openers() -> tuple[Opener, ...]:
-    """Name, factory and test of each format that is read."""
+    """Name, factory and accept function of each format that is read."""
     from PIL import Image
 
-    # What is wrong with a photo is said once, by our own error.
+    # BadPhoto reports what is wrong with a photo; Pillow's warnings would repeat it.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     Image.init()
-    with suppress(ImportError):  # phones' HEIC, for who has installed the plugin
+    with suppress(ImportError):  # HEIC needs an optional plugin
         from pillow_heif import register_heif_opener
 
         register_heif_opener()
-    # Those that know their files by the first bytes come first, so that none that guesses takes a file from them.
+    # Formats that check the first bytes come first, before those that accept any file.
     names = sorted((name for name in Image.ID if name not in EXCLUDED), key=lambda name: Image.OPEN[name][1] is None)
     return tuple((name, *Image.OPEN[name]) for name in names)
 
@@ -151,12 +153,14 @@ def _check_pixels(count: int, source: str, most: int = 0, of: str = "") -> None:
     most = most or MAX_PIXELS
     if count > most:
         raise BadPhoto(
-            f"{source} has {count / 1e6:.0f} megapixels", hint=f"at most {most // 10**6} megapixels{of}", code="TP1061"
+            f"{source} has {count / 1e6:.0f} megapixels, but at most {most // 10**6} are allowed{of}",
+            hint="make it smaller",
+            code="TP1061",
         )
 
 
 def _check_raw(image: Image.Image, content: bytes, source: str) -> None:
-    """Raw files look like TIFF, and what Pillow would decode is a thumbnail."""
+    """Raise BadPhoto for a camera's raw file: it looks like TIFF, and Pillow would decode its thumbnail."""
     tags = getattr(image, "tag_v2", None)
     if tags is None or image.format != "TIFF":
         return
@@ -175,17 +179,17 @@ def _raw(source: str, maker: str) -> BadPhoto:
 
 
 def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
-    """Why no format took a file: what it is, as far as its first bytes tell, and what the decoders said."""
-    said = f": {'; '.join(reasons)}" if reasons else ""
+    """The error for a file that no decoder accepted: its kind by the first bytes, and the decoders' messages."""
+    details = f": {'; '.join(reasons)}" if reasons else ""
     for start, maker in _RAW_STARTS:
         if content.startswith(start):
             return _raw(source, maker)
     if content.startswith(_JXL_STARTS):
-        what = f"is a JPEG XL photo, which Pillow does not decode{said}"
+        what = f"is a JPEG XL photo, which Pillow does not decode{details}"
         return BadPhoto(f"{source} {what}", hint="convert it to JPEG or PNG", code="TP1063")
     if content[4:8] == b"ftyp":
-        return _unreadable_container(content, source, said)
-    excluded, kind = _excluded(content), described_content(content[:START])
+        return _unreadable_container(content, source, details)
+    excluded, kind = _excluded(content), kind_of_content(content[:START])
     if kind and kind.name != "photo" and not excluded and not reasons:
         return BadPhoto(
             f"{source} is not a photo that can be read: it is {kind.words}",
@@ -193,34 +197,34 @@ def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
             code="TP1064",
         )
     if excluded:
-        said = f": it is {excluded}, and {EXCLUDED[excluded]}"
+        details = f": it is {excluded}, and {EXCLUDED[excluded]}"
     return BadPhoto(
-        f"{source} is not a photo that can be read{said or f': no known format starts with {content[:12]!r}'}",
+        f"{source} is not a photo that can be read{details or f': no known format starts with {content[:12]!r}'}",
         hint="convert it to JPEG or PNG, or delete it",
         code="TP1065",
     )
 
 
-def _unreadable_container(content: bytes, source: str, said: str) -> BadPhoto:
-    """The same for the ISO base media format (ISO/IEC 14496-12), whose brands tell photos from films."""
+def _unreadable_container(content: bytes, source: str, details: str) -> BadPhoto:
+    """`_unreadable` for the ISO base media format (ISO/IEC 14496-12), whose brands distinguish photos and videos."""
     size = min(int.from_bytes(content[:4], "big"), 256)
     brands = {content[8:12], *(content[at : at + 4] for at in range(16, size, 4))}
     if b"crx " in brands:
         return _raw(source, "Canon")
     if brands & _AVIF_BRANDS:
         install = "pip install --upgrade pillow: from 11.3 on it decodes AVIF. Or convert the photo to JPEG"
-        return BadPhoto(f"{source} is an AVIF photo that can't be decoded{said}", hint=install, code="TP1066")
+        return BadPhoto(f"{source} is an AVIF photo that can't be decoded{details}", hint=install, code="TP1066")
     if brands & _HEIC_BRANDS:
         if "HEIF" in {name for name, _, _ in _openers()}:
             return BadPhoto(
-                f"{source} is a HEIC photo that can't be decoded{said}",
+                f"{source} is a HEIC photo that can't be decoded{details}",
                 hint="replace or delete the file",
                 code="TP1067",
             )
         return BadPhoto(
             f"{source} is a HEIC photo, which needs pillow-heif", hint="pip install 'trtpoets[heif]'", code="TP1068"
         )
-    return BadPhoto(f"{source} is a film, not a photo", hint="save frames of it as JPEG, or delete it", code="TP1069")
+    return BadPhoto(f"{source} is a video, not a photo", hint="save its frames as JPEG, or delete it", code="TP1069")
 
 
 def _excluded(content: bytes) -> str:
@@ -233,5 +237,5 @@ def _excluded(content: bytes) -> str:
     return ""
 
 
-def _said(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     return str(error) or type(error).__name__

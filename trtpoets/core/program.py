@@ -1,4 +1,4 @@
-"""What every program of ours does around its work: streams, signals, and an exit code for however it ends."""
+"""Runs a program of trtpoets: prepares streams and signals, reports errors and determines the exit code."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from trtpoets.core.storage import stray_failure
 from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams, writing_results
 
 
-def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object], *, keeps_results: bool = True) -> int:
-    """Do the work of a program and return the code to exit with; `tell` gets what went wrong and can be mended.
+def run_program(
+    work: Callable[[], int], report: Callable[[TrtPoetsError], object], *, keeps_results: bool = True
+) -> int:
+    """Call `work` and return the exit code of the program; `report` is called with each TrtPoetsError.
 
-    `keeps_results`: whether a second start goes on with what an interrupted one finished; the message says so.
+    `keeps_results` says whether the same command continues from the results of an interrupted one; the message of an
+    interruption states it.
 
-    The code is `work`'s, or that of the SystemExit that it raises. It is 1 where standard output can't be written, and
-    BROKEN_PIPE where its reader has gone; 128 + the signal's number where SIGINT, SIGTERM or SIGHUP ended the work.
-    Errors of disks that no place expected are told too. Bugs are raised.
+    The exit code is the one that `work` returns or raises as SystemExit; 1 if standard output can't be written,
+    BROKEN_PIPE if its reader has exited, 128 + the signal's number after SIGINT, SIGTERM or SIGHUP. An OSError of a
+    disk that was not handled elsewhere is reported as StorageFailed. Bugs are raised.
     """
     load_lazily(os.environ)
     prepare_streams()
@@ -30,22 +33,24 @@ def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object]
     except BrokenPipeError:
         code = BROKEN_PIPE
     except TrtPoetsError as error:
-        tell(error)
+        report(error)
         code = error.exit_code
-    except KeyboardInterrupt:  # while modules were imported, or a result was printed
-        tell(
+    except KeyboardInterrupt:  # during an import, or while a result was printed
+        report(
             Interrupted(
-                f"{interrupted()}; what was finished is kept", hint="the same command goes on from here", code="TP1070"
+                f"{interrupted()}; finished results are kept",
+                hint="run the same command again to continue",
+                code="TP1070",
             )
             if keeps_results
-            else Interrupted(interrupted(), hint="the same command starts again from the beginning", code="TP1071")
+            else Interrupted(interrupted(), hint="run the same command again", code="TP1071")
         )
         code = Interrupted.exit_code
     except OSError as error:
-        failure = _of_output() or stray_failure(error)
+        failure = _output_failure() or stray_failure(error)
         if failure is None:
             raise
-        tell(failure)
+        report(failure)
         code = failure.exit_code
     if code:
         _drop_broken_output()
@@ -53,34 +58,34 @@ def run_program(work: Callable[[], int], tell: Callable[[TrtPoetsError], object]
 
 
 def _flushed(work: Callable[[], int]) -> int:
-    """The work's code, with all that it printed written. Raises as `work` and `writing_results` do."""
+    """The exit code of `work`, after flushing its output. Raises as `work` and `writing_results` do."""
     try:
-        code = work() or 0  # Typer gives None
+        code = work() or 0  # Typer returns None
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         if isinstance(ended.code, str):
             sys.stderr.write(ended.code + "\n")
-    _write_rest()
+    _flush_output()
     return code
 
 
-def _write_rest() -> None:
+def _flush_output() -> None:
     with writing_results():
         pass
 
 
-def _of_output() -> TrtPoetsError | None:
-    """What to tell where it is standard output that fails: it does so again when it is flushed."""
+def _output_failure() -> TrtPoetsError | None:
+    """The error of standard output, which occurs again when it is flushed; None if it works."""
     try:
-        _write_rest()
+        _flush_output()
     except TrtPoetsError as failure:
         return failure
     return None
 
 
 def _drop_broken_output() -> None:
-    """Python would complain of it again while it ends."""
+    """Discard output that can't be written: Python would report it again at exit."""
     try:
-        _write_rest()
+        _flush_output()
     except (TrtPoetsError, BrokenPipeError):
         discard_output()

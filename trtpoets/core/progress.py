@@ -1,23 +1,23 @@
-"""How long work tells how far it is. The library only calls; what is drawn is up to the caller."""
+"""Progress callback for long-running work. The caller decides how progress is displayed."""
 
 from __future__ import annotations
 
 from typing import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with the task's words ("bottlenecks"), how many units are done, and how many there are."""
+"""Called with the name of the task ("bottlenecks"), the number of finished units, and the total number of units."""
 
 
 class _Parts(int):
-    """A total that is no count: a task may have exactly as many photos."""
+    """The type of PARTS, which distinguishes it from a task with exactly as many photos."""
 
 
 PARTS = _Parts(1000)
-"""How many units a task has that can't be counted: it is told in thousandths of the whole, and shown in percent."""
+"""Total of a task without countable units: progress is given in thousandths and shown in percent."""
 
 
 def is_counted(total: int) -> bool:
-    """Whether a task's total is a number of units, rather than PARTS itself."""
+    """Whether the total of a task is a number of units, not PARTS."""
     return not isinstance(total, _Parts)
 
 

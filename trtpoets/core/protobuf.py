@@ -1,17 +1,17 @@
-"""Reading protobufs field by field, without the library and without the schema: a device has neither."""
+"""Reads protobuf messages field by field without the protobuf library and a schema, which a device does not have."""
 
 from __future__ import annotations
 
 from typing import Iterator, Union
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
-"""How a field is stored; protobuf calls these wire types."""
+"""Protobuf's wire types: how a field is stored."""
 
 Value = Union[int, memoryview]
 
 
 def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
-    """Yield the fields of a message with their numbers. Raises ValueError where it is none."""
+    """Yield number and value of each field of a message. Raises ValueError if `content` is not a message."""
     at = 0
     while at < len(content):
         tag, at = varint(content, at)
@@ -26,7 +26,7 @@ def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
         elif kind in (EIGHT_BYTES, FOUR_BYTES):
             size = 8 if kind == EIGHT_BYTES else 4
         else:
-            raise ValueError(f"field {number} is of the unknown kind {kind}")
+            raise ValueError(f"field {number} has the unknown wire type {kind}")
         value = content[at : at + size]
         if len(value) < size or not number:
             raise ValueError("it ends in the middle of a field")
@@ -34,24 +34,24 @@ def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
         yield number, value
 
 
-def require_modest(content: memoryview, most: int = 5_000_000) -> None:
-    """Raise ValueError for a message of more than `most` fields: parsed, two bytes may take a hundred.
+def check_field_count(content: memoryview, most: int = 5_000_000) -> None:
+    """Raise ValueError if a message has more than `most` fields: a parser needs about 100 bytes of memory for each.
 
-    Looked into is what may be a message and is large; other parts can't hold many fields.
+    Fields of nested messages are counted only in large values; small ones can't contain many fields.
     """
-    _counted(content, most, 0)
+    _count_fields(content, most, 0)
 
 
-def _counted(content: memoryview, most: int, count: int, depth: int = 0) -> int:
+def _count_fields(content: memoryview, most: int, count: int, depth: int = 0) -> int:
     for number, value in fields(content):
         if not number:
             raise ValueError("it has a field without a number")
         count += 1
         if count > most:
-            raise TooManyFields(f"it has more than {most:,} parts")
-        if isinstance(value, memoryview) and len(value) > _LARGE and depth < _DEEPEST:
+            raise TooManyFields(f"it has more than {most:,} fields")
+        if isinstance(value, memoryview) and len(value) > _LARGE_VALUE and depth < _MAX_DEPTH:
             try:
-                count = _counted(value, most, count, depth + 1)
+                count = _count_fields(value, most, count, depth + 1)
             except TooManyFields:
                 raise
             except ValueError:  # numbers or text
@@ -60,15 +60,15 @@ def _counted(content: memoryview, most: int, count: int, depth: int = 0) -> int:
 
 
 class TooManyFields(ValueError):
-    """A message that would take far more memory than its bytes."""
+    """A message with so many fields that parsing it would need far more memory than its size."""
 
 
-_LARGE = 1 << 16
-_DEEPEST = 100
+_LARGE_VALUE = 1 << 16
+_MAX_DEPTH = 100
 
 
 def varint(content: memoryview, at: int) -> tuple[int, int]:
-    """The number at `at`, and where it ends. Raises ValueError."""
+    """The varint at offset `at`, and the offset after it. Raises ValueError."""
     value = 0
     for place in range(10):
         if at + place >= len(content):
@@ -83,12 +83,12 @@ def varint(content: memoryview, at: int) -> tuple[int, int]:
 def message(value: Value) -> memoryview:
     """A field's value as the bytes of a message. Raises ValueError for a number."""
     if isinstance(value, int):
-        raise ValueError("a number where a message is expected")
+        raise ValueError("a message was expected, not a number")
     return value
 
 
 def text(value: Value | bytes) -> str:
     """A field's value as text. Raises ValueError for a number."""
     if isinstance(value, int):
-        raise ValueError("a number where text is expected")
+        raise ValueError("text was expected, not a number")
     return bytes(value).decode("utf-8", "surrogateescape")

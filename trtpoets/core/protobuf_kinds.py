@@ -1,7 +1,7 @@
-"""Which of the networks that are protobufs a file is, told from its first bytes: a protobuf has no signature.
+"""Detects which network format a protobuf file has, from the fields in its first bytes: protobufs have no signature.
 
 The fields are those of onnx.proto (ModelProto, TensorProto), saved_model.proto, graph.proto, Core ML's Model.proto and
-caffe.proto. All of them are written in the order of their numbers by every library that is known.
+caffe.proto. Known libraries write fields in the order of their numbers.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from typing import Tuple, Union
 
 _NUMBERS, _LENGTHS = (1, 5), (2, 3, 4, 6, 7, 8, 14, 20, 25, 26)
-"""Fields of ONNX's ModelProto: those that are numbers, those that are text or messages."""
+"""Fields of ONNX's ModelProto: those that are numbers, and those that are strings or messages."""
 
 _Field = Tuple[int, Union[int, bytes]]
 
 
 def protobuf_kind(start: bytes) -> str | None:
-    """The name of the kind, as `file_kinds` has it; None for what is no such protobuf."""
+    """The name of the kind, as in `file_kinds`; None if the file is not one of these protobufs."""
     fields = _fields(start)
     if not fields:
         return None
@@ -25,7 +25,7 @@ def protobuf_kind(start: bytes) -> str | None:
         second = rest[0][1] if rest and rest[0][0] == 2 else 0
         if isinstance(second, bytes) and second[:1] in (b"\x0a", b"\x12"):
             return _saved_model_or_coreml(value, second)
-        after = next(((number, each) for number, each in rest if number != 1), (0, 0))
+        after = next(((number, content) for number, content in rest if number != 1), (0, 0))
         if after[0] == 2 and isinstance(after[1], int):
             return "onnx-tensor"
     elif first == 1 and isinstance(value, bytes):
@@ -34,7 +34,7 @@ def protobuf_kind(start: bytes) -> str | None:
 
 
 def _saved_model_or_coreml(version: int, message: bytes) -> str:
-    """A MetaGraphDef begins with its MetaInfoDef, a ModelDescription with a FeatureDescription that has a name."""
+    """The kind: Core ML's ModelDescription begins with a named feature, a MetaGraphDef with its MetaInfoDef."""
     inside = _fields(message)
     first = inside[0][1] if inside else b""
     named = isinstance(first, bytes) and re.match(rb"\x0a[\x01-\x7f][\x20-\x7e]", first) is not None
@@ -42,7 +42,7 @@ def _saved_model_or_coreml(version: int, message: bytes) -> str:
 
 
 def _is_onnx(fields: list[_Field]) -> bool:
-    """Whether all fields are ModelProto's, and one says its version, its graph or its operator sets."""
+    """Whether all fields belong to ModelProto, and one of them is the version, the graph or an opset import."""
     for number, value in fields:
         if number not in (_NUMBERS if isinstance(value, int) else _LENGTHS):
             return False
@@ -50,7 +50,7 @@ def _is_onnx(fields: list[_Field]) -> bool:
 
 
 def _is_node(message: bytes) -> bool:
-    """Whether this begins as TensorFlow's NodeDef: its name, its operator."""
+    """Whether this begins like TensorFlow's NodeDef, with a name and an operator."""
     fields = _fields(message)
     if len(fields) < 2 or [number for number, _ in fields[:2]] != [1, 2]:
         return False
@@ -59,15 +59,15 @@ def _is_node(message: bytes) -> bool:
 
 
 def _is_caffe(name: bytes, rest: list[_Field]) -> bool:
-    """Whether this is NetParameter's: a name, then layers of either generation."""
+    """Whether this is Caffe's NetParameter: a name, then layers in the old or the new format."""
     return bool(rest) and rest[0][0] in (2, 100) and re.fullmatch(rb"[\x20-\x7e]{1,200}", name) is not None
 
 
 def _fields(content: bytes) -> list[_Field]:
-    """The fields that begin in `content`, the last one perhaps cut off; [] for what is no protobuf."""
-    found: list[_Field] = []
+    """The fields that begin in `content`, of which the last may be truncated; [] if it is not a protobuf."""
+    result: list[_Field] = []
     at = 0
-    while at < len(content) and len(found) < 64:
+    while at < len(content) and len(result) < 64:
         tag, at = _varint(content, at)
         if at < 0:
             break
@@ -78,20 +78,20 @@ def _fields(content: bytes) -> list[_Field]:
             value, at = _varint(content, at)
             if at < 0:
                 break
-            found.append((number, value))
+            result.append((number, value))
             continue
         size = {1: 8, 5: 4}.get(wire, 0)
         if wire == 2:
             size, at = _varint(content, at)
             if at < 0:
                 break
-        found.append((number, content[at : at + size]))
+        result.append((number, content[at : at + size]))
         at += size
-    return found
+    return result
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends; -1 where it has no end within `content`, or is too long for one."""
+    """A varint and the offset after it; the offset is -1 if it does not end within `content` or is too long."""
     value = 0
     for place in range(10):
         if at + place >= len(content):

@@ -1,6 +1,6 @@
-"""Files that someone else may have made, opened with bounds: regular files only, and no more bytes than expected.
+"""Opens and reads untrusted files: only regular files, and at most an expected number of bytes.
 
-A FIFO without a writer, a terminal or /dev/zero would otherwise keep a reader waiting, or filling memory, without end.
+Otherwise a FIFO without a writer, a terminal or /dev/zero would block the reader or fill the memory.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import BinaryIO, Iterator, cast
 from trtpoets.core.errors import BadInput
 
 LARGEST_FILE = 16 << 30
-"""Bytes of the largest file that is hashed. Networks, engines and photos are far smaller."""
+"""Largest file in bytes that is hashed. Networks, engines and photos are much smaller."""
 
 LARGEST_NETWORK_FILE = 4 << 30
-"""Bytes of the largest network or engine that is read into memory."""
+"""Largest network or engine in bytes that is read into memory."""
 
 LARGEST_CARD = 1 << 30
-"""Bytes of the largest card of a run: that of a data set has some 200 for each photo."""
+"""Largest card in bytes: that of a dataset has about 200 bytes for each photo."""
 
 LARGEST_JSON = 64 << 20
-"""Bytes of the largest JSON file that is read, unless a caller expects more. Parsed, JSON takes up to 25 times that."""
+"""Default of the largest JSON file in bytes. Parsed JSON needs up to 25 times as much memory."""
 
 _BLOCK = 1 << 20
 
 _GROWTH = 64 << 20
-"""Bytes that are read of a file that tells no size."""
+"""Most bytes that are read beyond the size that the file system reports."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -39,15 +39,15 @@ _KINDS = (
 
 
 class NotReadable(BadInput):
-    """A path that names no regular file, or a file that is larger than its kind may be."""
+    """A path that is not a regular file, or a file that is larger than allowed for its kind."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; links are followed. Never waits for a writer.
+    """Open a regular file for reading. Follows links; never waits for a writer.
 
-    Raises NotReadable for anything else that is there, IsADirectoryError for a folder, OSError.
+    Raises NotReadable if the path is something else, IsADirectoryError for a folder, OSError.
     """
-    # Without O_NONBLOCK, opening a FIFO waits for a writer; O_NOCTTY keeps a terminal from becoming this process's own.
+    # O_NONBLOCK: opening a FIFO does not wait for a writer. O_NOCTTY: a terminal does not become the controlling one.
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -55,7 +55,7 @@ def open_regular(path: Path) -> BinaryIO:
             mode = path.stat().st_mode
         except OSError:
             mode = stat.S_IFREG
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # sockets and dead devices can't be opened
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a socket, or a device without a driver
             raise _not_regular(path, mode) from None
         raise
     try:
@@ -71,12 +71,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int = LARGEST_NETWORK_FILE) -> bytes:
-    """All bytes of a regular file. Raises NotReadable also where there are more than `most`, OSError."""
+    """All bytes of a regular file. Raises NotReadable, also if there are more than `most`, and OSError."""
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
             raise _too_large(path, size, most)
-        # Files of /proc and /sys have no size, and files grow: what is read is counted too.
+        # Files of /proc and /sys report no size, and files can grow, so the bytes that are read are also counted.
         content = _read(stream, path, min(size or _BLOCK, most) + 1)
         if size < len(content) <= most:
             content += _read(stream, path, most + 1 - len(content))
@@ -86,7 +86,7 @@ def read_bytes(path: Path, most: int = LARGEST_NETWORK_FILE) -> bytes:
 
 
 def read_text(path: Path, most: int = LARGEST_JSON, errors: str = "strict") -> str:
-    """The text of a regular file in UTF-8. Raises as `read_bytes` does, UnicodeDecodeError."""
+    """The text of a regular file in UTF-8. Raises as `read_bytes` does, and UnicodeDecodeError."""
     return read_bytes(path, most).decode("utf-8", errors)
 
 
@@ -97,7 +97,7 @@ def read_start(path: Path, count: int) -> bytes:
 
 
 def blocks_of(path: Path, most: int = LARGEST_FILE) -> Iterator[bytes]:
-    """The bytes of a regular file, block by block. Raises NotReadable also for more than `most`, OSError."""
+    """Yield the bytes of a regular file in blocks. Raises NotReadable (also for more than `most` bytes), OSError."""
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
@@ -105,7 +105,7 @@ def blocks_of(path: Path, most: int = LARGEST_FILE) -> Iterator[bytes]:
         count = 0
         for block in iter(lambda: _read(stream, path, _BLOCK), b""):
             count += len(block)
-            if count > max(size, _GROWTH):  # it has no size, as files of /proc, or grows
+            if count > max(size, _GROWTH):  # it reports no size, like files of /proc, or grows
                 raise _too_large(path, count, max(size, _GROWTH))
             yield block
 
@@ -113,21 +113,22 @@ def blocks_of(path: Path, most: int = LARGEST_FILE) -> Iterator[bytes]:
 def _read(stream: BinaryIO, path: Path, count: int) -> bytes:
     try:
         return stream.read(count) or b""
-    except BlockingIOError:  # a file of /proc that would wait for events
-        raise NotReadable(f"{path} has nothing to read now: it is no plain file", hint=_COPY) from None
+    except BlockingIOError:  # a file of /proc that blocks until there is an event
+        raise NotReadable(f"{path} is not a plain file: it has no data to read now", hint=_COPY) from None
 
 
-_COPY = "save its content to a file on a disk, and name that file"
+_COPY = "save its content to a file on a disk, and give that file"
 
 
 def _not_regular(path: Path, mode: int) -> NotReadable:
-    what = next((words for test, words in _KINDS if test(mode)), "no file")
-    return NotReadable(f"{path} is {what}, and a regular file was expected", hint=_COPY)
+    kind = next((words for test, words in _KINDS if test(mode)), "of an unknown kind")
+    return NotReadable(f"{path} is {kind}, but a regular file was expected", hint=_COPY)
 
 
 def _too_large(path: Path, size: int, most: int) -> NotReadable:
     return NotReadable(
-        f"{path} has {_mebibytes(size)}, and at most {_mebibytes(most)} are read", hint="give the file that is meant"
+        f"{path} has {_mebibytes(size)}, but at most {_mebibytes(most)} are read",
+        hint="give the intended file",
     )
 
 

@@ -1,26 +1,26 @@
-"""Which runner it is: a value, formatted here alone and parsed nowhere; and the file names of engines, made likewise.
+"""The identity of a runner, its name in reports and options, and the file names of engines.
 
-Two engines of one library and precision differ by their variant: what they were built with beyond the defaults.
+Names are formatted only here and are never parsed. Two engines of the same library and precision differ by their
+variant: the build options that are not defaults.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
-from trtpoets.core.errors import BadArtefact
 from trtpoets.core.types import BatchRange, Flavour, Precision
 
-USUAL_WORKSPACE_MIB = 1024
-"""The memory that TensorRT may use for building, in MiB, unless another is given."""
+DEFAULT_WORKSPACE_MIB = 1024
+"""Default of the workspace memory limit for building an engine, in MiB."""
 
 _WORD = re.compile(r"[a-z][a-z0-9-]*")
 
 
 class Library(str, Enum):
-    """The library that runs an artefact. The values of engines' libraries are those of Flavour."""
+    """The library that runs an artefact. For engines, the values are those of Flavour."""
 
     TENSORFLOW = "tensorflow"
     KERAS = "keras"
@@ -43,15 +43,15 @@ WAYS: Mapping[Library, tuple[str, ...]] = {
     Library.RTX: ("",),
     Library.FAKE: ("",),
 }
-"""The ways in which each library can run an artefact; "" is the usual one."""
+"""The ways in which each library can run an artefact; "" is the default."""
 
 
 @dataclass(frozen=True)
 class RunnerId:
     """The identity of a runner. Different identities have different names.
 
-    `precision` is None for the trained classifier, which has no other. `way` is one of WAYS. `variant` has the words of
-    `engine_variant`, none for an engine that was built with the defaults. ValueError for another way or word.
+    `precision` is None for the trained classifier. `way` is one of WAYS. `variant` is the result of `engine_variant`,
+    empty for an engine that was built with the default options. Raises ValueError for an invalid way or variant.
     """
 
     library: Library
@@ -63,18 +63,18 @@ class RunnerId:
         if self.way not in WAYS[self.library]:
             raise ValueError(f"{self.library.value} has no way {self.way!r}")
         if not all(_WORD.fullmatch(word) for word in self.variant):
-            raise ValueError(f"a variant of {self.variant!r}")
+            raise ValueError(f"the variant {self.variant!r} is not valid")
 
     @property
     def name(self) -> str:
-        """As reports and `--runner` call it: "tensorflow", "onnxruntime-cuda-int8", "rtx-fp16.sm86.batch1-8-16"."""
+        """Name in reports and for `--runner`: "tensorflow", "onnxruntime-cuda-int8", "rtx-fp16.sm86.batch1-8-16"."""
         precision = self.precision.value if self.precision else ""
-        # Within a word of a variant there may be "-", but never ".".
+        # A word of a variant may contain "-", but never ".".
         return ".".join(["-".join(filter(None, (self.through, precision))), *self.variant])
 
     @property
     def through(self) -> str:
-        """The library and the way, without what is run: "onnxruntime-cuda"."""
+        """The library and the way, without precision and variant: "onnxruntime-cuda"."""
         return "-".join(filter(None, (self.library.value, self.way)))
 
     @property
@@ -84,14 +84,14 @@ class RunnerId:
 
     @property
     def compared_only(self) -> bool:
-        """Whether it is another way to run the classifier, measured for comparison: it has no artefact of its own."""
+        """Whether it runs the trained classifier in another way, only for comparison: it has no artefact of its own."""
         return self.library is Library.KERAS or (self.library is Library.TENSORFLOW and self.way != "")
 
     def __str__(self) -> str:
         return self.name
 
     def row(self) -> dict[str, Any]:
-        """The fields of a JSON row about this runner: its name as "runner", and what the name is made of."""
+        """The fields of a JSON row about this runner: its name as "runner", and the parts of the name."""
         return {
             "runner": self.name,
             "library": self.library.value,
@@ -102,7 +102,12 @@ class RunnerId:
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> RunnerId:
-        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError."""
+        """The runner that the fields of a JSON row are about. Raises KeyError, ValueError or TypeError.
+
+        A row of an earlier version has the runner's name and no other fields: see `_EARLIER`.
+        """
+        if "library" not in row:
+            return _EARLIER[row["runner"]]
         precision = None if row["precision"] is None else Precision(row["precision"])
         return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]))
 
@@ -114,14 +119,6 @@ TENSORFLOW = RunnerId(Library.TENSORFLOW)
 """The classifier as it was trained."""
 
 
-def row_of(value: Any) -> dict[str, Any]:
-    """A dataclass that has a `runner` as JSON: the fields of `RunnerId.row` first, then its own."""
-    found = asdict(value)
-    del found["runner"]
-    runner: RunnerId = value.runner
-    return {**runner.row(), **found}
-
-
 def _earlier() -> Iterable[RunnerId]:
     for library, ways in WAYS.items():
         for way in ways:
@@ -129,28 +126,12 @@ def _earlier() -> Iterable[RunnerId]:
             yield from (RunnerId(library, precision, way) for precision in Precision)
 
 
-_EARLIER = {each.name: each for each in _earlier()}
-"""Runners by their names in documents of trtpoets before there were other fields: it had no variants."""
-
-
-def runner_of_row(row: Mapping[str, Any]) -> RunnerId:
-    """The runner of a row that `RunnerId.row` began, or that an earlier version wrote. Raises BadArtefact."""
-    try:
-        if "library" not in row:
-            return _EARLIER[row["runner"]]
-        precision = None if row["precision"] is None else Precision(row["precision"])
-        return RunnerId(Library(row["library"]), precision, row["way"], tuple(row["variant"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadArtefact(
-            f"a row about the runner {row.get('runner')!r} is of another version of trtpoets: "
-            f"{type(error).__name__}: {error}",
-            hint="measure again: trtpoets evaluate NAME --force && trtpoets bench NAME",
-            code="TP1073",
-        ) from error
+_EARLIER = {runner.name: runner for runner in _earlier()}
+"""Runners by their names in documents of earlier versions of trtpoets, whose rows have only the name."""
 
 
 class EngineOptions(Protocol):
-    """What decides an engine beside its ONNX file: EngineConfig before it is built, EngineCard afterwards."""
+    """The build options of an engine: EngineConfig before it is built, EngineCard afterwards."""
 
     @property
     def flavour(self) -> Flavour:
@@ -158,23 +139,23 @@ class EngineOptions(Protocol):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Compute capabilities as "sm86"; those that end in "+" were not chosen."""
+        """Compute capabilities such as "sm86"; those that end in "+" are defaults."""
 
     @property
     def batch(self) -> BatchRange:
-        """The batch sizes that it takes."""
+        """The batch sizes that it accepts."""
 
     @property
     def workspace_mib(self) -> int:
-        """The memory for building, MiB."""
+        """The workspace memory limit for building, in MiB."""
 
     @property
     def optimization_level(self) -> int | None:
-        """0 to 5; None for the library's own."""
+        """0 to 5; None for the library's default."""
 
     @property
     def version_compatible(self) -> bool:
-        """Whether it runs on later versions."""
+        """Whether it runs on later versions of the library."""
 
     @property
     def hardware_compatible(self) -> bool:
@@ -186,12 +167,12 @@ class EngineOptions(Protocol):
 
 
 def engine_variant(options: EngineOptions) -> tuple[str, ...]:
-    """What an engine has beyond the defaults, as words: ("sm86", "sm89", "batch1-8-16", "dla0"); () for none.
+    """The options of an engine that are not defaults, as words: ("sm86", "sm89", "batch1-8-16", "dla0").
 
-    Different options give different words. A workspace of 0 MiB stands for one that is not known.
+    Different options give different words. A workspace of 0 MiB means that it is not known.
     """
     words: list[str] = []
-    if options.flavour is Flavour.RTX:  # TensorRT builds for the GPU that it finds: nobody chose its target
+    if options.flavour is Flavour.RTX:  # TensorRT builds for the GPU of the machine, so it has no chosen target
         words += sorted({target.lower() for target in options.targets if not target.endswith("+")})
     if options.batch != BatchRange():
         words.append(_batch(options.batch))
@@ -203,7 +184,7 @@ def engine_variant(options: EngineOptions) -> tuple[str, ...]:
         words.append("version-compatible")
     if options.optimization_level is not None:
         words.append(f"level{options.optimization_level}")
-    if options.workspace_mib not in (0, USUAL_WORKSPACE_MIB):
+    if options.workspace_mib not in (0, DEFAULT_WORKSPACE_MIB):
         words.append(f"workspace{options.workspace_mib}")
     return tuple(words)
 
@@ -219,8 +200,8 @@ def engine_runner(options: EngineOptions, precision: Precision) -> RunnerId:
 
 
 def engine_file_name(stem: str, options: EngineOptions) -> str:
-    """The file name of an engine: "fp16.rtx.engine", or "fp16.rtx.sm86.batch1.engine" for one of that variant.
+    """The file name of an engine: "fp16.rtx.engine", or "fp16.rtx.sm86.batch1.engine" with a variant.
 
-    `stem` is that of its ONNX file. Engines of different options lie side by side.
+    `stem` is that of its ONNX file. Engines with different options have different names.
     """
     return ".".join([stem, options.flavour.value, *engine_variant(options), "engine"])

@@ -1,4 +1,4 @@
-"""Commands as text that works when a person pastes it into a shell: for hints, bundles and reports."""
+"""Formats commands that can be pasted into a shell, for hints, bundles and reports."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path, PurePath
 from trtpoets.core.console import printable
 
 DEFAULT_ENGINES = Path("engines")
-"""The folder of all runs where no --engines is given, relative to the current folder."""
+"""Default of --engines, the folder of all runs, relative to the current folder."""
 
 PLACEHOLDERS = frozenset({"PHOTOS", "PHOTO...", "NAME", "FILE", "FOLDER", "NEWPLACE", "BACKBONE"})
-"""Words that stand for what the reader has to fill in. They are not quoted."""
+"""Placeholders that the reader has to replace. They are not quoted."""
 
 
 def quote(word: object) -> str:
-    """`word` for a shell, visible as it is: quoted where needed, as $'a\\nb' where it has characters that are not.
+    """`word` quoted for a shell if needed; as $'a\\nb' if it contains characters that are not printable.
 
-    Pasting gives the very word in bash, zsh and ksh. A relative Path that looks like an option gets ./ before it.
+    Works in bash, zsh and ksh. A relative Path that begins with "-" gets the prefix "./".
     """
     text = str(word)
     if isinstance(word, PurePath) and text.startswith("-"):
@@ -33,16 +33,16 @@ def _ansi_c(character: str) -> str:
         return f"\\{character}"
     if printable(character) == character:
         return character
-    # A surrogate is a byte of a file name that is not UTF-8; others stand for nothing that a shell could be given.
+    # A low surrogate represents a byte of a file name that is not UTF-8; others can't occur in a file name.
     content = character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
     return "".join(f"\\x{byte:02x}" for byte in content)
 
 
 def command(verb: str, *arguments: object, engines: Path = DEFAULT_ENGINES) -> str:
-    """The text `trtpoets VERB ARGUMENT...`, each argument quoted for a POSIX shell where it needs that.
+    """The text `trtpoets VERB ARGUMENT...`, with each argument quoted for a POSIX shell if needed.
 
-    An argument is one word, an option ("--force") or a value; pass an option and its value as two arguments. Words in
-    PLACEHOLDERS stay as they are. `--engines DIR` is added where `engines` is not the default folder.
+    An argument is an option ("--force") or a value; pass an option and its value as two arguments. Words in
+    PLACEHOLDERS are not quoted. `--engines DIR` is appended if `engines` is not the default folder.
     """
     words = list(arguments)
     if Path(engines) != DEFAULT_ENGINES:
@@ -53,18 +53,18 @@ def command(verb: str, *arguments: object, engines: Path = DEFAULT_ENGINES) -> s
 _NAMED = re.compile(r"(\btrtpoets [a-z]+(?: [^;,&|()]*?)? )NAME\b( --engines )?")
 
 _QUOTED = re.compile(r"(?<!\S)\$?'[^']*'")
-"""A quoted word; an apostrophe in a sentence has a letter before it."""
+"""A quoted word. An apostrophe in a sentence follows a letter."""
 
 
 def filled(hint: str, name: str, engines: Path = DEFAULT_ENGINES) -> str:
-    """A hint with the run's name, quoted, in the place of NAME in each command, and `--engines DIR` as in `command`."""
+    """A hint with NAME in each command replaced by the quoted name of the run, and `--engines DIR` as in `command`."""
     folder = "" if Path(engines) == DEFAULT_ENGINES else f" --engines {quote(engines)}"
 
-    quoted = [found.span() for found in _QUOTED.finditer(hint)]
+    quoted = [match.span() for match in _QUOTED.finditer(hint)]
 
-    def filled_in(found: re.Match[str]) -> str:
-        if any(start < found.end(1) < end for start, end in quoted):  # a file that is called like a command
-            return found.group()
-        return found.group(1) + quote(name) + (found.group(2) or folder)
+    def replacement(match: re.Match[str]) -> str:
+        if any(start < match.end(1) < end for start, end in quoted):  # a file whose name looks like a command
+            return match.group()
+        return match.group(1) + quote(name) + (match.group(2) or folder)
 
-    return _NAMED.sub(filled_in, hint)
+    return _NAMED.sub(replacement, hint)

@@ -1,6 +1,6 @@
-"""Signatures by OpenSSH: `ssh-keygen -Y sign` here, `ssh-keygen -Y verify` on the device, with the keys that ssh has.
+"""Signs files and verifies signatures with OpenSSH: `ssh-keygen -Y sign` and, on the device, `ssh-keygen -Y verify`.
 
-A signature is of one file and of the namespace "trtpoets", so that one made for another purpose is worth nothing here.
+A signature covers one file and the namespace "trtpoets", so a signature made for another purpose is not valid.
 """
 
 from __future__ import annotations
@@ -20,73 +20,76 @@ from trtpoets.core.shell_commands import quote
 NAMESPACE = "trtpoets"
 
 SIGNER = "trtpoets"
-"""The principal that every key in a file of allowed signers stands for."""
+"""The principal of every key in the file of allowed signers."""
 
 SUFFIX = ".sig"
-"""What ssh-keygen adds to the name of the file that it signed."""
+"""Suffix that ssh-keygen appends to the name of a signed file."""
 
 _KEY_TYPE = re.compile(r"(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S+$")
 _SECONDS = 60.0
+_SIGN = "sign it on the machine that makes it: trtpoets bundle NAME --for jetson --sign FILE"
 
 
 def sign_file(path: Path, key: Path) -> Path:
-    """Sign a file with a private key of ssh's; the signature is `<path>.sig`. ssh-keygen asks for a passphrase itself.
+    """Sign a file with a private SSH key; returns the signature file `<path>.sig`. ssh-keygen asks for a passphrase.
 
-    Raises BadInput for a key that can't be used, MissingDependency.
+    Raises BadInput for an invalid key, MissingDependency.
     """
     if not key.is_file():
-        raise BadInput(f"there is no key {key}", hint="make one: ssh-keygen -t ed25519 -f bundle_key", code="TP1074")
+        raise BadInput(f"there is no key {key}", hint="create one: ssh-keygen -t ed25519 -f bundle_key", code="TP1074")
     command = ["-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(path)]
     done = _ssh_keygen(command, stdin=None, seconds=None)
     signature = path.with_name(path.name + SUFFIX)
     if done.returncode or not signature.is_file():
         raise BadInput(
-            f"{key} can't sign: {_reason(done)}", hint="give the private key, as ssh-keygen writes it", code="TP1075"
+            f"ssh-keygen can't sign with {key}: {_reason(done)}",
+            hint="give a private key of SSH",
+            code="TP1075",
         )
     return signature
 
 
 def verify_file(path: Path, signers: Path) -> None:
-    """Raise BadArtefact unless `<path>.sig` is a signature of the file by one of the allowed signers.
+    """Raise BadArtefact unless `<path>.sig` is a signature of the file with a key of the allowed signers.
 
-    Raises MissingDependency where there is no ssh-keygen, or one before OpenSSH 8.1.
+    Raises MissingDependency if there is no ssh-keygen.
     """
     _require_own(signers)
     signature = path.with_name(path.name + SUFFIX)
     if not signature.is_file() or signature.is_symlink():
         raise BadArtefact(
-            f"{path.parent} is not signed, and this device takes only what a key in {signers} has signed",
-            hint="sign it where it is made: trtpoets bundle NAME --for jetson --sign FILE",
+            f"{path.parent} is not signed, but this device accepts only bundles signed with a key in {signers}",
+            hint=_SIGN,
             code="TP1076",
         )
     command = ["-Y", "verify", "-n", NAMESPACE, "-I", SIGNER, "-f", str(signers), "-s", str(signature)]
     done = _ssh_keygen(command, stdin=path, seconds=_SECONDS)
     if done.returncode:
         raise BadArtefact(
-            f"the signature of {path} is not by a key in {signers}, or the file was changed: {_reason(done)}",
-            hint="sign it where it is made: trtpoets bundle NAME --for jetson --sign FILE",
+            f"the signature of {path} is not from a key in {signers}, or the file was changed: {_reason(done)}",
+            hint=_SIGN,
             code="TP1077",
         )
 
 
 def write_signers(source: Path, out: Path) -> None:
-    """Write a file of allowed signers from public keys (*.pub), or from such a file.
+    """Write a file of allowed signers from a file of public keys (*.pub), or from another file of allowed signers.
 
-    Raises BadInput for a file that holds neither, StorageFailed.
+    Raises BadInput if the source is neither, StorageFailed.
     """
     try:
         text = read_text(source)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
-            f"{source} can't be read as public keys: {error}", hint="give the *.pub of the key", code="TP1078"
+            f"{source} can't be read as public keys: {error}", hint="give the *.pub file of the key", code="TP1078"
         ) from error
     if "PRIVATE KEY" in text:
         public = source.with_name(f"{source.name}.pub")
-        raise BadInput(f"{source} is a private key, which no device needs", hint=f"give {quote(public)}", code="TP1079")
+        raise BadInput(f"{source} is a private key, not a public key", hint=f"give {quote(public)}", code="TP1079")
     lines = list(_signers(text.splitlines()))
     if not lines:
         raise BadInput(
-            f"{source} holds no public key", hint="give the *.pub of the key that signs bundles", code="TP1080"
+            f"{source} contains no public key", hint="give the *.pub file of the key that signs bundles", code="TP1080"
         )
     write_text(out, "\n".join(lines) + "\n")
     out.chmod(0o644)
@@ -103,18 +106,18 @@ def _signers(lines: Sequence[str]) -> Iterator[str]:
             yield line.strip()
         else:
             raise BadInput(
-                f"{line[:60]!r} is no public key, and allows nobody called {SIGNER}",
-                hint="give the *.pub of the key that signs bundles",
+                f"{line[:60]!r} is neither a public key nor an entry for the principal {SIGNER}",
+                hint="give the *.pub file of the key that signs bundles",
                 code="TP1081",
             )
 
 
 def _require_own(signers: Path) -> None:
-    """Who can change this file decides what runs here."""
+    """Raise BadArtefact if other users can change this file: it decides which code runs on the device."""
     status = signers.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
         raise BadArtefact(
-            f"{signers} is no regular file, or others may write it",
+            f"{signers} is not a regular file, or other users may write to it",
             hint=f"chmod 644 {quote(signers)}",
             code="TP1082",
         )
@@ -126,7 +129,7 @@ def _ssh_keygen(
     try:
         with nullcontext() if stdin is None else open_regular(stdin) as content:
             return subprocess.run(
-                ["ssh-keygen", *arguments],  # noqa: S607 - wherever the system has it
+                ["ssh-keygen", *arguments],  # noqa: S607 - found by PATH
                 stdin=subprocess.DEVNULL if content is None else content,
                 capture_output=True,
                 text=True,
@@ -136,14 +139,16 @@ def _ssh_keygen(
             )
     except FileNotFoundError as error:
         raise MissingDependency(
-            "signatures need ssh-keygen, which is not here", hint="sudo apt install -y openssh-client", code="TP1083"
+            "signatures need ssh-keygen, which is missing",
+            hint="sudo apt install -y openssh-client",
+            code="TP1083",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise BadArtefact("ssh-keygen did not answer", hint="run the command again", code="TP1084") from error
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line of what ssh-keygen said: before it are warnings."""
+    """The last line of ssh-keygen's output, which follows warnings."""
     lines = (done.stderr + done.stdout).strip().splitlines()
     if any("unknown option" in line or "Unsupported operation" in line for line in lines):
         return "this ssh-keygen is older than OpenSSH 8.1"

@@ -1,4 +1,4 @@
-"""Errors of disks, local and over the network, as StorageFailed: which path, what the system said, what to do."""
+"""Converts errors of local and network disks to StorageFailed with the path, the system's message and a hint."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from trtpoets.core.paths import cache_root, temporary_root
 from trtpoets.core.shell_commands import quote
 
 UNSUPPORTED = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
-"""What a file system answers to an operation that it does not have: FUSE, SMB, FAT and some NFS servers."""
+"""Error numbers for operations that a file system does not support: FUSE, SMB, FAT and some NFS servers."""
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
-"""No space, or no more of the user's share of it."""
+"""Error numbers of a full disk and of an exceeded quota."""
 
 _NOT_ALLOWED = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _IN_THE_WAY = frozenset((errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY))
@@ -28,25 +28,25 @@ _ONLY_NETWORK = frozenset((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
 _LOST = _ONLY_NETWORK | {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.EUCLEAN}
 
 _BUGS = frozenset((errno.ENOENT, errno.EBADF, errno.EINVAL, errno.ECHILD, errno.ESRCH)) | _IN_THE_WAY | _ONLY_NETWORK
-"""What would be a bug of trtpoets, or is not of a disk, where no place expected an error."""
+"""Error numbers that, if not handled elsewhere, indicate a bug in trtpoets or do not come from a disk."""
 
 _PROCESSES = (BrokenPipeError, ChildProcessError, ProcessLookupError, InterruptedError)
-"""OSErrors that are not of files."""
+"""OSErrors that do not come from files."""
 
 _IN_TEXT = re.compile(r"errno = (\d+)")
-"""How HDF5 tells the system's error where h5py gives none."""
+"""The system's error number in messages of HDF5, for which h5py sets no errno."""
 
 TMPDIR = "set TMPDIR: export TMPDIR=FOLDER"
-"""What chooses another temporary folder, in a hint."""
+"""Setting of the temporary folder, for hints."""
 
 _chosen: ContextVar[tuple[tuple[Path, str], ...]] = ContextVar("chosen", default=())
 
 
 @contextmanager
 def chosen_by(path: Path, setting: str) -> Iterator[None]:
-    """Inside, an error of writing at or below `path` names `setting` as what chooses another place.
+    """Inside, the hint of a write error at or below `path` names `setting` as the way to choose another place.
 
-    Elsewhere the cache is chosen by TRTPOETS_CACHE, and all else by --engines.
+    Elsewhere the hint names TRTPOETS_CACHE for the cache and --engines for everything else.
     """
     token = _chosen.set(((path.absolute(), setting), *_chosen.get()))
     try:
@@ -57,9 +57,9 @@ def chosen_by(path: Path, setting: str) -> Iterator[None]:
 
 @contextmanager
 def storage_errors(path: Path, doing: str = "write") -> Iterator[None]:
-    """Turn an OSError of writing at `path` into StorageFailed with something to do about it.
+    """Turn an OSError about `path` into StorageFailed with a hint.
 
-    `doing` is the verb of the message. An OSError that is not of a disk is raised as it is.
+    `doing` is the verb of the message. An OSError that does not come from a disk is raised unchanged.
     """
     try:
         yield
@@ -71,9 +71,9 @@ def storage_errors(path: Path, doing: str = "write") -> Iterator[None]:
 
 
 def storage_failure(error: OSError, path: Path, doing: str = "write") -> StorageFailed | None:
-    """What to tell of an error that came up while a file at `path` was used; None where it is not of a disk.
+    """The StorageFailed for an error that occurred while `path` was used; None if it does not come from a disk.
 
-    Where the error names a file that is neither `path` nor beside or below it, that file is named instead.
+    If the error is about a file that is neither `path` nor beside or below it, the message names that file instead.
     """
     number = _number_of(error)
     if number is None or number == errno.EBADF or isinstance(error, _PROCESSES):
@@ -90,14 +90,14 @@ def storage_failure(error: OSError, path: Path, doing: str = "write") -> Storage
 
 
 def stray_failure(error: OSError) -> StorageFailed | None:
-    """What a program tells of an OSError that no place expected; None where it is a bug, or not of a disk."""
+    """The StorageFailed for an OSError that was not handled elsewhere; None if it is a bug or not from a disk."""
     number = _number_of(error)
     if number is None or number in _BUGS or isinstance(error, (*_PROCESSES, ConnectionError)):
         return None
     if not isinstance(error.filename, (str, bytes)):
         return StorageFailed(
             f"a file can't be read or written: {os.strerror(number)}",
-            _general(number) or "see whether all disks are there and whole: df",
+            _general(number) or "check that all disks are mounted and working: df",
             code="TP1086",
         )
     path = Path(os.fsdecode(error.filename))
@@ -111,7 +111,7 @@ def stray_failure(error: OSError) -> StorageFailed | None:
 
 
 def error_in_text(text: str) -> OSError | None:
-    """The error of a disk that a text of native code names: libraries have exceptions of their own for them."""
+    """The disk error that a message of a native library contains, as an OSError; None if there is none."""
     for number in sorted(FULL | _NOT_ALLOWED | _TOO_MANY | _LOST):
         if os.strerror(number) in text:
             return OSError(number, os.strerror(number))
@@ -121,16 +121,16 @@ def error_in_text(text: str) -> OSError | None:
 def _number_of(error: OSError) -> int | None:
     if error.errno is not None:
         return error.errno
-    found = _IN_TEXT.search(str(error))
-    return int(found.group(1)) if found and int(found.group(1)) in errno.errorcode else None
+    match = _IN_TEXT.search(str(error))
+    return int(match.group(1)) if match and int(match.group(1)) in errno.errorcode else None
 
 
 def _reading_hint(number: int, path: Path, doing: str) -> str:
-    """What to do where a file is only read; empty where it is written, or that makes no difference."""
+    """The hint for a file that is only read; empty if it is written or the same hint applies."""
     if doing not in ("read", "use") or number in FULL | _TOO_MANY | {errno.EROFS}:
         return ""
-    see = "who may read it: ls -ld" if number in _NOT_ALLOWED else "whether its disk is there and whole: df"
-    return f"see {see} {quote(path)}"
+    check = "who may read it: ls -ld" if number in _NOT_ALLOWED else "that its disk is mounted and working: df"
+    return f"check {check} {quote(path)}"
 
 
 def _hint(number: int, path: Path) -> str:
@@ -143,18 +143,18 @@ def _hint(number: int, path: Path) -> str:
     if number in _IN_THE_WAY:
         return f"something else is in the way: move it, or choose another folder: {_setting_of(path)}"
     if number in _LOST or number == errno.ENOENT:
-        return f"see whether its disk is there and whole (df), or choose another disk: {_setting_of(path)}"
-    return _general(number) or f"its disk does not do what is needed: choose another one: {_setting_of(path)}"
+        return f"check that its disk is mounted and working (df), or choose another disk: {_setting_of(path)}"
+    return _general(number) or f"its disk does not support this operation; choose another one: {_setting_of(path)}"
 
 
 def _general(number: int) -> str:
-    """What to do wherever it was."""
+    """The hint that does not depend on the path."""
     if number in FULL:
-        return "see which disk is full: df -h"
+        return "check which disk is full: df -h"
     if number in _TOO_MANY:
-        return "let this program open more files: ulimit -n 4096"
+        return "raise the limit of open files: ulimit -n 4096"
     if number in _LOST:
-        return "see whether all disks are there and whole: df"
+        return "check that all disks are mounted and working: df"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Standard streams that take any text, and failures of writing to them."""
+"""Prepares the standard streams for any text, and handles errors of writing to them."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from typing import Any, Iterator
 from trtpoets.core.errors import StorageFailed
 
 BROKEN_PIPE = 141
-"""The exit code that shells give a program whose reader has gone."""
+"""The exit code that shells report for a program whose reader has exited (128 + SIGPIPE)."""
 
 
 def prepare_streams() -> None:
-    """Let standard output and error take any text: call it first in a program.
+    """Prepare standard output and error for any text. Call it first in a program.
 
-    Characters that the stream's encoding lacks (LC_ALL=C, PYTHONIOENCODING=ascii) are replaced instead of ending the
-    program after its work is done. Closed streams become /dev/null, so that no file of ours gets their number; a closed
-    standard output can't be written to, so that lost results are an error (`writing_results`). Messages that standard
-    error does not take (closed, full, a terminal that is gone) are lost, whoever writes them, and the work goes on.
+    Characters that the encoding does not have (LC_ALL=C, PYTHONIOENCODING=ascii) are replaced instead of ending the
+    program. Closed streams become /dev/null, so that no other file gets their descriptor; a closed standard output is
+    not writable, so that lost results are an error (`writing_results`). Messages that can't be written to standard
+    error (closed, full, terminal closed) are lost, and the program continues.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # Takes the lowest number that is free, which is this one.
+            # os.open returns the lowest free descriptor, which is this one.
             os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
     if sys.stdout is None or sys.stdout is sys.__stdout__:
         by_line = getattr(sys.stdout, "line_buffering", False) or getattr(sys.stdout, "write_through", False)
-        sys.stdout = _over(1, sys.stdout, io.TextIOWrapper, "replace", by_line)
+        sys.stdout = _text_stream(1, sys.stdout, io.TextIOWrapper, "replace", by_line)
     if sys.stderr is None or sys.stderr is sys.__stderr__:
-        sys.stderr = _over(2, sys.stderr, _Messages, "backslashreplace", True)
+        sys.stderr = _text_stream(2, sys.stderr, _Messages, "backslashreplace", True)
     if any(entry[0] == "error" for entry in warnings.filters):
-        # PYTHONWARNINGS=error would make each deprecated name in a library end the program.
+        # With PYTHONWARNINGS=error, a deprecated name in any library would end the program.
         warnings.resetwarnings()
         warnings.simplefilter("ignore")
 
 
 class _Descriptor(io.FileIO):
-    """A standard stream that remembers the first error of writing to it: what is written may catch it, and be lost."""
+    """A standard stream that keeps its first write error, because callers may catch it and lose output."""
 
     error: OSError | None = None
 
@@ -56,15 +56,15 @@ class _Descriptor(io.FileIO):
             raise
 
 
-def _over(number: int, old: Any, kind: type[io.TextIOWrapper], errors: str, by_line: bool) -> io.TextIOWrapper:
-    """A stream of text over a descriptor, in the encoding of the old one."""
+def _text_stream(number: int, old: Any, kind: type[io.TextIOWrapper], errors: str, by_line: bool) -> io.TextIOWrapper:
+    """A text stream for a descriptor, with the encoding of the old stream."""
     raw = _Descriptor(number, "w", closefd=False)
     encoding = getattr(old, "encoding", "utf-8")
     return kind(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=by_line)
 
 
 class _Messages(io.TextIOWrapper):
-    """Standard error: where it can't be written, nothing is told, as there is nobody to tell it."""
+    """Standard error that ignores write errors: there is no other place to report them."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -78,9 +78,9 @@ class _Messages(io.TextIOWrapper):
 
 @contextmanager
 def writing_results() -> Iterator[None]:
-    """Inside, results are written to standard output; they are flushed at the end.
+    """Inside, write results to standard output; they are flushed at the end.
 
-    Raises StorageFailed where they can't be written, also before; BrokenPipeError where the reader has gone.
+    Raises StorageFailed if this or an earlier write failed, BrokenPipeError if the reader has exited.
     """
     try:
         yield
@@ -101,13 +101,13 @@ def writing_results() -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Drop what is still to be written to standard output: Python would complain of it again while it ends."""
+    """Discard unwritten standard output, which Python would otherwise report again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_message(text: str) -> None:
-    """Write a message to standard error. Where nobody can read it (closed, full), the work goes on without."""
+    """Write a message to standard error. If that fails (closed, full), the message is lost."""
     with suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""TFLite files: a network with the files that explain it behind it, as a zip that `unzip` and phones read.
+"""Writes and reads TFLite files: a network followed by a zip archive with labels, model.json and a sha256.
 
-What the format's metadata calls associated files: the labels, model.json, and the sha256 of the network's own bytes.
-The interpreter trusts what it loads, so a file is held against that sha256 before it is loaded.
+TFLite's metadata calls these associated files; `unzip` and mobile libraries can read them. The interpreter does not
+check what it loads, so the network is compared with its sha256 before it is loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import io
 import json
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trtpoets.core.console import labels_text
 from trtpoets.core.errors import BadArtefact, MissingArtefact
@@ -19,13 +20,14 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import ModelSpec, Precision, TfliteModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LABELS_FILE = "labels.txt"
-"""The labels, one a line: where every reader of TFLite's metadata looks for them."""
+"""The labels, one per line, under the name that readers of TFLite's metadata expect."""
 
 SPEC_FILE = "model.json"
 """The text of model.json."""
@@ -34,62 +36,67 @@ FACTS_FILE = "trtpoets.json"
 """{"precision": "int8", "calibration": hash of the calibration photos or null, "network": sha256 of the network}."""
 
 IDENTIFIER = b"TFL3"
-"""What bytes 4 to 8 of every TFLite file are."""
+"""Bytes 4 to 8 of every TFLite file."""
 
 _LARGEST = 64 << 20
-"""No file behind a network is larger than this; one that says so is not ours."""
+"""Largest size in bytes of an associated file."""
 
 _DAMAGE = (KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
-"""What reading a damaged zip may raise, beside BadZipFile; NotImplementedError is a RuntimeError."""
+"""Exceptions that reading a damaged zip may raise, besides BadZipFile; NotImplementedError is a RuntimeError."""
 
 _AGAIN = "make it again: trtpoets bundle NAME --for tflite --force"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a TFLite file says of itself: the hash of its calibration, None in FP32, and the sha256 of its network."""
+
+    precision: Precision
+    calibration: str | None
+    network: str
 
 
 def write_tflite(
     network: bytes, spec: ModelSpec, precision: Precision, out: Path, calibration: str | None = None
 ) -> TfliteModel:
-    """Write a network, a flatbuffer of TFLite, with its labels and model.json behind it. Raises StorageFailed.
+    """Write a TFLite flatbuffer followed by its labels and model.json. Raises StorageFailed.
 
-    The same network gives the same bytes: the zip holds no times.
+    The same network gives the same bytes: the zip archive contains no times.
     """
-    facts = {
-        "precision": precision.value,
-        "calibration": calibration,
-        "network": hashlib.sha256(network).hexdigest(),
-    }
+    facts = Facts(precision, calibration, hashlib.sha256(network).hexdigest())
     files = {
         LABELS_FILE: labels_text(spec.labels),
         SPEC_FILE: spec.to_json() + "\n",
-        FACTS_FILE: json.dumps(facts, indent=2) + "\n",
+        FACTS_FILE: json.dumps(to_json(facts), indent=2) + "\n",
     }
     with atomic_file(out) as part:
         write_own(part, network)
         with zipfile.ZipFile(part, "a") as archive:
             for name, text in files.items():
-                entry = zipfile.ZipInfo(name)  # its time is the zip format's first: 1980
+                entry = zipfile.ZipInfo(name)  # the default time is 1980-01-01
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, text.encode("utf-8", "surrogateescape"))
     return TfliteModel(out, precision, spec)
 
 
 def read_tflite(path: Path) -> TfliteModel:
-    """Check a TFLite file that trtpoets wrote, and read what it says about itself.
+    """Check a TFLite file that trtpoets wrote, and read its metadata.
 
-    Raises MissingArtefact, or BadArtefact when it is damaged or comes from elsewhere.
+    Raises MissingArtefact, or BadArtefact if it is damaged or was not written by trtpoets.
     """
     _, facts, text, labels = _read(path)
     spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
     if labels != labels_text(spec.labels):
         raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN, code="TP1088")
-    return TfliteModel(path, Precision(facts["precision"]), spec)
+    return TfliteModel(path, facts.precision, spec)
 
 
 def network_in(path: Path) -> bytes:
-    """The network of a TFLite file that trtpoets wrote, whole, without what lies behind it. Raises as `read_tflite`."""
+    """The flatbuffer of a TFLite file that trtpoets wrote, without associated files. Raises as `read_tflite` does."""
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
+def _read(path: Path) -> tuple[bytes, Facts, str, str]:
     """The network, and what FACTS_FILE, SPEC_FILE and LABELS_FILE say."""
     try:
         content = read_bytes(path)
@@ -103,14 +110,13 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
         ) from error
     if content[4:8] != IDENTIFIER:
         require_kind(path, expected="a TFLite file")
-        raise BadArtefact(f"{path} is not a TFLite file: it does not begin as one", hint=_AGAIN, code="TP1091")
+        raise BadArtefact(f"{path} is not a TFLite file: it has no TFL3 identifier", hint=_AGAIN, code="TP1091")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = content[: min(entry.header_offset for entry in archive.infolist())]
-            facts = json.loads(_text(archive, FACTS_FILE))
-            same = facts["network"] == hashlib.sha256(network).hexdigest()
-            Precision(facts["precision"])
-            found = network, facts, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
+            facts = parsed(Facts, json.loads(_text(archive, FACTS_FILE)))
+            same = facts.network == hashlib.sha256(network).hexdigest()
+            parts = network, facts, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
     except (*_DAMAGE, zipfile.BadZipFile) as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets, or is damaged: {type(error).__name__}: {error}",
@@ -119,13 +125,13 @@ def _read(path: Path) -> tuple[bytes, Mapping[str, Any], str, str]:
         ) from error
     if not same:
         raise BadArtefact(
-            f"{path} was damaged: its network is not the one that {FACTS_FILE} names", hint=_AGAIN, code="TP1093"
+            f"{path} is damaged: the sha256 of its network differs from {FACTS_FILE}", hint=_AGAIN, code="TP1093"
         )
-    return found
+    return parts
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
     entry = archive.getinfo(name)
     if entry.file_size > _LARGEST:
-        raise ValueError(f"{name} would have {entry.file_size >> 20} MiB")
+        raise ValueError(f"{name} must have at most {_LARGEST >> 20} MiB, not {entry.file_size >> 20}")
     return archive.read(entry).decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Worker threads that keep the order: for work that lets go of Python's lock, as decoding and networks do."""
+"""Applies a function to items in worker threads, in order: for work that releases the GIL, such as decoding."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ R = TypeVar("R")
 def map_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
     """Yield `function(item)` in the order of `items`, computed by `workers` threads.
 
-    At most `ahead` results exist or are under way before they are asked for, so memory stays bounded however long
-    `items` is. An exception of `function` is raised in its place; what has not begun is then dropped.
+    At most `ahead` results are computed before they are requested, so memory is bounded for any number of items. An
+    exception of `function` is raised in the place of its result; calls that have not started are then cancelled.
     """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="trtpoets")
-    todo = iter(items)
+    remaining = iter(items)
     try:
-        pending.extend(pool.submit(function, item) for item in islice(todo, max(ahead, workers)))
+        pending.extend(pool.submit(function, item) for item in islice(remaining, max(ahead, workers)))
         while pending:
             result = pending.popleft().result()
-            pending.extend(pool.submit(function, item) for item in islice(todo, 1))
+            pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
             yield result
     finally:
         for future in pending:

@@ -1,4 +1,4 @@
-"""The nouns that several stages share. Frozen values and their JSON, nothing that acts."""
+"""Types that several stages share: frozen dataclasses and enums with their JSON."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact
+from trtpoets.core.serialization import parsed, to_json
 
 PHOTOS_RULE = 1
-"""Version of the rule by which `images.py` turns a file into pixels. Raise it when any pixel may change."""
+"""Version of the decoding in `images.py`. Increase it when a change may affect any pixel."""
 FULL_WHITE = 65535
-"""The 16-bit value that is white where the training photos did not decide another."""
+"""The 16-bit value of white unless the training photos determine another."""
 
 LARGEST_SIDE = 4096
-"""Pixels of the largest height or width that a network may take."""
+"""Largest height or width of a network's input in pixels."""
 
 INPUT_NAME = "photos"
 """Name of a graph's input: uint8 (N, H, W, 3), RGB."""
 
 OUTPUT_NAME = "scores"
-"""Name of a graph's output: float32 (N, C), rows summing to 1."""
+"""Name of a graph's output: float32 (N, C); each row sums to 1."""
 
 
 class Precision(str, Enum):
-    """The arithmetic that a graph asks for. A property of the ONNX file."""
+    """The precision of a graph. A property of the ONNX file."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -50,7 +51,7 @@ class Split(str, Enum):
 
 
 class Resize(str, Enum):
-    """How a photo of any shape becomes the network's input."""
+    """How a photo of any shape is resized to the network's input."""
 
     STRETCH = "stretch"
     CROP = "crop"
@@ -68,11 +69,11 @@ def hash_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a photo file to the numbers that the backbone sees.
+    """The preprocessing from a photo file to the input of the backbone.
 
-    Outside the graph (`images.py`): decode, orientation, RGB, resize to uint8 (height, width, 3). With `Resize.CROP`
-    the middle is kept: the largest box of the input's shape, times `crop_fraction` of its side. Where photos have 16
-    bits a sample, the value `white` becomes 255; 8-bit samples stay as they are.
+    Outside the graph (`images.py`): decode, orientation, RGB, resize to uint8 (height, width, 3). `Resize.CROP` keeps
+    the centre: the largest box with the aspect ratio of the input, with its sides multiplied by `crop_fraction`. In
+    photos with 16 bits a sample, the value `white` becomes 255; 8-bit samples are unchanged.
     Inside the graph: `x * scale + offset`, channel by channel, x in 0..255.
     """
 
@@ -86,18 +87,18 @@ class Preprocess:
 
     @property
     def hash(self) -> str:
-        """sha256 of everything that decides the pixels, the version of the decoding rule included."""
+        """sha256 of everything that determines the pixels, including the version of the decoding."""
         values = {"rule": PHOTOS_RULE, **asdict(self)}
         if self.white == FULL_WHITE:
-            del values["white"]  # files from before there was another white have the hash without it
+            del values["white"]  # files of versions without this field have the hash without it
         return hash_of(values)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a classifier answers to, kept as model.json and inside each ONNX file.
+    """The description of a classifier, stored as model.json and in each ONNX file.
 
-    `labels[i]` names score i. `weights_id` tells the backbone's weights from any others: a sha256, or a published name.
+    `labels[i]` is the label of score i. `weights_id` identifies the backbone's weights: a sha256 or a published name.
     """
 
     name: str
@@ -108,7 +109,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The text of model.json, with the hash of the preprocessing for every later stage to check."""
-        return json.dumps({**asdict(self), "preprocess_hash": self.preprocess.hash}, indent=2, ensure_ascii=False)
+        return json.dumps({**to_json(self), "preprocess_hash": self.preprocess.hash}, indent=2, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str, source: str) -> ModelSpec:
@@ -116,13 +117,8 @@ class ModelSpec:
         try:
             value = json.loads(text)
             claimed = value["preprocess_hash"]
-            spec = ModelSpec(
-                name=str(value["name"]),
-                backbone=str(value["backbone"]),
-                preprocess=preprocess_from_dict(value["preprocess"]),
-                labels=tuple(str(label) for label in value["labels"]),
-                weights_id=str(value["weights_id"]),
-            )
+            spec = parsed(ModelSpec, value)
+            check_preprocess(spec.preprocess)
         except (ValueError, KeyError, TypeError) as error:
             raise BadArtefact(
                 f"{source} is not a model.json of trtpoets: {type(error).__name__}: {error}",
@@ -131,7 +127,7 @@ class ModelSpec:
             ) from error
         if claimed != spec.preprocess.hash:
             raise BadArtefact(
-                f"{source} says its photos are prepared by rule {str(claimed)[:12]}, but what it describes is "
+                f"{source} has the preprocessing hash {str(claimed)[:12]}, but the preprocessing in it has the hash "
                 f"{spec.preprocess.hash[:12]}: it was edited, or written by another version of trtpoets",
                 hint="train again, or use the version of trtpoets that wrote it",
                 code="TP1095",
@@ -139,42 +135,28 @@ class ModelSpec:
         return spec
 
 
-def check_side(value: Any) -> int:
+def check_side(value: object) -> int:
     """A height or width in pixels as a file tells it, checked before anything is allocated by it. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
-        raise ValueError(f"a side of {value!r} pixels, and 1 to {LARGEST_SIDE:,} were expected")
+        raise ValueError(f"height and width must be 1 to {LARGEST_SIDE:,} pixels, not {value!r}")
     return value
 
 
-def preprocess_from_dict(value: Mapping[str, Any]) -> Preprocess:
-    """Read `asdict(Preprocess)`. Raises KeyError, TypeError or ValueError."""
-
-    def triple(name: str) -> tuple[float, float, float]:
-        red, green, blue = (float(x) for x in value[name])
-        return red, green, blue
-
-    crop = float(value["crop_fraction"])
-    if not 0.01 <= crop <= 1:
-        raise ValueError(f"crop_fraction is {crop}, and 0.01 to 1 was expected")
-    white = int(value.get("white", FULL_WHITE))
-    if white < 1:
-        raise ValueError(f"white is {white}, and at least 1 was expected")
-    return Preprocess(
-        height=check_side(value["height"]),
-        width=check_side(value["width"]),
-        scale=triple("scale"),
-        offset=triple("offset"),
-        resize=Resize(value["resize"]),
-        crop_fraction=crop,
-        white=white,
-    )
+def check_preprocess(preprocess: Preprocess) -> None:
+    """Raise ValueError for numbers of a file that no preprocessing has."""
+    check_side(preprocess.height)
+    check_side(preprocess.width)
+    if not 0.01 <= preprocess.crop_fraction <= 1:
+        raise ValueError(f"crop_fraction is {preprocess.crop_fraction}, and 0.01 to 1 was expected")
+    if preprocess.white < 1:
+        raise ValueError(f"white is {preprocess.white}, and at least 1 was expected")
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One usable photo: where it is, what it shows, what it is for, and the sha256 of its bytes.
+    """One usable photo: path, label, split, and the sha256 of the file.
 
-    `levels` is the value of its 16-bit samples that it suggests for white, 0 for 8-bit samples.
+    `levels` is the value that its 16-bit samples suggest for white; 0 for 8-bit samples.
     """
 
     path: Path
@@ -186,10 +168,10 @@ class Photo:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network on disk: `folder` holds classifier.keras, saved_model/ and model.json.
+    """A trained classifier on disk: `folder` contains classifier.keras, saved_model/ and model.json.
 
-    `foreign` is why it is not known to be made here by this user; empty where it is, or the user trusts it. TensorFlow
-    runs what is in it, so a foreign one is described and never loaded.
+    `foreign` says why there is no proof that this user made it on this machine; empty if there is, or if the user
+    trusts it. TensorFlow can run code in it, so a foreign one is only described and never loaded.
     """
 
     folder: Path
@@ -198,13 +180,13 @@ class Classifier:
 
     @property
     def saved_model(self) -> Path:
-        """The SavedModel, whose `serve` signature takes `photos` and gives `scores`."""
+        """The SavedModel, whose `serve` signature has the input `photos` and the output `scores`."""
         return self.folder / "saved_model"
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file whose graph takes `photos` and gives `scores`, in one precision."""
+    """An ONNX file whose graph has the input `photos` and the output `scores`, in one precision."""
 
     path: Path
     precision: Precision
@@ -213,7 +195,7 @@ class OnnxModel:
 
 @dataclass(frozen=True)
 class TfliteModel:
-    """A TFLite file whose graph takes one photo, uint8 (1, H, W, 3), and gives its `scores`; FP32 or INT8."""
+    """A TFLite file whose graph computes the `scores` of one photo, uint8 (1, H, W, 3); FP32 or INT8."""
 
     path: Path
     precision: Precision
@@ -222,7 +204,7 @@ class TfliteModel:
 
 @dataclass(frozen=True)
 class BatchRange:
-    """The batch sizes that an engine takes, and the one it is tuned for."""
+    """The batch sizes of an engine's optimization profile: minimum, optimum and maximum."""
 
     minimum: int = 1
     optimum: int = 8
@@ -231,9 +213,10 @@ class BatchRange:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """In which arithmetic TensorRT runs each computing layer of an engine, as "int8", "fp16" or "fp32".
+    """The precision in which TensorRT runs each computing layer of an engine: "int8", "fp16" or "fp32".
 
-    `counts` and `shares` (0 to 1) sum them up. Where the library does not tell, all are empty and `why_not` says why.
+    `counts` and `shares` (0 to 1) are per precision. If the library does not report the layers, all are empty and
+    `why_not` says why.
     """
 
     layers: Mapping[str, str]
@@ -244,16 +227,16 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class EngineCard:
-    """What an engine is and where it may run. Checked before an engine is deserialised.
+    """The card of an engine: how it was built and where it may run. Checked before an engine is deserialised.
 
-    `targets` are the compute capabilities that it was built for, as "sm86"; "sm80+" stands for Ampere and later.
-    `gpu` and `compute_capability` are those of the machine that built it; None when it has none. A `version_compatible`
-    engine also runs on other versions of its TensorRT; a `hardware_compatible` one on other GPUs, as `targets` says.
-    `multiprocessors`, `memory_gib` and `board` (a Jetson's model) tell GPUs of one name apart: None is unknown, as in
-    cards of earlier versions.
-    `dla_core` is the accelerator that it was built for, None for the GPU. None for `optimization_level` and `layers`
-    means the library's own level, and an engine built before layers were told. `command` builds it again. `typing` is
-    "strongly typed", or as "weakly typed, INT8 and FP16 allowed"; `notes` doubt what was built.
+    `targets` are the compute capabilities that it was built for, such as "sm86"; "sm80+" means Ampere and later.
+    `gpu` and `compute_capability` are those of the machine that built it; None if it has no GPU. A `version_compatible`
+    engine also runs with other versions of its library; a `hardware_compatible` one on the GPUs in `targets`.
+    `multiprocessors`, `memory_gib` and `board` (a Jetson's model) distinguish GPUs of the same name; None if unknown,
+    as in cards of earlier versions. `dla_core` is the DLA core that it was built for, None for the GPU.
+    `optimization_level` is None for the library's default, `layers` None in cards of earlier versions. `command` is the
+    command that builds it again. `typing` is "strongly typed", or for example "weakly typed, INT8 and FP16 allowed";
+    `notes` are warnings about the build.
     """
 
     flavour: Flavour
@@ -289,13 +272,21 @@ class EngineCard:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serialised engine; its card lies beside it as `<path>.json`.
+    """A serialised engine; its card is the file `<path>.json`.
 
-    Without a card (not `vouched`) it was made up from the file, which does not tell the batch sizes. `foreign` is as in
-    Classifier: TensorRT runs what is in an engine.
+    If the engine has no card, `vouched` is False and `card` was derived from the engine file, which does not contain
+    the batch sizes. `foreign` is as in Classifier: an engine can run code when TensorRT loads it.
     """
 
     path: Path
     card: EngineCard
     vouched: bool = True
     foreign: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was not done, and the reason."""
+
+    what: str
+    why: str

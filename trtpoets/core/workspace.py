@@ -1,29 +1,33 @@
-"""Where each artefact of engines/<name>/ lives, and the cards that say whether it is still up to date.
+"""Paths of the artefacts in engines/<name>/, and the cards that record how they were made.
 
-A card is a JSON file, written last, that vouches for the files it names: the hash of everything they were made from
-(`key`), the sha256 of each file, and a seal over the card itself. What a card does not vouch for is not there. The seal
-is a hash, and tells only that nothing was changed by accident; `hmac` tells whether this user made the files here
-(`core/authenticity.py`), which is asked of files that run code when they are opened.
+A card is a JSON file that is written after the files it lists. It contains the hash of everything they were made from
+(`key`), the sha256 of each file, and a seal. A file without a valid card counts as missing. The seal is a hash of the
+card, which detects accidental changes; `hmac` proves that this user made the files on this machine
+(`core/authenticity.py`), which is required of files that run code when they are opened.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, TypeVar
 
-from trtpoets.core.authenticity import tag_of, why_not_made_here
+from trtpoets.core.authenticity import hmac_of, why_foreign
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.shell_commands import command, filled
 from trtpoets.core.types import Precision, hash_of
+
+_T = TypeVar("_T")
+_AGAIN = "run the stage that writes it again, with --force"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder engines/<name>/ and what lives in it. Names only: nothing is read or made."""
+    """The paths in the folder engines/<name>/. Nothing is read or created."""
 
     engines: Path
     name: str
@@ -38,7 +42,7 @@ class Workspace:
         return self.engines / self.name
 
     def command(self, verb: str, *options: object) -> str:
-        """The command `trtpoets VERB NAME OPTION...` for this run, quoted, with --engines where it is not the default.
+        """The command `trtpoets VERB NAME OPTION...` for this run, quoted, with --engines if it is not the default.
 
         `retrain`, `run` and `pretrained` take the name as an option: `command("retrain", "PHOTOS")` gives
         `trtpoets retrain PHOTOS --name NAME`.
@@ -48,37 +52,37 @@ class Workspace:
         return command(verb, self.name, *options, engines=self.engines)
 
     def filled(self, hint: str) -> str:
-        """`hint` with the run's name for NAME in each command, and --engines where it is not the default."""
+        """`hint` with NAME in each command replaced by the run's name, and --engines if it is not the default."""
         return filled(hint, self.name, self.engines)
 
     @property
     def lock(self) -> Path:
-        """Held by whoever writes here. It lies beside the folder, so that deleting the folder is safe."""
+        """The lock file of the process that writes to the folder; it is beside the folder, not in it."""
         return self.engines / f".{self.name}.lock"
 
     @property
     def dataset(self) -> Path:
-        """The photos, their labels, splits and hashes, and what was left out."""
+        """The photos with their labels, splits and hashes, and the files that were left out."""
         return self.folder / "dataset.json"
 
     @property
     def training(self) -> Path:
-        """How the head was trained: configuration, curves, final accuracy."""
+        """The training of the head: configuration, curves, final accuracy."""
         return self.folder / "training.json"
 
     @property
     def classifier(self) -> Path:
-        """The folder of classifier.keras, saved_model/ and model.json."""
+        """The folder with classifier.keras, saved_model/ and model.json."""
         return self.folder / "classifier"
 
     @property
     def half_remainder(self) -> Path:
-        """The variant of int8.onnx with an FP16 remainder, for builders that take the types of the file."""
+        """The variant of int8.onnx whose other nodes are FP16, for builders of strongly typed networks."""
         return self.folder / "int8.half.onnx"
 
     @property
     def ranges(self) -> Path:
-        """What each tensor was seen to span on the calibration photos."""
+        """The range of each tensor on the calibration photos."""
         return self.folder / "ranges.json"
 
     @property
@@ -93,47 +97,47 @@ class Workspace:
 
     @property
     def train_benchmark(self) -> Path:
-        """How fast bottlenecks and head are trained, and what the learning rates come to."""
+        """The speed of bottlenecks and head training, and the accuracy for each learning rate."""
         return self.folder / "train-benchmark.json"
 
     @property
     def report(self) -> Path:
-        """Everything above, for scripts."""
+        """The report as JSON, for scripts."""
         return self.folder / "report.json"
 
     @property
     def page(self) -> Path:
-        """Everything above, for people."""
+        """The report as an HTML page."""
         return self.folder / "report.html"
 
     @property
     def markdown(self) -> Path:
-        """The page's words and tables, for a pull request."""
+        """The report as Markdown, for a pull request."""
         return self.folder / "report.md"
 
     @property
     def logs(self) -> Path:
-        """TensorBoard's event files: one folder a run, never deleted."""
+        """TensorBoard's event files: one folder per training, never deleted."""
         return self.folder / "logs"
 
     @property
     def golden(self) -> Path:
-        """The folder of a few test photos, and the scores to expect of each precision."""
+        """The folder with a few test photos and the expected scores of each precision."""
         return self.folder / "golden"
 
     @property
     def bundles(self) -> Path:
-        """The folder of what is shipped."""
+        """The folder of the bundles."""
         return self.folder / "bundles"
 
     @property
     def loadgen(self) -> Path:
-        """The folder of LoadGen's logs."""
+        """The folder of LoadGen's log files."""
         return self.folder / "loadgen"
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders that trtpoets makes in the run's."""
+        """The folders that trtpoets creates in the run's folder."""
         return (self.classifier, self.golden, self.bundles, self.logs, self.loadgen)
 
     def onnx(self, precision: Precision) -> Path:
@@ -146,59 +150,59 @@ class Workspace:
 
 
 def check_name(name: str) -> None:
-    """Raise BadInput unless `name` can be one folder's name, on any disk and in any script."""
+    """Raise BadInput unless `name` is valid as a folder name on any disk and in any script."""
     if name.lower().endswith(".onnx"):
         raise BadInput(
-            f"{name} is an ONNX file; a run is a folder under engines/, with the photos and the classifier that it "
-            "came from",
-            hint="an engine of a file that trtpoets wrote: trtpoets build FILE.onnx",
+            f"{name} is an ONNX file, but the name of a run was expected: a folder in engines/ that trtpoets run or "
+            "retrain creates",
+            hint="to build an engine from a file that trtpoets wrote: trtpoets build FILE.onnx",
             code="TP1096",
         )
-    wrong = ""
+    problem = ""
     if not name.strip():
-        wrong = "is empty"
+        problem = "is empty"
     elif name in (".", "..") or "/" in name or "\\" in name:
-        wrong = "is a path; a name is one folder under engines/"
+        problem = "is a path, but the name of one folder in engines/ was expected"
     elif name[0] in ".-":
-        wrong = f"begins with {name[0]!r}"
+        problem = f"begins with {name[0]!r}"
     elif any(ord(character) < 32 or ord(character) == 127 for character in name):
-        wrong = "has a control character"
+        problem = "has a control character"
     elif len(name.encode("utf-8", "surrogateescape")) > 100:
-        wrong = "is longer than 100 bytes"
-    if wrong:
-        raise BadInput(f"the name {name!r} {wrong}", hint="for example: --name flowers", code="TP1097")
+        problem = "is longer than 100 bytes"
+    if problem:
+        raise BadInput(f"the name {name!r} {problem}", hint="for example: --name flowers", code="TP1097")
 
 
 def card_of(path: Path) -> Path:
-    """The card of an artefact: `<path>.json` beside it."""
+    """The path of an artefact's card: `<path>.json`."""
     return path.with_name(path.name + ".json")
 
 
-def seal_card(card: Path, *, key: str, files: Iterable[Path], details: Mapping[str, Any]) -> None:
+def seal_card(card: Path, *, key: str, files: Iterable[Path], details: object) -> None:
     """Write a card that vouches for `files` (files or folders beside the card), made from `key`.
 
-    `details` is any JSON; readers get it back from `open_card`. Raises StorageFailed, and BadArtefact where the user's
-    key can't be used.
+    `details` is a dataclass or any JSON; readers get its JSON back from `open_card`. Raises StorageFailed,
+    and BadArtefact where the user's key can't be used.
     """
-    value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": dict(details)}
+    value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": to_json(details)}
     _write_card(card, value)
 
 
 def adopt_card(card: Path) -> None:
-    """Give a whole card the HMAC of this user, who says that they trust its files. Raises as `read_card` does."""
+    """Add this user's HMAC to a valid card: the user trusts its files. Raises as `read_card` does."""
     found = read_card(card)
     _write_card(card, {"key": found.key, "files": dict(found.files), "details": dict(found.details)})
 
 
 def _write_card(card: Path, value: Mapping[str, Any]) -> None:
-    write_json(card, {**value, "seal": hash_of(value), "hmac": tag_of(value)})
+    write_json(card, {**value, "seal": hash_of(value), "hmac": hmac_of(value)})
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card as it was sealed: `files` maps names beside it to their sha256.
+    """The content of a card: `files` maps the names of files beside it to their sha256.
 
-    `foreign` is why this user is not known to have written it here; empty where they have.
+    `foreign` says why there is no proof that this user wrote it on this machine; empty if there is.
     """
 
     key: str
@@ -208,7 +212,7 @@ class Card:
 
 
 def read_card(path: Path) -> Card:
-    """The card at `path`, whatever lies beside it. Raises MissingArtefact, or BadArtefact when it is not whole."""
+    """The card at `path`; its files are not checked. Raises MissingArtefact, or BadArtefact if it is damaged."""
     value = read_json(path, LARGEST_CARD)
     if not isinstance(value, dict) or set(value) - {"hmac"} != {"seal", "key", "files", "details"}:
         raise BadArtefact(
@@ -217,7 +221,7 @@ def read_card(path: Path) -> Card:
     tag = value.pop("hmac", None)
     if value.pop("seal") != hash_of(value):
         raise BadArtefact(
-            f"{path} was edited or damaged: its seal does not match its text",
+            f"{path} was edited or damaged: its seal does not match its content",
             hint="delete it, and run the stage that writes it again",
             code="TP1099",
         )
@@ -225,22 +229,22 @@ def read_card(path: Path) -> Card:
     if not isinstance(files, dict) or not isinstance(details, dict):
         raise BadArtefact(
             f"{path} is a card of another version of trtpoets",
-            hint="run the stage that writes it again, with --force",
+            hint=_AGAIN,
             code="TP1100",
         )
-    return Card(str(value["key"]), files, details, why_not_made_here(value, tag))
+    return Card(str(value["key"]), files, details, why_foreign(value, tag))
 
 
 def vouches_for(card: Card, file: Path) -> bool:
-    """Whether a file or folder is there, and is what the card says."""
+    """Whether a file or folder exists and has the sha256 that the card lists."""
     return file.exists() and _content(file) == card.files.get(file.name)
 
 
 def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mapping[str, Any] | None:
-    """The details of a card that is whole, vouches for what lies beside it, and (when given) was made from `key`.
+    """The details of a card if its files are unchanged and, if `key` is given, were made from the same inputs.
 
-    None when the card is absent, stale, or a file is missing or differs: the stage has to run. With `own` also where
-    this user is not known to have made it here. Raises BadArtefact when the card itself was edited or damaged.
+    None if the card is absent or has another key, or if a file is missing or changed: the stage has to run. With `own`
+    also None if there is no proof that this user made the card. Raises BadArtefact if the card was edited or damaged.
     """
     if not card.is_file():
         return None
@@ -252,8 +256,14 @@ def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mappi
     return found.details
 
 
+def open_details(card: Path, kind: type[_T], key: str | None = None, *, own: bool = False) -> _T | None:
+    """The details of a card as a `kind`; None where `open_card` gives None. Raises BadArtefact for other details."""
+    details = open_card(card, key, own=own)
+    return None if details is None else from_json(kind, details, str(card), hint=_AGAIN)
+
+
 def key_of(card: Path) -> str:
-    """The key of a card: the hash of everything that its files were made from. Raises as `open_card` does."""
+    """The key of a card: the hash of everything its files were made from. Raises as `read_card` does."""
     return read_card(card).key
 
 

@@ -1,1 +1,1 @@
-"""ONNX to an engine to scores: what a Jetson runs. Imports core."""
+"""Builds engines from ONNX files and computes scores with all runners; also runs on devices. Imports only core."""

@@ -1,7 +1,7 @@
-"""Where the engines that ONNX Runtime builds are kept: a folder for each GPU and each set of libraries.
+"""The cache folder for engines that ONNX Runtime builds: one for each GPU and set of library versions.
 
-ONNX Runtime tells cached engines apart by the network and the compute capability alone ("..._sm87.engine"), and fails
-where TensorRT refuses one: "engine cache files must be invalidated if there are any changes to the model, ORT version,
+ONNX Runtime identifies cached engines only by the network and the compute capability ("..._sm87.engine"), and fails if
+TensorRT can't load one: "engine cache files must be invalidated if there are any changes to the model, ORT version,
 TensorRT version or if the underlying hardware changes" (onnxruntime.ai, TensorRT execution provider, `trt_engine_cache_
 enable`). All Jetson Orin modules are sm87.
 """
@@ -22,9 +22,9 @@ _PACKAGES = (
 
 
 def engines_below(folder: Path) -> Path:
-    """The folder below `folder` for this machine's GPU, driver (on a Jetson, the L4T release) and libraries."""
+    """The subfolder of `folder` for this machine's GPU, driver (on a Jetson, the L4T release) and libraries."""
     try:
         gpu = list(libcuda.gpus()[0].identity)
-    except RunFailed:  # ONNX Runtime has its own words for that
+    except RunFailed:  # ONNX Runtime reports this problem itself
         gpu = []
     return folder / hash_of([gpu, libcuda.driver_version(), installed(_PACKAGES)])[:12]

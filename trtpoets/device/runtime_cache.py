@@ -1,6 +1,7 @@
-"""The kernels that TensorRT-RTX compiled when it ran an engine, kept beside the engine: one file a library and GPU.
+"""Loads and saves TensorRT-RTX's runtime cache, the kernels compiled when an engine first runs.
 
-The library deserialises it, so it has a card, and one that this user did not write is left aside.
+There is one file per engine, library version and GPU. The library deserialises it, so it has a card, and a file that
+this user did not write is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class RuntimeCache:
-    """The file for one engine, library and GPU."""
+    """The runtime cache for one engine, library and GPU."""
 
     def __init__(self, engine: Path, library: TensorRt, gpu: Gpu) -> None:
         device = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
@@ -31,26 +32,26 @@ class RuntimeCache:
         self._sha256 = b""
 
     def read(self) -> bytes | None:
-        """What was kept last time; None when there is nothing, nothing readable, or nothing of this user's."""
+        """The saved cache; None if there is none, it can't be read, or this user did not write it."""
         try:
             content = read_bytes(self._file)
             if open_card(card_of(self._file), self._key, own=True) is None:
-                log.warning("%s is not known to be written here by you: its kernels are compiled again", self._file)
+                log.warning("there is no proof that you wrote %s: its kernels are compiled again", self._file)
                 return None
         except FileNotFoundError:
             return None
         except (TrtPoetsError, OSError) as error:
-            log.warning("the kernels compiled before can't be read, so they are compiled again: %s", error)
+            log.warning("the runtime cache can't be read, so its kernels are compiled again: %s", error)
             return None
         self._sha256 = hashlib.sha256(content).digest()
         return content
 
     def write(self, content: bytes | None) -> None:
-        """Keep `content` for next time, unless nothing has changed or the library compiles nothing (None)."""
+        """Save `content`, unless it is unchanged or None (the library has no runtime cache)."""
         if content is None or hashlib.sha256(content).digest() == self._sha256:
             return
         try:
             write_bytes(self._file, content)
             seal_card(card_of(self._file), key=self._key, files=[self._file], details={})
         except (TrtPoetsError, OSError) as error:
-            log.warning("the kernels compiled for this engine could not be kept for next time: %s", error)
+            log.warning("the runtime cache of this engine could not be saved: %s", error)

@@ -1,4 +1,4 @@
-"""What TensorRT says: collected while it works, and made one sentence for people."""
+"""Collects TensorRT's log messages and errors, and shortens them to one sentence."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from trtpoets.core.onnx_metadata import node_of
 from trtpoets.device.tensorrt_api import TensorRt
 
 NO_DRIVER = "factory function returned nullptr"
-"""What TensorRT's constructors raise (as TypeError) when CUDA does not start."""
+"""Message of the TypeError that TensorRT's constructors raise if CUDA does not start."""
 
 _NO_CUDA = "cudaError 35"
-"""Each error on a machine without a GPU is followed by one with this: the reason only where there is no other."""
+"""Part of a message that follows every error on a machine without a GPU; used only if there is no other error."""
 
 _NOISE = ("Thread context has not been set",)
 
 
 class Messages:
-    """What TensorRT has said: errors and warnings, without the noise that hides them.
+    """TensorRT's errors and warnings, without known irrelevant ones.
 
-    `notes` are trtpoets' own remarks on the build, as that timings of another device were left out; `doubts` are its
-    own about the engine, for its card. While an error is `expected`, what TensorRT reports is of a trial whose outcome
-    is handled: it is kept as a warning, and gives no reason of a failure.
+    `notes` are trtpoets' remarks on the build, such as an ignored timing cache; `doubts` are its warnings about the
+    engine, which are stored in the card. Errors inside `expected` come from a step whose failure is handled: they are
+    kept as warnings.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Messages:
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """What TensorRT reports inside is no reason why a later step fails."""
+        """Inside, errors are kept as warnings, because their cause is handled."""
         self._expected = True
         try:
             yield
@@ -44,7 +44,7 @@ class Messages:
             self._expected = False
 
     def error(self, text: str) -> None:
-        """Keep an error, unless it is known noise."""
+        """Add an error, unless it is known to be irrelevant."""
         if self._expected:
             self.warnings.append(text)
         elif _NO_CUDA in text:
@@ -53,13 +53,13 @@ class Messages:
             self.errors.append(text)
 
     def sentence(self) -> str:
-        """The first error in one sentence; empty when there was none."""
+        """The first error as one sentence; empty if there was none."""
         first = next((text for text in map(plain, self.errors) if text), "")
         return first or ("CUDA does not start: no usable driver" if self._no_cuda else "")
 
 
 def new_logger(library: TensorRt, messages: Messages) -> Any:
-    """A TensorRT logger that keeps errors and warnings in `messages`. Keep a reference to it as long as its users."""
+    """A TensorRT logger that adds errors and warnings to `messages`. It must outlive the objects that use it."""
     base = library.module.ILogger
     errors = (base.INTERNAL_ERROR, base.ERROR)
 
@@ -70,7 +70,7 @@ def new_logger(library: TensorRt, messages: Messages) -> Any:
             base.__init__(self)
 
         def log(self, severity: Any, text: str) -> None:
-            """Keep errors and warnings."""
+            """Add errors and warnings to `messages`."""
             if severity in errors:
                 messages.error(text)
             elif severity == base.WARNING:
@@ -80,11 +80,11 @@ def new_logger(library: TensorRt, messages: Messages) -> Any:
 
 
 def new_recorder(library: TensorRt, messages: Messages) -> Any:
-    """A TensorRT error recorder that keeps errors in `messages`: objects that have one log no errors any more.
+    """A TensorRT error recorder that adds errors to `messages`; objects with a recorder do not log errors.
 
-    TensorRT counts on the recorder to outlive what has it and what that made, so `messages` keeps it. Give one to a
-    builder only once its network is parsed: TensorRT-RTX 1.7 crashes when it frees a network that a parser filled while
-    the builder had a recorder.
+    The recorder must outlive the objects that use it and those they create, so `messages` keeps it. Set it on a builder
+    only after its network is parsed: TensorRT-RTX 1.7 crashes when it frees a network that was parsed while the builder
+    had a recorder.
     """
     base = library.module.IErrorRecorder
 
@@ -96,13 +96,13 @@ def new_recorder(library: TensorRt, messages: Messages) -> Any:
             self._found: list[tuple[Any, str]] = []
 
         def report_error(self, code: Any, text: str) -> bool:
-            """Keep an error; the work that met it need not stop for the recorder's sake."""
+            """Add an error; returning True does not stop the operation."""
             self._found.append((code, text))
             messages.error(text)
             return True
 
         def num_errors(self) -> int:
-            """How many there are since `clear`."""
+            """The number of errors since `clear`."""
             return len(self._found)
 
         get_num_errors = num_errors  # the name that the bindings of 8.5 to 11.4 look for when TensorRT itself asks
@@ -120,7 +120,7 @@ def new_recorder(library: TensorRt, messages: Messages) -> Any:
             return False
 
         def clear(self) -> None:
-            """Forget the errors; `messages` keeps them."""
+            """Remove the errors from the recorder; `messages` keeps them."""
             self._found.clear()
 
     recorder = Recorder()
@@ -134,24 +134,24 @@ _BRACKET = re.compile(r"\[[\w./]+:+[^\]]*\]\s*")
 
 
 def plain(text: str) -> str:
-    """A message of TensorRT without its source positions and wrapping: one line.
+    """A message of TensorRT as one line, without source positions and the enclosing error code.
 
     Example: "IBuilder::build: Error Code 1: Myelin ([pass.cpp:337: check] Cannot compile 'fc'. In f at /a/b.cpp:20)"
-    becomes "Cannot compile 'fc'". That memory ran out is said in the wrapping alone, and stays.
+    becomes "Cannot compile 'fc'". "Out of memory" is only in the enclosing part and is kept.
     """
-    found = _ENVELOPE.search(text)
-    if found:
-        text = _PLACE.sub("", found.group("text"))
-        if "outofmemory" in found.group("kind").replace(" ", "").lower():
+    match = _ENVELOPE.search(text)
+    if match:
+        text = _PLACE.sub("", match.group("text"))
+        if "outofmemory" in match.group("kind").replace(" ", "").lower():
             text = f"out of memory: {text}"
     text = _BRACKET.sub("", text)
     return " ".join(text.split()).strip(" .;")
 
 
 def parser_sentence(error: Any, content: bytes) -> str:
-    """A ParserError on the ONNX file `content` in one sentence, with the node and the operator at fault.
+    """A ParserError about the ONNX file `content` as one sentence, with the name and operator of the node.
 
-    TensorRT 8 tells the node's number only, so the file is asked for the rest.
+    TensorRT 8 gives only the node's index, so name and operator are read from the file.
     """
     text = plain(error.desc())
     if hasattr(error, "node_operator"):
@@ -164,14 +164,14 @@ def parser_sentence(error: Any, content: bytes) -> str:
 
 
 _FIXES = (
-    (("plugin", "importer", "unsupported"), "this TensorRT lacks the operator; {again}"),
-    (("opset",), "write an older operator set: trtpoets export NAME --opset 17 --force"),
+    (("plugin", "importer", "unsupported"), "this TensorRT does not support the operator; {again}"),
+    (("opset",), "export an older opset: trtpoets export NAME --opset 17 --force"),
     (("symmetric", "zero point", "zero-point", "scale coefficients"), "quantise again: trtpoets quantize NAME --force"),
 )
 
 
 def parser_fix(sentence: str) -> str:
-    """The next command after a parser's error."""
+    """The hint for an error of the parser."""
     again = "export it again with the default operators: trtpoets export NAME --force"
     low = sentence.lower()
     return next((fix for words, fix in _FIXES if any(word in low for word in words)), "{again}").format(again=again)

@@ -1,4 +1,4 @@
-"""The runtime's side of TensorRT: the bytes of an engine to a context that can be queued on a stream."""
+"""Deserialises engines with TensorRT's runtime and creates execution contexts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DTYPES = {INPUT_NAME: "uint8", OUTPUT_NAME: "float32"}
 
 
 class TensorRtSession:
-    """A deserialised engine, and execution contexts of it. `close` frees all, while the CUDA context is still current.
+    """A deserialised engine and its execution contexts. Call `close` while the CUDA context is still current.
 
-    TensorRT-RTX compiles kernels when it runs: `cache` is what `runtime_cache` gave for this engine before, and saves
-    that time. It also captures CUDA graphs by itself (`captures_itself`), unless `graphs` is false. A `host_code`
-    engine, one that is version-compatible, brings a runtime of its own, which is run. `dla_core` is where the engine
-    runs; None for the GPU.
+    TensorRT-RTX compiles kernels at run time: `cache` is an earlier result of `runtime_cache` for this engine, which
+    saves that time. It also captures CUDA graphs itself (`captures_itself`), unless `graphs` is false. `host_code`
+    allows a version-compatible engine to run the runtime that it contains. `dla_core` is the DLA core of the engine,
+    None for the GPU.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class TensorRtSession:
         self._contexts: list[EngineContext] = []
         self.captures_itself = False
         self.shares_memory = False
-        """Whether contexts work in memory that they are given, and may share; and there may be several at all.
+        """Whether there can be several contexts, which share memory that the caller provides.
 
         With dynamic shapes "each optimization profile can only have one execution context" up to 8.6, unless the engine
-        was built with PROFILE_SHARING_0806; from 10.0 on that is always on (developer guide, "Performing Inference";
-        trtexec's sampleOptions.cpp). CUDA graphs want "one execution context per captured graph, and to share memory
+        was built with PROFILE_SHARING_0806; since 10.0 that is always on (developer guide, "Performing Inference";
+        trtexec's sampleOptions.cpp). CUDA graphs need "one execution context per captured graph, and to share memory
         across the contexts" (developer guide, "CUDA Graphs").
         """
         try:
@@ -88,25 +88,25 @@ class TensorRtSession:
 
     @property
     def batch(self) -> BatchRange:
-        """The batch sizes that the engine takes."""
+        """The batch range of the engine's optimization profile."""
         shapes = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
         minimum, optimum, maximum = (int(shape[0]) for shape in shapes)
         return BatchRange(minimum, optimum, maximum)
 
     @property
     def several_contexts(self) -> bool:
-        """Whether there may be more than one context at a time."""
+        """Whether the engine can have more than one context."""
         return self.shares_memory or self._config is not None
 
     @property
     def memory_bytes(self) -> int:
-        """How much memory on the GPU a context works in, where `shares_memory`; else 0."""
+        """GPU memory in bytes that a context needs from the caller if `shares_memory`, else 0."""
         return int(self._engine.device_memory_size_v2) if self.shares_memory else 0
 
     def new_context(self, memory: int = 0) -> EngineContext:
-        """One more execution context, which works at the address `memory` of `memory_bytes`, where `shares_memory`.
+        """Create an execution context. If `shares_memory`, it uses `memory_bytes` at the address `memory`.
 
-        Contexts that share memory may not run at the same time. Raises RunFailed where there is no room.
+        Contexts that share memory must not run at the same time. Raises RunFailed if there is not enough memory.
         """
         module = self._library.module
         if self._config is not None:
@@ -118,24 +118,24 @@ class TensorRtSession:
             context = self._engine.create_execution_context()
         if context is None:
             raise RunFailed(
-                f"{self._library.title} can't make room to run the engine: {self.reason()}",
+                f"{self._library.title} has not enough memory to run the engine: {self.reason()}",
                 hint="free GPU memory, or build with a smaller --batch",
                 code="TP4103",
             )
         if self.shares_memory:
             context.set_device_memory(memory, self.memory_bytes)
-        made = EngineContext(self._library.title, self.reason)
-        made.adopt(context)
-        self._contexts.append(made)
-        return made
+        wrapper = EngineContext(self._library.title, self.reason)
+        wrapper.adopt(context)
+        self._contexts.append(wrapper)
+        return wrapper
 
     def drop(self, context: EngineContext) -> None:
-        """Free a context that nothing runs in any more."""
+        """Free a context that is no longer running."""
         self._contexts.remove(context)
         context.close()
 
     def runtime_cache(self) -> bytes | None:
-        """What was compiled while running, for next time; None for libraries that compile nothing then."""
+        """The kernels compiled at run time, for the next session; None for libraries without a runtime cache."""
         return None if self._cache is None else bytes(self._cache.serialize())
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class TensorRtSession:
         self._runtime = None
 
     def reason(self) -> str:
-        """What TensorRT said last."""
+        """TensorRT's first error as a sentence."""
         return self._messages.sentence() or "it gave no reason"
 
     def _configure(self, cache: bytes | None, graphs: bool) -> None:
@@ -158,7 +158,7 @@ class TensorRtSession:
         if cache and not self._cache.deserialize(cache):
             log.warning("the runtime cache is from another GPU or library: its kernels are compiled again")
         if not config.set_runtime_cache(self._cache):
-            log.warning("the runtime cache is not taken: kernels are compiled at every start")
+            log.warning("the library rejects the runtime cache: kernels are compiled at every start")
         if graphs:
             config.cuda_graph_strategy = self._library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             self.captures_itself = True
@@ -167,15 +167,15 @@ class TensorRtSession:
     def _check_tensors(self) -> None:
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        found = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
-        if found != _DTYPES:
+        tensors = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
+        if tensors != _DTYPES:
             raise BadArtefact(
-                f"the engine has the tensors {found}, not {_DTYPES}", hint="build it again", code="TP4104"
+                f"the tensors of the engine must be {_DTYPES}, not {tensors}", hint="build it again", code="TP4104"
             )
 
 
 class EngineContext:
-    """One execution context: its shape, its addresses, and one inference at a time."""
+    """An execution context with its shape and tensor addresses; runs one inference at a time."""
 
     def __init__(self, title: str, reason: Callable[[], str]) -> None:
         self._context: Any = None
@@ -183,22 +183,22 @@ class EngineContext:
         self._reason = reason
 
     def adopt(self, context: Any) -> None:
-        """Keep TensorRT's context."""
+        """Set TensorRT's context."""
         self._context = context
 
     def bind(self, name: str, address: int) -> None:
-        """Say where a tensor lies on the GPU. It stays bound."""
+        """Set the GPU address of a tensor, which stays set."""
         if not self._context.set_tensor_address(name, address):
-            raise RunFailed(f"{self._title} refuses memory for {name}: {self._reason()}", code="TP4105")
+            raise RunFailed(f"{self._title} rejects the address of {name}: {self._reason()}", code="TP4105")
 
     def set_shape(self, photos: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Set the shape of the next photos; check that the engine answers with the shape of `scores`."""
+        """Set the shape of the input; check that the output has the shape `scores`."""
         if not self._context.set_input_shape(INPUT_NAME, photos):
-            raise RunFailed(f"{self._title} refuses photos of shape {photos}: {self._reason()}", code="TP4106")
-        found = tuple(int(size) for size in self._context.get_tensor_shape(OUTPUT_NAME))
-        if found != scores:
+            raise RunFailed(f"{self._title} rejects the input shape {photos}: {self._reason()}", code="TP4106")
+        shape = tuple(int(size) for size in self._context.get_tensor_shape(OUTPUT_NAME))
+        if shape != scores:
             raise BadArtefact(
-                f"the engine gives scores of shape {found}, its card says {scores}",
+                f"the engine's output has the shape {shape}, but {scores} was expected from its card",
                 hint="build it again",
                 code="TP4107",
             )
@@ -211,10 +211,10 @@ class EngineContext:
             )
 
     def close(self) -> None:
-        """Free it."""
+        """Free the context."""
         self._context = None
 
 
 def shares_memory(library: TensorRt) -> bool:
-    """Whether contexts can be given memory to share (10.1 and later, and TensorRT-RTX)."""
+    """Whether contexts can use shared memory of the caller (10.1 and later, and TensorRT-RTX)."""
     return hasattr(library.module.ICudaEngine, "device_memory_size_v2")

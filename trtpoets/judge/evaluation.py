@@ -1,11 +1,11 @@
-"""Runner + held-out photos -> Evaluation: how often it is right, and how often it answers like TensorFlow."""
+"""Accuracy of runners on held-out photos, and their agreement with TensorFlow; the content of evaluation.json."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import photo_batches
 from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT
 from trtpoets.core.types import Photo
 from trtpoets.device.runners.base import Runner, check_scores, pipelined
 from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
@@ -49,8 +50,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One runner beside the reference, photo by photo.
+class ComparisonSummary:
+    """The numbers of one runner compared with the reference, photo by photo.
 
     `only_reference` photos are right with the reference alone, `only_runner` with the runner alone.
     `accuracy_change` is runner minus reference, between `change_low` and `change_high`.
@@ -65,7 +66,18 @@ class Comparison:
     change_high: float | None
     p_value: float
     max_abs: float
+
+
+@dataclass(frozen=True)
+class Comparison(ComparisonSummary):
+    """One runner compared with the reference, and the photos whose answers differ: at most SAMPLES of them."""
+
     changed: tuple[Change, ...]
+
+    @property
+    def summary(self) -> ComparisonSummary:
+        """The numbers alone."""
+        return ComparisonSummary(*(getattr(self, each.name) for each in fields(ComparisonSummary)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ class Evaluation:
     SAMPLES long. `agreement` and `comparison` are None without a reference.
     """
 
-    runner: RunnerId
+    runner: RunnerId = field(metadata=FLAT)
     labels: tuple[str, ...]
     photos: int
     groups: int
@@ -103,10 +115,6 @@ class Evaluation:
     agreement_low: float | None = None
     agreement_high: float | None = None
     comparison: Comparison | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: evaluation.json holds a list of these. The fields of `RunnerId.row` say which runner it was."""
-        return row_of(self)
 
 
 def scores_from_runner(

@@ -8,17 +8,18 @@ or more passes, at most 1 time in 40.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
-from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.types import Precision
+from trtpoets.judge.evaluation import Comparison, Evaluation
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
 NARROW = (Precision.FP16, Precision.INT8)
@@ -87,7 +88,7 @@ class RunnerGate:
     `recall_change` has the labels whose recall differs from the reference's, in shares, the worst first.
     """
 
-    runner: RunnerId
+    runner: RunnerId = field(metadata=FLAT)
     outcome: Outcome
     checks: tuple[Check, ...]
     only_reference: int
@@ -104,50 +105,43 @@ class Gate:
     outcome: Outcome
     runners: tuple[RunnerGate, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; each of "runners" begins with the fields of `RunnerId.row`."""
-        rows = [row_of(each) for each in self.runners]
-        value: dict[str, Any] = json.loads(json.dumps({**asdict(self), "runners": rows}))
-        return value
 
+def gate_from_evaluations(evaluations: Sequence[Evaluation], config: GateConfig) -> Gate:
+    """Check evaluations, TensorFlow's first, against the limits of `config`.
 
-def gate_from_evaluations(evaluations: Sequence[Mapping[str, Any]], config: GateConfig) -> Gate:
-    """Hold evaluations, as evaluation.json has them with TensorFlow's first, against the limits.
-
-    Raises BadInput when a runner that is asked for was not evaluated, or none of a narrow precision was.
+    Raises BadInput when a runner that `config` names was not evaluated, or none of a narrow precision was.
     """
-    compared = {each["runner"]: each for each in evaluations if each.get("comparison")}
-    narrow = (name for name, each in compared.items() if runner_of_row(each).precision in NARROW)
+    compared = {evaluation.runner.name: evaluation for evaluation in evaluations if evaluation.comparison}
+    narrow = (name for name, evaluation in compared.items() if evaluation.runner.precision in NARROW)
     runners = config.runners or tuple(narrow)
     if not runners:
         raise BadInput("there is no FP16 or INT8 runner to judge", hint="trtpoets quantize NAME", code="TP5039")
-    strange = [name for name in runners if name not in compared]
-    if strange:
+    unknown = [name for name in runners if name not in compared]
+    if unknown:
         raise BadInput(
-            f"{strange[0]} was not evaluated here",
-            hint=" or ".join(f"--runner {quote(each)}" for each in compared or ["NAME"]),
+            f"{unknown[0]} was not evaluated here",
+            hint=" or ".join(f"--runner {quote(name)}" for name in compared or ["NAME"]),
             code="TP5040",
         )
-    found = tuple(_runner(compared[name], evaluations[0], config) for name in dict.fromkeys(runners))
-    return Gate(config, _worst([each.outcome for each in found]), found)
+    results = tuple(_runner(compared[name], evaluations[0], config) for name in dict.fromkeys(runners))
+    return Gate(config, _worst([result.outcome for result in results]), results)
 
 
-def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
-    """Raise unless the gate of the run `name`, as `Gate.to_dict` gives it, passed; None is no gate.
+def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
+    """Raise unless the gate of the run `name` passed; None is no gate.
 
-    Raises GateFailed where a runner fails a limit, and else GateUndecided where the photos can't tell, unless the gate
-    allows that.
+    Raises GateFailed where a runner fails a limit, and else GateUndecided where the photos are too few to decide,
+    unless the gate allows that.
     """
-    if gate is None or gate["outcome"] == Outcome.PASSED:
+    if gate is None or gate.outcome is Outcome.PASSED:
         return
-    if gate["outcome"] == Outcome.FAILED:
-        failed = [each for each in gate["runners"] if each["outcome"] == Outcome.FAILED]
-        precisions = {runner_of_row(each).precision for each in failed}
+    if gate.outcome is Outcome.FAILED:
+        precisions = {result.runner.precision for result in gate.runners if result.outcome is Outcome.FAILED}
         advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
         hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
-        raise GateFailed(_checks_with(gate, Outcome.FAILED), hint=hint if advised else "", code="TP5041")
-    if not gate["config"].get("allow_undecided"):
-        again = command("evaluate", name, *_options(gate["config"]), "--allow-undecided", engines=engines)
+        raise GateFailed("; ".join(failures(gate)), hint=hint if advised else "", code="TP5041")
+    if not gate.config.allow_undecided:
+        again = command("evaluate", name, *_options(gate.config), "--allow-undecided", engines=engines)
         raise GateUndecided(
             f"the gate cannot tell: {'; '.join(unknowns(gate))}",
             hint=f"judge more photos (--test-percent), or let a doubt pass: {again}",
@@ -155,80 +149,81 @@ def require_passed(gate: Mapping[str, Any] | None, name: str = "NAME", engines: 
         )
 
 
-def _checks_with(gate: Mapping[str, Any], outcome: Outcome) -> str:
-    return "; ".join(
-        f"{runner['runner']} {sentence(check)}"
-        for runner in gate["runners"]
-        for check in runner["checks"]
-        if check["outcome"] == outcome
-    )
+def failures(gate: Gate) -> list[str]:
+    """Return one clause for each limit that a runner fails: its name and the measured value."""
+    return [
+        f"{result.runner.name} {sentence(check)}"
+        for result in gate.runners
+        for check in result.checks
+        if check.outcome is Outcome.FAILED
+    ]
 
 
-def _options(config: Mapping[str, Any]) -> list[str]:
+def _options(config: GateConfig) -> list[str]:
     """The gate as options of `evaluate`."""
-    limits = {"--max-drop": config["max_drop"], "--min-agreement": config["min_agreement"]}
+    limits = {"--max-drop": config.max_drop, "--min-agreement": config.min_agreement}
     words = [word for option, value in limits.items() if value is not None for word in (option, f"{value:g}")]
-    return words + [word for runner in config["runners"] for word in ("--runner", runner)]
+    return words + [word for runner in config.runners for word in ("--runner", runner)]
 
 
-def sentence(check: Mapping[str, Any]) -> str:
-    """What one check says of its runner: "loses 2.1 points of accuracy (0.9 to 3.3), 0.5 are allowed"."""
-    limit = 100 * check["limit"]
-    if check["measured"] is None:
+def sentence(check: Check) -> str:
+    """Return the result of one check as a clause: "loses 2.1 points of accuracy (0.9 to 3.3), 0.5 are allowed"."""
+    limit = 100 * check.limit
+    if check.measured is None or check.low is None or check.high is None:
         return "was shown no photo with a label that the classifier knows: no accuracy to lose"
-    measured, low, high = (100 * check[word] for word in ("measured", "low", "high"))
+    measured, low, high = 100 * check.measured, 100 * check.low, 100 * check.high
     # A second digit where the first would put a bound on the limit.
     digits = 2 if f"{limit:.1f}" in (f"{abs(low):.1f}", f"{abs(high):.1f}") else 1
-    if check["what"] == "agreement":
-        seen = f"answers like TensorFlow on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
-        return f"{seen}, {limit:g} are asked for"
+    if check.what == "agreement":
+        agreement = f"answers like TensorFlow on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
+        return f"{agreement}, {limit:g} are asked for"
     if measured < 0:
-        seen = f"wins {-measured:.1f} points of accuracy ({-high:.{digits}f} to {-low:.{digits}f})"
-        return f"{seen}, losing {limit:g} is allowed"
+        gain = f"wins {-measured:.1f} points of accuracy ({-high:.{digits}f} to {-low:.{digits}f})"
+        return f"{gain}, losing {limit:g} is allowed"
     return f"loses {measured:.1f} points of accuracy ({low:.{digits}f} to {high:.{digits}f}), {limit:g} are allowed"
 
 
-def unknowns(gate: Mapping[str, Any]) -> list[str]:
-    """What a gate, as `Gate.to_dict` gives it, can't tell, and how many photos could: a sentence for each limit."""
-    told: dict[str, list[str]] = {}
-    for runner in gate["runners"]:
-        for check in runner["checks"]:
-            if check["outcome"] == Outcome.UNKNOWN:
-                told.setdefault(too_few(check), []).append(runner["runner"])
-    return [f"{text}: {', '.join(runners)}" for text, runners in told.items()]
+def unknowns(gate: Gate) -> list[str]:
+    """Return a sentence for each limit that the photos are too few to decide, with the number of photos needed."""
+    runners_of: dict[str, list[str]] = {}
+    for result in gate.runners:
+        for check in result.checks:
+            if check.outcome is Outcome.UNKNOWN:
+                runners_of.setdefault(too_few(check), []).append(result.runner.name)
+    return [f"{text}: {', '.join(runners)}" for text, runners in runners_of.items()]
 
 
-def too_few(check: Mapping[str, Any]) -> str:
-    """Of a check that can't tell: what it can't, and how many photos could."""
-    agreement, limit = check["what"] == "agreement", 100 * check["limit"]
+def too_few(check: Check) -> str:
+    """Return what an undecided check leaves open, and how many photos would decide it."""
+    agreement, limit = check.what == "agreement", 100 * check.limit
     what = (
         f"at least {limit:g} % of the answers stay" if agreement else f"at most {limit:g} points of accuracy are lost"
     )
-    here = f"{photos_in_groups(check['photos'], check['groups'])} can't tell whether {what}"
-    if check["measured"] is None:
+    here = f"{photos_in_groups(check.photos, check.groups)} can't tell whether {what}"
+    if check.measured is None or check.changed is None:
         return here
-    needed, changed = check["photos_needed"], 100 * check["changed"]
+    needed, changed = check.photos_needed, 100 * check.changed
     if needed is None:
-        exact = check["limit"] == (1 if agreement else 0)
+        exact = check.limit == (1 if agreement else 0)
         return f"{here} ({'no number of photos can' if exact else 'what was measured is at the limit'})"
     kind = "change" if agreement else "change between right and wrong"
-    seen = f"as {changed:.2g} % of the answers {kind}" if changed else f"if no answers {kind}"
-    return f"{here} (about {rounded(needed)} independent photos could, {seen})"
+    rate = f"as {changed:.2g} % of the answers {kind}" if changed else f"if no answers {kind}"
+    return f"{here} (about {rounded(needed)} independent photos could, {rate})"
 
 
-def missed(check: Mapping[str, Any]) -> bool:
-    """Whether the best estimate is that a limit is missed: for advice, where a doubt has to go one way or the other.
+def missed(check: Check) -> bool:
+    """Return whether the best estimate misses the limit: for advice, which has to decide where a gate cannot.
 
-    So it is where the check fails, and where what was measured is beyond the limit though the photos would do to show
-    that a flawless runner is within it.
+    True where the check fails, and where the measured value is beyond the limit although a runner without any loss
+    would pass with as many photos.
     """
-    if check["outcome"] != Outcome.UNKNOWN or check["measured"] is None:
-        return bool(check["outcome"] == Outcome.FAILED)
-    agreement, limit, measured = check["what"] == "agreement", check["limit"], check["measured"]
-    flawless = photos_for_share(round(1 - limit, 12) if agreement else limit)
+    if check.outcome is not Outcome.UNKNOWN or check.measured is None:
+        return check.outcome is Outcome.FAILED
+    agreement, limit, measured = check.what == "agreement", check.limit, check.measured
+    lossless = photos_for_share(round(1 - limit, 12) if agreement else limit)
     # Shares are quotients of whole numbers: exactly the limit is allowed, whatever the last bit says.
     beyond = (measured < limit if agreement else measured > limit) and not math.isclose(measured, limit, rel_tol=1e-9)
-    return beyond and (flawless is None or check["groups"] >= flawless)
+    return beyond and (lossless is None or check.groups >= lossless)
 
 
 def photos_in_groups(photos: int, groups: int, noun: str = "photo") -> str:
@@ -245,40 +240,45 @@ def rounded(count: int) -> str:
     return f"{-(-count // unit) * unit:,}"
 
 
-def _runner(evaluation: Mapping[str, Any], reference: Mapping[str, Any], config: GateConfig) -> RunnerGate:
-    compared = evaluation["comparison"]
+def _runner(evaluation: Evaluation, reference: Evaluation, config: GateConfig) -> RunnerGate:
+    compared = evaluation.comparison
+    assert compared is not None
     checks = []
     if config.min_agreement is not None:
         checks.append(_agreement(evaluation, round(config.min_agreement / 100, 12)))
     if config.max_drop is not None:
-        checks.append(_drop(evaluation, round(config.max_drop / 100, 12)))
-    before, after = reference["recall"], evaluation["recall"]
-    change = {label: after[label] - before[label] for label in after if after[label] is not None}
+        checks.append(_drop(evaluation, compared, round(config.max_drop / 100, 12)))
+    change = {
+        label: after - before
+        for label, after in evaluation.recall.items()
+        if after is not None and (before := reference.recall[label]) is not None
+    }
     return RunnerGate(
-        runner=runner_of_row(evaluation),
+        runner=evaluation.runner,
         outcome=_worst([check.outcome for check in checks]),
         checks=tuple(checks),
-        only_reference=compared["only_reference"],
-        only_runner=compared["only_runner"],
-        p_value=compared["p_value"],
+        only_reference=compared.only_reference,
+        only_runner=compared.only_runner,
+        p_value=compared.p_value,
         recall_change=dict(sorted(((k, v) for k, v in change.items() if v), key=lambda item: item[1])),
     )
 
 
-def _agreement(evaluation: Mapping[str, Any], limit: float) -> Check:
-    measured, low, high = (evaluation[word] for word in ("agreement", "agreement_low", "agreement_high"))
+def _agreement(evaluation: Evaluation, limit: float) -> Check:
+    measured, low, high = evaluation.agreement, evaluation.agreement_low, evaluation.agreement_high
+    assert measured is not None and low is not None and high is not None
     outcome = _outcome(within=low >= limit, beyond=high < limit)
-    photos, groups = evaluation["photos"], evaluation["groups"]
+    photos, groups = evaluation.photos, evaluation.groups
     needed = photos_for_agreement(limit, measured)
     return Check("agreement", outcome, limit, measured, low, high, photos, groups, 1 - measured, needed)
 
 
-def _drop(evaluation: Mapping[str, Any], limit: float) -> Check:
-    compared, photos, groups = evaluation["comparison"], evaluation["labelled"], evaluation["labelled_groups"]
-    if compared["accuracy_change"] is None:
+def _drop(evaluation: Evaluation, compared: Comparison, limit: float) -> Check:
+    photos, groups = evaluation.labelled, evaluation.labelled_groups
+    if compared.accuracy_change is None or compared.change_low is None or compared.change_high is None:
         return Check("drop", Outcome.UNKNOWN, limit, None, None, None, photos, groups, None, None)
-    measured, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
-    changed = (compared["only_reference"] + compared["only_runner"]) / photos
+    measured, low, high = 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
+    changed = (compared.only_reference + compared.only_runner) / photos
     needed = photos_for_drop(limit, changed)
     if needed is not None and needed <= groups:  # a runner that loses nothing would have passed: this one loses some
         needed = photos_for_drop(limit, changed, measured)

@@ -11,7 +11,7 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, photo_to_array
 from trtpoets.core.reading import read_bytes
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import ModelSpec, Photo, Precision, Preprocess, check_side
 from trtpoets.device.runners.base import Runner
 
@@ -142,30 +143,57 @@ def _scores(runners: Mapping[Precision, Runner], pixels: np.ndarray) -> dict[Pre
     return scores
 
 
+@dataclass(frozen=True)
+class _PhotoRow:
+    """A photo in golden.json, as in GoldenPhoto."""
+
+    file: str
+    label: str
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
+class _ExpectedRow:
+    """What a precision answered, in golden.json, as in Expected."""
+
+    tolerance: float
+    reason: str
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The content of golden.json; `height` and `width` are in pixels."""
+
+    format: int
+    height: int
+    width: int
+    photos: tuple[_PhotoRow, ...]
+    expected: Mapping[Precision, _ExpectedRow]
+
+
 def write_golden(golden: Golden, folder: Path) -> None:
     """Write golden.json and the photos into `folder`. Raises StorageFailed."""
     for photo in golden.photos:
         write_bytes(folder / photo.file, _bmp(photo.pixels))
     height, width = golden.photos[0].pixels.shape[:2]
-    value = {
-        "format": _FORMAT,
-        "height": height,
-        "width": width,
-        "photos": [
-            {"file": photo.file, "label": photo.label, "sha256": photo.sha256, "source": photo.source}
-            for photo in golden.photos
-        ],
-        "expected": {
-            precision: {
-                "tolerance": each.tolerance,
-                "reason": each.reason,
+    document = _Document(
+        format=_FORMAT,
+        height=height,
+        width=width,
+        photos=tuple(_PhotoRow(photo.file, photo.label, photo.sha256, photo.source) for photo in golden.photos),
+        expected={
+            Precision(precision): _ExpectedRow(
+                tolerance=each.tolerance,
+                reason=each.reason,
                 # The shortest digits that are this float32 again.
-                "scores": [[float(str(score)) for score in row] for row in each.scores],
-            }
+                scores=tuple(tuple(float(str(score)) for score in row) for row in each.scores),
+            )
             for precision, each in golden.expected.items()
         },
-    }
-    write_json(folder / INDEX, value)
+    )
+    write_json(folder / INDEX, to_json(document))
 
 
 def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
@@ -176,20 +204,21 @@ def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
     path = folder / INDEX
     value = read_json(path)
     try:
-        size = Preprocess(check_side(value["height"]), check_side(value["width"]), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        document = parsed(_Document, value)
+        size = Preprocess(check_side(document.height), check_side(document.width), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
         if spec is not None and (size.height, size.width) != (spec.preprocess.height, spec.preprocess.width):
             raise ValueError(
                 f"its photos have {size.height} x {size.width} pixels, and the model takes "
                 f"{spec.preprocess.height} x {spec.preprocess.width}"
             )
-        photos = tuple(_read_photo(folder, entry, size) for entry in value["photos"])
-        expected = {str(Precision(word).value): _read_expected(each) for word, each in value["expected"].items()}
+        photos = tuple(_read_photo(folder, entry, size) for entry in document.photos)
+        expected = {precision.value: _read_expected(row) for precision, row in document.expected.items()}
         if not photos or any(each.scores.shape[0] != len(photos) for each in expected.values()):
             raise ValueError(f"there are scores of another number of photos than {len(photos)}")
         if spec is not None and any(each.scores.shape[1] != len(spec.labels) for each in expected.values()):
             raise ValueError(f"there are scores of another number of classes than {len(spec.labels)}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadArtefact(f"{path} is damaged: {type(error).__name__}: {error}", hint=_AGAIN, code="TP5044") from error
+    except ValueError as error:
+        raise BadArtefact(f"{path} is damaged: {error}", hint=_AGAIN, code="TP5044") from error
     return Golden(photos, expected)
 
 
@@ -257,8 +286,8 @@ def _bmp(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _read_photo(folder: Path, entry: Mapping[str, Any], size: Preprocess) -> GoldenPhoto:
-    file = str(entry["file"])
+def _read_photo(folder: Path, entry: _PhotoRow, size: Preprocess) -> GoldenPhoto:
+    file = entry.file
     if Path(file).name != file:
         raise ValueError(f"{file!r} is no name of a photo")
     path = folder / file
@@ -266,17 +295,16 @@ def _read_photo(folder: Path, entry: Mapping[str, Any], size: Preprocess) -> Gol
         content = read_bytes(path, size.height * size.width * 3 + 4 * size.height + _HEADER_BYTES)
     except OSError as error:
         raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_AGAIN, code="TP5047") from error
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise BadArtefact(
             f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_AGAIN, code="TP5048"
         )
     pixels = bytes_to_array(content, size, str(path))
-    return GoldenPhoto(file, str(entry["label"]), str(entry["sha256"]), str(entry["source"]), pixels)
+    return GoldenPhoto(file, entry.label, entry.sha256, entry.source, pixels)
 
 
-def _read_expected(value: Mapping[str, Any]) -> Expected:
-    scores = np.array(value["scores"], dtype=np.float32)
-    tolerance = float(value["tolerance"])
-    if scores.ndim != 2 or not np.isfinite(scores).all() or not 0 < tolerance < 1:
+def _read_expected(row: _ExpectedRow) -> Expected:
+    scores = np.array(row.scores, dtype=np.float32)
+    if scores.ndim != 2 or not np.isfinite(scores).all() or not 0 < row.tolerance < 1:
         raise ValueError("scores or a tolerance that can't be")
-    return Expected(scores, tolerance, str(value["reason"]))
+    return Expected(scores, row.tolerance, row.reason)

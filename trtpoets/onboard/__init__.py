@@ -1,1 +1,1 @@
-"""What a bundle's commands do on a device. Imports core, device and judge; needs numpy, Pillow, TensorRT, pycuda."""
+"""The commands of a bundle on a device. Imports core, device and judge; needs numpy, Pillow, TensorRT and pycuda."""

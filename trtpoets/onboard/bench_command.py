@@ -1,10 +1,9 @@
-"""How fast what runs here is, on the golden photos: measured as in a workspace, with the same benchmark.json."""
+"""The `bench` command: measures the runners of this device on the golden photos and writes built/benchmark.json."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Mapping
 
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
@@ -16,7 +15,7 @@ from trtpoets.core.workspace import card_of
 from trtpoets.device.build.engine import in_order, load_engine
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.benchmark import BASELINE, benchmark_from_artefacts
+from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.onboard.installed_bundle import Bundle
 
@@ -27,28 +26,28 @@ _ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
 
 def bench(
     bundle: Bundle, config: BenchConfig, *, compare: Path | None = None, progress: Progress = silent
-) -> Mapping[str, Any]:
+) -> Benchmark:
     """Measure the engines that were built here on the golden photos, and ONNX Runtime where it is installed.
 
-    Returns what built/benchmark.json holds, in the shape of a workspace's. The baseline is TensorFlow there; here it is
-    what there is: ONNX Runtime's FP32, or the widest engine. "baseline" names it. With `compare`, an older
-    benchmark.json, what changed since is in it, under "compared".
+    Returns the content of built/benchmark.json, which has the same structure as that of a run. Instead of TensorFlow,
+    the baseline is ONNX Runtime in FP32, or else the engine of the widest precision; "baseline" names it. With
+    `compare`, an older benchmark.json, the changes are under "compared".
 
-    Raises MissingArtefact where nothing can be measured, BadInput for an older benchmark beside another baseline, and
-    Interrupted on Ctrl-C, after writing what was measured until then.
+    Raises MissingArtefact if nothing can be measured, BadInput if the older benchmark has another baseline, and
+    Interrupted on Ctrl-C, after writing the results so far.
     """
     before = read_benchmark(compare) if compare is not None else None
     with bundle.writing():
         artefacts = _artefacts(bundle)
         baseline = open_runner(artefacts[0]).name
-        if before is not None and before.get("baseline", BASELINE) != baseline:
+        if before is not None and before.baseline != baseline:
             raise BadInput(
-                f"{compare} was measured beside {before.get('baseline', BASELINE)}, and here is {baseline}",
+                f"{compare} has the baseline {before.baseline}, but the baseline here is {baseline}",
                 hint="compare with a benchmark of this device: built/benchmark.json",
                 code="TP7001",
             )
         if len(artefacts) == 1:
-            log.warning("%s is all that can be measured here: there is nothing to compare it with", baseline)
+            log.warning("only %s can be measured on this device: there is nothing to compare it with", baseline)
         photos, logs = bundle.golden_files(), bundle.built / "loadgen"
         measured = benchmark_from_artefacts(
             artefacts, photos, config, progress, logs=logs, baseline=baseline, prepared=True
@@ -59,22 +58,22 @@ def bench(
             key=bundle.identity,
             name=bundle.spec.name,
             again="./bench",
-            artefacts={each.path.name: sha256_of_file(each.path) for each in artefacts},
+            artefacts={artefact.path.name: sha256_of_file(artefact.path) for artefact in artefacts},
             before=before,
         )
 
 
 def _artefacts(bundle: Bundle) -> list[OnnxModel | Engine]:
-    """What can be measured, the baseline first: an ONNX file, then engines from the widest precision on."""
-    found: list[OnnxModel | Engine] = []
+    """The artefacts to measure, the baseline first: an ONNX file, then the engines from the widest precision on."""
+    artefacts: list[OnnxModel | Engine] = []
     widest = [precision for precision in Precision if precision in bundle.manifest.order]
     if installed(_ONNXRUNTIME):
-        found.append(bundle.onnx(widest[0]))
+        artefacts.append(bundle.onnx(widest[0]))
     current = {sha256_of_file(bundle.onnx(precision).path) for precision in widest}
     built = [load_engine(path) for path in sorted(bundle.built.glob("*.engine")) if card_of(path).is_file()]
-    found += in_order(engine for engine in built if engine.card.onnx_sha256 in current)
-    if not found:
+    artefacts += in_order(engine for engine in built if engine.card.onnx_sha256 in current)
+    if not artefacts:
         raise MissingArtefact(
             f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}", code="TP7002"
         )
-    return found
+    return artefacts

@@ -1,4 +1,4 @@
-"""What a device has and lacks for a bundle: the doctor's findings, and those that only the bundle can tell."""
+"""Checks a device for a bundle: the doctor's findings, and those that depend on the bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.onnx_metadata import facts_of
+from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.optional import installed
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Flavour
@@ -22,19 +22,19 @@ from trtpoets.onboard.installed_bundle import Bundle
 from trtpoets.onboard.resources import require_room
 
 OLDEST = {"numpy": (1, 17), "pillow": (8, 0)}
-"""numpy has its random generators since, and Pillow opens files of chosen formats only."""
+"""Oldest supported versions: numpy's random generators and Pillow's `formats` argument are needed."""
 
 _PARTS = ("Python", "system", "Jetson", "power", "NVIDIA GPU", "CUDA", "TensorRT", "pycuda")
-"""Of the doctor's parts, those that matter to who runs engines."""
+"""The doctor's findings that are relevant for running engines."""
 
 REQUIRED = ("NVIDIA GPU", "TensorRT", "pycuda", *OLDEST)
-"""What an engine can't be built and run without. Of room and operators the build itself has the last word."""
+"""Findings that are required for building and running engines; the build itself checks memory, disk and opset."""
 
 TOOLS = "sudo apt install -y build-essential python3-dev python3-venv nvidia-jetpack"
 
 
 def findings_of(bundle: Bundle, diagnosis: Diagnosis) -> tuple[Finding, ...]:
-    """What matters to this bundle on this machine, in the order in which one thing needs the other."""
+    """The findings that are relevant for this bundle on this machine, in the order of their dependencies."""
     pack = diagnosis.system.jetson.jetpack if diagnosis.system.jetson else None
     parts = {part.what: part for part in diagnosis.parts}
     return (
@@ -47,12 +47,14 @@ def findings_of(bundle: Bundle, diagnosis: Diagnosis) -> tuple[Finding, ...]:
 
 
 def lacking(findings: tuple[Finding, ...]) -> list[Finding]:
-    """What is required and not there."""
-    return [each for each in findings if each.what in REQUIRED and each.state in (State.MISSING, State.IDLE)]
+    """The required findings that are missing."""
+    return [
+        finding for finding in findings if finding.what in REQUIRED and finding.state in (State.MISSING, State.IDLE)
+    ]
 
 
 def compiler_problem(system: System) -> str:
-    """What pycuda can't be compiled without, and is not there; empty when all is."""
+    """The missing tools that are needed to compile pycuda, as text; empty if all are available."""
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     tools = {
         "g++": shutil.which("g++"),
@@ -70,32 +72,32 @@ def _packages() -> Iterator[Finding]:
         if package not in versions:
             yield Finding(package, State.MISSING, "not installed", "everything", f"pip install '{package}>={wanted}'")
         elif version_of(versions[package]) < oldest:
-            found = f"{versions[package]}, and {wanted} or later is needed"
+            found = f"{versions[package]}, but {wanted} or later is needed"
             yield Finding(package, State.MISSING, found, "everything", f"pip install '{package}>={wanted}'")
         else:
             yield Finding(package, State.READY, versions[package], "everything")
 
 
 def _jetpack(bundle: Bundle, here: JetPack | None) -> Iterator[Finding]:
-    """Whether it is the JetPack that the bundle was made for. Another one may do: what counts is its own finding."""
+    """Yield a finding if the bundle was made for another JetPack, which may still work: see the other findings."""
     wanted = bundle.manifest.jetpack
     if wanted and here is not None and here.version != wanted:
-        found = f"this bundle was made for JetPack {wanted}, and JetPack {here.version} is here"
+        found = f"this bundle was made for JetPack {wanted}, but JetPack {here.version} is installed"
         again = command("bundle", bundle.manifest.name, "--for", "jetson", "--jetpack", here.version)
         yield Finding("JetPack", State.DOUBTFUL, found, "the right operators", f"make one for it: {again}")
 
 
 def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
-    """Whether the TensorRT that is here reads the operators of the ONNX files."""
+    """Whether the installed TensorRT supports the opset of the ONNX files."""
     what, serves = "operators", "building engines"
-    opset = max(facts_of(model.path).opset for model in bundle.onnx_models())
+    opset = max(read_header(model.path).opset for model in bundle.onnx_models())
     version = diagnosis.software.tensorrt.version
     ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
     if ceiling is not None and opset > ceiling:
-        found = f"ONNX set {opset}, and TensorRT {version} reads up to {ceiling}"
+        found = f"ONNX opset {opset}, but TensorRT {version} supports up to {ceiling}"
         again = command("export", bundle.manifest.name, "--opset", min(ceiling, 17), "--force")
         return Finding(what, State.MISSING, found, serves, f"on the PC: {again}, quantize, and bundle again")
-    return Finding(what, State.READY, f"ONNX set {opset}", serves)
+    return Finding(what, State.READY, f"ONNX opset {opset}", serves)
 
 
 def _room(bundle: Bundle) -> Finding:

@@ -1,4 +1,4 @@
-"""The words that a bundle's commands take: those of trtpoets where it has the same command."""
+"""The command line of a bundle's program, with the same options as trtpoets for the commands that both have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from trtpoets import __version__
 from trtpoets.core.console import printable
-from trtpoets.core.paths import given_path
+from trtpoets.core.paths import path_argument
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.judge.bench.bench_config import Scenario
@@ -21,27 +21,27 @@ _WORDS = [precision.value for precision in Precision]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with words that may be names of files without what a terminal would obey."""
+    """Escapes control characters in error messages, which may contain file names."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; what was chosen is in `command`."""
+    """The parser of all commands; the chosen one is in `command`."""
     top = _Parser(prog="trtpoets", description="A bundle of trtpoets: build, check and run its network on this device.")
     top.add_argument("--version", action="version", version=f"trtpoets {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text, add in (
-        ("install", "Check this device, and make the environment that the commands use.", _install),
-        ("doctor", "Say what this machine can do, and how to mend the rest.", _nothing),
-        ("build", "Build the engine for this device, and prove it by the golden photos.", _build),
-        ("selftest", "Ask the golden photos again: same scores? How long does it take?", _selftest),
-        ("classify", "Say what photos show, a line of JSON each.", _classify),
-        ("bench", "Measure the speed of what was built.", _bench),
-        ("update", "Put this bundle in the place of the one that runs; go back if it fails.", _update),
-        ("rollback", "Go back to the bundle that ran before.", _rollback),
-        ("recover", "Finish or undo an update that was cut short; for boot.", _recover),
+        ("install", "Check this device and create the Python environment of the commands.", _install),
+        ("doctor", "Show what this machine supports and how to fix what is missing.", _no_options),
+        ("build", "Build the engine for this device and check it with the golden photos.", _build),
+        ("selftest", "Compare the scores of the golden photos and measure the latency.", _selftest),
+        ("classify", "Classify photos and frames; one line of JSON for each.", _classify),
+        ("bench", "Measure the speed of the built engines.", _bench),
+        ("update", "Replace the running bundle by this one; go back if it fails.", _update),
+        ("rollback", "Go back to the previous bundle.", _rollback),
+        ("recover", "Finish or undo an interrupted update; for use at boot.", _recover),
     ):
         command = commands.add_parser(name, help=text, description=text)
         add(command)
@@ -50,31 +50,43 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _nothing(command: argparse.ArgumentParser) -> None:
-    """No words of its own."""
+def _no_options(command: argparse.ArgumentParser) -> None:
+    """Add no options."""
 
 
 def _install(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--venv", type=given_path, help="where the environment goes (default: built/venv)")
-    command.add_argument("--no-pip", action="store_true", help="fetch nothing; say what is missing")
-    command.add_argument("--dry-run", action="store_true", help="only look, and say what would be done")
-    command.add_argument("--root", type=given_path, help="with --signers: the root of the updates")
-    command.add_argument("--signers", type=given_path, help="public keys; updates take only what one of them signed")
+    command.add_argument("--venv", type=path_argument, help="folder of the environment (default: built/venv)")
+    command.add_argument("--no-pip", action="store_true", help="install no packages; only show what is missing")
+    command.add_argument("--dry-run", action="store_true", help="show what would be done, without doing it")
+    command.add_argument("--root", type=path_argument, help="with --signers: the folder of the releases")
+    command.add_argument(
+        "--signers", type=path_argument, help="public keys: accept only updates signed with one of them"
+    )
 
 
 def _build(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _name(command)
-    _precisions(command, "to try, in this order (repeatable; default: the bundle's order)")
-    add("--flavour", choices=["auto", *(each.value for each in Flavour)], default="auto", help="whose engines")
-    add("--batch", default="1:8:32", help="batch sizes of the engine, least:best:most (default: %(default)s)")
-    add("--workspace", type=int, default=EngineConfig.workspace_mib, help="MiB for building (default: %(default)s)")
-    add("--optimization-level", type=int, help="0 builds quickly, 5 for speed; default: TensorRT's own")
-    add("--version-compatible", action="store_true", help="later versions of TensorRT shall run it too")
-    add("--dla", type=int, help="a Jetson's DLA core; what it lacks runs on the GPU")
-    add("--timeout", type=float, help="give up each engine after so many seconds")
-    add("--strict", action="store_true", help="exit 3 if the first precision could not be had")
-    add("--dry-run", action="store_true", help="say what would be built, and whether it can here")
+    _precisions(command, "precision to try, in this order (repeatable; default: the bundle's order)")
+    add(
+        "--flavour",
+        choices=["auto", *(flavour.value for flavour in Flavour)],
+        default="auto",
+        help="library of the engine",
+    )
+    add("--batch", default="1:8:32", help="batch sizes of the engine, minimum:optimum:maximum (default: %(default)s)")
+    add(
+        "--workspace",
+        type=int,
+        default=EngineConfig.workspace_mib,
+        help="workspace memory for building in MiB (default: %(default)s)",
+    )
+    add("--optimization-level", type=int, help="0 (quick build) to 5 (fast engine); default: TensorRT's default")
+    add("--version-compatible", action="store_true", help="build an engine that later versions of TensorRT can run")
+    add("--dla", type=int, help="DLA core of a Jetson; unsupported layers run on the GPU")
+    add("--timeout", type=float, help="time limit for building each engine in seconds")
+    add("--strict", action="store_true", help="exit with code 3 unless the first precision succeeds")
+    add("--dry-run", action="store_true", help="show what would be built and whether this device can")
     add("--force", action="store_true", help="build again even if nothing changed")
 
 
@@ -85,15 +97,15 @@ def _selftest(command: argparse.ArgumentParser) -> None:
 def _classify(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("sources", nargs="+", metavar="SOURCE", help=_SOURCES)
-    add("--top", type=int, default=ClassifyConfig.top, help="labels a photo (default: %(default)s)")
-    add("--threshold", type=float, default=ClassifyConfig.threshold, help="least score that is told, 0 to 1")
-    add("--batch", type=int, default=ClassifyConfig.batch, help="photo files at a time (default: %(default)s)")
-    add("--frames", type=int, default=ClassifyConfig.frames, help="end after so many frames; 0: never")
+    add("--top", type=int, default=ClassifyConfig.top, help="number of labels per photo (default: %(default)s)")
+    add("--threshold", type=float, default=ClassifyConfig.threshold, help="smallest score to report, 0 to 1")
+    add("--batch", type=int, default=ClassifyConfig.batch, help="batch size for photo files (default: %(default)s)")
+    add("--frames", type=int, default=ClassifyConfig.frames, help="stop after this number of frames; 0: no limit")
     add(
         "--patience",
         type=float,
         default=ClassifyConfig.patience,
-        help="seconds that a camera may be gone (default: %(default)g)",
+        help="seconds without a frame before a camera is given up (default: %(default)g)",
     )
     _runner(command)
 
@@ -101,32 +113,47 @@ def _classify(command: argparse.ArgumentParser) -> None:
 def _bench(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _name(command)
-    add("--batch", type=int, action="append", help="repeatable; default 1 and 8")
-    add("--seconds", type=float, default=2.0, help="measure at least so long, each (default: %(default)g)")
-    add("--threads", type=int, default=0, help="CPU threads of every runner; 0: its own choice")
-    add("--scenario", choices=[each.value for each in Scenario], help="MLPerf's")
-    add("--target-qps", type=float, default=0.0, help="photos a second that a server is asked for")
-    add("--loadgen", action="store_true", help="let MLPerf's LoadGen judge too; its logs are kept")
-    add("--compare", type=given_path, help="an older benchmark.json: what changed since")
-    add("--fail-below", type=float, help="a gate: the fastest, in times the baseline; exit 3 if it fails")
-    add("--max-p99", type=float, help="a gate, or a server's bound, in ms; exit 3 if it fails")
+    add("--batch", type=int, action="append", help="batch size (repeatable; default 1 and 8)")
+    add("--seconds", type=float, default=2.0, help="shortest time of each measurement (default: %(default)g)")
+    add("--threads", type=int, default=0, help="CPU threads of every runner; 0: the runner's default")
+    add("--scenario", choices=[scenario.value for scenario in Scenario], help="MLPerf scenario")
+    add("--target-qps", type=float, default=0.0, help="requested photos per second, for the server scenario")
+    add("--loadgen", action="store_true", help="also run MLPerf's LoadGen and keep its logs")
+    add("--compare", type=path_argument, help="older benchmark.json to compare with")
+    add(
+        "--fail-below",
+        type=float,
+        help="required speedup of the fastest runner over the baseline; else exit with code 3",
+    )
+    add("--max-p99", type=float, help="largest p99 latency in ms (also for the server scenario); else exit with code 3")
 
 
 def _update(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _root(command)
-    add("--restart", metavar="COMMAND", help="how the service takes up the new bundle, as: systemctl restart NAME")
-    add("--health", metavar="COMMAND", help="must succeed after that (default: the new bundle's self-test)")
-    add("--health-seconds", type=float, default=60.0, help="how long it may take (default: %(default)g)")
-    add("--strict", action="store_true", help="no update where the first precision could not be had")
-    add("--from", dest="source", type=given_path, metavar="BUNDLE", help="another bundle than this: folder or .tar.zst")
-    add("--sha256", help="of the .tar.zst that --from names, as `trtpoets bundle` told it")
-    add("--allow-downgrade", action="store_true", help="take a bundle that is older than the one that runs")
+    add("--restart", metavar="COMMAND", help="command that restarts the service, such as: systemctl restart NAME")
+    add("--health", metavar="COMMAND", help="health check after the restart (default: the new bundle's self-test)")
+    add(
+        "--health-seconds",
+        type=float,
+        default=60.0,
+        help="time until the health check must succeed (default: %(default)g)",
+    )
+    add("--strict", action="store_true", help="no update unless the first precision succeeds")
+    add(
+        "--from",
+        dest="source",
+        type=path_argument,
+        metavar="BUNDLE",
+        help="the bundle to install: folder or .tar.zst",
+    )
+    add("--sha256", help="sha256 of the .tar.zst given by --from, as printed by `trtpoets bundle`")
+    add("--allow-downgrade", action="store_true", help="accept a bundle that is older than the current one")
 
 
 def _rollback(command: argparse.ArgumentParser) -> None:
     _root(command)
-    command.add_argument("--restart", metavar="COMMAND", help="how the service takes it up")
+    command.add_argument("--restart", metavar="COMMAND", help="command that restarts the service")
 
 
 def _recover(command: argparse.ArgumentParser) -> None:
@@ -134,11 +161,11 @@ def _recover(command: argparse.ArgumentParser) -> None:
 
 
 def _root(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", type=given_path, required=True, help="the folder of releases/ and current")
+    command.add_argument("--root", type=path_argument, required=True, help="folder of releases/ and current")
 
 
 def _name(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", nargs="?", metavar="NAME", help="the bundle's name; there is only one")
+    command.add_argument("name", nargs="?", metavar="NAME", help="name of the bundle (optional)")
 
 
 def _precisions(command: argparse.ArgumentParser, text: str) -> None:
@@ -146,6 +173,6 @@ def _precisions(command: argparse.ArgumentParser, text: str) -> None:
 
 
 def _runner(command: argparse.ArgumentParser) -> None:
-    text = "what answers: the engine, or an ONNX file (default: %(default)s)"
+    text = "what to run: the engine, or an ONNX file (default: %(default)s)"
     command.add_argument("--runner", choices=RUNNERS, default=ENGINE, help=text)
-    command.add_argument("--precision", choices=_WORDS, help="of an ONNX file: which")
+    command.add_argument("--precision", choices=_WORDS, help="precision of the ONNX file")

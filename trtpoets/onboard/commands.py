@@ -1,4 +1,4 @@
-"""The commands of a bundle: parse, one call, print. Results on stdout, everything else on stderr."""
+"""Runs the commands of a bundle. Results go to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from trtpoets.core.console import json_text, messages, printable, progress_lines
 from trtpoets.core.errors import Interrupted
 from trtpoets.core.progress import Progress
-from trtpoets.core.signals import interrupted, is_heeded, note
+from trtpoets.core.signals import interrupted, is_not_ignored, record_signal
 from trtpoets.core.streams import write_message, writing_results
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.device.build.build_plan import require_possible
@@ -27,7 +27,7 @@ from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 from trtpoets.onboard.bench_command import bench
 from trtpoets.onboard.build_command import build, plan_build, require_first
 from trtpoets.onboard.bundle_options import parser
-from trtpoets.onboard.classify.classify_command import ClassifyConfig, classify
+from trtpoets.onboard.classify.classify_command import ClassifyConfig, Line, classify
 from trtpoets.onboard.classify.sources import source_of
 from trtpoets.onboard.install import install, python_outside, require_ready, set_signers
 from trtpoets.onboard.installed_bundle import bundle_here, check_bundle_name, runner_in
@@ -46,158 +46,158 @@ from trtpoets.onboard.update.incoming import incoming
 from trtpoets.onboard.update.update_command import Options, recover, rollback, update
 
 
-def run(words: Sequence[str]) -> int:
-    """Carry out one command; returns its exit code. Raises TrtPoetsError; SystemExit for wrong usage and for help."""
-    given = parser().parse_args(words)
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Raises TrtPoetsError; SystemExit for usage errors and --help."""
+    options = parser().parse_args(arguments)
     with _showing() as progress:
-        return _COMMANDS[given.command](given, progress)
+        return _COMMANDS[options.command](options, progress)
 
 
 @contextmanager
 def _showing() -> Iterator[Progress]:
-    """Progress and warnings on stderr. Raises Interrupted on Ctrl-C."""
+    """Write progress and warnings to stderr. Raises Interrupted on Ctrl-C."""
 
     try:
         with messages(lambda line, _: write_message(line + "\n")):
             yield progress_lines(write_message)
     except KeyboardInterrupt:
-        message = f"{interrupted()}; what was finished is kept"
-        raise Interrupted(message, hint="the same command goes on from here", code="TP7015") from None
+        message = f"{interrupted()}; finished results are kept"
+        raise Interrupted(message, hint="run the same command again to continue", code="TP7015") from None
 
 
-def _show(given: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:
+def _show(options: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:
     """Print a result as one JSON document, or as lines for people."""
-    told = json_text(value) if given.json else "\n".join(map(printable, lines()))
+    text = json_text(value) if options.json else "\n".join(map(printable, lines()))
     with writing_results():
-        sys.stdout.write(told + "\n")
+        sys.stdout.write(text + "\n")
 
 
-def _install(given: argparse.Namespace, _: Progress) -> int:
+def _install(options: argparse.Namespace, _: Progress) -> int:
     bundle = bundle_here()
-    if given.signers is not None:
-        set_signers(given.signers, given.root, dry_run=given.dry_run)
-    python = python_outside(bundle, given.venv)
+    if options.signers is not None:
+        set_signers(options.signers, options.root, dry_run=options.dry_run)
+    python = python_outside(bundle, options.venv)
     if python is not None:
         os.execv(python, [str(python), *sys.argv])  # noqa: S606 - this program, in another Python
-    found = install(bundle, venv=given.venv, pip=not given.no_pip, dry_run=given.dry_run)
-    _show(given, found, lambda: install_lines(found, given.dry_run))
-    require_ready(found)
+    installation = install(bundle, venv=options.venv, pip=not options.no_pip, dry_run=options.dry_run)
+    _show(options, installation, lambda: install_lines(installation, options.dry_run))
+    require_ready(installation)
     return 0
 
 
-def _doctor(given: argparse.Namespace, _: Progress) -> int:
-    found = doctor()
-    _show(given, found, lambda: finding_lines((*found.parts, *found.works)))
+def _doctor(options: argparse.Namespace, _: Progress) -> int:
+    diagnosis = doctor()
+    _show(options, diagnosis, lambda: finding_lines((*diagnosis.parts, *diagnosis.works)))
     return 0
 
 
-def _build(given: argparse.Namespace, progress: Progress) -> int:
+def _build(options: argparse.Namespace, progress: Progress) -> int:
     bundle = bundle_here()
-    check_bundle_name(bundle, given.name)
+    check_bundle_name(bundle, options.name)
     config = EngineConfig(
-        flavour=default_flavour() if given.flavour == "auto" else Flavour(given.flavour),
-        batch=batch_range(given.batch),
-        workspace_mib=given.workspace,
-        optimization_level=given.optimization_level,
-        version_compatible=given.version_compatible,
-        dla_core=given.dla,
-        timeout_seconds=given.timeout,
+        flavour=default_flavour() if options.flavour == "auto" else Flavour(options.flavour),
+        batch=batch_range(options.batch),
+        workspace_mib=options.workspace,
+        optimization_level=options.optimization_level,
+        version_compatible=options.version_compatible,
+        dla_core=options.dla,
+        timeout_seconds=options.timeout,
     )
-    precisions = tuple(map(Precision, given.precision or ()))
-    if given.dry_run:
+    precisions = tuple(map(Precision, options.precision or ()))
+    if options.dry_run:
         plans = plan_build(bundle, config, precisions)
-        _show(given, plans, lambda: plan_lines(plans))
+        _show(options, plans, lambda: plan_lines(plans))
         require_possible(plans)
         return 0
-    built = build(bundle, config, precisions, force=given.force, progress=progress)
-    # As in a workspace: the engines that were built. What was tried before it is in built/build.json.
-    _show(given, [built.engine], lambda: build_lines(built))
-    if given.strict:
+    built = build(bundle, config, precisions, force=options.force, progress=progress)
+    # As in trtpoets build: a list of engines. The failed attempts are in built/build.json.
+    _show(options, [built.engine], lambda: build_lines(built))
+    if options.strict:
         require_first(built)
     return 0
 
 
-def _selftest(given: argparse.Namespace, _: Progress) -> int:
-    found = selftest(bundle_here(), runner=given.runner, precision=_precision(given))
-    _show(given, found, lambda: selftest_lines(found))
-    require_passed(found)
+def _selftest(options: argparse.Namespace, _: Progress) -> int:
+    result = selftest(bundle_here(), runner=options.runner, precision=_precision(options))
+    _show(options, result, lambda: selftest_lines(result))
+    require_passed(result)
     return 0
 
 
-def _bench(given: argparse.Namespace, progress: Progress) -> int:
+def _bench(options: argparse.Namespace, progress: Progress) -> int:
     bundle = bundle_here()
-    check_bundle_name(bundle, given.name)
-    require_limits(given.fail_below, given.max_p99)
+    check_bundle_name(bundle, options.name)
+    require_limits(options.fail_below, options.max_p99)
     config = bench_config(
-        given.batch,
-        given.seconds,
-        given.threads,
-        scenario=Scenario(given.scenario) if given.scenario else None,
-        max_p99=given.max_p99,
-        target_qps=given.target_qps,
-        loadgen=given.loadgen,
+        options.batch,
+        options.seconds,
+        options.threads,
+        scenario=Scenario(options.scenario) if options.scenario else None,
+        max_p99=options.max_p99,
+        target_qps=options.target_qps,
+        loadgen=options.loadgen,
     )
-    found = bench(bundle, config, compare=given.compare, progress=progress)
-    _show(given, found, lambda: bench_lines(found))
-    require_speed(bundle.manifest.name, found, given.fail_below, given.max_p99)
+    details = bench(bundle, config, compare=options.compare, progress=progress)
+    _show(options, details, lambda: bench_lines(details))
+    require_speed(bundle.manifest.name, details, options.fail_below, options.max_p99)
     return 0
 
 
-def _precision(given: argparse.Namespace) -> Precision | None:
-    return Precision(given.precision) if given.precision else None
+def _precision(options: argparse.Namespace) -> Precision | None:
+    return Precision(options.precision) if options.precision else None
 
 
-def _classify(given: argparse.Namespace, progress: Progress) -> int:
+def _classify(options: argparse.Namespace, progress: Progress) -> int:
     bundle = bundle_here()
-    sources = [source_of(word) for word in given.sources]
-    config = ClassifyConfig(given.top, given.threshold, given.batch, given.patience, given.frames)
-    # The GPU is waited for asleep: a board that looks at a camera all day has better things to do with a core.
-    runner, _ = runner_in(bundle, given.runner, _precision(given), Wait.BLOCKING)
+    sources = [source_of(word) for word in options.sources]
+    config = ClassifyConfig(options.top, options.threshold, options.batch, options.patience, options.frames)
+    # BLOCKING leaves the CPU cores free while the GPU works.
+    runner, _ = runner_in(bundle, options.runner, _precision(options), Wait.BLOCKING)
     stop, pressed = threading.Event(), threading.Event()
 
     def interrupt(number: int, _: object) -> None:
         stop.set()
         pressed.set()
-        note(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C does not wait
+        record_signal(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends the program immediately
 
-    # systemd and others end a service so, and people: what is under way is answered, and the engine is freed. SIGTERM
-    # is how a service is ended, and no failure.
-    if is_heeded(signal.SIGTERM):
+    # On SIGTERM, which ends a service, the current photo is answered and the engine is freed. It is not an error.
+    # SIGINT and SIGHUP do the same, but the program exits with the code of an interruption.
+    if is_not_ignored(signal.SIGTERM):
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
-    def tell(line: Mapping[str, Any]) -> None:
+    def report(line: Line) -> None:
         with writing_results():
             sys.stdout.write(json_text(line, indent=None) + "\n")
 
     with runner:
         for number in (signal.SIGINT, signal.SIGHUP):
-            if is_heeded(number):  # a shell's job in the background is not meant
+            if is_not_ignored(number):  # SIGINT is ignored in background jobs of a shell
                 signal.signal(number, interrupt)
-        count = classify(runner, sources, config, tell, stop)
+        count = classify(runner, sources, config, report, stop)
     write_message(count_line(count))
     if pressed.is_set():
         raise KeyboardInterrupt
     return 1 if count.failed else 0
 
 
-def _update(given: argparse.Namespace, progress: Progress) -> int:
-    options = Options(given.restart, given.health, given.health_seconds, given.strict, given.allow_downgrade)
-    with incoming(given.source, given.sha256) as bundle:
-        found = update(bundle, given.root, options)
-    _show(given, found, lambda: update_lines(found))
+def _update(options: argparse.Namespace, progress: Progress) -> int:
+    chosen = Options(options.restart, options.health, options.health_seconds, options.strict, options.allow_downgrade)
+    with incoming(options.source, options.sha256) as bundle:
+        found = update(bundle, options.root, chosen)
+    _show(options, found, lambda: update_lines(found))
     return 0
 
 
-def _rollback(given: argparse.Namespace, progress: Progress) -> int:
-    found = rollback(given.root, given.restart)
-    _show(given, found, lambda: update_lines(found))
+def _rollback(options: argparse.Namespace, progress: Progress) -> int:
+    updated = rollback(options.root, options.restart)
+    _show(options, updated, lambda: update_lines(updated))
     return 0
 
 
-def _recover(given: argparse.Namespace, progress: Progress) -> int:
-    found = recover(given.root, given.restart)
-    _show(given, found, lambda: update_lines(found))
+def _recover(options: argparse.Namespace, progress: Progress) -> int:
+    updated = recover(options.root, options.restart)
+    _show(options, updated, lambda: update_lines(updated))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Asks an engine for the golden scores in a process of its own.
+"""Checks an engine's scores of the golden photos in a child process.
 
-A kernel that fails leaves the CUDA context of its process useless, and a crash ends it: neither may cost the precisions
-that are tried afterwards.
+A failing kernel makes the CUDA context of its process unusable, and a crash ends the process; the parent must be able
+to try the next precision.
 
     python -m trtpoets.onboard.golden_check
 
@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Mapping
 
 from trtpoets.core.errors import RunFailed
-from trtpoets.core.types import Engine, Precision
+from trtpoets.core.serialization import OPTIONAL, from_json, to_json
+from trtpoets.core.types import Engine
 from trtpoets.device.build.engine import load_engine
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.bench.bench_child import words
@@ -26,41 +27,44 @@ from trtpoets.judge.bench.worker_process import Child, ChildFailed, python_modul
 from trtpoets.judge.golden import Verdict, check_scores_against, read_golden
 
 _PATIENCE_SECONDS = 300.0
-"""Loading an engine for the first time takes a small board its time."""
+"""Time limit: loading an engine for the first time is slow on a small board."""
 
 
 def verdict_of(engine: Engine, golden: Path) -> Verdict:
-    """What an engine makes of the golden photos in a folder. Raises RunFailed, also where its process dies or hangs."""
+    """The result of the golden check for an engine. Raises RunFailed, also if the child process crashes or hangs."""
     with Child(python_module("trtpoets.onboard.golden_check")) as child:
         try:
-            told = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
+            answer = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
         except ChildFailed as failed:
             raise RunFailed(f"{engine.path.name} does not run: {failed.why}", code="TP7016") from failed
-    return verdict_from_dict(told["verdict"])
+    return from_json(Verdict, answer["verdict"], "the golden check")
 
 
-def verdict_from_dict(value: Mapping[str, Any]) -> Verdict:
-    """Read `asdict(Verdict)`. Raises KeyError, TypeError or ValueError."""
-    return Verdict(**{**value, "precision": Precision(value["precision"])})
+@dataclass(frozen=True)
+class _Answer:
+    """What the process answers: the verdict, or what went wrong."""
+
+    verdict: Verdict | None = field(default=None, metadata=OPTIONAL)
+    failure: str | None = field(default=None, metadata=OPTIONAL)
 
 
-def _answer(request: Mapping[str, str]) -> dict[str, Any]:
+def _answer(request: Mapping[str, str]) -> _Answer:
     try:
         engine = load_engine(Path(request["engine"]))
         golden = read_golden(Path(request["golden"]), engine.card.spec)
         with open_runner(engine) as runner:
             scores = runner.infer(golden.pixels)
-        return {"verdict": asdict(check_scores_against(golden, engine.card.precision, scores))}
+        return _Answer(verdict=check_scores_against(golden, engine.card.precision, scores))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this engine's, and told
-        return {"failure": words(error)}
+        return _Answer(failure=words(error))
 
 
 def main() -> None:
-    """Answer the one request."""
-    # Native libraries write to stdout as they like: what they write there goes to stderr, our line has it alone.
+    """Execute the request on stdin."""
+    # Native libraries may write to stdout: their output goes to stderr, and only the answer goes to stdout.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
         os.dup2(2, 1)
-        reply.write(json.dumps(_answer(json.loads(sys.stdin.readline()))) + "\n")
+        reply.write(json.dumps(to_json(_answer(json.loads(sys.stdin.readline())))) + "\n")
 
 
 if __name__ == "__main__":

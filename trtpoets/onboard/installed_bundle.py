@@ -1,4 +1,4 @@
-"""The bundle that a command runs in: checked against its manifest, and what was built from it on this device."""
+"""Opens and checks the bundle of a command, and reads what was built from it on this device."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Iterator, Sequence
 
 import trtpoets
 from trtpoets.core.authenticity import KEY_VARIABLE
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import locked, read_json, sha256_of_file, sweep_parts, write_json
 from trtpoets.core.manifest import BUILT, MANIFEST, Manifest, check_manifest
-from trtpoets.core.onnx_metadata import read_vouched_onnx
+from trtpoets.core.onnx_metadata import read_verified_onnx
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_text
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.shell_commands import quote
 from trtpoets.core.types import Engine, ModelSpec, OnnxModel, Photo, Precision, Split
 from trtpoets.device.build.engine import load_engine
@@ -24,21 +25,22 @@ from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.base import Runner
 from trtpoets.judge.golden import Golden, read_golden
+from trtpoets.onboard.build_record import Attempt, BuildOptions, BuildRecord
 
 FOLDER_VARIABLE = "TRTPOETS_BUNDLE"
-"""Where the bundle is, for a runtime that does not lie in it."""
+"""Environment variable with the path of the bundle, for a runtime outside of it."""
 
 RELEASES = "releases"
-"""The folder of bundles side by side, on a device that is updated."""
+"""Name of the folder of all releases on a device with updates."""
 
 ENGINE, ONNXRUNTIME = "engine", "onnxruntime"
 RUNNERS = (ENGINE, ONNXRUNTIME)
-"""What may answer: the engine that was built here, or ONNX Runtime where it is installed."""
+"""Values of --runner: the engine that was built on this device, or ONNX Runtime if it is installed."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that is whole. What the device makes of it goes into `built`."""
+    """A checked bundle on a device. Files that the device creates are in `built`."""
 
     folder: Path
     manifest: Manifest
@@ -51,7 +53,7 @@ class Bundle:
 
     @property
     def identity(self) -> str:
-        """sha256 of the manifest, and so of everything in the bundle."""
+        """sha256 of the manifest, which covers all files of the bundle."""
         return sha256_of_file(self.folder / MANIFEST)
 
     @property
@@ -60,15 +62,15 @@ class Bundle:
         return read_golden(self.folder / "golden", self.spec)
 
     def onnx(self, precision: Precision) -> OnnxModel:
-        """The ONNX file of a precision. Raises BadInput where the bundle has none, BadArtefact."""
+        """The ONNX file of a precision. Raises BadInput if the bundle has none, BadArtefact."""
         path = self.folder / onnx_name(precision)
         if path.name not in self.manifest.files:
             there = ", ".join(each.value for each in self.manifest.order)
             raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}", code="TP7022")
-        found = read_vouched_onnx(path)
+        found = read_verified_onnx(path)
         if found.precision is not precision or found.spec != self.spec:
             raise BadArtefact(
-                f"{path} holds {found.spec.name} in {found.precision.value}, or describes its photos differently",
+                f"{path} contains {found.spec.name} in {found.precision.value}, or has another preprocessing",
                 hint="make the bundle again: trtpoets bundle NAME --for jetson",
                 code="TP7023",
             )
@@ -82,22 +84,22 @@ class Bundle:
         )
 
     def onnx_models(self) -> Iterator[OnnxModel]:
-        """The ONNX files, in the order in which they are to be tried."""
+        """The ONNX files in the order in which they are tried."""
         return (self.onnx(precision) for precision in self.manifest.order)
 
     @property
     def record(self) -> Path:
-        """What was built, in which attempts, from which bundle: written last."""
+        """The file that records the engine, the attempts and the bundle. It is written last."""
         return self.built / "build.json"
 
     @property
     def benchmark(self) -> Path:
-        """What `bench` measured."""
+        """The results of `bench`."""
         return self.built / "benchmark.json"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold `built` for writing, swept of what killed builds left. Raises Busy when another process builds there.
+        """Lock `built` for writing, and delete temporary files of killed builds. Raises Busy if it is locked.
 
         `built` may not be a symbolic link: StorageFailed.
         """
@@ -114,15 +116,15 @@ def onnx_name(precision: Precision) -> str:
 
 
 def bundle_here() -> Bundle:
-    """The bundle that this program came with, or that $TRTPOETS_BUNDLE names; checked, file by file.
+    """The bundle of this program, or the one given by $TRTPOETS_BUNDLE, after checking all files.
 
     Raises MissingArtefact, or BadArtefact that names the file.
     """
     told = os.environ.get(FOLDER_VARIABLE)
-    # Links are followed here, once: a fleet's `current` may be switched while this program runs.
+    # Links are resolved once: `current` may be switched while this program runs.
     folder = user_path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
     if folder.parent.name == RELEASES:
-        # One key for the device: who updates it and who runs its service may have no home, or another one.
+        # One key per device: the users of updates and of the service may have no home folder or different ones.
         os.environ.setdefault(KEY_VARIABLE, str(folder.parent.parent / "key"))
     return open_bundle(folder)
 
@@ -133,56 +135,60 @@ def open_bundle(folder: Path) -> Bundle:
     path = folder / "model.json"
     if path.name not in manifest.files:
         raise BadArtefact(
-            f"{folder} is no bundle for a device: it has no model.json", hint="make it: --for jetson", code="TP7024"
+            f"{folder} is not a bundle for a device: it has no model.json",
+            hint="make it with: --for jetson",
+            code="TP7024",
         )
     return Bundle(folder, manifest, ModelSpec.from_json(read_text(path), str(path)))
 
 
 def check_bundle_name(bundle: Bundle, name: str | None) -> None:
-    """Raise BadInput for a name that is not the bundle's: scripts say it, as they do in a workspace."""
+    """Raise BadInput if a given name is not the bundle's. Scripts may give it, as for the commands of trtpoets."""
     if name not in (None, bundle.manifest.name):
         raise BadInput(
             f"this bundle is {bundle.manifest.name}, not {name}",
-            hint=f"say {bundle.manifest.name}, or leave the name out",
+            hint=f"give {bundle.manifest.name}, or leave the name out",
             code="TP7025",
         )
 
 
-def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> None:
+def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Attempt], asked: BuildOptions | None) -> None:
     """Write down which engine of `built` is the one to run. `asked` is what the build was told."""
-    value = {"bundle": bundle.identity, "engine": engine, "asked": dict(asked), "attempts": list(attempts)}
-    write_json(bundle.record, value)
+    write_json(bundle.record, to_json(BuildRecord(bundle.identity, engine, asked, tuple(attempts))))
 
 
-def read_record(bundle: Bundle) -> Mapping[str, Any]:
+def read_record(bundle: Bundle) -> BuildRecord:
     """What was built. Raises MissingArtefact where nothing was, or from another bundle; BadArtefact."""
     if not bundle.record.is_file():
         raise MissingArtefact(
             f"{bundle.folder} has no engine yet", hint=f"build it: {quote(bundle.folder / 'build')}", code="TP7026"
         )
-    value = read_json(bundle.record)
-    if not isinstance(value, dict) or not isinstance(value.get("engine"), str) or "attempts" not in value:
+    try:
+        record = parsed(BuildRecord, read_json(bundle.record))
+    except ValueError as error:
         raise BadArtefact(
-            f"{bundle.record} is damaged", hint=f"build again: {quote(bundle.folder / 'build')} --force", code="TP7027"
-        )
-    if value.get("bundle") != bundle.identity:
+            f"{bundle.record} is damaged: {error}",
+            hint=f"build again: {quote(bundle.folder / 'build')} --force",
+            code="TP7027",
+        ) from error
+    if record.bundle != bundle.identity:
         raise MissingArtefact(
             f"{bundle.built} was built from another bundle",
             hint=f"build again: {quote(bundle.folder / 'build')}",
             code="TP7028",
         )
-    return value
+    return record
 
 
 def engine_in(bundle: Bundle) -> Engine:
     """The engine to run. Raises MissingArtefact, or BadArtefact when it was changed, or not built here by this user."""
-    name = read_record(bundle)["engine"]
+    name = read_record(bundle).engine
     if Path(name).name != name:
-        raise BadArtefact(f"{bundle.record} names an engine elsewhere", hint="build again, with --force", code="TP7029")
+        raise BadArtefact(f"{bundle.record} names an engine in another folder", hint="./build --force", code="TP7029")
     engine = load_engine(bundle.built / name)
     if engine.foreign:
         raise BadArtefact(
-            f"{engine.path} is not known to be built here by this user: {engine.foreign}",
+            f"there is no proof that this user built {engine.path} on this device: {engine.foreign}",
             hint=f"build it, as the user who runs it: {quote(bundle.folder / 'build')}",
             code="TP7030",
         )
@@ -192,9 +198,9 @@ def engine_in(bundle: Bundle) -> Engine:
 def runner_in(
     bundle: Bundle, runner: str = ENGINE, precision: Precision | None = None, wait: Wait | None = None
 ) -> tuple[Runner, Precision]:
-    """The runner of the engine, or of an ONNX file through ONNX Runtime, not entered yet; and its precision.
+    """The runner of the engine, or of an ONNX file with ONNX Runtime, not entered yet, and its precision.
 
-    `wait` is how threads wait for the engine, where it is one.
+    `wait` is how threads wait for the GPU with an engine.
     The ONNX file is that of `precision`, or of the first in the manifest's order. Raises MissingArtefact, BadArtefact,
     BadInput for another precision than the engine's.
     """

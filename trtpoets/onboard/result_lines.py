@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Iterable, Iterator
 
 from trtpoets.device.build.build_plan import BuildPlan
 from trtpoets.device.doctor.findings import Finding, State
+from trtpoets.judge.bench.benchmark import Benchmark, Measurement
 from trtpoets.onboard.build_command import Built
 from trtpoets.onboard.classify.classify_command import Count
 from trtpoets.onboard.install import Installation
@@ -78,34 +79,35 @@ def selftest_lines(found: Selftest) -> Iterator[str]:
     yield f"  {latency.conditions}; loaded in {found.load_seconds:.2f} s"
 
 
-def bench_lines(details: Mapping[str, Any]) -> Iterator[str]:
-    """A line a runner and batch size."""
-    rows: list[tuple[str, ...]] = [("runner", "batch", "p50 ms", "p99 ms", "photos/s", f"times {details['baseline']}")]
-    rows += [_measured(row) for row in details["measurements"]]
+def bench_lines(benchmark: Benchmark) -> Iterator[str]:
+    """Yield a line for each runner and batch size, then what is not valid, changed, failed or outcome of a scenario."""
+    rows: list[tuple[str, ...]] = [("runner", "batch", "p50 ms", "p99 ms", "photos/s", f"times {benchmark.baseline}")]
+    rows += [_measured(row) for row in benchmark.measurements]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-    for row in details["measurements"]:
-        if not row["valid"]:
-            yield f"{row['runner']}, batch {row['batch']}: INVALID: {row['reason']}"
-    for change in details.get("compared", {}).get("changes", ()):
-        moved = "" if change["change"] is None else f" {change['change']:+.1%}"
-        noise = "" if change["noise"] is None else f" (noise ±{change['noise']:.1%})"
-        yield f"{change['runner']}, batch {change['batch']}, since then: {change['verdict']}{moved}{noise}"
-    for failure in details["failures"]:
-        yield f"{failure['runner']}: not measured: {failure['why']}"
-    for outcome in details.get("outcomes", ()):
-        word = "VALID" if outcome["valid"] else f"INVALID: {outcome['reason']}"
-        value = "–" if outcome["value"] is None else f"{outcome['value']:.4g}"
-        yield f"{outcome['scenario']}, {outcome['runner']}: {value} {outcome['metric']}, {word}"
+    for cells in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
+    for row in benchmark.measurements:
+        if not row.valid:
+            yield f"{row.runner.name}, batch {row.batch}: INVALID: {row.reason}"
+    for change in benchmark.compared.changes if benchmark.compared else ():
+        share = "" if change.change is None else f" {change.change:+.1%}"
+        noise = "" if change.noise is None else f" (noise ±{change.noise:.1%})"
+        yield f"{change.runner.name}, batch {change.batch}, since then: {change.verdict}{share}{noise}"
+    for failure in benchmark.failures:
+        yield f"{failure.runner.name}: not measured: {failure.why}"
+    for outcome in benchmark.outcomes:
+        validity = "VALID" if outcome.valid else f"INVALID: {outcome.reason}"
+        value = "–" if outcome.value is None else f"{outcome.value:.4g}"
+        yield f"{outcome.scenario}, {outcome.runner.name}: {value} {outcome.metric}, {validity}"
 
 
-def _measured(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def number(key: str, places: int = 2) -> str:
-        return "–" if row.get(key) is None else f"{row[key]:.{places}f}"
+def _measured(row: Measurement) -> tuple[str, ...]:
+    def number(value: float | None, places: int = 2) -> str:
+        return "–" if value is None else f"{value:.{places}f}"
 
-    ratio = number("speedup") + (" drifts" if row.get("drifts") else "") if row["valid"] else "INVALID"
-    return row["runner"], str(row["batch"]), number("p50_ms"), number("p99_ms"), number("photos_per_s", 0), ratio
+    ratio = number(row.speedup) + (" drifts" if row.drifts else "") if row.valid else "INVALID"
+    cells = (number(row.p50_ms), number(row.p99_ms), number(row.photos_per_s, 0), ratio)
+    return (row.runner.name, str(row.batch), *cells)
 
 
 def count_line(count: Count) -> str:

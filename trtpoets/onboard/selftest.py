@@ -1,4 +1,4 @@
-"""Whether what runs here answers as it did where the bundle was made: golden photos in, scores compared, time taken."""
+"""The `selftest` command: compares the scores of the golden photos with the expected ones and measures the latency."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from trtpoets.onboard.build_command import golden_problem
 from trtpoets.onboard.installed_bundle import ENGINE, Bundle, runner_in
 
 _WARM_UP = 5
-"""Inferences before the first that is timed: the first ones load kernels and capture the graph."""
+"""Untimed inferences at the start, which load kernels and capture the CUDA graph."""
 
 _MOST_TIMED, _MOST_SECONDS = 100, 0.5
-"""A self-test is no benchmark: it shows that the time is about right, and is over soon."""
+"""Limits of the measurement, which is only a quick check and not a benchmark."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one photo takes, host to host, in milliseconds. `conditions` says how that was measured."""
+    """Latency of one photo, host to host, in milliseconds. `conditions` describes the measurement."""
 
     median_ms: float
     worst_ms: float
@@ -35,7 +35,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Selftest:
-    """What a runner made of the golden photos. `load_seconds` is how long it took to get ready."""
+    """The result of the self-test. `load_seconds` is the time for entering the runner."""
 
     name: str
     runner: str
@@ -45,27 +45,27 @@ class Selftest:
 
 
 def selftest(bundle: Bundle, *, runner: str = ENGINE, precision: Precision | None = None) -> Selftest:
-    """Ask the engine, or with `runner` "onnxruntime" an ONNX file, for the golden scores, and time it.
+    """Run the golden photos with the engine (or an ONNX file, if `runner` is "onnxruntime") and measure the latency.
 
-    Raises what `runner_in` raises, and RunFailed where it can't run. Scores that are not the golden ones are told and
-    raise nothing: `require_passed` does.
+    Raises as `runner_in` does, and RunFailed. Wrong scores are reported in the result; `require_passed` raises for
+    them.
     """
-    found, precision = runner_in(bundle, runner, precision)
+    opened, precision = runner_in(bundle, runner, precision)
     golden = bundle.golden
-    begun = time.monotonic()
-    with found as running:
-        loaded = time.monotonic() - begun
+    started = time.monotonic()
+    with opened as running:
+        loaded = time.monotonic() - started
         verdict = check_scores_against(golden, precision, running.infer(golden.pixels))
         latency = _latency(running, golden.pixels)
     return Selftest(bundle.manifest.name, running.name, verdict, loaded, latency)
 
 
-def require_passed(found: Selftest) -> None:
-    """Raise GateFailed where the scores were not the golden ones."""
-    if not found.verdict.passed:
+def require_passed(result: Selftest) -> None:
+    """Raise GateFailed if the scores differ from the golden ones."""
+    if not result.verdict.passed:
         raise GateFailed(
-            f"{found.runner}: {golden_problem(found.verdict)}",
-            hint="build again, and go back if it stays: ./build --force",
+            f"{result.runner}: {golden_problem(result.verdict)}",
+            hint="build again, and go back to the previous bundle if it still fails: ./build --force",
             code="TP7034",
         )
 
@@ -77,9 +77,9 @@ def _latency(runner: Runner, photos: np.ndarray) -> Latency:
     end = time.perf_counter() + _MOST_SECONDS
     while len(times) < _MOST_TIMED and (len(times) < len(photos) or time.perf_counter() < end):
         photo = photos[len(times) % len(photos)][None]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         runner.infer(photo)
-        times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (time.perf_counter() - started))
     board = system_at().jetson
     mode = f", power mode {board.power_mode}" if board and board.power_mode else ""
     return Latency(

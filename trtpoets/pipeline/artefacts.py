@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,15 @@ from trtpoets.core.own_files import require_no_link
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.types import Classifier, hash_of
-from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, read_card
+from trtpoets.core.verified_files import verifying_once
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_details, read_card
 from trtpoets.train.classifier import load_classifier
-from trtpoets.train.dataset import Dataset
+from trtpoets.train.dataset import Dataset, dataset_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator
 
+    from trtpoets.pipeline.card_details import TrainingDetails
 
 ENGINES = DEFAULT_ENGINES
 
@@ -39,7 +40,7 @@ def writing(space: Workspace) -> Iterator[None]:
     if space.lock in _held.get():
         yield
         return
-    with locked(space.lock, space.name) as held:
+    with locked(space.lock, space.name) as held, verifying_once():
         require_no_link(space.folder, *space.folders)
         if held:  # without it, they may be another process's
             sweep_parts(space.folder)
@@ -58,12 +59,19 @@ def writing(space: Workspace) -> Iterator[None]:
             _held.reset(token)
 
 
+@dataclass(frozen=True)
+class _MadeOf:
+    """Of the classifier's card: the weights of its backbone."""
+
+    weights_id: str | None = None
+
+
 def classifier_in(space: Workspace) -> Classifier:
     """The trained classifier; it may be foreign, and then nothing loads it.
 
     Raises MissingArtefact when there is none, or it is not whole.
     """
-    found = open_card(card_of(space.classifier))
+    found = open_details(card_of(space.classifier), _MadeOf)
     if found is None:
         changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
         raise MissingArtefact(
@@ -74,7 +82,7 @@ def classifier_in(space: Workspace) -> Classifier:
             code="TP8001",
         )
     classifier = load_classifier(space.classifier)
-    if found.get("weights_id") != classifier.spec.weights_id:
+    if found.weights_id != classifier.spec.weights_id:
         raise BadArtefact(
             f"{space.classifier} names other weights than its card",
             hint=space.command("retrain", "PHOTOS"),
@@ -113,7 +121,7 @@ def dataset_in(space: Workspace) -> Dataset:
     if details is None:
         raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"), code="TP8003")
     classifier_in(space)
-    dataset, card = Dataset.from_dict(details), read_card(card_of(space.classifier)).details
+    dataset, card = dataset_from_json(details), read_card(card_of(space.classifier)).details
     if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
         raise MissingArtefact(
             f"{space.classifier} was not trained on the photos of {space.dataset}: their test photos may have been "
@@ -131,6 +139,8 @@ def has_dataset(space: Workspace) -> bool:
     return space.dataset.is_file()
 
 
-def training_in(space: Workspace) -> Mapping[str, Any] | None:
+def training_in(space: Workspace) -> TrainingDetails | None:
     """How the classifier was trained; None where it was not trained here. Raises MissingArtefact."""
-    return open_card(space.training, classifier_key(space))
+    from trtpoets.pipeline.card_details import TrainingDetails
+
+    return open_details(space.training, TrainingDetails, classifier_key(space))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import Classifier, Engine, TfliteModel
+from trtpoets.core.types import Classifier, Engine, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Runnable, Way
-from trtpoets.judge.bench.benchmark import BenchConfig, benchmark_from_artefacts
-from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
+from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
+from trtpoets.judge.bench.benchmark_file import benchmark_from_card, read_benchmark, write_benchmark
 from trtpoets.judge.bench.compare import compared
 from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 from trtpoets.pipeline.artefacts import ENGINES, writing
@@ -26,7 +27,6 @@ from trtpoets.pipeline.result_status import (
     photos_to_judge,
 )
 from trtpoets.pipeline.runner_access import (
-    Skipped,
     entered_runner,
     require_trusted_classifier,
     shippable_ways,
@@ -34,7 +34,7 @@ from trtpoets.pipeline.runner_access import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 __all__ = ["bench", "require_limits", "require_speed"]
@@ -50,11 +50,11 @@ def bench(
     engines: Path | str = ENGINES,
     force: bool = True,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
+) -> Benchmark:
     """Measure every runner on the test photos, each in a process of its own, TensorFlow as the baseline.
 
-    Returns the details of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
-    With `compare`, an older benchmark.json, what changed since is in it, under "compared".
+    Returns the content of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
+    With `compare`, an older benchmark.json, its `compared` is what changed since.
     Raises Interrupted on Ctrl-C, after writing what was measured until then, marked incomplete.
     """
     config = config or BenchConfig()
@@ -65,10 +65,11 @@ def bench(
         photos = photos_to_judge(space)
         contents = identities(space, artefacts)
         key = benchmark_key(contents, photos, config)
-        known = None if force else open_card(space.benchmark, key)
-        if known is not None and not known.get("incomplete"):
-            known = with_stale(space, known)
-            return known if before is None else {**known, "compared": compared(before, known)}
+        details = None if force else open_card(space.benchmark, key)
+        known = None if details is None else benchmark_from_card(details, space.benchmark)
+        if known is not None and not known.incomplete:
+            known = replace(known, skipped=with_stale(space, known.skipped))
+            return known if before is None else replace(known, compared=compared(before, known))
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
         able, skipped = _able(artefacts)
@@ -76,17 +77,17 @@ def bench(
         # Each runner has a process of its own, and a photo that changed is its failure there.
         if measured.failures or not all(row.valid for row in measured.measurements):
             require_photos(space, photos)
-        details = write_benchmark(
+        result = write_benchmark(
             space.benchmark,
             measured,
             key=key,
             name=name,
             again=bench_command(space, config, compare),
             artefacts=dict(zip(map(_name, artefacts), contents, strict=True)),
-            skipped=[vars(each) for each in dict.fromkeys(skipped)],
+            skipped=tuple(dict.fromkeys(skipped)),
             before=before,
         )
-        return with_stale(space, details)
+        return replace(result, skipped=with_stale(space, result.skipped))
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:

@@ -1,22 +1,23 @@
-"""How fast training is here: bottlenecks and head on every device, and what the learning rates come to."""
+"""Measures the speed of training on every device, and the validation accuracy of several learning rates."""
 
 from __future__ import annotations
 
 import logging
-import math
 import statistics
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import Split
+from trtpoets.core.serialization import to_json
+from trtpoets.core.types import Skipped, Split
 from trtpoets.core.workspace import Workspace, seal_card
-from trtpoets.judge.bench.conditions import conditions
+from trtpoets.judge.bench.conditions import Conditions, conditions
+from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, RateCurves, TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, writing
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
@@ -27,7 +28,7 @@ from trtpoets.pipeline.result_status import train_benchmark_key
 from trtpoets.pipeline.retrain import training_of
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.head import HeadConfig, Optimizer
+from trtpoets.train.head import HeadConfig
 from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
@@ -42,37 +43,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainBenchConfig:
-    """`learning_rates` are trained with everything else as the classifier was; bottlenecks of `photos`, `rounds` times.
-
-    More photos or rounds tell the rate more closely; devices take turns, so that a drifting machine hurts all alike.
-    """
-
-    learning_rates: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.01)
-    photos: int = 256
-    rounds: int = 3
-
-    def __post_init__(self) -> None:
-        if not self.learning_rates or len(set(self.learning_rates)) != len(self.learning_rates):
-            raise BadInput(
-                f"learning rates {list(self.learning_rates)}",
-                hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
-                code="TP8005",
-            )
-        wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
-        if wrong:
-            raise BadInput(
-                f"a learning rate of {wrong[0]:g}",
-                hint="give finite ones above 0: --learning-rate 0.001",
-                code="TP8006",
-            )
-        if self.photos < 1 or self.rounds < 1:
-            raise BadInput(
-                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP8007"
-            )
-
-
 def train_bench_config(learning_rates: Sequence[float] | None) -> TrainBenchConfig:
     """The configuration of `bench --train`."""
     return TrainBenchConfig(tuple(learning_rates)) if learning_rates else TrainBenchConfig()
@@ -85,25 +55,23 @@ def bench_train(
     weights: Path | None = None,
     engines: Path | str = ENGINES,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
+) -> TrainBenchmark:
     """Measure bottlenecks a second and the head's training on the CPU, and on the GPU where TensorFlow sees one.
 
-    Returns the details of engines/<name>/train-benchmark.json: "bottlenecks" (photos/s, decoding included, with the
-    slowest and fastest round), "heads" (seconds, best step, validation accuracy 0..1 and cross-entropy in nats for each
-    learning rate and device, with curves), "skipped", "conditions". Each rate also leaves a folder of event files for
-    TensorBoard. The test photos are not looked at. `weights` is the file that `retrain` was given, if it was. Raises
+    Returns the content of engines/<name>/train-benchmark.json. Each learning rate also leaves a folder of event files
+    for TensorBoard. `weights` is the file that `retrain` was given, if it was. Raises
     MissingArtefact where nothing was retrained, BadInput where it was with other weights.
     """
     config = config or TrainBenchConfig()
     space = Workspace(Path(engines), name)
     with writing(space):
-        trained = _head_config(training_of(name, engines=engines)["config"])
+        trained = training_of(name, engines=engines).config
         dataset, before = dataset_in(space), conditions()
         used = [photo for photo in dataset.photos if photo.split is not Split.TEST]
         with verified_photos(space, used):
-            found = _measured(space, dataset, trained, config, weights, before, progress)
-        seal_card(space.train_benchmark, key=train_benchmark_key(space, asdict(config)), files=[], details=found)
-    return found
+            result = _measured(space, dataset, trained, config, weights, before, progress)
+        seal_card(space.train_benchmark, key=train_benchmark_key(space, config), files=[], details=to_json(result))
+    return result
 
 
 def _measured(
@@ -112,26 +80,21 @@ def _measured(
     trained: HeadConfig,
     config: TrainBenchConfig,
     weights: Path | None,
-    before: Mapping[str, Any],
+    before: Conditions,
     progress: Progress,
-) -> dict[str, Any]:
+) -> TrainBenchmark:
     """What `bench_train` returns; `before` are the conditions that it began in."""
     devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
     extractors = _extractors(classifier_in(space).spec, weights, devices)
-    return {
-        "config": asdict(config),
-        "bottlenecks": _bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
-        "heads": _heads(dataset, extractors[Device.CPU], devices, trained, config, space.logs, progress),
-        "skipped": []
-        if Device.GPU in devices
-        else [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
-        "conditions": before,
-        "command": bench_train_command(space, config, weights),
-    }
-
-
-def _head_config(trained: Mapping[str, Any]) -> HeadConfig:
-    return HeadConfig(**{**trained, "optimizer": Optimizer(trained["optimizer"])})
+    no_gpu = Skipped("training on a GPU", "TensorFlow sees no GPU here")
+    return TrainBenchmark(
+        config=config,
+        bottlenecks=_bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
+        heads=_heads(dataset, extractors[Device.CPU], devices, trained, config, space.logs, progress),
+        skipped=() if Device.GPU in devices else (no_gpu,),
+        conditions=before,
+        command=bench_train_command(space, config, weights),
+    )
 
 
 def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]) -> dict[Device, Extractor]:
@@ -147,7 +110,7 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
 
 def _bottlenecks(
     photos: Sequence[Photo], extractors: Mapping[Device, Extractor], config: TrainBenchConfig, progress: Progress
-) -> list[dict[str, Any]]:
+) -> tuple[BottleneckRate, ...]:
     """Photos/s from file to features, each round into a new store; the first round of all is not counted."""
     chosen = sorted(photos, key=lambda photo: photo.sha256)[: config.photos]
     rates: dict[Device, list[float]] = {device: [] for device in extractors}
@@ -160,17 +123,17 @@ def _bottlenecks(
                 rates[device].append(len(chosen) / (time.perf_counter() - start))
             done += len(chosen)
             progress("bottlenecks, timed", done, total)
-    return [
-        {
-            "device": device.value,
-            "by": "onnxruntime" if isinstance(extractors[device], OnnxExtractor) else "tensorflow",
-            "photos": len(chosen),
-            "photos_per_s": statistics.median(each[1:]),
-            "low": min(each[1:]),
-            "high": max(each[1:]),
-        }
-        for device, each in rates.items()
-    ]
+    return tuple(
+        BottleneckRate(
+            device=device.value,
+            by="onnxruntime" if isinstance(extractors[device], OnnxExtractor) else "tensorflow",
+            photos=len(chosen),
+            photos_per_s=statistics.median(measured[1:]),
+            low=min(measured[1:]),
+            high=max(measured[1:]),
+        )
+        for device, measured in rates.items()
+    )
 
 
 def _heads(
@@ -181,7 +144,7 @@ def _heads(
     config: TrainBenchConfig,
     logs: Path,
     progress: Progress,
-) -> list[dict[str, Any]]:
+) -> tuple[HeadResult, ...]:
     """Each learning rate on each device; before them a short training that is not counted."""
     features = bottlenecks_from_photos(dataset.photos, extractor, bottleneck_folder(), progress=progress)
     rows = []
@@ -190,34 +153,26 @@ def _heads(
             head_from_features(dataset, features, replace(trained, steps=trained.eval_interval))
             for rate in config.learning_rates:
                 # One set of curves is enough for TensorBoard: devices differ in speed, not in what is learnt.
-                told = logs if number == 0 else None
-                rows.append(_head(dataset, features, replace(trained, learning_rate=rate), device, told, progress))
-    return rows
+                events = logs if number == 0 else None
+                rows.append(_head(dataset, features, replace(trained, learning_rate=rate), device, events, progress))
+    return tuple(rows)
 
 
 def _head(
     dataset: Dataset, features: np.ndarray, config: HeadConfig, device: Device, logs: Path | None, progress: Progress
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "device": device.value,
-        "learning_rate": config.learning_rate,
-        "optimizer": config.optimizer.value,
-    }
+) -> HeadResult:
+    row = HeadResult(device.value, config.learning_rate, config.optimizer.value)
     try:
         _, training = head_from_features(dataset, features, config, logs, progress)
     except BadInput as error:  # a rate that is too large is an answer, not the end
         _log.warning("learning rate %g: %s", config.learning_rate, error.message)
-        return {**row, "failed": error.message}
+        return replace(row, failed=error.message)
     best = training.steps.index(training.best_step)
-    return {
-        **row,
-        "seconds": training.seconds,
-        "best_step": training.best_step,
-        "validation_accuracy": training.validation_accuracy[best],
-        "validation_cross_entropy": training.validation_cross_entropy[best],
-        "curves": {
-            "steps": training.steps,
-            "validation_accuracy": training.validation_accuracy,
-            "validation_cross_entropy": training.validation_cross_entropy,
-        },
-    }
+    return replace(
+        row,
+        seconds=training.seconds,
+        best_step=training.best_step,
+        validation_accuracy=training.validation_accuracy[best],
+        validation_cross_entropy=training.validation_cross_entropy[best],
+        curves=RateCurves(training.steps, training.validation_accuracy, training.validation_cross_entropy),
+    )

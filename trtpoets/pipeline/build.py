@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import engine_file_name
 from trtpoets.core.types import BatchRange, Engine, Flavour, OnnxModel, Precision
+from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.build.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
@@ -66,7 +66,7 @@ def build(
         timeout_seconds=timeout_seconds,
     )
     command = _recorded(model, precisions, flavour, configs[0], engines)
-    with nullcontext() if _is_file(model) else writing(Workspace(Path(engines), model)):
+    with verifying_once() if _is_file(model) else writing(Workspace(Path(engines), model)):
         jobs = _jobs(model, precisions, configs, engines, write=True)
         for onnx, config, _ in jobs:
             require_buildable(onnx, config)
@@ -89,11 +89,12 @@ def plan_build(
     configs = _configs(flavour, **options)
     machines = {config.flavour: machine_here(config.flavour) for config in configs}
     plans = []
-    for onnx, config, out in _jobs(model, precisions, configs, engines, write=False):
-        plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
-        if not _is_file(model):  # the build of a run would write the variant first
-            plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
-        plans.append(plan)
+    with verifying_once():
+        for onnx, config, out in _jobs(model, precisions, configs, engines, write=False):
+            plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
+            if not _is_file(model):  # the build of a run would write the variant first
+                plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
+            plans.append(plan)
     return tuple(plans)
 
 

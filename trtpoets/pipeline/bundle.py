@@ -27,8 +27,10 @@ from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.shell_commands import quote
 from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.judge.evaluation_file import evaluations_from_json
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.golden_photos import golden_in
+from trtpoets.pipeline.int8_advice import int8_notes
 from trtpoets.pipeline.jetson_files import Jetson, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
 from trtpoets.pipeline.result_status import (
@@ -238,8 +240,9 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     progress(_TASK, PARTS // 4, PARTS)
     known = identities(space, artefacts_in(space))
     photos = photos_to_judge(space)
-    evaluation = open_card(space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)))
-    order, against = shipping_order(wanted, _int8_notes(space).get("recommended"), evaluation)
+    details = open_card(space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)))
+    evaluation = None if details is None else evaluations_from_json(details, space.evaluation)
+    order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
     if evaluation is None:
         warnings.append(f"the files as they are now were not evaluated: {space.command('evaluate')}")
@@ -257,17 +260,12 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     return parts, tuple(warnings)
 
 
-def _int8_notes(space: Workspace) -> Mapping[str, Any]:
-    """What quantize noted about int8.onnx; nothing where there is none."""
-    return (open_card(card_of(space.onnx(Precision.INT8))) or {}).get("notes") or {}
-
-
 def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: Jetson, scratch: Path) -> bytes | None:
     """The ranges for `trtexec --calib` with fp32.onnx; None where either is not there, or TensorRT takes none."""
     ranges = int8_ranges(space) if Precision.INT8 in wanted else None
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
         return None
-    path, known, in_float = scratch / CACHE, ranges, _int8_notes(space)["in_float"]
+    path, known, in_float = scratch / CACHE, ranges, int8_notes(space).in_float
     cache_from_ranges(onnx_in(space, Precision.FP32), known, path, jetson.cache_for, in_float)
     return path.read_bytes()
 

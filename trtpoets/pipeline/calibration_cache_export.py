@@ -11,8 +11,9 @@ from trtpoets.core.files import chosen_by
 from trtpoets.core.outputs import require_writable
 from trtpoets.core.paths import user_path
 from trtpoets.core.types import Precision
-from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, writing
+from trtpoets.pipeline.int8_advice import int8_notes
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.result_status import int8_ranges
 
@@ -42,15 +43,15 @@ def calibration_cache(
     space, out = Workspace(Path(engines), name), user_path(out)
     with writing(space), chosen_by(out.parent, "--calibration-cache FILE"):
         fp32 = onnx_in(space, Precision.FP32)
-        card, ranges = open_card(card_of(space.onnx(Precision.INT8))), int8_ranges(space)
-        if card is None or ranges is None:
+        ranges = int8_ranges(space)
+        if ranges is None:
             again = ["--force"] if space.onnx(Precision.INT8).is_file() else []
             raise MissingArtefact(
                 f"{name} has no ranges for a calibration cache yet, or those of another int8.onnx",
                 hint=space.command("quantize", "--precision", "int8", *again),
                 code="TP8015",
             )
-        cache = cache_from_ranges(fp32, ranges, out, tensorrt, card["notes"]["in_float"])
+        cache = cache_from_ranges(fp32, ranges, out, tensorrt, int8_notes(space).in_float)
     _log.info(
         "%s: %d tensors, for TensorRT %s and fp32.onnx; %d have no range: they lie inside fused kernels, or stay float",
         *(out, len(cache.scales), tensorrt, len(cache.without)),

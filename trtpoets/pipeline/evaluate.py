@@ -1,19 +1,22 @@
-"""Scores the test photos with every artefact of a run, and sets a gate on the result."""
+"""Evaluates every artefact of a run on the test photos, and checks the result against a gate."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import TENSORFLOW
-from trtpoets.core.types import Photo
+from trtpoets.core.serialization import to_json
+from trtpoets.core.types import Photo, Skipped
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import GateConfig, gate_from_evaluations, require_passed, unknowns
+from trtpoets.judge.evaluation_file import Evaluations, evaluations_from_json
+from trtpoets.judge.gate import Gate, GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import evaluate_command
@@ -26,7 +29,6 @@ from trtpoets.pipeline.result_status import (
     recorded,
 )
 from trtpoets.pipeline.runner_access import (
-    Skipped,
     entered_runner,
     require_trusted_classifier,
     shippable_ways,
@@ -34,7 +36,7 @@ from trtpoets.pipeline.runner_access import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
 
@@ -52,12 +54,11 @@ def evaluate(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
-    """Score the test photos with TensorFlow, and every ONNX file, TFLite file and engine that can run here.
+) -> Evaluations:
+    """Evaluate TensorFlow and every ONNX file, TFLite file and engine that can run here on the test photos.
 
-    Returns the details of engines/<name>/evaluation.json: {"evaluations": [...], "skipped": [...], "groups": [...]},
-    and "gate" when one is set, now or before on the same scores. "groups" has the independent group of each test photo,
-    None where each is its own. A gate that fails or can't tell is told there and raises nothing: `require_gate` does.
+    Returns the content of engines/<name>/evaluation.json. Its `gate` is the one that is set now, or was set before on
+    the same scores. A gate that fails or cannot tell raises nothing here: `require_gate` does.
     """
     space = Workspace(Path(engines), name)
     with writing(space):
@@ -67,52 +68,50 @@ def evaluate(
         groups = groups_to_judge(space, photos)
         key = evaluation_key(contents, photos, groups)
         details = None if force else open_card(space.evaluation, key)
-        if details is None:
+        result = None if details is None else evaluations_from_json(details, space.evaluation)
+        if result is None:
             require_trusted_classifier(artefacts)
             with verified_photos(space, photos):
-                evaluated = _evaluated(artefacts, photos, groups, progress)
-            command = evaluate_command(space, None)
-            details = {**evaluated, "judged": recorded(contents, photos), "command": command}
+                result = _evaluated(artefacts, photos, groups, progress)
+            result = replace(result, judged=recorded(contents, photos), command=evaluate_command(space, None))
             # Before the gate, which may refuse its options: scores that took minutes are kept.
-            seal_card(space.evaluation, key=key, files=[], details=details)
+            seal_card(space.evaluation, key=key, files=[], details=to_json(result))
         if gate is not None:
-            details = {**details, "command": evaluate_command(space, gate), "gate": _gate(details, gate)}
-            seal_card(space.evaluation, key=key, files=[], details=details)
-        return with_stale(space, details)
+            result = replace(result, command=evaluate_command(space, gate), gate=_gate(result, gate))
+            seal_card(space.evaluation, key=key, files=[], details=to_json(result))
+        return replace(result, skipped=with_stale(space, result.skipped))
 
 
-def require_gate(name: str, evaluation: Mapping[str, Any], engines: Path | str = ENGINES) -> None:
-    """Raise GateFailed when the gate in what `evaluate` returned failed, GateUndecided when it can't tell.
+def require_gate(name: str, evaluation: Evaluations, engines: Path | str = ENGINES) -> None:
+    """Raise GateFailed when the gate of `evaluation` failed, GateUndecided when it cannot tell.
 
-    No gate is no failure; with `allow_undecided` in its configuration, "cannot tell" is none either.
+    Without a gate nothing is raised, and with `allow_undecided` "cannot tell" is no error.
     """
-    require_passed(evaluation.get("gate"), name, Path(engines))
+    require_passed(evaluation.gate, name, Path(engines))
 
 
 def _evaluated(
-    artefacts: Sequence[Runnable], photos: Sequence[Photo], groups: Sequence[int] | None, progress: Progress
-) -> Mapping[str, Any]:
+    artefacts: Sequence[Runnable], photos: Sequence[Photo], groups: tuple[int, ...] | None, progress: Progress
+) -> Evaluations:
     scores, skipped = _scores(artefacts, photos, progress)
     labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
     reference = scores[TENSORFLOW]
-    return {
-        "evaluations": [
-            evaluation_from_scores(
-                runner, each, photos, labels, None if runner == TENSORFLOW else reference, groups
-            ).to_dict()
-            for runner, each in scores.items()
-        ],
-        "groups": groups and list(groups),
-        "skipped": [vars(each) for each in dict.fromkeys(skipped)],
-    }
+    return Evaluations(
+        tuple(
+            evaluation_from_scores(runner, own, photos, labels, None if runner == TENSORFLOW else reference, groups)
+            for runner, own in scores.items()
+        ),
+        groups,
+        tuple(dict.fromkeys(skipped)),
+    )
 
 
-def _gate(details: Mapping[str, Any], config: GateConfig) -> dict[str, Any]:
-    """The gate's judgement as JSON. What it can't tell is a warning where that is allowed."""
-    found = gate_from_evaluations(details["evaluations"], config).to_dict()
-    for text in unknowns(found) if config.allow_undecided else ():
+def _gate(result: Evaluations, config: GateConfig) -> Gate:
+    """Return the result of the gate. Where undecided limits are allowed, each is a warning."""
+    gate = gate_from_evaluations(result.evaluations, config)
+    for text in unknowns(gate) if config.allow_undecided else ():
         _log.warning("the gate cannot tell: %s", text)
-    return found
+    return gate
 
 
 def _scores(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +15,9 @@ from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split, 
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, dataset_in, has_dataset, writing
+from trtpoets.pipeline.card_details import ExportDetails
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import export_command
-
-if TYPE_CHECKING:
-    pass
 
 _VERSION = 4
 """Raise it when the same classifier may give another ONNX file."""
@@ -50,12 +46,7 @@ def export(
         classifier = classifier_in(space)
         model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
         parity = parity_of(classifier, model, space)
-        details = {
-            "opset": opset,
-            "parity": parity_details(parity),
-            "made_from": classifier_identity(space),
-            "command": export_command(space, opset),
-        }
+        details = ExportDetails(opset, parity, classifier_identity(space), export_command(space, opset))
         seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -86,8 +77,3 @@ def _patterns(model: OnnxModel | TfliteModel) -> np.ndarray:
     ramp = np.linspace(0, 255, width)[None, None, :, None] * np.ones((4, height, 1, 3))
     ramp *= np.random.default_rng(1).uniform(0.2, 1, (4, 1, 1, 3))
     return np.concatenate([noise, ramp]).astype(np.uint8)
-
-
-def parity_details(parity: Parity) -> dict[str, object]:
-    """For a card."""
-    return {**asdict(parity), "worst": None if parity.worst is None else str(parity.worst)}

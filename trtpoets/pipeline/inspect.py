@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.onnx_facts import OnnxFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
-from trtpoets.core.authenticity import NO_TAG, OTHER_TAG
+from trtpoets.core.authenticity import NO_HMAC, OTHER_HMAC
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
@@ -145,16 +145,16 @@ def _engine(path: Path) -> EngineFacts:
     header = read_plan_header(path)
     card = card_of(path)
     if not card.is_file():
-        return EngineFacts(header, None, "no card lies beside it", NO_TAG)
+        return EngineFacts(header, None, "no card lies beside it", NO_HMAC)
     try:
         found = read_card(card)
         if not vouches_for(found, path):
             return EngineFacts(
-                header, None, f"{card.name} is the card of other bytes: this file was changed", OTHER_TAG
+                header, None, f"{card.name} is the card of other bytes: this file was changed", OTHER_HMAC
             )
         return EngineFacts(header, card_from_details(found.details, path), "", found.foreign)
     except BadArtefact as error:
-        return EngineFacts(header, None, error.message, OTHER_TAG)
+        return EngineFacts(header, None, error.message, OTHER_HMAC)
 
 
 def _card(path: Path) -> CardFacts:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
-from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
+from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.card_details import Advice, HeadNotes, Recommended
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -31,19 +34,19 @@ _PHOTOS = 1000
 
 def advice(
     space: Workspace, fp32: OnnxModel, int8: OnnxModel, refit_head: bool, progress: Progress = silent
-) -> dict[str, Any]:
-    """The last steps of quantize, for the notes of a card that is not sealed yet: {"head", "recommended"}.
+) -> tuple[HeadNotes | None, Recommended]:
+    """The last steps of quantize, for the notes of a card that is not sealed yet; no head where none is to be fitted.
 
     With `refit_head` the last layer of int8.onnx may be replaced; what is recommended is about the file as it then is.
     """
-    head = {"head": refitted_head(space, fp32, int8, progress)} if refit_head else {}
-    return {**head, "recommended": recommendation(space, fp32, int8, progress=progress)}
+    head = refitted_head(space, fp32, int8, progress) if refit_head else None
+    return head, recommendation(space, fp32, int8, progress=progress)
 
 
 def recommendation(
     space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig = TARGET, progress: Progress = silent
-) -> dict[str, Any]:
-    """Which precision to ship, why, and the gate it comes from: {"precision", "why", "photos", "gate"}.
+) -> Recommended:
+    """Which precision to ship, why, and the gate it comes from.
 
     FP16 when INT8 misses `target` on the validation photos, with a warning that has the numbers: when its interval lies
     beyond the target, or what was measured does, and there are enough photos for a flawless INT8 to be within it. INT8
@@ -51,14 +54,15 @@ def recommendation(
     """
     photos, gate = judged_on_validation(space, fp32, int8, target, progress)
     if gate is None:
-        return {"precision": Precision.INT8.value, "why": "no validation photos to tell by", "photos": 0, "gate": None}
-    return {**_said(space, gate, photos), "photos": photos, "gate": gate}
+        return Recommended(Precision.INT8, "no validation photos to tell by")
+    precision, why = _said(space, gate, photos)
+    return Recommended(precision, why, photos, gate)
 
 
 def judged_on_validation(
     space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
-) -> tuple[int, dict[str, Any] | None]:
-    """Hold `narrow` against `wide` on validation photos: how many there are, and the gate as JSON; None without any."""
+) -> tuple[int, Gate | None]:
+    """Compare `narrow` with `wide` on validation photos: the number of photos, and the gate; None without photos."""
     dataset = dataset_in(space)
     photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
@@ -73,33 +77,57 @@ def judged_on_validation(
         evaluation_from_scores(first, reference, photos, wide.spec.labels, groups=groups),
         evaluation_from_scores(second, found, photos, wide.spec.labels, reference, groups),
     )
-    return len(photos), gate_from_evaluations([each.to_dict() for each in evaluations], target).to_dict()
+    return len(photos), gate_from_evaluations(evaluations, target)
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
     """What quantize recommended to ship; None before it ran."""
-    card: Mapping[str, Any] = open_card(card_of(space.onnx(Precision.INT8))) or {}
-    found = (card.get("notes") or {}).get("recommended")
-    return Precision(found["precision"]) if found else None
+    recommended = int8_notes(space).recommended
+    return recommended.precision if recommended else None
 
 
-def missed_on_validation(gate: Mapping[str, Any], photos: int) -> str:
+@dataclass(frozen=True)
+class KnownNotes:
+    """Of the notes on int8.onnx, what later stages need; nothing where an older version did not note it."""
+
+    recommended: Advice | None = None
+    in_float: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def advised_against(self) -> str:
+        """Why INT8 is not recommended; empty where it is, or nothing was."""
+        found = self.recommended
+        return found.why if found and found.precision is not Precision.INT8 else ""
+
+
+@dataclass(frozen=True)
+class _NotesOnly:
+    notes: KnownNotes | None = None
+
+
+def int8_notes(space: Workspace) -> KnownNotes:
+    """What quantize noted about int8.onnx; nothing where there is none. Raises BadArtefact."""
+    card = open_details(card_of(space.onnx(Precision.INT8)), _NotesOnly)
+    return (card and card.notes) or KnownNotes()
+
+
+def missed_on_validation(gate: Gate, photos: int) -> str:
     """What a gate on so many validation photos is missed by, in words; empty where it is not."""
-    beyond = [check for check in gate["runners"][0]["checks"] if missed(check)]
+    beyond = [check for check in gate.runners[0].checks if missed(check)]
     return _on_validation(beyond, photos) if beyond else ""
 
 
-def _on_validation(checks: Sequence[Mapping[str, Any]], photos: int) -> str:
+def _on_validation(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} validation photos it {', and '.join(sentence(check) for check in checks)}"
 
 
-def _said(space: Workspace, gate: Mapping[str, Any], photos: int) -> dict[str, str]:
+def _said(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
     why = missed_on_validation(gate, photos)
     if why:
         _log.warning("INT8 misses its target: %s; ship fp16: trtpoets build %s --precision fp16", why, space.name)
-        return {"precision": Precision.FP16.value, "why": why}
-    checks = gate["runners"][0]["checks"]
-    doubts = [too_few(check) for check in checks if check["outcome"] == Outcome.UNKNOWN]
+        return Precision.FP16, why
+    checks = gate.runners[0].checks
+    doubts = [too_few(check) for check in checks if check.outcome is Outcome.UNKNOWN]
     why = "; ".join([_on_validation(checks, photos), *doubts])
     _log.info("INT8: %s", why)
-    return {"precision": Precision.INT8.value, "why": why}
+    return Precision.INT8, why

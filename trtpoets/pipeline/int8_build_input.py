@@ -8,7 +8,6 @@ came of it. `lineage.py` takes engines of either file for current.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 
 from trtpoets.convert.fp16_remainder import remainder_notes, with_fp16_remainder
 from trtpoets.core.errors import BadInput, ConversionFailed
@@ -17,6 +16,7 @@ from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.types import OnnxModel, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.artefacts import dataset_in, has_dataset
+from trtpoets.pipeline.card_details import HalfDetails
 from trtpoets.pipeline.photos import verified_photos
 
 _log = logging.getLogger(__name__)
@@ -68,5 +68,5 @@ def _made(space: Workspace, model: OnnxModel, key: str, made_from: str) -> OnnxM
             f"of {notes.photos} answers stay the same",
             code="TP8024",
         )
-    seal_card(card_of(out), key=key, files=[out], details={"made_from": made_from, "notes": asdict(notes)})
+    seal_card(card_of(out), key=key, files=[out], details=HalfDetails(made_from, notes))
     return variant

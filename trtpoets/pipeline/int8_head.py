@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.distill import best_distilled_head, divergence
@@ -39,34 +38,14 @@ _LEAST = 30
 """With fewer training or validation photos nothing is tried: there is nothing to be learnt from them."""
 
 
-@dataclass(frozen=True)
-class HeadNotes:
-    """Whether the fitted head was kept, why, and both heads on the INT8 base beside FP32, on validation photos.
-
-    `divergence` is the mean Kullback-Leibler divergence from FP32's scores, in nats; `change_low` and `change_high` are
-    the 95 % interval of what the fitted head changes in it. Accuracy is None where no label is the classifier's.
-    """
-
-    kept: bool
-    why: str
-    photos: int = 0
-    validation_photos: int = 0
-    penalty: float | None = None
-    divergence: tuple[float, float] | None = None
-    change_low: float | None = None
-    change_high: float | None = None
-    agreement: tuple[float, float] | None = None
-    accuracy: tuple[float, float] | None = None
-
-
-def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: Progress = silent) -> dict[str, Any]:
+def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: Progress = silent) -> HeadNotes:
     """Fit the head of `int8` to the FP32 network's scores on training photos, and keep it if validation says so.
 
     It is kept when, on validation photos, its scores are nearer to FP32's by more than chance (paired bootstrap of
     groups of copies), and neither agreement with FP32 nor accuracy is lower by more than chance: a photo or two more or
     less say nothing.
-    The file of `int8` is then replaced: call it before its card is sealed. Returns HeadNotes as JSON. Labels are not
-    needed, and not used to fit.
+    The file of `int8` is then replaced: call it before its card is sealed. Labels are not needed, and not used
+    to fit.
 
     Measured on flowers and solar cells, three heads each, on test photos: the noisier the base, the more it helps.
     MobileNet V1 0.25 at 20.5 dB goes from 96.0 to 97.4 % of FP32's answers and loses 1.1 points of accuracy instead of
@@ -78,12 +57,12 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     available = len(dataset.in_split(Split.TRAIN))
     if min(len(validation), available) < _LEAST:
         few = f"{available} training and {len(validation)} validation photos are too few"
-        return asdict(HeadNotes(False, few))
+        return HeadNotes(False, few)
     train = calibration_photos(dataset.photos, CalibrationConfig(photos=min(FITTED, available)))
     try:
         layer, narrow = (last_layer(check_onnx(model.path)) for model in (fp32, int8))
     except ConversionFailed as error:
-        return asdict(HeadNotes(False, error.message))
+        return HeadNotes(False, error.message)
     photos = [*train, *validation]
     wide_features = _features(fp32, photos, progress)
     features = _features(int8, photos, progress)
@@ -98,7 +77,7 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     if notes.kept:
         write_onnx(with_last_layer(check_onnx(int8.path), after.weights, after.bias), int8.path)
     _log.info("the head fitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
-    return asdict(notes)
+    return notes
 
 
 def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.ndarray:

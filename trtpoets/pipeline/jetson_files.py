@@ -16,11 +16,11 @@ from trtpoets.convert.parity import parity_from_scores
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.formatting import joined
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.onnx_metadata import facts_of
+from trtpoets.core.onnx_metadata import read_header
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision
 from trtpoets.device.capability import version_of, why_not
 from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, Board, Chip, JetPack
-from trtpoets.device.jetson.jetson_names import board_called, jetpack_called
+from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.judge.golden import check_scores_against
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def jetson_named(jetpack: str, board: str) -> Jetson:
 
     A board whose JetPacks are all too old for the runtime has the last of them, unless another is named.
     """
-    pack = jetpack_called(jetpack) if jetpack else None
-    found = board_called(board, pack) if board else None
+    pack = find_jetpack(jetpack) if jetpack else None
+    found = find_board(board, pack) if board else None
     if found and pack is None:
         packs = [each for each in JETPACKS if found.chip in each.chips]
         pack = packs[-1] if not any(each.runs_trtpoets for each in packs) else None
@@ -126,7 +126,9 @@ def notes_on(jetson: Jetson, before: tuple[OnnxModel, ...], after: tuple[OnnxMod
         slow = [chip.name for chip in jetson.chips if why_not(chip.compute_capability, precision)]
         if slow:
             notes.append(f"{precision.value} gains nothing on {joined(slow)}: --board tells which board it is")
-    opsets = {(facts_of(old.path).opset, facts_of(new.path).opset) for old, new in zip(before, after, strict=True)}
+    opsets = {
+        (read_header(old.path).opset, read_header(new.path).opset) for old, new in zip(before, after, strict=True)
+    }
     for old, new in sorted(opsets):
         if new > old and pack:
             notes.append(
@@ -161,7 +163,7 @@ def _half(model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
 
 
 def _model_for(ceiling: int | None, floats: bool, model: OnnxModel, golden: Golden, folder: Path) -> OnnxModel:
-    too_new = ceiling is not None and facts_of(model.path).opset > ceiling
+    too_new = ceiling is not None and read_header(model.path).opset > ceiling
     if not (too_new or floats):
         return model
     made = onnx_for_older(model, folder / model.path.name, opset=ceiling, float_photos=floats)

@@ -19,6 +19,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.shell_commands import command
 from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import Engine, Precision
+from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.foreign_engine import engine_from_file
 from trtpoets.device.build.plan_header import SUFFIXES
@@ -101,14 +102,15 @@ def label_stream(
         )
     photos = [photo if str(photo) == STDIN else user_path(photo) for photo in photos]
     with ExitStack() as stack:
-        # A file of another kind is no name of a run, unless there is such a run.
-        if Path(model).suffix in SUFFIXES or (user_path(model).is_file() and not (Path(engines) / model).is_dir()):
-            engine: Engine | Classifier | OnnxModel = engine_from_file(user_path(model), trust=trust)
-            runner, batch = stack.enter_context(open_runner(engine)), _batch_of(engine)
-        else:
-            space = Workspace(Path(engines), model)
-            classifier_in(space)
-            runner, batch = _best_runner(space, stack, trust)
+        with verifying_once():  # not around what is yielded: it would reach into the caller
+            # A file of another kind is no name of a run, unless there is such a run.
+            if Path(model).suffix in SUFFIXES or (user_path(model).is_file() and not (Path(engines) / model).is_dir()):
+                engine: Engine | Classifier | OnnxModel = engine_from_file(user_path(model), trust=trust)
+                runner, batch = stack.enter_context(open_runner(engine)), _batch_of(engine)
+            else:
+                space = Workspace(Path(engines), model)
+                classifier_in(space)
+                runner, batch = _best_runner(space, stack, trust)
         sources = photos_from_arguments(photos, stdin=stdin, skip=[user_path(engines)])
         for done, (source, result) in enumerate(_scored(runner, sources, batch, strict=strict), start=1):
             if len(sources) > batch:

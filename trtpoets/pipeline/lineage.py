@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.tflite_file import read_tflite
-from trtpoets.core.types import ModelSpec, OnnxModel, Precision, TfliteModel
+from trtpoets.core.types import ModelSpec, OnnxModel, Precision, Skipped, TfliteModel
 from trtpoets.core.workspace import Card, Workspace, card_of, read_card, vouches_for
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in, has_dataset
 
@@ -33,9 +33,10 @@ class Stale:
     why: str
     remedy: str
 
-    def to_dict(self) -> dict[str, str]:
-        """As an entry of a result's "skipped"."""
-        return {"what": f"using {self.path.name}", "why": f"{self.why}: {self.remedy}"}
+    @property
+    def skipped(self) -> Skipped:
+        """The entry for a result's `skipped`."""
+        return Skipped(f"using {self.path.name}", f"{self.why}: {self.remedy}")
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ has no valid classifier.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.files import storage_errors
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.train.dataset import Dataset
+from trtpoets.pipeline.card_details import ClassifierDetails, TrainingDetails
+from trtpoets.train.dataset import Dataset, dataset_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from trtpoets.core.types import Classifier
 
@@ -29,7 +30,7 @@ def publish(
     dataset: Dataset | None,
     command: str,
     trained_on: str | None = None,
-    training: Mapping[str, Any] | None = None,
+    training: TrainingDetails | None = None,
 ) -> Classifier:
     """Write the classifier's folder, dataset.json, training.json and then the classifier's card, made from `key`.
 
@@ -46,7 +47,7 @@ def publish(
             space.training.unlink(missing_ok=True)
     else:
         seal_card(space.training, key=key, files=[], details=training)
-    details = {"weights_id": classifier.spec.weights_id, "dataset": trained_on, "command": command}
+    details = ClassifierDetails(classifier.spec.weights_id, trained_on, command)
     seal_card(card_of(space.classifier), key=key, files=[space.classifier], details=details)
     return classifier
 
@@ -56,7 +57,7 @@ def seal_dataset(space: Workspace, dataset: Dataset, command: str) -> None:
 
     Call `publish` for everything else.
     """
-    details = {**dataset.to_dict(), "counts": dataset.counts, "command": command}
+    details = replace(dataset.document, counts=dataset.counts, command=command)
     seal_card(space.dataset, key=dataset.hash, files=[], details=details)
 
 
@@ -80,6 +81,6 @@ def _recorded(space: Workspace) -> Dataset | None:
     """dataset.json; None where there is none, or a damaged one, which is about to be replaced."""
     try:
         details = open_card(space.dataset)
-        return None if details is None else Dataset.from_dict(details)
+        return None if details is None else dataset_from_json(details)
     except BadArtefact:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +24,16 @@ from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_file import check_onnx, read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo, Precision, Split, hash_of
-from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writing
+from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from trtpoets.convert.int8.fidelity import Fidelity
+    from collections.abc import Sequence
 
 _VERSION = 4
 """Raise it when the same classifier may give another ONNX file."""
@@ -77,7 +76,7 @@ def quantize(
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
-        made = {"made_from": sha256_of_file(fp32.path), "dataset": dataset.hash, "command": command}
+        made = _Made(sha256_of_file(fp32.path), dataset.hash, command)
         makers = {
             Precision.FP16: lambda: _fp16(space, fp32, photos, made, force, progress),
             Precision.INT8: lambda: _int8(
@@ -88,11 +87,20 @@ def quantize(
             return tuple(makers[precision]() for precision in precisions)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What each card says of how its file was made: the sha256 of fp32.onnx, the hash of the dataset, the command."""
+
+    made_from: str
+    dataset: str
+    command: str
+
+
 def _fp16(
     space: Workspace,
     fp32: OnnxModel,
     photos: Sequence[Photo],
-    made: Mapping[str, str],
+    made: _Made,
     force: bool,
     progress: Progress,
 ) -> OnnxModel:
@@ -101,7 +109,7 @@ def _fp16(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
-    details = {"notes": asdict(notes), **made}
+    details = Fp16Details(notes, made.made_from, made.dataset, made.command)
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -112,7 +120,7 @@ def _int8(
     photos: tuple[Sequence[Photo], Sequence[Photo]],
     calibration: CalibrationConfig,
     config: Int8Config,
-    made: Mapping[str, str],
+    made: _Made,
     force: bool,
     progress: Progress,
     refit_head: bool,
@@ -126,48 +134,45 @@ def _int8(
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
     comparer = Int8Evaluator(fp32, *photos, config)
-    known = None if force else open_card(space.ranges, ranges_key)
-    if known is None:
-        chosen, trials = _ranges(comparer, photos[0], calibration, progress)
-        known = {**chosen.to_dict(), "trials": {name: asdict(fidelity) for name, fidelity in trials.items()}}
-        seal_card(space.ranges, key=ranges_key, files=[], details=known)
-    ranges = Ranges.from_dict(known)
+    ranges = None if force else open_details(space.ranges, Ranges, ranges_key)
+    if ranges is None:
+        ranges = _ranges(comparer, photos[0], calibration, progress)
+        seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
     model, notes = int8_from_onnx(comparer, ranges, out, progress)
-    advised = advice(space, fp32, model, refit_head, progress)
-    if (advised.get("head") or {}).get("kept"):  # the file was written again, with another last layer
+    head, recommended = advice(space, fp32, model, refit_head, progress)
+    if head is not None and head.kept:  # the file was written again, with another last layer
         notes = notes_of_new_head(comparer, notes, model)
     # Tensors with scaled channels are not cut where their histogram was taken.
     drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
-    measured = {
-        "asked": calibration.method.value,
-        "per_class": dict(ranges.per_class),
-        "hash": ranges.hash,
-        "method": ranges.method.value,
-    }
-    details = {
-        "notes": {**asdict(notes), "histograms": worst, **advised},
-        "calibration": {
-            **asdict(calibration),
-            **measured,
-            "trials": known["trials"],
-        },
-        "config": asdict(config),
-        **made,
-    }
+    details = Int8Details(
+        Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended),
+        CalibrationRecord(
+            **{**vars(calibration), "method": ranges.method},
+            asked=calibration.method,
+            per_class=ranges.per_class,
+            hash=ranges.hash,
+            trials=ranges.trials,
+        ),
+        config,
+        made.made_from,
+        made.dataset,
+        made.command,
+    )
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
 
 def _ranges(
     comparer: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
-) -> tuple[Ranges, dict[str, Fidelity]]:
+) -> Ranges:
     """The ranges of the method asked for; with AUTO the best of all methods, and how each did on validation photos."""
     found = ranges_from_photos(comparer.model, photos, calibration, progress)
     if calibration.method in calibration.method.base_methods:
-        return found[0], {}
+        return found[0]
     refined = search_ranges(comparer.model, found, photos, progress)
     if calibration.method is Method.AUTO:
-        return best_ranges(comparer, (*found, *refined), progress)
+        chosen, trials = best_ranges(comparer, (*found, *refined), progress)
+        return replace(chosen, trials=trials)
     # Where no tensor gains by scaled channels, there are only ranges by features.
-    return refined[0] if calibration.method is Method.FEATURES else refined[-1], {}
+    return refined[0] if calibration.method is Method.FEATURES else refined[-1]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trtpoets.device.build.engine_config import EngineConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.judge.gate import GateConfig
-    from trtpoets.pipeline.bench_train import TrainBenchConfig
+    from trtpoets.judge.train_benchmark import TrainBenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.train.split import DatasetConfig
 
@@ -47,7 +47,7 @@ def pretrained_command(
 ) -> str:
     """`trtpoets pretrained` with its photos, how they are read, and its weights."""
     given = {"photos": photos, "labels": config.labels if photos else None, "weights": weights}
-    paths: dict[str, Any] = {word: None if path is None else Path(path) for word, path in given.items()}
+    paths: dict[str, object] = {word: None if path is None else Path(path) for word, path in given.items()}
     return _command(space, "pretrained", [backbone], {**paths, "class_folders": bool(photos) and config.class_folders})
 
 
@@ -122,7 +122,7 @@ def bench_train_command(space: Workspace, config: TrainBenchConfig, weights: Pat
     return _command(space, "bench", [], {"train": True, "learning_rate": rates, "weights": path})
 
 
-def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> str:
+def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Mapping[str, object]) -> str:
     engines = space.engines if space.engines == DEFAULT_ENGINES else space.engines.absolute()
     words = [_word(argument) for argument in arguments]
     for name, value in options.items():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.files import write_json, write_text
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writing
@@ -17,14 +18,15 @@ from trtpoets.reporting.markdown import markdown_from_report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trtpoets.reporting.model import Report
 
-def report(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
-    """Write engines/<name>/report.json, report.html and report.md from what the stages left; returns the first."""
+
+def report(name: str, *, engines: Path | str = ENGINES) -> Report:
+    """Write engines/<name>/report.json, report.html and report.md. Returns the content of report.json."""
     space = Workspace(Path(engines), name)
     with writing(space):
-        documents = report_documents(space)
-        value = report_from_documents(documents)
-        write_json(space.report, value)
+        value = report_from_documents(report_documents(space))
+        write_json(space.report, to_json(value))
         write_text(space.page, page_from_report(value, _sample_photos(space)))
         write_text(space.markdown, markdown_from_report(value))
     return value

@@ -1,14 +1,13 @@
-"""Collects what the stages of a run left, as one document for the report."""
+"""Collects the documents that the stages of a run wrote, for its report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from trtpoets.core.runner_id import engine_runner
-from trtpoets.core.types import Flavour, Precision
+from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.types import Precision, Skipped
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.device.build.engine import flavour_available
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, training_in
 from trtpoets.pipeline.lineage import engines_in, onnx_models_in, stale_in
 from trtpoets.pipeline.result_status import (
@@ -18,24 +17,43 @@ from trtpoets.pipeline.result_status import (
     identities,
     train_benchmark_now,
 )
+from trtpoets.reporting.model import (
+    DatasetDocument,
+    Documents,
+    EngineEntry,
+    Fp16Summary,
+    Int8Summary,
+    Parity,
+    Quantisation,
+    TrainingDocument,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from trtpoets.core.types import Engine
 
+    Details = Mapping[str, Any] | None
 
-def report_documents(space: Workspace) -> dict[str, Any]:
-    """Collect the documents that `report_from_documents` takes, from what the stages of a run left in `space`."""
+_T = TypeVar("_T")
+
+_RENAMED = {"engine_bytes": "bytes", "engine_sha256": "sha256", "build_seconds": "seconds"}
+"""Fields of an engine's card that have another name in report.json."""
+
+
+def report_documents(space: Workspace) -> Documents:
+    """Return the documents of a run that were made from its files as they are now."""
     classifier, built = classifier_in(space), engines_in(space)
     cards = {model.precision: open_card(card_of(model.path)) for model in onnx_models_in(space)}
     known = identities(space, artefacts_in(space))
     evaluation, benchmark = evaluation_now(space, known), benchmark_now(space, known)
     train_benchmark = train_benchmark_now(space)
-    dataset_in_use = has_dataset(space) and dataset_in(space) is not None
-    skipped = [each.to_dict() for each in stale_in(space)]
-    skipped += [
-        {"what": f"using {path.name}", "why": f"it is of other files than those that are there now: {remedy}"}
+    dataset = open_card(space.dataset) if has_dataset(space) and dataset_in(space) is not None else None
+    training = training_in(space)
+    fp32 = cards.get(Precision.FP32) or {}
+    stale = [
+        Skipped(f"using {path.name}", f"it is of other files than those that are there now: {remedy}")
         for path, document, remedy in (
             (space.evaluation, evaluation, space.command("evaluate")),
             (space.benchmark, benchmark, space.command("bench")),
@@ -43,52 +61,69 @@ def report_documents(space: Workspace) -> dict[str, Any]:
         )
         if document is None and path.is_file()
     ]
-    skipped += [entry for card in (evaluation, benchmark) if card for entry in card.get("skipped", [])]
-    skipped += _flavours_without_engines({engine.card.flavour for engine in built})
-    fp32 = cards.get(Precision.FP32)
-    found = {
-        "spec": asdict(classifier.spec),
-        "dataset": open_card(space.dataset) if dataset_in_use else None,
-        "training": training_in(space),
-        "train_benchmark": train_benchmark,
-        "parity": fp32 and fp32.get("parity"),
-        "opset": fp32 and fp32.get("opset"),
-        "commands": _commands(space, cards, built),
-        "engines_folder": None if space.engines == ENGINES else str(space.engines.absolute()),
-        "quantisation": {
-            p.value: {**card["notes"], **{word: card.get(word) for word in ("calibration", "config")}}
-            for p, card in cards.items()
-            if card and "notes" in card
-        },
-        "evaluation": evaluation,
-        "benchmark": benchmark,
-        "engines": [
-            {**asdict(each.card), **engine_runner(each.card, each.card.precision).row(), "file": each.path.name}
-            for each in built
-        ],
-        "skipped": list({(entry["what"], entry["why"]): entry for entry in skipped}.values()),
-    }
-    return {word: document for word, document in found.items() if document is not None}
+    measured = [entry for document in (evaluation, benchmark) if document for entry in document.skipped]
+    skipped = [*(artefact.skipped for artefact in stale_in(space)), *stale, *measured]
+    return Documents(
+        spec=classifier.spec,
+        dataset=None if dataset is None else from_json(DatasetDocument, dataset, str(space.dataset)),
+        training=None if training is None else from_json(TrainingDocument, to_json(training), str(space.training)),
+        train_benchmark=train_benchmark,
+        parity=from_json(Parity, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
+        opset=fp32.get("opset"),
+        quantisation=Quantisation(
+            _notes(space, cards, Precision.FP16, Fp16Summary), _notes(space, cards, Precision.INT8, Int8Summary)
+        ),
+        evaluation=evaluation,
+        benchmark=benchmark,
+        engines=tuple(map(_engine, built)),
+        skipped=tuple(dict.fromkeys(skipped)),
+        commands=_commands(space, cards, built),
+        engines_folder=None if space.engines == ENGINES else str(space.engines.absolute()),
+    )
+
+
+def _card(space: Workspace, precision: Precision) -> str:
+    return str(card_of(space.onnx(precision)))
+
+
+def _notes(space: Workspace, cards: Mapping[Precision, Details], precision: Precision, kind: type[_T]) -> _T | None:
+    """The notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
+    card = cards.get(precision)
+    if not card or "notes" not in card:
+        return None
+    notes = {**card["notes"], **{name: card.get(name) for name in ("calibration", "config")}}
+    return from_json(kind, notes, _card(space, precision))
+
+
+def _engine(engine: Engine) -> EngineEntry:
+    card = {_RENAMED.get(name, name): value for name, value in to_json(engine.card).items()}
+    runner = engine_runner(engine.card, engine.card.precision)
+    return from_json(EngineEntry, {**card, **runner.row(), "file": engine.path.name}, str(card_of(engine.path)))
 
 
 def _commands(
-    space: Workspace, cards: Mapping[Precision, Mapping[str, Any] | None], built: Sequence[Engine]
-) -> dict[str, list[str]]:
-    """The recorded commands of each stage, each once; a stage that an older version did records none."""
+    space: Workspace, cards: Mapping[Precision, Details], built: Sequence[Engine]
+) -> dict[str, tuple[str, ...]]:
+    """The recorded commands of each stage, each once; a stage that an older version ran recorded none."""
     trained_on = open_card(space.dataset) or {}
-    found: dict[str, list[Mapping[str, Any] | None]] = {
-        "retrain": [trained_on if "command" in trained_on else open_card(card_of(space.classifier))],
-        "export": [cards.get(Precision.FP32)],
-        "quantize": [card for precision, card in cards.items() if precision is not Precision.FP32],
-        "build": [{"command": engine.card.command} for engine in built],
-        "evaluate": [open_card(space.evaluation)],
-        "bench": [open_card(space.benchmark)],
-        "bench train": [open_card(space.train_benchmark)],
+    narrow = [card for precision, card in cards.items() if precision is not Precision.FP32]
+    found = {
+        "retrain": _recorded([trained_on if "command" in trained_on else open_card(card_of(space.classifier))]),
+        "export": _recorded([cards.get(Precision.FP32)]),
+        "quantize": _recorded(narrow),
+        "build": (engine.card.command for engine in built),
+        **{
+            stage: _recorded([open_card(path)])
+            for stage, path in (
+                ("evaluate", space.evaluation),
+                ("bench", space.benchmark),
+                ("bench train", space.train_benchmark),
+            )
+        },
     }
-    said = {stage: [card["command"] for card in made if card and card.get("command")] for stage, made in found.items()}
-    return {stage: list(dict.fromkeys(commands)) for stage, commands in said.items() if commands}
+    once = {stage: tuple(dict.fromkeys(filter(None, commands))) for stage, commands in found.items()}
+    return {stage: commands for stage, commands in once.items() if commands}
 
 
-def _flavours_without_engines(built: set[Flavour]) -> list[dict[str, str]]:
-    reasons = {flavour: flavour_available(flavour) for flavour in Flavour if flavour not in built}
-    return [{"what": f"building {flavour.value} engines", "why": why} for flavour, why in reasons.items() if why]
+def _recorded(cards: Iterable[Details]) -> Iterator[str]:
+    yield from (str(card.get("command") or "") for card in cards if card)

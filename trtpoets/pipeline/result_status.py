@@ -1,27 +1,32 @@
-"""What is there to be judged now, and whether it is what was judged."""
+"""Lists the artefacts of a run and checks whether results are up to date."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Classifier, Precision, Split, hash_of
-from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_details
 from trtpoets.judge.bench.bench_config import BenchConfig
+from trtpoets.judge.bench.benchmark_file import benchmark_from_card
+from trtpoets.judge.evaluation_file import VERSION, EvaluatedFiles, Evaluations, evaluations_from_json
+from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
 from trtpoets.pipeline.lineage import onnx_in, opened
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from trtpoets.core.types import Photo
     from trtpoets.device.runners import Runnable
+    from trtpoets.judge.bench.benchmark import Benchmark
 
-_EVALUATION, _BENCHMARK = 4, 3
-"""Raise one when the same artefacts may give another evaluation, or another benchmark."""
+_BENCHMARK = 3
+"""Raise it when the same artefacts may give another benchmark."""
 
 
 def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
@@ -57,7 +62,7 @@ def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
 
 def evaluation_key(identities: Sequence[str], photos: Sequence[Photo], groups: Sequence[int] | None = None) -> str:
     """What an evaluation was made from: the key of its card. `groups` is what `groups_to_judge` gives."""
-    return hash_of([_EVALUATION, list(identities), [photo.sha256 for photo in photos], groups and list(groups)])
+    return hash_of([VERSION, list(identities), [photo.sha256 for photo in photos], groups and list(groups)])
 
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
@@ -65,54 +70,47 @@ def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: Be
     return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], vars(config)])
 
 
-def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> dict[str, Any]:
-    """What an evaluation was made from, for its details: read back by `evaluation_now`.
+def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> EvaluatedFiles:
+    """Return what an evaluation was made from, for evaluation.json: compared again by `evaluation_now`.
 
-    The sha256 are those of the bytes that were decoded, in the order of the photos: reading verifies them.
+    The SHA-256 are those of the bytes that were decoded, in the order of the photos: reading verifies them.
     """
-    return {
-        "version": _EVALUATION,
-        "artefacts": list(identities),
-        "photos": _photos_hash(photos),
-        "photo_sha256": [photo.sha256 for photo in photos],
-    }
+    return EvaluatedFiles(VERSION, tuple(identities), _photos_hash(photos), tuple(photo.sha256 for photo in photos))
 
 
-def evaluation_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] | None:
-    """The evaluation, where all that it judged is still there as it was. `known` is what `identities` gives."""
-    found = open_card(space.evaluation)
-    if found is None or not has_dataset(space):
+def evaluation_now(space: Workspace, known: Sequence[str]) -> Evaluations | None:
+    """Return the evaluation if all files that it was made from are unchanged. `known` is what `identities` returns."""
+    details = open_card(space.evaluation)
+    if details is None or not has_dataset(space) or (details.get("judged") or {}).get("version") != VERSION:
         return None
-    judged = found.get("judged") or {}
-    if judged.get("version") != _EVALUATION:
+    result = evaluations_from_json(details, space.evaluation)
+    assert result.judged is not None
+    same = set(result.judged.artefacts) <= set(known)
+    return result if same and result.judged.photos == _photos_hash(photos_to_judge(space)) else None
+
+
+def benchmark_now(space: Workspace, known: Sequence[str]) -> Benchmark | None:
+    """Return the benchmark if all files that it was made from are unchanged. `known` is what `identities` returns."""
+    details = open_card(space.benchmark)
+    if details is None or "artefacts" not in details:
         return None
-    same = set(judged.get("artefacts", [None])) <= set(known)
-    return found if same and judged["photos"] == _photos_hash(photos_to_judge(space)) else None
+    benchmark = benchmark_from_card(details, space.benchmark)
+    return benchmark if set(benchmark.artefacts.values()) <= set(known) else None
 
 
-def benchmark_now(space: Workspace, known: Sequence[str]) -> Mapping[str, Any] | None:
-    """The benchmark, where all that it measured is still there as it was. `known` is what `identities` gives."""
-    found = open_card(space.benchmark)
-    if found is None or "artefacts" not in found:
+def train_benchmark_now(space: Workspace) -> TrainBenchmark | None:
+    """Return the result of `bench --train` if it was measured with the classifier as it is now."""
+    details = open_card(space.train_benchmark)
+    if details is None:
         return None
-    return _without_old_bounds(found) if set(found["artefacts"].values()) <= set(known) else None
+    benchmark = from_json(TrainBenchmark, details, str(space.train_benchmark))
+    same = key_of(space.train_benchmark) == train_benchmark_key(space, benchmark.config)
+    return benchmark if same else None
 
 
-def _without_old_bounds(benchmark: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Bounds of older versions took inferences as independent, and are none."""
-    rows = [row if "independent_count" in row else {**row, "p99_bound_ms": None} for row in benchmark["measurements"]]
-    return {**benchmark, "measurements": rows}
-
-
-def train_benchmark_now(space: Workspace) -> Mapping[str, Any] | None:
-    """What `bench --train` measured, where it was of the classifier that is there now."""
-    found = open_card(space.train_benchmark)
-    return None if found is None else open_card(space.train_benchmark, train_benchmark_key(space, found["config"]))
-
-
-def train_benchmark_key(space: Workspace, config: Mapping[str, Any]) -> str:
-    """What `bench --train` was made from: the key of its card."""
-    return hash_of([classifier_key(space), dict(config)])
+def train_benchmark_key(space: Workspace, config: TrainBenchConfig) -> str:
+    """Return the key of the card of train-benchmark.json: what `bench --train` is made from."""
+    return hash_of([classifier_key(space), to_json(config)])
 
 
 def int8_ranges(space: Workspace) -> Ranges | None:
@@ -120,10 +118,9 @@ def int8_ranges(space: Workspace) -> Ranges | None:
     if not space.onnx(Precision.INT8).is_file():
         return None
     onnx_in(space, Precision.INT8)
-    card, found = open_card(card_of(space.onnx(Precision.INT8))), open_card(space.ranges)
-    if card is None or found is None:
+    card, ranges = open_card(card_of(space.onnx(Precision.INT8))), open_details(space.ranges, Ranges)
+    if card is None or ranges is None:
         return None
-    ranges = Ranges.from_dict(found)
     return ranges if (card.get("calibration") or {}).get("hash") == ranges.hash else None
 
 
@@ -134,10 +131,11 @@ def _photos_hash(photos: Sequence[Photo]) -> str:
 def require_current(space: Workspace) -> None:
     """Raise MissingArtefact unless everything that is there now was evaluated and benched as it is now."""
     known, photos = identities(space, artefacts_in(space)), photos_to_judge(space)
-    found = open_card(space.benchmark)
+    details = open_card(space.benchmark)
+    config = benchmark_from_card(details, space.benchmark).config if details else None
     keys = {
         "evaluated": (space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)), "evaluate"),
-        "benched": (space.benchmark, benchmark_key(known, photos, _config_of(found)) if found else None, "bench"),
+        "benched": (space.benchmark, benchmark_key(known, photos, config) if config else None, "bench"),
     }
     for done, (card, key, command) in keys.items():
         if key is None or open_card(card, key) is None:
@@ -147,9 +145,3 @@ def require_current(space: Workspace) -> None:
                 hint=space.command(command),
                 code="TP8034",
             )
-
-
-def _config_of(benchmark: Mapping[str, Any]) -> BenchConfig:
-    """The configuration that a benchmark was made with, as far as this version knows it."""
-    known = {word: value for word, value in benchmark["config"].items() if word in BenchConfig.__dataclass_fields__}
-    return BenchConfig(**{**known, "batches": tuple(known["batches"])})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
+from trtpoets.pipeline.card_details import Accuracy, TrainingDetails
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.pipeline.head_training import head_from_features, rows_in
 from trtpoets.pipeline.near_copies import accuracy_on, accuracy_text, copies_details, copies_together
@@ -25,12 +25,9 @@ from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.downloaded_weights import weights_id
-from trtpoets.train.head import Head, HeadConfig
+from trtpoets.train.head import Head, HeadConfig, Training
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _VERSION = 2
 """Raise it when the same photos and configuration may give another classifier."""
@@ -88,8 +85,18 @@ def retrain(
         features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.add)
         small = thumbnails.of(dataset.photos, progress)
         as_read, dataset = dataset, copies_together(dataset, features, small, progress)
-        head, training = _head_and_training(dataset, features, config.head, space.logs, progress)
-        training |= copies_details(as_read, dataset, features, head, config.head)
+        head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress)
+        copies = copies_details(as_read, dataset, features, head, config.head)
+        details = TrainingDetails(
+            **vars(training),
+            test_accuracy=judged.test_accuracy,
+            test_photos=judged.test_photos,
+            test_groups=judged.test_groups,
+            test_accuracy_low=judged.low,
+            test_accuracy_high=judged.high,
+            **vars(copies),
+            command=command,
+        )
         spec = ModelSpec(name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
         return publish(
             space,
@@ -97,12 +104,12 @@ def retrain(
             lambda: classifier_from_head(network, head.weights, head.bias, spec, space.classifier),
             dataset=dataset,
             trained_on=dataset.hash,
-            training={**training, "command": command},
+            training=details,
             command=command,
         )
 
 
-def training_of(name: str, *, engines: Path | str = ENGINES) -> Mapping[str, Any]:
+def training_of(name: str, *, engines: Path | str = ENGINES) -> TrainingDetails:
     """How the classifier was trained: the details of engines/<name>/training.json. Raises MissingArtefact."""
     space = Workspace(Path(engines), name)
     details = training_in(space)
@@ -118,14 +125,9 @@ def _backbone_of(config: RetrainConfig) -> Backbone:
 
 def _head_and_training(
     dataset: Dataset, features: np.ndarray, config: HeadConfig, logs: Path, progress: Progress
-) -> tuple[Head, dict[str, Any]]:
-    """The head, and the details of training.json."""
+) -> tuple[Head, Training, Accuracy]:
+    """The head, how it was trained, and its accuracy on the test photos."""
     head, training = head_from_features(dataset, features, config, logs, progress)
     judged = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
     _log.info("%s", accuracy_text(judged, "accuracy is"))
-    return head, {
-        **training.to_dict(),
-        **{word: judged[word] for word in ("test_accuracy", "test_photos", "test_groups")},
-        "test_accuracy_low": judged["low"],
-        "test_accuracy_high": judged["high"],
-    }
+    return head, training, judged

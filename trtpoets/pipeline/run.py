@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import MissingDependency
@@ -24,7 +24,7 @@ from trtpoets.pipeline.report import report
 from trtpoets.pipeline.retrain import RetrainConfig, retrain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from trtpoets.reporting.model import Report
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def run(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
+) -> Report:
     """Train, export, quantize, build, evaluate, bench and report; returns the report.
 
     Resumes where an earlier run stopped, whatever stopped it. Where no TensorRT can build, that stage is skipped and
@@ -86,7 +86,7 @@ def demo(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
-) -> Mapping[str, Any]:
+) -> Report:
     """Write the solar-cell photos to `photos` and run the whole road on them; returns the report.
 
     `quick` uses 60 photos a class. The photos are CC BY-NC-SA 4.0: not for commercial use.

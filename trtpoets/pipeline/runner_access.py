@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
-from trtpoets.core.types import Classifier, Engine, OnnxModel, TfliteModel
+from trtpoets.core.types import Classifier, Engine, OnnxModel, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
 from trtpoets.pipeline.lineage import stale_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from trtpoets.device.runners.base import Runner
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Something that could not be done here, and why."""
-
-    what: str
-    why: str
 
 
 def require_trusted_classifier(artefacts: Sequence[Runnable]) -> None:
@@ -38,10 +29,9 @@ def require_trusted_classifier(artefacts: Sequence[Runnable]) -> None:
             require_trusted(each.folder, each.foreign)
 
 
-def with_stale(space: Workspace, details: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`details` with the files that were left out because they are not of the classifier that is there now."""
-    stale = [each.to_dict() for each in stale_in(space)]
-    return {**details, "skipped": [*details["skipped"], *stale]} if stale else details
+def with_stale(space: Workspace, skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:
+    """Return `skipped` and the files of the run that were not made from the classifier as it is now."""
+    return (*skipped, *(stale.skipped for stale in stale_in(space)))
 
 
 def shippable_ways(artefact: Runnable) -> tuple[Way, ...]:

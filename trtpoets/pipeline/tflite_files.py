@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite_export import PRECISIONS, tflite_from_classifier
@@ -11,20 +11,21 @@ from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
-from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
 from trtpoets.judge.gate import Outcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
-from trtpoets.pipeline.export import parity_details, parity_of
+from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
+from trtpoets.pipeline.export import parity_of
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
 from trtpoets.pipeline.lineage import onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from trtpoets.bundles.bundle_inputs import Parts
     from trtpoets.core.types import Classifier
@@ -115,9 +116,7 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
     if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
         parity = parity_of(classifier, model, space)
-        seal_card(
-            card_of(out), key=key, files=[out], details={"classifier": made_from, "parity": parity_details(parity)}
-        )
+        seal_card(card_of(out), key=key, files=[out], details=TfliteFp32Details(made_from, parity))
     return read_tflite(out)
 
 
@@ -131,23 +130,20 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
         with verified_photos(space, (*photos, *dataset_in(space).in_split(Split.VALIDATION))):
             model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
             judged, gate = judged_on_validation(space, fp32, model, progress=progress)
-        details = {
-            "classifier": made_from,
-            "dataset": dataset.hash,
-            "calibration": {"photos": len(photos), "seed": config.seed},
-            "judged": {"photos": judged, "gate": gate},
-        }
+        details = TfliteInt8Details(
+            made_from, dataset.hash, TfliteCalibration(len(photos), config.seed), Judged(judged, gate)
+        )
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
 
 
 def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
     """What INT8 misses of its target, in words, and what the validation photos are too few to say."""
-    judged: Mapping[str, Any] = (open_card(card_of(space.tflite(Precision.INT8))) or {})["judged"]
-    if judged["gate"] is None:
+    details = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details)
+    if details is None or details.judged.gate is None:
         return "", ("there are no validation photos to judge TFLite's int8 by",)
-    return missed_on_validation(judged["gate"], judged["photos"]), tuple(
+    return missed_on_validation(details.judged.gate, details.judged.photos), tuple(
         f"whether TFLite's int8 is good enough is not sure: {too_few(check)}"
-        for check in judged["gate"]["runners"][0]["checks"]
-        if check["outcome"] == Outcome.UNKNOWN and not missed(check)
+        for check in details.judged.gate.runners[0].checks
+        if check.outcome is Outcome.UNKNOWN and not missed(check)
     )

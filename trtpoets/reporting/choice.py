@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.judge.bench.compare import rounds_of_both
 from trtpoets.judge.bench.rounds import ratio_of_rounds, ratio_of_runs
@@ -10,13 +10,14 @@ from trtpoets.judge.bench.rounds import ratio_of_rounds, ratio_of_runs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trtpoets.judge.bench.measure import Measurement
     from trtpoets.reporting.recommendation import Candidate
 
 _ALIKE = 0.03
 """Rates that differ by less than this share are alike: what two runs of a benchmark on a quiet machine agree within."""
 
 
-def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Candidate:
+def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Measurement]) -> Candidate:
     """Of those whose rates are like the highest, the one that loses least. `rows` are measurements by their place."""
     top = max(fitting, key=lambda each: each.photos_per_s)
     alike = [
@@ -27,14 +28,10 @@ def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Mapping
     return min(alike, key=lambda each: (max(each.drop or 0.0, 0.0), each.batch, -each.photos_per_s))
 
 
-def _faster(
-    top: Candidate, other: Candidate, rows: Mapping[tuple[str, int], Mapping[str, Any]], comparisons: int
-) -> bool:
+def _faster(top: Candidate, other: Candidate, rows: Mapping[tuple[str, int], Measurement], comparisons: int) -> bool:
     """Whether more photos/s are more than the noise of the rounds; so they are where that is not known."""
     own, beside = (rows[each.runner.name, each.batch] for each in (top, other))
-    first, second = (
-        [each.batch / span for span in row.get("round_p50_ms") or []] for each, row in ((top, own), (other, beside))
-    )
+    first, second = ([each.batch / span for span in row.round_p50_ms] for each, row in ((top, own), (other, beside)))
     if not first or not second:
         return True
     both = rounds_of_both(beside, own) if top.batch == other.batch else []

@@ -1,7 +1,8 @@
-"""report.json -> one HTML file that needs nothing else: no script, no network, light and dark, phone and paper."""
+"""Writes a report as one HTML file without scripts or external files, for light and dark screens, phones and paper."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,24 @@ from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.reporting.sections.speed_section import speed_section, tradeoff
 from trtpoets.reporting.sections.training_section import train_benchmark_section, training_section
-from trtpoets.reporting.verdict import fastest, narrow_runners, precision_of, surely_faster, verdict_groups
+from trtpoets.reporting.verdict import (
+    UNKNOWN,
+    fastest,
+    main_runner,
+    narrow_runners,
+    precision_of,
+    surely_faster,
+    verdict_groups,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trtpoets.core.types import Photo
+    from trtpoets.reporting.model import Report
 
 
-def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | None = None) -> str:
+def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) -> str:
     """The page of a report. `photos` are those that may be shown, by their path as the report has it.
 
     Raises MissingDependency without the extra `report`. A photo that is gone or damaged is named instead of shown.
@@ -47,13 +57,13 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
     galleries = galleries_from_report(report, photos or {})
     text = template.render(
         css=(templates / "page.css").read_text(encoding="utf-8"),
-        title=shown(report["name"]) or "A classifier",
+        title=shown(report.name) or "A classifier",
         subtitle=_subtitle(report),
         tiles=_tiles(report),
         verdict=verdict_groups(report),
         tradeoff=tradeoff(report),
         accuracy=accuracy_section(report),
-        gate=gate_section(report),
+        gate=gate_section(report.gate),
         speed=speed_section(report),
         errors=mistakes_section(report),
         galleries=galleries.others,
@@ -65,8 +75,8 @@ def page_from_report(report: Mapping[str, Any], photos: Mapping[str, Photo] | No
         int8=int8_section(report),
         changed=galleries.int8,
         engines=engines_section(report),
-        skipped=[(each["what"], each["why"]) for each in report["skipped"]],
-        absent=[(each["what"], each["why"]) for each in report["absent"]],
+        skipped=[(entry.what, entry.why) for entry in report.skipped],
+        absent=[(entry.what, entry.why) for entry in report.absent],
         conditions=conditions_from_report(report),
         artefacts=artefacts_from_report(report),
         commands=commands_from_report(report),
@@ -82,32 +92,35 @@ def _visible(value: Any) -> Any:
     return shown(value) if type(value) is str else value
 
 
-def _subtitle(report: Mapping[str, Any]) -> str:
-    labels = [shown(label) for label in report["labels"]]
+def _subtitle(report: Report) -> str:
+    labels = [shown(label) for label in report.labels]
     what = joined(labels) if 0 < len(labels) <= 6 else many(len(labels), "class", "classes")
-    return f"Tells {what} apart, with {report['backbone']} underneath." if labels else "No classifier yet."
+    return f"Tells {what} apart, with {report.backbone} underneath." if labels else "No classifier yet."
 
 
-def _tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The few numbers that one looks for first."""
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number at the head of the page."""
+
+    what: str
+    value: str
+    note: str
+
+
+def _tiles(report: Report) -> list[KeyFigure]:
+    """The key figures: accuracy, agreement of the narrow precisions, and the largest speed-up."""
     tiles = []
-    runner = BASELINE if BASELINE in report["accuracy"] else next(iter(report["accuracy"]), None)
+    runner = main_runner(report)
     if runner is not None:
-        photos = photos_in_groups(report["test_photos"], report["test_groups"])
-        note = f"{interval(*report['intervals'][runner]['accuracy'])} on {photos}"
-        tiles.append({"what": "Accuracy", "value": percent(report["accuracy"][runner]), "note": note})
+        photos = photos_in_groups(report.test_photos, report.test_groups)
+        note = f"{interval(*report.intervals[runner].accuracy or UNKNOWN)} on {photos}"
+        tiles.append(KeyFigure("Accuracy", percent(report.accuracy[runner]), note))
     for narrow in narrow_runners(report):
-        note = f"same answers as TensorFlow, {interval(*report['intervals'][narrow]['agreement'])}"
-        tiles.append(
-            {
-                "what": f"{precision_of(report, narrow)} agreement",
-                "value": percent(report["agreement"][narrow]),
-                "note": note,
-            }
-        )
-    batches = sorted({row["batch"] for row in report["benchmarks"]})
+        note = f"same answers as TensorFlow, {interval(*report.intervals[narrow].agreement or UNKNOWN)}"
+        tiles.append(KeyFigure(f"{precision_of(report, narrow)} agreement", percent(report.agreement[narrow]), note))
+    batches = sorted({row.batch for row in report.benchmarks})
     best = fastest(report, batches[0]) if batches else None
-    if best is not None and surely_faster(best) and best["runner"] != BASELINE:
-        note = f"{best['runner']}, {milliseconds(best['p50_ms'])} ms at batch {best['batch']}"
-        tiles.append({"what": "Faster than TensorFlow", "value": f"{best['speedup']:.1f}×", "note": note})
+    if best is not None and surely_faster(best) and best.runner.name != BASELINE:
+        note = f"{best.runner.name}, {milliseconds(best.p50_ms)} ms at batch {best.batch}"
+        tiles.append(KeyFigure("Faster than TensorFlow", f"{best.speedup:.1f}×", note))
     return tiles

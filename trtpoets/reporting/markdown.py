@@ -1,4 +1,4 @@
-"""report.json -> the same as Markdown, with GitHub's tables: for a pull request. Names from the disk stay text."""
+"""Writes a report as GitHub Flavored Markdown, for a pull request. File and class names are escaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from trtpoets.reporting.sections.training_section import train_benchmark_section
 from trtpoets.reporting.verdict import verdict_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from trtpoets.reporting.model import Report
+    from trtpoets.reporting.sections.section import Row, Section
 
 _SPECIAL = re.compile(r"([\\`*_\[\]~|])")
 _LEADING = re.compile(r"^(\s*)([-+=#]|\d+(?=[.)](?:\s|$)))")
@@ -30,17 +33,17 @@ _ACTIVE = re.compile(r"(@|#|://|\bwww)(?=\S)", re.IGNORECASE)
 """What GitHub makes a mention, a reference or a link of, without any markup."""
 
 
-def markdown_from_report(report: Mapping[str, Any]) -> str:
+def markdown_from_report(report: Report) -> str:
     """The report as GitHub Flavored Markdown: the page's words and tables, without its pictures."""
-    parts = [f"# {escaped(shown(report['name']) or 'A classifier')}", _verdict(report)]
+    parts = [f"# {escaped(shown(report.name) or 'A classifier')}", _verdict(report)]
     parts += _section("Accuracy", accuracy_section(report))
-    parts += _section("The gate", gate_section(report))
+    parts += _section("The gate", gate_section(report.gate))
     speed = speed_section(report)
     parts += _section("Speed", speed)
     if speed:
-        parts += _folded("The other batch sizes", speed["columns"], speed["more"])
-        for each in speed["tables"]:
-            parts += _section(each["title"], each, level=3)
+        parts += _folded("The other batch sizes", speed.columns, speed.more)
+        for table_of in speed.tables:
+            parts += _section(table_of.title, table_of, level=3)
     parts += _mistakes(report)
     parts += _section("Training", training_section(report))
     parts += _section("Learning rates", train_benchmark_section(report), level=3)
@@ -50,7 +53,7 @@ def markdown_from_report(report: Mapping[str, Any]) -> str:
     parts += ["## From TensorFlow to narrower numbers", *(escaped(each) for each in told)] if told else []
     parts += _section("INT8", int8_section(report))
     parts += _section("Engines", engines_section(report))
-    untold = [(each["what"], each["why"]) for word in ("skipped", "absent") for each in report[word]]
+    untold = [(entry.what, entry.why) for entry in (*report.skipped, *report.absent)]
     if untold:
         parts += ["## Not done here, and why", _list(f"{what}: {why}" for what, why in untold)]
     parts += ["## How this came about", table([("", ""), ("", "")], conditions_from_report(report))]
@@ -87,46 +90,44 @@ def _cell(cell: Any) -> str:
     return f"{escaped(text)} ({escaped(small)})" if small and small != "–" else escaped(text)
 
 
-def _verdict(report: Mapping[str, Any]) -> str:
+def _verdict(report: Report) -> str:
     groups = verdict_groups(report)
     told = [f"**{title}.** {' '.join(escaped(sentence) for sentence in sentences)}" for title, sentences in groups]
     return "\n\n".join(told) or "Nothing was measured yet."
 
 
-def _section(title: str, section: Mapping[str, Any] | None, level: int = 2) -> list[str]:
+def _section(title: str, section: Section | None, level: int = 2) -> list[str]:
     """Heading, note, table, notes and lists of a section, as far as it has them."""
     if not section:
         return []
-    parts = [f"{'#' * level} {title}", escaped(section.get("note", "")), escaped(section.get("caption", ""))]
-    if section.get("rows"):
-        parts.append(table(section["columns"], [row["cells"] for row in section["rows"]]))
-    parts += [escaped(note) for note in section.get("notes", [])]
-    for each in section.get("lists", []):
-        parts.append(_details(each["title"], _list(each["lines"])))
-    checksums = section.get("checksums")
+    parts = [f"{'#' * level} {title}", escaped(section.note), escaped(section.caption)]
+    if section.rows:
+        parts.append(table(section.columns, [row.cells for row in section.rows]))
+    parts += [escaped(note) for note in section.notes]
+    parts += [_details(listing.title, _list(listing.lines)) for listing in section.lists]
+    checksums = section.checksums
     return parts + ([_details("Checksums", _list(f"{name}: {sha}" for name, sha in checksums))] if checksums else [])
 
 
-def _mistakes(report: Mapping[str, Any]) -> list[str]:
-    found = mistakes_section(report)
-    if not found:
+def _mistakes(report: Report) -> list[str]:
+    mistakes = mistakes_section(report)
+    if not mistakes:
         return []
-    parts = ["## Where it is right, and where not", escaped(found["note"])]
-    if found["matrix"]:
-        columns = [("shows, is taken for →", ""), *((label, "number") for label in found["matrix"]["labels"])]
-        rows = [[row["label"], *(cell["count"] for cell in row["cells"])] for row in found["matrix"]["rows"]]
-        parts.append(table(columns, rows))
-    elif found["pairs"]:
-        parts += _section("Most often confused", found["pairs"], level=3)
-    if found["recall"]:
+    parts = ["## Where it is right, and where not", escaped(mistakes.note)]
+    if mistakes.matrix:
+        columns = [("shows, is taken for →", ""), *((label, "number") for label in mistakes.matrix.labels)]
+        parts.append(table(columns, [[row.label, *(cell.count for cell in row.cells)] for row in mistakes.matrix.rows]))
+    elif mistakes.pairs:
+        parts += _section("Most often confused", mistakes.pairs, level=3)
+    if mistakes.recall:
         columns = [("class", ""), ("photos", "number"), ("found", "number"), ("95 %", "number")]
-        rows = [[row["label"], row["photos"], row["value"], row["interval"]] for row in found["recall"]["rows"]]
-        parts += [escaped(found["recall"]["note"]), table(columns, rows)]
+        rows = [[row.label, row.photos, row.value, row.interval] for row in mistakes.recall.rows]
+        parts += [escaped(mistakes.recall.note), table(columns, rows)]
     return parts
 
 
-def _folded(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [_details(title, table(columns, [row["cells"] for row in rows]))] if rows else []
+def _folded(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> list[str]:
+    return [_details(title, table(columns, [row.cells for row in rows]))] if rows else []
 
 
 def _details(title: str, inside: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import GateFailed, MissingArtefact
 from trtpoets.core.formatting import joined
@@ -13,53 +13,56 @@ from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
 from trtpoets.judge.bench.measure import seconds_for_a_bound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from trtpoets.reporting.recommendation import Candidate, Recommendation
 
 
-def ship_sentence(found: Mapping[str, Any]) -> str:
-    """What to ship, or why nothing that was measured can be recommended; empty where nothing was measured."""
-    if found["chosen"] or not found["rejected"]:
-        return str(found["sentence"])
-    nearest = found["rejected"][0]
+def ship_sentence(recommendation: Recommendation) -> str:
+    """Return what to ship, or why no measured runner can be recommended; an empty string without measurements."""
+    if recommendation.chosen or not recommendation.rejected:
+        return recommendation.sentence
+    nearest = recommendation.rejected[0]
     return f"Nothing that was measured can be recommended. {_named(nearest)}: {_texts(nearest)}."
 
 
-def require_recommended(found: Mapping[str, Any], name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
+def require_recommended(recommendation: Recommendation, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
     """Raise GateFailed when nothing fits: which came nearest, what it lacks, and limits that it would keep.
 
     Raises MissingArtefact instead when something may fit, but too few inferences were timed for its p99.
     """
-    if found["chosen"]:
+    if recommendation.chosen:
         return
+    limits, rejected = recommendation.limits, recommendation.rejected
 
     def run(verb: str, *options: object) -> str:
         return command(verb, name, *options, engines=engines)
 
-    if not found["rejected"]:
+    if not rejected:
         raise MissingArtefact(
-            "nothing was both evaluated and benched" + _at(found["limits"]["batches"]),
-            hint=f"{run('evaluate')} && {run('bench', *_options(found['limits']['batches']))}",
+            "nothing was both evaluated and benched" + _at(limits.batches),
+            hint=f"{run('evaluate')} && {run('bench', *_options(limits.batches))}",
             code="TP6009",
         )
-    untold = [each for each in found["rejected"] if all(lack["unknown"] for lack in each["lacks"])]
+    untold = [candidate for candidate in rejected if all(lack.unknown for lack in candidate.lacks)]
     if untold:
         more = f" ({len(untold) - 1} more can't tell either)" if len(untold) > 1 else ""
         told = f"{_named(untold[0])}: {_texts(untold[0])}{more}"
         raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, run), code="TP6010")
-    nearest = found["rejected"][0]
+    nearest = rejected[0]
     raise GateFailed(
         f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}",
-        hint=_kept_limits(found, nearest, run),
+        hint=_kept_limits(recommendation, nearest, run),
         code="TP6011",
     )
 
 
-def _named(candidate: Mapping[str, Any]) -> str:
-    return f"{candidate['runner']} at batch {candidate['batch']}"
+def _named(candidate: Candidate) -> str:
+    return f"{candidate.runner.name} at batch {candidate.batch}"
 
 
-def _texts(candidate: Mapping[str, Any]) -> str:
-    return joined([lack["text"] for lack in candidate["lacks"]])
+def _texts(candidate: Candidate) -> str:
+    return joined([lack.text for lack in candidate.lacks])
 
 
 def _at(batches: Sequence[int]) -> str:
@@ -70,23 +73,23 @@ def _options(batches: Iterable[int]) -> list[object]:
     return [word for batch in batches for word in ("--batch", batch)]
 
 
-def _measure_again(untold: Sequence[Mapping[str, Any]], run: Callable[..., str]) -> str:
+def _measure_again(untold: Sequence[Candidate], run: Callable[..., str]) -> str:
     """The command that would tell: a benchmark long enough for a p99 of the slowest, where that is what lacks."""
-    if any(lack["what"] == "evaluated" for lack in untold[0]["lacks"]):
+    if any(lack.what == "evaluated" for lack in untold[0].lacks):
         return run("evaluate", "--force")
-    batches = sorted({each["batch"] for each in untold})
-    late = [each for each in untold if any(lack["what"] == "p99" for lack in each["lacks"])]
+    batches = sorted({candidate.batch for candidate in untold})
+    late = [candidate for candidate in untold if any(lack.what == "p99" for lack in candidate.lacks)]
     longer = ["--seconds", max(map(seconds_for_a_bound, late))] if late else []
     return run("bench", *_options(batches), *longer)
 
 
-def _kept_limits(found: Mapping[str, Any], nearest: Mapping[str, Any], run: Callable[..., str]) -> str:
+def _kept_limits(recommendation: Recommendation, nearest: Candidate, run: Callable[..., str]) -> str:
     """The limits that the nearest would keep; where its p99 is not known, the benchmark that would tell it."""
-    drop = max(nearest["drop"] or 0.0, found["limits"]["max_drop"] / 100)
+    drop = max(nearest.drop or 0.0, recommendation.limits.drop)
     words = ["--max-drop", f"{math.ceil(1000 * drop) / 10:g}"]
-    late, most = nearest["p99_bound_ms"], found["limits"]["max_p99"]
+    late, most = nearest.p99_bound_ms, recommendation.limits.max_p99
     if most is not None and late is None:
         return f"see which p99 it keeps: {_measure_again([nearest], run)}"
-    if most is not None:
+    if most is not None and late is not None:
         words += ["--max-p99", f"{math.ceil(10 * max(late, most)) / 10:g}"]
     return run("recommend", *words)

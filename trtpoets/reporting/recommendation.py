@@ -1,4 +1,4 @@
-"""A report -> what to ship: the runner, precision and batch size that keep within limits and do most with that.
+"""Recommends what to deploy: the runner, precision and batch size with the most photos/s within given limits.
 
 Every runner that was evaluated and benched validly is a candidate at each of its batch sizes: TensorFlow, ONNX Runtime
 on the CPU or by what drives a GPU, TFLite, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside
@@ -9,17 +9,17 @@ what the rounds say) are alike; then the smallest loss decides, and then the sma
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many, milliseconds, shown
-from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId, row_of, runner_of_row
+from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId
+from trtpoets.core.serialization import FLAT
 from trtpoets.core.types import Precision
 from trtpoets.judge.bench.benchmark import BASELINE
-from trtpoets.judge.bench.measure import late_percentile
+from trtpoets.judge.bench.measure import Measurement, late_percentile
 from trtpoets.judge.bench.rounds import too_few
 from trtpoets.judge.gate import photos_in_groups, rounded
 from trtpoets.judge.sample_size import photos_for_drop
@@ -27,7 +27,9 @@ from trtpoets.judge.statistics import least_count
 from trtpoets.reporting.choice import best_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from trtpoets.reporting.model import Report
 
 _UNSEEN = "evaluated"
 """What a candidate lacks that was benched and not evaluated."""
@@ -83,7 +85,7 @@ class Candidate:
     groups), with its 95 % interval; below 0 it is a win.
     """
 
-    runner: RunnerId
+    runner: RunnerId = field(metadata=FLAT)
     precision: str
     file: str
     batch: int
@@ -101,39 +103,47 @@ class Candidate:
     groups: int
     lacks: tuple[Lack, ...] = field(default=())
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; it begins with the fields of `RunnerId.row`."""
-        return row_of(self)
 
+@dataclass(frozen=True)
+class Recommendation:
+    """What to deploy, which `trtpoets.recommend` returns.
 
-def recommendation_from_report(report: Mapping[str, Any], limits: Limits | None = None) -> dict[str, Any]:
-    """Which of what was measured to ship, as JSON: {"limits", "chosen", "sentence", "rejected", "photos_needed"}.
-
-    `chosen` is a Candidate, or None when nothing fits; `rejected` has those that lack something, the nearest first.
-    `photos_needed` is how many independent test photos could tell whether the loss is allowed, if as many answers
-    change; None where no number could. `sentence` says so where the interval of the loss goes beyond the limit.
+    `limits` are those that were applied. `chosen` is None when no candidate fits; `rejected` are the candidates that
+    lack something, the nearest first. `photos_needed` is how many independent test photos would decide whether the loss
+    of accuracy is allowed, if as many answers change; None where no number would. `sentence` says so where the interval
+    of the loss goes beyond the limit.
     """
+
+    limits: Limits
+    chosen: Candidate | None
+    sentence: str
+    rejected: tuple[Candidate, ...]
+    photos_needed: int | None
+    schema_version: int = 1
+
+
+def recommendation_from_report(report: Report, limits: Limits | None = None) -> Recommendation:
+    """Choose among the measured runners of a report."""
     limits = limits or Limits()
     found = list(_candidates(report, limits))
     fitting = [each for each in found if not each.lacks]
     rejected = sorted((each for each in found if each.lacks), key=_distance)
-    rows = {(row["runner"], row["batch"]): row for row in report["benchmarks"]}
+    rows = {(row.runner.name, row.batch): row for row in report.benchmarks}
     chosen = best_of(fitting, rows) if fitting else None
     needed = photos_for_drop(limits.drop, _changed(chosen, report))
-    value: dict[str, Any] = {
-        "limits": {**asdict(limits), "max_drop": 100 * limits.drop},
-        "chosen": chosen and chosen.to_dict(),
-        "sentence": _sentence(chosen, limits, needed, _idle(report)) + _untold(chosen, rejected) if chosen else "",
-        "rejected": [each.to_dict() for each in rejected],
-        "photos_needed": needed,
-    }
-    return dict(json.loads(json.dumps(value)))
+    return Recommendation(
+        limits=replace(limits, max_drop=100 * limits.drop),
+        chosen=chosen,
+        sentence=_sentence(chosen, limits, needed, _idle(report)) + _untold(chosen, rejected) if chosen else "",
+        rejected=tuple(rejected),
+        photos_needed=needed,
+    )
 
 
-def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate]:
-    files = {card["runner"]: shown(card.get("file") or "") for card in report["engines"]}
-    for row in report["benchmarks"]:
-        runner, batch = runner_of_row(row), row["batch"]
+def _candidates(report: Report, limits: Limits) -> Iterable[Candidate]:
+    files = {engine.runner: shown(engine.file) for engine in report.engines}
+    for row in report.benchmarks:
+        runner, batch = row.runner, row.batch
         if runner.compared_only or (limits.batches and batch not in limits.batches):
             continue
         precision = (runner.precision or Precision.FP32).value
@@ -141,28 +151,28 @@ def _candidates(report: Mapping[str, Any], limits: Limits) -> Iterable[Candidate
         yield Candidate(
             runner=runner,
             precision=precision,
-            file=files.get(runner.name) or _file(runner, precision),
+            file=files.get(runner) or _file(runner, precision),
             batch=batch,
-            p50_ms=row["p50_ms"],
-            p99_ms=row["p99_ms"],
-            p99_bound_ms=row.get("p99_bound_ms"),
-            count=row["count"],
-            independent_count=row.get("independent_count") or 0,
-            photos_per_s=row["photos_per_s"],
-            speedup=row.get("speedup"),
+            p50_ms=row.p50_ms,
+            p99_ms=row.p99_ms,
+            p99_bound_ms=row.p99_bound_ms,
+            count=row.count,
+            independent_count=row.independent_count,
+            photos_per_s=row.photos_per_s,
+            speedup=row.speedup,
             drop=drop,
             drop_low=low,
             drop_high=high,
-            photos=report["test_photos"],
-            groups=report["test_groups"],
+            photos=report.test_photos,
+            groups=report.test_groups,
             lacks=tuple(_lacks(row, drop, runner, report, limits)),
         )
 
 
-def _changed(chosen: Candidate | None, report: Mapping[str, Any]) -> float:
+def _changed(chosen: Candidate | None, report: Report) -> float:
     """The share of photos that only one of `chosen` and TensorFlow gets right; 0 where nothing is compared."""
-    compared = report["comparison"].get(chosen.runner.name) if chosen else None
-    return (compared["only_reference"] + compared["only_runner"]) / report["test_photos"] if compared else 0.0
+    compared = report.comparison.get(chosen.runner.name) if chosen else None
+    return (compared.only_reference + compared.only_runner) / report.test_photos if compared else 0.0
 
 
 def _file(runner: RunnerId, precision: str) -> str:
@@ -172,23 +182,25 @@ def _file(runner: RunnerId, precision: str) -> str:
     return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
 
 
-def _drop(runner: str, report: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _drop(runner: str, report: Report) -> tuple[float | None, float | None, float | None]:
     """The accuracy lost beside TensorFlow, with its interval; None where it was not evaluated, or no label is known."""
-    if runner == BASELINE and BASELINE in report["intervals"]:
+    if runner == BASELINE and BASELINE in report.intervals:
         return 0.0, 0.0, 0.0
-    compared = report["comparison"].get(runner)
-    if compared is None or compared["accuracy_change"] is None:
+    compared = report.comparison.get(runner)
+    if (
+        compared is None
+        or compared.accuracy_change is None
+        or compared.change_low is None
+        or compared.change_high is None
+    ):
         return None, None, None
-    change, low, high = (0.0 - compared[word] for word in ("accuracy_change", "change_high", "change_low"))
-    return change, low, high
+    return 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
 
 
-def _lacks(
-    row: Mapping[str, Any], drop: float | None, runner: RunnerId, report: Mapping[str, Any], limits: Limits
-) -> Iterable[Lack]:
-    if not row["valid"]:
-        yield Lack("valid", f"its measurement is not valid: {row['reason']}", unknown=True)
-    if runner.name not in report["intervals"]:
+def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Report, limits: Limits) -> Iterable[Lack]:
+    if not row.valid:
+        yield Lack("valid", f"its measurement is not valid: {row.reason}", unknown=True)
+    if runner.name not in report.intervals:
         yield Lack(_UNSEEN, "its answers were not evaluated", unknown=True)
     elif drop is None:
         yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
@@ -196,34 +208,36 @@ def _lacks(
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
     if runner.precision is Precision.INT8 and runner.library is not Library.TFLITE:
         yield from _advice(report, limits)
-    if limits.max_p99 is not None and row["valid"]:
+    if limits.max_p99 is not None and row.valid:
         yield from _late(row, limits.max_p99)
 
 
-def _advice(report: Mapping[str, Any], limits: Limits) -> Iterable[Lack]:
-    """What quantize found of int8.onnx on the validation photos, as good a witness as the test photos."""
-    found = (report["quantisation"].get("int8") or {}).get("recommended") or {}
-    if limits.max_drop is None:
-        if found.get("precision") not in (None, "int8"):
-            yield Lack("advice", f"quantize advises against it: {found['why']}", 1.0)
+def _advice(report: Report, limits: Limits) -> Iterable[Lack]:
+    """What quantize measured of int8.onnx on the validation photos, which were not used for training either."""
+    advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
+    if advice is None:
         return
-    for check in [check for each in (found.get("gate") or {}).get("runners", []) for check in each["checks"]]:
-        if check["what"] == "drop" and check["measured"] is not None and _beyond(check["measured"], limits.drop):
-            text = f"it loses {_points(check['measured'])} on {many(check['photos'], 'validation photo')}"
-            yield Lack("drop", f"{text}, {_points(limits.drop)} are allowed", _excess(check["measured"], limits.drop))
+    if limits.max_drop is None:
+        if advice.precision != Precision.INT8.value:
+            yield Lack("advice", f"quantize advises against it: {advice.why}", 1.0)
+        return
+    for check in [check for result in (advice.gate.runners if advice.gate else ()) for check in result.checks]:
+        if check.what == "drop" and check.measured is not None and _beyond(check.measured, limits.drop):
+            text = f"it loses {_points(check.measured)} on {many(check.photos, 'validation photo')}"
+            yield Lack("drop", f"{text}, {_points(limits.drop)} are allowed", _excess(check.measured, limits.drop))
 
 
-def _late(row: Mapping[str, Any], limit: float) -> Iterable[Lack]:
-    late, bound = late_percentile(row, limit), row.get("p99_bound_ms")
+def _late(row: Measurement, limit: float) -> Iterable[Lack]:
+    late, bound = late_percentile(row, limit), row.p99_bound_ms
     if late is not None:
         percent, value = late
         text = f"its p{percent} is {milliseconds(value)} ms, {limit:g} are allowed"
         yield Lack("p99", text, value / limit - 1)
-    elif bound is None and row["p99_ms"] is None:
-        text = f"{many(row['count'], 'inference')} can't support a p99 ({least_count(99):,} could)"
+    elif bound is None and row.p99_ms is None:
+        text = f"{many(row.count, 'inference')} can't support a p99 ({least_count(99):,} could)"
         yield Lack("p99", text, unknown=True)
     elif bound is None:
-        text = f"its p99 has no bound: {too_few(row['count'], row.get('independent_count') or 0)}"
+        text = f"its p99 has no bound: {too_few(row.count, row.independent_count)}"
         yield Lack("p99", text, unknown=True)
     elif bound > limit:
         yield Lack("p99", f"its p99 may be {milliseconds(bound)} ms, {limit:g} are allowed", bound / limit - 1)
@@ -245,9 +259,9 @@ def _distance(candidate: Candidate) -> tuple[bool, float, float]:
     return any(each.unknown for each in lacks), sum(each.excess for each in lacks), -candidate.photos_per_s
 
 
-def _idle(report: Mapping[str, Any]) -> bool:
+def _idle(report: Report) -> bool:
     """Whether there are engines that could not be run here, and might be the better choice elsewhere."""
-    return any(card["runner"] not in report["agreement"] for card in report["engines"])
+    return any(engine.runner.name not in report.agreement for engine in report.engines)
 
 
 def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool) -> str:

@@ -11,7 +11,6 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Preprocess, Resize
@@ -40,7 +39,7 @@ class KerasApplication:
     """
 
     function: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     file: str
     folder: str
     md5: str | None

@@ -127,7 +127,7 @@ def _save_serving(model: keras.Model, spec: ModelSpec, folder: Path) -> None:
     tf = tensorflow()
     photos = tf.TensorSpec((None, spec.preprocess.height, spec.preprocess.width, 3), tf.uint8, name=INPUT_NAME)
 
-    def serve(photos: Any) -> dict[str, Any]:
+    def serve(photos: Any) -> dict[str, object]:
         return {OUTPUT_NAME: model(photos, training=False)}
 
     module = tf.Module()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import OPTIONAL, parsed
 from trtpoets.core.types import FULL_WHITE, Photo, Split, hash_of
 from trtpoets.train.folders.given_splits import splits_with_given
 from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
@@ -19,9 +21,9 @@ from trtpoets.train.folders.photo_files import CheckedFile, checked_files
 from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder"]
+__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder", "dataset_from_json"]
 
 _log = logging.getLogger(__name__)
 
@@ -81,73 +83,113 @@ class Dataset:
         rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)
         return hash_of([list(self.labels), rows])
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON of the dataset, photo paths relative to `folder`."""
+    @property
+    def document(self) -> DatasetFile:
+        """The content of dataset.json, photo paths relative to `folder`."""
         place = self._relative
         family_of = {sha256: number for number, family in enumerate(self.families) for sha256 in family}
         paths: dict[int, list[str]] = defaultdict(list)
         for photo in self.photos:
             if photo.sha256 in family_of:
                 paths[family_of[photo.sha256]].append(place(photo.path))
-        return {
-            "folder": str(self.folder),
-            "labels": list(self.labels),
-            "photos": [
-                {"path": place(p.path), "label": p.label, "split": p.split.value, "sha256": p.sha256}
-                | ({"levels": p.levels} if p.levels else {})
-                | ({"family": family_of[p.sha256]} if p.sha256 in family_of else {})
+        return DatasetFile(
+            folder=str(self.folder),
+            labels=self.labels,
+            photos=tuple(
+                PhotoRow(place(p.path), p.label, p.split, p.sha256, p.levels or None, family_of.get(p.sha256))
                 for p in self.photos
-            ],
-            "left_out": [{"path": place(x.path), "reason": x.reason, "remedy": x.remedy} for x in self.left_out],
-            "left_out_count": len(self.left_out),
-            "duplicates": [[place(path) for path in group] for group in self.duplicates],
-            "duplicates_count": len(self.duplicates),
-            "contradictions": [[place(path) for path in group] for group in self.contradictions],
-            "contradictions_count": len(self.contradictions),
-            "families": [paths[number] for number in sorted(paths)],
-            "families_count": len(self.families),
-            "families_photos": sum(map(len, paths.values())),
-            "config": asdict(self.config),
-            "layout": asdict(self.layout),
-            "splits_given": self.splits_given,
-        }
+            ),
+            left_out=tuple(LeftOutRow(place(x.path), x.reason, x.remedy) for x in self.left_out),
+            left_out_count=len(self.left_out),
+            duplicates=tuple(tuple(map(place, group)) for group in self.duplicates),
+            duplicates_count=len(self.duplicates),
+            contradictions=tuple(tuple(map(place, group)) for group in self.contradictions),
+            contradictions_count=len(self.contradictions),
+            families=tuple(tuple(paths[number]) for number in sorted(paths)),
+            families_count=len(self.families),
+            families_photos=sum(map(len, paths.values())),
+            config=self.config,
+            layout=self.layout,
+            splits_given=self.splits_given,
+        )
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self.folder)
 
-    @staticmethod
-    def from_dict(value: Mapping[str, Any]) -> Dataset:
-        """Read what `to_dict` wrote. Raises BadArtefact."""
-        try:
-            folder = Path(value["folder"])
-            families: dict[int, set[str]] = defaultdict(set)
-            for p in value["photos"]:
-                if "family" in p:
-                    families[int(p["family"])].add(str(p["sha256"]))
-            photos = (
-                Photo(folder / p["path"], p["label"], Split(p["split"]), p["sha256"], int(p.get("levels", 0)))
-                for p in value["photos"]
-            )
-            return Dataset(
-                folder=folder,
-                labels=tuple(value["labels"]),
-                photos=tuple(photos),
-                left_out=tuple(
-                    LeftOut(folder / x["path"], x["reason"], x.get("remedy", "")) for x in value["left_out"]
-                ),
-                duplicates=tuple(tuple(folder / path for path in group) for group in value["duplicates"]),
-                contradictions=tuple(tuple(folder / path for path in group) for group in value["contradictions"]),
-                config=DatasetConfig(**value["config"]),
-                layout=Layout(**value["layout"]) if "layout" in value else CLASS_FOLDERS,
-                splits_given=bool(value.get("splits_given", False)),
-                families=tuple(sorted(tuple(sorted(family)) for family in families.values())),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadArtefact(
-                f"this is not a dataset of trtpoets: {type(error).__name__}: {error}",
-                hint="read the photos again: trtpoets run PHOTOS --name NAME",
-                code="TP2011",
-            ) from error
+
+@dataclass(frozen=True)
+class PhotoRow:
+    """A photo in dataset.json. `family` numbers the family of near-copies that it is of; None for no family."""
+
+    path: str
+    label: str
+    split: Split
+    sha256: str
+    levels: int | None = field(default=None, metadata=OPTIONAL)
+    family: int | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class LeftOutRow:
+    """A file that was left out, in dataset.json."""
+
+    path: str
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFile:
+    """The content of dataset.json. Paths are relative to `folder`; `command` trains on the dataset again."""
+
+    folder: str
+    labels: tuple[str, ...]
+    photos: tuple[PhotoRow, ...]
+    left_out: tuple[LeftOutRow, ...]
+    left_out_count: int = 0
+    duplicates: tuple[tuple[str, ...], ...]
+    duplicates_count: int = 0
+    contradictions: tuple[tuple[str, ...], ...]
+    contradictions_count: int = 0
+    families: tuple[tuple[str, ...], ...] = ()
+    families_count: int = 0
+    families_photos: int = 0
+    config: DatasetConfig
+    layout: Layout = CLASS_FOLDERS
+    splits_given: bool = False
+    counts: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=OPTIONAL)
+    command: str | None = field(default=None, metadata=OPTIONAL)
+
+
+def dataset_from_json(value: object) -> Dataset:
+    """Return the dataset of a parsed dataset.json. Raises BadArtefact."""
+    try:
+        document = parsed(DatasetFile, value)
+    except ValueError as error:
+        raise BadArtefact(
+            f"this is not a dataset of trtpoets: {error}",
+            hint="read the photos again: trtpoets run PHOTOS --name NAME",
+            code="TP2011",
+        ) from error
+    folder = Path(document.folder)
+    families: dict[int, set[str]] = defaultdict(set)
+    for row in document.photos:
+        if row.family is not None:
+            families[row.family].add(row.sha256)
+    return Dataset(
+        folder=folder,
+        labels=document.labels,
+        photos=tuple(
+            Photo(folder / row.path, row.label, row.split, row.sha256, row.levels or 0) for row in document.photos
+        ),
+        left_out=tuple(LeftOut(folder / row.path, row.reason, row.remedy) for row in document.left_out),
+        duplicates=tuple(tuple(folder / path for path in group) for group in document.duplicates),
+        contradictions=tuple(tuple(folder / path for path in group) for group in document.contradictions),
+        config=document.config,
+        layout=document.layout,
+        splits_given=document.splits_given,
+        families=tuple(sorted(tuple(sorted(family)) for family in families.values())),
+    )
 
 
 def dataset_from_folder(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -107,10 +107,6 @@ class Training:
     train_cross_entropy: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
     validation_cross_entropy: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the training as JSON."""
-        return asdict(self)
 
 
 def head_scores(head: Head, features: np.ndarray) -> np.ndarray:

@@ -232,7 +232,7 @@ def _convolution(
     if stride == 2 and description.symmetric_padding:
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    options: dict[str, Any] = {"strides": stride, "padding": padding, "use_bias": False, "name": name}
+    options: dict[str, object] = {"strides": stride, "padding": padding, "use_bias": False, "name": name}
     if width is None:
         x = layers.DepthwiseConv2D(kernel, depthwise_initializer="zeros", **options)(x)
     else:

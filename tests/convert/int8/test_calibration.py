@@ -28,6 +28,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, ConversionFail
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Split
 
 
@@ -224,12 +225,12 @@ def test_thresholds_of_known_distributions() -> None:
 
 def test_ranges_survive_json_and_have_a_hash(model: OnnxModel, photos: list[Photo]) -> None:
     ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0]
-    again = Ranges.from_dict(json.loads(json.dumps(ranges.to_dict())))
+    again = from_json(Ranges, json.loads(json.dumps(to_json(ranges))), "ranges.json")
     assert again == ranges
     assert again.hash == ranges.hash
     assert ranges_from_photos(model, photos[1:], CalibrationConfig(method=Method.MINMAX))[0].hash != ranges.hash
-    with pytest.raises(BadArtefact, match="no ranges of trtpoets"):
-        Ranges.from_dict({**ranges.to_dict(), "method": "guess"})
+    with pytest.raises(BadArtefact, match=r"ranges\.json has an unexpected form: method is 'guess'"):
+        from_json(Ranges, {**to_json(ranges), "method": "guess"}, "ranges.json")
 
 
 def test_missing_and_damaged_photos(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
 from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Photo
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
@@ -167,7 +168,7 @@ def test_range_search_equalises_uneven_channels(photos: list[Photo], tmp_path: P
     assert (features.method, scaled.method) == (Method.FEATURES, Method.EQUALISED)
     assert features.equalised == {} and "stem_relu6:0" in scaled.equalised
     assert features.tensors == scaled.tensors, "equalisation does not change the ranges of the FP32 file"
-    assert Ranges.from_dict(scaled.to_dict()) == scaled
+    assert from_json(Ranges, to_json(scaled), "ranges.json") == scaled
     assert scaled.hash != features.hash
     evaluator = Int8Evaluator(model, photos, ())
     best, trials = best_ranges(evaluator, [features, scaled])

@@ -16,6 +16,7 @@ from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.range_histograms import BINS, Histogram, histogram_from_counts, worst_layers
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo
 
 
@@ -54,12 +55,12 @@ def test_rare_values_are_kept_and_no_values_give_zero_shares() -> None:
 
 
 def test_histograms_are_saved_with_the_ranges_but_not_part_of_their_hash(ranges: Ranges) -> None:
-    again = Ranges.from_dict(json.loads(json.dumps(ranges.to_dict())))
+    again = from_json(Ranges, json.loads(json.dumps(to_json(ranges))), "ranges.json")
     assert again.histograms == ranges.histograms
     bare = replace(ranges, histograms={})
     assert bare.hash == ranges.hash
-    older = {name: value for name, value in ranges.to_dict().items() if name != "histograms"}
-    assert Ranges.from_dict(older) == bare
+    older = {name: value for name, value in to_json(ranges).items() if name != "histograms"}
+    assert from_json(Ranges, older, "ranges.json") == bare
 
 
 def test_minmax_measures_no_histograms(model: OnnxModel, photos: list[Photo]) -> None:
@@ -80,24 +81,24 @@ def test_worst_layers_are_int8_layers_with_the_clipping_limit_of_the_file(model:
     }
     worst = worst_layers(quantised, ranges.histograms, decibels)
     # `expand` and `head` are kept in FP32, `top` equals FP32, and `gone` is no layer of this graph.
-    assert [(entry["layer"], entry["db"], entry["tensor"]) for entry in worst] == [
+    assert [(layer.layer, layer.db, layer.tensor) for layer in worst] == [
         ("project", 20.0, "depthwise_relu:0"),
         ("back", 25.0, "expand_relu:0"),
         ("depthwise", 30.0, "stem_relu:0"),
         ("stem", 40.0, "nchw:0"),
     ]
-    for entry in worst:
-        low, high = ranges.tensors[entry["tensor"]]
-        assert entry["limit"] == pytest.approx(max(-low, high), rel=1e-6)
-        assert (entry["top"], tuple(entry["shares"])) == (
-            ranges.histograms[entry["tensor"]].top,
-            ranges.histograms[entry["tensor"]].shares,
+    for layer in worst:
+        low, high = ranges.tensors[layer.tensor]
+        assert layer.limit == pytest.approx(max(-low, high), rel=1e-6)
+        assert (layer.top, layer.shares) == (
+            ranges.histograms[layer.tensor].top,
+            ranges.histograms[layer.tensor].shares,
         )
-    assert [entry["layer"] for entry in worst_layers(quantised, ranges.histograms, decibels, most=2)] == [
+    assert [layer.layer for layer in worst_layers(quantised, ranges.histograms, decibels, most=2)] == [
         "project",
         "back",
     ]
-    assert worst_layers(quantised, {}, decibels) == []
+    assert worst_layers(quantised, {}, decibels) == ()
 
 
 def test_a_tensor_with_two_readers_is_listed_once(photos: list[Photo], tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_tensor_with_two_readers_is_listed_once(photos: list[Photo], tmp_path:
     ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MSE))[0]
     quantised, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
     worst = worst_layers(quantised, ranges.histograms, {"stem": 30.0, "left": 21.0, "right": 20.0, "top": 25.0})
-    assert [(entry["layer"], entry["tensor"]) for entry in worst] == [
+    assert [(layer.layer, layer.tensor) for layer in worst] == [
         ("right", "stem_relu:0"),
         ("top", "joined:0"),
         ("stem", "nchw:0"),

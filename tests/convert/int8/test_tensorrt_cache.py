@@ -33,6 +33,7 @@ from trtpoets.convert.int8.tensorrt_cache import (
 )
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.serialization import from_json
 from trtpoets.core.types import OnnxModel, Precision
 from trtpoets.core.workspace import open_card, seal_card
 from trtpoets.pipeline.calibration_cache_export import calibration_cache
@@ -245,9 +246,9 @@ def test_the_cache_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 def test_a_cache_needs_the_ranges_of_the_current_int8_file(tmp_path: Path) -> None:
     space = bundle_run(tmp_path)
     ranges = dict(open_card(space.ranges) or {})
-    others = Ranges.from_dict(ranges)
+    others = from_json(Ranges, ranges, "ranges.json")
     others = replace(others, tensors={name: (2 * low, 2 * high) for name, (low, high) in others.tensors.items()})
-    seal_card(space.ranges, key="k", files=[], details=others.to_dict())
+    seal_card(space.ranges, key="k", files=[], details=others)
     with pytest.raises(MissingArtefact, match=r"or those of another int8\.onnx") as caught:
         calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
     assert caught.value.hint == space.command("quantize", "--precision", "int8", "--force")

@@ -1,4 +1,4 @@
-"""What a build is asked for and whether it can be: every option in every era, dry runs, timings, layers."""
+"""Build options in all versions of TensorRT, dry runs, timing caches, layer reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.build.build_child import memory_to_use
+from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.build_plan import machine_here, plan_from_onnx, require_possible
 from trtpoets.device.build.engine import engine_from_onnx, engine_key, load_engine
 from trtpoets.device.build.engine_config import EngineConfig, problems, request_of
@@ -121,25 +121,25 @@ def test_int8_is_refused_where_there_is_no_dp4a(gpu: Gpu) -> None:
     number = "{}.{}".format(*gpu.compute_capability)
     assert messages_of(TENSORRT, Precision.INT8, "8.6", gpu) == [
         (
-            f"int8 does not pay on this {gpu.name}: compute capability {number} has no INT8 arithmetic: "
-            "dp4a begins at 6.1 (6.2 lacks it), tensor cores for INT8 at 7.2 (build --precision fp16)"
+            f"int8 is not faster on this {gpu.name}: compute capability {number} has no fast INT8: "
+            "dp4a exists since 6.1 (except 6.2), tensor cores for INT8 since 7.2 (build --precision fp16)"
         )
     ]
     assert messages_of(TENSORRT, Precision.FP16, "8.6", gpu) == []
 
 
-def test_fp16_is_refused_where_it_does_not_pay() -> None:
+def test_fp16_is_refused_where_it_is_not_faster() -> None:
     assert messages_of(TENSORRT, Precision.FP16, "8.6", Gpu("Tesla P4", (6, 1), 8 << 30)) == [
         (
-            "fp16 does not pay on this Tesla P4: compute capability 6.1 is no faster in FP16 than in FP32 "
-            "(5.3, 6.0, 6.2, and 7.0 on are) (build --precision fp32)"
+            "fp16 is not faster on this Tesla P4: compute capability 6.1 is not faster in FP16 than in FP32 "
+            "(5.3, 6.0, 6.2, 7.0 and later are) (build --precision fp32)"
         )
     ]
 
 
 def test_a_gpu_that_this_tensorrt_has_left_behind() -> None:
     (text,) = messages_of(TENSORRT, Precision.FP16, "10.3", TX2)
-    assert text.startswith("TensorRT 10.3 builds for compute capability 7.0 and later, and this NVIDIA Tegra X2 is 6.2")
+    assert text.startswith("TensorRT 10.3 needs compute capability 7.0 or later, but this NVIDIA Tegra X2 has 6.2")
 
 
 def test_volta_ends_with_tensorrt_10_4() -> None:
@@ -147,7 +147,7 @@ def test_volta_ends_with_tensorrt_10_4() -> None:
     volta = Gpu("Tesla V100", (7, 0), 16 << 30)
     assert messages_of(TENSORRT, Precision.FP16, "10.3", volta) == []
     (text,) = messages_of(TENSORRT, Precision.FP16, "10.7", volta)
-    assert text.startswith("TensorRT 10.7 builds for compute capability 7.5 and later, and this Tesla V100 is 7.0")
+    assert text.startswith("TensorRT 10.7 needs compute capability 7.5 or later, but this Tesla V100 has 7.0")
 
 
 def test_int8_without_fast_fp16_keeps_the_rest_in_fp32() -> None:
@@ -180,13 +180,17 @@ def tiny_model() -> OnnxModel:
         ("8.5", {"version_compatible": True}, "TensorRT 8.5 can't build engines for later versions"),
         ("8.6", {"version_compatible": True}, None),
         ("11.0", {"version_compatible": True}, None),
-        ("8.5", {"hardware_compatible": True}, "so --hardware-compatible can't be met (TensorRT 8.6 and later can"),
+        (
+            "8.5",
+            {"hardware_compatible": True},
+            "so --hardware-compatible is not possible (leave --hardware-compatible out: it needs TensorRT 8.6",
+        ),
         ("10.3", {"hardware_compatible": True}, None),
         ("8.6", {"dla_core": 0, "batch": ONE_SIZE}, None),
         ("8.6", {"dla_core": -1, "batch": ONE_SIZE}, "there is no DLA core -1 (cores count from 0: --dla 0)"),
-        ("10.3", {"dla_core": 0}, "a DLA takes one batch size, so no batch of 1:8:32 (--batch 8:8:8)"),
-        ("10.3", {"targets": ("sm86",)}, "builds for the GPU of this machine only, so --target sm86 can't be met"),
-        ("10.3", {"workspace_mib": 15}, "a workspace of 15 MiB is too small to build in (give at least --workspace 16"),
+        ("10.3", {"dla_core": 0}, "a DLA supports one fixed batch size, not 1:8:32 (--batch 8:8:8)"),
+        ("10.3", {"targets": ("sm86",)}, "builds only for the GPU of this machine, so --target sm86 is not possible"),
+        ("10.3", {"workspace_mib": 15}, "the workspace must be at least 16 MiB, not 15 (for example: --workspace 1024"),
     ],
 )
 def test_options_by_version(version: str, changes: dict[str, Any], expected: str | None) -> None:
@@ -200,12 +204,12 @@ def test_options_by_version(version: str, changes: dict[str, Any], expected: str
 def test_what_a_dla_does_not_compute() -> None:
     dla = replace(TENSORRT, dla_core=0, batch=ONE_SIZE)
     assert messages_of(dla, Precision.FP32, "10.3") == [
-        "a DLA computes FP16 and INT8, not fp32 (build --precision fp16 for it)"
+        "a DLA supports FP16 and INT8, not FP32 (for the DLA: build --precision fp16)"
     ]
     assert messages_of(dla, Precision.INT8, "10.3") == [
         (
-            "the DLA of TensorRT 10.3 takes no INT8 from Q/DQ pairs, which TensorRT 11.4.1 begins with "
-            "(build --precision fp16 for it)"
+            "TensorRT 10.3 does not support INT8 with Q/DQ pairs on a DLA; TensorRT 11.4.1 and later do "
+            "(for the DLA: build --precision fp16)"
         )
     ]
     assert messages_of(dla, Precision.INT8, "11.0") == []  # strongly typed: Q/DQ pairs are all there is
@@ -214,13 +218,13 @@ def test_what_a_dla_does_not_compute() -> None:
 def test_hardware_compatibility_is_for_ampere_and_no_jetson(monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(TENSORRT, hardware_compatible=True)
     (text,) = messages_of(config, Precision.FP16, "10.3", T4)
-    assert text.startswith("--hardware-compatible is for Ampere (8.0) and later, and this Tesla T4 is 7.5")
+    assert text.startswith("--hardware-compatible needs compute capability 8.0 (Ampere) or later, but this Tesla T4")
     monkeypatch.setattr(libcuda, "driver_version", lambda: "L4T R36.4.3")
     (text,) = messages_of(config, Precision.FP16, "10.3", ORIN)
-    assert text.startswith("on a Jetson TensorRT can't build for other GPUs")
+    assert text.startswith("on a Jetson, TensorRT can't build for other GPUs")
     monkeypatch.setattr(libcuda, "driver_version", lambda: "540.4.0")  # in a container, which has no nv_tegra_release
     (text,) = messages_of(config, Precision.FP16, "10.3", replace(ORIN, integrated=True))
-    assert text.startswith("on a Jetson TensorRT can't build for other GPUs")
+    assert text.startswith("on a Jetson, TensorRT can't build for other GPUs")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,7 @@ def test_hardware_compatibility_is_for_ampere_and_no_jetson(monkeypatch: pytest.
     [
         ({"version_compatible": True}, "can't build engines for later versions", "--flavour tensorrt"),
         ({"hardware_compatible": True}, "its engines run on Ampere and later", "leave --hardware-compatible out"),
-        ({"dla_core": 0}, "knows no DLA, so --dla 0 can't be met", "--flavour tensorrt"),
+        ({"dla_core": 0}, "does not support DLA, so --dla 0 is not possible", "--flavour tensorrt"),
     ],
 )
 def test_what_tensorrt_rtx_lacks(rtx: None, model: OnnxModel, changes: dict[str, Any], text: str, hint: str) -> None:
@@ -276,7 +280,11 @@ def test_a_dla_falls_back_on_the_gpu(version: str, network: int, flags: list[str
 @pytest.mark.parametrize(
     ("cores", "text", "hint"),
     [
-        (0, "TensorRT 10.3 finds no DLA here, so --dla 2 can't be met", "Xavier, Orin NX and AGX Orin have one"),
+        (
+            0,
+            "TensorRT 10.3 finds no DLA on this machine, so --dla 2 is not possible",
+            "Xavier, Orin NX and AGX Orin have one",
+        ),
         (2, "there is no DLA core 2: this machine has 2", "give --dla 0 to --dla 1"),
     ],
 )
@@ -289,7 +297,7 @@ def test_a_dla_that_is_not_there(cores: int, text: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["8.5", "8.6", "10.3", "11.0"])
-def test_nothing_more_is_said_than_was_asked(version: str) -> None:
+def test_default_options_set_no_flags(version: str) -> None:
     build_engine(fake_library(version), b"onnx", request(Precision.FP32), lambda _: True, Messages())
     assert (told.get("flags"), told["level"], told["hardware"], told["dla"]) == (None, None, None, ("GPU", -1))
 
@@ -342,7 +350,7 @@ def kept_timings() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("change", ["gpu", "content", "card", "no card", "not JSON", "deep JSON"])
-def test_timings_that_do_not_fit_are_left_aside(
+def test_a_timing_cache_that_does_not_match_is_ignored(
     child: Any,
     model: OnnxModel,
     change: str,
@@ -370,23 +378,25 @@ def test_timings_that_do_not_fit_are_left_aside(
         card_of(timings).write_text("{" if change == "not JSON" else "[" * 100_000)
     with caplog.at_level(logging.INFO):
         engine_from_onnx(model, TENSORRT, out)
-    assert f"{timings} is left aside: " in caplog.text
+    assert f"{timings} is ignored: " in caplog.text
     assert timings.read_bytes() == TIMINGS + b" measured", "and what was measured now is kept"
 
 
 def test_timings_that_tensorrt_refuses(child: Any, model: OnnxModel) -> None:
-    """The card vouches for them, and TensorRT knows better."""
+    """The card is valid, but TensorRT rejects the timing cache."""
     messages = Messages()
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
         built = build_engine(fake_library("10.3"), b"onnx", request(Precision.FP32), lambda _: True, messages, content)
         assert told["timings"] == b"" and built.timing_cache == TIMINGS + b" measured"
-    assert messages.notes == ["the timing cache does not fit this device and library: kernels are timed anew"] * 2
+    assert (
+        messages.notes == ["the timing cache does not match this device and library: all kernels are timed again"] * 2
+    )
     assert len(messages.warnings) == 2 and messages.errors == []
 
 
 @pytest.mark.parametrize("version", ["8.6", "10.3", "11.0"])
 def test_timings_that_do_not_fit_are_no_reason_of_a_failure(version: str) -> None:
-    """TensorRT reports them as errors, before the build that fails for another reason."""
+    """TensorRT reports them as errors before the build fails for another reason."""
     library = fake_library(version, "refuse: Error Code 10: Internal Error (Could not find any implementation for a.)")
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
         with pytest.raises(BuildFailed, match=r"fp32 engine: Could not find any implementation for a$"):
@@ -409,7 +419,7 @@ def test_tensorrt_rtx_times_nothing(rtx: None, model: OnnxModel) -> None:
 # Layers
 
 
-def test_layers_are_told_by_the_card(child: Any, model: OnnxModel) -> None:
+def test_the_card_contains_the_layers(child: Any, model: OnnxModel) -> None:
     child("ok", layers=LAYERS)
     engine = engine_from_onnx(model, TENSORRT, model.path.with_name("fp32.tensorrt.engine"))
     layers = engine.card.layers
@@ -427,7 +437,7 @@ def test_layers_of_tensorrt_rtx_without_a_gpu(rtx: None, model: OnnxModel) -> No
     engine = engine_from_onnx(model, RTX, model.path.with_name("fp32.rtx.engine"))
     assert engine.card.layers is not None and engine.card.layers.counts == {}
     assert layer_lines([engine, engine]) == [
-        "Layer by layer: an engine's layers are told by a GPU that can run it, and none is here"
+        "Layer by layer: inspecting the layers needs a GPU that can run the engine, but there is none"
     ]
 
 
@@ -442,7 +452,7 @@ def test_layers_of_tensorrt_rtx_without_a_gpu(rtx: None, model: OnnxModel) -> No
 def test_what_the_inspector_might_say_instead(text: str) -> None:
     report = report_from_inspector(text)
     assert (report.layers, report.counts, report.shares) == ({}, {}, {})
-    assert report.why_not.startswith("its inspector ")
+    assert report.why_not.startswith("the engine inspector")
 
 
 def test_types_are_read_in_every_spelling() -> None:
@@ -483,8 +493,8 @@ def test_a_plan_for_tensorrt_rtx(rtx: None, model: OnnxModel) -> None:
 def test_turing_is_built_alone(rtx: None, model: OnnxModel) -> None:
     found = plan(model, replace(RTX, targets=("sm75", "sm86")))
     assert [note.partition(":")[0] for note in found.notes] == [
-        "for sm75 it compiles no FP32 matrix products",
-        "sm75 among other targets may slow the engine down on all",
+        "for sm75 it can't compile FP32 MatMul layers",
+        "sm75 together with other targets may slow the engine down on all of them",
     ]
     assert plan(replace(model, precision=Precision.FP16), replace(RTX, targets=("sm75",))).notes == ()
 
@@ -520,7 +530,7 @@ def test_a_plan_asks_the_started_library(child: Any, model: OnnxModel) -> None:
     found = plan(replace(model, precision=Precision.FP16), dla, opset=20)
     assert [problem.message for problem in found.problems] == [
         "there is no DLA core 2: this machine has 2",
-        "this GPU has no fast FP16, so TensorRT 8.6 would not keep to fp16",
+        "this GPU has no fast FP16, so TensorRT 8.6 would compute in another precision",
     ]
 
 
@@ -535,7 +545,7 @@ def test_a_library_that_does_not_start(child: Any, model: OnnxModel, behaviour: 
     }[behaviour] in found.problems[0].message
 
 
-def test_a_dry_run_says_it_all_and_exits_1_for_what_cant_be(rtx: None, model: OnnxModel) -> None:
+def test_a_dry_run_reports_problems_and_exits_1(rtx: None, model: OnnxModel) -> None:
     run = CliRunner()
     result = run.invoke(app, ["build", str(model.path), "--flavour", "rtx", "--dry-run"])
     assert result.exit_code == 0
@@ -547,7 +557,7 @@ def test_a_dry_run_says_it_all_and_exits_1_for_what_cant_be(rtx: None, model: On
     assert isinstance(result.exception, BuildFailed)
     assert result.exception.message.startswith("1 of 1 engines can't be built here: TensorRT-RTX")
     (told_plan,) = json.loads(result.stdout)
-    assert told_plan["problems"][0]["message"].endswith("knows no DLA, so --dla 0 can't be met")
+    assert told_plan["problems"][0]["message"].endswith("does not support DLA, so --dla 0 is not possible")
     assert [path.name for path in model.path.parent.iterdir()] == ["fp32.onnx"]
 
 
@@ -569,13 +579,13 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
     monkeypatch.setattr(libcuda, "gpus", lambda: (TX2,))
     folder = bundle_run(tmp_path).folder
     words: dict[str, Any] = {"flavour": Flavour.TENSORRT, "engines": tmp_path / "engines"}
-    with pytest.raises(BadInput, match="int8 does not pay on this NVIDIA Tegra X2"):
+    with pytest.raises(BadInput, match="int8 is not faster on this NVIDIA Tegra X2"):
         build("tiny", **words)
     assert not list(folder.glob("*.engine"))
     plans = plan_build("tiny", **words)
     assert [bool(plan.problems) for plan in plans] == [False, False, True]
     assert [plan.opset for plan in plans] == [17, 17, 17]
-    with pytest.raises(BuildFailed, match="1 of 3 engines can't be built here: int8 does not pay"):
+    with pytest.raises(BuildFailed, match="1 of 3 engines can't be built here: int8 is not faster"):
         require_possible(plans)
     engines = build("tiny", precisions=[Precision.FP32, Precision.FP16], **words)
     assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]
@@ -583,7 +593,7 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
 
 @pytest.mark.parametrize("version", ["8.5", "8.6", "10.3"])
 def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path: Path, version: str) -> None:
-    """The axes of a ReduceMean are an input from set 18 on, which the parser of 8.5 and 8.6 does not look at."""
+    """The axes of a ReduceMean are an input since opset 18, which the parser of 8.5 and 8.6 ignores."""
     import onnx
 
     child("ok", version)
@@ -604,9 +614,9 @@ def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path
         assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
         assert (
             refused.value.message
-            == f"TensorRT {version} reads ONNX operators up to set {ceiling}, and {path} has {opset}"
+            == f"TensorRT {version} supports ONNX opsets up to {ceiling}, but {path} has opset {opset}"
         )
-        assert refused.value.hint == "write it in an older set: trtpoets export NAME --opset 17 --force"
+        assert refused.value.hint == "export it with an older opset: trtpoets export NAME --opset 17 --force"
 
 
 # The child's memory
@@ -615,7 +625,7 @@ def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path
 def test_the_child_takes_no_more_memory_than_is_free(
     rtx: None, model: OnnxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trtpoets.device.build.build_child.memory_to_use", lambda: 200 << 20)
+    monkeypatch.setattr("trtpoets.device.build.build_child.available_memory", lambda: 200 << 20)
     monkeypatch.setattr("trtpoets.device.build.build_child._RESERVED", 0)
     with pytest.raises(BuildFailed) as caught:
         engine_from_onnx(model, RTX, model.path.with_suffix(".engine"))
@@ -623,8 +633,8 @@ def test_the_child_takes_no_more_memory_than_is_free(
     assert "free some memory" in caught.value.hint
 
 
-def test_the_child_is_the_first_to_go(child: Any, model: OnnxModel) -> None:
-    """Its limits while it builds, as the system sees them."""
+def test_the_child_is_ended_first_without_memory(child: Any, model: OnnxModel) -> None:
+    """The limits of the child during a build, as the system shows them."""
     pid_file = child("slow")
     found: list[str] = []
 
@@ -639,7 +649,7 @@ def test_the_child_is_the_first_to_go(child: Any, model: OnnxModel) -> None:
     with pytest.raises(KeyboardInterrupt):
         engine_from_onnx(model, TENSORRT, model.path.with_suffix(".engine"), progress=look)
     assert found[0] == "1000"
-    assert 0 < int(found[1]) < 2 * (memory_to_use() + (512 << 20))
+    assert 0 < int(found[1]) < 2 * (available_memory() + (512 << 20))
 
 
 @pytest.mark.parametrize(
@@ -650,12 +660,12 @@ def test_memory_to_use(tmp_path: Path, limit: str, used: int, mib: int) -> None:
     meminfo = tmp_path / "proc" / "meminfo"
     meminfo.parent.mkdir()
     meminfo.write_text("MemTotal: 9999999 kB\nMemAvailable: 2048000 kB\nSwapFree: 1024000 kB\nHugePages_Free: 0\n")
-    assert memory_to_use(tmp_path) == 3000 << 20
+    assert available_memory(tmp_path) == 3000 << 20
     group = tmp_path / "sys" / "fs" / "cgroup"
     group.mkdir(parents=True)
     (group / "memory.max").write_text(f"{limit}\n")
     (group / "memory.current").write_text(f"{used}\n")
-    assert memory_to_use(tmp_path) == mib << 20
+    assert available_memory(tmp_path) == mib << 20
 
 
 def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
@@ -664,15 +674,15 @@ def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
     seal_card(card_of(tmp_path / "x.engine"), key="k", files=[tmp_path / "x.engine"], details={"library": "x"})
     from trtpoets.core.errors import BadArtefact
 
-    with pytest.raises(BadArtefact, match="is a card of another version"):
+    with pytest.raises(BadArtefact, match="was written by another version"):
         load_engine(tmp_path / "x.engine")
 
 
 # Refusals that dry runs and builds share
 
 
-@pytest.mark.parametrize(("fixed", "photos"), [(1, "1 photo"), (4, "4 photos")])
-def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int, photos: str) -> None:
+@pytest.mark.parametrize("fixed", [1, 4])
+def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -> None:
     import onnx
 
     path = tmp_path / "fp32.onnx"
@@ -682,7 +692,7 @@ def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int, p
     with pytest.raises(BadInput) as refused:
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
-    assert refused.value.message == f"this network takes exactly {photos} at a time, so no batch of 1:8:32"
+    assert refused.value.message == f"the network has the fixed batch size {fixed}, not 1:8:32"
     assert refused.value.hint == f"--batch {fixed}:{fixed}:{fixed}"
     told = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--dry-run"])
     assert told.exit_code == 1
@@ -703,4 +713,4 @@ def test_photos_of_another_size_are_refused_alike(rtx: None, tmp_path: Path) -> 
     with pytest.raises(BadArtefact) as refused:
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert [each.message for each in planned.problems] == [refused.value.message]
-    assert "takes photos of [16, 16, 3], its model.json says [20, 20, 3]" in refused.value.message
+    assert "the input of the network is [16, 16, 3], but its model.json has [20, 20, 3]" in refused.value.message

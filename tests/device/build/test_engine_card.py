@@ -1,4 +1,4 @@
-"""What an engine's card says is checked before the engine is loaded; what no card vouches for needs trust."""
+"""The card is checked before an engine is loaded; an engine without a matching card needs trust."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_which_versions_run_an_engine(tmp_path: Path, built: str, here: str, sam
 
 
 def test_the_flavour_counts(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.3\.0, and TensorRT-RTX 10\.3\.0 is here"):
+    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.3\.0, but TensorRT-RTX 10\.3\.0 is installed"):
         fits(paper_engine(tmp_path), PAPER, flavour=Flavour.RTX)
 
 
@@ -95,7 +95,7 @@ def test_which_gpus_run_an_engine(
         return
     with pytest.raises(RunFailed) as caught:
         fits(engine, gpu)
-    assert f"was built for {targets[0]}, and this Paper GPU is {gpu.target}" in caught.value.message
+    assert f"was built for {targets[0]}, but this Paper GPU is {gpu.target}" in caught.value.message
     assert caught.value.hint.startswith("build it again on this machine: trtpoets build tiny --force --engines /")
 
 
@@ -105,7 +105,7 @@ def test_another_model_of_the_same_capability_is_warned_about(tmp_path: Path, ca
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
         fits(engine, replace(PAPER, name="Cardboard GPU"))
-    assert "was tuned for Paper GPU, and this is Cardboard GPU" in caplog.text
+    assert "was tuned for Paper GPU, but this is Cardboard GPU" in caplog.text
 
 
 AGX = Gpu("Orin", (8, 7), int(61.4 * 2**30), 16, True, "NVIDIA Jetson AGX Orin Developer Kit")
@@ -149,7 +149,7 @@ def test_an_engine_of_another_jetson_is_refused(
 
 
 def test_a_card_that_does_not_tell_the_module(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Cards of earlier versions lack the fields: they stay readable, and unknown is said to be unknown."""
+    """Cards of earlier versions do not have these fields: they are readable, and unknown values are reported."""
     engine = engine_on(tmp_path, AGX)
     details = asdict(engine.card)
     for field in ("multiprocessors", "memory_gib", "board"):
@@ -159,19 +159,19 @@ def test_a_card_that_does_not_tell_the_module(tmp_path: Path, caplog: pytest.Log
     assert (old.card.multiprocessors, old.card.memory_gib, old.card.board) == (None, None, None)
     with caplog.at_level(logging.WARNING):
         fits(old, NANO)
-    assert "does not say on which Jetson it was built (no card, or an older one)" in caplog.text
+    assert "does not name the Jetson it was built on" in caplog.text
     caplog.clear()
     fits(replace(old, card=replace(old.card, gpu="Paper GPU", targets=("sm86",))), PAPER)
     assert not caplog.records
 
 
-def test_little_differences_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_small_differences_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         fits(engine_on(tmp_path, NX), replace(NX, memory_bytes=int(7.4 * 2**30)))
         assert "16 GiB" in caplog.text and "8 GiB" in caplog.text
         caplog.clear()
         fits(engine_on(tmp_path, PAPER, multiprocessors=68), replace(PAPER, multiprocessors=70))
-    assert "was tuned for Paper GPU (68 SMs, 8 GiB), and this is Paper GPU (70 SMs, 8 GiB)" in caplog.text
+    assert "was tuned for Paper GPU (68 SMs, 8 GiB), but this is Paper GPU (70 SMs, 8 GiB)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_sealed_card_of_nonsense(tmp_path: Path, field: str, value: Any) -> No
     engine = paper_engine(tmp_path)
     details = {**asdict(engine.card), field: value}
     seal_card(card_of(engine.path), key="k", files=[engine.path], details=details)
-    with pytest.raises(BadArtefact, match="is a card of another version of trtpoets"):
+    with pytest.raises(BadArtefact, match="was written by another version of trtpoets"):
         load_engine(engine.path)
 
 
@@ -282,9 +282,10 @@ def test_an_engine_without_a_card_is_not_loaded(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(BadArtefact) as caught:
         trtpoets.label(str(path), [photo])
     assert caught.value.message == (
-        f"engines are executable code, and {path} is not known to be built here by you: {card_of(path)} is not there"
+        f"engines are executable code, and there is no proof that you built {path} on this machine: "
+        f"{card_of(path)} is not there"
     )
-    assert caught.value.hint == (f"see what it is: trtpoets inspect {path}; if you trust who built it, add --trust")
+    assert caught.value.hint == (f"show what it is: trtpoets inspect {path}; if you trust its author, add --trust")
     assert "new engine" not in gpu.journal
 
 
@@ -307,7 +308,7 @@ def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch)
     engine = engine_from_file(foreign(tmp_path, version=(10, 7, 0, 23)), trust=True)
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, and TensorRT 10\.3\.0 is here"):
+    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, but TensorRT 10\.3\.0 is installed"):
         open_runner(engine).__enter__()
     assert "new engine" not in gpu.journal
 
@@ -324,12 +325,12 @@ def test_what_a_trusted_engine_must_have(tmp_path: Path, monkeypatch: pytest.Mon
     FakeGpu(tiny_spec()).install(monkeypatch)
     with pytest.raises(MissingArtefact, match="is not there"):
         engine_from_file(tmp_path / "none.plan", trust=True)
-    with pytest.raises(BadInput, match="does not begin with its precision") as named:
+    with pytest.raises(BadInput, match="must begin with its precision") as named:
         engine_from_file(foreign(tmp_path, "mine.plan"), trust=True)
     assert named.value.hint == "rename it, for example: fp16.mine.plan"
     path = foreign(tmp_path)
     (tmp_path / "model.json").unlink()
-    with pytest.raises(MissingArtefact, match="does not say what its scores mean"):
+    with pytest.raises(MissingArtefact, match=r"the labels and the preprocessing of .* are unknown"):
         engine_from_file(path, trust=True)
     path.write_bytes(b"ptrt\0of 8.5, perhaps")
     with pytest.raises(BadArtefact, match=r"is not an engine of TensorRT 8\.6 or later"):

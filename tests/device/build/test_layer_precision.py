@@ -1,4 +1,4 @@
-"""How networks are typed: INT8 leaves nothing in FP32 that need not be, and what must be FP32 stays FP32."""
+"""Types of layers: INT8 networks keep only the listed nodes in FP32, and those stay in FP32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fakes.tensorrt_builder import log as told
 from tests.support.small_networks import residual_network
 from tests.support.tiny import tiny_graph, tiny_onnx
 from trtpoets.core.files import read_json
-from trtpoets.core.onnx_graph import fp32_nodes, graph_of, marked_fp32
+from trtpoets.core.onnx_graph import fp32_nodes, marked_fp32, read_graph
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of
 from trtpoets.device.build.engine import EngineConfig, engine_from_onnx, load_engine
@@ -62,7 +62,7 @@ def built(version: str, graph: Any, precision: Precision, behaviour: str = "ok")
 
 @pytest.mark.parametrize("version", WEAK)
 def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
-    """Strongly typed, every layer beside INT8 would move four bytes a number (NVIDIA/Model-Optimizer issue 80)."""
+    """In a strongly typed network, all layers beside INT8 would be FP32 (NVIDIA/Model-Optimizer issue 80)."""
     found, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
     assert found.typing == "weakly typed, INT8 and FP16 allowed"
     assert layers.layers["conv"] == "int8" and set(layers.counts) == {"int8", "fp16"}
@@ -70,7 +70,7 @@ def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
 
 @pytest.mark.parametrize("version", WEAK)
 def test_int8_keeps_in_fp32_what_its_file_names(version: str) -> None:
-    """A Softmax, and a layer that overflows FP16; what lies beside them and before the pairs is FP16 all the same."""
+    """A Softmax, and a layer that overflows FP16; their neighbours and the layers before Q/DQ pairs are FP16."""
     kept = ("q/Softmax", "head")
     _, layers, messages = built(version, named(Precision.INT8, *kept), Precision.INT8)
     assert told["flags"] == ["INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"]
@@ -81,17 +81,17 @@ def test_int8_keeps_in_fp32_what_its_file_names(version: str) -> None:
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_fp16_keeps_in_fp32_what_its_file_computes_so(version: str) -> None:
-    """TensorRT 8 gets the FP16 flag, and would round there; later ones take the types of the file."""
+    """TensorRT 8 gets the FP16 flag and would use FP16 there; later versions use the types of the file."""
     graph = named(Precision.FP16)
     _, layers, _ = built(version, graph, Precision.FP16)
-    assert fp32_nodes(graph_of(graph.SerializeToString())) == ("q/Softmax",)
+    assert fp32_nodes(read_graph(graph.SerializeToString())) == ("q/Softmax",)
     assert {name for name, kind in layers.layers.items() if kind == "fp32"} == {"q/Softmax"}
     assert layers.counts["fp16"] > 3
 
 
 @pytest.mark.parametrize("version", WEAK)
 def test_all_layers_of_a_node_are_kept(version: str) -> None:
-    """A Gemm's bias is a layer of its own, that has not the node's name."""
+    """A Gemm's bias is a separate layer with another name."""
     graph = named(Precision.INT8, "head")
     graph.graph.initializer.append(helper.make_tensor("bias", TensorProto.FLOAT, [3], [0.0, 0.0, 0.0]))
     (head,) = (node for node in graph.graph.node if node.name == "head")
@@ -103,31 +103,31 @@ def test_all_layers_of_a_node_are_kept(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["8.6", "10.3"])
 def test_a_quantised_layer_that_gives_large_numbers_stays_int8(version: str) -> None:
-    """Its products are summed as integers: only what it gives is FP32."""
+    """It accumulates integers: only its output is FP32."""
     _, layers, _ = built(version, named(Precision.INT8, "conv"), Precision.INT8)
     assert layers.layers["conv"] == "int8" and "OBEY_PRECISION_CONSTRAINTS" in told["flags"]
 
 
 def test_a_layer_that_is_not_found_is_doubted() -> None:
     _, _, messages = built("10.3", named(Precision.INT8, "gone"), Precision.INT8)
-    assert messages.doubts == ["TensorRT 10.3 has no layer for gone, to be kept in FP32: it may compute in FP16"]
+    assert messages.doubts == ["TensorRT 10.3 has no layer for gone, which must stay in FP32 and may compute in FP16"]
     assert told["flags"] == ["INT8", "FP16"], "constraints that nothing has are not asked for"
 
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
-def test_fp32_is_told_nothing(version: str) -> None:
+def test_fp32_sets_no_constraints(version: str) -> None:
     built(version, named(Precision.FP32), Precision.FP32)
     assert told.get("flags") is None
 
 
 def test_which_nodes_are_fp32() -> None:
-    assert fp32_nodes(graph_of(named(Precision.INT8).SerializeToString())) == ()
-    assert fp32_nodes(graph_of(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
-    assert fp32_nodes(graph_of(named(Precision.FP32).SerializeToString())) == ()
+    assert fp32_nodes(read_graph(named(Precision.INT8).SerializeToString())) == ()
+    assert fp32_nodes(read_graph(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
+    assert fp32_nodes(read_graph(named(Precision.FP32).SerializeToString())) == ()
     broken = named(Precision.INT8, "a")
     broken.metadata_props[-1].value = '{"a": 1}'
-    with pytest.raises(ValueError, match="is no list of names"):
-        fp32_nodes(graph_of(broken.SerializeToString()))
+    with pytest.raises(ValueError, match="is not a list of names"):
+        fp32_nodes(read_graph(broken.SerializeToString()))
 
 
 # The inspector
@@ -135,7 +135,7 @@ def test_which_nodes_are_fp32() -> None:
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_the_inspector_goes_before_its_engine(version: str) -> None:
-    """The bindings of 8.5 let the engine go first, and the process with it."""
+    """The bindings of 8.5 free the engine first, which crashes the process."""
     found, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
     assert layers.counts
     del found
@@ -151,8 +151,8 @@ def model(tmp_path: Path) -> OnnxModel:
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
-        ("inspector fails", "its inspector failed: no information"),
-        ("inspector crashes", "the build process ended while its inspector was asked"),
+        ("inspector fails", "the engine inspector failed: no information"),
+        ("inspector crashes", "the build process ended while the engine was inspected"),
     ],
 )
 def test_an_engine_is_good_without_its_layers(child: Any, model: OnnxModel, behaviour: str, why: str) -> None:
@@ -190,7 +190,7 @@ def test_an_int8_engine_that_runs_in_fp32_does_not_pass_in_silence(
     child("ok", "10.3", layers=json.dumps({"Layers": layers}))
     with caplog.at_level(logging.WARNING):
         engine = engine_from_onnx(model, TENSORRT, model.path.with_name("int8.tensorrt.engine"))
-    doubt = "of 4 layers 1 run in INT8 and 2 in FP32: this INT8 engine may be no faster than FP32's"
+    doubt = "of 4 layers, 1 run in INT8 and 2 in FP32: the INT8 engine may not be faster than FP32"
     assert engine.card.notes == (doubt,) and load_engine(engine.path).card.notes == (doubt,)
     assert f"int8.tensorrt.engine: {doubt}" in caplog.text
     assert layer_lines([engine])[-1] == f"int8.tensorrt.engine: {doubt}"
@@ -215,14 +215,14 @@ def test_when_an_int8_engine_is_doubted(counts: dict[str, int], doubted: bool) -
 
 
 def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
-    """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as is counted on."""
+    """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as assumed."""
     trt = pytest.importorskip("tensorrt_rtx")
     content = residual_network().SerializeToString()  # type: ignore[attr-defined]
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1)
     assert trt.OnnxParser(network, logger).parse(content)
-    graph = graph_of(content)
+    graph = read_graph(content)
     owners = _owners(network, graph)
     lost = {network.get_layer(index).type.name for index in set(range(network.num_layers)) - set(owners)}
     assert lost <= {"SHAPE", "CAST"}, "what the parser computes of shapes after the last node"

@@ -1,4 +1,4 @@
-"""The runner in every era of TensorRT: over the fake GPU, through objects with only the members of that version."""
+"""The runner with all versions of TensorRT, over the fake GPU and objects with only the members of each version."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_runner_runs_in_every_era(version: str, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version not in ("8.5", "rtx")])
 def test_engines_with_a_runtime_of_their_own(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Version-compatible engines, 8.6 and later: the runtime is told to let them, and on which DLA they run."""
+    """Version-compatible engines, 8.6 and later: the runtime gets the permission and the DLA core."""
     gpu = FakeGpu(tiny_spec())
     flavour = install(gpu, monkeypatch, version)
     engine = paper_engine(tmp_path, flavour, version_compatible=True, dla_core=1)

@@ -1,4 +1,4 @@
-"""What the doctor finds, here and on machines made up from documented facts."""
+"""The doctor's findings, on this machine and on machines from documented facts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What `test_driver.py` runs in a child process, over the libcuda of `fake_libcuda.c`.
+"""Scenarios that `test_driver.py` runs in a child process, over the libcuda of `tests/fakes/libcuda.c`.
 
     LD_LIBRARY_PATH=FOLDER python -m tests.device.gpu.driver_scenarios SCENARIO
 
-Ends with code 0 and nothing on stderr when everything went as it should and nothing is left.
+Exits with code 0 and without output on stderr if the scenario succeeded and everything was freed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import gpu_wait, libcuda
 from trtpoets.device.gpu.cuda import CudaSession
 from trtpoets.device.gpu.gpu_wait import Wait
-from trtpoets.device.gpu.prepared_calls import HotCalls
+from trtpoets.device.gpu.prepared_calls import PreparedCalls
 from trtpoets.device.runners.trt import TensorRtRunner
 
 _CALL = ctypes.CFUNCTYPE(None)
@@ -105,19 +105,19 @@ def copies_and_graphs() -> None:
 def what_ctypes_calls() -> None:
     """Without pycuda: how threads wait, copies within a graph, mapped memory, and the calls around a batch."""
     driver = libcuda.load_driver()
-    gpu_wait.ask_for(driver, 0, Wait.SPIN)
+    gpu_wait.set_wait(driver, 0, Wait.SPIN)
     context, stream, device_memory, popped = (ctypes.c_void_p() for _ in range(4))
     driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
     assert gpu_wait.waits(driver, 0) is Wait.SPIN
     driver.fake_old(1)
-    gpu_wait.ask_for(driver, 0, Wait.BLOCKING)
+    gpu_wait.set_wait(driver, 0, Wait.BLOCKING)
     assert gpu_wait.waits(driver, 0) is Wait.SPIN, "before CUDA 11 what is active stays as it is"
     driver.fake_old(0)
     assert not libcuda.maps_host_memory(driver, 0)
     driver.fake_integrated(1)
     assert libcuda.maps_host_memory(driver, 0)
     driver.cuCtxPushCurrent_v2(context)
-    calls = HotCalls(driver)
+    calls = PreparedCalls(driver)
     host, mapped, address = (ctypes.c_void_p() for _ in range(3))
     size = ctypes.c_size_t(4)
     libcuda.check(driver, driver.cuStreamCreate(ctypes.byref(stream), 1), "stream")
@@ -208,7 +208,7 @@ def other_threads() -> None:
 def errors() -> None:
     with CudaSession() as session:
         for call, text in (
-            (lambda: session.device_memory(1 << 40), "the GPU's memory is full: cuMemAlloc failed"),
+            (lambda: session.device_memory(1 << 40), "the GPU is out of memory: cuMemAlloc failed"),
             (lambda: session.upload(session.device_memory(4), np.zeros(4, np.uint8)), "the GPU failed: cuMemcpyHtoD"),
         ):
             with pytest.raises(RunFailed, match=text), session.current():

@@ -1,4 +1,4 @@
-"""The CUDA session and libcuda: order of calls and clean-up on a fake GPU, everything for real where there is one."""
+"""The CUDA session and libcuda: order of calls and clean-up on the fake GPU, and on a real one if there is one."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_context_stays_with_no_thread(gpu: FakeGpu) -> None:
 
 @pytest.mark.parametrize("first_to_leave", [0, 1])
 def test_sessions_overlap_in_any_order(gpu: FakeGpu, first_to_leave: int) -> None:
-    """pycuda's own context stack would refuse to leave the outer session first."""
+    """pycuda's own context stack would refuse to pop the outer session first."""
     sessions = [CudaSession(), CudaSession()]
     for each in sessions:
         each.__enter__()
@@ -111,7 +111,7 @@ def test_a_session_may_end_in_another_thread(gpu: FakeGpu) -> None:
 
 
 def test_tensorflow_keeps_its_context(gpu: FakeGpu) -> None:
-    """It holds the primary context, current in this thread, before, while and after we use it."""
+    """The primary context is current in this thread before, during and after our session."""
     gpu.retain()
     theirs, gpu.stacks.driver[:] = gpu.primary, [gpu.primary]
     for _ in range(3):
@@ -125,17 +125,17 @@ def test_tensorflow_keeps_its_context(gpu: FakeGpu) -> None:
 
 
 def test_a_session_that_is_not_entered(gpu: FakeGpu) -> None:
-    with pytest.raises(RunFailed, match="the GPU was used before it was taken"):
+    with pytest.raises(RunFailed, match="the CUDA session was used before it was entered"):
         CudaSession().current()
 
 
-def test_errors_of_cuda_become_ours(gpu: FakeGpu) -> None:
+def test_cuda_errors_become_run_failed(gpu: FakeGpu) -> None:
     with CudaSession() as session, pytest.raises(RunFailed, match="the GPU failed: illegal address"), session.current():
         raise CudaError("illegal address")
 
 
 def test_a_capture_that_raises_is_ended(gpu: FakeGpu) -> None:
-    """The stream must stay usable, and the half graph be freed, whatever happens inside."""
+    """The stream must stay usable and the incomplete graph must be freed."""
 
     def enqueue() -> None:
         raise ZeroDivisionError
@@ -272,5 +272,5 @@ def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependency) as caught:
         load_pycuda()
     assert caught.value.message == (
-        "TensorRT engines run through pycuda, and it does not import here: libcuda.so.1: cannot open shared object file"
+        "running TensorRT engines needs pycuda, but it can't be imported: libcuda.so.1: cannot open shared object file"
     )

@@ -1,6 +1,6 @@
-"""The real pycuda and real ctypes calls, over a libcuda in C that stands in for the driver (`fake_libcuda.c`).
+"""The real pycuda and real ctypes calls over `tests/fakes/libcuda.c`, which stands for the driver.
 
-What CUDA does with all this on a GPU is `test_gpu.py`'s.
+`tests/test_on_gpu.py` runs the same on a GPU.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_over_a_libcuda_in_c(scenario: str, libcuda_folder: Path) -> None:
 
 
 def test_the_tests_for_a_gpu(libcuda_folder: Path) -> None:
-    """So that what fails on a first GPU is not the test. Engines can't run here; TensorFlow would look for a GPU."""
+    """Runs the tests for a GPU over the fake driver, without engines and TensorFlow, to check the tests themselves."""
     if pycuda_driver() is None:
         pytest.skip("needs pycuda")
     result = run(

@@ -1,4 +1,4 @@
-"""What people call a JetPack and a Jetson is understood, or refused with the nearest name."""
+"""Names of JetPack releases and Jetson modules are recognised, or refused with the nearest name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadInput
 from trtpoets.device.jetson.jetpack import BOARDS, JETPACKS
-from trtpoets.device.jetson.jetson_names import board_called, jetpack_called
+from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ from trtpoets.device.jetson.jetson_names import board_called, jetpack_called
         *((each.version, each.version) for each in JETPACKS),
     ],
 )
-def test_what_people_call_a_jetpack(text: str, version: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert jetpack_called(text).version == version
+def test_names_of_jetpacks(text: str, version: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert find_jetpack(text).version == version
     assert not caplog.records
 
 
@@ -49,14 +49,14 @@ def test_a_newer_patch_release_is_the_last_known_with_a_warning(
     text: str, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert jetpack_called(text).version == version
-    assert f"taken for JetPack {version}" in caplog.text
+        assert find_jetpack(text).version == version
+    assert f"JetPack {version}, the last known" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["6", "R36", "5.3", "9.9", "99.1", "36.1", "", "six", "6.2 or so", "4.5.1", "l4t 6.2"])
 def test_other_jetpacks_are_refused(text: str) -> None:
-    with pytest.raises(BadInput, match=r"is not in our table: 4\.6, "):
-        jetpack_called(text)
+    with pytest.raises(BadInput, match=r"is unknown; known versions are: 4\.6, "):
+        find_jetpack(text)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_other_jetpacks_are_refused(text: str) -> None:
         ("p3701-0005", "agx-orin"),
     ],
 )
-def test_what_people_call_a_board(text: str, name: str) -> None:
-    assert board_called(text).name == name
+def test_names_of_modules(text: str, name: str) -> None:
+    assert find_board(text).name == name
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_people_call_a_board(text: str, name: str) -> None:
 )
 def test_a_name_of_several_boards_lists_them(text: str, names: list[str]) -> None:
     with pytest.raises(BadInput, match="may be the") as caught:
-        board_called(text)
+        find_board(text)
     assert caught.value.hint == " or ".join(f"--board {name}" for name in names)
 
 
@@ -107,15 +107,15 @@ def test_a_name_of_several_boards_lists_them(text: str, names: list[str]) -> Non
     ("text", "near"),
     [("nona", "nano"), ("oren-nano", "orin-nano"), ("Xaver NX", "xavier-nx"), ("tx3", "tx2"), ("agx thr", "agx-thor")],
 )
-def test_an_unknown_board_is_told_the_nearest(text: str, near: str) -> None:
-    with pytest.raises(BadInput, match="is none of: nano, ") as caught:
-        board_called(text)
+def test_an_unknown_module_suggests_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(BadInput, match="must be one of nano, ") as caught:
+        find_board(text)
     assert caught.value.hint == f"--board {near}"
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_understood_or_refused(text: str) -> None:
-    for understand in (jetpack_called, board_called):
+    for understand in (find_jetpack, find_board):
         try:
             understand(text)
         except BadInput:

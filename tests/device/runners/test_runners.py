@@ -1,4 +1,4 @@
-"""One contract for every runner; engines run on a fake GPU that enforces CUDA's and TensorRT's rules."""
+"""The contract of all runners; engines run on the fake GPU, which checks the rules of CUDA and TensorRT."""
 
 from __future__ import annotations
 
@@ -144,14 +144,16 @@ def test_wrong_photos_are_refused(make: Callable[[], Runner], photos: np.ndarray
     with make() as runner:
         with pytest.raises(BadInput) as caught:
             runner.infer(photos)
-        assert caught.value.message == (f"tiny takes photos as uint8 (N, 16, 16, 3), not {photos.dtype} {photos.shape}")
+        assert caught.value.message == (
+            f"photos for tiny must be uint8 (N, 16, 16, 3), not {photos.dtype} {photos.shape}"
+        )
         assert runner.infer(tiny_photos(1)).shape == (1, 3), "a refused batch must not break the runner"
 
 
 def test_a_runner_that_is_not_entered_says_so(make: Callable[[], Runner]) -> None:
     runner = make()
     for _ in range(2):
-        with pytest.raises(RunFailed, match="was asked for scores before it was entered"):
+        with pytest.raises(RunFailed, match="was used before it was entered"):
             runner.infer(tiny_photos(1))
         with runner:
             pass
@@ -174,7 +176,7 @@ def test_nothing_is_left_when_the_body_raises(make: Callable[[], Runner]) -> Non
         runner.infer(tiny_photos(1))
 
 
-def test_a_worker_thread_may_ask(make: Callable[[], Runner]) -> None:
+def test_a_worker_thread_can_infer(make: Callable[[], Runner]) -> None:
     photos, answers = tiny_photos(5), []
     with make() as runner:
         expected = runner.infer(photos)
@@ -198,7 +200,7 @@ def times(runner: Runner) -> int:
 
 
 def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
-    """More than there are slots; photos may change as soon as they are submitted, and scores stay as they are."""
+    """More batches than slots; photos may change after submitting, and scores stay unchanged."""
     batches = [tiny_photos(count, seed=count) for count in (1, 4, 3, 4, 20, 2)]
     with make() as runner:
         expected = [runner.infer(photos) for photos in batches]
@@ -211,9 +213,9 @@ def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
             found = {number: runner.collect(tickets[number]) for number in (5, 0, 4, 1, 2, 3)}
             runner.infer(batches[0])
             assert all(np.allclose(found[number], expected[number], atol=1e-6) for number in found)
-        with pytest.raises(RunFailed, match="was given a ticket that was collected"):
+        with pytest.raises(RunFailed, match=r"the ticket for .* was collected"):
             runner.collect(tickets[0])
-        with pytest.raises(RunFailed, match="was given a ticket that is another runner's"):
+        with pytest.raises(RunFailed, match=r"the ticket for .* is another runner's"):
             runner.collect(Ticket(object(), found[0]))
         with pytest.raises(BadInput):
             runner.submit(np.zeros((2, 16, 20, 3), np.uint8))
@@ -234,7 +236,7 @@ def test_photos_are_written_into_the_runners_memory(make: Callable[[], Runner]) 
             assert np.allclose(runner.infer(second), expected[4:], atol=1e-6)
             assert np.allclose(runner.collect(ticket), expected[:3], atol=1e-6)
             del first, second
-        with pytest.raises(BadInput, match="a buffer for 0 photos"):
+        with pytest.raises(BadInput, match="the buffer must be for at least 1 photo, not 0"):
             runner.input_buffer(0)
 
 
@@ -259,7 +261,7 @@ def test_a_runner_that_was_left_gives_nothing(make: Callable[[], Runner]) -> Non
         for ask in (lambda: runner.collect(left), lambda: runner.submit(photo), lambda: runner.input_buffer(1)):
             with pytest.raises(RunFailed, match="before it was entered"):
                 ask()
-        with runner, pytest.raises(RunFailed, match="before it was left"):
+        with runner, pytest.raises(RunFailed, match="older than its last entering"):
             runner.collect(left)
 
 
@@ -281,7 +283,7 @@ def test_every_format_answers_alike(
 
 
 def test_a_classifier_without_its_saved_model(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="holds no SavedModel"), open_runner(Classifier(tmp_path, tiny_spec())):
+    with pytest.raises(MissingArtefact, match="has no SavedModel"), open_runner(Classifier(tmp_path, tiny_spec())):
         pass
 
 
@@ -305,7 +307,7 @@ def test_threads_come_too_late(classifier: Classifier, caplog: pytest.LogCapture
         first.infer(tiny_photos(1))
     with caplog.at_level(logging.WARNING), open_runner(classifier, threads=1) as runner:
         runner.infer(tiny_photos(1))
-    assert "it keeps its number of threads" in caplog.text
+    assert "its number of threads can't be changed" in caplog.text
 
 
 def test_a_provider_that_does_not_load(tmp_path: Path) -> None:
@@ -314,7 +316,7 @@ def test_a_provider_that_does_not_load(tmp_path: Path) -> None:
     assert runner.name == "onnxruntime-cuda-fp32"
     # This ONNX Runtime has no CUDA; one that has, but no GPU, falls back just as silently.
     with (
-        pytest.raises(RunFailed, match="would run by CPUExecutionProvider: CUDAExecutionProvider does not load"),
+        pytest.raises(RunFailed, match="would run with CPUExecutionProvider, because CUDAExecutionProvider can't"),
         runner,
     ):
         pass
@@ -337,7 +339,7 @@ def test_the_cpu_alone_where_the_gpu_is_in_use(classifier: Classifier, monkeypat
         raise RuntimeError("Visible devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config, "set_visible_devices", in_use)
-    with pytest.raises(RunFailed, match="uses the GPU in this process already"), open_runner(classifier, way=Way.CPU):
+    with pytest.raises(RunFailed, match="already uses the GPU in this process"), open_runner(classifier, way=Way.CPU):
         pass
 
 
@@ -365,7 +367,7 @@ def test_fake_scores_of_ones_own() -> None:
         assert runner.infer(tiny_photos(2)).tolist() == [[0.5, 0.25, 0.25]] * 2
     with FakeRunner(spec, lambda photos: np.ones((1, 2))) as wrong, pytest.raises(RunFailed, match=r"\(1, 2\)"):
         wrong.infer(tiny_photos(2))
-    with pytest.raises(BadInput, match="a delay of -1"):
+    with pytest.raises(BadInput, match="the delay must be at least 0 seconds, not -1"):
         FakeRunner(spec, delay_seconds=-1)
 
 
@@ -508,7 +510,7 @@ def test_copies_that_cannot_be_captured(gpu: FakeGpu, tmp_path: Path, caplog: py
 
 
 def test_an_enqueue_that_cannot_be_captured(gpu: FakeGpu, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Engines with loops, or that stream their weights, only fail once they are captured."""
+    """Engines with loops or weight streaming fail only during capture."""
     gpu.fail_captured_execute = True
     photos = tiny_photos(3)
     with caplog.at_level(logging.WARNING), open_runner(paper_engine(tmp_path)) as runner:
@@ -558,7 +560,7 @@ def test_rtx_captures_by_itself_and_keeps_its_kernels(tmp_path: Path, monkeypatc
         assert cache.stat().st_mtime_ns == written, "an unchanged cache is not written again"
 
 
-def test_a_strange_runtime_cache_is_told(
+def test_a_foreign_runtime_cache_is_warned_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu = FakeGpu(tiny_spec())
@@ -592,7 +594,7 @@ def test_kernels_are_kept_apart_by_library_and_gpu(tmp_path: Path, monkeypatch: 
     }
 
 
-def test_kernels_that_cannot_be_kept_or_read_stop_nothing(
+def test_a_runtime_cache_that_fails_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu = FakeGpu(tiny_spec())
@@ -601,11 +603,11 @@ def test_kernels_that_cannot_be_kept_or_read_stop_nothing(
     engine.path.with_name(f"{engine.path.name}.{VERSION}-sm86-paper-gpu.runtime-cache").mkdir()
     with nothing_left(gpu), caplog.at_level(logging.WARNING), open_runner(engine) as runner:
         runner.infer(tiny_photos(1))
-    assert "the kernels compiled before can't be read, so they are compiled again" in caplog.text
-    assert "the kernels compiled for this engine could not be kept for next time" in caplog.text
+    assert "the runtime cache can't be read, so its kernels are compiled again" in caplog.text
+    assert "the runtime cache of this engine could not be saved" in caplog.text
 
 
-def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_timings(gpu: FakeGpu, tmp_path: Path) -> None:
     photos = tiny_photos(20)
     runner = open_runner(paper_engine(tmp_path))
     assert isinstance(runner, TimedRunner)
@@ -623,7 +625,7 @@ def test_where_the_time_went(gpu: FakeGpu, tmp_path: Path) -> None:
 
 
 def test_two_engines_at_once(gpu: FakeGpu, tmp_path: Path) -> None:
-    """Both on one GPU, used in turn and from threads, left in the order in which they were entered."""
+    """Both on one GPU, used alternately and from threads, left in the order of entering."""
     first, second = (open_runner(paper_engine(tmp_path / name)) for name in "ab")
     photos = tiny_photos(5)
     first.__enter__()
@@ -686,11 +688,11 @@ def test_leaving_waits_for_a_thread_that_is_asking(
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"tensorrt_version": "10.0.1"}, "was built by tensorrt 10.0.1, and TensorRT 10.3.0 is here"),
-        ({"platform": "linux-aarch64"}, f"was built for linux-aarch64, this is {platform_name()}"),
-        ({"targets": ("sm87",)}, "was built for sm87, and this Paper GPU is sm86"),
-        ({"targets": ("sm90+",)}, "was built for sm90+, and this Paper GPU is sm86"),
-        ({"targets": ()}, "was built for an unknown GPU, and this Paper GPU is sm86"),
+        ({"tensorrt_version": "10.0.1"}, "was built by tensorrt 10.0.1, but TensorRT 10.3.0 is installed"),
+        ({"platform": "linux-aarch64"}, f"was built for linux-aarch64, but this is {platform_name()}"),
+        ({"targets": ("sm87",)}, "was built for sm87, but this Paper GPU is sm86"),
+        ({"targets": ("sm90+",)}, "was built for sm90+, but this Paper GPU is sm86"),
+        ({"targets": ()}, "was built for an unknown GPU, but this Paper GPU is sm86"),
     ],
 )
 def test_an_engine_for_elsewhere_is_never_loaded(
@@ -742,13 +744,13 @@ def test_an_engine_that_tensorrt_refuses(gpu: FakeGpu, tmp_path: Path) -> None:
 
 
 def test_a_card_that_promises_other_batches(gpu: FakeGpu, tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match="its card says"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
+    with pytest.raises(BadArtefact, match="but its card has"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
         pass
 
 
 def test_a_full_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
     gpu.fail_memory = True
-    with pytest.raises(RunFailed, match="the GPU's memory is full"), open_runner(paper_engine(tmp_path)):
+    with pytest.raises(RunFailed, match="the GPU is out of memory"), open_runner(paper_engine(tmp_path)):
         pass
 
 
@@ -777,7 +779,7 @@ def refuse_a_shape(gpu: FakeGpu, tmp_path: Path, photos: np.ndarray, again: int)
     with open_runner(paper_engine(tmp_path)) as runner:
         runner.infer(photos)
         gpu.fail_shape = True
-        with pytest.raises(RunFailed, match=r"refuses photos of shape \(2, 16, 16, 3\)"):
+        with pytest.raises(RunFailed, match=r"rejects the input shape \(2, 16, 16, 3\)"):
             runner.infer(photos[:2])
         gpu.fail_shape = False
         gpu.journal.clear()
@@ -799,7 +801,7 @@ def test_everything_is_freed_when_a_replay_breaks(
         for _ in range(3):
             runner.infer(tiny_photos(2))
         monkeypatch.setattr(FakeDriver, call, broken)
-        for slot in runner._room._slots:  # type: ignore[attr-defined]  # the calls were bound when it was made
+        for slot in runner._resources._slots:  # type: ignore[attr-defined]  # the calls were bound when it was made
             (shot,) = slot.ready.values()
             shot._push = broken if "Push" in call else shot._push
             shot._wait = broken if "Sync" in call else shot._wait
@@ -812,7 +814,7 @@ def test_everything_is_freed_when_a_replay_breaks(
 def test_everything_is_freed_when_the_gpu_breaks(
     gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
-    """What broke first is told, whatever fails afterwards because of it."""
+    """The first error is reported, whatever fails afterwards because of it."""
 
     def broken(*args: Any) -> None:
         del args  # the stream among them would outlive its context in this frame, which pycuda's C++ does not have

@@ -1,4 +1,4 @@
-"""The TFLite runner, beyond the contract that all runners keep (test_runners.py)."""
+"""The TFLite runner, beyond the contract of all runners (test_runners.py)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _gives(tensorflow: Any) -> Any:
     return give
 
 
-def test_nothing_is_said_on_stderr(int8: TfliteModel, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_to_stderr(int8: TfliteModel, capfd: pytest.CaptureFixture[str]) -> None:
     with open_runner(int8) as runner:
         runner.infer(tiny_photos(2))
     assert capfd.readouterr() == ("", "")
@@ -98,7 +98,7 @@ def test_a_file_that_is_gone_or_damaged(int8: TfliteModel, tmp_path: Path) -> No
     content = bytearray(int8.path.read_bytes())
     content[1000] ^= 1
     gone.path.write_bytes(content)
-    with pytest.raises(BadArtefact, match="was damaged: its network is not the one"), open_runner(gone):
+    with pytest.raises(BadArtefact, match="is damaged: the sha256 of its network differs"), open_runner(gone):
         pass
 
 
@@ -127,16 +127,16 @@ class Interpreter:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("os.write(2, b'last words\\n'); os.abort()", "died of SIGABRT; its last words: last w"),
-        ("os.kill(os.getpid(), 11)", "died of SIGSEGV"),
-        ("os.kill(os.getpid(), 9)", "died of SIGKILL, most likely because memory ran out"),
+        ("os.write(2, b'last words\\n'); os.abort()", "was ended by SIGABRT; its last output: last w"),
+        ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
+        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL, probably because memory ran out"),
         ("os._exit(0)", "ended with code 0"),
         ("raise MemoryError", "MemoryError"),
-        ("pass", "it takes longer than 0.001 seconds for two photos"),
+        ("pass", "it needs more than 0.001 seconds for two photos"),
     ],
 )
 def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str) -> None:
-    """It ends that of the trial, and is never loaded in the one that asked."""
+    """It ends the child process of the trial, and is never loaded in this process."""
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -145,7 +145,7 @@ def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, None)  # so that what was there, or nothing, is there again afterwards
         del sys.modules[name]
     monkeypatch.syspath_prepend(tmp_path)
-    if "longer" in said:
+    if "needs more" in said:
         monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)
     model = write_tflite(b"1234TFL3 damaged", tiny_spec(), Precision.FP32, tmp_path / "fp32.tflite")
     with pytest.raises(BadArtefact, match=f"TFLite can't load {model.path}: ") as caught, open_runner(model):

@@ -1,4 +1,4 @@
-"""Batches of an engine under way at once, padded and captured, on a fake GPU that enforces CUDA's rules."""
+"""Several batches of an engine in progress, padding and graph capture, on the fake GPU."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, Flavour, Photo, Split
 from trtpoets.device.gpu.cuda import CudaSession
 from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.trt import TensorRtRunner, _finite
-from trtpoets.device.runners.trt_batches import Shot
+from trtpoets.device.runners.trt_batches import BatchRun
 from trtpoets.device.runners.trt_lanes import Sizes
 from trtpoets.judge.bench import bench_child
 from trtpoets.judge.bench.bench_child import description_from_artefact
@@ -103,7 +104,7 @@ def test_one_slot_where_memory_is_short(gpu: FakeGpu, tmp_path: Path, caplog: py
             assert all(np.allclose(runner.collect(ticket), expected_scores(photos)) for ticket in tickets)
         assert runner.slots == 1 and len(gpu.queues) == 1
         assert runner.input_buffer(4).base is None, "the only slot is not lent"
-    assert caplog.text.count("batches run one after the other, in 1 slots: a second takes") == 1
+    assert caplog.text.count("the runner uses only 1 slots: another slot needs") == 1
 
 
 def test_one_slot_where_a_second_can_not_be_made(
@@ -115,7 +116,7 @@ def test_one_slot_where_a_second_can_not_be_made(
         tickets = [runner.submit(photos) for _ in range(3)]
         assert all(np.allclose(runner.collect(ticket), expected_scores(photos)) for ticket in tickets)
         assert runner.slots == 1
-    assert "in 1 slots: the GPU's memory is full" in caplog.text
+    assert "uses only 1 slots: the GPU is out of memory" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"slots": 1}, {}])
@@ -129,7 +130,7 @@ def test_one_slot_by_choice_or_with_one_context(
         found = [runner.collect(ticket) for ticket in tickets]
         assert runner.slots == 1 and len(gpu.queues) == 1
     assert all(np.allclose(scores, expected_scores(tiny_photos(4, seed=seed))) for seed, scores in enumerate(found))
-    with pytest.raises(BadInput, match="0 batches under way"):
+    with pytest.raises(BadInput, match="the number of slots must be at least 1"):
         TensorRtRunner(paper_engine(tmp_path), slots=0)
 
 
@@ -153,7 +154,7 @@ def test_what_is_written_into_a_slot_is_not_copied(gpu: FakeGpu, tmp_path: Path)
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         buffer = runner.input_buffer(4)
-        slot = next(each for each in runner._room._slots if each.lent)  # type: ignore[union-attr]
+        slot = next(each for each in runner._resources._slots if each.lent)  # type: ignore[union-attr]
         assert np.shares_memory(buffer, slot.photos)
         buffer[:] = photos
         views = [slot.photos, *(shot.photos for shot in slot.ready.values())]
@@ -195,7 +196,7 @@ def test_more_than_the_engine_takes_is_ordinary_memory(gpu: FakeGpu, tmp_path: P
 
 
 def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is evaluated, classified, and measured from files: no photo lies anywhere else in between."""
+    """In evaluation, classification and benchmarks from files, photos are not copied between decoding and slot."""
     paths = [tmp_path / "photos" / f"{number:02}.png" for number in range(11)]
     paths[0].parent.mkdir()
     for number, path in enumerate(paths):
@@ -207,12 +208,12 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
     lines: list[Any] = []
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         with monkeypatch.context() as patch:
-            patch.setattr(Shot, "start", watched(Shot.start, copied))
-            patch.setattr(Shot, "run", watched(Shot.run, copied))
+            patch.setattr(BatchRun, "start", watched(BatchRun.start, copied))
+            patch.setattr(BatchRun, "run", watched(BatchRun.run, copied))
             assert np.allclose(scores_from_runner(runner, photos, 4), expected)
             (tmp_path / "photos" / "05.jpg").write_bytes(b"no photo")
             config, source = ClassifyConfig(batch=4), source_of(str(tmp_path / "photos"))
-            count = classify(runner, [source], config, lines.append, threading.Event())
+            count = classify(runner, [source], config, lambda line: lines.append(to_json(line)), threading.Event())
             assert (count.answered, count.failed) == (11, 1)
             meter = Meter(runner, pixels, 4, paths)
             assert len(meter._end_to_end()) > 0 and meter.fault == ""
@@ -222,7 +223,7 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
 
 
 def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> None:
-    """An evaluation that breaks leaves no thread behind, even while what broke is still looked at."""
+    """A failing evaluation leaves no thread behind, even while its exception is still referenced."""
     paths = [tmp_path / f"{number}.png" for number in range(9)]
     for number, path in enumerate(paths):
         make_photo(0, number).save(path)
@@ -238,7 +239,7 @@ def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> N
 def watched(real: Callable[..., Any], copied: list[np.ndarray]) -> Callable[..., Any]:
     """`start` or `run` of a shot, which notes photos that do not lie in its slot already."""
 
-    def begin(self: Shot, photos: np.ndarray) -> Any:
+    def begin(self: BatchRun, photos: np.ndarray) -> Any:
         if not self.slot.holds(photos):
             copied.append(photos)
         return real(self, photos)
@@ -294,7 +295,7 @@ def test_a_size_that_comes_again_and_again_is_not_padded(gpu: FakeGpu, tmp_path:
 
 
 def test_graphs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is in one context's memory, and there are no more than the slot may have, whatever comes."""
+    """A slot never has more than its maximum of lanes, whatever batch sizes occur."""
     gpu = FakeGpu(tiny_spec(), batch=(1, 32, 64))
     gpu.install(monkeypatch)
     with nothing_left(gpu), TensorRtRunner(paper_engine(tmp_path, batch=(1, 32, 64))) as runner:
@@ -323,7 +324,7 @@ def test_an_engine_on_the_dla_is_never_captured(gpu: FakeGpu, tmp_path: Path) ->
 
 
 def test_events_do_not_wait_for_the_host(gpu: FakeGpu, tmp_path: Path) -> None:
-    """Queueing takes more than half of the copy here: had the GPU nothing to do meanwhile, it would show."""
+    """Queueing takes more than half of the copy here: if the GPU were idle meanwhile, the times would show it."""
     photos = tiny_photos(4)
     gpu.host_ms = 0.14
     for graphs in (True, False):
@@ -352,7 +353,7 @@ def test_timing_and_running_take_turns(gpu: FakeGpu, tmp_path: Path) -> None:
 
 
 def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
-    """`benchmarks/host_cost.py` has the numbers; the quietest of a few rounds, since others use this machine too."""
+    """`benchmarks/host_cost.py` has the numbers. The fastest of a few rounds is used: other programs run too."""
     from benchmarks import host_cost
 
     found = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
@@ -363,7 +364,7 @@ def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
 def test_nothing_is_allocated_for_a_batch_but_its_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: bool
 ) -> None:
-    """numpy tells tracemalloc of its memory, in a domain of its own."""
+    """numpy reports its memory to tracemalloc in a separate domain."""
     from benchmarks import host_cost
 
     gpu, photos = FakeGpu(tiny_spec(64)), np.zeros((1, 64, 64, 3), np.uint8)
@@ -439,7 +440,7 @@ def test_the_address_of_memory_that_is_not_mapped(gpu: FakeGpu) -> None:
 
 @pytest.mark.parametrize("cuda", [10020, 12060])
 @pytest.mark.parametrize("wait", [Wait.SPIN, Wait.BLOCKING])
-def test_how_threads_wait_is_said_before_the_context_is_made(
+def test_the_wait_mode_is_set_before_the_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: Wait, cuda: int
 ) -> None:
     gpu = FakeGpu(tiny_spec(), cuda=cuda)
@@ -459,7 +460,7 @@ def test_how_threads_wait_is_said_before_the_context_is_made(
 def test_a_context_that_is_there_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cuda: int, found: Wait
 ) -> None:
-    """Before CUDA 11 its flags can't be changed any more, and what holds is told."""
+    """Before CUDA 11 its flags can't be changed; the mode in effect is reported."""
     gpu = FakeGpu(tiny_spec(), cuda=cuda)
     gpu.install(monkeypatch)
     gpu.retain()
@@ -469,7 +470,7 @@ def test_a_context_that_is_there_already(
     gpu.let_go()
 
 
-def test_a_benchmark_waits_awake_and_a_camera_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmarks_spin_and_cameras_block(monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked(Exception):
         pass
 
@@ -515,7 +516,7 @@ def test_what_breaks_is_told_to_whoever_collects_it(
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         first, second = runner.submit(photos), runner.submit(photos)
-        slot = runner._room._slots[0]  # type: ignore[union-attr]
+        slot = runner._resources._slots[0]  # type: ignore[union-attr]
         flight = slot.work
         assert flight is not None
 
@@ -523,7 +524,7 @@ def test_what_breaks_is_told_to_whoever_collects_it(
             gpu.finish(slot.stream.stream)
             return 700
 
-        monkeypatch.setattr(flight.shot, "_wait", broken)
+        monkeypatch.setattr(flight.batch_run, "_wait", broken)
         assert np.allclose(runner.collect(second), expected_scores(photos))
         with pytest.raises(RunFailed, match="cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
             runner.collect(first)
@@ -536,14 +537,14 @@ def test_an_interruption_while_waiting_loses_its_batch_alone(
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         ticket, other = runner.submit(photos), runner.submit(photos)
-        flight = runner._room._slots[0].work  # type: ignore[union-attr]
+        flight = runner._resources._slots[0].work  # type: ignore[union-attr]
         assert flight is not None
 
         def interrupted() -> int:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(flight.shot, "_wait", interrupted)
+            patch.setattr(flight.batch_run, "_wait", interrupted)
             runner.collect(ticket)
         with pytest.raises(RunFailed, match="was interrupted"):
             runner.collect(ticket)
@@ -556,7 +557,7 @@ def test_a_large_batch_that_fails_half_way(gpu: FakeGpu, tmp_path: Path) -> None
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         runner.infer(photos)
         gpu.fail_shape = True
-        with pytest.raises(RunFailed, match="refuses photos"):
+        with pytest.raises(RunFailed, match="rejects the input shape"):
             runner.submit(tiny_photos(17))
         gpu.fail_shape = False
         assert np.allclose(runner.infer(photos), expected_scores(photos))

@@ -28,6 +28,7 @@ from tests.support.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spe
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import PARTS, Progress, silent
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
@@ -37,7 +38,7 @@ from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, benchmark_fro
 from trtpoets.judge.bench.compare import rounds_of_both
 from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round, Warmup
-from trtpoets.judge.bench.slowdown_watch import GpuWatch
+from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
 from trtpoets.judge.bench.worker_process import Child
 
 # The machine that runs the tests may be busy: that is tested apart.
@@ -221,16 +222,17 @@ class BusyWatch(GpuWatch):
 
     def __init__(self, runner: Ramping) -> None:
         super().__init__(None, Path("/nowhere"))
-        self.runner, self.begun_mhz = runner, 0.0
+        self.runner, self.begun_mhz, self.busy = runner, 0.0, False
 
     def begin(self) -> None:
         self.begun_mhz = min(345 + (1980 - 345) * self.runner.busy / 0.5, 1980.0)
 
-    def end(self) -> dict[str, Any]:
+    def end(self) -> GpuLoad:
         before, deadline = self.runner.now, time.monotonic() + 20
         while self.runner.now == before and time.monotonic() < deadline:
             time.sleep(0)
-        return {"sm_mhz": 1980.0, "busy": self.runner.now > before}
+        self.busy = self.runner.now > before
+        return GpuLoad(sm_mhz=1980.0)
 
 
 def test_a_round_on_a_gpu_begins_when_its_clock_has_risen() -> None:
@@ -264,7 +266,7 @@ def test_a_gpu_that_never_is_steady() -> None:
         meter = Meter(runner, tiny_photos(4), 1, clock=runner.clock, watch=BusyWatch(runner), settle_seconds=0.3)
         got = meter.round(0.1, 1, 20.0)
     assert not got.settled
-    rounds = [Round([2_000_000] * 32, gpu={"sm_mhz": 900.0, "throttled": []}) for _ in range(10)]
+    rounds = [Round([2_000_000] * 32, gpu=GpuLoad(sm_mhz=900.0)) for _ in range(10)]
     rounds[3] = replace(rounds[3], settled=False, settle_seconds=3.0)
     found = measurement_from_rounds(WARM, rounds, Watched(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
     assert found.reason == (
@@ -295,17 +297,17 @@ def test_a_runner_on_the_gpu_beside_one_on_the_cpu(
     assert (base.round_numbers, base.round_sm_mhz, base.gpu_state) == (list(range(10)), [], None)
     assert fast.round_numbers == hot.round_numbers == [0, 3, 4, 7, 8]
     assert fast.round_sm_mhz == [1980.0] * 5
-    assert fast.gpu_state is not None and fast.gpu_state["sm_mhz_least"] == 1755.0
+    assert fast.gpu_state is not None and fast.gpu_state.sm_mhz_least == 1755.0
     reason = "the GPU was too hot meanwhile: measure again when it is cool, with power enough"
     assert (hot.valid, hot.reason) == (False, reason)
     assert "too hot" not in fast.reason, "only the runner in whose rounds it was hot is marked"
-    told = got.to_dict()["machine"]["gpu"]["1"]
-    assert (told["sm_mhz_least"], told["sm_mhz_most"]) == (1755.0, 1980.0)
-    assert told["throttled"] == ["at its power limit", "too hot"]
+    told = got.machine.gpu["1"]
+    assert (told.sm_mhz_least, told.sm_mhz_most) == (1755.0, 1980.0)
+    assert told.throttled == ("at its power limit", "too hot")
     medians = zip(fast.round_numbers, fast.round_p50_ms, strict=True)
     both = [(base.round_p50_ms[number], median) for number, median in medians]
     assert fast.speedup is None or fast.speedup == pytest.approx(np.median([slow / quick for slow, quick in both]))
-    assert rounds_of_both(base.to_dict(), fast.to_dict()) == both
+    assert rounds_of_both(base, fast) == both
 
 
 def test_a_server_on_a_gpu_that_is_throttled_is_invalid(
@@ -412,8 +414,9 @@ def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert (wrong.valid, wrong.speedup) == (False, None)
     assert wrong.reason == "wrong: 0% of the timed photos right, tensorflow 100%"
     assert got.photos == 15
-    assert got.conditions["cores"] >= 1 and got.conditions["gpu_wait"] == {}
-    json.dumps(got.to_dict(), allow_nan=False)
+    assert got.conditions.cores is not None and got.conditions.cores >= 1 and got.conditions.gpu_wait == {}
+    text = json.dumps(to_json(got), allow_nan=False)
+    assert from_json(Benchmark, json.loads(text), "benchmark.json") == got
 
 
 def test_another_runner_may_be_the_baseline(
@@ -425,7 +428,7 @@ def test_another_runner_may_be_the_baseline(
     models = [OnnxModel(tmp_path / f"{p}.onnx", Precision(p), tiny_spec()) for p in behave]
     got = benchmark_from_artefacts(models, photos, replace(QUICK, batches=(1,)), baseline="onnxruntime-fp32")
     base, fast, wrong = got.measurements
-    assert (got.baseline, got.to_dict()["baseline"], base.speedup) == ("onnxruntime-fp32", "onnxruntime-fp32", 1.0)
+    assert (got.baseline, to_json(got)["baseline"], base.speedup) == ("onnxruntime-fp32", "onnxruntime-fp32", 1.0)
     assert fast.speedup is not None
     assert fast.speedup > 1
     assert wrong.reason == "wrong: 0% of the timed photos right, onnxruntime-fp32 100%"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.judge.bench.test_compare import benchmark
+from tests.judge.bench.test_compare import benchmark, typed
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
+from trtpoets.core.serialization import to_json
+from trtpoets.core.types import Skipped
 from trtpoets.core.workspace import open_card
 from trtpoets.judge.bench import benchmark_file
+from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.judge.bench.compare import compared
 from trtpoets.judge.bench.contender import Failure
@@ -27,7 +31,8 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
     details = benchmark(1, 5.0)
     (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
     (tmp_path / "printed.json").write_text(json.dumps(details))
-    assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json") == details
+    assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json")
+    assert to_json(read_benchmark(tmp_path / "card.json")) == details
     row = details["measurements"][0]
     wrong = ({**row, "round_p50_ms": [1.0, -1.0]}, {**row, "batch": True}, {**row, "valid": None}, {"runner": "x"}, 3)
     texts = [json.dumps({**details, "measurements": [row, each]}) for each in wrong]
@@ -49,7 +54,7 @@ _VALUES = st.sampled_from(
 @given(st.data())
 def test_an_older_benchmark_is_refused_or_compared_whatever_it_holds(data: st.DataObject) -> None:
     """Before anything is measured: nothing that `read_benchmark` lets through ends a comparison."""
-    now = _NOW
+    now = typed(_NOW)
     before = json.loads(json.dumps(_NOW))
     holder: Any = before
     for _ in range(data.draw(st.integers(1, 4))):
@@ -72,8 +77,8 @@ def test_an_older_benchmark_is_refused_or_compared_whatever_it_holds(data: st.Da
             assert error.hint
             return
     found = compared(older, now)
-    json.dumps(found, allow_nan=False)
-    list(benched_parts({"measurements": [], "compared": found}))
+    json.dumps(to_json(found), allow_nan=False)
+    list(benched_parts((), (), found))
 
 
 def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,36 +88,33 @@ def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeyp
     monkeypatch.setattr(benchmark_file, "compared", broken)
     path = tmp_path / "benchmark.json"
     with pytest.raises(KeyError):
-        written(path, before=benchmark(2, 5.0))
+        written(path, before=typed(benchmark(2, 5.0)))
     kept = open_card(path, "k")
     assert kept is not None
     assert len(kept["measurements"]) == 2
 
 
-class Measured:
-    """Stands for a Benchmark: what was measured, and where it was cut off."""
-
-    def __init__(self, incomplete: str = "", failures: Sequence[Failure] = ()) -> None:
-        self.incomplete, self.failures = incomplete, failures
-        self.measurements = () if failures else ("some",)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**benchmark(1, 5.0), "incomplete": self.incomplete}
+def measured(incomplete: str = "", failures: Sequence[Failure] = ()) -> Benchmark:
+    """What was measured, and where it was cut off."""
+    whole = typed(benchmark(1, 5.0))
+    rows = () if failures else whole.measurements
+    return replace(whole, incomplete=incomplete, failures=tuple(failures), measurements=rows)
 
 
 def written(path: Path, incomplete: str = "", **more: Any) -> Any:
     given = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {"int8.onnx": "00"}, **more}
-    return write_benchmark(path, Measured(incomplete), **given)  # type: ignore[arg-type]
+    return write_benchmark(path, measured(incomplete), **given)
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
-    first = written(path, skipped=[{"what": "fp16.onnx", "why": "no GPU"}])
-    assert read_benchmark(path) == open_card(path, "k") == first
-    assert (first["artefacts"], first["skipped"]) == ({"int8.onnx": "00"}, [{"what": "fp16.onnx", "why": "no GPU"}])
-    assert "compared" not in first
+    first = written(path, skipped=[Skipped("fp16.onnx", "no GPU")])
+    assert read_benchmark(path) == first
+    assert open_card(path, "k") == to_json(first)
+    assert (first.artefacts, first.skipped) == ({"int8.onnx": "00"}, (Skipped("fp16.onnx", "no GPU"),))
+    assert first.compared is None and "compared" not in to_json(first)
     second = written(path, before=first)
-    assert {each["verdict"] for each in second["compared"]["changes"]} == {"same"}
+    assert second.compared is not None and {each.verdict for each in second.compared.changes} == {"same"}
 
 
 def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="interrupted at batch 1; what was measured until then is in") as caught:
         written(path, "at batch 1")
     assert caught.value.hint == "measure again: ./bench"
-    assert read_benchmark(path)["incomplete"] == "at batch 1"
+    assert read_benchmark(path).incomplete == "at batch 1"
 
 
 def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
@@ -129,10 +131,10 @@ def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
     failures = [Failure(runner("tensorflow"), None, "it is not installed"), Failure(runner("rtx-fp16"), 1, "no GPU")]
     given: dict[str, Any] = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {}}
     with pytest.raises(RunFailed) as caught:
-        write_benchmark(path, Measured(failures=failures), **given)  # type: ignore[arg-type]
+        write_benchmark(path, measured(failures=failures), **given)
     assert caught.value.message == "nothing could be measured: tensorflow: it is not installed; rtx-fp16: no GPU"
     assert caught.value.hint == "see what works on this machine: trtpoets doctor"
-    assert open_card(path, "k") == first
+    assert open_card(path, "k") == to_json(first)
 
 
 @pytest.mark.parametrize(("incomplete", "told"), [("", "before it could be written"), ("at batch 8", "at batch 8")])
@@ -146,7 +148,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageFailed) as caught:
         written(tmp_path / "benchmark.json", incomplete)
     assert caught.value.hint == f"free some space; what was measured is in {kept}"
-    assert read_benchmark(kept)["incomplete"] == told
+    assert read_benchmark(kept).incomplete == told
     monkeypatch.setattr(benchmark_file, "write_json", full)
     with pytest.raises(StorageFailed) as caught:
         written(tmp_path / "benchmark.json", incomplete)

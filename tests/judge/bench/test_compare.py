@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from tests.judge.bench.test_benchmark import QUICK, WARM
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import BadInput, GateFailed
 from trtpoets.core.runner_id import TENSORFLOW
+from trtpoets.core.serialization import from_json, to_json
+from trtpoets.judge.bench import compare
 from trtpoets.judge.bench.benchmark import Benchmark
-from trtpoets.judge.bench.compare import compared
+from trtpoets.judge.bench.conditions import Conditions
 from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.rounds import ratio_of_rounds
@@ -42,8 +45,27 @@ def benchmark(seed: int, fast_ms: float, *, baseline: bool = True, **other: Any)
     rows = [replace(base, speedup=1.0, speedup_low=1.0, speedup_high=1.0)] if baseline else []
     rated = {"speedup": ratio, "speedup_low": interval.low, "speedup_high": interval.high} if baseline else {}
     rows.append(replace(fast, runner=runner("onnxruntime-fp32"), **{**rated, **other}))
-    details = Benchmark(tuple(rows), (), replace(QUICK, batches=(1,)), 15, {"cpu": "one", "versions": {"numpy": "2"}})
-    return {**json.loads(json.dumps(details.to_dict())), "artefacts": {"fp32.onnx": "ab"}}
+    conditions = Conditions(cpu="one", versions={"numpy": "2"})
+    details = Benchmark(tuple(rows), (), replace(QUICK, batches=(1,)), 15, conditions, artefacts={"fp32.onnx": "ab"})
+    return dict(json.loads(json.dumps(to_json(details))))
+
+
+def typed(details: Mapping[str, Any]) -> Benchmark:
+    return from_json(Benchmark, details, "the benchmark")
+
+
+def row_of(details: Mapping[str, Any]) -> Measurement:
+    return from_json(Measurement, {"runner": "tensorflow", "batch": 1, **details}, "the row")
+
+
+def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The comparison of two benchmarks, all of them as JSON."""
+    return dict(to_json(compare.compared(typed(before), typed(now))))
+
+
+def parts_of(details: Mapping[str, Any]) -> list[Any]:
+    found = typed(details)
+    return list(benched_parts(found.measurements, found.outcomes, found.compared))
 
 
 def test_few_false_alarms_of_all_rows_together() -> None:
@@ -77,9 +99,9 @@ def test_a_speed_that_drifts_is_not_compared() -> None:
     assert (change["verdict"], change["noise"]) == ("drifts", None)
     now["compared"] = compared(before, now)
     row["drifts"] = True
-    assert ratio(row) == f"{row['speedup']:.2f}× drifts"
-    assert [rows[1][-2:] for _, _, rows in benched_parts(now)] == [("–", "drifts")]
-    on_a_device = "\n".join(bench_lines(now))
+    assert ratio(row_of(row)) == f"{row['speedup']:.2f}× drifts"
+    assert [rows[1][-2:] for _, _, rows in parts_of(now)] == [("–", "drifts")]
+    on_a_device = "\n".join(bench_lines(typed(now)))
     assert f"{row['speedup']:.2f} drifts" in on_a_device
     assert "onnxruntime-fp32, batch 1, since then: drifts -" in on_a_device
     assert "tensorflow, batch 1, since then: same" in on_a_device
@@ -138,7 +160,7 @@ def test_what_can_not_be_compared_is_unknown() -> None:
         for word in ("round_p50_ms", "speedup_low", "speedup_high", "device", "end_to_end"):
             del row[word]
     assert [each["verdict"] for each in compared(before, benchmark(2, 5.0))["changes"]] == ["unknown"] * 2
-    assert list(benched_parts(before)) == []
+    assert parts_of(before) == []
 
 
 @pytest.mark.parametrize(
@@ -158,7 +180,7 @@ def test_what_can_not_be_compared_is_unknown() -> None:
 )
 def test_gates_that_fail(found: dict[str, Any], limits: dict[str, float], message: str) -> None:
     with pytest.raises(GateFailed) as caught:
-        require_speed("flowers", found, **limits)
+        require_speed("flowers", typed(found), **limits)
     assert message in caught.value.message
     assert caught.value.hint
     assert caught.value.exit_code == 3
@@ -167,18 +189,26 @@ def test_gates_that_fail(found: dict[str, Any], limits: dict[str, float], messag
 def test_the_gate_names_the_baseline_that_there_was() -> None:
     found = {**benchmark(1, 5.0), "baseline": "onnxruntime-fp32"}
     with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
-        require_speed("flowers", found, fail_below=2.0)
+        require_speed("flowers", typed(found), fail_below=2.0)
 
 
 def test_a_servers_gate() -> None:
     found = benchmark(1, 5.0, valid=False)
     found["measurements"][0]["valid"] = True
     found["config"].update(scenario="server", target_qps=50.0)
-    slow = {"scenario": "server", "runner": "tensorflow", "value": 90.0, "valid": False, "reason": "too late"}
+    slow = {
+        "scenario": "server",
+        "runner": "tensorflow",
+        "batch": 8,
+        "metric": "p99_ms",
+        "value": 90.0,
+        "valid": False,
+        "reason": "too late",
+    }
     fast = {**slow, "runner": "onnxruntime-fp32", "value": 12.0, "valid": True, "reason": ""}
-    require_speed("flowers", {**found, "outcomes": [slow, fast]}, None, 20.0)
+    require_speed("flowers", typed({**found, "outcomes": [slow, fast]}), None, 20.0)
     with pytest.raises(GateFailed) as caught:
-        require_speed("flowers", {**found, "outcomes": [{**slow, "value": None}, slow]}, None, 20.0)
+        require_speed("flowers", typed({**found, "outcomes": [{**slow, "value": None}, slow]}), None, 20.0)
     assert caught.value.message == (
         "no runner serves 50 photos a second within 20 ms; tensorflow, the nearest: too late"
     )
@@ -187,15 +217,15 @@ def test_a_servers_gate() -> None:
 def test_outcomes_in_a_table() -> None:
     outcome = {"scenario": "offline", "runner": "fake", "batch": 8, "metric": "photos_per_s", "value": 1234.5}
     details = {"measurements": [], "outcomes": [{**outcome, "valid": True, "reason": "", "loadgen": None}]}
-    ((title, columns, rows),) = benched_parts(details)
+    ((title, columns, rows),) = parts_of(details)
     assert title == "MLPerf's offline scenario: photos/s"
     assert (columns, rows) == (["runner", "batch>", "ours>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
     details["outcomes"][0]["under_way"] = 2
-    ((_, _, rows),) = benched_parts(details)
+    ((_, _, rows),) = parts_of(details)
     assert rows[0][4] == "2 batches under way"
     details["outcomes"][0]["under_way"] = 1
     details["outcomes"][0]["loadgen"] = {"value": 1100.0, "valid": False, "why": "its own overhead"}
-    ((_, columns, rows),) = benched_parts(details)
+    ((_, columns, rows),) = parts_of(details)
     assert columns[4:] == ["LoadGen>", "why"]
     assert rows == [("fake", 8, "1,234", "VALID", "1,100 INVALID", "its own overhead")]
 
@@ -203,13 +233,13 @@ def test_outcomes_in_a_table() -> None:
 def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
     found = benchmark(1, 5.0)
     with caplog.at_level(logging.WARNING):
-        require_speed("flowers", found, 3.5, 6.0)
-        require_speed("flowers", benchmark(1, 5.0, valid=False))
+        require_speed("flowers", typed(found), 3.5, 6.0)
+        require_speed("flowers", typed(benchmark(1, 5.0, valid=False)))
     assert caplog.text == ""
     for share in (0.9999, 1.0001):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            require_speed("flowers", found, found["measurements"][1]["speedup"] * share)
+            require_speed("flowers", typed(found), found["measurements"][1]["speedup"] * share)
         assert "on the edge: onnxruntime-fp32 is" in caplog.text
 
 
@@ -222,34 +252,34 @@ def test_limits_that_are_none(limits: dict[str, float]) -> None:
 
 def test_the_gate_holds_a_p99_to_its_bound() -> None:
     found = benchmark(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
-    require_speed("flowers", found, max_p99=5.5)
+    require_speed("flowers", typed(found), max_p99=5.5)
     with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
-        require_speed("flowers", found, max_p99=5.2)
+        require_speed("flowers", typed(found), max_p99=5.2)
     for row in found["measurements"]:
         row.update(p99_bound_ms=None, independent_count=331)
     with pytest.raises(GateFailed, match=r"onnxruntime-fp32|tensorflow") as caught:
-        require_speed("flowers", found, max_p99=40.0)
+        require_speed("flowers", typed(found), max_p99=40.0)
     assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
     assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
     assert caught.value.hint.endswith(" --max-p99 40")
     with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4 already"):
-        require_speed("flowers", {**found, "measurements": found["measurements"][1:]}, max_p99=4.0)
+        require_speed("flowers", typed({**found, "measurements": found["measurements"][1:]}), max_p99=4.0)
 
 
 def test_tables_of_what_changed() -> None:
     details = benchmark(1, 5.0)
     details["compared"] = compared(benchmark(2, 6.0), {**details, "conditions": {"cpu": "two"}})
-    titles = [title for title, _, _ in benched_parts(details)]
+    titles = [title for title, _, _ in parts_of(details)]
     assert titles == ["What changed, and whether it is more than noise", "What else is different"]
-    (_, _, rows), _ = benched_parts(details)
+    (_, _, rows), _ = parts_of(details)
     assert rows[1][-1] == "faster"
     assert all(len(row) == 8 for row in rows)
 
 
 def test_a_ratio_in_a_cell() -> None:
     base, fast = benchmark(1, 5.0)["measurements"]
-    assert ratio(base) == "1.00×"
-    assert ratio(fast) == "3.99× ±1%"
-    assert ratio({**fast, "valid": False}) == "INVALID"
-    assert ratio({"valid": True, "speedup": 2.0}) == "2.00×"
-    assert ratio({"valid": True, "speedup": None}) == "–"
+    assert ratio(row_of(base)) == "1.00×"
+    assert ratio(row_of(fast)) == "3.99× ±1%"
+    assert ratio(row_of({**fast, "valid": False})) == "INVALID"
+    assert ratio(row_of({"valid": True, "speedup": 2.0})) == "2.00×"
+    assert ratio(row_of({"valid": True, "speedup": None})) == "–"

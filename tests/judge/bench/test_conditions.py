@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.machines import jetson_files, write
+from trtpoets.core.serialization import to_json
 from trtpoets.judge.bench import conditions as module
 from trtpoets.judge.bench.conditions import conditions
 
 
 def test_this_machine() -> None:
     got = conditions()
-    json.dumps(got, allow_nan=False)
-    assert got["cores"] >= 1
-    assert got["memory_mib"] > 100
-    assert len(got["load"]) == 3
-    assert got["time"].endswith("+00:00")
-    assert got["versions"]["numpy"] == metadata.version("numpy")
-    assert got["versions"]["trtpoets"]
+    json.dumps(to_json(got), allow_nan=False)
+    assert got.cores >= 1
+    assert got.memory_mib > 100
+    assert len(got.load) == 3
+    assert got.time.endswith("+00:00")
+    assert got.versions["numpy"] == metadata.version("numpy")
+    assert got.versions["trtpoets"]
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -41,10 +42,10 @@ def test_a_jetson(tmp_path: Path) -> None:
     files |= {f"{cpu}/scaling_cur_freq": "1728000\n", f"{cpu}/scaling_max_freq": "1984000\n"}
     got = conditions(write(tmp_path, files))
     known = {"model": board[0], "l4t": "36.4.3", "jetpack": "6.2", "power_mode": "25W"}
-    assert got["jetson"] == {**known, "gpu_mhz": 306.0, "gpu_mhz_most": 1020.0}
-    assert (got["cpu_mhz"], got["cpu_mhz_most"]) == (1728.0, 1984.0)
-    assert got["memory_mib"] is None
-    assert got["nvidia_driver"] is None
+    assert to_json(got.jetson) == {**known, "gpu_mhz": 306.0, "gpu_mhz_most": 1020.0}
+    assert (got.cpu_mhz, got.cpu_mhz_most) == (1728.0, 1984.0)
+    assert got.memory_mib is None
+    assert got.nvidia_driver is None
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,9 @@ def test_the_gpus_clock_by_its_name(tmp_path: Path, gpu: str, others: list[str])
         if name:
             files[f"sys/class/devfreq/{name}/cur_freq"] = f"{number if name == gpu else 9}00000000\n"
             files[f"sys/class/devfreq/{name}/max_freq"] = "1575000000\n"
-    board = conditions(write(tmp_path, files))["jetson"]
+    board = conditions(write(tmp_path, files)).jetson
     expected = (100.0 * (len(others) + 1), 1575.0) if gpu else (None, None)
-    assert (board["gpu_mhz"], board["gpu_mhz_most"]) == expected
+    assert (board.gpu_mhz, board.gpu_mhz_most) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_the_gpus_clock_by_its_name(tmp_path: Path, gpu: str, others: list[str])
 )
 def test_a_driver(tmp_path: Path, line: str) -> None:
     root = write(tmp_path, {"proc/driver/nvidia/version": f"{line}\nGCC version:  gcc version 12.3.0\n"})
-    assert conditions(root)["nvidia_driver"] == "550.54.15"
+    assert conditions(root).nvidia_driver == "550.54.15"
 
 
 def fake_smi(folder: Path, text: str, code: int = 0) -> str:
@@ -91,7 +92,7 @@ def fake_smi(folder: Path, text: str, code: int = 0) -> str:
 def test_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     row = "NVIDIA GeForce RTX 4090, 8.9, 24564 MiB, 550.54.15, 210 MHz, 34, P8"
     monkeypatch.setattr(module.shutil, "which", lambda name: fake_smi(tmp_path, f"{row}\n{row}"))
-    got = conditions()["gpus"]
+    got = conditions().gpus
     assert [gpu["name"] for gpu in got] == ["NVIDIA GeForce RTX 4090"] * 2
     assert got[0]["compute_cap"] == "8.9"
 
@@ -99,4 +100,4 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "code"), [("NVIDIA-SMI has failed", 9), ("odd, row", 0), ("", 0)])
 def test_an_nvidia_smi_that_can_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, code: int) -> None:
     monkeypatch.setattr(module.shutil, "which", lambda name: fake_smi(tmp_path, text, code))
-    assert conditions()["gpus"] == []
+    assert conditions().gpus == ()

@@ -77,7 +77,12 @@ def own_work_seen_as_others() -> float | None:
 
 def test_our_own_work_is_not_others() -> None:
     # Others may begin to work just while we do: a whole core of ours taken for theirs would show every time.
-    tries = [seen for seen in (own_work_seen_as_others() for _ in range(6)) if seen is not None]
+    tries: list[float] = []
+    for _ in range(6):
+        seen = own_work_seen_as_others()
+        tries += [] if seen is None else [seen]
+        if tries and min(tries) < 0.2:
+            break
     if not tries:
         pytest.skip("other processes keep this machine busy")
     assert min(tries) < 0.2

@@ -20,7 +20,7 @@ from trtpoets.core.types import Photo
 from trtpoets.device.gpu import nvml
 from trtpoets.device.gpu.pci import cuda_bus_id
 from trtpoets.judge.bench import benchmark, energy, slowdown_watch
-from trtpoets.judge.bench.conditions import conditions
+from trtpoets.judge.bench.conditions import EnergyConditions, conditions
 from trtpoets.judge.bench.energy import CpuCounter, GpuCounter, Rails, find_sensor, idle_watts
 from trtpoets.judge.bench.measure import Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
@@ -160,7 +160,7 @@ def test_a_gpu_that_nvml_does_not_know_is_unknown(driver: Driver, bus_id: str | 
     assert find_sensor(Path("/nowhere"), bus_id) is None
     with GpuWatch(bus_id, Path("/nowhere")) as seen:
         seen.begin()
-        assert seen.end()["sm_mhz"] is None
+        assert seen.end().sm_mhz is None
     assert (driver.asked, driver.opened) == ([], 0)
 
 
@@ -178,8 +178,8 @@ def test_the_gpu_is_the_one_that_cuda_uses(driver: Driver, monkeypatch: pytest.M
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch)
     assert cuda_bus_id() == OURS
-    (state,) = conditions()["gpu_state"]
-    assert (state["name"], state["pci_bus_id"]) == ("NVIDIA H100", OURS)
+    (state,) = conditions().gpu_state
+    assert (state.name, state.pci_bus_id) == ("NVIDIA H100", OURS)
     assert cuda_bus_id(1) is None
 
 
@@ -307,7 +307,7 @@ def test_a_benchmark_on_a_machine_with_a_sensor(
 ) -> None:
     monkeypatch.setattr(benchmark, "find_sensor", lambda gpu: Rails({"VDD_IN": (tmp_path / "none", tmp_path / "none")}))
     got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(1,)))
-    assert got.conditions["energy"] == {"covers": "board (VDD_IN)", "idle_watts": 0.0}
+    assert got.conditions.energy == EnergyConditions("board (VDD_IN)", 0.0)
     # The child looks for the sensor itself; this machine may have none, and then it says so.
     (row,) = got.measurements
     assert row.joules_per_photo is None or row.joules_per_photo > 0
@@ -323,12 +323,12 @@ def test_a_gpu_in_a_round(driver: Driver) -> None:
         driver.values["nvmlDeviceGetClockInfo"] = 1755
         seen.begin()
         second = seen.end()
-    assert (first["sm_mhz_before"], first["temperature_c"], first["power_w"]) == (345, 61, 310.5)
-    assert first["throttled"] == ["at its power limit", "short of power", "too hot"]
-    assert (second["sm_mhz_before"], second["sm_mhz"], second["throttled"]) == (1755, 1755, [])
+    assert (first.sm_mhz_before, first.temperature_c, first.power_w) == (345, 61, 310.5)
+    assert first.throttled == ("at its power limit", "short of power", "too hot")
+    assert (second.sm_mhz_before, second.sm_mhz, second.throttled) == (1755, 1755, ())
     told = slowdown_watch.gpu_summary([first, None, second])
-    assert told is not None and (told["sm_mhz_least"], told["sm_mhz_most"]) == (345, 1980)
-    assert told["throttled"] == first["throttled"]
+    assert told is not None and (told.sm_mhz_least, told.sm_mhz_most) == (345, 1980)
+    assert told.throttled == first.throttled
     assert slowdown_watch.gpu_summary([None]) is None
     assert driver.opened == 0
 
@@ -346,13 +346,13 @@ def test_a_jetson_in_a_round(tmp_path: Path) -> None:
         seen.begin()
         write(root, {clock: "1020000000\n"})
         told = seen.end()
-        assert (told["sm_mhz_before"], told["sm_mhz"], told["throttled"]) == (306.0, 1020.0, [])
+        assert (told.sm_mhz_before, told.sm_mhz, told.throttled) == (306.0, 1020.0, ())
         write(root, {f"{thermal}1/cur_state": "1\n"})
         seen.begin()
         write(root, {f"{thermal}1/cur_state": "0\n", f"{hwmon}/oc3_event_cnt": "16\n"})
-        assert seen.end()["throttled"] == ["short of power", "too hot"]
+        assert seen.end().throttled == ("short of power", "too hot")
         seen.begin()
-        assert seen.end()["throttled"] == []
+        assert seen.end().throttled == ()
 
 
 @pytest.mark.parametrize("folder", ["17000000.gpu", "17000000.ga10b", "17000000.gv11b", "57000000.gm20b", "gpu-gpc-0"])

@@ -26,6 +26,7 @@ from trtpoets.judge.bench.loadgen import _Desk, loadgen_judges
 from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.scenario import (
+    LoadgenResult,
     Outcome,
     config_for,
     outcome_from_rows,
@@ -131,8 +132,8 @@ def test_a_server_with_two_slots_submits_what_waits(rate: float) -> None:
     time = Time()
     with Overlapping(time, 0.001) as runner:
         found = serve(runner, tiny_photos(6), replace(SERVER, target_qps=rate), time.clock, time.sleep)
-    assert found["offered"] == len(found["latencies_ms"]) and runner.under_way == []
-    assert min(found["latencies_ms"]) >= 1.0 and runner.most == 2
+    assert found.offered == len(found.latencies_ms) and runner.under_way == []
+    assert min(found.latencies_ms) >= 1.0 and runner.most == 2
     assert outcome_from_served(FAKE, found, replace(SERVER, target_qps=rate)).valid is (rate < 6000)
 
 
@@ -143,16 +144,16 @@ def test_offline_work_keeps_all_slots_busy(tmp_path: Path, monkeypatch: pytest.M
     with nothing_left(gpu), TensorRtRunner(paper_engine(tmp_path)) as runner:
         found = stream(runner, tiny_photos(6), 4, config)
         journal = [call for call in gpu.journal if call in ("launch", "synchronize")]
-    assert found["slots"] == 2 and found["photos"] % 4 == 0 and found["photos"] >= 4
+    assert found.slots == 2 and found.photos % 4 == 0 and found.photos >= 4
     assert journal.count("launch") > 3 and journal[-3:] == ["launch", "synchronize", "synchronize"], "two are under way"
     alone = outcome_from_rows(Scenario.OFFLINE, [row(4, 2.0)])
-    outcome = outcome_from_streamed(alone, {**found, "photos": 400, "seconds": 0.1, "taken_seconds": 0.0}, config)
+    outcome = outcome_from_streamed(alone, replace(found, photos=400, seconds=0.1, taken_seconds=0.0), config)
     assert (outcome.value, outcome.batch, outcome.under_way, outcome.valid) == (4000, 4, 2, True)
     strict = replace(config, max_others=0.25)
-    late = outcome_from_streamed(alone, {**found, "seconds": 0.1, "taken_seconds": 0.09}, strict)
+    late = outcome_from_streamed(alone, replace(found, seconds=0.1, taken_seconds=0.09), strict)
     assert not late.valid and "other processes" in late.reason
     with FakeRunner(tiny_spec()) as plain:
-        assert stream(plain, tiny_photos(6), 4, config)["slots"] == 1
+        assert stream(plain, tiny_photos(6), 4, config).slots == 1
 
 
 class Judge:
@@ -199,13 +200,13 @@ def test_a_desk_completes_every_sample_of_a_runner_that_breaks(
 
 def test_a_server_that_is_quick_enough() -> None:
     found = served(0.001)
-    assert found["offered"] == len(found["latencies_ms"]) == 662
-    assert min(found["latencies_ms"]) >= 1.0
+    assert found.offered == len(found.latencies_ms) == 662
+    assert min(found.latencies_ms) >= 1.0
     bounded = replace(SERVER, max_p99_ms=20.0, timeout_seconds=60.0)
     unsure = outcome_from_served(FAKE, found, bounded)
     assert (unsure.valid, unsure.reason[:31]) == (False, "no bound of the 99th percentile")
     found = served(0.001, bounded)
-    assert found["offered"] == 3 * 662
+    assert found.offered == 3 * 662
     outcome = outcome_from_served(FAKE, found, bounded)
     assert (outcome.valid, outcome.batch, outcome.metric) == (True, 4, "p99_ms")
     assert outcome.value is not None
@@ -222,17 +223,17 @@ def test_a_server_waits_in_line() -> None:
     # (M/D/1) the mean wait is 0.8 / (2 * 0.2) services, 16 ms, beside the 8 ms of the service itself.
     config = replace(SERVER, batches=(1,), min_seconds=200.0)
     found = served(0.008, config)
-    assert np.mean(found["latencies_ms"]) == pytest.approx(24, rel=0.15)
+    assert np.mean(found.latencies_ms) == pytest.approx(24, rel=0.15)
 
 
 def test_a_server_beside_others_says_nothing() -> None:
-    found = {**served(0.001), "taken_seconds": 5.0}
-    assert found["seconds"] == pytest.approx(6.6, rel=0.2)
+    found = replace(served(0.001), taken_seconds=5.0)
+    assert found.seconds == pytest.approx(6.6, rel=0.2)
     outcome = outcome_from_served(FAKE, found, replace(SERVER, max_others=0.25))
     assert (outcome.valid, outcome.reason[:20]) == (False, "other processes used")
-    assert outcome_from_served(FAKE, {**found, "taken_seconds": None}, replace(SERVER, max_others=0.25)).valid
+    assert outcome_from_served(FAKE, replace(found, taken_seconds=None), replace(SERVER, max_others=0.25)).valid
     # The kernel's counters may make a little more of a core than there is of it.
-    assert outcome_from_served(FAKE, {**found, "taken_seconds": 1.01 * found["seconds"]}, SERVER).valid
+    assert outcome_from_served(FAKE, replace(found, taken_seconds=1.01 * found.seconds), SERVER).valid
 
 
 def test_a_server_that_cant_keep_up() -> None:
@@ -252,12 +253,10 @@ def test_a_server_that_cant_keep_up() -> None:
     ],
 )
 def test_why_loadgen_differs(value: float, clock: float | None, why: str) -> None:
-    outcome = with_loadgen(
-        outcome_from_rows(Scenario.SINGLE_STREAM, [row(1, 2.0)]), {"value": value, "clock_value": clock}
-    )
+    outcome = with_loadgen(outcome_from_rows(Scenario.SINGLE_STREAM, [row(1, 2.0)]), LoadgenResult(True, value, clock))
     assert outcome.loadgen is not None
-    assert outcome.loadgen["why"].startswith(why)
-    assert bool(outcome.loadgen["why"]) == bool(why)
+    assert outcome.loadgen.why.startswith(why)
+    assert bool(outcome.loadgen.why) == bool(why)
 
 
 @pytest.mark.parametrize("scenario", list(Scenario), ids=lambda each: each.value)
@@ -269,13 +268,13 @@ def test_loadgen_itself(tmp_path: Path, scenario: Scenario) -> None:
     with FakeRunner(tiny_spec(), delay_seconds=delay) as runner:
         found = loadgen_judges(runner, tiny_photos(16), scenario, batch, 1000 * delay, config, tmp_path / "logs")
     assert (tmp_path / "logs" / "mlperf_log_summary.txt").is_file()
-    assert found["logs"] == str(tmp_path / "logs")
+    assert found.logs == str(tmp_path / "logs")
     if scenario is Scenario.OFFLINE:
-        assert found["value"] < 8 / delay
+        assert found.value < 8 / delay
     else:
-        assert found["value"] > 1000 * delay
-        assert found["queries"] >= 64
-    assert (found["clock_value"] is None) == (scenario is Scenario.SERVER)
+        assert found.value > 1000 * delay
+        assert found.queries >= 64
+    assert (found.clock_value is None) == (scenario is Scenario.SERVER)
 
 
 @pytest.mark.parametrize("scenario", [Scenario.SINGLE_STREAM, Scenario.SERVER], ids=lambda each: each.value)
@@ -309,10 +308,10 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     ]
     for each in got.outcomes:
         assert each.loadgen is not None
-        assert each.loadgen["valid"]
+        assert each.loadgen.valid
         # The same inferences by both clocks, LoadGen's around ours; its rank of a percentile may be one below.
-        assert each.loadgen["value"] > 0.9 * each.loadgen["clock_value"]
-        assert (Path(each.loadgen["logs"]) / "mlperf_log_detail.txt").is_file()
+        assert each.loadgen.value > 0.9 * each.loadgen.clock_value
+        assert (Path(each.loadgen.logs) / "mlperf_log_detail.txt").is_file()
     assert [failure.why for failure in got.failures] == ["died of SIGSEGV"]
 
 

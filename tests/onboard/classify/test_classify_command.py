@@ -1,10 +1,11 @@
-"""Photos, folders, videos and cameras to lines of JSON: what comes too fast is dropped, what breaks is said."""
+"""The `classify` command: photos, folders, videos and cameras; dropped frames and errors."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,11 @@ from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
 from tests.support.photos import make_photo
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
+from trtpoets.core.serialization import to_json
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.onboard.classify import video
-from trtpoets.onboard.classify.classify_command import ClassifyConfig, Count, classify
-from trtpoets.onboard.classify.latest_value_queue import Mailbox
+from trtpoets.onboard.classify.classify_command import ClassifyConfig, Count, Line, classify
+from trtpoets.onboard.classify.latest_value_queue import LatestValueQueue
 from trtpoets.onboard.classify.sources import Kind, Source, photos_in, source_of
 
 
@@ -34,7 +36,13 @@ def answered(
 ) -> tuple[list[Mapping[str, Any]], Count]:
     lines: list[Mapping[str, Any]] = []
     with runner or FakeRunner(tiny_spec()) as entered:
-        count = classify(entered, sources, ClassifyConfig(**config), lines.append, stop or threading.Event())
+        count = classify(
+            entered,
+            sources,
+            ClassifyConfig(**config),
+            lambda line: lines.append(to_json(line)),
+            stop or threading.Event(),
+        )
     return lines, count
 
 
@@ -72,7 +80,7 @@ def test_a_pipe_in_a_folder_is_not_waited_for(photos: Path) -> None:
     os.mkfifo(photos / "pipe.jpg")
     (problem,) = [problem for path, problem in photos_in(photos) if path.name == "pipe.jpg"]
     assert problem is not None
-    assert problem.message == f"{photos / 'pipe.jpg'} is no file"
+    assert problem.message == f"{photos / 'pipe.jpg'} is not a regular file"
     (photos / "gone.jpg").symlink_to("/nowhere")
     lines, count = answered(source_of(str(photos)), top=1)
     assert [line["error"].split(" can't")[0] for line in lines if "gone.jpg" in line["photo"]] == [
@@ -95,21 +103,21 @@ def test_a_folder_that_may_not_be_read(photos: Path) -> None:
     (photos / "b").chmod(0)
     lines, _ = answered(source_of(str(photos)))
     (photos / "b").chmod(0o755)
-    assert "can't be looked into: Permission denied" in lines[-1]["error"]
+    assert "can't be read: Permission denied" in lines[-1]["error"]
 
 
 def test_a_folder_that_goes_away(tmp_path: Path) -> None:
     ((path, problem),) = photos_in(tmp_path / "gone")
     assert path == tmp_path / "gone"
     assert problem is not None
-    assert "can't be looked into: No such file" in problem.message
+    assert "can't be read: No such file" in problem.message
 
 
 def test_stopping_in_the_middle_of_a_folder(photos: Path) -> None:
     stop = threading.Event()
     lines: list[Any] = []
 
-    def tell(line: Mapping[str, Any]) -> None:
+    def tell(line: Line) -> None:
         lines.append(line)
         stop.set()
 
@@ -128,7 +136,7 @@ def test_numbers_that_make_no_sense(change: dict[str, Any]) -> None:
 # Sources
 
 
-def test_what_words_mean(photos: Path, tmp_path: Path) -> None:
+def test_sources(photos: Path, tmp_path: Path) -> None:
     assert source_of("camera") == Source(Kind.CAMERA, "camera", 0)
     assert source_of("camera:3").opened == 3
     csi = source_of("csi:1")
@@ -161,15 +169,15 @@ def test_what_words_mean(photos: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="there is no photo, folder, video or camera"):
             source_of(word)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BadInput, match="is no file, folder or camera"):
+    with pytest.raises(BadInput, match="is not a file, folder or camera"):
         source_of(str(tmp_path / "pipe"))
 
 
 # The mailbox
 
 
-def test_the_newest_replaces_what_nobody_took() -> None:
-    box: Mailbox[int] = Mailbox()
+def test_the_newest_value_replaces_an_untaken_one() -> None:
+    box: LatestValueQueue[int] = LatestValueQueue()
     for number in range(10):
         box.put(number)
     assert (box.take(0.0), box.dropped) == (9, 9)
@@ -181,9 +189,9 @@ def test_the_newest_replaces_what_nobody_took() -> None:
         box.take(0.0)
 
 
-def test_in_turn_nothing_is_lost_and_nothing_waits_in_line() -> None:
-    box: Mailbox[int] = Mailbox()
-    sender = threading.Thread(target=lambda: [box.put_in_turn(number) for number in range(50)] and box.close())
+def test_put_and_wait_loses_nothing() -> None:
+    box: LatestValueQueue[int] = LatestValueQueue()
+    sender = threading.Thread(target=lambda: [box.put_and_wait(number) for number in range(50)] and box.close())
     sender.start()
     got = []
     while not box.closed:
@@ -192,10 +200,10 @@ def test_in_turn_nothing_is_lost_and_nothing_waits_in_line() -> None:
             got.append(thing)
     sender.join()
     assert (got, box.dropped) == (list(range(50)), 0)
-    box = Mailbox()
+    box = LatestValueQueue()
     box.put(1)
     box.close()
-    assert box.put_in_turn(2) is False
+    assert box.put_and_wait(2) is False
 
 
 # Cameras
@@ -268,7 +276,7 @@ def test_a_camera_that_is_faster_than_the_engine_loses_frames(opencv: Any) -> No
 
 
 def test_frames_are_bgr(opencv: Any, tmp_path: Path) -> None:
-    """Red of OpenCV's order answers as a red photo does."""
+    """A red frame in OpenCV's order gives the scores of a red photo."""
     from PIL import Image
 
     opencv([frames(1, colour=2)])
@@ -289,16 +297,16 @@ def test_grey_and_transparent_frames(opencv: Any, shape: tuple[int, ...]) -> Non
 
 def test_frames_that_are_no_pictures(opencv: Any) -> None:
     opencv([[np.zeros((6, 8, 2), np.uint8)]])
-    with pytest.raises(BadInput, match=r"frames of uint8 \(6, 8, 2\)"):
+    with pytest.raises(BadInput, match=r"BGR or BGRA, not uint8 \(6, 8, 2\)"):
         answered(CAMERA)
 
 
 def test_a_camera_that_disappears_is_opened_again(opencv: Any, caplog: pytest.LogCaptureFixture) -> None:
     journal = opencv([frames(2), None, [], frames(3)], pace=0.005)
-    with caplog.at_level(logging.WARNING), pytest.raises(RunFailed, match=r"camera has given no frame for 0\.3 s"):
+    with caplog.at_level(logging.WARNING), pytest.raises(RunFailed, match=r"camera returned no frame for 0\.3 s"):
         answered(CAMERA, patience=0.3)
     assert journal.count("open") == journal.count("release") > 4
-    assert "camera gives no frames: opening it again in 0.01 s" in caplog.text
+    assert "camera returns no frames: opening it again in 0.01 s" in caplog.text
     assert "opening it again in 0.02 s" in caplog.text
 
 
@@ -314,7 +322,7 @@ def test_a_driver_that_hangs_is_given_up(opencv: Any, monkeypatch: pytest.Monkey
     opencv([frames(1)], pace=1.0)
     monkeypatch.setattr(video, "_GRACE_SECONDS", 0.0)
     begun = time.monotonic()
-    with pytest.raises(RunFailed, match="has given no frame"):
+    with pytest.raises(RunFailed, match="returned no frame"):
         answered(Source(Kind.CAMERA, "videotestsrc ! appsink", "", gstreamer=True), patience=0.1)
     assert time.monotonic() - begun < 5
 
@@ -340,7 +348,7 @@ def test_of_a_video_every_frame_is_answered(opencv: Any) -> None:
     assert [line["frame"] for line in lines] == list(range(20))
     assert count.dropped == 0
     opencv([[]])
-    with pytest.raises(BadInput, match=r"OpenCV reads no frame from a\.mp4"):
+    with pytest.raises(BadInput, match=r"OpenCV can't read a frame from a\.mp4"):
         answered(Source(Kind.VIDEO, "a.mp4", "a.mp4"))
 
 
@@ -381,10 +389,18 @@ def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     assert (gone.wait(60), said) == (141, "")
 
 
-def watching(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with its engine, for tests to copy."""
+    folder = tmp_path_factory.mktemp("built")
+    bundle = paper_bundle(folder / "tiny-jetson")
+    assert Board(folder).run(bundle, "build").returncode == 0
+    return bundle
+
+
+def watching(built: Path, tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
     """`classify camera`, with a camera that never ends: OpenCV of paper beside the TensorRT of paper."""
-    board, bundle = Board(tmp_path), paper_bundle(tmp_path / "tiny-jetson")
-    assert board.run(bundle, "build").returncode == 0
+    board, bundle = Board(tmp_path), Path(shutil.copytree(built, tmp_path / "tiny-jetson"))
     (tmp_path / "site" / "cv2.py").write_text(
         "import time\nimport numpy\nCAP_ANY = CAP_GSTREAMER = 0\n\n\nclass VideoCapture:\n"
         "    def __init__(self, opened, how):\n        pass\n\n"
@@ -404,8 +420,8 @@ def watching(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: int) -> None:
-    with watching(tmp_path) as running:
+def test_a_signal_ends_it_cleanly(built: Path, tmp_path: Path, ends: signal.Signals, code: int) -> None:
+    with watching(built, tmp_path) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"
@@ -415,12 +431,12 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, ends: signal.Signals, code: in
         assert all(json.loads(line) for line in rest.splitlines())
         said = running.stderr.read()
         assert " answered" in said  # the frame under way was answered, and the engine freed
-        assert ("what was finished is kept" in said) == bool(code)
+        assert ("finished results are kept" in said) == bool(code)
         assert "Traceback" not in said
 
 
-def test_ctrl_c_does_not_end_it_in_a_shells_background(tmp_path: Path) -> None:
-    with watching(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
+def test_ctrl_c_does_not_end_it_in_a_shells_background(built: Path, tmp_path: Path) -> None:
+    with watching(built, tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
         assert running.stdout is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"
         running.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Bundles that are signed, devices that ask for it, older bundles, and archives with their sha256."""
+"""Signed bundles, devices that require signatures, older bundles, and archives with their sha256."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
     (tmp_path / "ran").unlink()
     refused = {
         "not signed": made(tmp_path / "unsigned", "unsigned"),
-        "not by a key in": made(tmp_path / "foreign", "foreign", keys / "theirs"),
+        "not from a key in": made(tmp_path / "foreign", "foreign", keys / "theirs"),
     }
     # A signed bundle that was changed, its manifest computed anew; and with the signature of the genuine one.
     changed = made(tmp_path / "changed", "changed", keys / "ours")
@@ -105,7 +105,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
 
 
 @needs_ssh_keygen
-def test_a_signature_for_another_purpose_is_worth_nothing(tmp_path: Path, keys: Path) -> None:
+def test_a_signature_for_another_purpose_is_refused(tmp_path: Path, keys: Path) -> None:
     (tmp_path / "file").write_text("text")
     write_signers(keys / "ours.pub", tmp_path / "signers")
     command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
@@ -126,9 +126,12 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
     write_signers(tmp_path / "two", tmp_path / "signers")
     assert len((tmp_path / "signers").read_text().splitlines()) == 2
     (tmp_path / "signers").chmod(0o666)
-    with pytest.raises(BadArtefact, match="others may write it"):
+    with pytest.raises(BadArtefact, match="other users may write to it"):
         verify_file(tmp_path / "two", tmp_path / "signers")
-    for content, problem in {"": "no public key", "somebody ssh-ed25519 AAAA": "allows nobody called trtpoets"}.items():
+    for content, problem in {
+        "": "no public key",
+        "somebody ssh-ed25519 AAAA": "nor an entry for the principal trtpoets",
+    }.items():
         (tmp_path / "bad").write_text(content)
         with pytest.raises(BadInput, match=problem):
             write_signers(tmp_path / "bad", tmp_path / "signers")
@@ -136,7 +139,7 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
         write_signers(keys / "ours", tmp_path / "signers")
     with pytest.raises(BadInput, match="can't be read"):
         write_signers(tmp_path / "none", tmp_path / "signers")
-    with pytest.raises(BadInput, match="--signers is of the updates"):
+    with pytest.raises(BadInput, match="--signers needs --root"):
         set_signers(keys / "ours.pub", None, dry_run=False)
     with pytest.raises(BadInput, match="can't sign"):
         sign_file(tmp_path / "two", tmp_path / "bad")
@@ -177,11 +180,11 @@ def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
 # Older bundles
 
 
-def test_an_older_bundle_needs_a_word(tmp_path: Path) -> None:
+def test_an_older_bundle_needs_an_option(tmp_path: Path) -> None:
     root = tmp_path / "device"
     update(made(tmp_path / "new", "new", created=2000), root, QUICK)
     for name, created in (("old", 1999), ("ancient", 0)):
-        with pytest.raises(BadInput, match=r"and the one that runs on 1970-01-01 at 00:33:20 UTC") as caught:
+        with pytest.raises(BadInput, match=r"but the current one on 1970-01-01 at 00:33:20 UTC") as caught:
             update(made(tmp_path / name, name, created=created), root, QUICK)
         assert "--allow-downgrade" in caught.value.hint
     assert word(root) == "new" and (tmp_path / "ran").read_text().split() == ["new"] * 3
@@ -204,7 +207,7 @@ def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
 
 
 def test_a_release_is_named_after_the_manifest_that_lies_in_it(tmp_path: Path) -> None:
-    """A release whose files and manifest somebody changed together is not taken for the one that it is called."""
+    """A release whose files and manifest were both changed is not accepted under its name."""
     root = tmp_path / "device"
     bundle = made(tmp_path / "new", "new")
     update(bundle, root, QUICK)
@@ -229,14 +232,14 @@ def test_an_archive_with_its_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not bundle.folder.exists() and word(root) == "new"
     with incoming(tmp_path / "new", None) as bundle:
         assert bundle.folder == tmp_path / "new"
-    for sha256, kind, problem in (("0" * 64, BadArtefact, "was expected"), ("abc", BadInput, "is no sha256")):
+    for sha256, kind, problem in (("0" * 64, BadArtefact, "was expected"), ("abc", BadInput, "is not a sha256")):
         with pytest.raises(kind, match=problem), incoming(archive, sha256):
             pass
-    with pytest.raises(BadInput, match="--sha256 is of an archive"), incoming(tmp_path / "new", "0" * 64):
+    with pytest.raises(BadInput, match="--sha256 needs an archive"), incoming(tmp_path / "new", "0" * 64):
         pass
     with pytest.raises(BadInput, match="can't be read"), incoming(tmp_path / "none", None):
         pass
-    with pytest.raises(BadInput, match="is no file"), incoming(Path("/dev/zero"), None):
+    with pytest.raises(BadInput, match="is not a file"), incoming(Path("/dev/zero"), None):
         pass
     archive.write_bytes(archive.read_bytes()[:40])
     with pytest.raises(BadArtefact, match="damaged"), incoming(archive, None):
@@ -272,7 +275,7 @@ def test_what_no_archive_of_a_bundle_holds(tmp_path: Path, add: Callable[[tarfil
         entry("b/manifest.json")(tar)
         add(tar)
     subprocess.run(["zstd", "-q", tmp_path / "x.tar"], check=True)
-    with pytest.raises(BadArtefact, match="which is in no bundle"), incoming(tmp_path / "x.tar.zst", None):
+    with pytest.raises(BadArtefact, match="which no bundle has"), incoming(tmp_path / "x.tar.zst", None):
         pass
     assert not (tmp_path / "evil").exists()
 

@@ -1,4 +1,4 @@
-"""Updates of a device: built beside what runs, proven, switched to; undone where they fail; killed at every step."""
+"""Updates of a device: build, test, switch; undone if they fail; killed at every step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> None:
-    """The whole programs, over the fake TensorRT, with a clock that says 1970."""
+    """The complete programs over the fake TensorRT, with a clock in 1970."""
     board = Board(tmp_path, python)
     board.environment["PAPER_CLOCK"] = "0"
     root = tmp_path / "device"
@@ -57,7 +57,7 @@ def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> N
     words = ["update", "--root", str(root), "--json", "--restart", f"echo restarted >> {tmp_path}/restarts"]
     refused = board.run(new, "trtpoets", *words, "--strict")
     assert refused.returncode == 3
-    assert "build --strict ended with code 3" in refused.stderr
+    assert "build --strict failed with code 3" in refused.stderr
     assert as_json(board.run(root / "current", "selftest", "--json"))["runner"] == "tensorrt-int8"
     assert not (tmp_path / "restarts").exists()
     result = board.run(new, "trtpoets", *words)
@@ -112,10 +112,10 @@ def open_like(folder: Path) -> object:
 
 
 def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildFailed, match="selftest ended with code 1") as caught:
+    with pytest.raises(BuildFailed, match="selftest failed with code 1") as caught:
         update(small_bundle(tmp_path / "ill", "ill", ill=True), root, QUICK)
     assert word(root) == "old"
-    assert "is current as before" in caught.value.message
+    assert "is still current" in caught.value.message
 
 
 def test_a_release_whose_service_is_not_well_is_undone(
@@ -124,7 +124,7 @@ def test_a_release_whose_service_is_not_well_is_undone(
     old = Releases(root).current
     health = f"test $(cat {root}/current/word) = old"
     options = Options(restart=f"cat {root}/current/word >> {tmp_path}/restarts", health=health, health_seconds=0)
-    with pytest.raises(GateFailed, match=f"failed its health check after the switch, and {old} is current again"):
+    with pytest.raises(GateFailed, match=f"failed its health check after the switch; {old} is current again"):
         update(small_bundle(tmp_path / "new", "new"), root, options)
     assert word(root) == "old"
     assert Releases(root).previous == ""
@@ -159,7 +159,7 @@ def test_the_first_release_has_nothing_to_go_back_to(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_update_began_ends_with_it(root: Path, tmp_path: Path) -> None:
-    """A build that went on alone would hold the release against the next update."""
+    """A build that continued would lock the release for the next update."""
     new = small_bundle(tmp_path / "new", "new")
     (new.folder / "manifest.json").unlink()
     (new.folder / "trtpoets").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
@@ -198,7 +198,7 @@ def test_rollback_goes_there_and_back(root: Path, tmp_path: Path) -> None:
     assert word(root) == "new"
     (root / "previous" / "built" / "engine").unlink()
     (root / "previous" / "trtpoets").write_text("#!/bin/sh\nexit 3\n")
-    with pytest.raises(GateFailed, match="build ended with code 3"):
+    with pytest.raises(GateFailed, match="build failed with code 3"):
         rollback(root)
     assert word(root) == "new"
 
@@ -229,7 +229,7 @@ def test_a_release_that_was_damaged_is_copied_again(root: Path, tmp_path: Path) 
 
 def test_folders_that_are_no_devices(tmp_path: Path) -> None:
     (tmp_path / "current").mkdir()
-    with pytest.raises(BadInput, match="current is no link: it would be replaced"):
+    with pytest.raises(BadInput, match="current must be a link, which is replaced"):
         update(small_bundle(tmp_path / "new", "new"), tmp_path, QUICK)
     (tmp_path / "current").rmdir()
     (tmp_path / "update.json").write_text("[]")
@@ -290,7 +290,7 @@ def test_a_fleet(packed: Path, tmp_path: Path) -> None:
 
 
 def test_a_fleets_hosts_are_words_as_they_are(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is a pattern of file names, several words, or an option of ssh; and there is one at least."""
+    """Host names are not patterns, several words or options of ssh; at least one is needed."""
     monkeypatch.chdir(tmp_path)
     hosts = ["*", "-oProxyCommand=x", "a b", "$HOME"]
     result = fleet(tmp_path, str(packed), str(tmp_path / "root"), *hosts, "--", "--keep", "*")

@@ -1,11 +1,11 @@
-"""Updates that are killed (SIGKILL) at each step in turn, in a program of their own.
+"""Kills updates (SIGKILL) at each step in turn, in a separate program.
 
 python -m tests.onboard.update.update_kills FOLDER
 
-A step is whatever changes the disk or starts a program: renames, links, deletions, folders, files opened for writing,
-children. After each kill `current` must be a release that works, and the same update, run again, must come to its end.
-Prints how many steps each kind of work has. The releases' programs are a few lines of
-shell. Python 3.8 reads this file.
+A step is any call that changes the disk or starts a program: renames, links, deletions, folders, files opened for
+writing, child processes. After each kill `current` must be a working release, and the same update, run again, must
+finish. Prints the number of steps of each kind of update. The releases' programs are a few lines of shell.
+Python 3.8 can read this file.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tests.reporting.test_html import HOSTILE, Reader
-from tests.support.report_documents import documents, measurement
+from tests.support.report_documents import documents, measurement, report_of
 from trtpoets.reporting import plots
-from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.html import page_from_report
 from trtpoets.reporting.sections.int8_section import int8_section
 
@@ -64,7 +63,7 @@ def full() -> dict[str, Any]:
 
 
 def text_of(found: dict[str, Any]) -> str:
-    return Reader(page_from_report(report_from_documents(found))).text.replace("\u00a0", " ")
+    return Reader(page_from_report(report_of(found))).text.replace("\u00a0", " ")
 
 
 def test_everything_that_was_noted_is_told() -> None:
@@ -95,20 +94,20 @@ def test_the_last_row_is_what_was_written() -> None:
     found = full()
     notes = found["quantisation"]["int8"]
     notes |= {"steps": [], "together": notes["corrected"], "final": notes["corrected"]}
-    section = int8_section(report_from_documents(found))
+    section = int8_section(report_of(found))
     assert section is not None
-    assert [row["cells"][0] for row in section["rows"]] == ["pairs alone", "biases corrected"]
+    assert [row.cells[0] for row in section.rows] == ["pairs alone", "biases corrected"]
     notes["final"] = notes["plain"]
-    section = int8_section(report_from_documents(found))
+    section = int8_section(report_of(found))
     assert section is not None
-    assert section["rows"][-1]["cells"] == ["as written", *section["rows"][0]["cells"][1:]]
+    assert section.rows[-1].cells == ["as written", *section.rows[0].cells[1:]]
 
 
 def test_the_plot_can_be_read_without_seeing() -> None:
-    report = report_from_documents(full())
+    report = report_of(full())
     section = int8_section(report)
     assert section is not None
-    picture, alt, caption = section["plots"][0]
+    picture, alt, caption = section.plots[0]
     assert alt.endswith("of 4 layers, in the network's order: lowest 22.2 dB at node 1, 23.4 dB at the end")
     assert "Hollow" in caption
     assert "currentColor" in picture
@@ -116,9 +115,9 @@ def test_the_plot_can_be_read_without_seeing() -> None:
 
 
 def test_the_histograms_can_be_read_without_seeing() -> None:
-    section = int8_section(report_from_documents(full()))
+    section = int8_section(report_of(full()))
     assert section is not None
-    picture, alt, caption = section["plots"][1]
+    picture, alt, caption = section.plots[1]
     assert alt == (
         "Magnitudes that 2 layers read on the calibration photos: node 1 (22.2 dB) reads up to 6, cut at 1.5; "
         "block (30.5 dB) reads up to 4, none of it cut"
@@ -181,11 +180,11 @@ def test_what_was_not_noted_is_left_out(word: str) -> None:
 
 
 def test_notes_of_before_give_no_table_and_no_plot() -> None:
-    section = int8_section(report_from_documents(documents()))
+    section = int8_section(report_of(documents()))
     assert section is not None
-    assert section["rows"] == []
-    assert section["plots"] == []
-    assert int8_section(report_from_documents({})) is None
+    assert section.rows == []
+    assert section.plots == []
+    assert int8_section(report_of({})) is None
 
 
 def test_onnx_runtimes_speed_is_no_engines() -> None:
@@ -213,7 +212,7 @@ def test_names_of_layers_and_classes_are_text() -> None:
     notes["layers_db"] = {name: float(i) for i, name in enumerate(HOSTILE)}
     notes["histograms"] = [seen(name, 9.0, 1.0, 2.0) for name in HOSTILE]
     notes["calibration"]["per_class"] = dict.fromkeys(HOSTILE, 2)
-    page = page_from_report(report_from_documents(found))
+    page = page_from_report(report_of(found))
     page.encode("utf-8")
     reader = Reader(page)
     assert not reader.all("script")

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from tests.support.photos import make_photo
 from trtpoets.core.errors import BadInput
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Split
 from trtpoets.core.workspace import Workspace, seal_card
-from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder, dataset_from_json
 from trtpoets.train.folders.label_files import read_rows, table_from_file
 
 HALVES = DatasetConfig(validation_percent=30, test_percent=30)
@@ -84,7 +85,7 @@ def test_given_splits_are_used(tmp_path: Path, names: tuple[str, str, str], insi
     assert counts(dataset) == {"train": 12, "validation": 4, "test": 6}
     assert dataset.splits_given
     assert dataset.layout.kind == "split folders" and repr(names[0]) in dataset.layout.understood
-    again = Dataset.from_dict(json.loads(json.dumps(dataset.to_dict())))
+    again = dataset_from_json(json.loads(json.dumps(to_json(dataset.document))))
     assert again == dataset
 
 
@@ -365,7 +366,7 @@ def test_what_trtpoets_writes_is_ignored(tmp_path: Path) -> None:
         space.folder.mkdir(parents=True)
         space.lock.touch()
         assert dataset_from_folder(tmp_path, STRICT).photos == before.photos
-        seal_card(space.dataset, key=before.hash, files=[], details=before.to_dict())
+        seal_card(space.dataset, key=before.hash, files=[], details=before.document)
         photos(space.golden, 1, 3)
     seal_card(tmp_path / "run" / "training.json", key=before.hash, files=[], details={})
     assert dataset_from_folder(tmp_path, STRICT).photos == before.photos

@@ -16,11 +16,12 @@ from PIL import Image, ImageEnhance
 import trtpoets
 from tests.conftest import SMALL
 from trtpoets.core.errors import BadInput, BadPhoto
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Preprocess, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig, training_of
-from trtpoets.train.dataset import Dataset, DatasetConfig
+from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_json
 from trtpoets.train.head import HeadConfig
 from trtpoets.train.near_copies.candidates import nearest
 from trtpoets.train.near_copies.families import families_from_pairs, families_of
@@ -268,11 +269,11 @@ def test_a_dataset_keeps_families_together_and_others_where_they_are() -> None:
     assert after.photos[60:] == before.photos[60:]
     assert not across_splits(after)
     assert len(after.families) == 20
-    again = Dataset.from_dict(after.to_dict())
+    again = dataset_from_json(to_json(after.document))
     assert again.families == after.families
     assert again == after
-    assert after.to_dict()["families_count"] == 20
-    assert after.to_dict()["families_photos"] == 60
+    assert after.document.families_count == 20
+    assert after.document.families_photos == 60
     assert with_families(before, ()) == before
 
 
@@ -348,11 +349,14 @@ def test_retrain_keeps_copies_together_and_tells_both_accuracies(
     assert len(kept.families) == 40
     assert not across_splits(kept)
     details = training_of("together", engines=root / "engines")
-    assert details["families"] == 40
-    assert details["families_photos"] == 120
-    assert details["together"]["test_accuracy"] == details["test_accuracy"]
-    assert details["together"]["test_photos"] == kept.counts["a"]["test"] + kept.counts["b"]["test"]
-    assert details["as_it_stands"]["low"] <= details["as_it_stands"]["test_accuracy"] <= details["as_it_stands"]["high"]
+    assert details.families == 40
+    assert details.families_photos == 120
+    assert details.together is not None and details.as_it_stands is not None
+    assert details.together.test_accuracy == details.test_accuracy
+    assert details.together.test_photos == kept.counts["a"]["test"] + kept.counts["b"]["test"]
+    apart = details.as_it_stands
+    assert apart.low is not None and apart.test_accuracy is not None and apart.high is not None
+    assert apart.low <= apart.test_accuracy <= apart.high
     assert "40 families of near-copies with 120 of 120 photos" in caplog.text
     caplog.clear()
     trtpoets.retrain(photos, "together", config, engines=root / "engines")
@@ -373,7 +377,8 @@ def test_retrain_keeps_given_splits_and_tells_the_accuracy_without_copies(
     assert kept is not None
     assert kept.counts["a"] == {"train": 20, "validation": 20, "test": 21}
     details = training_of("given", engines=root / "engines")
-    assert details["families_across_splits"] == 40
-    assert details["without_copies"]["test_photos"] == 2
-    assert "as_it_stands" not in details
+    assert details.families_across_splits == 40
+    assert details.without_copies is not None
+    assert details.without_copies.test_photos == 2
+    assert details.as_it_stands is None
     assert "40 of 42 test photos have a near-copy among the training photos" in caplog.text

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto, TypeProto
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 MATMULS = ("Gemm", "MatMul")
@@ -31,8 +34,8 @@ class GraphView:
     def __init__(self, model: Any) -> None:
         self.graph = model.graph
         self.nodes: list[Any] = list(model.graph.node)
-        self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.producer: dict[str, Any] = {name: node for node in self.nodes for name in node.output if name}
+        self.constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.producer: dict[str, NodeProto] = {name: node for node in self.nodes for name in node.output if name}
         self.readers: dict[str, list[Reader]] = {}
         for node in self.nodes:
             for index, name in enumerate(node.input):
@@ -43,7 +46,7 @@ class GraphView:
         self.opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
     @cached_property
-    def _types(self) -> dict[str, Any]:
+    def _types(self) -> dict[str, TypeProto.Tensor]:
         # Inferred on first use: most views never need types, and the sensitivity analysis creates a hundred views.
         import onnx
 

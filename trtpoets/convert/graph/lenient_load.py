@@ -15,7 +15,7 @@ from trtpoets.core.errors import BadArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_external import ExternalFile, external_files
 from trtpoets.core.onnx_file import check_size
-from trtpoets.core.onnx_load import require_parts
+from trtpoets.core.onnx_load import check_part_count
 from trtpoets.core.optional import needs
 from trtpoets.core.reading import read_bytes
 
@@ -38,7 +38,7 @@ def read_unchecked(path: Path) -> UncheckedOnnx:
         import onnx
     require_kind(path, "onnx", expected="a valid ONNX file")
     content = read_bytes(path)
-    require_parts(path, content)
+    check_part_count(path, content)
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:

@@ -10,10 +10,9 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,16 @@ from trtpoets.convert.int8.calibration_checks import (
     warn_of_missing_classes,
     zero_tiny_ranges,
 )
+from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.convert.precision import require_fp32
-from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.errors import BadInput
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import OnnxModel, Photo, Split, hash_of
 
 _log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ class Ranges:
     `equalised` holds the tensors that gain from cross-layer equalisation (equalisation.py).
 
     `photos` are the sha256 of the photo files, `per_class` their number by label, `onnx_sha256` is that of the FP32
-    file. `histograms`, by tensor, are for reports only; MINMAX does not measure any.
+    file. `histograms`, by tensor, are for reports only; MINMAX does not measure any. `trials` are the fidelity of the
+    network with each method, if the method was chosen by measuring.
     """
 
     method: Method
@@ -110,49 +112,17 @@ class Ranges:
     onnx_sha256: str
     equalised: Mapping[str, Equalised] = field(default_factory=dict)
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
+    trials: Mapping[str, Fidelity] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """sha256 of everything but the histograms: the identity of a calibration."""
-        return hash_of(self._identity())
+        """sha256 of everything but histograms and trials: the identity of a calibration."""
+        identity = to_json(self)
+        return hash_of({name: value for name, value in identity.items() if name not in _NO_IDENTITY})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        seen = {name: histogram.to_dict() for name, histogram in self.histograms.items()}
-        return {**self._identity(), "histograms": seen}
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "method": self.method.value,
-            "tensors": {name: list(span) for name, span in self.tensors.items()},
-            "photos": list(self.photos),
-            "per_class": dict(self.per_class),
-            "onnx_sha256": self.onnx_sha256,
-            "equalised": {name: asdict(each) for name, each in self.equalised.items()},
-        }
-
-    @staticmethod
-    def from_dict(value: Mapping[str, Any]) -> Ranges:
-        """Read what `to_dict` gave. Raises BadArtefact."""
-        try:
-            return Ranges(
-                method=Method(value["method"]),
-                tensors={str(name): (float(low), float(high)) for name, (low, high) in value["tensors"].items()},
-                photos=tuple(str(sha256) for sha256 in value["photos"]),
-                per_class={str(label): int(count) for label, count in value["per_class"].items()},
-                onnx_sha256=str(value["onnx_sha256"]),
-                equalised={
-                    str(name): Equalised(float(each["limit"]), tuple(map(float, each["factors"])))
-                    for name, each in value["equalised"].items()
-                },
-                histograms={str(name): Histogram.from_dict(seen) for name, seen in value.get("histograms", {}).items()},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadArtefact(
-                f"these are no ranges of trtpoets: {type(error).__name__}: {error}",
-                hint="calibrate again: trtpoets quantize NAME --force",
-                code="TP3014",
-            ) from error
+_NO_IDENTITY = ("histograms", "trials")
+"""Fields of Ranges that are kept for people to see."""
 
 
 def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tuple[Photo, ...]:

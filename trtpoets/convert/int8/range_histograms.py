@@ -26,14 +26,20 @@ class Histogram:
     top: float
     shares: tuple[float, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"top": self.top, "shares": list(self.shares)}
 
-    @staticmethod
-    def from_dict(value: Mapping[str, Any]) -> Histogram:
-        """Read what `to_dict` gave. Raises KeyError, TypeError or ValueError."""
-        return Histogram(float(value["top"]), tuple(float(share) for share in value["shares"]))
+@dataclass(frozen=True)
+class WorstLayer:
+    """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
+
+    `limit` is the largest magnitude of the tensor that INT8 represents; `top` and `shares` are as in Histogram.
+    """
+
+    layer: str
+    db: float
+    tensor: str
+    limit: float
+    top: float
+    shares: tuple[float, ...]
 
 
 def histogram_from_counts(counts: np.ndarray, top: float) -> Histogram:
@@ -44,24 +50,23 @@ def histogram_from_counts(counts: np.ndarray, top: float) -> Histogram:
 
 def worst_layers(
     int8: Any, histograms: Mapping[str, Histogram], layers_db: Mapping[str, float], most: int = 6
-) -> list[dict[str, Any]]:
+) -> tuple[WorstLayer, ...]:
     """Return the INT8 layers with the lowest SQNR, lowest first, with the histogram of the tensor that each reads.
 
     `int8` is the quantised ModelProto; its scales say where each tensor is clipped. `layers_db` is each layer's SQNR in
-    dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted. Each entry is plain
-    JSON: layer, db, tensor, limit (the largest magnitude that INT8 represents), top and shares.
+    dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted.
     """
     view = GraphView(int8)
     layers = {node.name: node for node in view.nodes if node.op_type in WEIGHTED}
-    entries: dict[str, dict[str, Any]] = {}
+    worst: dict[str, WorstLayer] = {}
     for name, db in sorted(layers_db.items(), key=lambda item: item[1]):
         tensor, limit = _clipping_limit(view, layers[name]) if name in layers else ("", 0.0)
-        if tensor in histograms and tensor not in entries and db < HIGHEST_DB:
-            entry = {"layer": name, "db": db, "tensor": tensor, "limit": limit}
-            entries[tensor] = {**entry, **histograms[tensor].to_dict()}
-        if len(entries) == most:
+        if tensor in histograms and tensor not in worst and db < HIGHEST_DB:
+            histogram = histograms[tensor]
+            worst[tensor] = WorstLayer(name, db, tensor, limit, histogram.top, histogram.shares)
+        if len(worst) == most:
             break
-    return list(entries.values())
+    return tuple(worst.values())
 
 
 def _clipping_limit(view: GraphView, layer: Any) -> tuple[str, float]:

@@ -1,9 +1,8 @@
-"""The child process in which an ONNX file is checked, parsed and built, so that a native crash stays in there.
+"""The child process that checks, parses and builds an ONNX file, so that a native crash does not end the parent.
 
-The parent (`build_process.py`) writes one line of JSON, the order, to stdin and keeps it open: when it closes, the
-parent is gone and so is this process. Answers go as lines of JSON to the file descriptor named in the order; whatever
-native libraries print goes to stdout and stderr, which the parent keeps for the day something crashes.
-SIGINT cancels at the builder's next step.
+Protocol: the parent (`build_process.py`) writes one line of JSON, the request, to stdin and keeps stdin open; when it
+closes, this process exits. Answers are lines of JSON on the file descriptor given in the request. Output of native
+libraries goes to stdout and stderr, which the parent shows after a crash. SIGINT cancels at the builder's next step.
 """
 
 from __future__ import annotations
@@ -19,99 +18,105 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Callable, Mapping
 
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
-from trtpoets.core.onnx_load import read_whole
-from trtpoets.core.onnx_metadata import facts_of, read_vouched_onnx
+from trtpoets.core.onnx_load import load_self_contained
+from trtpoets.core.onnx_metadata import read_header, read_verified_onnx
 from trtpoets.core.own_files import write_own
+from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.storage import stray_failure
-from trtpoets.core.types import BatchRange, Flavour, ModelSpec, Precision
+from trtpoets.core.types import Flavour, ModelSpec
+from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, LookResult, Order
 from trtpoets.device.build.layer_inspector import inspect_engine
-from trtpoets.device.build.layer_types import untold
+from trtpoets.device.build.layer_types import unknown_layers
 from trtpoets.device.build.tensorrt_build import build_engine, failure, machine_of
 from trtpoets.device.build.tensorrt_config import BuildRequest
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.device.tensorrt_messages import Messages
 
 _RESERVED = 512 << 20
-"""Bytes that count as written to before they are: stacks of threads, 8 MiB each."""
+"""Bytes that RLIMIT_DATA counts although they are not used: thread stacks, 8 MiB each."""
 
 _TICK_SECONDS = 0.05
-"""Progress is told at most this often: a builder may take thousands of steps a second."""
+"""Shortest time between two progress answers: a builder may take thousands of steps a second."""
 
 
 class Answers:
-    """Lines of JSON to the parent."""
+    """Sends answers to the parent as lines of JSON."""
 
     def __init__(self, descriptor: int) -> None:
         self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
         self._last = 0.0
 
-    def send(self, **answer: Any) -> None:
+    def send(self, answer: Answer) -> None:
         """Send one answer."""
-        self._stream.write(json.dumps(answer) + "\n")
+        self._stream.write(json.dumps(to_json(answer)) + "\n")
         self._stream.flush()
 
     def progress(self, fraction: float) -> None:
-        """Tell how much is done, 0 to 1, now and then."""
+        """Send the finished fraction, 0 to 1, unless one was sent less than _TICK_SECONDS ago."""
         now = time.monotonic()
         if now - self._last >= _TICK_SECONDS:
             self._last = now
-            self.send(progress=fraction)
+            self.send(Answer(progress=fraction))
 
 
 def main() -> None:
-    """Carry out the one order on stdin."""
+    """Execute the request on stdin."""
     faulthandler.enable()
     ignore_until_parent_ends()
-    order = json.loads(sys.stdin.readline())
-    _limit_memory(order["memory_bytes"])
+    order = parsed(Order, json.loads(sys.stdin.readline()))
+    _limit_memory(order.memory_bytes)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
-    answers = Answers(order["answers"])
+    answers = Answers(order.answers)
     cancelled = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancelled.set())
     try:
-        answers.send(done=_TASKS[order["task"]](order, answers, cancelled))
+        answers.send(Answer(done=to_json(_TASKS[order.task](order, answers, cancelled))))
     except TrtPoetsError as error:
-        answers.send(error=_as_answer(error))
+        answers.send(Answer(error=_as_answer(error)))
     except OSError as error:
         failure = stray_failure(error)
-        answers.send(**({"bug": traceback.format_exc()} if failure is None else {"error": _as_answer(failure)}))
+        if failure is None:
+            answers.send(Answer(bug=traceback.format_exc()))
+        else:
+            answers.send(Answer(error=_as_answer(failure)))
     except MemoryError:
         answers.send(
-            error={
-                "kind": "BuildFailed",
-                "message": f"the memory ran out: the build process may take {order['memory_bytes'] >> 20:,} MiB",
-                "hint": "free some memory, or build with a smaller --batch",
-                "code": "TP4999",
-            }
+            Answer(
+                error=Failure(
+                    kind="BuildFailed",
+                    message=f"the memory ran out: the build process may take {order.memory_bytes >> 20:,} MiB",
+                    hint="free some memory, or build with a smaller --batch",
+                    code="TP4999",
+                )
+            )
         )
     except Exception:  # noqa: BLE001 - the parent raises it again, with this traceback
-        answers.send(bug=traceback.format_exc())
+        answers.send(Answer(bug=traceback.format_exc()))
 
 
-def _as_answer(error: TrtPoetsError) -> dict[str, str]:
-    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
+def _as_answer(error: TrtPoetsError) -> Failure:
+    return Failure(type(error).__name__, error.message, error.hint, error.code)
 
 
 def _end_with_parent() -> None:
-    # Read past Python's buffer: a lock that this thread held at shutdown would abort the process.
+    # os.read does not use Python's buffer, whose lock would abort the process at shutdown.
     while os.read(0, 4096):
         pass
     os._exit(1)
 
 
 def _limit_memory(size: int) -> None:
-    """Let this process write to `size` bytes at most: a hostile file shall not push the whole machine into a corner.
+    """Limit the private writable memory of this process to `size` bytes, so that a hostile file can't exhaust memory.
 
-    Should memory run out all the same, the system is asked to end this process before any other. RLIMIT_DATA counts
-    what is private and writable. Address space (RLIMIT_AS) would be the wrong measure: CUDA reserves far more of it
-    than there is memory.
+    If memory runs out anyway, the kernel ends this process first (oom_score_adj). RLIMIT_DATA is used because
+    RLIMIT_AS limits address space, of which CUDA reserves much more than there is memory.
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:
@@ -121,27 +126,28 @@ def _limit_memory(size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _look(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
+def _probe(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
     """What the library finds on this machine."""
-    machine = machine_of(load_tensorrt(Flavour(order["flavour"])), Messages())
-    return {"machine": asdict(machine), "notes": [], "warnings": []}
+    return LookResult(machine_of(load_tensorrt(order.flavour), Messages()))
 
 
-def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Event) -> dict[str, Any]:
-    path = Path(os.fsdecode(bytes.fromhex(order["onnx_path"])))
-    request = _request_of(order["request"])
-    calibration = _check(path, order)
-    network = read_whole(path)  # TensorRT's parser would look for external data in the current directory
-    if network.sha256 != order["onnx_sha256"]:
-        raise BadArtefact(f"{path} changed while it was about to be built", hint="build again", code="TP4001")
-    library = load_tensorrt(Flavour(order["flavour"]))
+def _build(order: Order, answers: Answers, cancelled: threading.Event) -> BuildResult:
+    wanted = order.build
+    assert wanted is not None
+    path = Path(os.fsdecode(bytes.fromhex(wanted.onnx_path)))
+    request = wanted.request
+    calibration = _check(path, wanted)
+    network = load_self_contained(path)  # TensorRT's parser would look for external data in the current directory
+    if network.sha256 != wanted.onnx_sha256:
+        raise BadArtefact(f"{path} was modified before the build started", hint="build again", code="TP4001")
+    library = load_tensorrt(order.flavour)
     messages = Messages()
 
     def step(fraction: float) -> bool:
         answers.progress(fraction)
         return not cancelled.is_set()
 
-    timings = bytes.fromhex(order["timing_cache"])
+    timings = bytes.fromhex(wanted.timing_cache)
     begun = time.perf_counter()
     try:
         built = build_engine(library, network.content, request, step, messages, timings)
@@ -150,55 +156,49 @@ def _build(order: Mapping[str, Any], answers: Answers, cancelled: threading.Even
     if cancelled.is_set():
         raise BuildFailed("the build was cancelled", code="TP4002")
     seconds = time.perf_counter() - begun
-    out = Path(os.fsdecode(bytes.fromhex(order["out_path"])))
+    out = Path(os.fsdecode(bytes.fromhex(wanted.out_path)))
     write_own(out, built.engine)
-    done = {
-        "seconds": seconds,
-        "calibration": calibration,
-        "timing_cache": None if built.timing_cache is None else bytes(built.timing_cache).hex(),
-        "typing": built.typing,
-        "layers": asdict(untold("the build process ended while its inspector was asked")),
-        "notes": messages.notes,
-        "doubts": messages.doubts,
-        "warnings": messages.warnings[:50],
-    }
-    answers.send(built=done)  # the engine is whole now, whatever asking for its layers does to this process
-    return {**done, "layers": asdict(inspect_engine(library, built.engine, request, built.logger))}
+    done = BuildResult(
+        seconds=seconds,
+        calibration=calibration,
+        timing_cache=None if built.timing_cache is None else bytes(built.timing_cache).hex(),
+        typing=built.typing,
+        layers=unknown_layers("the build process ended while the engine was inspected"),
+        notes=tuple(messages.notes),
+        doubts=tuple(messages.doubts),
+        warnings=tuple(messages.warnings[:50]),
+    )
+    answers.send(
+        Answer(built=to_json(done))
+    )  # the engine is whole now, whatever asking for its layers does to this process
+    return replace(done, layers=inspect_engine(library, built.engine, request, built.logger))
 
 
-def _check(path: Path, order: Mapping[str, Any]) -> str | None:
+def _check(path: Path, wanted: BuildOrder) -> str | None:
     """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash.
 
-    One that is vouched for was checked where its bundle was made, and `_build` compares its hash: a device has no
-    checker.
+    A vouched file is listed in a bundle's manifest and was checked when the bundle was made; `_build` compares its
+    hash. A device has no ONNX checker.
     """
-    found = read_vouched_onnx(path) if order["vouched"] else read_onnx(path)
-    expected = ModelSpec.from_json(order["spec"], "the order")
-    if found.precision.value != order["request"]["precision"] or found.spec != expected:
+    found = read_verified_onnx(path) if wanted.vouched else read_onnx(path)
+    expected, request = ModelSpec.from_json(wanted.spec, "the order"), wanted.request
+    if found.precision is not request.precision or found.spec != expected:
         raise BadArtefact(
-            f"{path} holds {found.spec.name} in {found.precision.value}, not {expected.name} in "
-            f"{order['request']['precision']}, or describes its photos differently",
+            f"{path} contains {found.spec.name} in {found.precision.value}, not {expected.name} in "
+            f"{request.precision.value}, or has another preprocessing",
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",
         )
-    return facts_of(path).metadata.get(CALIBRATION_KEY)
+    return read_header(path).metadata.get(CALIBRATION_KEY)
 
 
-def _request_of(value: Mapping[str, Any]) -> BuildRequest:
-    return BuildRequest(
-        **{
-            **value,
-            "precision": Precision(value["precision"]),
-            "batch": BatchRange(**value["batch"]),
-            "targets": tuple(value["targets"]),
-        }
-    )
+_TASKS: Mapping[str, Callable[[Order, Answers, threading.Event], BuildResult | LookResult]] = {
+    "build": _build,
+    "probe": _probe,
+}
 
 
-_TASKS = {"build": _build, "look": _look}
-
-
-def order_for(
+def build_request_line(
     *,
     onnx: Path,
     onnx_sha256: str,
@@ -211,40 +211,31 @@ def order_for(
     answers: int,
 ) -> str:
     """The order to build, as its line of JSON. Paths travel as hex: they need not be text."""
-    return _line(
-        "build",
-        answers,
-        flavour,
+    wanted = BuildOrder(
         onnx_path=os.fsencode(onnx).hex(),
         onnx_sha256=onnx_sha256,
         vouched=vouched,
         spec=spec.to_json(),
-        request=asdict(request),
+        request=request,
         timing_cache=timing_cache.hex(),
         out_path=os.fsencode(out).hex(),
     )
+    return _line("build", answers, flavour, wanted)
 
 
-def order_to_look(flavour: Flavour, answers: int) -> str:
-    """The order to start a library and say what it finds on this machine."""
-    return _line("look", answers, flavour)
+def probe_request_line(flavour: Flavour, answers: int) -> str:
+    """The request to start a library and report what it supports on this machine, as a line of JSON."""
+    return _line("probe", answers, flavour)
 
 
-def _line(task: str, answers: int, flavour: Flavour, **rest: Any) -> str:
-    order = {
-        "task": task,
-        "answers": answers,
-        "flavour": flavour.value,
-        "memory_bytes": memory_to_use() + _RESERVED,
-        **rest,
-    }
-    return json.dumps(order) + "\n"
+def _line(task: str, answers: int, flavour: Flavour, wanted: BuildOrder | None = None) -> str:
+    return json.dumps(to_json(Order(task, answers, flavour, available_memory() + _RESERVED, wanted))) + "\n"
 
 
-def memory_to_use(root: Path = Path("/")) -> int:
-    """How many bytes of this machine's memory are free for a build, swap included; in a container, of its share.
+def available_memory(root: Path = Path("/")) -> int:
+    """The number of bytes of memory and swap that a build may use: those of the machine or of its container.
 
-    `root` is where the system's files are. 0 swap and no limit are common; memory that is only cached counts as free.
+    `root` is the folder of the system's files. Memory used for caches counts as available.
     """
     values = dict(re.findall(r"^(\w+):\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE))
     free = (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10

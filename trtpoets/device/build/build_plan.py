@@ -1,4 +1,4 @@
-"""What a build would do, told without doing it: flags, shapes, targets, and whether this machine can."""
+"""Plans a build without running it: flags, shapes, targets, and problems on this machine (`build --dry-run`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from trtpoets.core.errors import BadInput, BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.types import Flavour, OnnxModel, Precision
-from trtpoets.device.build.build_child import order_to_look
+from trtpoets.device.build.build_child import probe_request_line
+from trtpoets.device.build.build_messages import LookResult
 from trtpoets.device.build.build_process import run_build
 from trtpoets.device.build.engine import current_engine, gpu_of
 from trtpoets.device.build.engine_config import EngineConfig, network_problems, problems, request_of
@@ -27,18 +28,18 @@ from trtpoets.device.build.timing_cache import timing_cache_of
 from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 
-_LOOK_TIMEOUT_SECONDS = 120.0
-"""Loading TensorRT and starting CUDA takes a Jetson some seconds."""
+_PROBE_TIMEOUT_SECONDS = 120.0
+"""Time limit for loading TensorRT and starting CUDA, which takes several seconds on a Jetson."""
 
 _TURING = "sm75"
 
-FP32_REMAINDER = "what this file does not quantise runs in FP32, as it is in the file"
-"""The note on an INT8 file for a library that computes in the types of the file."""
+FP32_REMAINDER = "layers that are not quantised run in FP32, their type in this file"
+"""The note on an INT8 file for a library that builds strongly typed networks."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What stands in the way, and what to do about it."""
+    """A reason why an engine can't be built, and how to fix it."""
 
     message: str
     hint: str
@@ -46,12 +47,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """One engine as `build` would make it.
+    """The plan of one engine.
 
-    `library`, `gpu` and what depends on them are empty or None where they are not here. `shapes` are the least, usual
-    and largest of `photos`, (N, H, W, 3). `network` and `flags` name what TensorRT is told; `typing` says what that
-    means for the types of layers: "strongly typed", or "weakly typed, INT8 and FP16 allowed". With `problems` the build
-    would be refused; `notes` are worth knowing. `current`: the engine is there and up to date.
+    `library`, `gpu` and the fields that depend on them are empty or None if they are not available. `shapes` are the
+    minimum, optimum and maximum shape of `photos`, (N, H, W, 3). `network` and `flags` are the names of the network
+    creation flags and builder flags; `typing` is "strongly typed" or "weakly typed, INT8 and FP16 allowed". `problems`
+    prevent the build; `notes` are information. `current` means that the engine exists and is up to date.
     """
 
     engine: Path
@@ -76,32 +77,33 @@ class BuildPlan:
 
 
 def machine_here(flavour: Flavour) -> Machine | TrtPoetsError:
-    """What a library finds on this machine, or why it does not start. It is started for real, in a child process."""
+    """What a library supports on this machine, or the error of starting it. Starts it in a child process."""
     try:
         load_tensorrt(flavour)
         result = run_build(
-            lambda answers: order_to_look(flavour, answers),
+            lambda answers: probe_request_line(flavour, answers),
+            LookResult,
             what=f"starting {flavour.value}",
-            timeout_seconds=_LOOK_TIMEOUT_SECONDS,
+            timeout_seconds=_PROBE_TIMEOUT_SECONDS,
             progress=silent,
         )
     except TrtPoetsError as error:
         return error
-    return Machine(**result["machine"])
+    return result.machine
 
 
 def plan_from_onnx(
     model: OnnxModel, opset: int, config: EngineConfig, out: Path, machine: Machine | TrtPoetsError
 ) -> BuildPlan:
-    """The plan of the engine at `out`. `opset` is the ONNX file's, `machine` what `machine_here` gave."""
-    library, gpu, found = _here(config.flavour)
+    """The plan of the engine at `out`. `opset` is that of the ONNX file, `machine` the result of `machine_here`."""
+    library, gpu, failures = _library_and_gpu(config.flavour)
     request = request_of(model, config)
     if library is not None:
         if gpu is not None or config.flavour is Flavour.RTX:
-            found += problems(config, model.precision, library, gpu)
-        found += network_problems(model, config, library)
-        found += _found_by_starting(model.precision, config, library, machine)
-    told = dict.fromkeys(Problem(error.message, error.hint) for error in found)
+            failures += problems(config, model.precision, library, gpu)
+        failures += network_problems(model, config, library)
+        failures += _machine_problems(model.precision, config, library, machine)
+    unique = dict.fromkeys(Problem(error.message, error.hint) for error in failures)
     return BuildPlan(
         engine=out,
         onnx=model.path,
@@ -119,37 +121,37 @@ def plan_from_onnx(
         flags=builder_flags(library, request) if library else (),
         typing=typing_of((*network_flags(library, request), *builder_flags(library, request))) if library else "",
         timing_cache=timing_cache_of(out, library) if library and has_timing_cache(library) else None,
-        current=not told and current_engine(model, config, out) is not None,
-        problems=tuple(told),
+        current=not unique and current_engine(model, config, out) is not None,
+        problems=tuple(unique),
         notes=tuple(_notes(model.precision, opset, config, library)) if library else (),
     )
 
 
 def require_possible(plans: tuple[BuildPlan, ...]) -> None:
-    """Raise BuildFailed when some of the plans can't be carried out here."""
-    stuck = [plan for plan in plans if plan.problems]
-    if stuck:
+    """Raise BuildFailed if any of the plans has problems."""
+    failed = [plan for plan in plans if plan.problems]
+    if failed:
         raise BuildFailed(
-            f"{len(stuck)} of {len(plans)} engines can't be built here: {stuck[0].problems[0].message}",
-            hint=stuck[0].problems[0].hint,
+            f"{len(failed)} of {len(plans)} engines can't be built here: {failed[0].problems[0].message}",
+            hint=failed[0].problems[0].hint,
             code="TP4004",
         )
 
 
-def _here(flavour: Flavour) -> tuple[TensorRt | None, Gpu | None, list[TrtPoetsError]]:
-    library, gpu, found = None, None, []
+def _library_and_gpu(flavour: Flavour) -> tuple[TensorRt | None, Gpu | None, list[TrtPoetsError]]:
+    library, gpu, failures = None, None, []
     try:
         library = load_tensorrt(flavour)
         gpu = gpu_of(flavour)
     except TrtPoetsError as error:
-        found.append(error)
-    return library, gpu, found
+        failures.append(error)
+    return library, gpu, failures
 
 
-def _found_by_starting(
+def _machine_problems(
     precision: Precision, config: EngineConfig, library: TensorRt, machine: Machine | TrtPoetsError
 ) -> Iterator[TrtPoetsError]:
-    """What only a started builder knows."""
+    """Yield the problems that only a started builder can report."""
     if isinstance(machine, TrtPoetsError):
         yield machine
         return
@@ -160,7 +162,7 @@ def _found_by_starting(
     fast = {Precision.FP16: machine.fast_fp16, Precision.INT8: machine.fast_int8}.get(precision)
     if fast is False:
         yield BadInput(
-            f"this GPU has no fast {precision.name}, so {library.title} would not keep to {precision.value}",
+            f"this GPU has no fast {precision.name}, so {library.title} would compute in another precision",
             hint="build --precision fp32",
             code="TP4005",
         )
@@ -178,13 +180,13 @@ def _notes(precision: Precision, opset: int, config: EngineConfig, library: Tens
     fp32_remainder = precision is Precision.INT8 and opset < MIXED_OPSET
     if weakly_typed(library, precision, config.dla_core is not None):
         if precision is not Precision.FP32:
-            yield f"{library.title} chooses types layer by layer: some layers may stay in a wider one"
+            yield f"{library.title} chooses the type of each layer: some layers may use a wider type"
     elif fp32_remainder:
         yield FP32_REMAINDER
     if config.flavour is Flavour.RTX and precision is Precision.INT8:
-        yield "TensorRT-RTX is made for FP16: INT8 convolutions may be no faster there"
+        yield "TensorRT-RTX is optimised for FP16: INT8 convolutions may not be faster"
     if _TURING in config.chosen_targets:
         if precision is Precision.FP32 or fp32_remainder:
-            yield "for sm75 it compiles no FP32 matrix products: expect a refusal, or build --precision fp16"
+            yield "for sm75 it can't compile FP32 MatMul layers: the build may fail; build --precision fp16 instead"
         if len(config.chosen_targets) > 1:
-            yield "sm75 among other targets may slow the engine down on all: build it alone"
+            yield "sm75 together with other targets may slow the engine down on all of them: build it separately"

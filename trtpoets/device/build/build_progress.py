@@ -1,4 +1,4 @@
-"""How far a build is, from the nested phases that a builder reports."""
+"""Computes the progress of a build from the nested phases that TensorRT's progress monitor reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Phases:
-    """Nested phases of a build as one fraction that never falls. The builder's threads may all report."""
+    """Combines nested phases into one fraction that never decreases. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -14,19 +14,19 @@ class Phases:
         self._best = 0.0
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase begins."""
+        """Start a phase."""
         with self._lock:
             self._open[name] = (parent if parent != name else None, max(steps, 1), 0)
 
     def advance(self, name: str, done: int) -> None:
-        """`done` steps of a phase are over."""
+        """Set the number of finished steps of a phase."""
         with self._lock:
             if name in self._open:
                 parent, steps, _ = self._open[name]
                 self._open[name] = (parent, steps, min(done, steps))
 
     def finish(self, name: str) -> None:
-        """A phase is over; the last one that ends completes the build."""
+        """End a phase; the end of the last one completes the build."""
         with self._lock:
             self._open.pop(name, None)
             if not self._open:
@@ -34,7 +34,7 @@ class Phases:
 
     @property
     def fraction(self) -> float:
-        """How much of the build is done, 0 to 1: a phase counts as one step of its parent."""
+        """The finished fraction of the build, 0 to 1. A phase counts as one step of its parent."""
         with self._lock:
             roots = [name for name, (parent, _, _) in self._open.items() if parent not in self._open]
             if roots:

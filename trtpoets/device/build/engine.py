@@ -1,4 +1,4 @@
-"""OnnxModel -> Engine with its card: content-addressed, built in a child process, checked before it is used."""
+"""Builds engines from ONNX files in a child process, with their cards, and loads and checks existing engines."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import logging
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Iterable
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_file, sha256_of_file
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, engine_file_name, engine_runner
-from trtpoets.core.types import Engine, EngineCard, Flavour, LayerReport, OnnxModel, Precision, hash_of
+from trtpoets.core.types import Engine, EngineCard, Flavour, OnnxModel, Precision, hash_of
 from trtpoets.core.workspace import card_of, open_card, read_card, seal_card
-from trtpoets.device.build.build_child import order_for
+from trtpoets.device.build.build_child import build_request_line
+from trtpoets.device.build.build_messages import BuildResult
 from trtpoets.device.build.build_process import describe, run_build
 from trtpoets.device.build.engine_card import build_command, card_from_details, platform_name
 from trtpoets.device.build.engine_config import EngineConfig, network_problems, problems, request_of
@@ -30,7 +31,7 @@ from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt
 log = logging.getLogger(__name__)
 
 ENGINE_FORMAT = 2
-"""Raise it when engines that are on disk must be built again, though nothing else has changed."""
+"""Version of the build. Increase it when existing engines must be built again although nothing else has changed."""
 
 
 def engine_from_onnx(
@@ -42,13 +43,13 @@ def engine_from_onnx(
     vouched_sha256: str = "",
     command: str = "",
 ) -> Engine:
-    """Build an engine at `out` and its card beside it, in a child process; nothing is left half done.
+    """Build an engine at `out` atomically in a child process, and write its card.
 
-    The ONNX file is checked by the `onnx` package first, unless a bundle's manifest vouches for it by its sha256.
+    The `onnx` package checks the ONNX file first, unless its sha256 is `vouched_sha256` from a bundle's manifest.
     `command` is recorded in the card.
 
-    Raises BadInput for a config that can't be met, BadArtefact for an ONNX file that is not whole, MissingDependency,
-    BuildFailed with TensorRT's reason, StorageFailed.
+    Raises BadInput for an unsupported config, BadArtefact for an invalid ONNX file, MissingDependency, BuildFailed with
+    TensorRT's message, StorageFailed.
     """
     library = load_tensorrt(config.flavour)
     require_buildable(model, config)
@@ -56,7 +57,9 @@ def engine_from_onnx(
     onnx_sha256 = sha256_of_onnx(model.path)
     if vouched_sha256 not in ("", onnx_sha256):
         raise BadArtefact(
-            f"{model.path} is not the file that the bundle was made with", hint="copy the bundle again", code="TP4010"
+            f"the sha256 of {model.path} differs from the bundle's manifest",
+            hint="copy the bundle again",
+            code="TP4010",
         )
     request = request_of(model, config)
     what = describe(out)
@@ -64,7 +67,7 @@ def engine_from_onnx(
     timing_cache = load_timing_cache(timings, library, gpu) if gpu is not None else b""
     with atomic_file(out) as part:
         result = run_build(
-            lambda answers: order_for(
+            lambda answers: build_request_line(
                 onnx=model.path,
                 onnx_sha256=onnx_sha256,
                 vouched=bool(vouched_sha256),
@@ -75,6 +78,7 @@ def engine_from_onnx(
                 out=part,
                 answers=answers,
             ),
+            BuildResult,
             what=what,
             timeout_seconds=config.timeout_seconds,
             progress=progress,
@@ -82,38 +86,38 @@ def engine_from_onnx(
         card = replace(_card(model, request, library, part, onnx_sha256, result), command=command)
         for note in card.notes:
             log.warning("%s: %s", out.name, note)
-    seal_card(card_of(out), key=key, files=[out], details=asdict(card))
-    if gpu is not None and result["timing_cache"] is not None:
-        save_timing_cache(timings, bytes.fromhex(result["timing_cache"]), library, gpu)
+    seal_card(card_of(out), key=key, files=[out], details=card)
+    if gpu is not None and result.timing_cache is not None:
+        save_timing_cache(timings, bytes.fromhex(result.timing_cache), library, gpu)
     return Engine(out, card)
 
 
 def require_buildable(model: OnnxModel, config: EngineConfig) -> None:
-    """Raise what stands in the way of a build, when that can be known without trying. Cheap."""
+    """Raise the first problem of a build that can be detected without starting the builder."""
     library = load_tensorrt(config.flavour)
-    found = problems(config, model.precision, library, gpu_of(config.flavour))
-    for problem in chain(found, network_problems(model, config, library)):
+    config_problems = problems(config, model.precision, library, gpu_of(config.flavour))
+    for problem in chain(config_problems, network_problems(model, config, library)):
         raise problem
 
 
 def gpu_of(flavour: Flavour) -> Gpu | None:
-    """The GPU that engines of a flavour are built for; None for TensorRT-RTX, which needs none. Raises RunFailed."""
+    """The GPU that engines of a flavour are built for; None for TensorRT-RTX, which needs no GPU. Raises RunFailed."""
     return libcuda.gpus()[0] if flavour is Flavour.TENSORRT else None
 
 
 def engine_key(model: OnnxModel, config: EngineConfig) -> str:
-    """The content address of an engine: equal keys stand for equal engines.
+    """The key of an engine's card. Equal keys mean equal engines.
 
-    Everything that decides the engine goes in: the ONNX file, the config, the library and, for TensorRT, the GPU.
+    It is a hash of the ONNX file, the config, the library's version, the platform and, for TensorRT, the GPU.
     """
     if not model.path.is_file():
         raise MissingArtefact(f"{model.path} is not there", hint="make it: trtpoets quantize NAME", code="TP4011")
-    decides = asdict(config)
-    del decides["timeout_seconds"]
+    options = asdict(config)
+    del options["timeout_seconds"]
     gpu = gpu_of(config.flavour)
     return hash_of(
         {
-            **decides,
+            **options,
             "targets": config.chosen_targets,
             "format": ENGINE_FORMAT,
             "onnx": sha256_of_onnx(model.path),
@@ -126,15 +130,15 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
 
 
 def current_engine(model: OnnxModel, config: EngineConfig, out: Path) -> Engine | None:
-    """The engine at `out` when it is what `engine_from_onnx` would build, and this user built it; None: build it."""
+    """The engine at `out` if it is what `engine_from_onnx` would build and this user built it, else None."""
     details = open_card(card_of(out), engine_key(model, config), own=True)
     return None if details is None else Engine(out, card_from_details(details, out))
 
 
 def load_engine(path: Path) -> Engine:
-    """The engine at `path` with its card; it may be foreign, and then no runner loads it.
+    """The engine at `path` with its card. A foreign engine is returned too, but no runner loads it.
 
-    Raises MissingArtefact, or BadArtefact when card and engine don't belong together.
+    Raises MissingArtefact, or BadArtefact if the engine is not the one in its card.
     """
     card = card_of(path)
     for file in (path, card):
@@ -151,18 +155,19 @@ def load_engine(path: Path) -> Engine:
 
 
 def in_order(engines: Iterable[Engine]) -> tuple[Engine, ...]:
-    """Engines by precision, library and variant, the default variant first; one for each identity.
+    """Engines sorted by precision, library and variant (the default variant first), one for each runner identity.
 
-    An earlier version filed variants under other names: of two files that are one engine, the one with its name counts.
+    Earlier versions used other file names for variants: of two files for one identity, the one with the current name is
+    kept.
     """
     chosen: dict[RunnerId, Engine] = {}
     for engine in engines:
         runner = engine_runner(engine.card, engine.card.precision)
         if runner in chosen and engine.path.name != engine_file_name(engine.card.precision.value, engine.card):
-            log.warning("%s is left aside: %s is the same engine", engine.path, chosen[runner].path.name)
+            log.warning("%s is ignored: %s is the same engine", engine.path, chosen[runner].path.name)
             continue
         if runner in chosen:
-            log.warning("%s is left aside: %s is the same engine", chosen[runner].path, engine.path.name)
+            log.warning("%s is ignored: %s is the same engine", chosen[runner].path, engine.path.name)
         chosen[runner] = engine
     precisions, flavours = list(Precision), list(Flavour)
 
@@ -174,7 +179,7 @@ def in_order(engines: Iterable[Engine]) -> tuple[Engine, ...]:
 
 
 def flavour_available(flavour: Flavour) -> str | None:
-    """Why engines of a flavour can't be built here; None when they can."""
+    """Why engines of a flavour can't be built on this machine; None if they can."""
     try:
         load_tensorrt(flavour)
         if flavour is Flavour.TENSORRT:
@@ -185,7 +190,7 @@ def flavour_available(flavour: Flavour) -> str | None:
 
 
 def default_flavour() -> Flavour:
-    """TensorRT where it can build (the library and a GPU are there), else TensorRT-RTX. Raises MissingDependency."""
+    """TensorRT if the library and a GPU are available, else TensorRT-RTX. Raises MissingDependency."""
     if flavour_available(Flavour.TENSORRT) is None:
         return Flavour.TENSORRT
     load_tensorrt(Flavour.RTX)
@@ -193,11 +198,11 @@ def default_flavour() -> Flavour:
 
 
 def _card(
-    model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: Mapping[str, Any]
+    model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: BuildResult
 ) -> EngineCard:
     try:
         gpu, cuda = libcuda.gpus()[0], libcuda.cuda_version()
-    except TrtPoetsError:  # TensorRT-RTX builds without a GPU, and the card says so
+    except TrtPoetsError:  # TensorRT-RTX builds without a GPU
         gpu, cuda = None, None
     if library.flavour is Flavour.RTX:
         targets = rtx_targets(file) or request.targets or ("sm80+",)
@@ -205,7 +210,7 @@ def _card(
         targets = ("sm80+",)
     else:
         targets = (gpu.target,) if gpu else ()
-    layers = LayerReport(**result["layers"])
+    layers = result.layers
     doubt = int8_doubt(layers) if model.precision is Precision.INT8 else ""
     return EngineCard(
         flavour=library.flavour,
@@ -223,17 +228,17 @@ def _card(
         batch=request.batch,
         workspace_mib=request.workspace_bytes >> 20,
         onnx_sha256=onnx_sha256,
-        calibration_hash=result["calibration"],
+        calibration_hash=result.calibration,
         preprocess_hash=model.spec.preprocess.hash,
         engine_sha256=sha256_of_file(file),
         engine_bytes=file.stat().st_size,
-        build_seconds=result["seconds"],
+        build_seconds=result.seconds,
         spec=model.spec,
         optimization_level=request.optimization_level,
         version_compatible=request.version_compatible,
         hardware_compatible=request.hardware_compatible,
         dla_core=request.dla_core,
         layers=layers,
-        typing=result["typing"],
-        notes=(*result["doubts"], *filter(None, (doubt,))),
+        typing=result.typing,
+        notes=(*result.doubts, *filter(None, (doubt,))),
     )

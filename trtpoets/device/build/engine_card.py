@@ -1,4 +1,4 @@
-"""Reading an engine's card, and whether the engine it describes can run on this machine."""
+"""Reads the card of an engine, and checks whether the engine can run on this machine."""
 
 from __future__ import annotations
 
@@ -11,16 +11,9 @@ from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.manifest import BUILT, MANIFEST
+from trtpoets.core.serialization import parsed
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
-from trtpoets.core.types import (
-    BatchRange,
-    EngineCard,
-    Flavour,
-    LayerReport,
-    ModelSpec,
-    Precision,
-    preprocess_from_dict,
-)
+from trtpoets.core.types import EngineCard, Flavour, check_preprocess
 from trtpoets.core.workspace import card_of
 from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.jetson.jetson_names import modules_of
@@ -30,11 +23,8 @@ log = logging.getLogger(__name__)
 
 _TARGET = re.compile(r"sm\d{2,3}\+?")
 
-_PLAIN: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
-"""What JSON gives for a field of this type."""
-
 _LATER_MAJOR = {8: (9, 10), 9: (10,), 10: (11,)}
-"""Which later major versions run a version-compatible engine: 8 on 10 and 10 on 11, but not 8 on 11."""
+"""Later major versions that run a version-compatible engine: 8 on 10 and 10 on 11, but not 8 on 11."""
 
 _COMPATIBLE_SINCE = (8, 6)
 
@@ -43,38 +33,23 @@ _ONE_CHIP = {(10, 1): (11, 0)}
 
 
 def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
-    """The card of the engine at `path`, from what `open_card` gave. Raises BadArtefact."""
+    """The card of the engine at `path` from the details that `open_card` returned. Raises BadArtefact."""
     try:
-        spec = details["spec"]
-        card = EngineCard(
-            **{
-                **details,
-                "flavour": Flavour(details["flavour"]),
-                "precision": Precision(details["precision"]),
-                "targets": tuple(details["targets"]),
-                "batch": BatchRange(**details["batch"]),
-                "notes": tuple(details.get("notes", ())),
-                "layers": LayerReport(**details["layers"]) if details.get("layers") else None,
-                "spec": ModelSpec(
-                    **{
-                        **spec,
-                        "preprocess": preprocess_from_dict(spec["preprocess"]),
-                        "labels": tuple(spec["labels"]),
-                    }
-                ),
-            }
-        )
+        unknown = details.keys() - {field.name for field in fields(EngineCard)}
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))} is unknown")
+        card = parsed(EngineCard, details)
         _check_values(card)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise BadArtefact(
-            f"{card_of(path)} is a card of another version of trtpoets: {type(error).__name__}: {error}",
+            f"{card_of(path)} was written by another version of trtpoets: {error}",
             hint=build_command(path),
             code="TP4014",
         ) from error
     if card.preprocess_hash != card.spec.preprocess.hash:
         raise BadArtefact(
-            f"{path} was built for photos prepared by rule {card.preprocess_hash[:12]}, "
-            f"its model asks for {card.spec.preprocess.hash[:12]}",
+            f"{path} was built for the preprocessing {card.preprocess_hash[:12]}, "
+            f"but its model has the preprocessing {card.spec.preprocess.hash[:12]}",
             hint=build_command(path),
             code="TP4015",
         )
@@ -82,54 +57,38 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
 
 
 def _check_values(card: EngineCard) -> None:
-    """Raise ValueError unless every value is of the kind that its field says: a seal is no proof of that."""
-    for owner in (card, card.batch, card.spec):
-        for each in fields(owner):
-            first, *others = str(each.type).split(" | ")
-            value = getattr(owner, each.name)
-            if first in _PLAIN and not isinstance(value, _PLAIN[first]) and not (value is None and "None" in others):
-                raise ValueError(f"{each.name} is {value!r}")
-    if not all(isinstance(label, str) for label in card.spec.labels):
-        raise ValueError("a label that is no text")
+    """Raise ValueError for values that no card has: a seal is no proof of that."""
+    check_preprocess(card.spec.preprocess)
     for target in card.targets:
-        if not (isinstance(target, str) and _TARGET.fullmatch(target)):
+        if not _TARGET.fullmatch(target):
             raise ValueError(f"the target {target!r}")
-    if not all(isinstance(note, str) for note in card.notes):
-        raise ValueError("a note that is no text")
-    if card.layers and not _is_report(card.layers):
+    if card.layers and card.layers.counts.keys() != card.layers.shares.keys():
         raise ValueError("layers that don't add up")
-
-
-def _is_report(layers: LayerReport) -> bool:
-    tables = (layers.layers, layers.counts, layers.shares)
-    return (
-        all(isinstance(table, dict) for table in tables)
-        and layers.counts.keys() == layers.shares.keys()
-        and all(isinstance(number, (int, float)) for number in (*layers.counts.values(), *layers.shares.values()))
-    )
 
 
 def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> None:
     """Raise RunFailed unless an engine of this card runs with this library, machine and GPU.
 
-    Engines are tied to the library's version (`runs_on`), to the platform, and to the GPU's compute capability; on a
-    Jetson also to the module, which TensorRT does not check (it compares the capability, and warns where the number of
+    An engine depends on the library's version (`runs_on`), the platform and the GPU's compute capability; on a Jetson
+    also on the module, which TensorRT does not check (it compares the compute capability and warns if the number of
     multiprocessors differs: docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility", "Compatibility Checks").
-    Another graphics card of the same capability is only warned about: the engine runs, tuned for the other. To be
-    called before the engine is deserialised.
+    For another graphics card with the same compute capability there is only a warning: the engine runs, but was tuned
+    for the other card. Call it before the engine is deserialised.
     """
     hint = build_command(path)
     if card.flavour is not library.flavour or not runs_on(card, library.version):
         raise RunFailed(
-            f"{path} was built by {card.flavour.value} {card.tensorrt_version}, and {library.title} is here",
+            f"{path} was built by {card.flavour.value} {card.tensorrt_version}, but {library.title} is installed",
             hint=hint,
             code="TP4016",
         )
     if card.platform != platform_name():
-        raise RunFailed(f"{path} was built for {card.platform}, this is {platform_name()}", hint=hint, code="TP4017")
+        raise RunFailed(
+            f"{path} was built for {card.platform}, but this is {platform_name()}", hint=hint, code="TP4017"
+        )
     if not any(_serves(target, gpu) for target in card.targets):
         raise RunFailed(
-            f"{path} was built for {', '.join(card.targets) or 'an unknown GPU'}, and this {gpu.name} is {gpu.target}",
+            f"{path} was built for {', '.join(card.targets) or 'an unknown GPU'}, but this {gpu.name} is {gpu.target}",
             hint=hint,
             code="TP4018",
         )
@@ -138,51 +97,49 @@ def check_fits(card: EngineCard, library: TensorRt, gpu: Gpu, path: Path) -> Non
     if gpu.integrated:
         _check_module(card, gpu, path, hint)
     elif card.gpu not in (None, gpu.name) or _differ(card.multiprocessors, gpu.multiprocessors):
-        log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
+        log.warning("%s was tuned for %s, but this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
 
 
 def _check_module(card: EngineCard, gpu: Gpu, path: Path, hint: str) -> None:
-    """Raise RunFailed for an engine of another Jetson module; warn where the card does not tell, or little differs."""
+    """Raise RunFailed for an engine of another Jetson module; warn if the module is unknown or differs slightly."""
     built, here = (set(modules_of(model or "")) for model in (card.board, gpu.board))
     if _differ(card.multiprocessors, gpu.multiprocessors) or (built and here and not built & here):
         raise RunFailed(
-            f"{path} was built for {_built_on(card)}, and this is {_built_on(gpu)}", hint=hint, code="TP4019"
+            f"{path} was built for {_built_on(card)}, but this is {_built_on(gpu)}", hint=hint, code="TP4019"
         )
     if card.multiprocessors is None and card.board is None:
-        log.warning(
-            "%s does not say on which Jetson it was built (no card, or an older one): if on another, %s", path, hint
-        )
+        log.warning("the card of %s does not name the Jetson it was built on; if it was another one, %s", path, hint)
     elif _differ(card.board, gpu.board) or _differ(card.memory_gib, gpu.memory_gib):
-        log.warning("%s was tuned for %s, and this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
+        log.warning("%s was tuned for %s, but this is %s: %s", path, _built_on(card), _built_on(gpu), hint)
 
 
 def _differ(built: object, here: object) -> bool:
-    """Whether two facts are known and not the same."""
+    """Whether two values are known and different."""
     return built is not None and here is not None and built != here
 
 
 def _built_on(gpu: EngineCard | Gpu) -> str:
-    """A GPU as messages tell it from others of its name."""
+    """The name of a GPU with the properties that distinguish it from others of the same name."""
     name = gpu.name if isinstance(gpu, Gpu) else gpu.gpu
-    told = (
+    properties = (
         f"{gpu.multiprocessors} SMs" if gpu.multiprocessors else "",
         f"{gpu.memory_gib} GiB" if gpu.memory_gib else "",
         gpu.board or "",
     )
-    more = ", ".join(filter(None, told))
-    return f"{name} ({more})" if more else str(name)
+    listed = ", ".join(filter(None, properties))
+    return f"{name} ({listed})" if listed else str(name)
 
 
 def runs_on(card: EngineCard, version: str) -> bool:
-    """Whether the library of this version, and of the card's flavour, may run the engine.
+    """Whether this version of the card's library can run the engine.
 
-    The version that built it may. A later one may when the engine is version-compatible, which begins with TensorRT 8.6
-    and reaches one step of major versions (docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility"). Engines of
-    TensorRT-RTX run on the release that built them alone.
+    The version that built it can. A later one can if the engine is version-compatible, which TensorRT supports since
+    8.6 and up to the next major version (docs.nvidia.com/deeplearning/tensorrt, "Engine Compatibility"). Engines of
+    TensorRT-RTX run only on the release that built them.
     """
     built, here = _numbers(card.tensorrt_version), _numbers(version)
-    told = min(len(built), len(here))
-    if told >= 3 and built[:told] == here[:told]:
+    common = min(len(built), len(here))
+    if common >= 3 and built[:common] == here[:common]:
         return True
     if card.flavour is Flavour.RTX or not card.version_compatible or not _COMPATIBLE_SINCE <= built < here:
         return False
@@ -205,12 +162,12 @@ def _chip(capability: tuple[int, int]) -> tuple[int, int]:
 
 
 def platform_name() -> str:
-    """The system and processor that engines are tied to, as "linux-x86_64"."""
+    """The system and processor architecture that engines depend on, such as "linux-x86_64"."""
     return f"{platform.system().lower()}-{platform.machine()}"
 
 
 def build_command(path: Path) -> str:
-    """The hint that rebuilds the engine at `path`, which lies in its model's folder, or in a bundle's built/."""
+    """The hint with the command that rebuilds the engine at `path`, in a run's folder or in built/ of a bundle."""
     folder = path.resolve().parent
     if folder.name == BUILT and (folder.parent / MANIFEST).is_file():
         return f"build it again on this machine: {folder.parent / 'build'} --force"
@@ -218,5 +175,5 @@ def build_command(path: Path) -> str:
 
 
 def _shown(engines: Path) -> Path:
-    """The folder of runs as a command names it: the default one is named by its default name."""
+    """The folder of runs for use in a command: the default folder by its relative name."""
     return DEFAULT_ENGINES if engines == DEFAULT_ENGINES.resolve() else engines

@@ -1,4 +1,4 @@
-"""How an engine is to be built, and what stands in the way of it: told before anything is built."""
+"""The build options of an engine, and checks of them before anything is built."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Iterator
 
 from trtpoets.core.errors import BadInput, TrtPoetsError
-from trtpoets.core.onnx_metadata import facts_of
-from trtpoets.core.runner_id import USUAL_WORKSPACE_MIB
+from trtpoets.core.onnx_metadata import read_header
+from trtpoets.core.runner_id import DEFAULT_WORKSPACE_MIB
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import BatchRange, Flavour, OnnxModel, Precision
 from trtpoets.device.build.tensorrt_config import (
@@ -24,7 +24,7 @@ from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
 
 LEAST_WORKSPACE_MIB = 16
-"""With 4 MiB even small networks find no tactics; 8 MiB is the edge."""
+"""Smallest workspace: with 4 MiB, TensorRT finds no tactics even for small networks, and some with 8 MiB."""
 
 _LEVELS = range(6)
 _AMPERE = (8, 0)
@@ -34,17 +34,17 @@ _AMPERE = (8, 0)
 class EngineConfig:
     """How an engine is built.
 
-    `targets` are compute capabilities as "sm86", for TensorRT-RTX; none means Ampere and later. TensorRT builds for the
-    GPU that it finds, or with `hardware_compatible` for Ampere and later. `version_compatible` engines run on later
-    versions of TensorRT too. `dla_core` puts what a Jetson's DLA can compute there, and the rest on the GPU.
-    `optimization_level` is 0 (quick build) to 5 (fast engine); None leaves it to the library.
-    FP32 networks may compute in TF32 on Ampere and later, the default of TensorRT as of TensorFlow.
+    `targets` are compute capabilities such as "sm86", for TensorRT-RTX; empty means Ampere and later. TensorRT builds
+    for the GPU of this machine, or with `hardware_compatible` for Ampere and later. `version_compatible` engines also
+    run on later versions of TensorRT. `dla_core` runs supported layers on that DLA core of a Jetson, the others on the
+    GPU. `optimization_level` is 0 (quick build) to 5 (fast engine); None is the library's default. FP32 networks may
+    compute in TF32 on Ampere and later, which is the default of TensorRT and of TensorFlow.
     """
 
     flavour: Flavour
     targets: tuple[str, ...] = ()
     batch: BatchRange = field(default_factory=BatchRange)
-    workspace_mib: int = USUAL_WORKSPACE_MIB
+    workspace_mib: int = DEFAULT_WORKSPACE_MIB
     optimization_level: int | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
@@ -61,16 +61,16 @@ def batch_range(text: str) -> BatchRange:
     """Read "1:8:32", or "8" for exactly 8. Raises BadInput."""
     try:
         numbers = [int(number) for number in text.split(":")]
-        least, best, most = numbers * 3 if len(numbers) == 1 else numbers
+        minimum, optimum, maximum = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError:
         raise BadInput(
-            f"--batch {text!r} is not least:best:most", hint="for example: --batch 1:8:32", code="TP4020"
+            f"--batch must be minimum:optimum:maximum, not {text!r}", hint="for example: --batch 1:8:32", code="TP4020"
         ) from None
-    return BatchRange(least, best, most)
+    return BatchRange(minimum, optimum, maximum)
 
 
 def request_of(model: OnnxModel, config: EngineConfig) -> BuildRequest:
-    """What the builder is asked for."""
+    """The BuildRequest for a network and its config."""
     return BuildRequest(
         precision=model.precision,
         height=model.spec.preprocess.height,
@@ -86,10 +86,10 @@ def request_of(model: OnnxModel, config: EngineConfig) -> BuildRequest:
 
 
 def problems(config: EngineConfig, precision: Precision, library: TensorRt, gpu: Gpu | None) -> Iterator[TrtPoetsError]:
-    """Yield what makes the build impossible, or pointless, with this library on this GPU; nothing when it can go on.
+    """Yield the reasons why a build with this library on this GPU is impossible or pointless; none if it is possible.
 
-    `gpu` is the one that TensorRT builds for; None for TensorRT-RTX, which needs none. What only a started builder
-    knows (how many DLA cores there are) is not among it.
+    `gpu` is the one that TensorRT builds for; None for TensorRT-RTX, which needs no GPU. Checks that need a started
+    builder (the number of DLA cores) are not included.
     """
     yield from _bad_numbers(config, library)
     yield from _bad_targets(config, library)
@@ -100,21 +100,20 @@ def problems(config: EngineConfig, precision: Precision, library: TensorRt, gpu:
 
 
 def network_problems(model: OnnxModel, config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsError]:
-    """Yield what in the ONNX file makes the build impossible with this library, as far as its input and its operator
-    set tell.
+    """Yield the reasons why the input shape or the opset of the ONNX file makes a build impossible.
 
-    Nothing for a file that is not there. Raises BadArtefact for what is no ONNX file.
+    Yields nothing if the file is missing. Raises BadArtefact if it is not an ONNX file.
     """
     if not model.path.is_file():
         return
-    facts = facts_of(model.path)
-    if facts.photos is not None and len(facts.photos) == 4:
-        yield from input_problems(facts.photos, request_of(model, config))
+    header = read_header(model.path)
+    if header.photos is not None and len(header.photos) == 4:
+        yield from input_problems(header.photos, request_of(model, config))
     ceiling = opset_ceiling(library.flavour, library.version)
-    if ceiling is not None and facts.opset > ceiling:
+    if ceiling is not None and header.opset > ceiling:
         yield BadInput(
-            f"{library.title} reads ONNX operators up to set {ceiling}, and {model.path} has {facts.opset}",
-            hint=f"write it in an older set: {command('export', 'NAME', '--opset', min(ceiling, 17), '--force')}",
+            f"{library.title} supports ONNX opsets up to {ceiling}, but {model.path} has opset {header.opset}",
+            hint=f"export it with an older opset: {command('export', 'NAME', '--opset', min(ceiling, 17), '--force')}",
             code="TP4021",
         )
 
@@ -123,35 +122,41 @@ def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
     batch = config.batch
     if not 1 <= batch.minimum <= batch.optimum <= batch.maximum:
         yield BadInput(
-            f"the batch sizes {spelled(batch)} don't rise from at least 1",
-            hint="give smallest:usual:largest, for example --batch 1:8:32",
+            f"the batch sizes {spelled(batch)} must be at least 1 and in ascending order",
+            hint="give minimum:optimum:maximum, for example --batch 1:8:32",
             code="TP4022",
         )
     if config.workspace_mib < LEAST_WORKSPACE_MIB:
         yield BadInput(
-            f"a workspace of {config.workspace_mib} MiB is too small to build in",
-            hint=f"give at least --workspace {LEAST_WORKSPACE_MIB}",
+            f"the workspace must be at least {LEAST_WORKSPACE_MIB} MiB, not {config.workspace_mib}",
+            hint="for example: --workspace 1024",
             code="TP4023",
         )
     if config.timeout_seconds is not None and not config.timeout_seconds > 0:
-        yield BadInput(f"a timeout of {config.timeout_seconds} seconds", hint="give a number above 0", code="TP4024")
+        yield BadInput(
+            f"the timeout must be more than 0 seconds, not {config.timeout_seconds}",
+            hint="for example: --timeout 600",
+            code="TP4024",
+        )
     level = config.optimization_level
     if level is not None and not library.has_optimization_level:
         yield BadInput(
             f"{library.title} has no optimisation levels",
-            hint="leave --optimization-level out: they came with 8.6",
+            hint="leave --optimization-level out: it needs TensorRT 8.6 or later",
             code="TP4025",
         )
     if level is not None and level not in _LEVELS:
         yield BadInput(
-            f"an optimisation level of {level}", hint="give 0 (quick build) to 5 (fast engine)", code="TP4026"
+            f"the optimisation level must be 0 (quick build) to 5 (fast engine), not {level}",
+            hint="for example: --optimization-level 3",
+            code="TP4026",
         )
 
 
 def _bad_targets(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsError]:
     if config.targets and not library.targets:
         yield BadInput(
-            f"{library.title} builds for the GPU of this machine only, so --target {config.targets[0]} can't be met",
+            f"{library.title} builds only for the GPU of this machine, so --target {config.targets[0]} is not possible",
             hint="leave --target out, or build --flavour rtx",
             code="TP4027",
         )
@@ -168,7 +173,7 @@ def _bad_targets(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
 def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None) -> Iterator[TrtPoetsError]:
     if config.version_compatible and not has_version_compatible(library):
         yield BadInput(
-            f"{library.title} can't build engines for later versions, so --version-compatible can't be met",
+            f"{library.title} can't build engines for later versions, so --version-compatible is not possible",
             hint="TensorRT 8.6 and later can: --flavour tensorrt, or leave --version-compatible out",
             code="TP4029",
         )
@@ -176,25 +181,25 @@ def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None)
         return
     if library.targets:
         yield BadInput(
-            f"{library.title} takes no --hardware-compatible: without --target its engines run on Ampere and later",
+            f"{library.title} has no --hardware-compatible: without --target its engines run on Ampere and later",
             hint="leave --hardware-compatible out",
             code="TP4030",
         )
     elif not has_hardware_compatible(library):
         yield BadInput(
-            f"{library.title} builds for the GPU of this machine only, so --hardware-compatible can't be met",
-            hint="TensorRT 8.6 and later can: leave --hardware-compatible out here",
+            f"{library.title} builds only for the GPU of this machine, so --hardware-compatible is not possible",
+            hint="leave --hardware-compatible out: it needs TensorRT 8.6 or later",
             code="TP4031",
         )
     elif (gpu is not None and gpu.integrated) or (libcuda.driver_version() or "").startswith("L4T"):
         yield BadInput(
-            "on a Jetson TensorRT can't build for other GPUs, so --hardware-compatible can't be met",
-            hint="leave --hardware-compatible out, and build on each kind of Jetson",
+            "on a Jetson, TensorRT can't build for other GPUs, so --hardware-compatible is not possible",
+            hint="leave --hardware-compatible out, and build on each Jetson module",
             code="TP4032",
         )
     elif gpu is not None and gpu.compute_capability < _AMPERE:
         yield BadInput(
-            f"--hardware-compatible is for Ampere (8.0) and later, and this {gpu.name} is "
+            f"--hardware-compatible needs compute capability 8.0 (Ampere) or later, but this {gpu.name} has "
             f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",
             hint="leave --hardware-compatible out",
             code="TP4033",
@@ -202,13 +207,13 @@ def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None)
 
 
 def _bad_dla(config: EngineConfig, precision: Precision, library: TensorRt) -> Iterator[TrtPoetsError]:
-    """NVIDIA's documents, "Working with DLA": fixed sizes only; FP16 and INT8; before TensorRT 11 no Q/DQ pairs."""
+    """Restrictions of NVIDIA's "Working with DLA": one batch size, FP16 or INT8, no Q/DQ pairs before TensorRT 11."""
     core, batch = config.dla_core, config.batch
     if core is None:
         return
     if library.targets:
         yield BadInput(
-            f"{library.title} knows no DLA, so --dla {core} can't be met",
+            f"{library.title} does not support DLA, so --dla {core} is not possible",
             hint="leave --dla out, or --flavour tensorrt",
             code="TP4034",
         )
@@ -216,16 +221,18 @@ def _bad_dla(config: EngineConfig, precision: Precision, library: TensorRt) -> I
     if core < 0:
         yield BadInput(f"there is no DLA core {core}", hint="cores count from 0: --dla 0", code="TP4035")
     if precision is Precision.FP32:
-        yield BadInput("a DLA computes FP16 and INT8, not fp32", hint="build --precision fp16 for it", code="TP4036")
+        yield BadInput(
+            "a DLA supports FP16 and INT8, not FP32", hint="for the DLA: build --precision fp16", code="TP4036"
+        )
     if precision is Precision.INT8 and weakly_typed(library, precision, dla=True):
         yield BadInput(
-            f"the DLA of {library.title} takes no INT8 from Q/DQ pairs, which TensorRT 11.4.1 begins with",
-            hint="build --precision fp16 for it",
+            f"{library.title} does not support INT8 with Q/DQ pairs on a DLA; TensorRT 11.4.1 and later do",
+            hint="for the DLA: build --precision fp16",
             code="TP4037",
         )
     if not batch.minimum == batch.optimum == batch.maximum:
         yield BadInput(
-            f"a DLA takes one batch size, so no batch of {spelled(batch)}",
+            f"a DLA supports one fixed batch size, not {spelled(batch)}",
             hint=f"--batch {batch.optimum}:{batch.optimum}:{batch.optimum}",
             code="TP4038",
         )
@@ -235,15 +242,15 @@ def _bad_gpu(precision: Precision, library: TensorRt, gpu: Gpu) -> Iterator[TrtP
     reason = why_not(gpu.compute_capability, precision)
     if reason:
         yield BadInput(
-            f"{precision.value} does not pay on this {gpu.name}: {reason}",
+            f"{precision.value} is not faster on this {gpu.name}: {reason}",
             hint=f"build --precision {fastest(gpu.compute_capability).value}",
             code="TP4039",
         )
     least = least_capability(library.flavour, library.version)
     if least is not None and gpu.compute_capability < least:
         yield BadInput(
-            f"{library.title} builds for compute capability {least[0]}.{least[1]} and later, and this {gpu.name} is "
+            f"{library.title} needs compute capability {least[0]}.{least[1]} or later, but this {gpu.name} has "
             f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",
-            hint="install a TensorRT of the age of this GPU: 8.x begins with 5.0",
+            hint="install an older TensorRT: 8.x supports compute capability 5.0 and later",
             code="TP4040",
         )

@@ -1,8 +1,7 @@
-"""Engine files given by path, and those that trtpoets did not build.
+"""Loads engine files that are given by path, including engines that trtpoets did not build.
 
-Engines are executable code: TensorRT runs what is in them. So only an engine that this user built here is loaded, by
-the HMAC in its card, unless the user says that they trust it. That a card fits its engine tells nothing of who wrote
-both.
+Engines can contain code that TensorRT runs. So an engine is loaded only if the HMAC in its card proves that this user
+built it, or if the user trusts it. A card that matches its engine does not show who wrote both.
 """
 
 from __future__ import annotations
@@ -25,31 +24,31 @@ _MODEL = ("model.json", "classifier/model.json")
 
 
 def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
-    """The engine at `path`: one that this user built here, or, with `trust`, any.
+    """The engine at `path`, if this user built it on this machine or `trust` is set.
 
-    A trusted engine without a card that fits it tells its library and version by its header; `model.json` beside it
-    (or in classifier/) its labels and photos; its name its precision, as in fp16.mine.engine. It is taken to be for
-    this machine and GPU, and its library checks that. Engines of TensorRT before 8.6 have no header: without a card
-    they are never loaded.
+    For a trusted engine without a matching card, library and version are read from its header, labels and preprocessing
+    from `model.json` beside it (or in classifier/), and the precision from its name, such as fp16.mine.engine. It is
+    assumed to be built for this machine and GPU, which its library checks. Engines of TensorRT before 8.6 have no
+    header and can't be loaded without a card.
 
-    Raises MissingArtefact, BadArtefact (also for an engine that may not be loaded without `trust`), BadInput.
+    Raises MissingArtefact, BadArtefact (also for an engine that needs `trust`), BadInput.
     """
     if not path.is_file():
         raise MissingArtefact(f"{path} is not there", hint="build it: trtpoets build NAME", code="TP4041")
-    require_kind(path, "engine", expected="an engine as TensorRT writes it")
+    require_kind(path, "engine", expected="a TensorRT engine")
     try:
         engine = load_engine(path)
-        why, cause = engine.foreign, None
+        reason, cause = engine.foreign, None
     except (MissingArtefact, BadArtefact) as error:
         if trust:
             return _trusted(path)
-        why, cause = error.message, error
+        reason, cause = error.message, error
     if trust:
         return replace(engine, foreign="")
-    if why:
+    if reason:
         raise BadArtefact(
-            f"engines are executable code, and {path} is not known to be built here by you: {why}",
-            hint=f"see what it is: {command('inspect', path)}; if you trust who built it, add --trust",
+            f"engines are executable code, and there is no proof that you built {path} on this machine: {reason}",
+            hint=f"show what it is: {command('inspect', path)}; if you trust its author, add --trust",
             code="TP4042",
         ) from cause
     return engine
@@ -85,11 +84,11 @@ def _spec(path: Path) -> ModelSpec:
     for name in _MODEL:
         file = path.parent / name
         if file.is_file():
-            read_json(file)  # says where it is not JSON
+            read_json(file)  # reports invalid JSON
             return ModelSpec.from_json(read_text(file, errors="surrogateescape"), str(file))
     raise MissingArtefact(
-        f"{path} does not say what its scores mean, nor how its photos are prepared",
-        hint=f"copy the model.json of the classifier that it was made from into {path.parent}",
+        f"the labels and the preprocessing of {path} are unknown: there is no model.json beside it",
+        hint=f"copy the model.json of its classifier into {path.parent}",
         code="TP4043",
     )
 
@@ -99,7 +98,7 @@ def _precision(path: Path) -> Precision:
         return Precision(path.name.split(".")[0])
     except ValueError:
         raise BadInput(
-            f"the name of {path} does not begin with its precision ({', '.join(each.value for each in Precision)})",
+            f"the name of {path} must begin with its precision ({', '.join(member.value for member in Precision)})",
             hint=f"rename it, for example: fp16.{path.name}",
             code="TP4044",
         ) from None

@@ -1,8 +1,8 @@
-"""What the first bytes of an engine say, readable on any machine without TensorRT.
+"""Reads the header of an engine file without TensorRT: library, version and targets.
 
-TensorRT writes "ftrt" and its version since 8.6: the fields that its own `trtexec --getPlanVersionOnly` reads. The
-layout of TensorRT-RTX is not documented: it was read off engines of 1.7 for every combination of targets. What is not
-known to be so is answered with "don't know", never with a guess.
+TensorRT writes "ftrt" and its version since 8.6: the fields that `trtexec --getPlanVersionOnly` reads. The layout of
+TensorRT-RTX is not documented; it was derived from engines of 1.7 for every combination of targets. Fields with an
+unknown layout are reported as unknown.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from trtpoets.core.reading import open_regular
 from trtpoets.core.types import Flavour
 
 MAGIC = {b"vtrt": Flavour.RTX, b"ftrt": Flavour.TENSORRT}
-"""How an engine begins."""
+"""The first bytes of an engine, and its library."""
 
 SUFFIXES = (".engine", ".plan", ".trt")
-"""How files of engines are called."""
+"""File name suffixes of engines."""
 
 _HEADER = 64
 _TARGETS = {1: "sm75", 2: "sm80", 4: "sm86", 8: "sm89", 16: "sm120", 32: "sm121"}
@@ -32,11 +32,11 @@ _FOOTER = b"\x99\x8b\x8d\x8b"
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What an engine says of itself before anything deserialises it.
+    """The header of an engine file.
 
-    `version` is the library that built it, in four numbers as "1.7.1.116". `targets` are compute capabilities as
-    "sm86", ("sm80+",) for Ampere and later; empty when unknown: engines of TensorRT don't say. `whole` is True when the
-    size that the header records is the file's, and None when the header records none that is known.
+    `version` is that of the library that built it, in four numbers such as "1.7.1.116". `targets` are compute
+    capabilities such as "sm86", or ("sm80+",) for Ampere and later; empty if unknown, as in engines of TensorRT.
+    `whole` is True if the file has the size in its header, None if the header has no known size.
     """
 
     flavour: Flavour
@@ -46,7 +46,7 @@ class PlanHeader:
 
 
 def read_plan_header(engine: Path) -> PlanHeader:
-    """Read an engine's header. Raises MissingArtefact, or BadArtefact that says what is wrong with the file."""
+    """Read an engine's header. Raises MissingArtefact, or BadArtefact with the reason if it is not a valid engine."""
     if not engine.is_file():
         raise MissingArtefact(f"{engine} is not there", hint="build it: trtpoets build NAME", code="TP4046")
     size = engine.stat().st_size
@@ -54,11 +54,11 @@ def read_plan_header(engine: Path) -> PlanHeader:
         header = stream.read(_HEADER)
         flavour = MAGIC.get(header[:4])
         if flavour is None:
-            require_kind(engine, "empty", expected="an engine as TensorRT writes it")
-            began = f"it begins with {header[:4]!r}" if header else "it is empty"
+            require_kind(engine, "empty", expected="a TensorRT engine")
+            reason = f"it begins with {header[:4]!r}" if header else "it is empty"
             raise BadArtefact(
-                f"{engine} is not an engine of TensorRT 8.6 or later, nor of TensorRT-RTX: {began}",
-                hint="TensorRT before 8.6 wrote no such header; build the engine again: trtpoets build NAME --force",
+                f"{engine} is not an engine of TensorRT 8.6 or later or of TensorRT-RTX: {reason}",
+                hint="engines of TensorRT before 8.6 can't be identified; build it again: trtpoets build NAME --force",
                 code="TP4047",
             )
         if len(header) < _HEADER:
@@ -68,23 +68,23 @@ def read_plan_header(engine: Path) -> PlanHeader:
         if flavour is Flavour.TENSORRT:
             (layout,) = struct.unpack_from("<I", header, 4)
             if layout:
-                raise _damaged(engine, f"its layout is number {layout}, and 0 is the one that is known")
+                raise _damaged(engine, f"the layout in its header must be 0, not {layout}")
             return PlanHeader(flavour, version, (), True if recorded == size else None)
         if header[28:32] != header[:4]:
-            raise _damaged(engine, f"its header repeats its first word as {header[28:32]!r}")
+            raise _damaged(engine, f"bytes 28 to 32 of its header must repeat the first four, not be {header[28:32]!r}")
         if recorded != size:
-            kind = "cut short" if size < recorded else "followed by something else"
-            raise _damaged(engine, f"it was written with {recorded:,} bytes and has {size:,}: it is {kind}")
+            kind = "truncated" if size < recorded else "followed by other data"
+            raise _damaged(engine, f"it has {size:,} bytes instead of {recorded:,}: it is {kind}")
         table = _SECTION.size * _sections(engine, header)
         _check_sections(engine, stream.read(table), table, size)
         stream.seek(-len(_FOOTER), 2)
         if stream.read() != _FOOTER:
-            raise _damaged(engine, "its last bytes are not those of an engine")
+            raise _damaged(engine, "its last bytes are not those of a complete engine")
     return PlanHeader(flavour, version, _targets(header), True)
 
 
 def rtx_targets(engine: Path) -> tuple[str, ...]:
-    """The compute capabilities that a TensorRT-RTX engine was built for; () when its header does not tell."""
+    """The compute capabilities that a TensorRT-RTX engine was built for; () if its header does not contain them."""
     try:
         return read_plan_header(engine).targets
     except BadArtefact:
@@ -93,18 +93,18 @@ def rtx_targets(engine: Path) -> tuple[str, ...]:
 
 def _sections(engine: Path, header: bytes) -> int:
     (count,) = struct.unpack_from("<Q", header, 8)
-    if not 0 < count <= 64:  # two in every engine that was seen
-        raise _damaged(engine, f"its header counts {count} sections")
+    if not 0 < count <= 64:  # known engines have two
+        raise _damaged(engine, f"its header gives an invalid number of sections: {count}")
     return int(count)
 
 
 def _check_sections(engine: Path, table: bytes, expected: int, size: int) -> None:
     if len(table) != expected:
-        raise _damaged(engine, "it ends inside its table of sections")
+        raise _damaged(engine, "it ends inside its section table")
     for tag, _, offset, length in _SECTION.iter_unpack(table):
         if offset + length > size:
             name = tag[::-1].decode("ascii", "replace")
-            raise _damaged(engine, f"its section {name!r} reaches to byte {offset + length:,} of {size:,}")
+            raise _damaged(engine, f"its section {name!r} ends at byte {offset + length:,}, but the file has {size:,}")
 
 
 def _targets(header: bytes) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The builder's side of TensorRT: a checked ONNX file to the bytes of an engine. Runs in the child process only."""
+"""Parses a checked ONNX file and builds an engine with TensorRT's builder. Runs only in the child process."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from trtpoets.device.tensorrt_messages import (
 )
 
 OUT_OF_MEMORY = ("bad_alloc", "out of memory", "outofmemory", "cannot allocate", "resource temporarily unavailable")
-"""How libraries say that there is no memory, for a thread's stack in the last case."""
+"""Parts of libraries' messages about missing memory; the last one is about a thread's stack."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build gives. `engine` and `timing_cache` are TensorRT's host memory, which reads like bytes.
+    """The result of a build. `engine` and `timing_cache` are TensorRT host memory, which has the buffer interface.
 
-    `typing` is how the network was typed, as `typing_of` says it. `logger` belongs to the library's objects.
+    `typing` is the result of `typing_of`. `logger` must exist as long as the library's objects.
     """
 
     engine: Any
@@ -49,7 +49,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a library finds here: how many DLA cores, and for which types it has fast arithmetic; None: untold."""
+    """What a library supports on this machine: DLA cores and fast types (None if it does not report them)."""
 
     dla_cores: int
     fast_fp16: bool | None
@@ -64,10 +64,10 @@ def build_engine(
     messages: Messages,
     timing_cache: bytes = b"",
 ) -> Built:
-    """Parse and build. `timing_cache` is what an earlier build gave.
+    """Parse an ONNX file and build an engine. `timing_cache` is the one of an earlier build.
 
-    `step` gets the fraction that is done, 0 to 1, and answers whether to go on; libraries without a monitor never call
-    it. Raises BuildFailed with TensorRT's reason, BadInput or BadArtefact.
+    `step` is called with the finished fraction, 0 to 1, and returns whether to continue; libraries without a progress
+    monitor never call it. Raises BuildFailed with TensorRT's message, BadInput or BadArtefact.
     """
     logger = new_logger(library, messages)
     builder = _new_builder(library, logger, messages)
@@ -82,8 +82,8 @@ def build_engine(
     monitor = _new_monitor(library, step) if library.has_monitor else None
     if monitor is not None:
         config.progress_monitor = monitor
-    # TensorRT-RTX answers at once what its builder would meet late. TensorRT's own programs never ask, and a builder of
-    # TensorRT may say no to what it builds.
+    # In TensorRT-RTX, is_network_supported reports early what the build would report late. It is not used for TensorRT,
+    # where it can return False for networks that the builder accepts.
     supported = not library.targets or builder.is_network_supported(network, config)
     engine = builder.build_serialized_network(network, config) if supported else None
     if engine is None:
@@ -100,13 +100,13 @@ def build_engine(
 
 
 def machine_of(library: TensorRt, messages: Messages) -> Machine:
-    """What the library finds on this machine. Raises BuildFailed where it does not start."""
+    """What the library supports on this machine. Raises BuildFailed if it does not start."""
     builder = _new_builder(library, new_logger(library, messages), messages)
 
     def fast(flag: str) -> bool | None:
         typed = weakly_typed(library, Precision(flag))
-        found = getattr(builder, f"platform_has_fast_{flag}", None) if typed else None
-        return None if found is None else bool(found)
+        supported = getattr(builder, f"platform_has_fast_{flag}", None) if typed else None
+        return None if supported is None else bool(supported)
 
     return Machine(int(builder.num_DLA_cores), fast("fp16"), fast("int8"))
 
@@ -125,10 +125,10 @@ def _new_builder(library: TensorRt, logger: Any, messages: Messages) -> Any:
 
 
 def failure(library: TensorRt, request: BuildRequest, reason: str) -> BuildFailed:
-    """The error of a build that gave nothing, with what can be done about TensorRT's `reason`."""
+    """The error of a build without a result, with a hint for TensorRT's message `reason`."""
     targets = f" for {', '.join(request.targets)}" if request.targets else ""
     return BuildFailed(
-        f"{library.title} would not build the {request.precision.value} engine{targets}: "
+        f"{library.title} could not build the {request.precision.value} engine{targets}: "
         f"{reason or 'it gave no reason'}",
         hint=_hint(reason, request),
         code="TP4050",
@@ -138,7 +138,7 @@ def failure(library: TensorRt, request: BuildRequest, reason: str) -> BuildFaile
 def _hint(reason: str, request: BuildRequest) -> str:
     low = reason.lower()
     if "workspace" in low:
-        return f"give it more room: --workspace {4 * (request.workspace_bytes >> 20)}"
+        return f"use a larger workspace: --workspace {4 * (request.workspace_bytes >> 20)}"
     if any(word in low for word in OUT_OF_MEMORY):
         return "free some memory, or build with a smaller --batch"
     if request.version_compatible and "lean" in low:
@@ -159,9 +159,9 @@ def _parse(library: TensorRt, network: Any, onnx: bytes, logger: Any, messages: 
     parser = library.module.OnnxParser(network, logger)
     if parser.parse(onnx):
         return
-    found = [parser_sentence(parser.get_error(index), onnx) for index in range(parser.num_errors)]
-    reason = found[0] if found else messages.sentence() or "it gave no reason"
-    raise BuildFailed(f"{library.title} can't read the network: {reason}", hint=parser_fix(reason), code="TP4051")
+    errors = [parser_sentence(parser.get_error(index), onnx) for index in range(parser.num_errors)]
+    reason = errors[0] if errors else messages.sentence() or "it gave no reason"
+    raise BuildFailed(f"{library.title} can't parse the network: {reason}", hint=parser_fix(reason), code="TP4051")
 
 
 def _check_network(network: Any, request: BuildRequest) -> None:
@@ -169,7 +169,7 @@ def _check_network(network: Any, request: BuildRequest) -> None:
     outputs = [network.get_output(i).name for i in range(network.num_outputs)]
     if names != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
         raise BadArtefact(
-            f"the network takes {names} and gives {outputs}, not {INPUT_NAME} and {OUTPUT_NAME}",
+            f"the network must have the input {INPUT_NAME} and the output {OUTPUT_NAME}, not {names} and {outputs}",
             hint="export it again: trtpoets export NAME --force",
             code="TP4052",
         )
@@ -183,22 +183,22 @@ def _new_monitor(library: TensorRt, step: Callable[[float], bool]) -> Any:
     phases = Phases()
 
     class Monitor(base):  # type: ignore[misc, valid-type]
-        """Called by the builder, from several threads. What it raises is lost, so it raises nothing."""
+        """Called by the builder from several threads. TensorRT drops its exceptions, so it raises none."""
 
         def __init__(self) -> None:
             base.__init__(self)
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            """A phase of `steps` steps begins, inside another phase or on its own."""
+            """Start a phase of `steps` steps, which may be nested in another phase."""
             phases.start(name, parent, steps)
 
         def step_complete(self, name: str, index: int) -> bool:
-            """A step is done; False cancels the build."""
+            """Finish a step; returning False cancels the build."""
             phases.advance(name, index + 1)
             return step(phases.fraction)
 
         def phase_finish(self, name: str) -> None:
-            """A phase is over."""
+            """End a phase."""
             phases.finish(name)
 
     return Monitor()

@@ -1,4 +1,4 @@
-"""What a builder is told about one engine: the network's kind, flags, devices, sizes, the cache of timings."""
+"""Creates the builder config of an engine: typing of the network, flags, devices, shapes, timing cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trtpoets.device.tensorrt_api import TensorRt
 from trtpoets.device.tensorrt_messages import Messages
 
 _TYPE_FLAGS = {Precision.FP32: (), Precision.FP16: ("FP16",), Precision.INT8: ("INT8", "FP16")}
-"""What a weakly typed builder is allowed. INT8 networks compute what is not quantised in FP16."""
+"""Builder flags of a weakly typed network by precision. INT8 networks use FP16 for layers that are not quantised."""
 
 OBEY = "OBEY_PRECISION_CONSTRAINTS"
 """The builder flag without which a layer's precision and output types are suggestions (NvInfer.h, ILayer)."""
@@ -19,7 +19,7 @@ OBEY = "OBEY_PRECISION_CONSTRAINTS"
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build: the network's shape (H, W), how it is to be run, and for what."""
+    """The input size of the network in pixels, and the build options."""
 
     precision: Precision
     height: int
@@ -34,59 +34,59 @@ class BuildRequest:
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """The least, usual and largest shape of `photos`: (N, H, W, 3)."""
+        """The minimum, optimum and maximum shape of `photos`, (N, H, W, 3)."""
         batch = self.batch
         return tuple((n, self.height, self.width, 3) for n in (batch.minimum, batch.optimum, batch.maximum))
 
 
 def weakly_typed(library: TensorRt, precision: Precision, dla: bool = False) -> bool:
-    """Whether the builder chooses types layer by layer, among those that flags allow.
+    """Whether the network is weakly typed: the builder chooses the type of each layer among those allowed by flags.
 
-    TensorRT 8 always; 10 for a DLA, which it serves in no other way, and for INT8. In a strongly typed network of 10.x
-    the input of a Quantize layer has the type of its scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer), and scales are
-    FP32: everything outside INT8 would be FP32 (github.com/NVIDIA/Model-Optimizer/issues/80). TensorRT 11 and
-    TensorRT-RTX have no such flags.
+    Always in TensorRT 8; in 10 for INT8 and for a DLA, which has no other way. In a strongly typed network of 10.x the
+    input of a Quantize layer has the type of its scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer), which is FP32: all
+    layers outside INT8 would be FP32 (github.com/NVIDIA/Model-Optimizer/issues/80). TensorRT 11 and TensorRT-RTX have
+    no such flags.
     """
     flags = _builder_flags(library)
     return "FP16" in flags and (dla or not library.strongly_typed or (precision is Precision.INT8 and "INT8" in flags))
 
 
 def typing_of(flags: Iterable[str]) -> str:
-    """How a network is typed that is built with these flags of network and builder, for plans, cards and pages.
+    """The typing of a network with these network and builder flags, for plans, cards and pages.
 
-    "strongly typed": in the types of the ONNX file. "weakly typed, INT8 and FP16 allowed": the builder chooses.
+    "strongly typed" (the types of the ONNX file), or for example "weakly typed, INT8 and FP16 allowed".
     """
-    found = set(flags)
-    if "STRONGLY_TYPED" in found:
+    names = set(flags)
+    if "STRONGLY_TYPED" in names:
         return "strongly typed"
-    allowed = [name for name in _TYPE_FLAGS[Precision.INT8] if name in found]
+    allowed = [name for name in _TYPE_FLAGS[Precision.INT8] if name in names]
     return f"weakly typed, {' and '.join(allowed) or 'FP32 alone'}{' allowed' if allowed else ''}"
 
 
 def has_version_compatible(library: TensorRt) -> bool:
-    """Whether engines can be built that later versions run too (8.6 on). TensorRT-RTX has the flag and refuses it."""
+    """Whether version-compatible engines can be built (TensorRT 8.6 on). TensorRT-RTX has the flag but refuses it."""
     return "VERSION_COMPATIBLE" in _builder_flags(library) and not library.targets
 
 
 def has_hardware_compatible(library: TensorRt) -> bool:
-    """Whether engines can be built for all of Ampere and later (8.6 on). TensorRT-RTX has targets for that."""
+    """Whether engines for all GPUs of Ampere and later can be built (TensorRT 8.6 on). TensorRT-RTX has targets."""
     return hasattr(library.module, "HardwareCompatibilityLevel") and not library.targets
 
 
 def has_timing_cache(library: TensorRt) -> bool:
-    """Whether a build measures kernels, and can keep what it measured. TensorRT-RTX compiles without measuring."""
+    """Whether builds use a timing cache. TensorRT-RTX compiles without timing kernels."""
     return not library.targets
 
 
 def network_flags(library: TensorRt, request: BuildRequest) -> tuple[str, ...]:
-    """The names of the flags that the network is created with."""
+    """The names of the network creation flags."""
     members = library.module.NetworkDefinitionCreationFlag.__members__
     typed = () if _is_weakly_typed(library, request) else ("STRONGLY_TYPED",)
     return tuple(name for name in ("EXPLICIT_BATCH", *typed) if name in members)
 
 
 def builder_flags(library: TensorRt, request: BuildRequest) -> tuple[str, ...]:
-    """The names of the flags that the builder gets."""
+    """The names of the builder flags."""
     return (
         *(_TYPE_FLAGS[request.precision] if _is_weakly_typed(library, request) else ()),
         *(("GPU_FALLBACK",) if request.dla_core is not None else ()),
@@ -95,12 +95,12 @@ def builder_flags(library: TensorRt, request: BuildRequest) -> tuple[str, ...]:
 
 
 def dla_problem(library: TensorRt, core: int, cores: int) -> BadInput | None:
-    """What is wrong with asking for DLA `core` where there are `cores` of them; None when nothing is."""
+    """The error if DLA `core` does not exist on a machine with `cores` of them, else None."""
     if core < cores:
         return None
     if not cores:
         return BadInput(
-            f"{library.title} finds no DLA here, so --dla {core} can't be met",
+            f"{library.title} finds no DLA on this machine, so --dla {core} is not possible",
             hint="leave --dla out: Xavier, Orin NX and AGX Orin have one, with TensorRT 8 to 10.7 and from 11.4.1 on",
             code="TP4053",
         )
@@ -112,29 +112,28 @@ def dla_problem(library: TensorRt, core: int, cores: int) -> BadInput | None:
 
 
 def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Iterator[TrtPoetsError]:
-    """Yield why a network that takes `photos`, (N, H, W, 3), can't be built as requested; None: a size left open."""
+    """Yield errors if an input shape `photos`, (N, H, W, 3), does not match the request; None is a dynamic size."""
     batch, *photo = photos
     if photo != [request.height, request.width, 3]:
         yield BadArtefact(
-            f"the network takes photos of {photo}, its model.json says {[request.height, request.width, 3]}",
+            f"the input of the network is {photo}, but its model.json has {[request.height, request.width, 3]}",
             hint="export it again: trtpoets export NAME --force",
             code="TP4055",
         )
     sizes = {request.batch.minimum, request.batch.optimum, request.batch.maximum}
     if batch is not None and sizes != {batch}:
         yield BadInput(
-            f"this network takes exactly {batch} photo{'' if batch == 1 else 's'} at a time, so no batch of "
-            f"{spelled(request.batch)}",
+            f"the network has the fixed batch size {batch}, not {spelled(request.batch)}",
             hint=f"--batch {batch}:{batch}:{batch}",
             code="TP4056",
         )
 
 
 def new_config(library: TensorRt, builder: Any, request: BuildRequest) -> Any:
-    """A builder configuration for the request. Raises BadInput or BuildFailed for what can't be had here."""
+    """The builder config for the request. Raises BadInput or BuildFailed for what this machine does not support."""
     module, config = library.module, builder.create_builder_config()
     config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, request.workspace_bytes)
-    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # the inspector is asked about the layers later
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # for the engine inspector
     if request.optimization_level is not None:
         config.builder_optimization_level = request.optimization_level
     if request.hardware_compatible:
@@ -149,7 +148,7 @@ def new_config(library: TensorRt, builder: Any, request: BuildRequest) -> Any:
     profile.set_shape(INPUT_NAME, *request.shapes)
     if config.add_optimization_profile(profile) < 0:
         raise BuildFailed(
-            f"{library.title} refuses the batch sizes {spelled(request.batch)}",
+            f"{library.title} rejects the batch sizes {spelled(request.batch)}",
             hint="try --batch 1:8:32",
             code="TP4057",
         )
@@ -157,22 +156,22 @@ def new_config(library: TensorRt, builder: Any, request: BuildRequest) -> Any:
 
 
 def new_timing_cache(config: Any, content: bytes, messages: Messages) -> Any:
-    """A timing cache in use by the configuration, with what an earlier build measured where it fits this device.
+    """Set a timing cache in the builder config, with `content` of an earlier build if it matches this device.
 
-    Keep it as long as the configuration. None where the library takes none: then everything is measured anew.
+    The returned cache must exist as long as the config. None if the library accepts none: then all kernels are timed.
     """
     for start in (content, b"") if content else (b"",):
-        # TensorRT reports a cache that does not fit as an error, though the build goes on without it.
+        # TensorRT logs a cache that does not match as an error, although the build can continue without it.
         with messages.expected():
             cache = config.create_timing_cache(start)
             if cache is not None and config.set_timing_cache(cache, False):
                 return cache
-        messages.notes.append("the timing cache does not fit this device and library: kernels are timed anew")
+        messages.notes.append("the timing cache does not match this device and library: all kernels are timed again")
     return None
 
 
 def spelled(batch: BatchRange) -> str:
-    """A batch range as `--batch` takes it."""
+    """A batch range in the form of `--batch`: "1:8:32"."""
     return f"{batch.minimum}:{batch.optimum}:{batch.maximum}"
 
 
@@ -193,15 +192,17 @@ def _use_dla(library: TensorRt, builder: Any, config: Any, core: int) -> None:
 
 
 def _is_fast(library: TensorRt, builder: Any, flag: str, precision: Precision) -> bool:
-    """Whether the GPU has arithmetic for a flag. Where it lacks the engine's own it would silently compute in another
-    precision: BuildFailed. What an INT8 engine does not quantise may be FP32 just as well.
+    """Whether the GPU has fast arithmetic for a builder flag.
+
+    Raises BuildFailed if it is the engine's own precision: TensorRT would compute in another one without a message. For
+    the layers of an INT8 engine that are not quantised, FP32 may replace FP16.
     """
     if flag not in ("FP16", "INT8") or getattr(builder, f"platform_has_fast_{flag.lower()}"):
         return True
     if flag.lower() != precision.value:
         return False
     raise BuildFailed(
-        f"this GPU has no fast {flag}, so {library.title} would not keep to {precision.value}",
+        f"this GPU has no fast {flag}, so {library.title} would compute in another precision",
         hint="build --precision fp32" if flag == "FP16" else "build --precision fp16",
         code="TP4058",
     )
@@ -214,7 +215,7 @@ def _set_targets(library: TensorRt, config: Any, targets: tuple[str, ...]) -> No
         capability = library.module.ComputeCapability.__members__[target.upper()]
         if not config.set_compute_capability(capability, index):
             raise BadInput(
-                f"{library.title} does not take the target {target} here",
+                f"{library.title} does not support the target {target} on this machine",
                 hint="leave it out of --target",
                 code="TP4059",
             )

@@ -1,7 +1,7 @@
-"""What kernels took to run, kept beside the engines: the next build for the same device measures less.
+"""Loads and saves TensorRT's timing cache beside the engines, so that the next build for the same device is faster.
 
-One file a flavour, with a card like any artefact's: it vouches for the bytes, and for the library and the device that
-they were measured with. A cache is a help, never a condition: one that does not fit is left aside with a word.
+There is one file per flavour, with a card that records its sha256, the library and the device. A cache that does not
+match is ignored with a message.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ log = logging.getLogger(__name__)
 
 
 def timing_cache_of(engine: Path, library: TensorRt) -> Path:
-    """Where the timings of an engine's folder are kept: "<folder>/tensorrt.timing-cache"."""
+    """The path of the timing cache for the engines in a folder: "<folder>/tensorrt.timing-cache"."""
     return engine.with_name(f"{library.flavour.value}.timing-cache")
 
 
 def load_timing_cache(path: Path, library: TensorRt, gpu: Gpu) -> bytes:
-    """What an earlier build with this library measured on this kind of GPU; empty when there is nothing of use."""
+    """The timing cache of an earlier build with this library on this kind of GPU; empty if there is none."""
     if not path.is_file():
         return b""
     try:
-        # TensorRT deserialises it: another's is left aside, as another's engine would be.
+        # TensorRT deserialises it, so the cache of another user is ignored, like an engine of another user.
         if open_card(card_of(path), _key(library, gpu), own=True) is not None:
             return read_bytes(path)
-        reason = f"it was not measured by you with {library.title} on a {gpu.title}, or not written whole"
+        reason = f"it is damaged, or you did not create it with {library.title} on a {gpu.title}"
     except TrtPoetsError as error:
         reason = error.message
-    log.info("%s is left aside: %s", path, reason)
+    log.info("%s is ignored: %s", path, reason)
     return b""
 
 
 def save_timing_cache(path: Path, content: bytes, library: TensorRt, gpu: Gpu) -> None:
-    """Keep what a build measured. A cache that can't be written is no failure of the build: a warning."""
+    """Save the timing cache of a build. If it can't be written, the build still succeeds, with a warning."""
     try:
         write_bytes(path, content)
         details = {"library": library.title, "gpu": gpu.title, "compute_capability": list(gpu.compute_capability)}
         seal_card(card_of(path), key=_key(library, gpu), files=[path], details=details)
     except TrtPoetsError as error:
-        log.warning("the timings of this build are not kept: %s", error.message)
+        log.warning("the timing cache of this build was not saved: %s", error.message)
 
 
 def _key(library: TensorRt, gpu: Gpu) -> str:

@@ -1,4 +1,4 @@
-"""What this machine can do, and the line that mends what it can't."""
+"""Checks what this machine supports, with a command that fixes each problem (`trtpoets doctor`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trtpoets.device.doctor.system import System, system_at
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A machine: its parts, what works on it (and in which precisions), and the facts that this was told from."""
+    """The findings about a machine: its parts and what works on it, with the facts they are based on."""
 
     parts: tuple[Finding, ...]
     works: tuple[Finding, ...]
@@ -22,14 +22,14 @@ class Diagnosis:
 
 
 def doctor(*, training: bool = True) -> Diagnosis:
-    """Look at this machine. Raises nothing: what is missing is a finding.
+    """Check this machine. Raises nothing: a missing component is a finding.
 
-    Without `training`, what only training needs is not imported: that takes seconds, and a device may lack it.
+    Without `training`, packages that only training needs are not imported, which saves seconds.
     """
     return diagnose(system_at(), software_here(training=training))
 
 
 def diagnose(system: System, software: Software) -> Diagnosis:
-    """What the facts about a machine mean. What concerns Jetsons and GPUs rests on documents: see `device.jetpack`."""
+    """The findings for the facts about a machine. Those about Jetsons and GPUs are based on documentation."""
     parts = parts_of(system, software)
     return Diagnosis(parts, works_of(system, software, parts), system, software)

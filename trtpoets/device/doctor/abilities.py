@@ -1,4 +1,4 @@
-"""What works on a machine, in which precisions, and what would make the rest work."""
+"""Findings about what works on a machine: training, building and running engines, with hints for what does not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = {
 
 
 def works_of(system: System, software: Software, parts: Iterable[Finding]) -> tuple[Finding, ...]:
-    """What can be done on the machine. `parts` lend their hints."""
+    """The findings about commands. Hints are taken from the findings `parts`."""
     hints = {part.what: part.hint for part in parts}
     return (
         _retrains(system, software, hints),
@@ -69,7 +69,7 @@ def _builds(system: System, software: Software, hints: Mapping[str, str]) -> Fin
 def _lacks(
     what: str, serves: str, system: System, software: Software, lacking: list[str], hints: Mapping[str, str]
 ) -> Finding:
-    """What needs a GPU: MISSING, with the first line that helps, where there is one to be had; else not to be done."""
+    """The finding for a missing requirement: MISSING with the first hint if it can be installed, else IDLE."""
     found = f"needs {' and '.join('an ' + name if name == 'NVIDIA GPU' else name for name in lacking)}"
     hint = next((hints[name] for name in lacking if hints.get(name)), "")
     if hint and (software.gpus or system.jetson or system.nvidia_card):

@@ -1,4 +1,4 @@
-"""The parts of a machine, one finding each: hardware, drivers, libraries, packages."""
+"""Findings about the parts of a machine: hardware, drivers, libraries, packages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TRAINING: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("ONNX", ("onnx",), "checking ONNX files"),
     ("ONNX Runtime", ("onnxruntime", "onnxruntime-gpu"), "bottlenecks, quantising, scores on the CPU"),
 )
-"""What training needs: its name, the packages that bring it, what it is for."""
+"""Requirements of training: name, packages that provide it, purpose."""
 
 _NOT_INSTALLED = "not installed"
 
 
 def parts_of(system: System, software: Software) -> tuple[Finding, ...]:
-    """What the machine has, in the order in which one thing needs the other."""
+    """The findings about all parts, in the order of their dependencies."""
     return (
         _python(system),
         Finding("system", State.READY, f"{system.name}, {system.architecture}"),
@@ -111,7 +111,7 @@ def _tensorrt(system: System, software: Software) -> Finding:
 
 
 def _why(problem: str) -> str:
-    """A reason for the table: an import error in few words."""
+    """A short reason for the table."""
     return _NOT_INSTALLED if problem.startswith("No module named") else problem
 
 
@@ -137,7 +137,7 @@ def _pycuda(system: System, software: Software) -> Finding:
 
 
 def _training(system: System, software: Software) -> list[Finding]:
-    """What training needs. Where nobody trains, on a Jetson or with an old Python, what is not there is not missed."""
+    """The findings about packages for training. On a Jetson or with an old Python, missing ones are not reported."""
     elsewhere = system.jetson is not None or system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN
     found = []
     for what, names, serves in _TRAINING:
@@ -156,7 +156,7 @@ def _training(system: System, software: Software) -> list[Finding]:
 
 
 def _package(what: str, here: list[str], software: Software) -> tuple[str, str]:
-    """What there is to say about the packages of `what` that are here, and what mends it."""
+    """The text and the hint about the installed packages `here` of a requirement."""
     version = software.packages[here[0]]
     if len(here) > 1:
         found = f"{here[0]} and {here[1]} are both installed, and overwrite each other"

@@ -1,4 +1,4 @@
-"""The doctor's words: how things stand, and what was found."""
+"""The types of the doctor's results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class State(str, Enum):
-    """How things stand with one need. MISSING and DOUBTFUL come with a hint; IDLE is what this machine does without."""
+    """The state of a component. MISSING and DOUBTFUL have a hint; IDLE means that this machine does not need it."""
 
     READY = "ready"
     DOUBTFUL = "check"
@@ -17,7 +17,7 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found or why not, what it is good for, and what mends it."""
+    """The result of one check: its subject, state, text, what the subject is needed for, and how to fix a problem."""
 
     what: str
     state: State

@@ -1,7 +1,7 @@
-"""Whether the packages that training needs really import here, tried in a process of its own.
+"""Imports the packages that training needs in a child process, to check that they work.
 
-An installed package may not load: a missing shared library, a broken keras.json, another package that it needs. The
-process has the environment of this one, and imports through `core.optional`, as every command does.
+An installed package may fail to load because of a missing shared library, an invalid keras.json or a missing
+dependency. The child has the same environment and imports through `core.optional`, like every command.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Iterable, Mapping
 
 import trtpoets
 from trtpoets.core.child_environment import child_environment
+from trtpoets.core.serialization import parsed
 
 NAMES = ("onnx", "onnxruntime", "tensorflow", "tf2onnx")
 """The modules that are tried, in this order."""
@@ -39,7 +40,7 @@ for name in {names!r}:
     try:
         told = try_to(name)
     except Exception as error:
-        # MissingDependency names the package's own error as its cause.
+        # The cause of MissingDependency is the package's own error.
         lines = str(error.__cause__ or error).splitlines() or [type(error).__name__]
         told = {{"problem": lines[0]}}
     print("\\n" + json.dumps([name, told]), flush=True)
@@ -48,10 +49,10 @@ for name in {names!r}:
 
 @dataclass(frozen=True)
 class Imports:
-    """What the tried packages said: `problems` maps those that do not import to the reason.
+    """The results of the imports: `problems` maps modules that can't be imported to the reason.
 
-    `tensorflow_gpus` is how many GPUs TensorFlow sees, None where it was not tried or does not import. `providers` are
-    those of ONNX Runtime, best first.
+    `tensorflow_gpus` is the number of GPUs that TensorFlow sees, None if it was not tried or can't be imported.
+    `providers` are those of ONNX Runtime in the order of preference.
     """
 
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -59,8 +60,17 @@ class Imports:
     providers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """What one package said."""
+
+    problem: str = ""
+    gpus: int | None = None
+    providers: tuple[str, ...] = ()
+
+
 def try_imports(names: Iterable[str]) -> Imports:
-    """Import those of NAMES that are in `names` in a process of its own. Raises nothing."""
+    """Import those of NAMES that are in `names` in a child process. Raises nothing."""
     asked = set(names)
     wanted = [name for name in NAMES if name in asked]
     if not wanted:
@@ -82,17 +92,12 @@ def try_imports(names: Iterable[str]) -> Imports:
     except OSError as error:
         output, end = b"", f"can't start {sys.executable}: {error.strerror}"
     told = dict(filter(None, map(_read, output.splitlines())))
-    problems = {name: str(value["problem"]) for name, value in told.items() if value.get("problem")}
+    problems = {name: tried.problem for name, tried in told.items() if tried.problem}
     for name in wanted:
         if name not in told:
             problems[name] = f"the import {end}"
             break  # those after it were not tried
-    gpus = told.get("tensorflow", {}).get("gpus")
-    return Imports(
-        problems,
-        gpus if isinstance(gpus, int) else None,
-        tuple(told.get("onnxruntime", {}).get("providers", ())),
-    )
+    return Imports(problems, told.get("tensorflow", _Tried()).gpus, told.get("onnxruntime", _Tried()).providers)
 
 
 def _end(code: int) -> str:
@@ -104,12 +109,12 @@ def _end(code: int) -> str:
     return f"ended the process with code {code}"
 
 
-def _read(line: bytes) -> tuple[str, dict[str, Any]] | None:
+def _read(line: bytes) -> tuple[str, _Tried] | None:
     """A line of the program; None for what a package printed."""
     try:
         value = json.loads(line)
+        if isinstance(value, list) and len(value) == 2 and value[0] in NAMES:
+            return value[0], parsed(_Tried, value[1])
     except ValueError:
-        return None
-    if isinstance(value, list) and len(value) == 2 and value[0] in NAMES and isinstance(value[1], dict):
-        return value[0], value[1]
+        pass
     return None

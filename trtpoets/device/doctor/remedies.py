@@ -1,4 +1,4 @@
-"""The exact lines that mend a machine, for the doctor."""
+"""The commands with which the doctor's hints fix problems."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from trtpoets.device.doctor.system import Jetson, System
 from trtpoets.device.gpu.cuda_wheels import cuda_of_driver, wheels_for
 
 OLDEST_TENSORRT = (8, 5)
-"""Since then TensorRT names the tensors of an engine, as trtpoets uses them."""
+"""The oldest supported TensorRT: since 8.5, tensors are addressed by name."""
 
 OLDEST_PYTHON_TO_TRAIN = (3, 10)
 
 MODULES = {"TensorFlow": "tensorflow", "tf2onnx": "tf2onnx", "ONNX": "onnx", "ONNX Runtime": "onnxruntime"}
-"""What training needs, and the modules of `imports.NAMES` that it is imported as."""
+"""Requirements of training, and their modules in `imports.NAMES`."""
 
 _HEADERS = "sudo apt install -y build-essential python3-dev"
 _SHARE = "python3 -m venv --system-site-packages .venv"
 
 
 def usable_tensorrt(software: Software) -> bool:
-    """Whether TensorRT loads, is new enough, and fits the driver."""
+    """Whether TensorRT can be loaded, is new enough, and matches the driver."""
     version = software.tensorrt.version
     return bool(version) and version_of(version) >= OLDEST_TENSORRT and mixed_cuda(software, "tensorrt") is None
 
 
 def old_jetpack(jetson: Jetson | None) -> str:
-    """For a JetPack whose TensorRT is older than 8.5."""
+    """The hint for a JetPack whose TensorRT is older than 8.5."""
     if jetson is None:
         return "install TensorRT 8.5 or later"
     told = ["--jetpack", jetson.jetpack.version] if jetson.jetpack else []
-    # Its files are not those of other bundles: this TensorRT reads no photos as bytes.
+    # The bundle needs other ONNX files: this TensorRT does not support uint8 inputs.
     bundle = f"on a PC, for trtexec: {command('bundle', 'NAME', '--for', 'jetson', *told)}"
     if jetson.chip and jetson.chip.compute_capability < (7, 2):
         return bundle
@@ -39,7 +39,7 @@ def old_jetpack(jetson: Jetson | None) -> str:
 
 
 def no_gpu(system: System, software: Software) -> str:
-    """Where no GPU can be used; empty where there is none to be had."""
+    """The hint if no GPU can be used; empty if the machine has none."""
     if system.jetson:
         return "in a container: start it with --runtime nvidia; on the board itself: sudo apt install -y nvidia-jetpack"
     if system.nvidia_card:
@@ -50,10 +50,10 @@ def no_gpu(system: System, software: Software) -> str:
 
 
 def mixed_cuda(software: Software, package: str) -> tuple[str, str] | None:
-    """What is wrong between a TensorRT from PyPI and the driver, and the line that mends it; None when all is well.
+    """The problem of a TensorRT from PyPI with the driver and the command that fixes it; None if there is none.
 
-    The wheels of CUDA 12 and of CUDA 13 put the same modules in the same place, so only one may be there. Those of CUDA
-    13 need a driver for it; those of CUDA 12 run on later drivers too.
+    Wheels for CUDA 12 and CUDA 13 install the same modules, so only one may be installed. Those for CUDA
+    13 need a driver for CUDA 13; those for CUDA 12 also run with later drivers.
     """
     here = [name for name in software.packages if name.startswith(f"{package}-cu")]
     majors = sorted({name[len(package) + 3 :].split("-")[0] for name in here})
@@ -74,10 +74,10 @@ def mixed_cuda(software: Software, package: str) -> tuple[str, str] | None:
 
 
 def _wheel(package: str, software: Software) -> str:
-    """The package of PyPI that the driver and the GPU run, as a word of a command."""
+    """The PyPI package that the driver and the GPU support, quoted for a command."""
     wheel = f"{package}-cu{wheels_for(_cuda_major(software), software.gpus)}"
     old = package == "tensorrt" and any(gpu.compute_capability < (7, 5) for gpu in software.gpus)
-    return f"'{wheel}<10.5'" if old else wheel  # from 10.5 on TensorRT begins at 7.5
+    return f"'{wheel}<10.5'" if old else wheel  # TensorRT 10.5 and later need compute capability 7.5
 
 
 def _cuda_major(software: Software) -> int | None:
@@ -85,7 +85,7 @@ def _cuda_major(software: Software) -> int | None:
 
 
 def tensorrt(system: System, software: Software) -> str:
-    """Where TensorRT does not import."""
+    """The hint if TensorRT can't be imported."""
     if system.jetson:
         return _jetson_tensorrt(system, system.jetson)
     broken = [name for name in software.packages if name.startswith("tensorrt") and "rtx" not in name]
@@ -98,7 +98,7 @@ def tensorrt(system: System, software: Software) -> str:
 
 
 def rtx(software: Software) -> str:
-    """Where TensorRT-RTX does not import."""
+    """The hint if TensorRT-RTX can't be imported."""
     major = _cuda_major(software)
     return f"pip install 'trtpoets[rtx{'' if major is None else f'-cu{wheels_for(major, software.gpus)}'}]'"
 
@@ -118,14 +118,14 @@ def _jetson_tensorrt(system: System, jetson: Jetson) -> str:
 
 
 def foreign_tensorrt(system: System, software: Software) -> str:
-    """For a TensorRT on a Jetson that is not its JetPack's; empty where that may be."""
+    """The hint for a TensorRT on a Jetson that is not from its JetPack; empty if that is supported."""
     pack = system.jetson.jetpack if system.jetson else None
     wheels = sorted(name for name in software.packages if name.startswith("tensorrt-cu"))
     return f"pip uninstall -y {' '.join(wheels)}" if wheels and pack and not pack.by_pip else ""
 
 
 def pycuda(system: System, software: Software) -> str:
-    """Where pycuda does not import: it is built here, by CUDA's compiler."""
+    """The hint if pycuda can't be imported: it is compiled with the CUDA toolkit."""
     again = " --force-reinstall --no-cache-dir" if "pycuda" in software.packages else ""
     install = f"pip install{again} pycuda"
     if system.nvcc:
@@ -136,7 +136,7 @@ def pycuda(system: System, software: Software) -> str:
 
 
 def tensorflow(software: Software, version: str) -> tuple[str, str]:
-    """What there is to say about TensorFlow and the GPU, and what mends it."""
+    """The text about TensorFlow and the GPU, and the hint."""
     if not software.gpus:
         return f"{version}, on the CPU", ""
     if "tensorflow-cpu" in software.packages:

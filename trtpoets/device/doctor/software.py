@@ -1,7 +1,7 @@
-"""What is installed here and loads: drivers, TensorRT of both flavours, pycuda, TensorFlow, ONNX Runtime.
+"""Detects the driver and the installed libraries: TensorRT, TensorRT-RTX, pycuda, TensorFlow, ONNX Runtime.
 
-All of them are imported, because their faults show only then: TensorRT, TensorRT-RTX and pycuda in this process, what
-training needs in a process of its own (`imports`).
+All of them are imported, because some problems occur only then: TensorRT, TensorRT-RTX and pycuda in this process,
+packages for training in a child process (`imports`).
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
 )
-"""Packages that say what can be done here, or stand in each other's way."""
+"""Packages that the doctor reports or that conflict with each other."""
 
 _MODULES = {"tensorflow-cpu": "tensorflow", "onnxruntime-gpu": "onnxruntime"}
-"""Packages that bring a module of another name."""
+"""Module names of packages whose module has another name."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A library that was imported: its version and targets (TensorRT-RTX), or the reason why it does not load."""
+    """The result of importing a library: version and targets (TensorRT-RTX), or the reason why it can't be loaded."""
 
     version: str = ""
     targets: tuple[str, ...] = ()
@@ -55,12 +55,12 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Software:
-    """What is installed and loads. `packages` maps those of PACKAGES that are installed to their versions.
+    """The detected software. `packages` maps installed packages of PACKAGES to their versions.
 
-    `driver_cuda` is the newest CUDA that the driver serves. `tensorflow_gpus` is how many GPUs TensorFlow sees; None
-    where it is absent or does not import. `providers` are those of ONNX Runtime, best first. The version of `pycuda` is
-    that of the CUDA that it was built with. `problems` maps modules of `imports.NAMES` that are installed and do not
-    import to the reason.
+    `driver_cuda` is the newest CUDA version that the driver supports. `tensorflow_gpus` is the number of GPUs that
+    TensorFlow sees; None if it is missing or can't be imported. `providers` are those of ONNX Runtime in the order of
+    preference. The version of `pycuda` is that of the CUDA it was compiled with. `problems` maps installed modules of
+    `imports.NAMES` that can't be imported to the reason.
     """
 
     gpus: tuple[Gpu, ...]
@@ -78,9 +78,9 @@ class Software:
 
 
 def software_here(*, training: bool = True) -> Software:
-    """Look at this process's Python and driver. Raises nothing: what does not load is told.
+    """Detect the software of this process's Python, and the driver. Raises nothing: failures are in the result.
 
-    Without `training`, the modules of `imports.NAMES` are not tried.
+    Without `training`, the modules of `imports.NAMES` are not imported.
     """
     gpus: tuple[Gpu, ...] = ()
     problem = hint = ""

@@ -1,4 +1,4 @@
-"""What a machine is, read from its files: system, CPU, Jetson, NVIDIA hardware. `root` may be a copy of another's."""
+"""Reads the facts about a machine from its system files: system, CPU, Jetson, NVIDIA hardware."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NVIDIA_ON_PCI = "0x10de"
 
 @dataclass(frozen=True)
 class PythonFacts:
-    """The Python that runs: `prefix` is its folder, `in_venv` whether that is a virtual environment.
+    """The running Python: `prefix` is its folder, `in_venv` says whether it is a virtual environment.
 
     `sees_system` says whether the system's packages can be imported.
     """
@@ -32,14 +32,14 @@ class PythonFacts:
 
     @property
     def minor(self) -> tuple[int, int]:
-        """(3, 11) of "3.11.4"."""
+        """(3, 11) for "3.11.4"."""
         major, minor = self.version.split(".")[:2]
         return int(major), int(minor)
 
 
 @dataclass(frozen=True)
 class Jetson:
-    """A Jetson board. What the table does not have, or is not told, is None; `l4t` is then empty.
+    """A Jetson. Values that are unknown or not in the table are None; an unknown `l4t` is empty.
 
     `full_power` is the fastest of its power modes.
     """
@@ -54,7 +54,7 @@ class Jetson:
 
 @dataclass(frozen=True)
 class System:
-    """A machine as its files tell. `memory_gib` is 0 where it is not told; `governor` that of the CPU.
+    """The facts about a machine. `memory_gib` is 0 if unknown; `governor` is that of the CPU.
 
     `toolkit` is the CUDA toolkit's version, `nvcc` the folder of its compiler. `nvidia_card` says whether an NVIDIA
     device is on the PCI bus; `system_tensorrt` is the folder of the TensorRT that the system's own Python has.
@@ -76,7 +76,7 @@ class System:
 
 
 def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> System:
-    """Look at the files below `root`. Raises nothing: what can't be read is not told."""
+    """Read the facts from the files below `root`, which may be a copy of another machine's. Raises nothing."""
     toolkit, nvcc = _toolkit(root)
     return System(
         python=python_here(),
@@ -96,7 +96,7 @@ def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.enviro
 
 
 def python_here() -> PythonFacts:
-    """The Python that runs this."""
+    """The facts about the running Python."""
     in_venv = sys.prefix != sys.base_prefix
     settings = read_text(Path(sys.prefix) / "pyvenv.cfg").lower()
     shared = re.search(r"^include-system-site-packages\s*=\s*true", settings, re.MULTILINE) is not None
@@ -104,7 +104,7 @@ def python_here() -> PythonFacts:
 
 
 def read_text(path: Path) -> str:
-    """A small system file without the NUL and newline at its end; empty where it can't be read."""
+    """The text of a small system file without the NUL and newline at its end; empty if it can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
@@ -118,7 +118,7 @@ def _system_name(root: Path) -> str:
 
 def _cpu(root: Path) -> str:
     text = read_text(root / "proc/cpuinfo")
-    # x86 says "model name", some ARM kernels "Model" or "Hardware"; where none does, the architecture has to do.
+    # x86 has "model name", some ARM kernels "Model" or "Hardware"; else the architecture is used.
     for key in ("model name", "Model", "Hardware"):
         found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
         if found:
@@ -136,7 +136,7 @@ def _nvidia_card(root: Path) -> bool:
 
 
 def _toolkit(root: Path) -> tuple[str | None, str | None]:
-    """The version of the CUDA toolkit in its usual place, and the folder of its compiler."""
+    """The version of the CUDA toolkit in its default folder, and the folder of its compiler."""
     home = root / "usr/local/cuda"
     folder = "/usr/local/cuda/bin" if (home / "bin/nvcc").exists() else None
     try:
@@ -153,7 +153,7 @@ def _system_tensorrt(root: Path) -> str | None:
 
 def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
     release = l4t_release(read_text(root / "etc/nv_tegra_release"))
-    if release is None:  # containers for Jetsons have no such file, and say it here
+    if release is None:  # containers for Jetsons have this variable instead of the file
         told = re.match(r"r?(\d+)\.(\d+)(?:\.(\d+))?", environment.get("L4T_VERSION", "").lower())
         release = tuple(int(number) for number in told.groups(default="0")) if told else None
     chip = chip_of(read_text(root / "proc/device-tree/compatible"))
@@ -171,7 +171,7 @@ def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
 
 
 def _power(root: Path) -> tuple[str | None, PowerMode | None]:
-    """The name of the power mode that is on, and the fastest one."""
+    """The name of the current power mode, and the fastest one."""
     modes = power_modes(read_text(root / "etc/nvpmodel.conf"))
     found = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status"))
     if not found:

@@ -1,7 +1,7 @@
-"""A CUDA session on the primary context: streams, pinned and device buffers, events, graphs. The only pycuda.
+"""A CUDA session on the primary context: streams, memory, events and graphs. Only this module imports pycuda.
 
-TensorFlow, TensorRT and everything on the CUDA runtime share the primary context, so this uses it too and never
-`pycuda.autoinit`, which makes a context of its own that the others can't see.
+TensorFlow, TensorRT and all users of the CUDA runtime share the primary context, so the session also uses it, and not
+`pycuda.autoinit`, which creates a separate context that the others can't use.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.device.gpu import gpu_wait, libcuda
 from trtpoets.device.gpu.gpu_wait import Wait
-from trtpoets.device.gpu.prepared_calls import HotCalls
+from trtpoets.device.gpu.prepared_calls import PreparedCalls
 
 log = logging.getLogger(__name__)
 
 _NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: no waiting for the default stream, on which TensorFlow may be busy."""
+"""CU_STREAM_NON_BLOCKING: the stream does not synchronise with the default stream, which TensorFlow may use."""
 
 
 class CudaStream:
-    """One stream, and what is queued on it: copies, events, graphs. Used inside `current()` of its session."""
+    """A CUDA stream with asynchronous copies, events and graph capture. Use it inside `current()` of its session."""
 
     def __init__(self) -> None:
         self._cuda: Any = None
@@ -43,7 +43,7 @@ class CudaStream:
 
     @property
     def stream(self) -> int:
-        """The stream's handle, as TensorRT takes it."""
+        """The handle of the stream, for TensorRT."""
         return int(self._stream.handle)
 
     def upload(self, address: int, source: np.ndarray) -> None:
@@ -55,18 +55,18 @@ class CudaStream:
         self._cuda.memcpy_dtoh_async(target, address, self._stream)
 
     def synchronize(self) -> None:
-        """Wait until everything that was queued is done."""
+        """Wait until all queued work is finished."""
         self._stream.synchronize()
 
     def drain(self) -> None:
-        """`synchronize` before memory is freed; a failure that has broken the stream was told already."""
+        """`synchronize` before memory is freed. An error of a broken stream is only logged: it was raised before."""
         try:
             self._stream.synchronize()
         except self._cuda.Error as error:
             log.debug("the stream was broken when it was left: %s", error)
 
     def event(self) -> int:
-        """A mark in the stream, by its number: `mark(event)`, then `milliseconds(first, second)`."""
+        """Create an event and return its number, for `mark(event)` and `milliseconds(first, second)`."""
         self._events.append(self._cuda.Event())
         return len(self._events) - 1
 
@@ -75,13 +75,15 @@ class CudaStream:
         self._events[event].record(self._stream)
 
     def milliseconds(self, first: int, second: int) -> float:
-        """The time on the GPU between two events that are over."""
+        """The time on the GPU between two finished events."""
         return float(self._events[second].time_since(self._events[first]))
 
-    def capture(self, enqueue: Callable[[], None], *, instead: str = "without a CUDA graph") -> libcuda.Graph | None:
-        """What `enqueue` queues on the stream, as a graph; None, with a warning, when it can't be captured.
+    def capture(
+        self, enqueue: Callable[[], None], *, instead: str = "without a CUDA graph"
+    ) -> libcuda.CudaGraph | None:
+        """Capture the work that `enqueue` queues as a CUDA graph; None, with a warning, if it can't be captured.
 
-        The warning says what is done `instead`. The caller closes the graph.
+        The warning says what is done `instead`. The caller must close the graph.
         """
         try:
             return libcuda.capture(self._driver, self.stream, enqueue)
@@ -96,15 +98,15 @@ class CudaStream:
 
 
 class CudaSession(CudaStream):
-    """Enter to take the GPU, leave to free everything, in the right order and whatever was raised inside.
+    """Retains the primary context on entering and frees all memory, streams and events on leaving, also after errors.
 
-    It is a stream of its own; `another_stream` makes more. The primary context is current only inside `current()`, in
-    whichever thread asks: between two uses the thread is as TensorFlow or anyone else left it, and sessions may overlap
-    in any order. Memory, streams and events are made and used inside `current()`, and are freed with the session;
-    graphs are their maker's to close, before.
+    The session is itself a stream; `another_stream` creates more. The primary context is current only inside
+    `current()`, in the calling thread: outside, the thread's contexts are unchanged, and sessions may overlap in any
+    order. Memory, streams and events are created and used inside `current()` and freed with the session. Graphs must be
+    closed before.
 
-    `wait` is how threads wait for the GPU, as `gpu_wait.ask_for` sets it; None leaves it as it is. `waits` tells what
-    holds: another library may have the context already.
+    `wait` is how threads wait for the GPU (`gpu_wait.set_wait`); None leaves it unchanged. `waits` is the mode in
+    effect, which differs if another library had already created the context.
     """
 
     def __init__(self, device: int = 0, *, wait: Wait | None = None) -> None:
@@ -121,12 +123,12 @@ class CudaSession(CudaStream):
         driver = libcuda.load_driver()
         self._driver, self._cuda = driver, load_pycuda()
         if self._wait is not None:
-            gpu_wait.ask_for(driver, self._index, self._wait)
+            gpu_wait.set_wait(driver, self._index, self._wait)
         try:
             self._cuda.init()
             self._context = self._cuda.Device(self._index).retain_primary_context()
         except self._cuda.Error as error:
-            raise _told(self._cuda, error) from error
+            raise _run_failed(self._cuda, error) from error
         self._current = _Current(self._cuda, self._context)
         try:
             with self._current:
@@ -152,15 +154,15 @@ class CudaSession(CudaStream):
         finally:
             self._release()
 
-    def told(self, error: BaseException) -> BaseException:
-        """An error of CUDA's as RunFailed; any other as it is."""
-        return _told(self._cuda, error) if isinstance(error, self._cuda.Error) else error
+    def as_run_failed(self, error: BaseException) -> BaseException:
+        """A CUDA error as RunFailed; any other error unchanged."""
+        return _run_failed(self._cuda, error) if isinstance(error, self._cuda.Error) else error
 
     def current(self) -> _Current:
-        """The session's context is the calling thread's while inside. What CUDA raises comes out as RunFailed."""
+        """Make the session's context current in the calling thread inside the block; CUDA errors become RunFailed."""
         if self._current is None:
             raise RunFailed(
-                "the GPU was used before it was taken",
+                "the CUDA session was used before it was entered",
                 hint="use it as: with CudaSession() as session: ...",
                 code="TP4060",
             )
@@ -177,24 +179,24 @@ class CudaSession(CudaStream):
 
     @property
     def maps_memory(self) -> bool:
-        """Whether the GPU shares its memory with the CPU, and reads and writes pinned memory itself (a Jetson's)."""
+        """Whether GPU and CPU share memory, so that the GPU can access pinned memory directly (on a Jetson)."""
         return libcuda.maps_host_memory(self._driver, self._index)
 
     def another_stream(self) -> CudaStream:
-        """One more stream, which does not wait for the others. Freed with the session."""
+        """Create another stream, independent of the others. Freed with the session."""
         stream = CudaStream()
         stream._open(self._cuda, self._driver)
         self._more.append(stream)
         return stream
 
-    def calls(self) -> HotCalls:
-        """The driver's calls around one batch, for those who count microseconds. Use inside `current()`."""
-        return HotCalls(self._driver)
+    def calls(self) -> PreparedCalls:
+        """Prepared driver calls with low overhead. Use inside `current()`."""
+        return PreparedCalls(self._driver)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any, *, mapped: bool = False) -> np.ndarray:
-        """Page-locked host memory, which the GPU copies from and to without a detour. Freed with the session.
+        """Pinned (page-locked) host memory, needed for asynchronous copies. Freed with the session.
 
-        `mapped` memory the GPU reads and writes itself, where `maps_memory` says so: `device_address` is where.
+        With `mapped`, the GPU can access it directly at `device_address`, if `maps_memory` is true.
         """
         flags = {"mem_flags": int(self._cuda.host_alloc_flags.DEVICEMAP)} if mapped else {}
         array: np.ndarray = self._cuda.pagelocked_empty(shape, dtype, **flags)
@@ -203,42 +205,41 @@ class CudaSession(CudaStream):
         return array
 
     def device_address(self, array: np.ndarray) -> int:
-        """Where the GPU sees `mapped` memory (cuMemHostGetDevicePointer)."""
+        """The device address of `mapped` pinned memory (cuMemHostGetDevicePointer)."""
         allocation: Any = array.base
         return int(allocation.get_device_pointer())
 
     def device_memory(self, size: int) -> int:
-        """`size` bytes on the GPU: their address. Freed with the session."""
+        """Allocate `size` bytes on the GPU and return their address. Freed with the session."""
         memory = self._cuda.mem_alloc(size)
         self._held.callback(memory.free)
         return int(memory)
 
     def free_memory(self) -> int:
-        """The bytes of the GPU that nobody uses."""
+        """The number of free bytes of GPU memory."""
         return int(self._cuda.mem_get_info()[0])
 
     def _release(self) -> None:
-        """Give the primary context back: pushed, popped, and only then released.
+        """Release the primary context, after pushing it with pycuda and popping it with the driver.
 
-        A release destroys the context when it is the last, "regardless of how many threads it is current to", and does
-        not "pop the context from stack in any circumstances" (CUDA driver API, cuDevicePrimaryCtxRelease). pycuda's
-        `detach` (cuda.hpp, 2026.1) releases a context that is the top of pycuda's own stack, in any thread, and pushes
-        nothing. One that is not it pushes onto the driver's stack and leaves there, and in another thread than the
-        maker's it releases nothing. So the context is made the top of pycuda's stack, taken off the driver's alone, and
-        released.
+        The last release destroys the context, "regardless of how many threads it is current to", and does not "pop the
+        context from stack in any circumstances" (CUDA driver API, cuDevicePrimaryCtxRelease). pycuda's `detach`
+        (cuda.hpp, 2026.1) releases a context correctly only if it is the top of pycuda's own stack. Otherwise it pushes
+        the context onto the driver's stack and leaves it there, and in another thread than the creator's it does not
+        release it. So the context is pushed onto both stacks, popped from the driver's, and then released.
         """
         context, self._context, self._current = self._context, None, None
         try:
             context.push()
             libcuda.pop_context(self._driver)
         except self._cuda.Error as error:
-            log.debug("the context is broken, and can't be made current to be released: %s", error)
+            log.debug("the context is broken and can't be made current for its release: %s", error)
         finally:
             context.detach()
 
 
 class _Current:
-    """A context that is current while inside. One object serves every use and every thread: entered for each batch."""
+    """Makes a context current inside a block. One object is used by all threads and for every batch."""
 
     __slots__ = ("_cuda", "_pop", "_push")
 
@@ -251,7 +252,7 @@ class _Current:
         try:
             self._push()
         except self._cuda.Error as error:
-            raise _told(self._cuda, error) from error
+            raise _run_failed(self._cuda, error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -261,14 +262,14 @@ class _Current:
         except self._cuda.Error as failed:
             error = error or failed
         if error is not None and isinstance(error, self._cuda.Error):
-            raise _told(self._cuda, error) from error
+            raise _run_failed(self._cuda, error) from error
 
 
-def _told(cuda: Any, error: BaseException) -> RunFailed:
-    """What CUDA raised, in our words."""
+def _run_failed(cuda: Any, error: BaseException) -> RunFailed:
+    """The RunFailed for a CUDA error."""
     if isinstance(error, cuda.MemoryError):
         return RunFailed(
-            f"the GPU's memory is full: {error}",
+            f"the GPU is out of memory: {error}",
             hint="end other programs on it, or build with a smaller --batch",
             code="TP4061",
         )
@@ -281,7 +282,7 @@ def load_pycuda() -> Any:
         import pycuda.driver as cuda
     except ImportError as error:
         raise MissingDependency(
-            f"TensorRT engines run through pycuda, and it does not import here: {error}",
+            f"running TensorRT engines needs pycuda, but it can't be imported: {error}",
             hint="pip install 'trtpoets[harness]', with CUDA's nvcc on the PATH",
             code="TP4063",
         ) from error

@@ -1,4 +1,4 @@
-"""Which CUDA the wheels of TensorRT from PyPI have to be for: 12 or 13, by the driver and the GPU."""
+"""Chooses between TensorRT's PyPI wheels for CUDA 12 and CUDA 13, by the driver and the GPU."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from trtpoets.device.gpu.libcuda import Gpu
 _DRIVERS = {13: 580, 12: 525}
 """The oldest driver branch for any release of a CUDA: 580 for CUDA 13.x, 525 for CUDA 12.x (docs.nvidia.com/cuda/
 cuda-toolkit-release-notes, "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility"). So
-an R570 driver, which serves CUDA 12.8, runs no wheel for CUDA 13."""
+an R570 driver, which supports CUDA 12.8, can't run wheels for CUDA 13."""
 
 _LEAST_OF_13 = (7, 5)
-"""CUDA 13 has no code for Maxwell, Pascal and Volta (CUDA 13.0 release notes, "Deprecated Architectures"), though the
-driver 580 still drives them."""
+"""Lowest compute capability of CUDA 13: it has no code for Maxwell, Pascal and Volta (CUDA 13.0 release notes,
+"Deprecated Architectures"), although driver 580 supports them."""
 
 
 def cuda_of_driver(cuda: str | None, driver: str | None) -> int | None:
-    """The newest major version of CUDA that a driver serves; None where that is not known.
+    """The newest major version of CUDA that a driver supports; None if unknown.
 
-    `cuda` is what it says of itself ("12.8"), which is asked where CUDA starts; `driver` its own version
-    ("570.133.20"; a Jetson's, "L4T R36.4.3", tells nothing).
+    `cuda` is the version that the driver reports ("12.8"), available if CUDA starts; `driver` is its own version
+    ("570.133.20"; a Jetson's, "L4T R36.4.3", is not used).
     """
     if cuda:
         return int(cuda.split(".")[0])
@@ -35,16 +35,16 @@ def cuda_of_driver(cuda: str | None, driver: str | None) -> int | None:
 
 
 def wheels_for(major: int | None, gpus: Sequence[Gpu] = ()) -> int:
-    """12 or 13: the CUDA of the wheels to install, where the driver serves `major`; 13 where that is not known."""
+    """The CUDA version (12 or 13) of the wheels to install for a driver that supports CUDA `major`; 13 if unknown."""
     if any(gpu.compute_capability < _LEAST_OF_13 for gpu in gpus):
         return 12
     return 13 if major is None or major >= 13 else 12
 
 
 def extra_here(flavour: Flavour) -> str:
-    """The extra of trtpoets that brings a flavour for the driver of this machine: "tensorrt-cu12".
+    """The extra of trtpoets that installs a flavour for the driver of this machine: "tensorrt-cu12".
 
-    Without a driver it is the one that leaves the CUDA open: "tensorrt".
+    Without a driver it is the extra without a CUDA version: "tensorrt".
     """
     try:
         gpus, cuda = libcuda.gpus(), libcuda.cuda_version()

@@ -1,4 +1,4 @@
-"""How threads wait for the GPU: a flag of the primary context, which all libraries of a process share."""
+"""Sets how threads wait for the GPU: a flag of the primary context, which all libraries of a process share."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from trtpoets.device.gpu import libcuda
 log = logging.getLogger(__name__)
 
 _MASK = 7
-"""CU_CTX_SCHED_MASK: the other bits are not about waiting, and are left as they are."""
+"""CU_CTX_SCHED_MASK. Other bits of the flags are left unchanged."""
 
 
 class Wait(Enum):
-    """CU_CTX_SCHED_*, as cuDevicePrimaryCtxSetFlags documents them."""
+    """How a thread waits for the GPU: CU_CTX_SCHED_* of cuDevicePrimaryCtxSetFlags."""
 
     AUTO = "auto"
-    """CUDA chooses: it spins where there are no more contexts than cores; on a Jetson, by its power profile."""
+    """CUDA chooses: it spins if there are no more contexts than cores; on a Jetson, by the power profile."""
     SPIN = "spin"
-    """The thread asks again and again: the least latency, and one core is busy. For measuring."""
+    """Busy waiting: lowest latency, one core fully used. For measurements."""
     YIELD = "yield"
-    """As SPIN, but other threads may run in between."""
+    """Busy waiting that yields to other threads."""
     BLOCKING = "blocking"
-    """The thread sleeps until the GPU wakes it: tens of microseconds more, and no core is busy. For a camera."""
+    """The thread sleeps until the GPU has finished: tens of microseconds slower, no core used. For cameras."""
 
 
 _FLAGS = {Wait.AUTO: 0, Wait.SPIN: 1, Wait.YIELD: 2, Wait.BLOCKING: 4}
 
 
-def ask_for(driver: Any, index: int, wait: Wait) -> None:
+def set_wait(driver: Any, index: int, wait: Wait) -> None:
     """Set how the threads of this process wait for a GPU. Call it before the primary context is retained.
 
-    Up to CUDA 10.2 an active context can't be changed any more (CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE); from 11.0 on it can
-    (cuDevicePrimaryCtxSetFlags "overwrites previously set flags"). What is refused is logged: `waits` tells what holds.
-    Raises RunFailed for a GPU that is not there.
+    Up to CUDA 10.2 the flags of an active context can't be changed (CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE); since 11.0 they
+    can (cuDevicePrimaryCtxSetFlags "overwrites previously set flags"). A refusal is logged; `waits` returns the mode in
+    effect. Raises RunFailed if the GPU does not exist.
     """
     device, flags = _device(driver, index), _state(driver, index)
     if flags & _MASK == _FLAGS[wait]:
@@ -46,11 +46,11 @@ def ask_for(driver: Any, index: int, wait: Wait) -> None:
     function = getattr(driver, call) if hasattr(driver, call) else driver.cuDevicePrimaryCtxSetFlags
     code = function(device, ctypes.c_uint(flags & ~_MASK | _FLAGS[wait]))
     if code:
-        log.info("threads do not wait for the GPU by %r here: %s", wait.value, libcuda.error_name(driver, code))
+        log.info("the wait mode %r could not be set: %s", wait.value, libcuda.error_name(driver, code))
 
 
 def waits(driver: Any, index: int) -> Wait:
-    """How the threads of this process wait for a GPU now. Raises RunFailed."""
+    """The current wait mode of this process for a GPU. Raises RunFailed."""
     scheduling = _state(driver, index) & _MASK
     return next((wait for wait, flag in _FLAGS.items() if flag == scheduling), Wait.AUTO)
 

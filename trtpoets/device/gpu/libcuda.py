@@ -1,4 +1,4 @@
-"""The CUDA driver through ctypes: what GPUs there are, and graph capture, which pycuda lacks. Needs no package."""
+"""Calls the CUDA driver through ctypes: properties of GPUs, and graph capture, which pycuda does not have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MULTIPROCESSORS, _SHARES_MEMORY = 16, 18
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _INTEGRATED of cuda.h."""
 
 _THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads allocate meanwhile does not spoil the capture."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: allocations of other threads do not invalidate the capture."""
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _INTEGRATED, _CAN_MAP_HOST_MEMORY = 18, 19  # CU_DEVICE_ATTRIBUTE_*
@@ -25,11 +25,11 @@ _INTEGRATED, _CAN_MAP_HOST_MEMORY = 18, 19  # CU_DEVICE_ATTRIBUTE_*
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. `target` is its compute capability as "sm86".
+    """The properties of a GPU.
 
-    All Jetson Orin modules, from the AGX Orin with 16 multiprocessors to the Orin Nano with 4, are called "Orin" and
-    have compute capability 8.7. So `multiprocessors` (None: not told) and `board` tell them apart: the model of the
-    device tree where the GPU is `integrated`, None elsewhere and where it can't be read (Docker hides it).
+    All Jetson Orin modules, from the AGX Orin with 16 multiprocessors to the Orin Nano with 4, have the name "Orin" and
+    compute capability 8.7. They are distinguished by `multiprocessors` (None: unknown) and `board`: the model in the
+    device tree if the GPU is `integrated`, else None; also None if it can't be read (in Docker).
     """
 
     name: str
@@ -41,19 +41,19 @@ class Gpu:
 
     @property
     def identity(self) -> tuple[str, str, int | None, int, str | None]:
-        """What keys of engines and caches hold of the GPU they were made for."""
+        """The properties of the GPU that are part of the keys of engines and caches."""
         return self.name, self.target, self.multiprocessors, self.memory_gib, self.board
 
     @property
     def memory_gib(self) -> int:
-        """The memory in whole GiB; of a Jetson, what is built in (4, 8, 16, ...), as what is left varies by release."""
+        """The memory in whole GiB; for a Jetson the installed memory (4, 8, 16, ...), as the usable part varies."""
         if self.integrated:
             return 1 << max(self.memory_bytes - 1, 0).bit_length() >> 30
         return round(self.memory_bytes / 2**30)
 
     @property
     def title(self) -> str:
-        """Its name, and on a Jetson what tells it from others of that name: "Orin (16 SMs, Jetson AGX Orin)"."""
+        """Its name, for a Jetson with SMs and model: "Orin (16 SMs, Jetson AGX Orin)"."""
         if not self.integrated:
             return self.name
         count = f"{self.multiprocessors or 'an unknown number of'} SMs"
@@ -61,12 +61,12 @@ class Gpu:
 
     @property
     def target(self) -> str:
-        """The compute capability as engines and options spell it."""
+        """The compute capability in the form of engine targets: "sm86"."""
         return "sm{}{}".format(*self.compute_capability)
 
 
 def load_driver() -> Any:
-    """The CUDA driver library, initialised. Raises RunFailed that says why there is none."""
+    """Load and initialise the CUDA driver library. Raises RunFailed with the reason if that fails."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
@@ -85,24 +85,23 @@ def load_driver() -> Any:
     return driver
 
 
-def holding_lock(driver: Any) -> Any:
-    """The driver with calls that keep Python's lock: for those that return at once.
+def keeping_gil(driver: Any) -> Any:
+    """The driver library for calls that keep the GIL: use it only for calls that return immediately.
 
-    To let go of the lock costs a call that does next to nothing more than the call itself, and another thread that
-    computes in Python may keep it for milliseconds.
+    Releasing the GIL takes longer than such a call, and another thread may then hold it for milliseconds.
     """
     return ctypes.PyDLL(driver._name, handle=driver._handle)
 
 
 def error_name(driver: Any, code: int) -> str:
-    """The driver's name of an error code, as CUDA_ERROR_NO_DEVICE."""
+    """The driver's name of an error code, such as CUDA_ERROR_NO_DEVICE."""
     text = ctypes.c_char_p()
     driver.cuGetErrorName(code, ctypes.byref(text))
     return text.value.decode() if text.value else f"error {code}"
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that this process may use. Raises RunFailed when there is no working driver or no GPU."""
+    """The GPUs that this process can use. Raises RunFailed if there is no working driver or no GPU."""
     driver = load_driver()
     count = ctypes.c_int()
     check(driver, driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
@@ -137,7 +136,7 @@ def _gpu(driver: Any, index: int) -> Gpu:
 
 
 def cuda_version() -> str:
-    """The newest CUDA that the driver serves, as "12.6". Raises RunFailed where there is no driver."""
+    """The newest CUDA version that the driver supports, such as "12.6". Raises RunFailed if there is no driver."""
     driver = load_driver()
     number = ctypes.c_int()
     check(driver, driver.cuDriverGetVersion(ctypes.byref(number)), "cuDriverGetVersion")
@@ -147,7 +146,7 @@ def cuda_version() -> str:
 def driver_version() -> str | None:
     """The driver's own version: "550.54.15" on a desktop or server, "L4T R36.4.3" on a Jetson; None without one.
 
-    Jetsons from Orin on have the kernel module's file as well ("NVRM version: NVIDIA UNIX Open Kernel Module for
+    Jetsons since Orin also have the kernel module's file ("NVRM version: NVIDIA UNIX Open Kernel Module for
     aarch64  540.4.0"), so the Jetson's own file is read first.
     """
     release = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", _text(_TEGRA))
@@ -157,13 +156,13 @@ def driver_version() -> str | None:
 
 
 def module_version() -> str | None:
-    """The version of NVIDIA's kernel module, as "570.133.20"; None without one, as on Jetsons before Orin."""
-    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _text(_MODULE))
-    return found.group(1) if found else None
+    """The version of NVIDIA's kernel module, such as "570.133.20"; None if there is none, as on Jetsons before Orin."""
+    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _text(_MODULE))
+    return match.group(1) if match else None
 
 
 def _text(path: str) -> str:
-    """A file of the system; empty where there is none or it can't be read."""
+    """The text of a system file; empty if it does not exist or can't be read."""
     try:
         return Path(path).read_text(errors="replace").strip("\0\n ")
     except OSError:
@@ -171,7 +170,7 @@ def _text(path: str) -> str:
 
 
 def check(driver: Any, code: int, call: str) -> None:
-    """Raise RunFailed when a driver call did not succeed."""
+    """Raise RunFailed if a driver call failed."""
     if code:
         raise RunFailed(
             f"{call} failed: {error_name(driver, code)}", hint="check the GPU with nvidia-smi", code="TP4068"
@@ -179,16 +178,16 @@ def check(driver: Any, code: int, call: str) -> None:
 
 
 def pop_context(driver: Any) -> None:
-    """Take the topmost context off the calling thread's stack."""
+    """Pop the top context of the calling thread's stack."""
     popped = ctypes.c_void_p()
     check(driver, driver.cuCtxPopCurrent_v2(ctypes.byref(popped)), "cuCtxPopCurrent")
 
 
 def maps_host_memory(driver: Any, index: int) -> bool:
-    """Whether a GPU has the same memory as the CPU, and can be given the host's addresses: zero-copy costs nothing.
+    """Whether GPU and CPU share memory and the GPU can map host memory, so that no copies are needed (zero-copy).
 
-    A GPU of its own on a board reaches the host's memory over PCIe at each access, so copying once is better there
-    (CUDA for Tegra, memory management; CU_DEVICE_ATTRIBUTE_INTEGRATED and _CAN_MAP_HOST_MEMORY).
+    A discrete GPU accesses host memory over PCIe each time, so one copy is faster there (CUDA for Tegra, memory
+    management; CU_DEVICE_ATTRIBUTE_INTEGRATED and _CAN_MAP_HOST_MEMORY).
     """
     device, value = ctypes.c_int(), ctypes.c_int()
     check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
@@ -199,10 +198,10 @@ def maps_host_memory(driver: Any, index: int) -> bool:
     return True
 
 
-class Graph:
-    """One captured CUDA graph, ready to launch on a stream. `close` frees it.
+class CudaGraph:
+    """An instantiated CUDA graph, which can be launched on a stream. `close` frees it.
 
-    The addresses and shapes of the capture are baked in: capture anew when either changes.
+    It contains the addresses and shapes of the capture: capture again if they change.
     """
 
     def __init__(self, driver: Any, executable: ctypes.c_void_p) -> None:
@@ -214,18 +213,18 @@ class Graph:
         check(self._driver, self._driver.cuGraphLaunch(self._executable, ctypes.c_void_p(stream)), "cuGraphLaunch")
 
     def launcher(self, stream: int) -> Callable[[], int]:
-        """`launch` on one stream, ready to be called often: it returns the driver's code, 0 for success."""
-        return partial(holding_lock(self._driver).cuGraphLaunch, self._executable, ctypes.c_void_p(stream))
+        """A function that launches the graph on a stream and returns the driver's code (0: success)."""
+        return partial(keeping_gil(self._driver).cuGraphLaunch, self._executable, ctypes.c_void_p(stream))
 
     def close(self) -> None:
-        """Free the graph. It may be called once."""
+        """Free the graph. Call it only once."""
         self._driver.cuGraphExecDestroy(self._executable)
 
 
-def capture(driver: Any, stream: int, enqueue: Callable[[], None]) -> Graph:
-    """Record what `enqueue` queues on the stream, without running it. Raises RunFailed when it can't be captured.
+def capture(driver: Any, stream: int, enqueue: Callable[[], None]) -> CudaGraph:
+    """Capture the work that `enqueue` queues on the stream without running it. Raises RunFailed if that fails.
 
-    The capture is always ended and freed, so that the stream stays usable. Shapes must have run once before.
+    The capture is always ended, so that the stream remains usable. Run the same shapes once before.
     """
     handle, graph = ctypes.c_void_p(stream), ctypes.c_void_p()
     check(driver, driver.cuStreamBeginCapture_v2(handle, _THREAD_LOCAL), "cuStreamBeginCapture")
@@ -242,7 +241,7 @@ def capture(driver: Any, stream: int, enqueue: Callable[[], None]) -> Graph:
         check(driver, _instantiate(driver, executable, graph), "cuGraphInstantiate")
     finally:
         driver.cuGraphDestroy(graph)
-    return Graph(driver, executable)
+    return CudaGraph(driver, executable)
 
 
 def _instantiate(driver: Any, executable: ctypes.c_void_p, graph: ctypes.c_void_p) -> int:

@@ -1,4 +1,4 @@
-"""The driver's calls around one batch, through ctypes with their arguments made once: microseconds count there."""
+"""Driver calls with prepared arguments for the path of each batch, where every microsecond counts."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import libcuda
 
 
-class HotCalls:
-    """`push` and `pop` make the context that is current now the calling thread's, and undo it: codes, 0 for success.
+class PreparedCalls:
+    """Calls for the context that is current at construction. `push` and `pop` return the driver's code (0: success).
 
-    They go around pycuda's own stack of contexts, so nothing that belongs to a pycuda context (memory, events, streams)
-    may be made in between; copies, launches and waiting may.
+    They bypass pycuda's context stack, so no pycuda objects (memory, events, streams) may be created between them;
+    copies, launches and waiting are allowed.
     """
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
         context = ctypes.c_void_p()
         libcuda.check(driver, driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
-        quick = libcuda.holding_lock(driver)
+        quick = libcuda.keeping_gil(driver)
         self._popped = ctypes.c_void_p()
         self.push: Callable[[], int] = partial(quick.cuCtxPushCurrent_v2, context)
         self.pop: Callable[[], int] = partial(quick.cuCtxPopCurrent_v2, ctypes.byref(self._popped))
 
     def waiter(self, stream: int) -> Callable[[], int]:
-        """Wait for a stream (cuStreamSynchronize), without Python's lock: a code, 0 for success."""
+        """A function that waits for a stream (cuStreamSynchronize) without the GIL and returns the driver's code."""
         return partial(self._driver.cuStreamSynchronize, ctypes.c_void_p(stream))
 
     def failed(self, call: str, code: int) -> RunFailed:

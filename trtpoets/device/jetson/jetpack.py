@@ -1,10 +1,10 @@
-"""What each JetPack brings, and what each Jetson is: one table, for the doctor and for bundles.
+"""Tables of JetPack releases and of Jetson modules, for the doctor and for bundles.
 
 Sources: L4T releases as in dusty-nv/jetson-containers (l4t_version.py) and NVIDIA's JetPack archive; TensorRT and CUDA
 from the JetPack pages of developer.nvidia.com (5.0.2: 8.4.1; 6.0: 8.6.2; 6.1 to 6.2: 10.3.0; 7.1: 10.13.3), 7.0's 10.13
-and 7.2's 10.16.2 from projects that run on them; 7.2.2's 11.4.1 from the release notes of TensorRT 11.4.1. Its L4T
-release is not known to us: the one after 39.2.1 is taken for it. DLA: TensorRT's support matrices (10.7 was the last
-10.x with it, 11.4.1 has it again on AGX Orin). None of this has been seen on a board by us.
+and 7.2's 10.16.2 from projects that use them; 7.2.2's 11.4.1 from the release notes of TensorRT 11.4.1. Its L4T
+release is unknown; 39.2.2 is assumed. DLA: TensorRT's support matrices (10.7 was the last
+10.x with it, 11.4.1 has it again on AGX Orin). None of this has been tested on hardware.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trtpoets.device.capability import Capability, arithmetic_of, opset_ceiling,
 
 @dataclass(frozen=True)
 class Chip:
-    """A Jetson's processor. `dla` says whether some boards with it have deep learning accelerators."""
+    """A Jetson's SoC. `dla` says whether some modules with it have deep learning accelerators."""
 
     name: str
     compute_capability: Capability
@@ -26,16 +26,16 @@ class Chip:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """Those that its GPU computes fast."""
+        """The precisions that its GPU computes fast."""
         return arithmetic_of(self.compute_capability).precisions
 
 
 @dataclass(frozen=True)
 class JetPack:
-    """One release. `python` is the system's, for which its TensorRT is; `l4t` the first L4T release that is this one.
+    """A JetPack release. `python` is the version of the system's Python, `l4t` the first L4T release of this JetPack.
 
-    `chips` are those it runs on. `dla` says whether its TensorRT drives DLAs. `by_pip` says whether TensorRT may also
-    come from PyPI: JetPack 7 is an ordinary Arm server system.
+    `chips` are the supported ones. `dla` says whether its TensorRT supports DLAs. `by_pip` says whether TensorRT can
+    also be installed from PyPI: JetPack 7 is a standard Arm server system.
     """
 
     version: str
@@ -50,15 +50,15 @@ class JetPack:
 
     @property
     def runs_trtpoets(self) -> bool:
-        """Whether its TensorRT names tensors and takes photos as uint8, as trtpoets needs; else `trtexec` has to do.
+        """Whether its TensorRT has named tensors and uint8 inputs, which trtpoets needs; else only `trtexec` works.
 
-        Both are since 8.5 (release notes of 8.5.1; github.com/NVIDIA/TensorRT/issues/1503).
+        Both exist since 8.5 (release notes of 8.5.1; github.com/NVIDIA/TensorRT/issues/1503).
         """
         return version_of(self.tensorrt) >= (8, 5)
 
     @property
     def opset_ceiling(self) -> int | None:
-        """The newest ONNX operator set that its TensorRT reads."""
+        """The newest ONNX opset that its TensorRT supports."""
         return opset_ceiling(Flavour.TENSORRT, self.tensorrt)
 
 
@@ -69,12 +69,12 @@ CHIPS = {
     "tegra234": Chip("Orin", (8, 7), dla=True),
     "tegra264": Chip("Thor", (11, 0), dla=False),
 }
-"""By the name that /proc/device-tree/compatible gives them."""
+"""Chips by their name in /proc/device-tree/compatible."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """A module, as `--board` calls it. `dla` says whether it has deep learning accelerators."""
+    """A Jetson module, with its name for `--board`. `dla` says whether it has deep learning accelerators."""
 
     name: str
     title: str
@@ -93,7 +93,7 @@ BOARDS = (
     Board("agx-orin", "Jetson AGX Orin", "tegra234", dla=True),
     Board("agx-thor", "Jetson AGX Thor", "tegra264", dla=False),
 )
-"""By NVIDIA's module names. Which have DLAs is in the modules' data sheets: of the Orins, the Nano alone has none."""
+"""All modules, by NVIDIA's names. DLAs are from the modules' data sheets: of the Orins, only the Nano has none."""
 
 _FOUR = ("18.04", "3.6", "10.2")
 _FOUR_CHIPS = ("tegra210", "tegra186", "tegra194")
@@ -128,28 +128,28 @@ JETPACKS = (
     JetPack("7.2.1", (39, 2, 1), "24.04", "3.12", "13.2", "10.16.2", _SEVEN_CHIPS, dla=False, by_pip=True),
     JetPack("7.2.2", (39, 2, 2), "24.04", "3.12", "13", "11.4.1", _SEVEN_CHIPS, dla=True, by_pip=True),
 )
-"""In the order of their L4T releases."""
+"""All releases, in the order of their L4T releases."""
 
 _RELEASE = re.compile(r"R(\d+) \(release\), REVISION: (\d+)(?:\.(\d+))?")
 
 
 def l4t_release(text: str) -> tuple[int, ...] | None:
-    """The L4T release that /etc/nv_tegra_release tells: (36, 4, 3). None when it tells none."""
-    found = _RELEASE.search(text)
-    return tuple(int(number) for number in found.groups(default="0")) if found else None
+    """The L4T release in the text of /etc/nv_tegra_release, such as (36, 4, 3); None if there is none."""
+    match = _RELEASE.search(text)
+    return tuple(int(number) for number in match.groups(default="0")) if match else None
 
 
 def jetpack_of(l4t: tuple[int, ...]) -> JetPack | None:
-    """The JetPack of an L4T release: the last of its major version that is not newer. None for one beyond the table."""
-    older = [each for each in JETPACKS if each.l4t[0] == l4t[0] and each.l4t <= tuple(l4t)]
+    """The JetPack of an L4T release: the last one of its major version that is not newer; None if there is none."""
+    older = [jetpack for jetpack in JETPACKS if jetpack.l4t[0] == l4t[0] and jetpack.l4t <= tuple(l4t)]
     return older[-1] if older else None
 
 
 def chip_of(compatible: str) -> Chip | None:
-    """The chip that /proc/device-tree/compatible names, between NULs. None for one that is not in the table."""
+    """The chip in the text of /proc/device-tree/compatible (entries separated by NUL); None if not in the table."""
     return next((chip for name, chip in CHIPS.items() if f"nvidia,{name}" in compatible.split("\0")), None)
 
 
 def has_dla(chip: Chip, model: str) -> bool:
-    """Whether a board has DLAs, as far as its model's name tells: the Orin Nano has none. A builder knows for sure."""
+    """Whether a module has DLAs, by chip and model: the Orin Nano has none. TensorRT's builder reports the number."""
     return chip.dla and "Orin Nano" not in model

@@ -1,6 +1,6 @@
-"""The names that people give a JetPack and a Jetson, as rows of the tables in `jetpack`.
+"""Finds the JetPack or Jetson module for a name given by the user.
 
-Module numbers are those of device trees (p3767-0005), others those of L4T's configurations (jetson-orin-nano-devkit).
+Module numbers are those of device trees (p3767-0005); other names are L4T's configurations (jetson-orin-nano-devkit).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trtpoets.device.jetson.jetpack import BOARDS, JETPACKS, Board, JetPack, jet
 _log = logging.getLogger(__name__)
 
 _FIRST_L4T = 20
-"""A major version from here on is one of L4T: JetPack's are below 10."""
+"""Lowest major version of L4T releases; major versions of JetPack are below 10."""
 
 _VERSION = re.compile(
     r"(?P<word>nvidia[\s_-]*jetpack|jetpack|jp|l4t|linux\s+for\s+tegra)?[\s:=_-]*(?:[vr](?=\d))?"
@@ -37,112 +37,116 @@ _MODULES = {
     **dict.fromkeys(("p3767", "p3768"), ("orin-nano", "orin-nx")),
     **dict.fromkeys(("p3834", "p4071"), ("agx-thor",)),
 }
-"""Module and carrier numbers, and the boards that they are."""
+"""Module and carrier board numbers, and the modules with that number."""
 
 _NOISE = re.compile(
     r"nvidia|jetson|developer|devkit|dev|kit|modules?|series|super|industrial|engineering|reference|e?mmc|nvme|sd|board|som|maxn|[ab]0[0-9]"
     r"|\d+ ?gi?b?(?![a-z])|[^a-z0-9]"
 )
-"""What a name of a board may have besides: words of the box, memory, separators."""
+"""Parts of a module's name that are ignored: product words, memory sizes, separators."""
 
 
-def jetpack_called(text: str) -> JetPack:
-    """The JetPack of a version or an L4T release: "5.1.2", "JetPack 6.2", "v6.2", "36.4.3", "R36.4.3", "L4T 36.4.3".
+def find_jetpack(text: str) -> JetPack:
+    """The JetPack for a version or an L4T release: "5.1.2", "JetPack 6.2", "v6.2", "36.4.3", "R36.4.3", "L4T 36.4.3".
 
-    A newer patch release than those of the table is taken for the last known one, with a warning. Raises BadInput for
-    any other, which names those that are known.
+    For a newer patch release than those in the table, the last known one is returned, with a warning. Raises BadInput
+    for other unknown versions.
     """
     name = text.strip().lower()
     release = l4t_release(text.strip().lstrip("# "))
-    found = _VERSION.fullmatch(name)
-    numbers = release or (_numbers(found["numbers"]) if found else ())
+    match = _VERSION.fullmatch(name)
+    numbers = release or (_numbers(match["numbers"]) if match else ())
     if numbers and numbers[0] >= _FIRST_L4T:
         pack = _of_l4t(numbers, text)
     else:
-        pack = _of_version(numbers, text) if found and "l4t" not in (found["word"] or "") else None
+        pack = _of_version(numbers, text) if match and "l4t" not in (match["word"] or "") else None
     if pack is None:
-        known = ", ".join(each.version for each in JETPACKS)
+        known = ", ".join(jetpack.version for jetpack in JETPACKS)
         raise BadInput(
-            f"JetPack {text!r} is not in our table: {known}",
+            f"JetPack {text!r} is unknown; known versions are: {known}",
             hint="on the board: cat /etc/nv_tegra_release",
             code="TP4070",
         )
     return pack
 
 
-def board_called(name: str, jetpack: JetPack | None = None) -> Board:
-    """The board that people call `name`: "orin-nano", "Jetson Orin Nano", "jetson-orin-nano-devkit", "p3767-0005".
+def find_board(name: str, jetpack: JetPack | None = None) -> Board:
+    """The module with a name: "orin-nano", "Jetson Orin Nano", "jetson-orin-nano-devkit", "p3767-0005".
 
-    Raises BadInput for a name that is not known, that stands for several boards, or that `jetpack` is not for.
+    Raises BadInput if the name is unknown or ambiguous, or if `jetpack` does not support the module.
     """
     names = _boards_of(name.lower())
-    boards = [each for each in BOARDS if each.name in names]
-    known = ", ".join(each.name for each in BOARDS)
+    boards = [board for board in BOARDS if board.name in names]
+    known = ", ".join(board.name for board in BOARDS)
     if not boards:
         plain = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("jetson", "")).strip("-")
-        near = difflib.get_close_matches(plain, [each.name for each in BOARDS], n=1, cutoff=0.4)
+        near = difflib.get_close_matches(plain, [board.name for board in BOARDS], n=1, cutoff=0.4)
         raise BadInput(
-            f"--board {name!r} is none of: {known}", hint=f"--board {near[0] if near else 'orin-nano'}", code="TP4071"
+            f"--board must be one of {known}, not {name!r}",
+            hint=f"--board {near[0] if near else 'orin-nano'}",
+            code="TP4071",
         )
     if len(boards) > 1:
         raise BadInput(
-            f"--board {name!r} may be the {' or the '.join(each.title for each in boards)}",
-            hint=" or ".join(f"--board {each.name}" for each in boards),
+            f"--board {name!r} may be the {' or the '.join(board.title for board in boards)}",
+            hint=" or ".join(f"--board {board.name}" for board in boards),
             code="TP4072",
         )
-    (found,) = boards
-    if jetpack is not None and found.chip not in jetpack.chips:
-        fitting = ", ".join(each.version for each in JETPACKS if found.chip in each.chips)
+    (board,) = boards
+    if jetpack is not None and board.chip not in jetpack.chips:
+        supported = ", ".join(pack.version for pack in JETPACKS if board.chip in pack.chips)
         raise BadInput(
-            f"JetPack {jetpack.version} is not for the {found.title}", hint=f"those that are: {fitting}", code="TP4073"
+            f"JetPack {jetpack.version} does not support the {board.title}",
+            hint=f"these do: {supported}",
+            code="TP4073",
         )
-    return found
+    return board
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The numbers of a version without trailing zeros beyond the second: 6.2.0 is 6.2, 6.0 is 6.0."""
-    numbers = [int(each) for each in text.split(".")]
+    """The numbers of a version without trailing zeros after the second number: (6, 2) for 6.2.0, (6, 0) for 6.0."""
+    numbers = [int(number) for number in text.split(".")]
     while len(numbers) > 2 and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
 
 
 def _of_version(version: Sequence[int], text: str) -> JetPack | None:
-    rows = [(_numbers(each.version), each) for each in JETPACKS]
-    found = next((each for numbers, each in rows if numbers == tuple(version)), None)
-    older = [each for numbers, each in rows if numbers[:2] == tuple(version[:2]) and numbers < tuple(version)]
-    if found is None and older and len(version) > 2:
-        found = older[-1]
-        _log.warning("%s is not in our table: it is taken for JetPack %s, the last before it", text, found.version)
-    return found
+    rows = [(_numbers(pack.version), pack) for pack in JETPACKS]
+    jetpack = next((pack for numbers, pack in rows if numbers == tuple(version)), None)
+    older = [pack for numbers, pack in rows if numbers[:2] == tuple(version[:2]) and numbers < tuple(version)]
+    if jetpack is None and older and len(version) > 2:
+        jetpack = older[-1]
+        _log.warning("%s is unknown: JetPack %s, the last known version before it, is assumed", text, jetpack.version)
+    return jetpack
 
 
 def _of_l4t(release: tuple[int, ...], text: str) -> JetPack | None:
     if len(release) < 2:  # R36 may be any of JetPack 6
         return None
-    found = jetpack_of(release)
-    last = max(each.l4t for each in JETPACKS if each.l4t[0] == release[0]) if found else ()
-    if found and _numbers(".".join(map(str, release))) > last:
+    jetpack = jetpack_of(release)
+    last = max(pack.l4t for pack in JETPACKS if pack.l4t[0] == release[0]) if jetpack else ()
+    if jetpack and _numbers(".".join(map(str, release))) > last:
         _log.warning(
-            "%s is newer than what our table has: it is taken for JetPack %s, the last known", text, found.version
+            "%s is newer than all known releases: JetPack %s, the last known one, is assumed", text, jetpack.version
         )
-    return found
+    return jetpack
 
 
 def modules_of(model: str) -> tuple[str, ...]:
-    """The modules that a device tree's model may be: ("orin-nano",) of "NVIDIA Jetson Orin Nano Developer Kit Super".
+    """The modules for a device tree's model: ("orin-nano",) for "NVIDIA Jetson Orin Nano Developer Kit Super".
 
-    Empty for a model that names none that is known, as those of other makers' boards.
+    Empty if the model names no known module, as on boards of other manufacturers.
     """
     return _boards_of(model.lower())
 
 
 def _boards_of(name: str) -> tuple[str, ...]:
-    """The boards that a name in lower case may stand for."""
-    exact = [each.name for each in BOARDS if each.name == name]
+    """The names of the modules that match a name in lower case."""
+    exact = [board.name for board in BOARDS if board.name == name]
     if exact:
         return tuple(exact)
-    for number in sorted(_MODULES, key=len, reverse=True):  # with its variant before without it
+    for number in sorted(_MODULES, key=len, reverse=True):  # numbers with a variant first
         if number in name:
             return _MODULES[number]
     words = {_SAME.get(word, word) for word in re.findall("|".join(_KEYWORDS), name)}
@@ -151,6 +155,6 @@ def _boards_of(name: str) -> tuple[str, ...]:
         return ()
     if words == {"tx2", "nx"}:
         return ("tx2",)
-    parts = {each.name: set(each.name.split("-")) for each in BOARDS}
+    parts = {board.name: set(board.name.split("-")) for board in BOARDS}
     same = [board for board, its in parts.items() if its == words]
     return tuple(same or [board for board, its in parts.items() if its > words])

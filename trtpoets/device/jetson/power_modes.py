@@ -1,4 +1,4 @@
-"""A Jetson's power modes, by name: their numbers are other ones on each module and JetPack.
+"""Parses a Jetson's power modes, which are identified by name: their numbers differ between modules and JetPacks.
 
 `nvpmodel -m 0` is MAXN on the AGX Orin and MAXN_SUPER on the Orin NX, 15W on the Orin Nano (MAXN_SUPER is 2 there) and
 MODE_15W_2CORE on the Xavier NX, whose fastest, MODE_20W_6CORE, is 8 (Jetson Linux developer guide, "Supported Modes and
@@ -15,7 +15,7 @@ _MODEL = re.compile(r"<\s*POWER_MODEL\s+ID\s*=\s*(\d+)\s+NAME\s*=\s*([^\s>]+)")
 
 @dataclass(frozen=True)
 class PowerMode:
-    """One mode: `number` is what `nvpmodel -m` wants, `name` what /etc/nvpmodel.conf calls it."""
+    """A power mode: `number` is for `nvpmodel -m`, `name` is that in /etc/nvpmodel.conf."""
 
     number: int
     name: str
@@ -27,7 +27,7 @@ def power_modes(text: str) -> tuple[PowerMode, ...]:
 
 
 def fastest_mode(modes: tuple[PowerMode, ...]) -> PowerMode | None:
-    """MAXN_SUPER, or else MAXN, or else the mode of most watts and then of most cores; None where no name tells."""
+    """MAXN_SUPER, else MAXN, else the mode with most watts, then most cores; None if no name contains these."""
     known = [mode for mode in modes if _rank(mode.name) > (0, 0, 0)]
     return max(known, key=lambda mode: _rank(mode.name), default=None)
 

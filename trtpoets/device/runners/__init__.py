@@ -1,4 +1,4 @@
-"""TensorFlow, Keras, ONNX Runtime, TFLite, TensorRT and TensorRT-RTX behind one protocol."""
+"""Runners for TensorFlow, Keras, ONNX Runtime, TFLite, TensorRT and TensorRT-RTX with one interface."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trtpoets.device.runners.tflite import TfliteRunner
 from trtpoets.device.runners.trt import TensorRtRunner
 
 Runnable = Union[Classifier, OnnxModel, TfliteModel, Engine]
-"""What a runner can be opened for."""
+"""Artefacts that a runner can run."""
 
 
 class Way(Enum):
-    """Another way to run the same artefact, to compare it with."""
+    """How an artefact is run; all but PLAIN are for comparison."""
 
     PLAIN = "plain"
-    """The one that we ship: TensorFlow's graph, ONNX Runtime on the CPU, the engine."""
+    """The default: TensorFlow's graph, ONNX Runtime on the CPU, the engine."""
     CPU = "cpu"
-    """A classifier through TensorFlow on the CPU, whatever GPU there is."""
+    """A classifier through TensorFlow on the CPU, even if there is a GPU."""
     XLA = "xla"
     """A classifier through TensorFlow, compiled by XLA."""
     KERAS = "keras"
@@ -32,7 +32,7 @@ class Way(Enum):
     CUDA = "cuda"
     """An ONNX file through ONNX Runtime on the GPU."""
     TENSORRT = "tensorrt"
-    """An ONNX file through the TensorRT that ONNX Runtime drives."""
+    """An ONNX file through ONNX Runtime's TensorRT execution provider."""
 
 
 def open_runner(
@@ -44,12 +44,12 @@ def open_runner(
     batches: Sequence[int] = (),
     wait: Wait | None = None,
 ) -> Runner:
-    """The runner of an artefact, not entered yet. `threads` limits CPU runners; engines run on the GPU.
+    """The runner of an artefact, not entered yet. `threads` limits the threads of CPU runners.
 
-    `contained` says that this process may be ended by a damaged file: TFLite's are then loaded without a trial.
-    `batches` are the batch sizes that will be asked for, for a runner that builds its own engine.
-    `wait` is how threads wait for an engine on the GPU; None leaves that to CUDA.
-    A `way` that is not one of the artefact's kind is a ValueError.
+    `contained` says that a damaged file may end this process: TFLite files are then loaded without a trial.
+    `batches` are the expected batch sizes, for a runner that builds its own engine.
+    `wait` is how threads wait for the GPU; None is CUDA's default.
+    Raises ValueError if the artefact can't be run in this `way`.
     """
     if isinstance(artefact, Classifier) and way is Way.KERAS:
         return KerasRunner(artefact, threads)

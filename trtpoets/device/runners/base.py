@@ -1,4 +1,4 @@
-"""What every runner does, and the checks that they share."""
+"""The interface of all runners, and checks that they share."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from trtpoets.core.types import ModelSpec
 
 
 class Runner(Protocol):
-    """Runs one classifier. A constructor only remembers; entering allocates, leaving frees."""
+    """Runs one classifier. The constructor does not use files or the GPU; entering allocates, leaving frees."""
 
     @property
     def identity(self) -> RunnerId:
-        """Which runner it is: library, precision, way, and the variant of an engine."""
+        """The library, precision, way, and the variant of an engine."""
 
     @property
     def name(self) -> str:
-        """The name of `identity`, as reports call it: "tensorflow", "onnxruntime-int8", "rtx-fp16"."""
+        """The name of `identity`, used in reports: "tensorflow", "onnxruntime-int8", "rtx-fp16"."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What the photos must be, and what the scores mean."""
+        """The preprocessing of the photos and the labels of the scores."""
 
     def __enter__(self) -> Runner: ...
 
@@ -38,40 +38,40 @@ class Runner(Protocol):
     def infer(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1.
 
-        The scores are on the host when it returns, and the array is the caller's own.
-        Raises BadInput when the photos don't fit the model, RunFailed when the runner is not entered or breaks.
+        Returns a new array in host memory.
+        Raises BadInput if the photos don't fit the model, RunFailed if the runner is not entered or fails.
         """
 
     @property
     def slots(self) -> int:
-        """How many batches are worth having under way at once: submit so many before the first is collected.
+        """The number of batches to submit before the first is collected, for the best throughput.
 
-        1 where `submit` computes at once. Known once the runner is entered.
+        1 if `submit` computes immediately. Valid after the runner is entered.
         """
 
     def input_buffer(self, count: int) -> np.ndarray:
-        """uint8 (count, H, W, 3) to write photos into: submitted, or inferred, they are not copied again if possible.
+        """An array uint8 (count, H, W, 3) for photos: `submit` and `infer` do not copy it again if possible.
 
-        Its content is the caller's until it is handed in (itself, or its first rows), stays until the runner is used
-        again, and the memory is there for as long as the runner is entered.
-        Raises BadInput for less than one photo, RunFailed when the runner is not entered.
+        The caller may write to it until it (or its first rows) is submitted. Its content stays until the runner is used
+        again, and the memory is valid while the runner is entered.
+        Raises BadInput for less than one photo, RunFailed if the runner is not entered.
         """
 
     def submit(self, photos: np.ndarray) -> Ticket:
-        """Begin with uint8 (N, H, W, 3), which may be changed when this returns. Raises what `infer` raises.
+        """Start the inference of uint8 (N, H, W, 3), which may be changed after the return. Raises as `infer` does.
 
         Any number of batches may be submitted before the first is collected.
         """
 
     def collect(self, ticket: Ticket) -> np.ndarray:
-        """The scores of a submitted batch, as `infer` gives them, once they are there. Each ticket once, in any order.
+        """Wait for a submitted batch and return its scores, as `infer` does. Collect each ticket once, in any order.
 
-        Raises RunFailed when the runner broke, or the ticket is another runner's, or was collected.
+        Raises RunFailed if the runner failed, or if the ticket is another runner's or was already collected.
         """
 
 
 class Ticket:
-    """A batch that was submitted to `owner`. `scores` float32 (N, C) are filled in when `pending` pieces are done."""
+    """A submitted batch of the runner `owner`. `scores` float32 (N, C) are complete when `pending` is 0."""
 
     __slots__ = ("error", "owner", "pending", "scores")
 
@@ -82,10 +82,10 @@ class Ticket:
         self.error: Exception | None = None
 
     def take(self, owner: object, runner: str) -> np.ndarray:
-        """The scores, once. Raises RunFailed for a ticket of another's, or one that was taken; or what went wrong."""
+        """Return the scores. Raises RunFailed for another runner's or a collected ticket; or the error of the batch."""
         if self.owner is not owner or self.scores is None:
-            what = "was collected" if self.owner is owner else "is another runner's, or from before it was left"
-            raise RunFailed(f"{runner} was given a ticket that {what}", hint="collect each ticket once", code="TP4074")
+            problem = "was collected" if self.owner is owner else "is another runner's, or older than its last entering"
+            raise RunFailed(f"the ticket for {runner} {problem}", hint="collect each ticket once", code="TP4074")
         scores, self.scores = self.scores, None
         if self.error is not None:
             raise self.error
@@ -93,7 +93,7 @@ class Ticket:
 
 
 class Synchronous:
-    """`submit` and `collect` of a runner that has only `infer`: it computes when a batch is submitted."""
+    """`submit` and `collect` for runners that implement only `infer`: `submit` computes the scores."""
 
     spec: ModelSpec
     name: str
@@ -117,33 +117,33 @@ class Synchronous:
 
 
 def new_buffer(count: int, spec: ModelSpec) -> np.ndarray:
-    """Ordinary memory for photos: uint8 (count, H, W, 3). Raises BadInput for less than one."""
+    """A new array for photos: uint8 (count, H, W, 3). Raises BadInput for less than one."""
     if count < 1:
-        raise BadInput(f"a buffer for {count} photos", hint="give at least 1", code="TP4075")
+        raise BadInput(f"the buffer must be for at least 1 photo, not {count}", hint="use 1 or more", code="TP4075")
     return np.empty((count, spec.preprocess.height, spec.preprocess.width, 3), np.uint8)
 
 
 def pipelined(runner: Runner, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The scores of each batch in order, with as many batches under way as the runner has slots.
+    """Yield the scores of each batch in order, with as many batches in progress as the runner has slots.
 
-    The next batch is asked for while earlier ones are computed.
+    The next batch is requested while earlier ones are computed.
     """
-    under_way: deque[Ticket] = deque()
+    pending: deque[Ticket] = deque()
     for photos in batches:
-        under_way.append(runner.submit(photos))
-        if len(under_way) >= runner.slots:
-            yield runner.collect(under_way.popleft())
-    while under_way:
-        yield runner.collect(under_way.popleft())
+        pending.append(runner.submit(photos))
+        if len(pending) >= runner.slots:
+            yield runner.collect(pending.popleft())
+    while pending:
+        yield runner.collect(pending.popleft())
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of one `infer_timed` went, in milliseconds; of a batch that went in pieces, their sum.
+    """The times of one `infer_timed` in milliseconds; for a batch that ran in pieces, their sum.
 
-    The copies and the computing are on the GPU's clock (CUDA events around each), with the GPU kept busy while they are
-    queued, so that no waiting for the host is in them; queueing the computing is on the host's. `graph` says whether a
-    CUDA graph was replayed; None where the library decides (TensorRT-RTX).
+    Copies and inference are measured with CUDA events on the GPU, which is kept busy meanwhile, so that the times do
+    not include waiting for the host. `enqueue_ms` is the host's time to queue the inference. `graph` says whether a
+    CUDA graph was replayed; None if the library decides (TensorRT-RTX).
     """
 
     h2d_ms: float
@@ -154,16 +154,16 @@ class Timing:
 
     @property
     def device_ms(self) -> float:
-        """Copies and computing together: the "latency" of trtexec with data transfers."""
+        """Copies and inference together: the "latency" of trtexec with data transfers."""
         return self.h2d_ms + self.compute_ms + self.d2h_ms
 
 
 @runtime_checkable
 class TimedRunner(Runner, Protocol):
-    """A runner whose device has a clock of its own."""
+    """A runner that can measure times on its device."""
 
     def infer_timed(self, photos: np.ndarray) -> tuple[np.ndarray, Timing]:
-        """`infer`, and where the time went. Recording it costs a few microseconds more than `infer`."""
+        """`infer` with its Timing. It takes a few microseconds longer than `infer`."""
 
 
 def check_photos(photos: np.ndarray, spec: ModelSpec) -> None:
@@ -171,7 +171,7 @@ def check_photos(photos: np.ndarray, spec: ModelSpec) -> None:
     height, width = spec.preprocess.height, spec.preprocess.width
     if photos.dtype != np.uint8 or photos.ndim != 4 or photos.shape[1:] != (height, width, 3) or not len(photos):
         raise BadInput(
-            f"{spec.name} takes photos as uint8 (N, {height}, {width}, 3), not {photos.dtype} {photos.shape}",
+            f"photos for {spec.name} must be uint8 (N, {height}, {width}, 3), not {photos.dtype} {photos.shape}",
             hint="prepare photos with trtpoets.core.images.photo_batches",
             code="TP4076",
         )
@@ -191,6 +191,4 @@ def check_scores(scores: np.ndarray, count: int, spec: ModelSpec, runner: str) -
 
 def not_entered(runner: str) -> RunFailed:
     """The error of `infer` outside `with`."""
-    return RunFailed(
-        f"{runner} was asked for scores before it was entered", hint="use it as: with runner: ...", code="TP4079"
-    )
+    return RunFailed(f"{runner} was used before it was entered", hint="use it as: with runner: ...", code="TP4079")

@@ -1,4 +1,4 @@
-"""A runner without a network: for trying out what stands above runners, and for tests."""
+"""A runner without a network, for tests and for trying out code that uses runners."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Scores = Callable[[np.ndarray], np.ndarray]
 
 
 class FakeRunner(Synchronous):
-    """Answers with `scores(photos)`, or with scores that follow from each photo's mean colours.
+    """Returns `scores(photos)`, or scores computed from each photo's mean colours.
 
-    A call takes at least `delay_seconds`. It may stand for the runner of another `identity`.
+    A call takes at least `delay_seconds`. `identity` is the runner that it replaces.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class FakeRunner(Synchronous):
         identity: RunnerId = FAKE,
     ) -> None:
         if not delay_seconds >= 0:
-            raise BadInput(f"a delay of {delay_seconds} seconds", hint="give 0 or more", code="TP4080")
+            raise BadInput(f"the delay must be at least 0 seconds, not {delay_seconds}", hint="use 0", code="TP4080")
         self.identity = identity
         self.name = identity.name
         self.spec = spec
@@ -59,7 +59,7 @@ class FakeRunner(Synchronous):
 
     def _from_colours(self, photos: np.ndarray) -> np.ndarray:
         means = photos.mean(axis=(1, 2)) / 255.0
-        # A fixed pattern of weights: any number of classes, and no two classes alike.
+        # Fixed weights for any number of classes, different for each class.
         weights = np.sin(np.arange(1, 3 * len(self.spec.labels) + 1) ** 2).reshape(3, -1)
         logits = 8.0 * (means @ weights)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))

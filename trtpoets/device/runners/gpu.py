@@ -1,4 +1,4 @@
-"""Whether a runner that is entered computes on the GPU."""
+"""Detects whether an entered runner computes on the GPU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from trtpoets.device.runners.base import Runner, TimedRunner
 
 
 def runs_on_gpu(runner: Runner) -> bool:
-    """Engines do; ONNX Runtime by its CUDA and TensorRT providers; TensorFlow where it sees a GPU in this process.
+    """Whether an entered runner uses the GPU: engines, ONNX Runtime's GPU providers, TensorFlow if it sees a GPU.
 
-    TensorFlow puts all that it can on the first GPU that it sees (its guide "Use a GPU").
+    TensorFlow runs all supported operations on the first visible GPU (its guide "Use a GPU").
     """
     identity = runner.identity
     if isinstance(runner, TimedRunner) or identity.is_engine:

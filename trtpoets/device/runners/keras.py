@@ -1,4 +1,4 @@
-"""The classifier through Keras' `predict`, as people call it: the other baseline."""
+"""Runs the classifier through Keras' `predict`, as a second baseline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.authenticity import require_trusted
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, first_line
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
@@ -20,7 +20,7 @@ _FILE = "classifier.keras"
 
 
 class KerasRunner(Synchronous):
-    """Loads the Keras file of a classifier, and calls `predict` for each batch."""
+    """Loads the Keras file of a classifier and calls `predict` for each batch."""
 
     identity = RunnerId(Library.KERAS, way="predict")
     name = identity.name
@@ -45,7 +45,7 @@ class KerasRunner(Synchronous):
         try:
             self._model = tf.keras.models.load_model(str(self._path), compile=False)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise BadArtefact(
                 f"Keras can't load {self._path}: {reason}",
                 hint="train again: trtpoets retrain PHOTOS --name NAME --force",
@@ -67,6 +67,6 @@ class KerasRunner(Synchronous):
         try:
             scores = self._model.predict(photos, batch_size=len(photos), verbose=0)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise RunFailed(f"Keras can't run {self._path}: {reason}", hint="train it again", code="TP4083") from error
         return check_scores(np.array(scores), len(photos), self.spec, self.name)

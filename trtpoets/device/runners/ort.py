@@ -1,4 +1,4 @@
-"""ONNX files through ONNX Runtime: on the CPU, or by a provider that uses the GPU."""
+"""Runs ONNX files through ONNX Runtime, on the CPU or with a GPU execution provider."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from trtpoets.core.errors import RunFailed
+from trtpoets.core.errors import RunFailed, first_line
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import onnxruntime
-from trtpoets.core.provider_options import PROVIDERS, TENSORRT, engine_cache_folder, providers_of, range_for
+from trtpoets.core.provider_options import PROVIDERS, TENSORRT, batch_range_for, engine_cache_folder, providers_of
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.storage import storage_errors
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel
@@ -20,11 +20,11 @@ from trtpoets.device.runners.base import Synchronous, check_photos, check_scores
 
 
 class OnnxRuntimeRunner(Synchronous):
-    """Runs an ONNX file. `threads` is how many one operator may use; 0 leaves it to ONNX Runtime.
+    """Runs an ONNX file. `threads` is the number of threads of one operator; 0 is ONNX Runtime's default.
 
-    `as_written` fuses nothing: slower, and INT8 rounds in other places. `batches` are the sizes that will be asked for,
-    as far as they are known: the engine of the TensorRT provider is built for them when the runner is entered, and kept
-    in `engine_cache_folder`, so that no later inference builds one. Larger batches go through it in pieces.
+    `as_written` disables graph optimizations: slower, and INT8 is rounded in other places. `batches` are the expected
+    batch sizes, if known: the engine of the TensorRT provider is built for them on entering, and cached in
+    `engine_cache_folder`, so that no later inference builds one. Larger batches run in pieces.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class OnnxRuntimeRunner(Synchronous):
         self._provider = PROVIDERS[provider]
         self.spec = model.spec
         self._model = model
-        self._range = range_for(batches)
+        self._range = batch_range_for(batches)
         self._threads = threads
         self._as_written = as_written
         self._session: Any = None
@@ -50,19 +50,18 @@ class OnnxRuntimeRunner(Synchronous):
     def __enter__(self) -> OnnxRuntimeRunner:
         """Open the file.
 
-        Raises MissingDependency, BadArtefact when ONNX Runtime refuses it, StorageFailed, or RunFailed.
-        The last where the provider does not work here. `get_available_providers` lists what the package was built with,
-        whether or not its libraries load on this machine: ONNX Runtime leaves out one that does not, and goes on
-        without a word.
+        Raises MissingDependency, BadArtefact if ONNX Runtime rejects the file, StorageFailed, or RunFailed if the
+        provider does not work on this machine. `get_available_providers` lists all providers in the package, even if
+        their libraries can't be loaded; ONNX Runtime then uses another provider without an error.
         """
         engines = str(_engines()) if self._provider == TENSORRT else ""
         providers = providers_of(self._provider, self._model, self._range, engines)
         session = open_session(self._model.path, self._threads, providers=providers, as_written=self._as_written)
-        found = session.get_providers()[0]
-        if found != self._provider:
+        provider = session.get_providers()[0]
+        if provider != self._provider:
             raise RunFailed(
-                f"{self.name} would run by {found}: {self._provider} does not load here",
-                hint="pip install onnxruntime-gpu, with the CUDA and cuDNN that it names",
+                f"{self.name} would run with {provider}, because {self._provider} can't be loaded",
+                hint="pip install onnxruntime-gpu, with the CUDA and cuDNN versions that it needs",
                 code="TP4084",
             )
         self._session = session
@@ -90,16 +89,16 @@ class OnnxRuntimeRunner(Synchronous):
         try:
             (scores,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: photos})
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise RunFailed(
                 f"{self.name} can't run {self._model.path}: {reason}", hint="export it again", code="TP4085"
             ) from error
-        found: np.ndarray = scores
-        return found
+        result: np.ndarray = scores
+        return result
 
 
 def _engines() -> Path:
-    """The folder of TensorRT's engines, which is made. Raises StorageFailed."""
+    """The cache folder of the TensorRT provider's engines, which is created. Raises StorageFailed."""
     folder = engines_below(engine_cache_folder())
     with storage_errors(folder):
         folder.mkdir(exist_ok=True)
@@ -107,9 +106,9 @@ def _engines() -> Path:
 
 
 def gpu_providers() -> list[str]:
-    """Which of PROVIDERS the installed ONNX Runtime has, beside the CPU; none where it is not installed."""
+    """The GPU providers of PROVIDERS that the installed ONNX Runtime has; [] if it is not installed."""
     try:
-        there = onnxruntime().get_available_providers()
+        available = onnxruntime().get_available_providers()
     except ImportError:
         return []
-    return [word for word, provider in PROVIDERS.items() if word != "cpu" and provider in there]
+    return [word for word, provider in PROVIDERS.items() if word != "cpu" and provider in available]

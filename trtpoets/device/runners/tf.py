@@ -1,4 +1,4 @@
-"""The classifier as it was trained, through TensorFlow: the baseline, and compiled by XLA."""
+"""Runs the trained classifier through TensorFlow, which is the baseline, optionally compiled by XLA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.authenticity import require_trusted
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, first_line
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier
@@ -21,7 +21,7 @@ _SIGNATURE = "serve"
 
 
 class TensorFlowRunner(Synchronous):
-    """Runs the SavedModel of a classifier. `threads` is how many one operator may use; 0 leaves it to TensorFlow.
+    """Runs the SavedModel of a classifier. `threads` is the number of threads of one operator; 0 is the default.
 
     With `xla` the graph is compiled by XLA, once for each batch size. With `cpu` TensorFlow sees no GPU.
     """
@@ -43,7 +43,9 @@ class TensorFlowRunner(Synchronous):
         """Load the SavedModel. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not (self._path / "saved_model.pb").is_file():
             raise MissingArtefact(
-                f"{self._path} holds no SavedModel", hint="train it: trtpoets retrain PHOTOS --name NAME", code="TP4086"
+                f"{self._path} has no SavedModel",
+                hint="train it: trtpoets retrain PHOTOS --name NAME",
+                code="TP4086",
             )
         require_trusted(self._classifier.folder, self._classifier.foreign)
         tf = tensorflow()
@@ -56,13 +58,13 @@ class TensorFlowRunner(Synchronous):
             if self._xla:
                 serve = tf.function(serve, jit_compile=True)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise BadArtefact(
                 f"TensorFlow can't load {self._path}: {reason}",
                 hint="train again: trtpoets retrain PHOTOS --name NAME --force",
                 code="TP4087",
             ) from error
-        # The signature holds the model's variables weakly: both are kept.
+        # The signature has only weak references to the model's variables, so the model is kept too.
         self._tf, self._model, self._serve = tf, model, serve
         return self
 
@@ -79,7 +81,7 @@ class TensorFlowRunner(Synchronous):
         try:
             answer = self._serve(**{INPUT_NAME: self._tf.constant(photos)})[OUTPUT_NAME]
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise RunFailed(
                 f"TensorFlow can't run {self._path}: {reason}", hint="train it again", code="TP4088"
             ) from error
@@ -88,23 +90,23 @@ class TensorFlowRunner(Synchronous):
 
 
 def _hide_gpus(tf: Any) -> None:
-    """From the whole process. Raises RunFailed where TensorFlow uses one already."""
+    """Hide all GPUs from TensorFlow in this process. Raises RunFailed if it already uses one."""
     try:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError as error:
         raise RunFailed(
-            "TensorFlow uses the GPU in this process already: it can't be run on the CPU alone",
-            hint="run it in a process of its own, as trtpoets bench does",
+            "TensorFlow already uses the GPU in this process, so it can't run on the CPU only",
+            hint="run it in a separate process, as trtpoets bench does",
             code="TP4089",
         ) from error
 
 
 def limit_threads(tf: Any, threads: int) -> None:
-    """Let TensorFlow use so many threads for one operator, and one operator at a time; 0 leaves it to TensorFlow."""
+    """Limit TensorFlow to `threads` threads per operator and one operator at a time; 0 is its default."""
     if not threads:
         return
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
-        log.warning("TensorFlow has run in this process already: it keeps its number of threads")
+        log.warning("TensorFlow has already run in this process: its number of threads can't be changed")

@@ -1,4 +1,4 @@
-"""TFLite files through the TFLite interpreter, on the CPU."""
+"""Runs TFLite files with the TFLite interpreter on the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, MissingDependency, RunFailed
+from trtpoets.core.errors import BadArtefact, MissingDependency, RunFailed, first_line
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import native_stderr_to, tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
@@ -21,16 +21,16 @@ from trtpoets.device.tflite_check import require_sound
 
 
 class TfliteRunner(Synchronous):
-    """Runs a TFLite file on `threads` cores; 0 means all, as the interpreter left to itself uses one.
+    """Runs a TFLite file with `threads` threads; 0 means one per core (the interpreter's default is one).
 
-    A batch goes in photo by photo. The interpreter can be given the whole, but gains nothing by it: its kernels share
-    one photo among the cores already. Batches of 8 and 32 took 0.98 to 1.35 times the processor time of one by one,
-    with EfficientNet-Lite0 and MobileNetV2 in FP32 and INT8 (benchmarks/tflite_batches.py).
+    The photos of a batch run one by one. Whole batches are not faster, because the kernels distribute one photo over
+    all cores: batches of 8 and 32 took 0.98 to 1.35 times the CPU time of single photos, with EfficientNet-Lite0 and
+    MobileNetV2 in FP32 and INT8 (benchmarks/tflite_batches.py).
 
-    With `own_kernels` it computes without XNNPACK, as builds of it for some boards do: slower, and rounding elsewhere.
+    `own_kernels` disables XNNPACK, which builds for some boards do not have: slower, and rounded in other places.
 
-    A network is tried in a process of its own before it is loaded here, as a damaged one can end the process. A process
-    that may be ended (`contained`) loads it at once.
+    Before a network is loaded here, it is tried in a child process, because a damaged one can end the process. With
+    `contained`, it is loaded without the trial.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TfliteRunner(Synchronous):
         self._own_kernels = own_kernels
         self._contained = contained
         self._interpreter: Any = None
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> TfliteRunner:
         """Load the file. Raises MissingDependency, MissingArtefact, or BadArtefact when it is damaged."""
@@ -54,11 +54,11 @@ class TfliteRunner(Synchronous):
         if not self._contained:
             require_sound(self._path, content, self._threads, self._own_kernels)
         try:
-            with native_stderr_to(os.devnull):  # it tells of its delegate there
+            with native_stderr_to(os.devnull):  # the interpreter logs its delegate
                 interpreter = loaded_interpreter(content, self._threads, self._own_kernels)
             (photos,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise BadArtefact(
                 f"TFLite can't load {self._path}: {reason}",
                 hint="make it again: trtpoets bundle NAME --for tflite --force",
@@ -81,15 +81,15 @@ class TfliteRunner(Synchronous):
         try:
             scores = np.concatenate([self._one(photos[place : place + 1]) for place in range(len(photos))])
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise RunFailed(
                 f"{self.name} can't run {self._path}: {reason}", hint="make it again", code="TP4091"
             ) from error
         return check_scores(scores, len(photos), self.spec, self.name)
 
     def _one(self, photo: np.ndarray) -> np.ndarray:
-        # There is one set of tensors, whoever asks.
-        with self._turn:
+        # All threads share the interpreter's tensors.
+        with self._lock:
             self._interpreter.set_tensor(self._photos, photo)
             self._interpreter.invoke()
             scores: np.ndarray = self._interpreter.get_tensor(self._scores)
@@ -97,10 +97,10 @@ class TfliteRunner(Synchronous):
 
 
 def loaded_interpreter(network: bytes, threads: int, own_kernels: bool) -> Any:
-    """TFLite's interpreter with a network, its tensors allocated. Raises MissingDependency, and what it likes."""
+    """A TFLite interpreter with allocated tensors. Raises MissingDependency, and exceptions of any class."""
     kind, resolvers = _interpreter_kind()
     resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own_kernels else resolvers.AUTO
-    with warnings.catch_warnings():  # TensorFlow's own asks for the other package
+    with warnings.catch_warnings():  # TensorFlow's interpreter warns that ai-edge-litert replaces it
         warnings.simplefilter("ignore", UserWarning)
         interpreter = kind(model_content=network, num_threads=threads, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
@@ -108,9 +108,9 @@ def loaded_interpreter(network: bytes, threads: int, own_kernels: bool) -> Any:
 
 
 def _interpreter_kind() -> tuple[Any, Any]:
-    """The interpreter's class, and its choices of kernels. Raises MissingDependency.
+    """The interpreter's class and its OpResolverType, from ai-edge-litert or else from TensorFlow.
 
-    Of the small package that carries it now, or of TensorFlow, which will lose it.
+    Raises MissingDependency. A later TensorFlow will not contain the interpreter.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -120,7 +120,7 @@ def _interpreter_kind() -> tuple[Any, Any]:
             return lite.Interpreter, lite.experimental.OpResolverType
         except (MissingDependency, AttributeError):
             raise MissingDependency(
-                f"running TFLite files needs ai-edge-litert, and it does not import here: {missing}",
+                f"running TFLite files needs ai-edge-litert, but it can't be imported: {missing}",
                 hint="pip install 'trtpoets[tflite]'",
                 code="TP4092",
             ) from missing

@@ -1,4 +1,4 @@
-"""One batch on its way through a lane of a slot."""
+"""Runs one batch through a lane of a slot."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from trtpoets.device.runners.trt_slots import Slot
 
 
-class Shot:
-    """One batch of `count` photos through a lane. `start`, then `finish`; or `run`, which is both, and the fast way."""
+class BatchRun:
+    """Runs a batch of `count` photos in a lane: by `start` and `finish`, or by `run`, the fast path for both."""
 
     __slots__ = ("_calls", "_lane", "_memory", "_pop", "_push", "_wait", "photos", "scores", "slot")
 
@@ -25,11 +25,11 @@ class Shot:
         self._calls, self._wait = slot.calls, slot.wait
         self._push, self._pop = slot.calls.push, slot.calls.pop
         self._memory = slot.photos
-        # Rows beyond `count` hold old photos; their scores are not looked at.
+        # Rows beyond `count` contain old photos; their scores are ignored.
         self.photos, self.scores = slot.photos[:count], slot.scores[:count]
 
     def run(self, photos: np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3) -> float32 (n, C), the caller's own. Nothing else is allocated. Raises RunFailed."""
+        """uint8 (n, H, W, 3) -> float32 (n, C), a new array and the only allocation. Raises RunFailed."""
         if photos.base is not self._memory or not self.slot.holds(photos):
             self.photos[...] = photos
         code = self._push()
@@ -48,14 +48,14 @@ class Shot:
         return scores
 
     def start(self, photos: np.ndarray) -> None:
-        """Queue a batch, without waiting. What lies in the slot already is not copied. Raises RunFailed."""
+        """Queue a batch without waiting. Photos in the slot's own memory are not copied. Raises RunFailed."""
         if not self.slot.holds(photos):
             self.photos[...] = photos
         self._within("queueing a batch", self._lane.queue)
         self._lane.runs += 1
 
     def finish(self) -> None:
-        """Wait until `scores` are there. Raises RunFailed."""
+        """Wait until `scores` are computed. Raises RunFailed."""
         self._within("cuStreamSynchronize", self._wait)
 
     def _within(self, call: str, work: Callable[[], int]) -> None:
@@ -72,11 +72,11 @@ class Shot:
             raise self._calls.failed(call, code)
 
     def timed(self, photos: np.ndarray) -> Timing:
-        """`start` and `finish` with an event around each part. Use inside the session's `current()`.
+        """Run the batch with CUDA events around copies and inference. Use inside the session's `current()`.
 
-        The batch goes through once untimed before: while the GPU is busy with that, the host queues what is timed, so
-        that no event waits for the host. At queue depth 1 the event after the copy would fire before the computing is
-        queued, and the host's part would count as computing.
+        The batch first runs once untimed: while the GPU is busy with that, the host queues the timed run, so that no
+        event waits for the host. Otherwise the event after the copy would occur before the inference is queued, and the
+        time of the host would count as inference.
         """
         if not self.slot.holds(photos):
             self.photos[...] = photos
@@ -88,7 +88,7 @@ class Shot:
             stream.mark(marks[0])
             lane.copy_in()
             stream.mark(marks[1])
-            begun = time.perf_counter()
+            started = time.perf_counter()
             code = first or lane.compute()
             enqueued = time.perf_counter()
             stream.mark(marks[2])
@@ -102,14 +102,14 @@ class Shot:
             raise self._calls.failed("cuGraphLaunch", code)
         lane.runs += 1
         h2d, compute, d2h = (stream.milliseconds(marks[i], marks[i + 1]) for i in range(3))
-        return Timing(h2d, compute, d2h, 1000 * (enqueued - begun), lane.captured)
+        return Timing(h2d, compute, d2h, 1000 * (enqueued - started), lane.captured)
 
 
 @dataclass
-class Flight:
-    """A piece of a ticket's batch that is under way, the `number`th that was begun: where its scores go."""
+class PendingPiece:
+    """A piece of a ticket's batch in progress: `number` is its order, `scores` receives its result."""
 
     number: int
     ticket: Ticket
-    shot: Shot
+    batch_run: BatchRun
     scores: np.ndarray

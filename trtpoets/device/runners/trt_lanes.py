@@ -1,4 +1,4 @@
-"""A lane: one batch size in one slot, queued call by call or replayed as a CUDA graph."""
+"""A lane: an execution context for one batch size in one slot, run by separate calls or as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from trtpoets.core.types import BatchRange
-from trtpoets.device.gpu.libcuda import Graph
+from trtpoets.device.gpu.libcuda import CudaGraph
 from trtpoets.device.tensorrt_session import EngineContext
 
 if TYPE_CHECKING:
     from trtpoets.device.runners.trt_slots import Slot
 
-_PAYS = 4
-"""A graph that was replayed fewer times than this cost more than it saved: making one takes a few plain enqueues."""
+_MIN_REPLAYS = 4
+"""Replays from which a graph saves time: capturing it takes as long as a few enqueues."""
 
 
 @dataclass
-class Graphs:
-    """What may still be captured: the whole batch with its copies, and the computing alone. What failed is not tried
-    again, in any slot."""
+class Capturable:
+    """What can be captured: the `whole` batch with its copies, and the `computing` alone. False after a failed try, for
+    all slots."""
 
     whole: bool
     computing: bool
@@ -27,22 +27,22 @@ class Graphs:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The batch sizes that an engine takes, and those of them that batches are padded to."""
+    """The batch range of an engine, and the sizes to which batches are padded."""
 
     batch: BatchRange
 
     def padded(self, count: int) -> int:
-        """The smallest size to run `count` photos with: a power of two, or the engine's own smallest, best, largest."""
+        """The smallest size for `count` photos: a power of two, or the engine's minimum, optimum or maximum."""
         power = 1 << (count - 1).bit_length()
         own = (self.batch.minimum, self.batch.optimum, self.batch.maximum)
         return min(size for size in (power, *own) if count <= size and self.batch.minimum <= size <= self.batch.maximum)
 
 
 class Lane:
-    """One batch size in one slot: an execution context of that shape, and the graph that replays it.
+    """An execution context for one batch size in one slot, and its CUDA graph.
 
-    `queue` queues a batch on the slot's stream, copies included: 0, or the driver's error code. It raises what TensorRT
-    and pycuda raise.
+    `queue` queues a batch with its copies on the slot's stream and returns the driver's code (0: success). It raises
+    the exceptions of TensorRT and pycuda.
     """
 
     def __init__(self, slot: Slot, size: int, context: EngineContext, *, whole: bool) -> None:
@@ -53,30 +53,30 @@ class Lane:
         self._whole = whole and not slot.mapped
         self._photos, self._scores = slot.photos[:size], slot.scores[:size]
         self._stream = slot.stream.stream
-        self._graph: Graph | None = None
+        self._graph: CudaGraph | None = None
         self._captured_at = 0
         self._launch: Callable[[], int] | None = None
         self.queue: Callable[[], int] = self._queue
 
     @property
     def captured(self) -> bool:
-        """Whether a graph is replayed."""
+        """Whether the lane has a CUDA graph."""
         return self._graph is not None
 
     def copy_in(self) -> None:
-        """Queue the copy of the photos, where the GPU has memory of its own."""
+        """Queue the copy of the photos to the GPU, unless the memory is mapped."""
         if not self._slot.mapped:
             self._slot.stream.upload(self._slot.photos_address, self._photos)
 
     def compute(self) -> int:
-        """Queue the computing, by a graph of it where there is one."""
+        """Queue the inference, by its CUDA graph if there is one."""
         if self._launch is not None:
             return self._launch()
         self.context.enqueue(self._stream)
         return 0
 
     def copy_out(self) -> None:
-        """Queue the copy of the scores."""
+        """Queue the copy of the scores to the host, unless the memory is mapped."""
         if not self._slot.mapped:
             self._slot.stream.download(self._scores, self._slot.scores_address)
 
@@ -86,10 +86,10 @@ class Lane:
         self.copy_out()
         return code
 
-    def capture(self, graphs: Graphs) -> None:
-        """Capture this lane: the whole batch, or else the computing alone, or nothing; each is told.
+    def capture(self, graphs: Capturable) -> None:
+        """Capture the whole batch, or only the inference if that fails, or nothing; failures are logged.
 
-        It has run before, so TensorRT has done its set-up and only the work is left (NvInferRuntime.h, enqueueV3).
+        The lane must have run before, so that TensorRT has finished its set-up (NvInferRuntime.h, enqueueV3).
         """
         stream = self._slot.stream
         if self._whole and graphs.whole:
@@ -115,9 +115,9 @@ class Lane:
         self.context.enqueue(self._stream)
 
     def close(self) -> bool | None:
-        """Free the graph; whether it paid, None where there was none."""
+        """Free the graph. Returns whether it was replayed often enough to save time; None if there was none."""
         if self._graph is None:
             return None
         self._graph.close()
         self._graph = self._launch = None
-        return self.runs - self._captured_at >= _PAYS
+        return self.runs - self._captured_at >= _MIN_REPLAYS

@@ -1,4 +1,4 @@
-"""What an entered runner holds: the engine, its slots, and which of them a batch goes through."""
+"""The resources of an entered TensorRT runner: the engine and its slots, and the choice of a slot for each batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.types import Engine
 from trtpoets.device.gpu.cuda import CudaSession
 from trtpoets.device.runners.base import Ticket, Timing
-from trtpoets.device.runners.trt_batches import Flight
-from trtpoets.device.runners.trt_lanes import Graphs
+from trtpoets.device.runners.trt_batches import PendingPiece
+from trtpoets.device.runners.trt_lanes import Capturable
 from trtpoets.device.runners.trt_slots import Slot, bytes_of_another
 from trtpoets.device.runtime_cache import RuntimeCache
 from trtpoets.device.tensorrt_api import TensorRt
@@ -23,21 +23,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RoomOptions:
-    """Whether graphs are captured, the most `slots`, and whether memory is mapped (None: where the GPU shares it)."""
+class TrtOptions:
+    """Whether CUDA graphs are captured, the maximum of slots, and zero-copy (None: if GPU and CPU share memory)."""
 
     graphs: bool
     slots: int
     zero_copy: bool | None
 
 
-class Room:
-    """The engine and its slots. Entered and left like a file; the caller sees to it that threads take turns.
+class TrtResources:
+    """The engine and its slots, as a context manager. Not thread-safe: the caller holds a lock.
 
-    `most` is how many batches can be under way. `ready` are the first slot's shots.
+    `most` is the maximum of batches in progress. `ready` maps shapes of photos to the batch runs of the first slot.
     """
 
-    def __init__(self, cuda: CudaSession, library: TensorRt, plan: bytes, engine: Engine, options: RoomOptions) -> None:
+    def __init__(self, cuda: CudaSession, library: TensorRt, plan: bytes, engine: Engine, options: TrtOptions) -> None:
         self.cuda = cuda
         self._library = library
         self._plan = plan
@@ -48,10 +48,10 @@ class Room:
         self._photo = (preprocess.height, preprocess.width, 3)
         self._labels = len(engine.card.spec.labels)
         self._slots: list[Slot] = []
-        self._begun = 0
+        self._started = 0
         self.most = 1
 
-    def __enter__(self) -> Room:
+    def __enter__(self) -> TrtResources:
         card, options = self._card, self._options
         with self.cuda.current():
             self._session = TensorRtSession(
@@ -74,11 +74,13 @@ class Room:
         session, card, options = self._session, self._card, self._options
         if self._vouched and session.batch != card.batch:
             raise BadArtefact(
-                f"the engine takes {session.batch}, its card says {card.batch}", hint="build it again", code="TP4096"
+                f"the engine has the batch range {session.batch}, but its card has {card.batch}",
+                hint="build it again",
+                code="TP4096",
             )
         self.largest = session.batch.maximum
         captures = options.graphs and not session.captures_itself
-        self._graphs = Graphs(whole=captures, computing=captures)
+        self._graphs = Capturable(whole=captures, computing=captures)
         if options.zero_copy is None:
             # Whether a DLA can reach mapped memory is not documented.
             self._mapped = card.dla_core is None and self.cuda.maps_memory
@@ -101,7 +103,7 @@ class Room:
                 finally:
                     self._leave()
         finally:
-            self._session.close()  # where the GPU is so broken that its context can't be made current
+            self._session.close()  # needed if the context is broken and can't be made current
 
     def _leave(self) -> None:
         for slot in self._slots:
@@ -116,7 +118,7 @@ class Room:
         return ticket.take(self, "the engine")
 
     def submit(self, photos: np.ndarray) -> Ticket:
-        """Queue a batch, in pieces where it is larger than the engine's largest. Raises RunFailed."""
+        """Queue a batch, in pieces if it is larger than the engine's maximum. Raises RunFailed."""
         count = len(photos)
         ticket = Ticket(self, np.empty((count, self._labels), np.float32))
         assert ticket.scores is not None
@@ -124,14 +126,14 @@ class Room:
             for start in range(0, count, self.largest):
                 piece = photos[start : start + self.largest] if count > self.largest else photos
                 slot = self._slot_for(piece)
-                shot = slot.ready.get(piece.shape)
-                if shot is None:
+                batch_run = slot.ready.get(piece.shape)
+                if batch_run is None:
                     with self.cuda.current():
-                        shot = slot.prepare(len(piece))
-                shot.start(piece)
+                        batch_run = slot.prepare(len(piece))
+                batch_run.start(piece)
                 slot.take_back()
-                self._begun += 1
-                slot.work = Flight(self._begun, ticket, shot, ticket.scores[start : start + len(piece)])
+                self._started += 1
+                slot.work = PendingPiece(self._started, ticket, batch_run, ticket.scores[start : start + len(piece)])
                 ticket.pending += 1
         except BaseException:
             self.wait_for(ticket)
@@ -139,7 +141,7 @@ class Room:
         return ticket
 
     def wait_for(self, ticket: Ticket) -> None:
-        """Finish what is under way of a ticket. What goes wrong is kept in it."""
+        """Finish the pieces of a ticket that are in progress. An error is stored in the ticket."""
         if ticket.pending and ticket.owner is self:
             for slot in self._slots:
                 if slot.work is not None and slot.work.ticket is ticket:
@@ -153,24 +155,24 @@ class Room:
             piece = photos[start : start + self.largest] if len(photos) > self.largest else photos
             slot = self._slot_for(piece)
             with self.cuda.current():
-                shot = slot.prepare_timed(len(piece))
-                timing = shot.timed(piece)
+                batch_run = slot.prepare_timed(len(piece))
+                timing = batch_run.timed(piece)
             slot.take_back()
-            scores[start : start + len(piece)] = shot.scores
+            scores[start : start + len(piece)] = batch_run.scores
             if self._session.captures_itself:
                 timing = Timing(timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.enqueue_ms, None)
             timings.append(timing)
         return scores, timings
 
     def lend(self, count: int) -> np.ndarray | None:
-        """Rows of a slot to write into; None where there is one slot only, or as many are lent as there may be."""
+        """Rows of a slot for a caller to write to; None if there is only one slot or all slots are lent."""
         if count > self.largest or self.most == 1 or sum(slot.lent for slot in self._slots) >= self.most:
             return None
         slot = self._free() or self._another() or self._finished()
         return None if slot is None else slot.lend(count)
 
     def _slot_for(self, photos: np.ndarray) -> Slot:
-        """The slot that holds the photos, or a free one; where there is none, the one that was begun first."""
+        """The slot that contains the photos, else a free one, else the one with the oldest batch after it finished."""
         own = next((slot for slot in self._slots if slot.work is None and slot.holds(photos)), None)
         return own or self._free() or self._another() or self._finished() or self._add_spare()
 
@@ -178,16 +180,16 @@ class Room:
         return next((slot for slot in self._slots if slot.free), None)
 
     def _finished(self) -> Slot | None:
-        """The slot whose batch was begun first, with that finished."""
+        """The slot with the oldest batch, after waiting for that batch."""
         busy = [slot for slot in self._slots if slot.work is not None]
         if not busy:
             return None
-        slot = min(busy, key=lambda each: each.work.number if each.work else 0)
+        slot = min(busy, key=lambda candidate: candidate.work.number if candidate.work else 0)
         _finish(slot)
         return slot
 
     def _another(self) -> Slot | None:
-        """One more slot, where there may be one and there is room."""
+        """Another slot if the maximum is not reached and there is enough memory, else None."""
         if len(self._slots) >= self.most:
             return None
         needed = bytes_of_another(self._session, self._photo, self._labels)
@@ -196,15 +198,15 @@ class Room:
                 free = self.cuda.free_memory()
                 if needed <= free // 2:
                     return self._add()
-            why = f"a second takes {needed >> 20} of the {free >> 20} MiB of GPU memory that are free"
+            reason = f"another slot needs {needed >> 20} MiB, more than half of the free {free >> 20} MiB of GPU memory"
         except RunFailed as error:
-            why = error.message
-        log.warning("batches run one after the other, in %d slots: %s", len(self._slots), why)
+            reason = error.message
+        log.warning("the runner uses only %d slots: %s", len(self._slots), reason)
         self.most = len(self._slots)
         return None
 
     def _add_spare(self) -> Slot:
-        """A slot beside those that are lent out, which nobody may run other photos in."""
+        """An additional slot if all others are lent, because lent memory can't be used for other photos."""
         with self.cuda.current():
             return self._add()
 
@@ -216,15 +218,15 @@ class Room:
 
 
 def _finish(slot: Slot) -> None:
-    flight, slot.work = slot.work, None
-    assert flight is not None
+    piece, slot.work = slot.work, None
+    assert piece is not None
     try:
-        flight.shot.finish()
-        flight.scores[...] = flight.shot.scores
+        piece.batch_run.finish()
+        piece.scores[...] = piece.batch_run.scores
     except RunFailed as error:
-        flight.ticket.error = error
+        piece.ticket.error = error
     except BaseException:
-        flight.ticket.error = RunFailed("waiting for this batch was interrupted", hint="submit it again", code="TP4097")
+        piece.ticket.error = RunFailed("waiting for this batch was interrupted", hint="submit it again", code="TP4097")
         raise
     finally:
-        flight.ticket.pending -= 1
+        piece.ticket.pending -= 1

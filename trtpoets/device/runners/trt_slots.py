@@ -1,6 +1,6 @@
-"""A slot: what one batch needs while it is under way. Memory on both sides, a stream, and a lane for each batch size.
+"""A slot: host and device memory, a stream, and a lane for each batch size, for one batch at a time.
 
-Two slots overlap: one copies while the other computes. Nothing is shared between them but the engine.
+Two slots work in parallel: one copies while the other computes. They share only the engine.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import numpy as np
 
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 from trtpoets.device.gpu.cuda import CudaSession, CudaStream
-from trtpoets.device.gpu.prepared_calls import HotCalls
-from trtpoets.device.runners.trt_batches import Flight, Shot
-from trtpoets.device.runners.trt_lanes import Graphs, Lane, Sizes
+from trtpoets.device.gpu.prepared_calls import PreparedCalls
+from trtpoets.device.runners.trt_batches import BatchRun, PendingPiece
+from trtpoets.device.runners.trt_lanes import Capturable, Lane, Sizes
 from trtpoets.device.tensorrt_session import TensorRtSession
 
 LANES = 16
-"""The most lanes of a slot, and so its graphs: those used last are kept. A lane costs little: they share memory."""
+"""Most lanes (and so CUDA graphs) of a slot; the least recently used one is dropped. Lanes share memory."""
 
 _IN_A_ROW = 4
-"""A batch size that comes more often in a row gets a lane of its own; before, it is padded to the next power of two."""
+"""A batch size that occurs more often than this in a row gets its own lane; before, it is padded to a power of two."""
 
-_PATIENCE = 64
-"""The most plain runs of a lane before it is captured, however often graphs did not pay."""
+_MAX_RUNS_BEFORE_CAPTURE = 64
+"""Most runs of a lane before it is captured as a graph."""
 
 
 class Slot:
-    """Memory for the engine's largest batch, a stream, and lanes. Made and changed inside the session's `current()`.
+    """Memory for the engine's largest batch, a stream, and lanes. Create and use it inside the session's `current()`.
 
-    `work` is what is under way in it, `lending` what was lent of it, which may be dropped already. `ready` are the
-    shots that need nothing but `run`, by the shape of their photos.
+    `work` is the batch in progress, `lending` a weak reference to the rows that were lent to a caller. `ready` maps
+    shapes of photos to batch runs that need no preparation.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class Slot:
         session: TensorRtSession,
         photo: tuple[int, int, int],
         labels: int,
-        graphs: Graphs,
+        graphs: Capturable,
         *,
         mapped: bool,
     ) -> None:
         self.stream = stream
-        self.calls: HotCalls = cuda.calls()
+        self.calls: PreparedCalls = cuda.calls()
         self.wait = self.calls.waiter(stream.stream)
         self.mapped = mapped
-        self.work: Flight | None = None
-        self.ready: dict[tuple[int, ...], Shot] = {}
+        self.work: PendingPiece | None = None
+        self.ready: dict[tuple[int, ...], BatchRun] = {}
         self._cuda, self._session, self._graphs = cuda, session, graphs
         self._sizes = Sizes(session.batch)
         self._shape, self._labels = photo, labels
@@ -61,7 +61,7 @@ class Slot:
         self.scores = cuda.pinned((largest, labels), np.float32, mapped=mapped)
         both = (self.photos, self.scores)
         self.photos_address, self.scores_address = (
-            cuda.device_address(each) if mapped else cuda.device_memory(each.nbytes) for each in both
+            cuda.device_address(array) if mapped else cuda.device_memory(array.nbytes) for array in both
         )
         self._memory = cuda.device_memory(max(session.memory_bytes, 1)) if session.shares_memory else 0
         self._only = None if session.shares_memory else session.new_context()
@@ -69,71 +69,71 @@ class Slot:
         self._marks: list[int] = []
         self.lending: weakref.ref[np.ndarray] | None = None
         self._last, self._repeated = 0, 0
-        self._patience = 1
+        self._runs_before_capture = 1
         self._lane(largest, False)
 
     @property
     def lent(self) -> bool:
-        """Whether somebody is writing into `photos`, who was given them and has not handed them in."""
+        """Whether a caller may be writing to `photos`: rows were lent and not yet submitted."""
         if self.lending is not None and self.lending() is None:
             self.lending = None
         return self.lending is not None
 
     @property
     def free(self) -> bool:
-        """Whether nothing is under way, and nobody writes."""
+        """Whether no batch is in progress and no rows are lent."""
         return self.work is None and not self.lent
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way, and nothing was lent: `free` may still be true of what was lent."""
+        """Whether no batch is in progress and no rows were lent (unlike `free`, also none that the caller dropped)."""
         return self.work is None and self.lending is None
 
     def lend(self, count: int) -> np.ndarray:
-        """The first `count` rows of `photos`, to be written into: lent for as long as the array is kept."""
+        """The first `count` rows of `photos` for a caller to write to; lent as long as the caller keeps the array."""
         rows = self.photos[:count]
         self.lending = weakref.ref(rows)
         return rows
 
     def take_back(self) -> None:
-        """What was lent is handed in."""
+        """End the loan: the rows were submitted."""
         self.lending = None
 
     def holds(self, photos: np.ndarray) -> bool:
-        """Whether photos lie in this slot already, row by row from its first."""
+        """Whether `photos` are the first rows of this slot's memory."""
         if photos.base is not self.photos or not photos.flags.c_contiguous:
             return False
         return bool(photos.__array_interface__["data"] == self.photos.__array_interface__["data"])
 
-    def prepare(self, count: int) -> Shot:
-        """What runs `count` photos. Nothing may be under way here. Raises RunFailed, BadArtefact."""
+    def prepare(self, count: int) -> BatchRun:
+        """The batch run for `count` photos. No batch may be in progress. Raises RunFailed, BadArtefact."""
         size = self._size(count)
         lane = self._lane(size, False)
-        shot = Shot(self, lane, count)
+        batch_run = BatchRun(self, lane, count)
         if size == count and (lane.captured or not self._captures):
-            self.ready[shot.photos.shape] = shot
-        return shot
+            self.ready[batch_run.photos.shape] = batch_run
+        return batch_run
 
-    def prepare_timed(self, count: int) -> Shot:
-        """The same for `timed`: with a graph of the computing alone, so that events can be put around it."""
-        return Shot(self, self._lane(self._size(count), True), count)
+    def prepare_timed(self, count: int) -> BatchRun:
+        """The batch run for `timed`, whose graph contains only the inference, so that events can be put around it."""
+        return BatchRun(self, self._lane(self._size(count), True), count)
 
     def marks(self) -> list[int]:
-        """The four events of `timed`."""
+        """The four CUDA events of `timed`."""
         if not self._marks:
             self._marks = [self.stream.event() for _ in range(4)]
         return self._marks
 
     def fail(self, error: BaseException) -> NoReturn:
-        """Wait for what is queued, which reads our memory; then raise `error`, in our words where it is CUDA's."""
+        """Wait for queued work, which uses the slot's memory; then raise `error`, a CUDA error as RunFailed."""
         self.stream.drain()
-        told = self._cuda.told(error)
-        if told is error:
+        failure = self._cuda.as_run_failed(error)
+        if failure is error:
             raise error
-        raise told from error
+        raise failure from error
 
     def close(self) -> None:
-        """Free the graphs. The session frees the rest."""
+        """Free the graphs. The session frees everything else."""
         self.ready.clear()
         for lane in self._lanes.values():
             lane.close()
@@ -144,7 +144,7 @@ class Slot:
         return self._graphs.whole or self._graphs.computing
 
     def _size(self, count: int) -> int:
-        """The size to run a batch with: its own once it has come often in a row, else padded."""
+        """The batch size to run: `count` itself if it occurred often in a row, else padded."""
         self._repeated = self._repeated + 1 if count == self._last else 1
         self._last = count
         least = self._sizes.batch.minimum
@@ -153,13 +153,13 @@ class Slot:
         return self._sizes.padded(count)
 
     def _lane(self, size: int, timed: bool) -> Lane:
-        """The lane of a size, ready to run. Where there is one context, its lane is made anew when the size changes."""
+        """The lane of a size, ready to run. With a single context, the lane is created again when the size changes."""
         key = (size, timed and self._only is None)
         lane = self._lanes.get(key)
         if lane is None:
             return self._new_lane(key)
         self._lanes.move_to_end(key)
-        if not lane.captured and self._captures and lane.runs >= self._patience:
+        if not lane.captured and self._captures and lane.runs >= self._runs_before_capture:
             lane.capture(self._graphs)
         return lane
 
@@ -176,7 +176,7 @@ class Slot:
             if self._only is None:
                 self._session.drop(context)
             raise
-        # A graph holds the state of its context: one each, so no graph of the whole beside one of the computing.
+        # A graph contains the state of its context, so a context can't have two graphs.
         lane = self._lanes[key] = Lane(self, size, context, whole=self._only is None and not timed)
         return lane
 
@@ -185,12 +185,12 @@ class Slot:
         lane = self._lanes.pop(key)
         paid = lane.close()
         if paid is not None:
-            self._patience = 1 if paid else min(2 * self._patience, _PATIENCE)
+            self._runs_before_capture = 1 if paid else min(2 * self._runs_before_capture, _MAX_RUNS_BEFORE_CAPTURE)
         if self._only is None:
             self._session.drop(lane.context)
 
 
 def bytes_of_another(session: TensorRtSession, photo: tuple[int, int, int], labels: int) -> int:
-    """The memory of the GPU that one more slot takes, as far as is known before."""
+    """Estimated GPU memory of another slot in bytes."""
     largest = session.batch.maximum
     return session.memory_bytes + largest * (int(np.prod(photo)) + 4 * labels)

@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Callable, Mapping
@@ -27,6 +27,7 @@ import numpy as np
 
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.images import photo_batches
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.types import Classifier, ModelSpec, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.gpu.gpu_wait import Wait
@@ -37,8 +38,8 @@ from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.energy import find_sensor
 from trtpoets.judge.bench.loadgen import loadgen_judges
-from trtpoets.judge.bench.meter import Meter
-from trtpoets.judge.bench.scenario import serve, stream
+from trtpoets.judge.bench.meter import Finished, Meter
+from trtpoets.judge.bench.scenario import LoadgenResult, Served, Streamed, serve, stream
 from trtpoets.judge.bench.slowdown_watch import GpuWatch
 
 Opener = Callable[..., Runner]
@@ -109,7 +110,7 @@ def main(opener: Opener = _OPENER) -> None:
 
 def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None:
     request = json.loads(requests.readline())
-    config = BenchConfig(**{**request["config"], "batches": tuple(request["config"]["batches"])})
+    config = from_json(BenchConfig, request["config"], "the request")
     if config.threads:
         # Before any library counts the cores. A library that ignores its thread option can't get more than the others.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
@@ -156,28 +157,27 @@ def _reply(
     if "warm_up" in asked:
         meter = meters[asked["warm_up"]] = new_meter(asked["warm_up"])
         patience = min(max(_PATIENCE * config.warmup_seconds, 1.0), config.max_seconds)
-        return {"warmup": asdict(meter.warm_up(config.warmup_seconds, patience))}
+        return {"warmup": to_json(meter.warm_up(config.warmup_seconds, patience))}
     if "round" in asked:
-        return {"round": asdict(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
+        return {"round": to_json(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
     if {"serve", "stream", "loadgen"} & set(asked):
         meter = new_meter(asked.get("stream", asked.get("batch", 1)))
-        return meter.watching(lambda: _scenario(asked, runner, photos, config))
+        (kind, result), load = meter.watching(lambda: _scenario(asked, runner, photos, config))
+        return {kind: to_json(result), "gpu": to_json(load)}
     meter = meters.pop(asked["finish"])
-    finished = {
-        "answers": [int(answer) for answer in meter.answers],
-        "fault": meter.fault,
-        "peak_memory_mib": peak_memory_mib(),
-    }
-    return {"finished": finished}
+    return {"finished": to_json(Finished(tuple(meter.answers.tolist()), meter.fault, peak_memory_mib()))}
 
 
-def _scenario(asked: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig) -> dict[str, Any]:
+def _scenario(
+    asked: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig
+) -> tuple[str, Streamed | Served | LoadgenResult]:
+    """The name of the reply's field, and its value."""
     if "stream" in asked:
-        return {"streamed": stream(runner, photos, asked["stream"], config)}
+        return "streamed", stream(runner, photos, asked["stream"], config)
     if "serve" in asked:
-        return {"served": serve(runner, photos, config)}
+        return "served", serve(runner, photos, config)
     scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
-    return {"judged": loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)}
+    return "judged", loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)
 
 
 def _forget_peak() -> None:

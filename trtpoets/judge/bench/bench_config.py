@@ -8,6 +8,10 @@ from enum import Enum
 from typing import Sequence
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.runner_id import TENSORFLOW
+
+BASELINE = TENSORFLOW.name
+"""The runner that the others are compared with, unless another is named: a device has no TensorFlow."""
 
 
 class Scenario(Enum):

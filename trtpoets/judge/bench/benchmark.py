@@ -8,34 +8,32 @@ raises costs its own rows, with the reason; never the others'.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import PARTS, Progress, silent
-from trtpoets.core.runner_id import TENSORFLOW
-from trtpoets.core.types import Engine, ModelSpec, Photo
+from trtpoets.core.serialization import OPTIONAL
+from trtpoets.core.types import Engine, ModelSpec, Photo, Skipped
 from trtpoets.device.runners import Runnable, Way
-from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
-from trtpoets.judge.bench.conditions import conditions
+from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
+from trtpoets.judge.bench.compare import BenchmarkComparison
+from trtpoets.judge.bench.conditions import Conditions, EnergyConditions, conditions
 from trtpoets.judge.bench.contender import Contender, Failure
 from trtpoets.judge.bench.energy import find_sensor, idle_watts
 from trtpoets.judge.bench.loadgen import require_loadgen
 from trtpoets.judge.bench.measure import Measurement
 from trtpoets.judge.bench.rounds import ratio_of_rounds
 from trtpoets.judge.bench.scenario import Outcome
-from trtpoets.judge.bench.slowdown_watch import CpuWatch, gpu_summary
+from trtpoets.judge.bench.slowdown_watch import CpuWatch, GpuSummary, gpu_summary
 from trtpoets.judge.bench.worker_process import python_module
 from trtpoets.judge.clustered import equality_test
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
-
-BASELINE = TENSORFLOW.name
-"""The runner that the others are compared with, unless another is named: a device has no TensorFlow."""
 
 DEFAULT = BenchConfig()
 
@@ -49,28 +47,42 @@ _SURE = 0.01
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """All runners on the same photos, batch sizes and threads, with the conditions before the first of them.
+class Machine:
+    """Throttling during a benchmark.
 
+    `cpu_throttled` counts how often cores were throttled by heat, None where the CPU does not report it. `gpu` is the
+    state of the GPU in the rounds of all runners that use it, by batch size.
+    """
+
+    cpu_throttled: int | None = None
+    gpu: Mapping[str, GpuSummary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The content of benchmark.json, which `trtpoets.bench` returns.
+
+    All runners ran on the same photos, batch sizes and threads; `conditions` are those before the first of them.
     `incomplete` says where it was interrupted; empty when it was not. `baseline` is the runner that the others are
-    compared with. `outcomes` are those of the scenario, if one was
-    asked for; `machine` is what was hot or throttled meanwhile (`_meanwhile`).
+    compared with. `outcomes` are those of the scenario, if one was measured. `artefacts` is the SHA-256 of each file by
+    its name, `skipped` what could not run on this machine. `compared` is the comparison with an older benchmark, None
+    without one. Fields with a default may be missing in files of earlier versions.
     """
 
     measurements: tuple[Measurement, ...]
-    failures: tuple[Failure, ...]
-    config: BenchConfig
-    photos: int
-    conditions: Mapping[str, Any]
+    failures: tuple[Failure, ...] = ()
+    config: BenchConfig = DEFAULT
+    photos: int = 0
+    conditions: Conditions = field(default_factory=Conditions)
     incomplete: str = ""
     outcomes: tuple[Outcome, ...] = ()
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
     baseline: str = BASELINE
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: benchmark.json. Each row begins with the fields of `RunnerId.row`."""
-        about = ("measurements", "failures", "outcomes")
-        return {**asdict(self), **{word: [each.to_dict() for each in getattr(self, word)] for word in about}}
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    command: str = ""
+    compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
+    schema_version: int = 1
 
 
 def benchmark_from_artefacts(
@@ -107,8 +119,9 @@ def benchmark_from_artefacts(
         require_loadgen()
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
-    bus_id = before["gpu_pci_bus_id"]
-    before["energy"], idle = _idle(bus_id)
+    bus_id = before.gpu_pci_bus_id
+    energy = _idle(bus_id)
+    idle = energy.idle_watts if energy else None
     contenders = [
         Contender(artefact, way, config, idle, bus_id)
         for place, artefact in enumerate(artefacts)
@@ -123,7 +136,8 @@ def benchmark_from_artefacts(
         for each in contenders:
             stack.callback(each.end)
         incomplete = _measure(contenders, chosen, prepared, config, progress)
-        before["gpu_wait"] = {each.name: each.waits for each in contenders if each.waits}
+        waits = {each.name: each.waits for each in contenders if each.waits}
+        before = replace(before, energy=energy, gpu_wait=waits)
         base = next((each for each in contenders if each.name == baseline), None)
         ratios = (len(contenders) - 1) * len(config.batches)
         judged = [
@@ -152,28 +166,23 @@ def _require_different(names: Sequence[str]) -> None:
         raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once", code="TP5009")
 
 
-def _idle(bus_id: str | None) -> tuple[dict[str, Any] | None, float | None]:
-    """What part of the machine has a sensor for energy, and what that takes idle, in watts."""
+def _idle(bus_id: str | None) -> EnergyConditions | None:
+    """Measure the power of the machine when idle; None without a sensor."""
     sensor = find_sensor(gpu=bus_id)
     if sensor is None:
-        return None, None
+        return None
     with sensor:
-        watts = idle_watts(sensor)
-    return {"covers": sensor.covers, "idle_watts": watts}, watts
+        return EnergyConditions(sensor.covers, idle_watts(sensor))
 
 
-def _meanwhile(contenders: Sequence[Contender], config: BenchConfig, watch: CpuWatch) -> dict[str, Any]:
-    """As JSON: by batch size what the GPU did in the rounds of all runners that use it (`watch.gpu_summary`).
-
-    `cpu_throttled` counts how often cores were throttled by heat meanwhile, None where the CPU does not tell.
-    """
+def _meanwhile(contenders: Sequence[Contender], config: BenchConfig, watch: CpuWatch) -> Machine:
     gpu = {}
     for batch in config.batches:
         heats = [each.heats[batch] for each in contenders if batch in each.heats]
         found = gpu_summary(round_.gpu for heat in heats for round_ in heat.rounds.values())
         if found:
             gpu[str(batch)] = found
-    return {"cpu_throttled": watch.throttled(), "gpu": gpu}
+    return Machine(watch.throttled(), gpu)
 
 
 def _spec(artefact: Runnable) -> ModelSpec:
@@ -268,7 +277,7 @@ def _judged(
     heat, base_heat = contender.heats[batch], base.heats[batch]
     assert heat.finished is not None
     assert base_heat.finished is not None
-    answers, base_answers = np.array(heat.finished["answers"]), np.array(base_heat.finished["answers"])
+    answers, base_answers = np.array(heat.finished.answers), np.array(base_heat.finished.answers)
     wrong = _wrong(answers, base_answers, np.asarray(truth), copies, base.name)
     if wrong and not measured.fault:  # however busy the machine was
         measured = replace(measured, valid=False, reason=wrong, fault=wrong)

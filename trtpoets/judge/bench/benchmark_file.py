@@ -2,86 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.files import read_json, write_json
 from trtpoets.core.paths import temporary_root
+from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.types import Skipped
 from trtpoets.core.workspace import seal_card
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.compare import compared
+from trtpoets.judge.bench.measure import Measurement
 
 _LEAST, _MOST = 1e-9, 1e12
 """Of a time in ms or a ratio that is compared."""
 
 
-def read_benchmark(path: Path) -> Mapping[str, Any]:
-    """benchmark.json, or what `bench --json` printed: all that `compared` reads of it is there, and is what it should.
+def read_benchmark(path: Path) -> Benchmark:
+    """Read benchmark.json, or the output of `bench --json`.
 
-    Raises MissingArtefact, or BadArtefact when it is neither.
+    Raises MissingArtefact where there is no such file, BadArtefact for other content.
     """
     if not path.is_file():
         raise MissingArtefact(
             f"{path} is not there", hint="keep one first: trtpoets bench NAME --json > old.json", code="TP5010"
         )
-    found = read_json(path)
-    details = found.get("details", found) if isinstance(found, dict) else None
-    problem = _problem(details)
+    document = read_json(path)
+    try:
+        benchmark = from_json(
+            Benchmark, document.get("details", document) if isinstance(document, dict) else None, "it"
+        )
+        problem = next(filter(None, map(_problem, benchmark.measurements)), "")
+    except BadArtefact as error:
+        problem = error.message
     if problem:
         raise BadArtefact(
             f"{path} is no benchmark: {problem}",
             hint="give benchmark.json of a run, or what this wrote: trtpoets bench NAME --json > old.json",
             code="TP5011",
         )
-    assert isinstance(details, dict)
-    return details
+    return benchmark
 
 
-def _problem(details: Any) -> str:
-    """What of a benchmark is not as it should be; empty where all is."""
-    if not isinstance(details, dict) or not isinstance(details.get("measurements"), list):
-        return "it has no list of measurements"
-    if not isinstance(details.get("baseline", ""), str):
-        return "its baseline is no name"
-    conditions = details.get("conditions") or {}
-    parts = {"conditions": conditions, **{word: details.get(word) for word in ("config", "artefacts")}}
-    if isinstance(conditions, dict):
-        parts.update((word, conditions.get(word)) for word in ("versions", "jetson", "gpu_wait"))
-        states = conditions.get("gpu_state") or []
-        if not isinstance(states, list) or not all(isinstance(each, dict) for each in states):
-            return "its GPU state is no list of objects"
-    wrong = [word for word, part in parts.items() if part is not None and not isinstance(part, dict)]
-    if wrong:
-        return f"its {wrong[0]} is no object"
-    problems = (_row_problem(row) for row in details["measurements"])
-    return next((f"measurement {place}: {text}" for place, text in enumerate(problems, 1) if text), "")
+def benchmark_from_card(details: Mapping[str, Any], path: Path) -> Benchmark:
+    """Return the content of benchmark.json from the details of its card.
+
+    Versions that counted all inferences as independent gave p99 bounds that do not hold: those are left out. Raises
+    BadArtefact for a field of another type.
+    """
+    benchmark = from_json(Benchmark, details, str(path), f"measure again: trtpoets bench {path.parent.name}")
+    rows = details["measurements"]
+    return replace(
+        benchmark,
+        measurements=tuple(
+            row if "independent_count" in given else replace(row, p99_bound_ms=None)
+            for row, given in zip(benchmark.measurements, rows)
+        ),
+    )
 
 
-def _row_problem(row: Any) -> str:
-    if not isinstance(row, dict):
-        return "it is no object"
-    if not isinstance(row.get("runner"), str):
-        return "its runner has no name"
-    batch, valid = row.get("batch"), row.get("valid")
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        return "its batch is no size"
-    if not isinstance(valid, bool):
-        return "it is neither valid nor not"
-    for word, what, fits in (("round_p50_ms", "times", _is_measure), ("round_numbers", "numbers", _is_number)):
-        values = row.get(word) or []
-        if not isinstance(values, list) or not all(map(fits, values)):
-            return f"its {word} is no list of {what}"
-    wrong = [word for word in ("p50_ms", "speedup") if row.get(word) is not None and not _is_measure(row[word])]
-    return f"its {wrong[0]} is no number above 0" if wrong else ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_measure(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and _LEAST <= value <= _MOST
+def _problem(row: Measurement) -> str:
+    """What makes a measurement unusable for a comparison; empty where nothing does."""
+    where = f"{row.runner.name} at batch {row.batch}"
+    if row.batch < 1:
+        return f"{where}: the batch size is below 1"
+    for name, values in (("p50_ms", [row.p50_ms]), ("speedup", [row.speedup]), ("round_p50_ms", row.round_p50_ms)):
+        wrong = [value for value in values if value is not None and not _LEAST <= value <= _MOST]
+        if wrong:
+            return f"{where}: {name} is {wrong[0]}, and a number above 0 was expected"
+    return ""
 
 
 def write_benchmark(
@@ -92,10 +83,10 @@ def write_benchmark(
     name: str,
     again: str,
     artefacts: Mapping[str, str],
-    skipped: Sequence[Mapping[str, Any]] = (),
-    before: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
-    """Seal `path` and return its details; with an older benchmark `before`, what changed is under "compared".
+    skipped: Sequence[Skipped] = (),
+    before: Benchmark | None = None,
+) -> Benchmark:
+    """Write `measured` to `path` and return what was written; it is compared with an older benchmark `before`.
 
     `artefacts` gives each file's sha256 by its name, `skipped` what could not be measured and why. Where the disk is
     full, what was measured goes to the temporary folder under the run's `name`, and StorageFailed says so.
@@ -109,16 +100,17 @@ def write_benchmark(
         raise RunFailed(
             f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor", code="TP5012"
         )
-    details = {**measured.to_dict(), "artefacts": dict(artefacts), "skipped": list(skipped), "command": again}
+    result = replace(measured, artefacts=dict(artefacts), skipped=tuple(skipped), command=again)
     try:
-        seal_card(path, key=key, files=[], details=details)
+        seal_card(path, key=key, files=[], details=to_json(result))
         if before is not None:  # only now: whatever becomes of comparing, what was measured is kept
-            details["compared"] = compared(before, details)
-            seal_card(path, key=key, files=[], details=details)
+            result = replace(result, compared=compared(before, result))
+            seal_card(path, key=key, files=[], details=to_json(result))
     except StorageFailed as error:
         try:
             elsewhere = temporary_root() / f"{name}-benchmark.json"
-            write_json(elsewhere, {**details, "incomplete": measured.incomplete or "before it could be written"})
+            kept = replace(result, incomplete=measured.incomplete or "before it could be written")
+            write_json(elsewhere, to_json(kept))
         except StorageFailed:
             raise error from None
         raise StorageFailed(
@@ -130,4 +122,4 @@ def write_benchmark(
             hint=f"measure again: {again}",
             code="TP5014",
         )
-    return details
+    return result

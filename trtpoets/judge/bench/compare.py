@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
-from trtpoets.core.runner_id import RunnerId, row_of, runner_of_row
-from trtpoets.judge.bench.benchmark import BASELINE
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT
+from trtpoets.judge.bench.conditions import GpuState, JetsonConditions
 from trtpoets.judge.bench.rounds import LEAST_ROUNDS, ratio_of_runs
+
+if TYPE_CHECKING:
+    from trtpoets.judge.bench.benchmark import Benchmark
+    from trtpoets.judge.bench.measure import Measurement
 
 _CONDITIONS = ("cpu", "cores", "governor", "os", "kernel", "machine", "python", "nvidia_driver")
 """Of the conditions, those that explain another speed. Time, load and free memory always differ."""
@@ -34,7 +39,7 @@ class Change:
     than at the beginning, so that there is no noise to hold it against) or "unknown" (too few rounds, or not valid).
     """
 
-    runner: RunnerId
+    runner: RunnerId = field(metadata=FLAT)
     batch: int
     by: str
     before: float | None
@@ -56,67 +61,74 @@ class _Pair(NamedTuple):
     new: list[float]
 
 
-def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare two benchmarks as `Benchmark.to_dict` gives them.
+@dataclass(frozen=True)
+class Difference:
+    """A condition that differs between two benchmarks: text, a number, or None where it is not known."""
 
-    Returns {"changes": [Change as JSON], "conditions": [{"what", "before", "now"}], "missing": [runners gone since]}.
-    """
-    old = {_place(row): row for row in before["measurements"]}
-    new = {_place(row): row for row in now["measurements"]}
-    beside = _baseline(before) if _baseline(before) == _baseline(now) else None
+    what: str
+    before: Any
+    now: Any
+
+
+@dataclass(frozen=True)
+class BenchmarkComparison:
+    """What changed between two benchmarks. `missing` are the runners and batch sizes that only the older one has."""
+
+    changes: tuple[Change, ...]
+    conditions: tuple[Difference, ...]
+    missing: tuple[str, ...]
+
+
+Place = Tuple[str, int]
+"""The name of a runner, and a batch size."""
+
+
+def compared(before: Benchmark, now: Benchmark) -> BenchmarkComparison:
+    """Compare an older benchmark with a newer one."""
+    old = {(row.runner.name, row.batch): row for row in before.measurements}
+    new = {(row.runner.name, row.batch): row for row in now.measurements}
+    beside = before.baseline if before.baseline == now.baseline else None
     pairs = [_pair(place, old, new, beside) for place in new if place in old]
     count = sum(bool(pair.old and pair.new) for pair in pairs)
-    return {
-        "changes": [row_of(_change(pair, count)) for pair in pairs],
-        "conditions": [{"what": what, "before": a, "now": b} for what, a, b in _differences(before, now)],
-        "missing": sorted({f"{runner} at batch {batch}" for runner, batch in old.keys() - new.keys()}),
-    }
-
-
-def _place(row: Mapping[str, Any]) -> tuple[str, int]:
-    return row["runner"], row["batch"]
-
-
-def _baseline(benchmark: Mapping[str, Any]) -> str:
-    return str(benchmark.get("baseline", BASELINE))
+    return BenchmarkComparison(
+        tuple(_change(pair, count) for pair in pairs),
+        tuple(_differences(before, now)),
+        tuple(sorted({f"{runner} at batch {batch}" for runner, batch in old.keys() - new.keys()})),
+    )
 
 
 def _pair(
-    place: tuple[str, int],
-    old: Mapping[tuple[str, int], Mapping[str, Any]],
-    new: Mapping[tuple[str, int], Mapping[str, Any]],
-    beside: str | None,
+    place: Place, old: Mapping[Place, Measurement], new: Mapping[Place, Measurement], beside: str | None
 ) -> _Pair:
     """By the ratio to the baseline `beside` it, round by round, where both have one; else by the median."""
     first, second = old[place], new[place]
-    runner, batch = runner_of_row(second), place[1]
-    if not (first["valid"] and second["valid"]):
+    runner, batch = second.runner, place[1]
+    if not (first.valid and second.valid):
         return _Pair(runner, batch, "", None, None, [], [])
     if beside is not None and beside != place[0]:
         ratios = [_ratios(row, rows.get((beside, batch))) for row, rows in ((first, old), (second, new))]
-        if all(len(each) >= LEAST_ROUNDS for each in ratios):
-            return _Pair(runner, batch, "speedup", first.get("speedup"), second.get("speedup"), *ratios)
-    speeds = [[1 / each for each in row.get("round_p50_ms") or []] for row in (first, second)]
-    return _Pair(runner, batch, "p50_ms", first.get("p50_ms"), second.get("p50_ms"), *speeds)
+        if all(len(own) >= LEAST_ROUNDS for own in ratios):
+            return _Pair(runner, batch, "speedup", first.speedup, second.speedup, *ratios)
+    speeds = [[1 / milliseconds for milliseconds in row.round_p50_ms] for row in (first, second)]
+    return _Pair(runner, batch, "p50_ms", first.p50_ms, second.p50_ms, *speeds)
 
 
-def _ratios(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[float]:
+def _ratios(row: Measurement, base: Measurement | None) -> list[float]:
     """How many times as fast as the baseline, round by round."""
-    if base is None or not base["valid"] or row.get("speedup") is None:
+    if base is None or not base.valid or row.speedup is None:
         return []
     return [slow / quick for slow, quick in rounds_of_both(base, row)]
 
 
-def rounds_of_both(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """The medians (ms) of the rounds that two rows of a benchmark, as JSON, have in common; in the order of the rounds.
+def rounds_of_both(first: Measurement, second: Measurement) -> list[tuple[float, float]]:
+    """Return the medians (ms) of the rounds that two measurements of a benchmark have in common, in their order.
 
-    A runner on a GPU takes part in fewer rounds. Rows of earlier versions don't number theirs: those are missing at
-    the end, if any.
+    A runner on a GPU takes part in fewer rounds. Rows of earlier versions do not number their rounds: those are taken
+    as the first ones.
     """
-    medians = []
-    for row in (first, second):
-        spans = row.get("round_p50_ms") or []
-        medians.append(dict(zip(row.get("round_numbers") or range(len(spans)), spans)))
+    medians = [
+        dict(zip(row.round_numbers or range(len(row.round_p50_ms)), row.round_p50_ms)) for row in (first, second)
+    ]
     return [(medians[0][number], medians[1][number]) for number in sorted(medians[0].keys() & medians[1].keys())]
 
 
@@ -139,30 +151,28 @@ def _verdict(change: float, noise: float | None) -> str:
     return "faster" if change > 0 else "slower"
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for part, words in (("conditions", _CONDITIONS), ("config", _SETTINGS)):
-        old, new = before.get(part) or {}, now.get(part) or {}
-        yield from _differing(old, new, words)
-    if _baseline(before) != _baseline(now):
-        yield "baseline", _baseline(before), _baseline(now)
-    old, new = before.get("conditions") or {}, now.get("conditions") or {}
-    yield from _differing(old.get("jetson") or {}, new.get("jetson") or {}, _JETSON)
-    for part, first, second in (
-        ("", old.get("versions") or {}, new.get("versions") or {}),
-        ("content of ", before.get("artefacts") or {}, now.get("artefacts") or {}),
-    ):
-        for what, a, b in _differing(first, second, sorted(first.keys() | second.keys())):
-            yield part + what, a, b
-    waits = [each.get("gpu_wait") or {} for each in (old, new)]
-    for what, a, b in _differing(waits[0], waits[1], sorted(waits[0].keys() & waits[1].keys())):
-        yield f"how {what} waits for the GPU", a, b
-    gpus = [[{word: gpu.get(word) for word in _GPU} for gpu in each.get("gpu_state") or []] for each in (old, new)]
-    for number, (first, second) in enumerate(zip_longest(*gpus, fillvalue={})):
-        for what, a, b in _differing(first, second, _GPU):
-            yield f"GPU {number}: {what}", a, b
+def _differences(before: Benchmark, now: Benchmark) -> Iterator[Difference]:
+    old, new = before.conditions, now.conditions
+    yield from _differing(_of(old, _CONDITIONS), _of(new, _CONDITIONS))
+    yield from _differing(_of(before.config, _SETTINGS), _of(now.config, _SETTINGS))
+    if before.baseline != now.baseline:
+        yield Difference("baseline", before.baseline, now.baseline)
+    jetsons = [each.jetson or JetsonConditions() for each in (old, new)]
+    yield from _differing(_of(jetsons[0], _JETSON), _of(jetsons[1], _JETSON))
+    yield from _differing(old.versions, new.versions)
+    yield from _differing(before.artefacts, now.artefacts, "content of {}")
+    both = old.gpu_wait.keys() & new.gpu_wait.keys()
+    waits = [{name: each.gpu_wait[name] for name in sorted(both)} for each in (old, new)]
+    yield from _differing(waits[0], waits[1], "how {} waits for the GPU")
+    for number, (first, second) in enumerate(zip_longest(old.gpu_state, new.gpu_state, fillvalue=GpuState())):
+        yield from _differing(_of(first, _GPU), _of(second, _GPU), f"GPU {number}: {{}}")
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any], words: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    for word in words:
-        if old.get(word) != new.get(word):
-            yield word, old.get(word), new.get(word)
+def _of(value: object, names: Sequence[str]) -> dict[str, object]:
+    return {name: getattr(value, name) for name in names}
+
+
+def _differing(old: Mapping[str, object], new: Mapping[str, object], what: str = "{}") -> Iterator[Difference]:
+    for name in dict.fromkeys(sorted(old.keys() | new.keys()) if old.keys() != new.keys() else old):
+        if old.get(name) != new.get(name):
+            yield Difference(what.format(name), old.get(name), new.get(name))

@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Mapping
 
 from trtpoets.core.optional import installed
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.device.doctor.system import System, read_text, system_at
 from trtpoets.device.gpu.nvml import gpu_state
 from trtpoets.device.gpu.pci import cuda_bus_id
@@ -41,37 +43,109 @@ PACKAGES = (
 """Packages whose versions decide a result."""
 
 
-def conditions(root: Path = Path("/")) -> dict[str, Any]:
-    """The machine as it is now, as JSON. What can't be known here is None, or absent from `versions`.
+@dataclass(frozen=True)
+class GpuState:
+    """The state of a GPU before the measurements. What its driver does not report is None.
 
-    Memory is in MiB; `load` is the average number of busy processes over the last 1, 5 and 15 minutes. The system's
-    files are read below `root`. `gpu_pci_bus_id` is that of the GPU that CUDA uses, and `gpu_state` holds the state of
-    that GPU alone, [] where nothing is known of it.
+    Clocks are in MHz, power in watts, memory in MiB, temperature in degrees Celsius. `throttled` names what lowers the
+    clocks, `processes` is the number of processes that compute on it.
+    """
+
+    name: str | None = None
+    pci_bus_id: str | None = None
+    sm_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    throttled: tuple[str, ...] = ()
+    sm_mhz_most: float | None = None
+    memory_mhz: float | None = None
+    power_limit_w: float | None = None
+    memory_used_mib: float | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class JetsonConditions:
+    """A Jetson's model, its L4T release, JetPack, power mode and the clock of its GPU (now, and the maximum) in MHz."""
+
+    model: str | None = None
+    l4t: str | None = None
+    jetpack: str | None = None
+    power_mode: str | None = None
+    gpu_mhz: float | None = None
+    gpu_mhz_most: float | None = None
+
+
+@dataclass(frozen=True)
+class EnergyConditions:
+    """The part of the machine whose energy is measured, and its power when idle, in watts."""
+
+    covers: str
+    idle_watts: float | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The machine that something was measured on. What is not known is None, or absent from `versions`.
+
+    Memory is in MiB; `load` is the average number of busy processes over the last 1, 5 and 15 minutes. `gpus` is the
+    output of nvidia-smi. `gpu_pci_bus_id` is that of the GPU that CUDA uses, and `gpu_state` is the state of that GPU
+    alone, () where nothing is known of it. `gpu_wait` is how each runner waits for the GPU.
+    """
+
+    time: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    cores_of_machine: int | None = None
+    governor: str | None = None
+    memory_mib: int | None = None
+    memory_free_mib: int | None = None
+    load: tuple[float, ...] = ()
+    os: str | None = None
+    kernel: str | None = None
+    machine: str | None = None
+    python: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    nvidia_driver: str | None = None
+    gpus: tuple[Mapping[str, str], ...] = ()
+    gpu_pci_bus_id: str | None = None
+    gpu_state: tuple[GpuState, ...] = ()
+    cpu_mhz: float | None = None
+    cpu_mhz_most: float | None = None
+    jetson: JetsonConditions | None = None
+    energy: EnergyConditions | None = None
+    gpu_wait: Mapping[str, str] = field(default_factory=dict)
+
+
+def conditions(root: Path = Path("/")) -> Conditions:
+    """Return the state of the machine now.
+
+    The system's files are read below `root`.
     """
     system, bus_id = system_at(root), cuda_bus_id()
     gpu = gpu_state(bus_id)
-    return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": system.cpu,
-        "cores": system.cores,
-        "cores_of_machine": os.cpu_count(),
-        "governor": system.governor,
-        "memory_mib": _memory_mib(root, "MemTotal"),
-        "memory_free_mib": _memory_mib(root, "MemAvailable"),
-        "load": [round(value, 2) for value in os.getloadavg()],
-        "os": system.name,
-        "kernel": platform.release(),
-        "machine": system.architecture,
-        "python": system.python.version,
-        "versions": _versions(),
-        "nvidia_driver": _driver(root),
-        "gpus": _gpus(),
-        "gpu_pci_bus_id": bus_id,
-        "gpu_state": [gpu] if gpu else [],
-        "cpu_mhz": _megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 1e3),
-        "cpu_mhz_most": _megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", 1e3),
-        "jetson": _jetson(system, root),
-    }
+    return Conditions(
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        cpu=system.cpu,
+        cores=system.cores,
+        cores_of_machine=os.cpu_count(),
+        governor=system.governor,
+        memory_mib=_memory_mib(root, "MemTotal"),
+        memory_free_mib=_memory_mib(root, "MemAvailable"),
+        load=tuple(round(value, 2) for value in os.getloadavg()),
+        os=system.name,
+        kernel=platform.release(),
+        machine=system.architecture,
+        python=system.python.version,
+        versions=_versions(),
+        nvidia_driver=_driver(root),
+        gpus=_gpus(),
+        gpu_pci_bus_id=bus_id,
+        gpu_state=(from_json(GpuState, to_json(gpu), "NVML"),) if gpu else (),
+        cpu_mhz=_megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 1e3),
+        cpu_mhz_most=_megahertz(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", 1e3),
+        jetson=_jetson(system, root),
+    )
 
 
 def _memory_mib(root: Path, key: str) -> int | None:
@@ -94,11 +168,11 @@ def _driver(root: Path) -> str | None:
     return found.group(1) if found else None
 
 
-def _gpus() -> list[dict[str, str]]:
+def _gpus() -> tuple[Mapping[str, str], ...]:
     """What nvidia-smi says of each GPU; empty where there is none (a Jetson's is under `jetson`)."""
     program = shutil.which("nvidia-smi")
     if not program:
-        return []
+        return ()
     fields = ("name", "compute_cap", "memory.total", "driver_version", "clocks.sm", "temperature.gpu", "pstate")
     try:
         told = subprocess.run(
@@ -109,9 +183,9 @@ def _gpus() -> list[dict[str, str]]:
             check=True,
         ).stdout.decode("utf-8", "replace")
     except (OSError, subprocess.SubprocessError):
-        return []
+        return ()
     rows = [[value.strip() for value in line.split(",")] for line in told.splitlines() if line.strip()]
-    return [dict(zip(fields, row)) for row in rows if len(row) == len(fields)]
+    return tuple(dict(zip(fields, row)) for row in rows if len(row) == len(fields))
 
 
 def _megahertz(file: Path, per_mhz: float) -> float | None:
@@ -119,7 +193,7 @@ def _megahertz(file: Path, per_mhz: float) -> float | None:
     return int(text) / per_mhz if text.isdigit() else None
 
 
-def _jetson(system: System, root: Path) -> dict[str, Any] | None:
+def _jetson(system: System, root: Path) -> JetsonConditions | None:
     """A Jetson's model, its L4T release, JetPack, power mode and GPU clock (now, and at most); None elsewhere.
 
     Where the clock now is the most there is although nothing runs, `jetson_clocks` has fixed it.
@@ -128,11 +202,11 @@ def _jetson(system: System, root: Path) -> dict[str, Any] | None:
     if board is None:
         return None
     gpu = jetson_gpu_clock(root) or Path("none")
-    return {
-        "model": board.model,
-        "l4t": board.l4t or "unknown",
-        "jetpack": board.jetpack.version if board.jetpack else None,
-        "power_mode": board.power_mode,
-        "gpu_mhz": _megahertz(gpu / "cur_freq", 1e6),
-        "gpu_mhz_most": _megahertz(gpu / "max_freq", 1e6),
-    }
+    return JetsonConditions(
+        model=board.model,
+        l4t=board.l4t or "unknown",
+        jetpack=board.jetpack.version if board.jetpack else None,
+        power_mode=board.power_mode,
+        gpu_mhz=_megahertz(gpu / "cur_freq", 1e6),
+        gpu_mhz_most=_megahertz(gpu / "max_freq", 1e6),
+    )

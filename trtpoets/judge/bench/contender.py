@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Sequence
 
-from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT, from_json, to_json
 from trtpoets.core.types import Photo
 from trtpoets.device.gpu.nvml import memory_of
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.judge.bench.bench_child import description_from_artefact
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
-from trtpoets.judge.bench.meter import Round, Warmup
+from trtpoets.judge.bench.meter import Finished, Round, Warmup
 from trtpoets.judge.bench.scenario import (
+    LoadgenResult,
     Outcome,
+    Served,
+    Streamed,
     outcome_from_rows,
     outcome_from_served,
     outcome_from_streamed,
     with_loadgen,
 )
-from trtpoets.judge.bench.slowdown_watch import why_slowed
+from trtpoets.judge.bench.slowdown_watch import GpuLoad, why_slowed
 from trtpoets.judge.bench.worker_process import Child, ChildFailed
 
 _PATIENCE = 5.0
@@ -35,13 +39,9 @@ _BUILD_SECONDS = 1800.0
 class Failure:
     """A runner that could not be measured, at one batch size or (None) at any, and why."""
 
-    runner: RunnerId
-    batch: int | None
-    why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
-        return row_of(self)
+    runner: RunnerId = field(metadata=FLAT)
+    batch: int | None = None
+    why: str = ""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Heat:
 
     warmup: Warmup
     rounds: dict[int, Round] = field(default_factory=dict)
-    finished: dict[str, Any] | None = None
+    finished: Watched | None = None
 
     @property
     def seconds(self) -> float:
@@ -93,7 +93,7 @@ class Contender:
             "way": self._way.value,
             "photos": [[str(photo.path.resolve()), photo.sha256] for photo in photos],
             "prepared": prepared,
-            "config": asdict(self._config),
+            "config": to_json(self._config),
             "energy": self._idle_watts is not None,
             "bus_id": self._bus_id,
         }
@@ -112,7 +112,7 @@ class Contender:
         """Get ready for a batch size."""
         reply = self._ask({"warm_up": batch}, batch)
         if reply is not None:
-            self.heats[batch] = Heat(Warmup(**reply["warmup"]))
+            self.heats[batch] = Heat(from_json(Warmup, reply["warmup"], self.name))
 
     def round(self, batch: int, number: int) -> None:
         """Measure one round, unless it is not one of its, it can't, or it has had all its time for this batch size."""
@@ -130,7 +130,7 @@ class Contender:
         }
         reply = self._ask(request, batch)
         if reply is not None:
-            heat.rounds[number] = Round(**reply["round"])
+            heat.rounds[number] = from_json(Round, reply["round"], self.name)
 
     def finish(self, batch: int, *, hurry: bool = False) -> None:
         """Take in the answers of the timed rounds; in a `hurry`, of those that there are after an interruption."""
@@ -142,17 +142,27 @@ class Contender:
             self.heats.pop(batch, None)
         else:
             held = memory_of(self._child.pid, self._bus_id) if self._child and self._gpu else None
-            beside = {"gpu_memory_mib": held, "idle_watts": self._idle_watts, "interrupted": hurry, "gpu": self._gpu}
-            heat.finished = {**reply["finished"], **beside}
+            finished = from_json(Finished, reply["finished"], self.name)
+            heat.finished = Watched(
+                runner=self.runner,
+                batch=batch,
+                load_seconds=self._load_seconds,
+                answers=finished.answers,
+                fault=finished.fault,
+                peak_memory_mib=finished.peak_memory_mib,
+                gpu_memory_mib=held,
+                idle_watts=self._idle_watts,
+                interrupted=hurry,
+                gpu=self._gpu,
+            )
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
         """What was measured at a batch size, if it was finished."""
         heat = self.heats.get(batch)
         if heat is None or heat.finished is None:
             return None
-        watched = Watched(self.runner, batch, self._load_seconds, **heat.finished)
         return measurement_from_rounds(
-            heat.warmup, list(heat.rounds.values()), watched, truth, self._config, list(heat.rounds)
+            heat.warmup, list(heat.rounds.values()), heat.finished, truth, self._config, list(heat.rounds)
         )
 
     def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
@@ -162,11 +172,15 @@ class Contender:
             if scenario is not Scenario.OFFLINE or self._slots == 1:
                 return outcome
             reply = self._ask({"stream": outcome.batch}, None)
-            return _watched(outcome_from_streamed(outcome, reply["streamed"], self._config), reply) if reply else None
+            if reply is None:
+                return None
+            streamed = from_json(Streamed, reply["streamed"], self.name)
+            return self._unless_slowed(outcome_from_streamed(outcome, streamed, self._config), reply)
         reply = self._ask({"serve": True}, None)
         if reply is None:
             return None
-        found = _watched(outcome_from_served(self.runner, reply["served"], self._config), reply)
+        served = from_json(Served, reply["served"], self.name)
+        found = self._unless_slowed(outcome_from_served(self.runner, served, self._config), reply)
         fault = next((row.fault for row in rows if row.fault), "")
         return replace(found, valid=False, reason=fault) if fault else found
 
@@ -182,7 +196,7 @@ class Contender:
             "out": str((logs / f"{self.name}-{outcome.scenario}").resolve()),
         }
         reply = self._ask(request, None)
-        return with_loadgen(outcome, reply["judged"]) if reply else outcome
+        return with_loadgen(outcome, from_json(LoadgenResult, reply["judged"], self.name)) if reply else outcome
 
     def end(self) -> None:
         """Nothing of its process is left."""
@@ -206,6 +220,12 @@ class Contender:
             self.heats.pop(batch, None)
         return None
 
+    def _unless_slowed(self, outcome: Outcome, reply: dict[str, Any]) -> Outcome:
+        """The outcome, not valid if the GPU was throttled meanwhile."""
+        load = None if reply["gpu"] is None else from_json(GpuLoad, reply["gpu"], self.name)
+        why = why_slowed([load])
+        return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome
+
     def _so_far(self, why: str) -> str:
         if not why.startswith("hung"):
             return ""
@@ -215,9 +235,3 @@ class Contender:
             return f", after {done} of {len(self._config.batches)} batch sizes"
         of = len(self._config.rounds_of(self._gpu))
         return f", after {rounds} of {of} rounds" if rounds else ", before its first round"
-
-
-def _watched(outcome: Outcome, reply: Mapping[str, Any]) -> Outcome:
-    """Not valid where the GPU was throttled meanwhile."""
-    why = why_slowed([reply["gpu"]])
-    return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome

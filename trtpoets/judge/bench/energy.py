@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 from trtpoets.device.doctor.system import read_text
-from trtpoets.device.gpu.nvml import Gpu, gpu_at
+from trtpoets.device.gpu.nvml import NvmlGpu, gpu_at
 
 _SAMPLES_PER_SECOND = 20
 _WHOLE = ("VIN", "VDD_IN", "POM_5V_IN", "5V_IN")
@@ -118,7 +118,7 @@ class GpuCounter:
     def __init__(self, bus_id: str) -> None:
         self._bus_id = bus_id
         self._stack = ExitStack()
-        self._gpu: Gpu | None = None
+        self._gpu: NvmlGpu | None = None
         self._began = self._last = 0.0
 
     def __enter__(self) -> GpuCounter:
@@ -141,9 +141,9 @@ class GpuCounter:
         return self._last
 
 
-def _millijoules(gpu: Gpu) -> int | None:
+def _millijoules(gpu: NvmlGpu) -> int | None:
     """What a GPU has taken since its driver was loaded; None where it does not count."""
-    found: int | None = gpu.told("nvmlDeviceGetTotalEnergyConsumption")
+    found: int | None = gpu.query("nvmlDeviceGetTotalEnergyConsumption")
     return found
 
 

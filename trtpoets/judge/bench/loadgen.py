@@ -21,7 +21,7 @@ from trtpoets.core.errors import RunFailed
 from trtpoets.core.optional import needs
 from trtpoets.device.runners.base import Runner, Ticket
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
-from trtpoets.judge.bench.scenario import MULTI_STREAM
+from trtpoets.judge.bench.scenario import MULTI_STREAM, LoadgenResult
 from trtpoets.judge.statistics import least_count, percentile
 
 _RESULTS = {
@@ -44,12 +44,10 @@ def require_loadgen() -> None:
 
 def loadgen_judges(
     runner: Runner, photos: np.ndarray, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig, out: Path
-) -> dict[str, Any]:
-    """Let LoadGen ask for photos uint8 (P, H, W, 3), and keep its logs in `out`.
+) -> LoadgenResult:
+    """Run LoadGen's queries for photos uint8 (P, H, W, 3), and keep its logs in `out`.
 
-    `median_ms` is what one batch of `batch` photos was measured to take. Returns {"valid", "value", "clock_value",
-    "queries", "logs"}: values in milliseconds, or photos a second offline; `clock_value` is the same by our own clock,
-    over the same queries (None for a server, whose waiting LoadGen alone sees).
+    `median_ms` is the measured latency of one batch of `batch` photos.
     """
     with needs("loadgen", reason="--loadgen"):
         import mlperf_loadgen as lg
@@ -72,13 +70,13 @@ def loadgen_judges(
     found = _log_of(out / "mlperf_log_detail.txt")
     offline = scenario is Scenario.OFFLINE
     value = float(found[_RESULTS[scenario]])
-    return {
-        "valid": found.get("result_validity") == "VALID",
-        "value": value if offline else value / 1e6,
-        "clock_value": desk.value(scenario),
-        "queries": int(found["result_query_count"]),
-        "logs": str(out),
-    }
+    return LoadgenResult(
+        valid=found.get("result_validity") == "VALID",
+        value=value if offline else value / 1e6,
+        clock_value=desk.value(scenario),
+        queries=int(found["result_query_count"]),
+        logs=str(out),
+    )
 
 
 def _settings(lg: Any, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Sequence
 
 import numpy as np
 
-from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.meter import Round, Warmup
 from trtpoets.judge.bench.rounds import percentile_bound
-from trtpoets.judge.bench.slowdown_watch import gpu_summary, why_slowed
+from trtpoets.judge.bench.slowdown_watch import GpuSummary, gpu_summary, why_slowed
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
 
 _LEAST_WATCH = 0.5
@@ -67,38 +68,40 @@ class Measurement:
     under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
     `speedup_rows` ratios of a benchmark together. Where it `drifts`, it was another at the end than at the beginning,
     or depends on the round before, so that there is no interval.
+
+    Fields with a default may be missing in benchmark.json of an earlier version.
     """
 
-    runner: RunnerId
+    runner: RunnerId = field(metadata=FLAT)
     batch: int
-    count: int
-    seconds: float
-    load_seconds: float
-    first_ms: float
-    warmup_seconds: float
-    mean_ms: float
-    p50_ms: float | None
-    p90_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    p99_bound_ms: float | None
-    independent_count: int
-    photos_per_s: float
-    cv: float
-    round_p50_ms: list[float]
-    round_numbers: list[int]
-    round_sm_mhz: list[float | None]
-    quantiles_ms: list[float]
-    peak_memory_mib: float | None
-    gpu_memory_mib: float | None
-    gpu_state: dict[str, Any] | None
-    accuracy: float | None
-    others: float | None
-    device: DeviceClock | None
-    end_to_end: Clock | None
-    joules_per_photo: float | None
     valid: bool
-    reason: str
+    count: int = 0
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    first_ms: float = 0.0
+    warmup_seconds: float = 0.0
+    mean_ms: float = 0.0
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    p99_bound_ms: float | None = None
+    independent_count: int = 0
+    photos_per_s: float = 0.0
+    cv: float = 0.0
+    round_p50_ms: list[float] = field(default_factory=list)
+    round_numbers: list[int] = field(default_factory=list)
+    round_sm_mhz: list[float | None] = field(default_factory=list)
+    quantiles_ms: list[float] = field(default_factory=list)
+    peak_memory_mib: float | None = None
+    gpu_memory_mib: float | None = None
+    gpu_state: GpuSummary | None = None
+    accuracy: float | None = None
+    others: float | None = None
+    device: DeviceClock | None = None
+    end_to_end: Clock | None = None
+    joules_per_photo: float | None = None
+    reason: str = ""
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
@@ -106,14 +109,10 @@ class Measurement:
     drifts: bool = False
     fault: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
-        return row_of(self)
-
 
 @dataclass(frozen=True)
 class Watched:
-    """What is known of a runner at one batch size beside its times: see Measurement."""
+    """What is known of a runner at one batch size beside its times: see Measurement and Finished."""
 
     runner: RunnerId
     batch: int
@@ -166,7 +165,7 @@ def measurement_from_rounds(
         cv=coefficient_of_variation(ordered),
         round_p50_ms=[float(np.median(each.spans)) / 1e6 for each in rounds],
         round_numbers=list(numbers) or list(range(len(rounds))),
-        round_sm_mhz=[each.gpu["sm_mhz"] for each in rounds if each.gpu],
+        round_sm_mhz=[each.gpu.sm_mhz for each in rounds if each.gpu],
         quantiles_ms=[percentile(ordered, percent) for percent in range(0, 101, 5)],
         peak_memory_mib=watched.peak_memory_mib,
         gpu_memory_mib=watched.gpu_memory_mib,
@@ -182,19 +181,39 @@ def measurement_from_rounds(
     )
 
 
-def seconds_for_a_bound(row: Mapping[str, Any]) -> int:
-    """For how many seconds to measure, that a 99th percentile gets a bound, going by a measurement as JSON.
+class Timed(Protocol):
+    """A measurement, or a candidate that is made from one."""
 
-    As many more as the independent inferences that are lacking; where none are known, as if most were independent.
+    @property
+    def batch(self) -> int:
+        """The batch size."""
+
+    @property
+    def count(self) -> int:
+        """The number of inferences that were timed."""
+
+    @property
+    def independent_count(self) -> int:
+        """The number of independent inferences that they count as."""
+
+    @property
+    def photos_per_s(self) -> float:
+        """The throughput."""
+
+
+def seconds_for_a_bound(row: Timed) -> int:
+    """Return how many seconds to measure so that the 99th percentile gets a bound, estimated from a measurement.
+
+    Proportional to the missing independent inferences; where their number is unknown, most are taken as independent.
     """
-    needed, count, independent = least_count(99), max(int(row["count"]), 1), int(row.get("independent_count") or 0)
-    inferences = 1.2 * needed * count / independent if independent else 2.0 * needed
-    return math.ceil(inferences * int(row["batch"]) / max(float(row["photos_per_s"]), 1e-9))
+    needed, count = least_count(99), max(row.count, 1)
+    inferences = 1.2 * needed * count / row.independent_count if row.independent_count else 2.0 * needed
+    return math.ceil(inferences * row.batch / max(row.photos_per_s, 1e-9))
 
 
-def late_percentile(row: Mapping[str, Any], limit: float) -> tuple[int, float] | None:
-    """The highest known percentile of a measurement, as JSON, that is more than `limit` ms already, and its ms."""
-    known = ((percent, row.get(f"p{percent}_ms")) for percent in (99, 95, 90, 50))
+def late_percentile(row: Measurement, limit: float) -> tuple[int, float] | None:
+    """Return the highest known percentile that exceeds `limit` ms, and its value in ms; None where none does."""
+    known = ((99, row.p99_ms), (95, row.p95_ms), (90, row.p90_ms), (50, row.p50_ms))
     return next(((percent, value) for percent, value in known if value is not None and value > limit), None)
 
 

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Callable, Iterator, Sequence, TypeVar
 
 import numpy as np
 
@@ -27,10 +27,12 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.types import Preprocess
 from trtpoets.device.runners.base import Runner, TimedRunner
 from trtpoets.judge.bench.cpu_contention import Bystanders
-from trtpoets.judge.bench.slowdown_watch import GpuWatch
+from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
 from trtpoets.judge.statistics import least_count
 
 Clock = Callable[[], int]
+
+_T = TypeVar("_T")
 
 _WARMUP_COUNT = 3
 """Even where one inference is longer than the warm-up: allocation and lazy compilation take more than one."""
@@ -80,7 +82,20 @@ class Round:
     joules: float | None = None
     settle_seconds: float = 0.0
     settled: bool = True
-    gpu: dict[str, Any] | None = None
+    gpu: GpuLoad | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answers of all timed rounds of a batch size.
+
+    `answers` are label indices, -1 for a photo that no round came to; `fault` describes the first output that was not
+    valid scores. `peak_memory_mib` is the largest memory of the process until now.
+    """
+
+    answers: tuple[int, ...]
+    fault: str
+    peak_memory_mib: float | None
 
 
 class Meter:
@@ -173,7 +188,7 @@ class Meter:
             before = now
         return True
 
-    def _under_load(self, watch: GpuWatch) -> dict[str, Any]:
+    def _under_load(self, watch: GpuWatch) -> GpuLoad:
         """What the watch says while inferences that are not timed keep the GPU busy: asking takes milliseconds."""
         with ThreadPoolExecutor(1) as pool:
             found = pool.submit(watch.end)
@@ -181,13 +196,13 @@ class Meter:
                 self._infer()
             return found.result()
 
-    def watching(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `work` gives, done on a GPU that is steady, and what that GPU did meanwhile as "gpu"; None for none."""
+    def watching(self, work: Callable[[], _T]) -> tuple[_T, GpuLoad | None]:
+        """Call `work` once the GPU is steady. Returns its result and the state of the GPU; None without a GPU."""
         if self._watch is None:
-            return {**work(), "gpu": None}
+            return work(), None
         self.settle()
         self._watch.begin()
-        return {**work(), "gpu": self._under_load(self._watch)}
+        return work(), self._under_load(self._watch)
 
     def _infer(self) -> int:
         first = self._next * self._batch

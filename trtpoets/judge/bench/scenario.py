@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, cycle, repeat, takewhile
-from typing import Any, Callable, Mapping, Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.runner_id import RunnerId, row_of
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT
 from trtpoets.device.runners.base import Runner, Ticket, pipelined
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.cpu_contention import Bystanders
@@ -45,6 +46,22 @@ MULTI_STREAM = 8
 
 
 @dataclass(frozen=True)
+class LoadgenResult:
+    """LoadGen's result for one runner: values in milliseconds, or photos/s in the offline scenario.
+
+    `clock_value` is the value of the same queries by our own clock, None for a server, where only LoadGen knows how
+    long a query waited. `logs` is the folder of LoadGen's logs; `why` explains a difference from our own measurement.
+    """
+
+    valid: bool
+    value: float
+    clock_value: float | None = None
+    queries: int = 0
+    logs: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a scenario says of one runner: `value` in the unit that `metric` names, None where there is none.
 
@@ -53,18 +70,39 @@ class Outcome:
     """
 
     scenario: str
-    runner: RunnerId
+    runner: RunnerId = field(metadata=FLAT)
     batch: int
     metric: str
     value: float | None
     valid: bool
     reason: str
-    loadgen: Mapping[str, Any] | None = None
+    loadgen: LoadgenResult | None = None
     under_way: int = 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; the fields of `RunnerId.row` say which runner it is about."""
-        return row_of(self)
+
+@dataclass(frozen=True)
+class Streamed:
+    """What `stream` measured. `taken_seconds` is the time that other processes used of each of our cores."""
+
+    photos: int
+    seconds: float
+    slots: int
+    taken_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Served:
+    """What `serve` measured.
+
+    `offered` photos arrived, the last after `arrived_seconds`; the last answer came after `seconds`. `latencies_ms` are
+    those of the photos that were answered. `taken_seconds` is the time that other processes used of each of our cores.
+    """
+
+    latencies_ms: list[float]
+    offered: int
+    arrived_seconds: float
+    seconds: float
+    taken_seconds: float | None
 
 
 def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
@@ -116,11 +154,10 @@ def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcom
 
 def stream(
     runner: Runner, photos: np.ndarray, batch: int, config: BenchConfig, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, Any]:
-    """Ask for batches of photos uint8 (P, H, W, 3) without a pause, with all slots under way, for `min_seconds`.
+) -> Streamed:
+    """Run batches of photos uint8 (P, H, W, 3) without a pause, all slots in use, for `min_seconds`.
 
-    In one go, and not in rounds between those of other runners: as offline work is done. Returns {"photos", "seconds",
-    "slots", "taken_seconds": what others took of that, of each of our cores}.
+    Without rounds of other runners in between, as offline work is done.
     """
     laid = np.resize(photos, (-(-len(photos) // batch) * batch, *photos.shape[1:]))
     batches = [laid[start : start + batch] for start in range(0, len(laid), batch)]
@@ -131,7 +168,7 @@ def stream(
     endless = takewhile(lambda _: clock() < until, cycle(batches))
     done = sum(1 for _ in pipelined(runner, chain(batches[:1], endless)))
     seconds = clock() - began
-    return {"photos": done * batch, "seconds": seconds, "slots": runner.slots, "taken_seconds": bystanders.taken()}
+    return Streamed(done * batch, seconds, runner.slots, bystanders.taken())
 
 
 def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
@@ -142,12 +179,12 @@ def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
     deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else times * runner.slots)), maxlen=0)
 
 
-def outcome_from_streamed(outcome: Outcome, streamed: Mapping[str, Any], config: BenchConfig) -> Outcome:
+def outcome_from_streamed(outcome: Outcome, streamed: Streamed, config: BenchConfig) -> Outcome:
     """The offline outcome with the throughput of several batches under way, at the batch size that was best alone."""
-    taken = streamed["taken_seconds"]
-    reason = outcome.reason or crowded(None if taken is None else min(taken / streamed["seconds"], 1.0), config)
-    rate = streamed["photos"] / streamed["seconds"]
-    return replace(outcome, value=rate, valid=outcome.valid and not reason, reason=reason, under_way=streamed["slots"])
+    taken = streamed.taken_seconds
+    reason = outcome.reason or crowded(None if taken is None else min(taken / streamed.seconds, 1.0), config)
+    rate = streamed.photos / streamed.seconds
+    return replace(outcome, value=rate, valid=outcome.valid and not reason, reason=reason, under_way=streamed.slots)
 
 
 def serve(
@@ -156,7 +193,7 @@ def serve(
     config: BenchConfig,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Any]:
+) -> Served:
     """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
 
     Where the runner has several slots, what waits is submitted while earlier batches are under way.
@@ -164,9 +201,7 @@ def serve(
     Latencies are counted from when a photo was due, so that a runner that is late can't hide it. All arrivals come in
     one go, not in rounds between those of other runners: a queue that is cut off is a queue that never grew long, and
     near its limit a server would look better than it is. It is held to a bound, not to another runner's time, and the
-    arrivals are the same for all. Returns
-    {"latencies_ms", "offered": arrivals, "arrived_seconds": until the last of them, "seconds": until the last answer,
-    "taken_seconds": what others took of that, of each of our cores}.
+    arrivals are the same for all.
     """
     most = max(config.batches)
     count = max(_least_arrivals(config), int(config.target_qps * config.min_seconds))
@@ -198,24 +233,18 @@ def serve(
         latencies += [1000 * float(each) for each in (clock() - began) - due[done : done + size]]
     for ticket, _ in under_way:
         runner.collect(ticket)
-    return {
-        "latencies_ms": latencies,
-        "offered": count,
-        "arrived_seconds": float(due[-1]),
-        "seconds": clock() - began,
-        "taken_seconds": bystanders.taken(),
-    }
+    return Served(latencies, count, float(due[-1]), clock() - began, bystanders.taken())
 
 
-def outcome_from_served(runner: RunnerId, served: Mapping[str, Any], config: BenchConfig) -> Outcome:
+def outcome_from_served(runner: RunnerId, served: Served, config: BenchConfig) -> Outcome:
     """Whether a runner can serve the target rate: it keeps up, with a 99th percentile within `max_p99_ms` if set."""
-    ordered = np.sort(served["latencies_ms"])
+    ordered = np.sort(served.latencies_ms)
     p99 = supported_percentile(ordered, 99)
-    bound, independent = percentile_bound(np.array_split(served["latencies_ms"], _STRETCHES), 99)
-    rate = len(ordered) / served["seconds"]
-    taken = served["taken_seconds"]
-    reason = crowded(None if taken is None else min(taken / served["seconds"], 1.0), config)
-    if not reason and (len(ordered) < served["offered"] or served["arrived_seconds"] < _KEPT_UP * served["seconds"]):
+    bound, independent = percentile_bound(np.array_split(served.latencies_ms, _STRETCHES), 99)
+    rate = len(ordered) / served.seconds
+    taken = served.taken_seconds
+    reason = crowded(None if taken is None else min(taken / served.seconds, 1.0), config)
+    if not reason and (len(ordered) < served.offered or served.arrived_seconds < _KEPT_UP * served.seconds):
         reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
     if not reason and config.max_p99_ms and p99 is not None and p99 > config.max_p99_ms:
         reason = f"the 99th percentile is {p99:.3g} ms, more than {config.max_p99_ms:g}"
@@ -226,9 +255,9 @@ def outcome_from_served(runner: RunnerId, served: Mapping[str, Any], config: Ben
     return Outcome(Scenario.SERVER.value, runner, max(config.batches), "p99_ms", p99, not reason, reason)
 
 
-def with_loadgen(outcome: Outcome, found: Mapping[str, Any]) -> Outcome:
+def with_loadgen(outcome: Outcome, result: LoadgenResult) -> Outcome:
     """The outcome with LoadGen's judgement beside it, and why they differ, where they do by more than 5 %."""
-    ours, theirs, clock = outcome.value, found.get("value"), found.get("clock_value")
+    ours, theirs, clock = outcome.value, result.value, result.clock_value
     why = ""
     if ours and theirs and abs(theirs / ours - 1) > 0.05:
         why = f"LoadGen's {outcome.metric} is {theirs:.3g}, ours {ours:.3g}: "
@@ -239,4 +268,4 @@ def with_loadgen(outcome: Outcome, found: Mapping[str, Any]) -> Outcome:
             why += f"the machine was {'slower' if slower else 'faster'} then: our own clock saw {clock:.3g} in its run"
         else:
             why += f"its own overhead: our own clock saw {clock:.3g} for the same queries"
-    return replace(outcome, loadgen={**found, "why": why})
+    return replace(outcome, loadgen=replace(result, why=why))

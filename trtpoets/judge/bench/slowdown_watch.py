@@ -8,17 +8,45 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Iterable, Mapping
+from typing import Iterable
 
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.device.doctor.system import read_text
-from trtpoets.device.gpu.nvml import SLOWED, Gpu, gpu_at, load_of, sm_clock
+from trtpoets.device.gpu.nvml import SLOWED, NvmlGpu, gpu_at, load_of, sm_clock
 
 _GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
 """The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
 a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0
 that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
+
+
+@dataclass(frozen=True)
+class GpuLoad:
+    """The state of the GPU at the end of a round, still busy. What is not known is None.
+
+    `sm_mhz_before` and `sm_mhz` are its clock at the beginning and at the end in MHz, `temperature_c` is in degrees
+    Celsius, `power_w` in watts; `throttled` names what lowered its clocks.
+    """
+
+    sm_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    throttled: tuple[str, ...] = ()
+    sm_mhz_before: float | None = None
+
+
+@dataclass(frozen=True)
+class GpuSummary:
+    """The state of the GPU over several rounds: extremes of `GpuLoad`, None where no round has the value."""
+
+    sm_mhz_least: float | None = None
+    sm_mhz_most: float | None = None
+    temperature_c_most: float | None = None
+    power_w_most: float | None = None
+    throttled: tuple[str, ...] = ()
 
 
 def jetson_gpu_clock(root: Path) -> Path | None:
@@ -40,7 +68,7 @@ class GpuWatch:
     def __init__(self, bus_id: str | None, root: Path = Path("/")) -> None:
         self._bus_id, self._root = bus_id, root
         self._stack = ExitStack()
-        self._gpu: Gpu | None = None
+        self._gpu: NvmlGpu | None = None
         clock = jetson_gpu_clock(root)
         self._clock = clock / "cur_freq" if clock else None
         self._alerts = [
@@ -67,22 +95,16 @@ class GpuWatch:
         """A round begins now, and the GPU is busy already."""
         self._counted, self._before, self._hot = self._count(), self._sm_mhz(), self._alerted()
 
-    def end(self) -> dict[str, Any]:
-        """How the GPU is at the end of the round, still busy, as JSON. What is not told is None.
-
-        `sm_mhz_before` and `sm_mhz` are its clock at the beginning and now, in MHz, `temperature_c` in degrees Celsius,
-        `power_w` in watts; `throttled` says in words what lowered its clocks.
-        """
-        told: dict[str, Any] = {"sm_mhz": None, "temperature_c": None, "power_w": None, "throttled": []}
-        if self._gpu:
-            told = load_of(self._gpu)
-        words = set(told["throttled"] or ())
+    def end(self) -> GpuLoad:
+        """Return the state of the GPU at the end of the round; call it while the GPU is busy."""
+        load = from_json(GpuLoad, to_json(load_of(self._gpu)), "NVML") if self._gpu else GpuLoad()
+        words = set(load.throttled)
         if self._hot or self._alerted():
             words.add("too hot")
         now = self._count()
         if now is not None and self._counted is not None and now > self._counted:
             words.add("short of power")
-        return {**told, "sm_mhz_before": self._before, "sm_mhz": self._sm_mhz(), "throttled": sorted(words)}
+        return replace(load, sm_mhz_before=self._before, sm_mhz=self._sm_mhz(), throttled=tuple(sorted(words)))
 
     def _sm_mhz(self) -> float | None:
         text = read_text(self._clock) if self._clock else ""
@@ -116,28 +138,24 @@ class CpuWatch:
         return sum(int(count) for count in counts if count.isdigit()) if counts else None
 
 
-def why_slowed(states: Iterable[Mapping[str, Any] | None]) -> str:
-    """Why timings are those of a GPU that was throttled, by what `GpuWatch.end` said; empty where they are not."""
-    words = {word for state in states if state for word in state["throttled"]} & set(SLOWED)
+def why_slowed(states: Iterable[GpuLoad | None]) -> str:
+    """Return why timings are those of a throttled GPU; an empty string if it was not throttled."""
+    words = {word for state in states if state for word in state.throttled} & set(SLOWED)
     if not words:
         return ""
     return f"the GPU was {' and '.join(sorted(words))} meanwhile: measure again when it is cool, with power enough"
 
 
-def gpu_summary(rounds: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """What `GpuWatch.end` said of rounds, taken together; None where no round was watched."""
-    states = [each for each in rounds if each is not None]
-
-    def known(*words: str) -> list[float]:
-        return [state[word] for state in states for word in words if state.get(word) is not None]
-
+def gpu_summary(rounds: Iterable[GpuLoad | None]) -> GpuSummary | None:
+    """Summarise the states of the GPU over rounds; None where it was watched in no round."""
+    states = [state for state in rounds if state is not None]
     if not states:
         return None
-    clocks = known("sm_mhz_before", "sm_mhz")
-    return {
-        "sm_mhz_least": min(clocks, default=None),
-        "sm_mhz_most": max(clocks, default=None),
-        "temperature_c_most": max(known("temperature_c"), default=None),
-        "power_w_most": max(known("power_w"), default=None),
-        "throttled": sorted({word for state in states for word in state["throttled"]}),
-    }
+    clocks = [mhz for state in states for mhz in (state.sm_mhz_before, state.sm_mhz) if mhz is not None]
+    return GpuSummary(
+        sm_mhz_least=min(clocks, default=None),
+        sm_mhz_most=max(clocks, default=None),
+        temperature_c_most=max((x.temperature_c for x in states if x.temperature_c is not None), default=None),
+        power_w_most=max((x.power_w for x in states if x.power_w is not None), default=None),
+        throttled=tuple(sorted({word for state in states for word in state.throttled})),
+    )

@@ -6,14 +6,15 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Callable, Sequence
 
 from trtpoets.core.errors import BadInput, GateFailed
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
-from trtpoets.judge.bench.bench_config import Scenario
-from trtpoets.judge.bench.benchmark import BASELINE
-from trtpoets.judge.bench.measure import late_percentile, seconds_for_a_bound
+from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
+from trtpoets.judge.bench.benchmark import Benchmark
+from trtpoets.judge.bench.measure import Measurement, late_percentile, seconds_for_a_bound
 from trtpoets.judge.bench.rounds import too_few
+from trtpoets.judge.bench.scenario import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def require_limits(fail_below: float | None = None, max_p99: float | None = None
 
 def require_speed(
     name: str,
-    benchmark: Mapping[str, Any],
+    benchmark: Benchmark,
     fail_below: float | None = None,
     max_p99: float | None = None,
     engines: Path = DEFAULT_ENGINES,
@@ -44,13 +45,13 @@ def require_speed(
     require_limits(fail_below, max_p99)
     if fail_below is None and max_p99 is None:
         return
-    served = [each for each in benchmark.get("outcomes", []) if each["scenario"] == Scenario.SERVER.value]
+    served = [outcome for outcome in benchmark.outcomes if outcome.scenario == Scenario.SERVER.value]
     if served and max_p99 is not None:
-        _require_served(served, benchmark["config"], max_p99)
+        _require_served(served, benchmark.config, max_p99)
         max_p99 = None
     bench = partial(command, "bench", name, engines=engines)
-    for batch in benchmark["config"]["batches"]:
-        rows = [row for row in benchmark["measurements"] if row["batch"] == batch and row["valid"]]
+    for batch in benchmark.config.batches:
+        rows = [row for row in benchmark.measurements if row.batch == batch and row.valid]
         if not rows:
             raise GateFailed(
                 f"nothing was measured validly at batch {batch}",
@@ -58,67 +59,56 @@ def require_speed(
                 code="TP5022",
             )
         if fail_below is not None:
-            _require_ratio(
-                rows,
-                batch,
-                fail_below,
-                benchmark.get("baseline", BASELINE),
-                partial(command, "bench", name, engines=engines),
-            )
+            _require_ratio(rows, batch, fail_below, benchmark.baseline, bench)
         if max_p99 is not None:
             _require_p99(rows, batch, max_p99, bench)
 
 
-def _require_served(outcomes: list[Mapping[str, Any]], config: Mapping[str, Any], limit: float) -> None:
-    if not any(each["valid"] for each in outcomes):
-        best = min(outcomes, key=lambda each: float(each["value"] or math.inf))
+def _require_served(outcomes: Sequence[Outcome], config: BenchConfig, limit: float) -> None:
+    if not any(outcome.valid for outcome in outcomes):
+        best = min(outcomes, key=lambda outcome: outcome.value or math.inf)
         raise GateFailed(
-            f"no runner serves {config['target_qps']:g} photos a second within {limit:g} ms; "
-            f"{best['runner']}, the nearest: {best['reason']}",
+            f"no runner serves {config.target_qps:g} photos a second within {limit:g} ms; "
+            f"{best.runner.name}, the nearest: {best.reason}",
             hint="a lower --target-qps, a larger --batch, or a narrower precision",
             code="TP5023",
         )
 
 
 def _require_ratio(
-    rows: list[Mapping[str, Any]], batch: int, limit: float, baseline: str, bench: Callable[..., str]
+    rows: Sequence[Measurement], batch: int, limit: float, baseline: str, bench: Callable[..., str]
 ) -> None:
     """Some ratio is surely beyond the limit; all of them surely below fail; else it is a warning.
 
     The intervals of a benchmark hold together, so that it may be any of them. A ratio without one is as it was found.
     """
     base = "TensorFlow" if baseline == BASELINE else baseline
-    rated = [row for row in rows if row.get("speedup") is not None and row["runner"] != baseline]
-    best = max(rated, key=lambda row: float(row["speedup"]), default=None)
+    rated = [(row.speedup, row) for row in rows if row.speedup is not None and row.runner.name != baseline]
+    speedup, best = max(rated, key=lambda pair: pair[0], default=(0.0, None))
     if best is None:
         raise GateFailed(
             f"no runner has a ratio to {base} at batch {batch}",
             hint="see what was not valid, or left out, above",
             code="TP5024",
         )
-    if any(row.get("speedup_low") is not None and row["speedup_low"] >= limit for row in rated):
+    if any(row.speedup_low is not None and row.speedup_low >= limit for _, row in rated):
         return
-    ratio = f"{best['speedup']:.2f} times as fast as {base}"
-    low, high = best.get("speedup_low"), best.get("speedup_high")
-    if all(_most(row) < limit for row in rated):
+    ratio = f"{speedup:.2f} times as fast as {base}"
+    low, high = best.speedup_low, best.speedup_high
+    if all((speedup if row.speedup_high is None else row.speedup_high) < limit for speedup, row in rated):
         within = "" if high is None else f" ({low:.2f} to {high:.2f})"
         raise GateFailed(
-            f"{best['runner']}, the fastest at batch {batch}, is {ratio}{within}, not {limit:g}",
+            f"{best.runner.name}, the fastest at batch {batch}, is {ratio}{within}, not {limit:g}",
             hint=f"compare with a run that passed: {bench('--compare', 'FILE')}",
             code="TP5025",
         )
     sure = f"but another run may find {low:.2f} to {high:.2f}" if low is not None else "that is without an interval"
-    log.warning("on the edge: %s is %s, %s: whether that is %g can't be told", best["runner"], ratio, sure, limit)
+    log.warning("on the edge: %s is %s, %s: whether that is %g can't be told", best.runner.name, ratio, sure, limit)
 
 
-def _most(row: Mapping[str, Any]) -> float:
-    """The most that a ratio may be; without an interval, what was found."""
-    return float(row["speedup"] if row.get("speedup_high") is None else row["speedup_high"])
-
-
-def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float, bench: Callable[..., str]) -> None:
-    told = [(bound, row) for row in rows if (bound := row.get("p99_bound_ms")) is not None]
-    late = [(row["runner"], found) for row in rows if (found := late_percentile(row, limit))]
+def _require_p99(rows: Sequence[Measurement], batch: int, limit: float, bench: Callable[..., str]) -> None:
+    told = [(bound, row) for row in rows if (bound := row.p99_bound_ms) is not None]
+    late = [(row.runner.name, found) for row in rows if (found := late_percentile(row, limit))]
     if not told and len(late) == len(rows):
         runner, (percent, value) = min(late, key=lambda each: each[1][1])
         raise GateFailed(
@@ -128,17 +118,17 @@ def _require_p99(rows: list[Mapping[str, Any]], batch: int, limit: float, bench:
             code="TP5026",
         )
     if not told:
-        best = max(rows, key=lambda row: int(row.get("independent_count") or 0))
+        best = max(rows, key=lambda row: row.independent_count)
         raise GateFailed(
-            f"too few inferences at batch {batch} to bound a 99th percentile: {best['runner']}: "
-            f"{too_few(best['count'], best.get('independent_count') or 0)}",
+            f"too few inferences at batch {batch} to bound a 99th percentile: {best.runner.name}: "
+            f"{too_few(best.count, best.independent_count)}",
             hint=f"measure for longer: {bench('--seconds', seconds_for_a_bound(best), '--max-p99', f'{limit:g}')}",
             code="TP5027",
         )
     bound, best = min(told, key=lambda each: each[0])
     if bound > limit:
         raise GateFailed(
-            f"the 99th percentile of {best['runner']}, the best at batch {batch}, may be "
+            f"the 99th percentile of {best.runner.name}, the best at batch {batch}, may be "
             f"{bound:.3g} ms, more than {limit:g}",
             hint="a smaller --batch, a narrower precision, or a quieter machine",
             code="TP5028",

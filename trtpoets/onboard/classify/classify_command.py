@@ -1,4 +1,4 @@
-"""Photos, folders, videos and cameras to answers, one line of JSON each, for as long as they come."""
+"""The `classify` command: classifies photos, folders, videos and cameras, with one line of JSON for each result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, Union
 
 import numpy as np
 
@@ -19,16 +19,54 @@ from trtpoets.device.runners.base import Runner
 from trtpoets.onboard.classify.sources import Kind, Source, photos_in
 from trtpoets.onboard.classify.video import Frames
 
-Tell = Callable[[Mapping[str, Any]], None]
-"""Takes one line: a JSON value."""
+
+@dataclass(frozen=True)
+class PhotoAnswer:
+    """What a photo shows: labels with their scores, best first."""
+
+    photo: str
+    runner: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PhotoFailure:
+    """Why a photo can't be used."""
+
+    photo: str
+    error: str
+
+
+@dataclass(frozen=True)
+class FrameAnswer:
+    """What a frame shows. `frame` is its number, `dropped` counts the frames that came and went before it.
+
+    `ms` is from its reading to its scores.
+    """
+
+    source: str
+    frame: int
+    dropped: int
+    ms: float
+    runner: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+Line = Union[PhotoAnswer, PhotoFailure, FrameAnswer]
+
+Report = Callable[[Line], None]
+"""Called with each result, an object of JSON."""
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    """What is told of each photo, and when to stop.
+    """The options of `classify`.
 
-    The `top` labels whose score is at least `threshold` are told. Photo files are scored `batch` at a time, frames one
-    by one. A camera that gives nothing for `patience` seconds is given up. `frames` 0 means as many as there are.
+    The `top` labels with a score of at least `threshold` are reported. Photo files run in batches of `batch`, frames
+    one by one. A camera without a frame for `patience` seconds is given up. `frames` is the number of frames after
+    which to stop; 0 means no limit.
     """
 
     top: int = 1
@@ -40,21 +78,21 @@ class ClassifyConfig:
     def __post_init__(self) -> None:
         if self.top < 1 or self.batch < 1 or self.frames < 0:
             raise BadInput(
-                f"the best {self.top} labels, {self.batch} photos at a time, {self.frames} frames",
-                hint="give 1 or more; 0 frames means all",
+                f"top and batch must be at least 1, and frames at least 0, not {self.top}, {self.batch}, {self.frames}",
+                hint="for example: --top 1 --batch 8 --frames 0",
                 code="TP7006",
             )
         if not 0 <= self.threshold <= 1 or not self.patience > 0:
             raise BadInput(
-                f"a threshold of {self.threshold:g}, {self.patience:g} seconds of patience",
-                hint="scores are between 0 and 1, and time is above 0",
+                f"the threshold must be 0 to 1, not {self.threshold:g}, and patience above 0, not {self.patience:g}",
+                hint="for example: --threshold 0.5 --patience 30",
                 code="TP7007",
             )
 
 
 @dataclass
 class Count:
-    """How many photos and frames were answered, how many could not be, and how many frames were dropped."""
+    """The number of answered photos and frames, of failed photos, and of dropped frames."""
 
     answered: int = 0
     failed: int = 0
@@ -62,38 +100,36 @@ class Count:
 
 
 def classify(
-    runner: Runner, sources: Sequence[Source], config: ClassifyConfig, tell: Tell, stop: threading.Event
+    runner: Runner, sources: Sequence[Source], config: ClassifyConfig, report: Report, stop: threading.Event
 ) -> Count:
-    """Answer every photo and frame of `sources` in turn through an entered runner, until `stop` is set.
+    """Classify all photos and frames of `sources` in order with an entered runner, until `stop` is set.
 
-    A photo is told as {"photo", "runner", "labels", "scores"}, best first; a frame has "source", "frame" (its number),
-    "dropped" (frames that came and went before it) and "ms" (from its reading to its scores) in place of "photo". A
-    photo that can't be used is told as {"photo", "error"}, and the next one follows. Raises RunFailed for a camera that
-    is gone, MissingDependency where there is no OpenCV for one, BadInput.
+    After a photo that can't be used the next one follows. Raises RunFailed for a camera that is gone,
+    MissingDependency where there is no OpenCV for one, BadInput.
     """
     count = Count()
     for source in sources:
         if stop.is_set():
             break
         if source.kind in (Kind.PHOTO, Kind.FOLDER):
-            _photos(runner, source, config, tell, stop, count)
+            _photos(runner, source, config, report, stop, count)
         else:
-            _frames(runner, source, config, tell, stop, count)
+            _frames(runner, source, config, report, stop, count)
     return count
 
 
 def _photos(
-    runner: Runner, source: Source, config: ClassifyConfig, tell: Tell, stop: threading.Event, count: Count
+    runner: Runner, source: Source, config: ClassifyConfig, report: Report, stop: threading.Event, count: Count
 ) -> None:
     files = photos_in(source.path) if source.kind is Kind.FOLDER else iter([(source.path, None)])
     batch = config.batch if source.kind is Kind.FOLDER else 1
-    # Decoding goes ahead of the engine, by a batch at most.
-    decoded = map_ahead(lambda each: _decode(each, runner.spec), _places(runner, files, batch), usable_cores(), batch)
+    # Photos are decoded at most one batch ahead of the engine.
+    decoded = map_ahead(lambda place: _decode(place, runner.spec), _places(runner, files, batch), usable_cores(), batch)
     try:
         for chunk in iter(lambda: list(islice(decoded, batch)), []):
             good = [place.row for place, error in chunk if error is None]
             rows = chunk[0][0].rows
-            for target, row in enumerate(good):  # those that could be decoded, one after the other
+            for target, row in enumerate(good):  # move the decoded photos to the first rows
                 if target != row:
                     rows[target] = rows[row]
             scores = iter(runner.infer(rows[: len(good)]) if good else ())
@@ -102,16 +138,16 @@ def _photos(
                     return
                 if error is not None:
                     count.failed += 1
-                    tell({"photo": str(path), "error": error.message})
+                    report(PhotoFailure(str(path), error.message))
                 else:
                     count.answered += 1
-                    tell({"photo": str(path), **_answer(runner, next(scores), config)})
+                    report(PhotoAnswer(str(path), runner.name, *_best(runner, next(scores), config)))
     finally:
         decoded.close()
 
 
 class _Place(NamedTuple):
-    """A photo file, what is wrong with it already, and where its pixels go."""
+    """A photo file, its problem if it has one, and the row of the array for its pixels."""
 
     path: Path
     problem: BadPhoto | None
@@ -120,7 +156,7 @@ class _Place(NamedTuple):
 
 
 def _places(runner: Runner, files: Iterable[tuple[Path, BadPhoto | None]], batch: int) -> Iterator[_Place]:
-    """Each file with its place in the runner's memory, a batch after the other."""
+    """Yield each file with its row in the runner's input buffer, one buffer per batch."""
     rows = np.empty(0)
     for number, (path, problem) in enumerate(files):
         if number % batch == 0:
@@ -129,7 +165,7 @@ def _places(runner: Runner, files: Iterable[tuple[Path, BadPhoto | None]], batch
 
 
 def _decode(place: _Place, spec: ModelSpec) -> tuple[_Place, BadPhoto | None]:
-    """Decode a photo into its place; or why it can't be."""
+    """Decode a photo into its row; returns the error if that fails."""
     if place.problem is not None:
         return place, place.problem
     try:
@@ -140,23 +176,23 @@ def _decode(place: _Place, spec: ModelSpec) -> tuple[_Place, BadPhoto | None]:
 
 
 def _frames(
-    runner: Runner, source: Source, config: ClassifyConfig, tell: Tell, stop: threading.Event, count: Count
+    runner: Runner, source: Source, config: ClassifyConfig, report: Report, stop: threading.Event, count: Count
 ) -> None:
     with Frames(source, config.patience) as frames:
-        for place, frame in enumerate(frames.until(stop), 1):
+        for count_of_frames, frame in enumerate(frames.until(stop), 1):
             photos = runner.input_buffer(1)
             pixels_to_array(frame.pixels, runner.spec.preprocess, photos[0])
             scores = runner.infer(photos)[0]
-            took = 1000 * (time.monotonic() - frame.read_at)
+            elapsed_ms = 1000 * (time.monotonic() - frame.read_at)
             count.answered += 1
-            where = {"source": source.name, "frame": frame.number, "dropped": frames.dropped, "ms": round(took, 3)}
-            tell({**where, **_answer(runner, scores, config)})
-            if place == config.frames:
+            best = _best(runner, scores, config)
+            report(FrameAnswer(source.name, frame.number, frames.dropped, round(elapsed_ms, 3), runner.name, *best))
+            if count_of_frames == config.frames:
                 break
         count.dropped += frames.dropped
 
 
-def _answer(runner: Runner, scores: np.ndarray, config: ClassifyConfig) -> dict[str, Any]:
+def _best(runner: Runner, scores: np.ndarray, config: ClassifyConfig) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The labels that are told, best first, and their scores."""
     best = [i for i in np.argsort(-scores, kind="stable")[: config.top] if scores[i] >= config.threshold]
-    labels = [runner.spec.labels[i] for i in best]
-    return {"runner": runner.name, "labels": labels, "scores": [float(scores[i]) for i in best]}
+    return tuple(runner.spec.labels[i] for i in best), tuple(float(scores[i]) for i in best)

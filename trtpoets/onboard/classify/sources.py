@@ -1,4 +1,4 @@
-"""What `classify` may be given: photo files, folders of them, video files, cameras. Told apart by looking."""
+"""The sources of `classify`: photo files, folders, video files and cameras, distinguished by name and content."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _CSI = (
     f"nvvidconv ! video/x-raw,{_CSI_SIZE},format=BGRx ! "
     "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 )
-"""A ribbon camera on a Jetson, through NVIDIA's GStreamer plugins (Jetson Linux guide, "Accelerated GStreamer").
+"""GStreamer pipeline for a CSI camera on a Jetson (Jetson Linux guide, "Accelerated GStreamer").
 
-Without a size and a rate, the sensor's first mode is taken, which may be 3,840 pixels wide, or 120 frames a second, and
-`videoconvert` works through each of those on the CPU. nvvidconv scales in hardware.
+Without a size and a rate, the sensor's first mode is used, which may have 3,840 pixels width or 120 frames per second,
+which `videoconvert` would convert on the CPU. nvvidconv scales in hardware.
 """
 
 _STREAM = re.compile(r"(rtsps?|rtmp|https?|udp)://")
@@ -42,7 +42,7 @@ _CAMERA = re.compile(r"(camera|csi)(?::(\d+))?")
 
 
 class Kind(Enum):
-    """What a source is."""
+    """The kind of a source."""
 
     PHOTO = "photo"
     FOLDER = "folder"
@@ -52,7 +52,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """Where photos come from. `name` is what the user called it; `opened` is what OpenCV opens, for frames.
+    """A source of photos. `name` is given by the user; `opened` is the argument of OpenCV's VideoCapture.
 
     `gstreamer` says that `opened` is a pipeline.
     """
@@ -64,14 +64,14 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """Of a photo, folder or video file."""
+        """The path of a photo, folder or video file."""
         return Path(self.name)
 
 
 def source_of(word: str) -> Source:
-    """What `word` means: a path, "camera", "camera:1", "csi", /dev/video0, a stream's address, or a pipeline.
+    """The source for a path, "camera", "camera:1", "csi", /dev/video0, the address of a stream, or a pipeline.
 
-    Raises BadInput for what is none of them.
+    Raises BadInput if `word` is none of them.
     """
     named = _CAMERA.fullmatch(word)
     if named and not Path(word).exists():
@@ -100,7 +100,9 @@ def _kind_of(path: Path) -> Kind:
         return Kind.CAMERA
     if not stat.S_ISREG(mode):
         raise BadInput(
-            f"{path} is no file, folder or camera", hint="give a photo, a folder of photos, or a camera", code="TP7009"
+            f"{path} is not a file, folder or camera",
+            hint="give a photo, a folder of photos, or a camera",
+            code="TP7009",
         )
     return Kind.VIDEO if _is_video(path) else Kind.PHOTO
 
@@ -109,24 +111,26 @@ def _is_video(path: Path) -> bool:
     try:
         head = read_start(path, 16)
     except OSError:
-        return False  # as a photo it gets its line, with the reason
+        return False  # as a photo it is reported with the error
     if head[4:8] == b"ftyp":
         return head[8:12] not in _STILL_BRANDS
     return head.startswith(_VIDEO_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
 def photos_in(folder: Path) -> Iterator[tuple[Path, BadPhoto | None]]:
-    """Yield the files below a folder, in the order of their names. Hidden ones and links to folders are left out.
+    """Yield the files below a folder in the order of their names, without hidden ones and links to folders.
 
-    A folder that can't be looked into is yielded with the reason.
+    A folder that can't be read is yielded with its error.
     """
     try:
         with os.scandir(folder) as entries:
-            inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda each: each.name)
+            inside = sorted(
+                (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
+            )
     except OSError as error:
         yield (
             folder,
-            BadPhoto(f"{folder} can't be looked into: {error.strerror}", hint="check who may read it", code="TP7010"),
+            BadPhoto(f"{folder} can't be read: {error.strerror}", hint="check who may read it", code="TP7010"),
         )
         return
     for entry in inside:
@@ -134,14 +138,14 @@ def photos_in(folder: Path) -> Iterator[tuple[Path, BadPhoto | None]]:
             yield from photos_in(folder / entry.name)
         elif not entry.is_dir():
             path = folder / entry.name
-            yield path, _no_file(path)
+            yield path, _file_problem(path)
 
 
-def _no_file(path: Path) -> BadPhoto | None:
-    """Why a path is not to be opened: a pipe would be waited for without end. What is not there tells that itself."""
+def _file_problem(path: Path) -> BadPhoto | None:
+    """The error for a path that is not a regular file; opening a pipe would block. None for a missing file."""
     try:
         if stat.S_ISREG(path.stat().st_mode):
             return None
     except OSError:
         return None
-    return BadPhoto(f"{path} is no file", hint="delete it", code="TP7011")
+    return BadPhoto(f"{path} is not a regular file", hint="delete it", code="TP7011")

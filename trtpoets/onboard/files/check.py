@@ -1,7 +1,7 @@
-"""Holds a bundle against its manifest before anything in it is run: python3 -I check.py FOLDER
+"""Compares a bundle with its manifest before any program in it is run: python3 -I check.py FOLDER
 
-For a bundle that nothing here has built in yet: `built/` must not be there. Whether the manifest itself is the one that
-was meant is told by its signature or by the archive's sha256. Needs nothing but Python.
+Use it before the first build: `built/` must not exist. The manifest itself is verified by its signature or by the
+sha256 of the archive. Needs only Python.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def check(folder: Path, files: dict[Path, Any]) -> None:
-    """Check every entry below a folder; take those that are right out of `files`."""
+    """Check every entry below a folder, and remove the correct ones from `files`."""
     for path in sorted(folder.iterdir()):
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
@@ -27,13 +27,13 @@ def check(folder: Path, files: dict[Path, Any]) -> None:
 
 
 def main() -> None:
-    """Exit with 0 where all is as the manifest says."""
+    """Exit with 0 if all files match the manifest."""
     bundle = Path(sys.argv[1])
     manifest = bundle / "manifest.json"
     try:
         files = {bundle / name: sha256 for name, sha256 in json.loads(manifest.read_bytes().decode())["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        sys.exit(f"Error: {manifest} is no manifest: {error}")
+        sys.exit(f"Error: {manifest} is not a manifest: {error}")
     for path in (manifest, bundle / "manifest.json.sig"):
         if path.is_file() and not path.is_symlink():
             files[path] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""A bundle that comes to a device: a folder, or an archive that is unpacked. Nothing of it is run here."""
+"""Opens the bundle of an update, a folder or an archive, without running anything in it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from trtpoets.core.reading import NotReadable, open_regular
 from trtpoets.onboard.installed_bundle import Bundle, bundle_here, open_bundle
 
 _BLOCK = 1 << 20
-_AGAIN = "copy the archive again, and compare its sha256 with what trtpoets bundle told"
+_AGAIN = "copy the archive again, and compare its sha256 with the output of trtpoets bundle"
 
 
 @contextmanager
 def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
-    """The bundle that `source` names, a folder or a .tar.zst, checked; None: the one that this program is of.
+    """Yield the checked bundle at `source`, a folder or a .tar.zst; if it is None, the bundle of this program.
 
-    An archive must have the `sha256` that is given, and is unpacked into a temporary folder.
-    Raises BadInput, MissingArtefact, BadArtefact, MissingDependency where zstd is not installed, StorageFailed.
+    An archive must have the given `sha256` and is unpacked into a temporary folder.
+    Raises BadInput, MissingArtefact, BadArtefact, MissingDependency if zstd is not installed, StorageFailed.
     """
     if sha256 is not None and (source is None or source.is_dir()):
-        raise BadInput("--sha256 is of an archive", hint="add: --from FILE.tar.zst", code="TP7035")
+        raise BadInput("--sha256 needs an archive", hint="add: --from FILE.tar.zst", code="TP7035")
     if source is None:
         yield bundle_here()
         return
@@ -44,12 +44,12 @@ def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
 
 
 def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
-    """Unpack an archive; returns the folder of the bundle in it."""
+    """Unpack an archive and return the folder of the bundle in it."""
     try:
         opened = open_regular(archive)
     except NotReadable as error:
         raise BadInput(
-            f"{archive} is no file and no folder", hint="give a folder, or a .tar.zst", code="TP7036"
+            f"{archive} is not a file or folder", hint="give a folder, or a .tar.zst", code="TP7036"
         ) from error
     except OSError as error:
         raise BadInput(
@@ -60,7 +60,7 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
             _require_hash(stream, archive, sha256)
         try:
             zstd = subprocess.Popen(
-                ["zstd", "-dcq"],  # noqa: S607 - wherever the system has it
+                ["zstd", "-dcq"],  # noqa: S607 - found by PATH
                 stdin=stream,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -74,7 +74,7 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
                     top = _extract(tar, archive, into)
             except (tarfile.TarError, EOFError) as error:
                 raise BadArtefact(
-                    f"{archive} is no archive of a bundle, or damaged: {error}", hint=_AGAIN, code="TP7039"
+                    f"{archive} is not an archive of a bundle, or damaged: {error}", hint=_AGAIN, code="TP7039"
                 ) from error
             finally:
                 zstd.kill()
@@ -84,8 +84,8 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
 def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise BadInput(
-            f"{sha256!r} is no sha256",
-            hint="give its 64 hexadecimal digits, as trtpoets bundle told them",
+            f"{sha256!r} is not a sha256",
+            hint="give its 64 hexadecimal digits, as trtpoets bundle prints them",
             code="TP7040",
         )
     digest = hashlib.sha256()
@@ -93,13 +93,13 @@ def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
         digest.update(block)
     if digest.hexdigest() != sha256.lower():
         raise BadArtefact(
-            f"{archive} has the sha256 {digest.hexdigest()}, and {sha256} was expected", hint=_AGAIN, code="TP7041"
+            f"{archive} has the sha256 {digest.hexdigest()}, but {sha256} was expected", hint=_AGAIN, code="TP7041"
         )
-    os.lseek(stream.fileno(), 0, os.SEEK_SET)  # what zstd reads from, past the stream's buffer
+    os.lseek(stream.fileno(), 0, os.SEEK_SET)  # zstd reads from the descriptor
 
 
 def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
-    """Write the regular files of an archive, all of which lie in one folder, the manifest first as in every bundle."""
+    """Write the regular files of an archive, all of which must be in one folder."""
     top = ""
     for entry in tar:
         parts = PurePosixPath(entry.name).parts
@@ -109,7 +109,7 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
             continue
         plain = entry.isreg() and inside and ".." not in parts and not entry.name.startswith("/")
         if not plain or first != (top,) or inside[0] == BUILT:
-            raise BadArtefact(f"{archive} holds {entry.name!r}, which is in no bundle", hint=_AGAIN, code="TP7042")
+            raise BadArtefact(f"{archive} contains {entry.name!r}, which no bundle has", hint=_AGAIN, code="TP7042")
         path = into.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = tar.extractfile(entry)
@@ -119,5 +119,5 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
         with os.fdopen(handle, "wb") as out:
             shutil.copyfileobj(content, out, _BLOCK)
     if not top or not (into / top / MANIFEST).is_file():
-        raise BadArtefact(f"{archive} holds no bundle", hint=_AGAIN, code="TP7043")
+        raise BadArtefact(f"{archive} contains no bundle", hint=_AGAIN, code="TP7043")
     return into / top

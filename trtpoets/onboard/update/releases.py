@@ -1,13 +1,13 @@
-"""A device's releases of a bundle: folders side by side, `current` and `previous` as links, a switch in one step.
+"""Manages the releases of a bundle on a device: adding, switching atomically, undoing and deleting them.
 
-    root/releases/<first digits of the manifest's sha256>/    each whole, with its own engine
+    root/releases/<first digits of the manifest's sha256>/    a complete bundle with its own engine
     root/current, root/previous                               links to two of them
-    root/update.json                                          only while a switch is not yet proven
-    root/allowed_signers                                      where there is one: whose bundles are taken, and no others
-    root/key                                                  what marks the engines that were built here
+    root/update.json                                          exists until a switch is confirmed
+    root/allowed_signers                                      optional: only bundles signed by these keys are accepted
+    root/key                                                  the key for the HMAC of engines built on this device
 
-Nothing is ordered by time: a device's clock may be wrong. A link is changed by renaming a new one over it, so `current`
-always is one release or the other.
+Nothing depends on time, because a device's clock may be wrong. A link is changed by renaming a new link over it, so
+`current` always points to one complete release.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from trtpoets.onboard.installed_bundle import RELEASES, Bundle
 log = logging.getLogger(__name__)
 
 _DIGITS = 16
-"""Of a manifest's sha256, in the name of a release."""
+"""Number of digits of the manifest's sha256 in the name of a release."""
 
 _RELEASE = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 
 
 @dataclass(frozen=True)
 class Switch:
-    """A switch that is under way: to which release, from which, and what `previous` was. Empty: none."""
+    """A switch that is not confirmed: the new release, the old one, and the old `previous`. Empty: none."""
 
     to: str
     since: str
@@ -57,7 +57,7 @@ class Switch:
 
 
 class Releases:
-    """The folder `root` of one device."""
+    """The releases in the folder `root` of a device."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - links stay as they are
@@ -68,14 +68,14 @@ class Releases:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the device for one update. Raises Busy at once when another is under way.
+        """Lock the releases for an update. Raises Busy immediately if another update is running.
 
         `root` may be a symbolic link; `releases` may not: StorageFailed.
         """
         for name in ("current", "previous"):
             link = self.root / name
             if link.exists() and not link.is_symlink():
-                raise BadInput(f"{link} is no link: it would be replaced", hint="choose another --root", code="TP7044")
+                raise BadInput(f"{link} must be a link, which is replaced", hint="choose another --root", code="TP7044")
         lock, what = self.root / ".update.lock", f"the releases in {self.root}"
         with locked(lock, what, hint="wait until it has finished") as held:
             require_no_link(self.folder)
@@ -88,32 +88,32 @@ class Releases:
 
     @property
     def current(self) -> str:
-        """The release that `current` is; empty where there is none."""
+        """The name of the current release; empty if there is none."""
         return self._named("current")
 
     @property
     def previous(self) -> str:
-        """The release that ran before."""
+        """The name of the previous release; empty if there is none."""
         return self._named("previous")
 
     def path(self, release: str) -> Path:
-        """Where a release lies."""
+        """The folder of a release."""
         return self.folder / release
 
     def name_of(self, bundle: Bundle) -> str:
-        """What a bundle is called as a release."""
+        """The name of a bundle as a release."""
         return bundle.identity[:_DIGITS]
 
     def add(self, bundle: Bundle) -> str:
-        """Copy a bundle in, whole or not at all; one that is there and whole is left.
+        """Copy a bundle atomically into the releases, unless it is already there and intact; returns its name.
 
-        The copy is what is checked: its files, its manifest by the hash that names the release, and its signature where
-        this device asks for one. Raises BadArtefact, StorageFailed.
+        The copy is checked: its files, the hash of its manifest, and its signature if this device requires one. Raises
+        BadArtefact, StorageFailed.
         """
         identity = bundle.identity
         release = identity[:_DIGITS]
         path = self.path(release)
-        if not self._is_whole(path, identity):
+        if not self._is_intact(path, identity):
             signed = [SIGNATURE] if (bundle.folder / SIGNATURE).is_file() else []
             with atomic_folder(path) as part:
                 for name in (*bundle.manifest.files, MANIFEST, *signed):
@@ -130,7 +130,7 @@ class Releases:
         return release
 
     def switch(self, to: str) -> Switch:
-        """Make a release `current`, and what was current `previous`. Not proven until `settle` is called."""
+        """Make a release `current`, and the current one `previous`. Call `settle` to confirm the switch."""
         switch = Switch(to, self.current, self.previous)
         write_json(self._journal, asdict(switch))
         self._point("current", to)
@@ -138,19 +138,19 @@ class Releases:
         return switch
 
     def undo(self, switch: Switch) -> None:
-        """Put everything back as it was before a switch."""
+        """Undo a switch."""
         self._point("current", switch.since)
         self._point("previous", switch.previous)
         self.settle()
 
     def settle(self) -> None:
-        """The switch is proven, or undone."""
+        """Confirm the switch, or finish its undoing."""
         with storage_errors(self._journal):
             self._journal.unlink(missing_ok=True)
             sync(self.root)
 
     def unsettled(self) -> Switch | None:
-        """A switch that was cut short: undone or proven by nobody yet. Raises BadArtefact."""
+        """The interrupted switch that was neither confirmed nor undone, if there is one. Raises BadArtefact."""
         if not self._journal.is_file():
             return None
         value = read_json(self._journal)
@@ -158,10 +158,10 @@ class Releases:
             switch = Switch(**{word: str(value[word]) for word in ("to", "since", "previous")})
         except (TypeError, KeyError) as error:
             raise BadArtefact(
-                f"{self._journal} is damaged", hint="look at current, and delete the file", code="TP7045"
+                f"{self._journal} is damaged", hint="check the link current, and delete the file", code="TP7045"
             ) from error
         if self.current != switch.to:
-            self.undo(switch)  # it was cut short before `current` was touched, or while it was being undone
+            self.undo(switch)  # it was interrupted before `current` was changed, or while it was being undone
             return None
         self._point("previous", switch.since)
         return switch
@@ -169,14 +169,14 @@ class Releases:
     def prune(self) -> tuple[str, ...]:
         """Delete the releases that are neither current nor previous; returns their names.
 
-        What is not a folder with a manifest under a release's name stays, and so does what a link leads to. One that
-        can't be deleted is left for the next update, with a warning.
+        Only folders with a manifest and a release's name are deleted; links are not followed. A release that can't be
+        deleted is left for the next update, with a warning.
         """
         kept = {self.current, self.previous}
         with storage_errors(self.folder, "read"):
-            old = sorted(each.name for each in self.folder.iterdir() if each.name not in kept and _is_release(each))
+            old = sorted(path.name for path in self.folder.iterdir() if path.name not in kept and _is_release(path))
         for release in old:
-            # Renamed first: half a release must not look like one.
+            # Renamed first, so that a partly deleted folder does not look like a release.
             doomed = self.folder / f".{release}.part-old"
             try:
                 self.path(release).replace(doomed)
@@ -187,7 +187,7 @@ class Releases:
         return tuple(old)
 
     def require(self, release: str, what: str) -> str:
-        """The name of a release that is there. Raises MissingArtefact."""
+        """Return `release` if it exists. Raises MissingArtefact."""
         if not release or not self.path(release).is_dir():
             raise MissingArtefact(
                 f"{self.root} has no {what} release",
@@ -220,7 +220,7 @@ class Releases:
             sync(path.parent)
 
     def require_signed(self, folder: Path) -> None:
-        """Raise BadArtefact where this device asks for a signature, and the manifest in `folder` has no good one."""
+        """Raise BadArtefact if this device requires a signature and the manifest in `folder` has no valid one."""
         if os.path.lexists(self.signers):
             verify_file(folder / MANIFEST, self.signers)
 
@@ -228,13 +228,13 @@ class Releases:
         check_manifest(path)
         if sha256_of_file(path / MANIFEST) != identity:
             raise BadArtefact(
-                f"the manifest in {path} is not the one that the release is named after",
+                f"the sha256 of the manifest in {path} differs from the bundle's",
                 hint="copy the bundle again",
                 code="TP7047",
             )
         self.require_signed(path)
 
-    def _is_whole(self, path: Path, identity: str) -> bool:
+    def _is_intact(self, path: Path, identity: str) -> bool:
         try:
             self._check(path, identity)
         except (MissingArtefact, BadArtefact):
@@ -243,7 +243,7 @@ class Releases:
 
 
 def _is_release(path: Path) -> bool:
-    """Whether `path` is a folder, no link, that `Releases.add` made."""
+    """Whether `path` is a folder (not a link) that `Releases.add` created."""
     try:
         manifest = path / MANIFEST
         return (

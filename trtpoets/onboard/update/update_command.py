@@ -1,6 +1,6 @@
-"""A new bundle beside the old one: built, proven, switched to in one step, and back again if it fails.
+"""The `update`, `rollback` and `recover` commands: build and test a new bundle, switch to it, go back if it fails.
 
-Killed anywhere, a device keeps a `current` that works, and the next run goes on from there (releases.py).
+If an update is killed at any point, `current` still works, and the next run finishes or undoes it (releases.py).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from trtpoets.onboard.update.releases import Releases, Switch
 log = logging.getLogger(__name__)
 
 _BETWEEN_SECONDS = 1.0
-"""Between two looks at the health of a service that is starting."""
+"""Seconds between two health checks of a starting service."""
 
 _LEAST_SECONDS = 5.0
-"""A look at the health takes its time too, even the last one."""
+"""Shortest time limit of a health check."""
 
 _LIBC = ctypes.CDLL(None)
 
@@ -40,11 +40,11 @@ _DIE_WITH_PARENT = 1
 
 @dataclass(frozen=True)
 class Options:
-    """How a service takes up a new release, and how its health is told: shell commands, which must end with 0.
+    """The options of an update. `restart` and `health` are shell commands, which must exit with 0.
 
-    Without `health` the release's own self-test tells. It may fail for `health_seconds`, since services take time to
-    start. With `strict` a release whose engine is not of the first precision is no release. `downgrade` takes a bundle
-    that is older than the one that runs.
+    Without `health` the self-test of the release is the health check. The check may fail for `health_seconds`, because
+    services take time to start. `strict` refuses a release whose engine does not have the first precision. `downgrade`
+    accepts a bundle that is older than the current one.
     """
 
     restart: str | None = None
@@ -56,7 +56,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Updated:
-    """What runs now, what ran before, whether that changed, and which releases were deleted."""
+    """The current and the previous release, whether they changed, and the deleted releases."""
 
     current: str
     previous: str
@@ -65,17 +65,18 @@ class Updated:
 
 
 def update(bundle: Bundle, root: Path, options: Options = Options()) -> Updated:
-    """Make `bundle` the current release of `root`: copy it in, build, self-test, switch, restart, look at its health.
+    """Make `bundle` the current release of `root`: copy it, build, self-test, switch, restart, check its health.
 
-    Until the switch nothing that runs is touched. Where its health fails, the device goes back to what ran before. An
-    update that was cut short is finished or undone first. A bundle that is current already is left as it is.
+    Before the switch, the running release is not changed. If the health check fails, the device goes back to the
+    previous release. An interrupted update is finished or undone first. A bundle that is already current is not
+    changed.
 
-    No program of the bundle is run before its files, its age and, where the device asks for one, its signature were
+    No program of the bundle is run before its files, its age and (if the device requires one) its signature are
     checked.
 
-    Raises BadArtefact for a bundle that was changed, or not signed by an allowed signer; BadInput for one that is older
-    than what runs; Busy while another update runs; BuildFailed or GateFailed where the new release can't be built or
-    does not answer as it should; GateFailed after going back; StorageFailed.
+    Raises BadArtefact for a bundle that was changed or is not signed by an allowed key; BadInput for one that is older
+    than the current one; Busy while another update runs; BuildFailed or GateFailed if the new release can't be built or
+    fails its self-test; GateFailed after going back; StorageFailed.
     """
     releases = Releases(root)
     with releases.writing():
@@ -85,15 +86,15 @@ def update(bundle: Bundle, root: Path, options: Options = Options()) -> Updated:
         if releases.current == releases.name_of(bundle) and _answers(releases, "selftest") == 0:
             return Updated(releases.current, releases.previous, changed=False)
         release = releases.add(bundle)
-        _prove(releases, release, options.strict)
-        if releases.current == release:  # it was mended where it lies
+        _build_and_test(releases, release, options.strict)
+        if releases.current == release:  # the current release was repaired
             return Updated(release, releases.previous, changed=False)
         switch = releases.switch(release)
         if not _healthy(releases, options):
             _go_back(releases, switch, options)
             raise GateFailed(
-                f"{release} failed its health check after the switch, and {switch.since or 'nothing'} is current again",
-                hint=f"see what it says: {quote(releases.path(release) / 'selftest')}",
+                f"{release} failed its health check after the switch; {switch.since or 'nothing'} is current again",
+                hint=f"show its result: {quote(releases.path(release) / 'selftest')}",
                 code="TP7048",
             )
         releases.settle()
@@ -101,16 +102,14 @@ def update(bundle: Bundle, root: Path, options: Options = Options()) -> Updated:
 
 
 def rollback(root: Path, restart: str | None = None) -> Updated:
-    """Go back to the release that ran before, after its self-test. Raises MissingArtefact, GateFailed, Busy."""
+    """Go back to the previous release, after its self-test. Raises MissingArtefact, GateFailed, Busy."""
     releases, options = Releases(root), Options(restart)
     with releases.writing():
         finished = _settle(releases, options)
         if finished is not None and finished.to == finished.previous == releases.current:
-            return Updated(
-                releases.current, releases.previous, changed=True
-            )  # it was this going back that was cut short
+            return Updated(releases.current, releases.previous, changed=True)  # this rollback was interrupted before
         release = releases.require(releases.previous, "previous")
-        _prove(releases, release, strict=False)
+        _build_and_test(releases, release, strict=False)
         switch = releases.switch(release)
         _restart(options)
         releases.settle()
@@ -118,9 +117,9 @@ def rollback(root: Path, restart: str | None = None) -> Updated:
 
 
 def recover(root: Path, restart: str | None = None) -> Updated:
-    """Finish an update that was cut short if what is current answers as it should, else undo it; for boot.
+    """Finish an interrupted update if the current release passes its self-test, else undo it; for use at boot.
 
-    Does nothing where none was cut short. Raises MissingArtefact where nothing is current, Busy.
+    Does nothing without an interrupted update. Raises MissingArtefact if there is no current release, Busy.
     """
     releases = Releases(root)
     with releases.writing():
@@ -130,35 +129,34 @@ def recover(root: Path, restart: str | None = None) -> Updated:
 
 
 def _require_not_older(releases: Releases, bundle: Bundle, options: Options) -> None:
-    """Raise BadInput for a downgrade: old bundles have the flaws that newer ones were made for."""
+    """Raise BadInput for a downgrade: an old bundle may have problems that newer ones fix."""
     if options.downgrade or not releases.current:
         return
     try:
         current = read_manifest(releases.path(releases.current))
     except (MissingArtefact, BadArtefact) as error:
-        log.warning("how old the current release is can't be told: %s", error.message)
+        log.warning("the age of the current release is unknown: %s", error.message)
         return
     if bundle.manifest.created < current.created:
         back = [f"{releases.root}/current/trtpoets", "rollback", "--root", str(releases.root)]
         raise BadInput(
-            f"this bundle was made {_when(bundle.manifest.created)}, and the one that runs {_when(current.created)}",
-            hint="to take it all the same, add --allow-downgrade; to go back to the one before: "
-            + " ".join(map(quote, back)),
+            f"this bundle was made {_when(bundle.manifest.created)}, but the current one {_when(current.created)}",
+            hint="to accept it, add --allow-downgrade; to go back to the previous one: " + " ".join(map(quote, back)),
             code="TP7049",
         )
 
 
 def _when(created: int) -> str:
-    """In words; without a zone, as a device may have any."""
+    """A time of creation as text, in UTC."""
     return time.strftime("on %Y-%m-%d at %H:%M:%S UTC", time.gmtime(created)) if created else "by an earlier trtpoets"
 
 
 def _settle(releases: Releases, options: Options) -> Switch | None:
-    """Finish or undo a switch that was cut short. Returns it, if there was one."""
+    """Finish or undo an interrupted switch, and return it; None if there was none."""
     switch = releases.unsettled()
     if switch is None:
         return None
-    log.warning("the switch to %s was cut short: looking at its health", switch.to)
+    log.warning("the switch to %s was interrupted: checking its health", switch.to)
     if _healthy(releases, options):
         releases.settle()
     else:
@@ -167,23 +165,23 @@ def _settle(releases: Releases, options: Options) -> Switch | None:
     return switch
 
 
-def _prove(releases: Releases, release: str, strict: bool) -> None:
-    """Build a release and test it where it lies, by its own programs. Raises BuildFailed or GateFailed."""
+def _build_and_test(releases: Releases, release: str, strict: bool) -> None:
+    """Build and self-test a release with its own programs. Raises BuildFailed or GateFailed."""
     for command in (["build", "--strict"] if strict else ["build"], ["selftest"]):
         code = _run([str(releases.path(release) / "trtpoets"), *command])
         if code:
             kind = GateFailed if code == GateFailed.exit_code else BuildFailed
             raise kind(
-                f"{release} can't be used here: {' '.join(command)} ended with code {code}, for the reason above; "
-                f"{releases.current or 'nothing'} is current as before",
-                hint="mend that, and update again: what was copied and built is kept"
+                f"{release} can't be used on this device: {' '.join(command)} failed with code {code}, see above; "
+                f"{releases.current or 'nothing'} is still current",
+                hint="fix the problem and update again; copied and built files are kept"
                 if releases.venv.exists()
-                else f"has this device its environment? {releases.path(release)}/install --venv {releases.venv}",
+                else f"create the device's environment: {releases.path(release)}/install --venv {releases.venv}",
             )
 
 
 def _healthy(releases: Releases, options: Options) -> bool:
-    """Restart the service, and look until it is well, or the time is up."""
+    """Restart the service and check its health until it is healthy or the time limit is reached."""
     _restart(options)
     end = time.monotonic() + options.health_seconds
     while True:
@@ -193,7 +191,7 @@ def _healthy(releases: Releases, options: Options) -> bool:
             code = _run(["/bin/sh", "-c", options.health], max(end - time.monotonic(), _LEAST_SECONDS))
         if not code:
             return True
-        if options.health is None or time.monotonic() >= end:  # a self-test does not get better with time
+        if options.health is None or time.monotonic() >= end:  # repeating a self-test gives the same result
             return False
         time.sleep(_BETWEEN_SECONDS)
 
@@ -204,11 +202,11 @@ def _go_back(releases: Releases, switch: Switch, options: Options) -> None:
 
 
 def _restart(options: Options) -> None:
-    """What the restart makes of it shows in the health."""
+    """Run the restart command. A failure is only logged: the health check decides."""
     if options.restart is not None:
         code = _run(["/bin/sh", "-c", options.restart])
         if code:
-            log.warning("the restart ended with code %d: %s", code, options.restart)
+            log.warning("the restart command failed with code %d: %s", code, options.restart)
 
 
 def _answers(releases: Releases, command: str) -> int:
@@ -216,16 +214,16 @@ def _answers(releases: Releases, command: str) -> int:
 
 
 def _run(command: list[str], seconds: float | None = None) -> int:
-    """Run a program, its words on stderr; it ends when this one does, even if this one is killed.
+    """Run a program with its output on stderr. It is ended with this process, even if this process is killed.
 
-    Returns its exit code; 124 where it took longer than `seconds`, and was ended with all that it had started.
+    Returns its exit code, or 124 if it exceeded `seconds` and was ended with its child processes.
     """
     log.info("$ %s", " ".join(map(quote, command)))
     sys.stderr.flush()
-    # A signal that comes while the program starts has to find it, to end it.
+    # Signals are blocked until the program is started, so that their handlers can end it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
-        # An updater has no threads, so what runs between fork and exec is safe.
+        # The process has no threads, so preexec_fn is safe.
         begin = partial(_end_with_parent, mask)
         started = subprocess.Popen(
             command,

@@ -1,8 +1,8 @@
-"""A report -> the rows and sentences of each section of the page. No HTML here, and nothing is escaped here."""
+"""The sections of the report about accuracy, photos, engines, and the ONNX files of each precision."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import (
     built_for,
@@ -20,9 +20,12 @@ from trtpoets.core.formatting import (
 from trtpoets.core.types import Split
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.plots import accuracy_plot
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Row, Section, Value, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from trtpoets.reporting.model import DatasetSummary, Report
 
 _UNEVEN = 3.0
 """A class with so many times the photos of another one is worth a word."""
@@ -36,91 +39,72 @@ CLASSES = 30
 _NODES = 6
 """Nodes of a network that are named in a sentence."""
 
-NUMBER, TEXT = "number", ""
-"""Kinds of columns."""
-
 _UNKNOWN = (None, None)
 
 _GROUPS = "; copies of a photo, near-copies and shots of one object are one group, and count as far as they differ"
 
-Section = dict[str, Any]
-"""What stands under a heading of the page: note, columns, rows, plots, lists, as far as it has them."""
 
-
-class Value(NamedTuple):
-    """A cell of a table: a number, and what stands small beneath it."""
-
-    text: str
-    small: str = ""
-
-
-def accuracy_section(report: Mapping[str, Any]) -> Section | None:
-    """Every evaluated runner, with intervals, beside TensorFlow."""
-    runners = list(report["intervals"])
-    if not runners:
+def accuracy_section(report: Report) -> Section | None:
+    """Accuracy and agreement of every evaluated runner, with intervals."""
+    if not report.intervals:
         return None
     rows = []
-    for runner in runners:
-        bounds = report["intervals"][runner]
-        compared = report["comparison"].get(runner) or {}
-        cells = [
-            runner,
-            Value(percent(report["accuracy"].get(runner)), interval(*bounds.get("accuracy", _UNKNOWN))),
-            Value(percent(report["agreement"].get(runner)), interval(*bounds.get("agreement", _UNKNOWN))),
-            Value(
-                points(compared.get("accuracy_change")),
-                point_interval(compared.get("change_low"), compared.get("change_high")) if compared else "",
-            ),
-        ]
-        rows.append({"cells": cells})
+    for runner, bounds in report.intervals.items():
+        compared = report.comparison.get(runner)
+        change = Value(points(None))
+        if compared:
+            change = Value(points(compared.accuracy_change), point_interval(compared.change_low, compared.change_high))
+        rows.append(
+            Row(
+                [
+                    runner,
+                    Value(percent(report.accuracy.get(runner)), interval(*bounds.accuracy or _UNKNOWN)),
+                    Value(percent(report.agreement.get(runner)), interval(*bounds.agreement or _UNKNOWN)),
+                    change,
+                ]
+            )
+        )
     known = [
-        (r, report["accuracy"][r], *report["intervals"][r]["accuracy"]) for r in runners if r in report["accuracy"]
+        (runner, report.accuracy[runner], *bounds.accuracy)
+        for runner, bounds in report.intervals.items()
+        if runner in report.accuracy and bounds.accuracy
     ]
     plots = []
-    grouped = _GROUPS if report["test_groups"] < report["test_photos"] else ""
+    grouped = _GROUPS if report.test_groups < report.test_photos else ""
     if known:
         alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in known)
         plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals."))
-    return {
-        "note": f"Measured on {photos_in_groups(report['test_photos'], report['test_groups'])}, held out from training "
+    return Section(
+        note=f"Measured on {photos_in_groups(report.test_photos, report.test_groups)}, held out from training "
         "and calibration. Agreement is how often a runner answers like TensorFlow, right or wrong. Ranges are 95 % "
         f"intervals (Wilson's; Tango's of the change){grouped}.",
-        "columns": [
-            ("runner", TEXT),
-            ("accuracy", NUMBER),
-            ("agreement", NUMBER),
-            ("change, points", NUMBER),
-        ],
-        "rows": rows,
-        "plots": plots,
-    }
+        columns=[("runner", TEXT), ("accuracy", NUMBER), ("agreement", NUMBER), ("change, points", NUMBER)],
+        rows=rows,
+        plots=plots,
+    )
 
 
-def dataset_section(report: Mapping[str, Any]) -> Section | None:
-    """Photos by class and split, and what is wrong with the folder."""
-    dataset = report["dataset"]
+def dataset_section(report: Report) -> Section | None:
+    """Photos by class and split, and problems of the folder."""
+    dataset = report.dataset
     if not dataset:
         return None
     splits = [split.value for split in Split]
-    counted = sorted(dataset["counts"].items(), key=lambda item: sum(item[1].values()))
+    counted = sorted(dataset.counts.items(), key=lambda item: sum(item[1].values()))
     few = counted[:CLASSES] if len(counted) > CLASSES else sorted(counted)
-    rows: list[Section] = [
-        {"cells": [shown(label), *(each.get(split, 0) for split in splits), sum(each.values())]} for label, each in few
-    ]
-    total = [dataset["photos"][split] for split in splits]
-    rows.append({"cells": ["all", *total, sum(total)], "mark": "best"})
+    rows = [Row([shown(label), *(own.get(split, 0) for split in splits), sum(own.values())]) for label, own in few]
+    total = [dataset.photos[split] for split in splits]
+    rows.append(Row(["all", *total, sum(total)], "best"))
     hidden = len(counted) - len(few)
-    return {
-        "note": f"{many(sum(total), 'photo')} of {many(dataset['classes'], 'class', 'classes')}. "
+    return Section(
+        note=f"{many(sum(total), 'photo')} of {many(dataset.classes, 'class', 'classes')}. "
         "Each photo's split is decided by its content: the test photos were never trained on, nor calibrated with."
-        f"{_health(dataset['counts'])}",
-        "caption": f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown."
-        if hidden
-        else "",
-        "columns": [("class", TEXT), *((split, NUMBER) for split in splits), ("all", NUMBER)],
-        "rows": rows,
-        "lists": _trouble(dataset),
-    }
+        f"{_health(dataset.counts)}",
+        caption=f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown." if hidden else "",
+        columns=[("class", TEXT), *((split, NUMBER) for split in splits), ("all", NUMBER)],
+        rows=rows,
+        lists=_problems(dataset),
+    )
 
 
 def _health(counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -143,51 +127,50 @@ def _health(counts: Mapping[str, Mapping[str, int]]) -> str:
     return told
 
 
-def _trouble(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is wrong with the folder, each kind with the files."""
-    kinds = {
-        "left_out": ("file was left out", "files were left out"),
-        "duplicates": ("group of equal photos", "groups of equal photos"),
-        "families": ("family of near-copies", "families of near-copies"),
-        "contradictions": ("photo lies under two labels", "photos lie under two labels"),
-    }
+def _problems(dataset: DatasetSummary) -> list[Listing]:
+    """The problems of the folder, each kind with its files."""
+    left_out = [shown(f"{file.path}: {file.reason}") for file in dataset.left_out[:CLASSES]]
+    kinds = (
+        (dataset.left_out_count, "file was left out", "files were left out", left_out),
+        (dataset.duplicates_count, "group of equal photos", "groups of equal photos", _paths(dataset.duplicates)),
+        (dataset.families_count, "family of near-copies", "families of near-copies", _paths(dataset.families)),
+        (
+            dataset.contradictions_count,
+            "photo lies under two labels",
+            "photos lie under two labels",
+            _paths(dataset.contradictions),
+        ),
+    )
     found = []
-    for word, (one, more) in kinds.items():
-        count = dataset.get(f"{word}_count", 0)
+    for count, one, more, lines in kinds:
         if count:
-            lines = [_entry(entry) for entry in dataset[word][:CLASSES]]
-            if count > len(lines):
-                lines.append(f"… and {count - len(lines):,} more")
-            found.append({"title": f"{count:,} {one if count == 1 else more}", "lines": lines})
+            rest = [f"… and {count - len(lines):,} more"] if count > len(lines) else []
+            found.append(Listing(f"{count:,} {one if count == 1 else more}", [*lines, *rest]))
     return found
 
 
-def _entry(entry: Any) -> str:
-    if isinstance(entry, dict):
-        return shown(f"{entry.get('path')}: {entry.get('reason')}")
-    return shown(" = ".join(str(path) for path in entry) if isinstance(entry, list) else entry)
+def _paths(groups: Sequence[Sequence[str]]) -> list[str]:
+    return [shown(" = ".join(paths)) for paths in groups[:CLASSES]]
 
 
-def engines_section(report: Mapping[str, Any]) -> Section | None:
-    """What was built, for what, and how to tell it again."""
-    engines: Sequence[Mapping[str, Any]] = report["engines"]
-    if not engines:
+def engines_section(report: Report) -> Section | None:
+    """The engines, what they were built for, and their checksums."""
+    if not report.engines:
         return None
     rows = []
-    for card in engines:
-        batch = card.get("batch") or {}
-        sizes = f"{batch.get('minimum', '?')}–{batch.get('maximum', '?')}, best {batch.get('optimum', '?')}"
-        places = built_for(card["targets"], card.get("compute_capability"))
-        version = f"{card['flavour']} {card.get('tensorrt_version', '')}".strip()
-        cells = [_engine_name(card), version, places, sizes, size(card["bytes"]), seconds(card["seconds"])]
-        rows.append({"cells": cells})
-    idle = [card for card in engines if card["runner"] not in report["agreement"]]
+    for engine in report.engines:
+        batch = engine.batch
+        sizes = f"{batch.minimum}–{batch.maximum}, best {batch.optimum}" if batch else "?"
+        places = built_for(engine.targets, engine.compute_capability)
+        version = f"{engine.flavour} {engine.tensorrt_version}".strip()
+        rows.append([shown(engine.name), version, places, sizes, size(engine.bytes), seconds(engine.seconds)])
+    idle = [engine for engine in report.engines if engine.runner.name not in report.agreement]
     note = "An engine runs only where it was built for, with the library version that built it."
     if idle:
         note += " Those that are absent from the tables above were built here, but not run here."
-    return {
-        "note": note,
-        "columns": [
+    return Section(
+        note=note,
+        columns=[
             ("engine", TEXT),
             ("built by", TEXT),
             ("for", TEXT),
@@ -195,33 +178,28 @@ def engines_section(report: Mapping[str, Any]) -> Section | None:
             ("size", NUMBER),
             ("built in", NUMBER),
         ],
-        "rows": rows,
-        "checksums": [(_engine_name(card), f"sha256 {card['sha256']}") for card in engines],
-    }
+        rows=rows_of(rows),
+        checksums=[(shown(engine.name), f"sha256 {engine.sha256}") for engine in report.engines],
+    )
 
 
-def _engine_name(card: Mapping[str, Any]) -> str:
-    return shown(card.get("file") or card["runner"])
-
-
-def precisions_section(report: Mapping[str, Any]) -> list[str]:
-    """What export and FP16 did to the network, in sentences."""
-    parity, notes = report["parity"], report["quantisation"]
-    told = []
+def precisions_section(report: Report) -> list[str]:
+    """Sentences about the export to ONNX, and about FP16."""
+    parity, fp16 = report.parity, report.quantisation.fp16
+    sentences = []
     if parity:
-        photos = f" on {many(parity['photos'], 'photo')}" if parity.get("photos") else ""
-        told.append(
+        photos = f" on {many(parity.photos, 'photo')}" if parity.photos else ""
+        sentences.append(
             f"The exported ONNX graph gives TensorFlow's scores, with a difference of at most "
-            f"{tiny(parity['max_abs'])}{photos}."
+            f"{tiny(parity.max_abs)}{photos}."
         )
-    if notes.get("fp16"):
-        fp16 = notes["fp16"]
-        kept = _kept(fp16["kept_fp32"], "stayed FP32", "every node could be narrowed")
-        told.append(
-            f"FP16: scores differ from FP32's by at most {tiny(fp16['max_abs'])} on "
-            f"{many(fp16['compared'], 'calibration photo')}; {kept}."
+    if fp16:
+        kept = _kept(fp16.kept_fp32, "stayed FP32", "every node could be narrowed")
+        sentences.append(
+            f"FP16: scores differ from FP32's by at most {tiny(fp16.max_abs)} on "
+            f"{many(fp16.compared, 'calibration photo')}; {kept}."
         )
-    return told
+    return sentences
 
 
 def _kept(nodes: Mapping[str, str], what: str, none: str) -> str:

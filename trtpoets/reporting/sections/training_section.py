@@ -1,4 +1,4 @@
-"""A report -> how the head was trained, how fast training is here, and what other learning rates come to."""
+"""The section of the report about training: its curves, its speed, and the results of other learning rates."""
 
 from __future__ import annotations
 
@@ -6,101 +6,106 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import joined, many, percent, seconds
 from trtpoets.reporting.plots import curves_plot, rates_plot
-from trtpoets.reporting.sections.accuracy_sections import Section
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Picture, Section, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, TrainBenchmark
+    from trtpoets.reporting.model import Report
     from trtpoets.reporting.tables.inspection import Part
 
 _NEAR = 0.05
 """Of the lowest cross-entropy: what validation photos, which are few, can hardly tell apart."""
 
 
-def training_section(report: Mapping[str, Any]) -> Section | None:
-    """The curves, and what was kept."""
-    training = report["training"]
+def training_section(report: Report) -> Section | None:
+    """The curves of the training, and the step whose head was kept."""
+    training = report.training
     if not training:
         return None
-    curves, best = training["curves"], training.get("best_step")
-    steps = curves.get("steps") or []
+    curves, best, steps = training.curves, training.best_step, training.curves.steps
     plots = []
-    for word, unit in (("accuracy", "accuracy"), ("cross_entropy", "cross-entropy")):
-        lines = {split: curves.get(f"{split}_{word}") or [] for split in ("train", "validation")}
+    for unit, train, validation in (
+        ("accuracy", curves.train_accuracy, curves.validation_accuracy),
+        ("cross-entropy", curves.train_cross_entropy, curves.validation_cross_entropy),
+    ):
+        lines = {"train": train, "validation": validation}
         if steps and all(len(line) == len(steps) for line in lines.values()):
             ends = ", ".join(f"{split} {line[-1]:.3f}" for split, line in lines.items())
             plots.append(
                 (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
             )
     kept = f"; step {best:,}, the best on the validation photos, was kept" if best is not None else ""
-    note = f"The head of {report['backbone']} was trained for {training['steps']:,} steps"
-    note += f" in {seconds(training['seconds'])}" if training.get("seconds") is not None else ""
-    return {"note": f"{note}{kept}.", "plots": plots}
+    note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
+    note += f" in {seconds(training.seconds)}" if training.seconds is not None else ""
+    return Section(note=f"{note}{kept}.", plots=plots)
 
 
-def train_benchmark_section(report: Mapping[str, Any]) -> Section | None:
+def train_benchmark_section(report: Report) -> Section | None:
     """Learning rates beside each other, their curves overlaid, and photos/s of the bottlenecks."""
-    found = report.get("train_benchmark")
-    if not found:
+    benchmark = report.train_benchmark
+    if not benchmark:
         return None
-    rows = [{"cells": cells} for cells in _rates(found["heads"])]
-    return {
-        "note": f"{_bottlenecks(found['bottlenecks'])} {_best(found['heads'])}".strip(),
-        "columns": [
-            ("learning rate", ""),
-            ("device", ""),
-            ("best step", "number"),
-            ("accuracy", "number"),
-            ("cross-entropy", "number"),
-            ("time", "number"),
+    return Section(
+        note=f"{_bottlenecks(benchmark.bottlenecks)} {_best(benchmark.heads)}".strip(),
+        columns=[
+            ("learning rate", TEXT),
+            ("device", TEXT),
+            ("best step", NUMBER),
+            ("accuracy", NUMBER),
+            ("cross-entropy", NUMBER),
+            ("time", NUMBER),
         ],
-        "caption": "Accuracy and cross-entropy are those of the validation photos at the best step.",
-        "rows": rows,
-        "plots": _overlaid(found["heads"]),
-    }
+        caption="Accuracy and cross-entropy are those of the validation photos at the best step.",
+        rows=rows_of(_rates(benchmark.heads)),
+        plots=_overlaid(benchmark.heads),
+    )
 
 
-def train_benchmark_parts(found: Mapping[str, Any]) -> list[Part]:
+def train_benchmark_parts(benchmark: TrainBenchmark) -> list[Part]:
     """The same as tables for the terminal."""
     speeds = [
-        (each["device"], each["by"], f"{each['photos_per_s']:,.0f}", f"{each['low']:,.0f} to {each['high']:,.0f}")
-        for each in found["bottlenecks"]
+        (rate.device, rate.by, f"{rate.photos_per_s:,.0f}", f"{rate.low:,.0f} to {rate.high:,.0f}")
+        for rate in benchmark.bottlenecks
     ]
     heads = ["learning rate", "device", "best step>", "accuracy>", "cross-entropy>", "time>"]
     return [
         ("Bottlenecks, from photo file to features", ["device", "by", "photos/s>", "rounds>"], speeds),
-        ("The head: validation photos, at the best step", heads, [tuple(cells) for cells in _rates(found["heads"])]),
+        ("The head: validation photos, at the best step", heads, [tuple(cells) for cells in _rates(benchmark.heads)]),
     ]
 
 
-def _rates(heads: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+def _rates(heads: Sequence[HeadResult]) -> list[list[Any]]:
     rows = []
     for head in heads:
-        cells = [f"{head['learning_rate']:g}", head["device"]]
-        if "failed" in head:
+        cells = [f"{head.learning_rate:g}", head.device]
+        if head.failed is not None:
             rows.append([*cells, "–", "–", "went astray", "–"])
             continue
-        numbers = [percent(head["validation_accuracy"]), f"{head['validation_cross_entropy']:.3f}"]
-        rows.append([*cells, f"{head['best_step']:,}", *numbers, seconds(head["seconds"])])
+        numbers = [percent(head.validation_accuracy), f"{head.validation_cross_entropy:.3f}"]
+        rows.append([*cells, f"{head.best_step:,}", *numbers, seconds(head.seconds)])
     return rows
 
 
-def _bottlenecks(found: Sequence[Mapping[str, Any]]) -> str:
+def _bottlenecks(rates: Sequence[BottleneckRate]) -> str:
     """Photos a second of each device, with the range over the rounds."""
-    told = [
-        f"{each['photos_per_s']:,.0f} on the {each['device'].upper()} ({each['low']:,.0f} to {each['high']:,.0f})"
-        for each in found
+    devices = [
+        f"{rate.photos_per_s:,.0f} on the {rate.device.upper()} ({rate.low:,.0f} to {rate.high:,.0f})" for rate in rates
     ]
-    photos = many(found[0]["photos"], "photo")
-    return f"Bottlenecks a second, from file to features, measured with {photos}: {joined(told)}."
+    photos = many(rates[0].photos, "photo")
+    return f"Bottlenecks a second, from file to features, measured with {photos}: {joined(devices)}."
 
 
-def _best(heads: Sequence[Mapping[str, Any]]) -> str:
+def _best(heads: Sequence[HeadResult]) -> str:
     """Which rate the validation photos like best."""
-    learnt = [head for head in heads if "failed" not in head]
-    if len({head["learning_rate"] for head in heads}) < 2 or not learnt:
+    lowest = {
+        head.learning_rate: head.validation_cross_entropy
+        for head in reversed(heads)
+        if head.validation_cross_entropy is not None
+    }
+    if len({head.learning_rate for head in heads}) < 2 or not lowest:
         return ""
-    lowest = {float(head["learning_rate"]): float(head["validation_cross_entropy"]) for head in reversed(learnt)}
     best = min(lowest, key=lambda rate: lowest[rate])
     told = f"Of the learning rates, {best:g} has the lowest cross-entropy on the validation photos, {lowest[best]:.3f}"
     near = [f"{rate:g}" for rate in sorted(lowest) if rate != best and lowest[rate] <= (1 + _NEAR) * lowest[best]]
@@ -111,16 +116,13 @@ def _best(heads: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _overlaid(heads: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def _overlaid(heads: Sequence[HeadResult]) -> list[Picture]:
     """The validation curves of every rate in one picture for each measure."""
-    first = heads[0]["device"] if heads else ""
-    learnt = [head for head in heads if "failed" not in head and head["device"] == first]
+    curves = {head.learning_rate: head.curves for head in heads if head.curves and head.device == heads[0].device}
+    accuracy = {f"{rate:g}": (own.steps, own.validation_accuracy) for rate, own in curves.items()}
+    entropy = {f"{rate:g}": (own.steps, own.validation_cross_entropy) for rate, own in curves.items()}
     plots = []
-    for word, unit in (("accuracy", "validation accuracy"), ("cross_entropy", "validation cross-entropy")):
-        lines = {
-            f"{head['learning_rate']:g}": (head["curves"]["steps"], head["curves"][f"validation_{word}"])
-            for head in learnt
-        }
+    for unit, lines in (("validation accuracy", accuracy), ("validation cross-entropy", entropy)):
         if len(lines) > 1:
             ends = ", ".join(f"{rate} {values[-1]:.3f}" for rate, (_, values) in lines.items())
             plots.append((rates_plot(unit, lines), f"{unit} by learning rate; at the end {ends}", ""))

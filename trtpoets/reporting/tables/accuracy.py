@@ -1,4 +1,4 @@
-"""What a report says of accuracy, as tables for the terminal."""
+"""Accuracy of the runners as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from trtpoets.core.formatting import interval, percent, point_interval, points
 from trtpoets.judge.gate import photos_in_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from trtpoets.reporting.model import Accuracies
     from trtpoets.reporting.tables.inspection import Part
 
+_UNKNOWN = (None, None)
 
-def accuracy_parts(report: Mapping[str, Any]) -> list[Part]:
-    """(title, columns, rows): accuracy and agreement of every runner, and what each changes beside TensorFlow."""
-    unknown = (None, None)
+
+def accuracy_parts(accuracies: Accuracies) -> list[Part]:
+    """Return (title, columns, rows): accuracy and agreement of every runner, and its changes beside TensorFlow."""
     rows: list[tuple[Any, ...]] = [
         (
             runner,
-            percent(report["accuracy"].get(runner)),
-            interval(*bounds.get("accuracy", unknown)),
-            percent(report["agreement"].get(runner)),
-            interval(*bounds.get("agreement", unknown)),
+            percent(accuracies.accuracy.get(runner)),
+            interval(*bounds.accuracy or _UNKNOWN),
+            percent(accuracies.agreement.get(runner)),
+            interval(*bounds.agreement or _UNKNOWN),
         )
-        for runner, bounds in report["intervals"].items()
+        for runner, bounds in accuracies.intervals.items()
     ]
-    photos = photos_in_groups(report["test_photos"], report["test_groups"], "held-out photo")
+    photos = photos_in_groups(accuracies.test_photos, accuracies.test_groups, "held-out photo")
     title = f"Accuracy on {photos}, and agreement with TensorFlow"
     parts: list[Part] = [(title, ["runner", "accuracy>", "95 %>", "agreement>", "95 %>"], rows)]
     changes: list[tuple[Any, ...]] = [
         (
             runner,
-            points(compared["accuracy_change"]),
-            point_interval(compared["change_low"], compared["change_high"]),
-            compared["only_reference"],
-            compared["only_runner"],
+            points(compared.accuracy_change),
+            point_interval(compared.change_low, compared.change_high),
+            compared.only_reference,
+            compared.only_runner,
         )
-        for runner, compared in report["comparison"].items()
-        if compared["accuracy_change"] is not None
+        for runner, compared in accuracies.comparison.items()
+        if compared.accuracy_change is not None
     ]
     if changes:
         title = "Change of accuracy beside TensorFlow in points; right answers lost and won"

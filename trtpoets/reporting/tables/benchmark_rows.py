@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.core.formatting import milliseconds, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-Part = tuple[str, list[str], list["Sequence[Any]"]]
+    from trtpoets.judge.bench.benchmark import Measurement
+    from trtpoets.judge.bench.compare import BenchmarkComparison
+    from trtpoets.judge.bench.scenario import Outcome
+
+Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: title, columns (those that end in ">" are numbers), rows."""
 
 
@@ -17,58 +21,59 @@ DRIFTS = "drifts"
 """Stands where an interval would, if a ratio had not been another at the end than at the beginning."""
 
 
-def ratio(row: Mapping[str, Any]) -> str:
+def ratio(row: Measurement) -> str:
     """How many times as fast as TensorFlow, and by how much two runs differ, where that did not drift."""
-    if not row["valid"]:
+    if not row.valid:
         return "INVALID"
-    if row.get("speedup") is None:
+    if row.speedup is None:
         return "–"
-    if row.get("drifts"):
-        return f"{row['speedup']:.2f}× {DRIFTS}"
-    low, high = row.get("speedup_low"), row.get("speedup_high")
+    if row.drifts:
+        return f"{row.speedup:.2f}× {DRIFTS}"
+    low, high = row.speedup_low, row.speedup_high
     if low is None or high is None or low == high:
-        return f"{row['speedup']:.2f}×"
-    return f"{row['speedup']:.2f}× ±{(high / low) ** 0.5 - 1:.0%}"
+        return f"{row.speedup:.2f}×"
+    return f"{row.speedup:.2f}× ±{(high / low) ** 0.5 - 1:.0%}"
 
 
-def benched_parts(details: Mapping[str, Any]) -> Iterator[Part]:
-    """The tables that there is something for."""
-    timed = [row for row in details["measurements"] if row.get("end_to_end") or row.get("device")]
+def benched_parts(
+    measurements: Sequence[Measurement], outcomes: Sequence[Outcome], comparison: BenchmarkComparison | None
+) -> Iterator[Part]:
+    """Yield the tables that have rows: clocks and costs, the outcomes of a scenario, a comparison of benchmarks."""
+    timed = [row for row in measurements if row.end_to_end or row.device]
     if timed:
         yield _clocks(timed)
         yield _costs(timed)
-    if details.get("outcomes"):
-        yield _outcomes(details["outcomes"])
-    if details.get("compared"):
-        yield from _compared(details["compared"])
+    if outcomes:
+        yield _outcomes(outcomes)
+    if comparison:
+        yield from _compared(comparison)
 
 
-def _clocks(measured: list[Mapping[str, Any]]) -> Part:
+def _clocks(measured: Sequence[Measurement]) -> Part:
     rows: list[Sequence[Any]] = []
-    for row in sorted(measured, key=lambda each: int(each["batch"])):
-        device, whole = row.get("device") or {}, row.get("end_to_end") or {}
-        parts = [device.get(f"{part}_ms") for part in ("h2d", "compute", "d2h", "enqueue")]
-        medians = [row["p50_ms"], whole.get("p50_ms"), *parts]
-        rows.append((row["runner"], row["batch"], *(milliseconds(each) for each in medians)))
+    for row in sorted(measured, key=lambda row: row.batch):
+        device, whole = row.device, row.end_to_end
+        parts = (device.h2d_ms, device.compute_ms, device.d2h_ms, device.enqueue_ms) if device else (None,) * 4
+        medians = (row.p50_ms, whole.p50_ms if whole else None, *parts)
+        rows.append((row.runner.name, row.batch, *map(milliseconds, medians)))
     columns = ["runner", "batch>", "infer>", "from file>", "copy in>", "compute>", "copy out>", "queue>"]
     title = "Three clocks, ms (medians): inference; from the file; the GPU's own"
-    if not any(row.get("device") for row in measured):
+    if not any(row.device for row in measured):
         return title.replace("Three", "Two").replace("; the GPU's own", ""), columns[:4], [row[:4] for row in rows]
     return title, columns, rows
 
 
-def _costs(measured: list[Mapping[str, Any]]) -> Part:
+def _costs(measured: Sequence[Measurement]) -> Part:
     rows: list[Sequence[Any]] = []
-    for row in sorted(measured, key=lambda each: int(each["batch"])):
-        joules = row.get("joules_per_photo")
-        memory = [row.get("peak_memory_mib"), row.get("gpu_memory_mib")]
+    for row in sorted(measured, key=lambda row: row.batch):
+        joules = row.joules_per_photo
         rows.append(
             (
-                row["runner"],
-                row["batch"],
-                f"{row['load_seconds']:.2f}",
-                milliseconds(row["first_ms"]),
-                *("–" if each is None else f"{each:,.0f}" for each in memory),
+                row.runner.name,
+                row.batch,
+                f"{row.load_seconds:.2f}",
+                milliseconds(row.first_ms),
+                *("–" if mib is None else f"{mib:,.0f}" for mib in (row.peak_memory_mib, row.gpu_memory_mib)),
                 "–" if joules is None else f"{1000 * joules:,.3g}",
             )
         )
@@ -79,21 +84,20 @@ def _costs(measured: list[Mapping[str, Any]]) -> Part:
     return title, columns, [[row[place] for place in known] for row in rows]
 
 
-def _outcomes(outcomes: list[Mapping[str, Any]]) -> Part:
-    asked = any(each.get("loadgen") for each in outcomes)
+def _outcomes(outcomes: Sequence[Outcome]) -> Part:
+    asked = any(outcome.loadgen for outcome in outcomes)
     rows: list[Sequence[Any]] = []
-    for each in outcomes:
-        judged = each.get("loadgen") or {}
-        theirs = "" if not judged else f"{_value(judged.get('value'))} {'VALID' if judged.get('valid') else 'INVALID'}"
-        many = each.get("under_way", 1)
-        streamed = f"{many} batches under way" if many > 1 else ""
-        why = "; ".join(text for text in (each["reason"], streamed, judged.get("why")) if text)
-        verdict = "VALID" if each["valid"] else "INVALID"
-        told = [theirs] if asked else []
-        rows.append((each["runner"], each["batch"], _value(each["value"]), verdict, *told, why))
+    for outcome in outcomes:
+        loadgen = outcome.loadgen
+        theirs = f"{_value(loadgen.value)} {'VALID' if loadgen.valid else 'INVALID'}" if loadgen else ""
+        streamed = f"{outcome.under_way} batches under way" if outcome.under_way > 1 else ""
+        why = "; ".join(text for text in (outcome.reason, streamed, loadgen.why if loadgen else "") if text)
+        verdict = "VALID" if outcome.valid else "INVALID"
+        shared = [theirs] if asked else []
+        rows.append((outcome.runner.name, outcome.batch, _value(outcome.value), verdict, *shared, why))
     first = outcomes[0]
     what = {"p90_ms": "90th percentile, ms", "p99_ms": "99th percentile, ms", "photos_per_s": "photos/s"}
-    title = f"MLPerf's {first['scenario']} scenario: {what[first['metric']]}"
+    title = f"MLPerf's {first.scenario} scenario: {what[first.metric]}"
     return title, ["runner", "batch>", "ours>", "", *(["LoadGen>"] if asked else []), "why"], rows
 
 
@@ -107,19 +111,17 @@ def _brief(value: Any) -> str:
     return text[:12] if len(text) == 64 and " " not in text else text[:40]
 
 
-def _compared(compared: Mapping[str, Any]) -> Iterator[Part]:
+def _compared(comparison: BenchmarkComparison) -> Iterator[Part]:
     rows: list[Sequence[Any]] = []
-    for each in compared["changes"]:
-        values = [_value(each[word]) for word in ("before", "now")]
-        shares = ["–" if each[word] is None else f"{each[word]:+.1%}" for word in ("change", "noise")]
-        by = {"speedup": "× TF", "p50_ms": "p50 ms"}.get(each["by"], "")
+    for change in comparison.changes:
+        values = [_value(value) for value in (change.before, change.now)]
+        shares = ["–" if share is None else f"{share:+.1%}" for share in (change.change, change.noise)]
+        by = {"speedup": "× TF", "p50_ms": "p50 ms"}.get(change.by, "")
         noise = shares[1].replace("+", "±")
-        rows.append((each["runner"], each["batch"], by, *values, shares[0], noise, each["verdict"]))
+        rows.append((change.runner.name, change.batch, by, *values, shares[0], noise, change.verdict))
     columns = ["runner", "batch>", "by", "before>", "now>", "change>", "noise>", ""]
     yield "What changed, and whether it is more than noise", columns, rows
-    different: list[Sequence[Any]] = [(each, "measured", "not measured") for each in compared["missing"]]
-    different += [
-        (each["what"], *(_brief(each[word]) for word in ("before", "now"))) for each in compared["conditions"]
-    ]
+    different: list[Sequence[Any]] = [(runner, "measured", "not measured") for runner in comparison.missing]
+    different += [(each.what, _brief(each.before), _brief(each.now)) for each in comparison.conditions]
     if different:
         yield "What else is different", ["", "before", "now"], different

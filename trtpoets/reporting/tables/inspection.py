@@ -9,7 +9,9 @@ from trtpoets.core.formatting import many, percent, seconds, shown, targets
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Part = tuple[str, "Sequence[str]", list[tuple[Any, ...]]]
+    from trtpoets.core.types import EngineCard, LayerReport, ModelSpec, TfliteModel
+
+Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: its title, its columns, its rows."""
 
 _LISTED = 20
@@ -58,7 +60,7 @@ def _engine(facts: Any) -> list[Part]:
     return [("", [], rows)]
 
 
-def _gpu(card: Any) -> str:
+def _gpu(card: EngineCard) -> str:
     """The GPU of a card, with what tells GPUs of one name apart: Jetson modules above all."""
     told = (
         f"compute capability {card.compute_capability}",
@@ -74,7 +76,7 @@ def _origin(foreign: str) -> str:
     return f"not known to be made here by you: {foreign}" if foreign else "made here by you: its HMAC is of your key"
 
 
-def _layers(report: Any) -> str:
+def _layers(report: LayerReport) -> str:
     told = ", ".join(f"{count} {name} ({percent(report.shares[name])})" for name, count in report.counts.items())
     return told or f"not told: {report.why_not}"
 
@@ -116,7 +118,7 @@ def _onnx(facts: Any) -> list[Part]:
     ]
 
 
-def _tflite(facts: Any) -> list[Part]:
+def _tflite(facts: TfliteModel) -> list[Part]:
     network, *more = _model(facts.spec)[0][2]
     return [("", [], [network, ("precision", facts.precision.value), *more])]
 
@@ -131,7 +133,7 @@ def _card(facts: Any) -> list[Part]:
     return [*parts, ("What it says", ["", ""], _first(told, len(told)))] if told else parts
 
 
-def _model(facts: Any) -> list[Part]:
+def _model(facts: ModelSpec) -> list[Part]:
     labels = ", ".join(shown(label) for label in facts.labels[:_LISTED])
     more = f" and {len(facts.labels) - _LISTED:,} more" if len(facts.labels) > _LISTED else ""
     rows: list[tuple[Any, ...]] = [
@@ -153,7 +155,7 @@ def _calibration_cache(facts: Any) -> list[Part]:
     return [("", [], rows), ("Tensors", ["tensor", "step>", "saturates at>"], _first(steps, len(steps)))]
 
 
-def _photos(spec: Any) -> str:
+def _photos(spec: ModelSpec) -> str:
     rule = spec.preprocess
     return f"{rule.height}×{rule.width}, {rule.resize.value}"
 

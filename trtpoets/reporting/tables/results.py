@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine
 from trtpoets.judge.gate import Outcome, photos_in_groups
-from trtpoets.reporting.document import judged, report_from_documents
+from trtpoets.reporting.document import judged, skipped_failures
 from trtpoets.reporting.gate_summary import gate_limits, gate_rows
 from trtpoets.reporting.sections.training_section import train_benchmark_parts
 from trtpoets.reporting.tables.accuracy import accuracy_parts
@@ -22,9 +23,14 @@ from trtpoets.reporting.tables.inspection import Part, inspection_parts
 from trtpoets.reporting.tables.lists import bundle_part, cache_part, models_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from trtpoets.bundles.pack import Bundle
+    from trtpoets.core.types import Skipped
+    from trtpoets.judge.bench.benchmark import Benchmark, Measurement
+    from trtpoets.judge.evaluation import Comparison
+    from trtpoets.judge.evaluation_file import Evaluations
+    from trtpoets.reporting.model import EngineEntry, Report
 
 _COLUMNS = 80
 _LISTED = 20
@@ -35,7 +41,7 @@ _Rows = list["Sequence[Any]"]
 
 def print_json(value: Any) -> None:
     """Write one JSON document on stdout, in ASCII, so that any locale and any file name can be written."""
-    sys.stdout.write(json_text(value) + "\n")
+    sys.stdout.write(json_text(to_json(value)) + "\n")
 
 
 def print_table(what: str, value: Any) -> None:
@@ -82,105 +88,104 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     return Table(title, made)
 
 
-def speed_table(report: Mapping[str, Any]) -> Table:
+def speed_table(measurements: Sequence[Measurement]) -> Table:
     """Latency and throughput of every runner at every batch size."""
     rows = [
         (
-            row["runner"],
-            row["batch"],
-            *(milliseconds(row[f"p{p}_ms"]) for p in (50, 90, 99)),
-            f"{row['photos_per_s']:,.0f}",
+            row.runner.name,
+            row.batch,
+            *map(milliseconds, (row.p50_ms, row.p90_ms, row.p99_ms)),
+            f"{row.photos_per_s:,.0f}",
             ratio(row),
         )
-        for row in sorted(report["benchmarks"], key=lambda row: int(row["batch"]))
+        for row in sorted(measurements, key=lambda row: row.batch)
     ]
     columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
     return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
 
 
-def _report(report: Mapping[str, Any]) -> list[Any]:
-    parts: list[Any] = ["\n".join(each["text"] for each in report["verdict"]) or "Nothing was measured yet."]
-    if report["intervals"]:
+def _report(report: Report) -> list[Any]:
+    parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
+    if report.intervals:
         parts += _parts(accuracy_parts(report))
-    if report["benchmarks"]:
-        parts += [speed_table(report), *_invalid(report["benchmarks"])]
-    if report["engines"]:
-        parts.append(_engine_rows([_card(card) for card in report["engines"]]))
-    parts += _skipped(report["skipped"])
+    if report.benchmarks:
+        parts += [speed_table(report.benchmarks), *_invalid(report.benchmarks)]
+    if report.engines:
+        parts.append(_engine_rows(map(_engine_entry, report.engines)))
+    parts += _skipped(report.skipped)
     return parts
 
 
-def _evaluation(details: Mapping[str, Any]) -> list[Any]:
-    parts: list[Any] = [*_parts(accuracy_parts(judged(details["evaluations"]))), *_gate(details)]
-    return [*parts, *_skipped(details.get("skipped", []))]
+def _evaluation(result: Evaluations) -> list[Any]:
+    parts: list[Any] = [*_parts(accuracy_parts(judged(result.evaluations))), *_gate(result)]
+    return [*parts, *_skipped(result.skipped)]
 
 
-def _gate(details: Mapping[str, Any]) -> list[Any]:
+def _gate(result: Evaluations) -> list[Any]:
     """The gate, and the photos that its failed runners answer otherwise than TensorFlow."""
-    gate = details.get("gate")
+    gate = result.gate
     if not gate:
         return []
     parts = [table(["runner", "", "measured"], gate_rows(gate), f"The gate: {gate_limits(gate)}")]
-    failed = [each["runner"] for each in gate["runners"] if each["outcome"] == Outcome.FAILED]
-    for each in details["evaluations"]:
-        if each["runner"] in failed and each["comparison"]["changed"]:
-            parts.append(_changed(each["runner"], each["photos"], each["comparison"]))
+    failed = [each.runner for each in gate.runners if each.outcome is Outcome.FAILED]
+    for evaluation in result.evaluations:
+        if evaluation.runner in failed and evaluation.comparison and evaluation.comparison.changed:
+            parts.append(_changed(evaluation.runner.name, evaluation.photos, evaluation.comparison))
     return parts
 
 
-def _changed(runner: str, photos: int, comparison: Mapping[str, Any]) -> Table:
+def _changed(runner: str, photos: int, comparison: Comparison) -> Table:
     rows: _Rows = [
         (
-            "/".join(PurePath(change["path"]).parts[-2:]),
-            f"{change['reference']} {percent(change['reference_score'])}",
-            f"{change['predicted']} {percent(change['score'])}",
+            "/".join(PurePath(change.path).parts[-2:]),
+            f"{change.reference} {percent(change.reference_score)}",
+            f"{change.predicted} {percent(change.score)}",
         )
-        for change in comparison["changed"][:_LISTED]
+        for change in comparison.changed[:_LISTED]
     ]
-    count = photos - comparison["agreed"]
+    count = photos - comparison.agreed
     if count > len(rows):
         rows.append((f"… and {count - len(rows):,} more", "", ""))
     return table(["photo", "TensorFlow", runner], rows, f"{many(count, 'answer')} changed")
 
 
-def _benchmark(details: Mapping[str, Any]) -> list[Any]:
-    report = report_from_documents({"benchmark": details, "skipped": details.get("skipped", [])})
-    more = (table(columns, rows, title) for title, columns, rows in benched_parts(details))
-    return [speed_table(report), *_invalid(report["benchmarks"]), *more, *_skipped(report["skipped"])]
+def _benchmark(benchmark: Benchmark) -> list[Any]:
+    rows = benchmark.measurements
+    more = _parts(benched_parts(rows, benchmark.outcomes, benchmark.compared))
+    return [speed_table(rows), *_invalid(rows), *more, *_skipped((*benchmark.skipped, *skipped_failures(benchmark)))]
 
 
-def _invalid(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _invalid(rows: Sequence[Measurement]) -> list[str]:
     """Why rows are no measure. A busy machine spoils many alike, each by its own percentage: that is said once."""
-    alike: dict[str, list[Mapping[str, Any]]] = {}
+    alike: dict[str, list[Measurement]] = {}
     for row in rows:
-        if not row["valid"]:
-            alike.setdefault(re.sub(r"\d+%", "%", row["reason"]), []).append(row)
+        if not row.valid:
+            alike.setdefault(re.sub(r"\d+%", "%", row.reason), []).append(row)
     return [_spoilt(same, len(rows)) for same in alike.values()]
 
 
-def _spoilt(same: Sequence[Mapping[str, Any]], count: int) -> str:
-    reason = same[0]["reason"]
+def _spoilt(same: Sequence[Measurement], count: int) -> str:
+    reason = same[0].reason
     if len(same) == 1:
-        return f"INVALID: {same[0]['runner']} at batch {same[0]['batch']}: {reason}"
-    shares = [int(found) for row in same for found in re.findall(r"(\d+)%", row["reason"])]
+        return f"INVALID: {same[0].runner.name} at batch {same[0].batch}: {reason}"
+    shares = [int(found) for row in same for found in re.findall(r"(\d+)%", row.reason)]
     if len(shares) == len(same) and min(shares) < max(shares):
         reason = re.sub(r"\d+%", f"{min(shares)} to {max(shares)}%", reason)
     return f"INVALID: {len(same)} of {count} rows: {reason}"
 
 
-def _skipped(entries: Iterable[Mapping[str, str]]) -> list[str]:
-    return [shown(f"Skipped: {entry['what']}: {entry['why']}") for entry in entries]
+def _skipped(entries: Iterable[Skipped]) -> list[str]:
+    return [shown(f"Skipped: {entry.what}: {entry.why}") for entry in entries]
 
 
-def _training(training: Mapping[str, Any]) -> list[Any]:
-    best = f"; step {training['best_step']:,} was kept" if training.get("best_step") is not None else ""
-    told = f"Trained in {seconds(training.get('seconds'))}{best}."
-    if training.get("test_accuracy") is not None:
-        count = training["test_photos"]
-        photos = photos_in_groups(count, training.get("test_groups", count), "test photo")
-        told += f" Right on {percent(training['test_accuracy'])} of {photos}"
-        if training.get("test_accuracy_low") is not None:
-            sure = interval(training["test_accuracy_low"], training["test_accuracy_high"])
+def _training(training: Any) -> list[Any]:
+    told = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
+    if training.test_accuracy is not None:
+        count = training.test_photos
+        groups = count if training.test_groups is None else training.test_groups
+        told += f" Right on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
+        if training.test_accuracy_low is not None:
+            sure = interval(training.test_accuracy_low, training.test_accuracy_high)
             told += f" (95 % interval {sure})"
         told += "."
     return [told]
@@ -199,10 +204,10 @@ def _onnx(models: Iterable[Any]) -> list[Any]:
     return [table(["ONNX file", "precision", "size>"], rows)]
 
 
-def _card(card: Mapping[str, Any]) -> tuple[Any, ...]:
-    places = built_for(card["targets"], card.get("compute_capability"))
-    name = card.get("file") or card["runner"]
-    return name, card["precision"], places, size(card["bytes"]), seconds(card["seconds"])
+def _engine_entry(engine: EngineEntry) -> tuple[Any, ...]:
+    precision = engine.runner.precision.value if engine.runner.precision else ""
+    places = built_for(engine.targets, engine.compute_capability)
+    return engine.name, precision, places, size(engine.bytes), seconds(engine.seconds)
 
 
 def _engines(engines: Sequence[Engine]) -> list[Any]:
@@ -264,8 +269,8 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "evaluation": _evaluation,
     "benchmark": _benchmark,
     "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
-    "recommendation": lambda found: [found["sentence"]] if found["sentence"] else [],
-    "train benchmark": lambda found: [*_parts(train_benchmark_parts(found)), *_skipped(found["skipped"])],
+    "recommendation": lambda recommendation: [recommendation.sentence] if recommendation.sentence else [],
+    "train benchmark": lambda benchmark: [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)],
     "training": _training,
     "classifier": _classifier,
     "onnx": _onnx,

@@ -15,7 +15,7 @@ import numpy as np
 from trtpoets.core.console import error_text, json_text, printable
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import photo_to_array
-from trtpoets.core.paths import given_path
+from trtpoets.core.paths import path_argument
 from trtpoets.core.program import run_program
 from trtpoets.core.streams import write_message, writing_results
 from trtpoets.core.types import ModelSpec
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 def arguments(doc: str) -> argparse.ArgumentParser:
     """The arguments that every classifier takes."""
     parser = Parser(description=doc.split("\n", maxsplit=1)[0])
-    parser.add_argument("photos", nargs="+", type=given_path, help="photo files, or folders of them")
+    parser.add_argument("photos", nargs="+", type=path_argument, help="photo files, or folders of them")
     parser.add_argument("--top", type=int, default=5, help="how many labels a photo")
     parser.add_argument("--threshold", type=float, default=0.0, help="leave out labels with a lower score")
     return parser

@@ -1,0 +1,82 @@
+"""Results of reading a file, kept for the length of one command: a file is hashed and checked once.
+
+A result is kept for a file as it is: by its device, inode, size and times of change. A file that changed is read again,
+and so is one that changed a moment ago: the clock of some file systems cannot tell two changes in a moment apart.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Callable, Iterator, Tuple, TypeVar
+
+_T = TypeVar("_T")
+
+_Stamp = Tuple[int, int, int, int, int]
+
+_MOMENT_NS = 50_000_000
+"""Longer than the coarsest tick of a Linux kernel's clock, 10 ms; in nanoseconds."""
+
+_results: ContextVar[dict[tuple[str, str, _Stamp], object] | None] = ContextVar("results", default=None)
+
+
+@contextmanager
+def verifying_once() -> Iterator[None]:
+    """Keep the results of `once` until the block ends; a block inside a block shares those of the outer one."""
+    if _results.get() is not None:
+        yield
+        return
+    token = _results.set({})
+    try:
+        yield
+    finally:
+        _results.reset(token)
+
+
+def once(what: str, path: Path, work: Callable[[], _T]) -> _T:
+    """Return `work()`, which reads the file `path`, or what it gave before for the same file in this block.
+
+    Only immutable results may be kept. What `work` raises is not kept.
+    """
+    results, before = _results.get(), _stamp(path)
+    if results is None or before is None:
+        return work()
+    key = (what, str(path), before)
+    if key not in results:
+        value = work()
+        if _stamp(path) != before:  # it changed while it was read
+            return value
+        results[key] = value
+    return results[key]  # type: ignore[return-value] # put there by a call with this `what`
+
+
+def checked_once(what: str, path: Path, read: Callable[[], _T], check: Callable[[_T], None]) -> _T:
+    """Return `read()`, which reads the file `path`, after `check` of it; a file that was checked is not checked again.
+
+    The file is read each time, so that what is returned is what is there now. Raises as `read` and `check` do.
+    """
+    results, before = _results.get(), _stamp(path)
+    value = read()
+    if results is None or before is None or _stamp(path) != before:
+        check(value)
+        return value
+    key = (what, str(path), before)
+    if key not in results:
+        check(value)
+        results[key] = True
+    return value
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """What tells a file from any other, and from itself before a change; None where that is not certain."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    if not stat.S_ISREG(status.st_mode) or abs(time.time_ns() - changed) < _MOMENT_NS:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

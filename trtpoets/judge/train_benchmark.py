@@ -1,0 +1,102 @@
+"""The result of `bench --train`: training speed by device, and validation accuracy by learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.serialization import OPTIONAL
+from trtpoets.core.types import Skipped
+from trtpoets.judge.bench.conditions import Conditions
+
+
+@dataclass(frozen=True)
+class TrainBenchConfig:
+    """Options of `bench --train`.
+
+    The head is trained once for each of `learning_rates`, all other options being those of the classifier. The
+    bottlenecks of `photos` photos are computed `rounds` times; the devices take turns, so that a machine that becomes
+    slower affects all of them alike.
+    """
+
+    learning_rates: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.01)
+    photos: int = 256
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.learning_rates or len(set(self.learning_rates)) != len(self.learning_rates):
+            raise BadInput(
+                f"learning rates {list(self.learning_rates)}",
+                hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
+                code="TP8005",
+            )
+        wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
+        if wrong:
+            raise BadInput(
+                f"a learning rate of {wrong[0]:g}",
+                hint="give finite ones above 0: --learning-rate 0.001",
+                code="TP8006",
+            )
+        if self.photos < 1 or self.rounds < 1:
+            raise BadInput(
+                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP8007"
+            )
+
+
+@dataclass(frozen=True)
+class BottleneckRate:
+    """Bottlenecks per second on one device, decoding included: the median of the rounds, the slowest and the fastest.
+
+    `by` is the library that computed them.
+    """
+
+    device: str
+    by: str
+    photos: int
+    photos_per_s: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RateCurves:
+    """Accuracy (0..1) and cross-entropy (nats) on the validation photos, one value for each of `steps`."""
+
+    steps: tuple[int, ...]
+    validation_accuracy: tuple[float, ...]
+    validation_cross_entropy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """One training of the head. `failed` is why it diverged; the other fields are then None.
+
+    Accuracy (0..1) and cross-entropy (nats) are those of the validation photos at the best step.
+    """
+
+    device: str
+    learning_rate: float
+    optimizer: str
+    failed: str | None = field(default=None, metadata=OPTIONAL)
+    seconds: float | None = field(default=None, metadata=OPTIONAL)
+    best_step: int | None = field(default=None, metadata=OPTIONAL)
+    validation_accuracy: float | None = field(default=None, metadata=OPTIONAL)
+    validation_cross_entropy: float | None = field(default=None, metadata=OPTIONAL)
+    curves: RateCurves | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class TrainBenchmark:
+    """The content of train-benchmark.json: rates of the bottlenecks by device, and heads by learning rate and device.
+
+    The test photos are not used.
+    """
+
+    config: TrainBenchConfig = field(default_factory=TrainBenchConfig)
+    bottlenecks: tuple[BottleneckRate, ...] = ()
+    heads: tuple[HeadResult, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    conditions: Conditions = field(default_factory=Conditions)
+    command: str = ""
+    schema_version: int = 1

@@ -1,0 +1,474 @@
+"""The content of report.json as types: what every page, table and sentence of a report is made from.
+
+`Documents` holds what the stages of a run wrote; `report_from_documents` joins it to a `Report`. Fields with a default
+may be missing in files of earlier versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.serialization import FLAT, OPTIONAL
+from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
+from trtpoets.judge.bench.bench_config import BenchConfig
+from trtpoets.judge.bench.benchmark import Benchmark, Failure, Machine, Measurement
+from trtpoets.judge.bench.compare import BenchmarkComparison
+from trtpoets.judge.bench.conditions import Conditions
+from trtpoets.judge.bench.scenario import Outcome
+from trtpoets.judge.evaluation import Answer, Change, ComparisonSummary
+from trtpoets.judge.evaluation_file import Evaluations
+from trtpoets.judge.gate import Gate
+from trtpoets.judge.train_benchmark import TrainBenchmark
+from trtpoets.reporting.recommendation import Recommendation
+
+VERSION = 1
+"""Of report.json: raised when a reader of an older one would misunderstand."""
+
+Matrix = tuple[tuple[int, ...], ...]
+"""A confusion matrix: rows are true labels, columns answers; or [label, answer, photos] for each cell with photos."""
+
+
+@dataclass(frozen=True)
+class LeftOutFile:
+    """A file of the photo folder that is not used."""
+
+    path: str
+    reason: str
+    remedy: str | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """The options with which the photos were read."""
+
+    validation_percent: float | None = None
+    test_percent: float | None = None
+    strict: bool | None = None
+    labels: str = ""
+    class_folders: bool = False
+
+
+@dataclass(frozen=True)
+class DatasetDocument:
+    """What a report reads of dataset.json. Groups are lists of paths; the counts may exceed the listed entries."""
+
+    folder: str | None = None
+    config: DatasetOptions | None = None
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    left_out: tuple[LeftOutFile, ...] = ()
+    left_out_count: int = 0
+    duplicates: tuple[tuple[str, ...], ...] = ()
+    duplicates_count: int = 0
+    contradictions: tuple[tuple[str, ...], ...] = ()
+    contradictions_count: int = 0
+    families: tuple[tuple[str, ...], ...] = ()
+    families_count: int = 0
+
+
+@dataclass(frozen=True)
+class DatasetSummary(DatasetDocument):
+    """The photos of a run: `counts` by class and split, `photos` by split, and files with problems."""
+
+    classes: int = 0
+    photos: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """The options with which the head was trained; None where an earlier version did not record one."""
+
+    steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    optimizer: str | None = None
+    l2: float | None = None
+    label_smoothing: float | None = None
+    class_weights: bool | None = None
+    seed: int | None = None
+    early_stop: int | None = None
+    eval_interval: int | None = None
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy on some of the test photos, with its 95 % interval; None without such photos."""
+
+    test_photos: int = 0
+    test_groups: int | None = None
+    test_accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    `families` counts the families of near-copies, `together` is the accuracy with each family in one split,
+    `as_it_stands` that of the folder's photos without this, `without_copies` that of the test photos without a
+    near-copy in training.
+    """
+
+    config: HeadOptions | None = None
+    best_step: int | None = None
+    seconds: float | None = None
+    test_accuracy: float | None = None
+    test_photos: int | None = None
+    test_groups: int | None = None
+    test_accuracy_low: float | None = None
+    test_accuracy_high: float | None = None
+    families: int | None = field(default=None, metadata=OPTIONAL)
+    families_photos: int | None = field(default=None, metadata=OPTIONAL)
+    families_across_splits: int | None = field(default=None, metadata=OPTIONAL)
+    together: GroupAccuracy | None = field(default=None, metadata=OPTIONAL)
+    as_it_stands: GroupAccuracy | None = field(default=None, metadata=OPTIONAL)
+    without_copies: GroupAccuracy | None = field(default=None, metadata=OPTIONAL)
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Accuracy (0..1) and cross-entropy (nats) of the training and validation photos, one value for each step."""
+
+    steps: tuple[int, ...] = ()
+    train_accuracy: tuple[float, ...] = ()
+    train_cross_entropy: tuple[float, ...] = ()
+    validation_accuracy: tuple[float, ...] = ()
+    validation_cross_entropy: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingSummary(TrainingResult):
+    """The training part of a report. `steps` is the number of steps that were trained."""
+
+    steps: int = 0
+    curves: Curves = field(default_factory=Curves)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The difference between the scores of TensorFlow and of the exported ONNX file; `worst` is a photo."""
+
+    photos: int = 0
+    max_abs: float = 0.0
+    mean_abs: float = 0.0
+    worst: str | None = None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """An INT8 network compared with FP32: agreement 0..1, signal to quantisation noise in dB."""
+
+    photos: int = 0
+    features_db: float = 0.0
+    scores_db: float = 0.0
+    agreement: float = 0.0
+    distance: float = 0.0
+
+
+@dataclass(frozen=True)
+class FloatStep:
+    """A layer that the search kept in float, and what this gained."""
+
+    layer: str = ""
+    gain_db: float = 0.0
+    share: float = 0.0
+    fidelity: Fidelity = field(default_factory=Fidelity)
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """Whether the last layer that was fitted to the INT8 network was kept, why, and how both compare with FP32."""
+
+    kept: bool
+    why: str
+    photos: int = 0
+    validation_photos: int = 0
+    penalty: float | None = None
+    divergence: tuple[float, float] | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    agreement: tuple[float, float] | None = None
+    accuracy: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The precision that quantize recommends, and the gate on the validation photos that it is based on."""
+
+    precision: str
+    why: str
+    photos: int = 0
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True)
+class InputHistogram:
+    """The magnitudes that a layer reads: `shares` in equal bins over 0..`top`; INT8 clips beyond `limit`."""
+
+    layer: str
+    db: float
+    limit: float
+    top: float
+    shares: tuple[float, ...]
+    tensor: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the INT8 ranges were chosen. `asked` is the requested method, `method` the one that was used."""
+
+    photos: int | None = None
+    method: str | None = None
+    percentile: float | None = None
+    seed: int | None = None
+    batch_size: int | None = None
+    asked: str | None = None
+    per_class: Mapping[str, int] = field(default_factory=dict)
+    hash: str | None = None
+    trials: Mapping[str, Fidelity] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """The options with which int8.onnx was made; None where an earlier version did not record one."""
+
+    correct_bias: bool | None = None
+    correction_photos: int | None = None
+    round_weights: bool | None = None
+    rounding_photos: int | None = None
+    judged_photos: int | None = None
+    search_photos: int | None = None
+    target_db: float | None = None
+    target_agreement: float | None = None
+    int8_share: float | None = None
+    max_float_layers: int | None = None
+
+
+@dataclass(frozen=True)
+class Fp16Summary:
+    """How fp16.onnx was made, and how far its scores differ from FP32's."""
+
+    nodes: int = 0
+    kept_fp32: Mapping[str, str] = field(default_factory=dict)
+    photos: int = 0
+    largest: float = 0.0
+    largest_at: str = ""
+    compared: int = 0
+    max_abs: float = 0.0
+    mean_abs: float = 0.0
+    same_answer: float = 0.0
+    calibration: Calibration | None = None
+    config: Int8Options | None = None
+
+
+@dataclass(frozen=True)
+class Int8Summary:
+    """How int8.onnx was made, and how it compares with FP32. `products` are MatMul nodes, `share` is of multiply-adds.
+
+    The states of the network: `plain`, `corrected` (biases), `together` (weights rounded together), `before_head` and
+    `final`, which is the file as written; None where it was not measured.
+    """
+
+    convolutions: int = 0
+    convolutions_int8: int = 0
+    products: int = 0
+    products_int8: int = 0
+    pairs: int = 0
+    multiply_adds: int = 0
+    share: float = 0.0
+    in_float: Mapping[str, str] = field(default_factory=dict)
+    equalised: int = 0
+    rounded: int = 0
+    plain: Fidelity | None = None
+    corrected: Fidelity | None = None
+    together: Fidelity | None = None
+    final: Fidelity | None = None
+    steps: tuple[FloatStep, ...] = ()
+    layers_db: Mapping[str, float] = field(default_factory=dict)
+    before_head: Fidelity | None = None
+    kept_fp32: Mapping[str, str] = field(default_factory=dict)
+    histograms: tuple[InputHistogram, ...] = ()
+    head: FittedHead | None = field(default=None, metadata=OPTIONAL)
+    recommended: Advice | None = None
+    calibration: Calibration | None = None
+    config: Int8Options | None = None
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """The notes of the files with a narrow precision; None where there is no such file."""
+
+    fp16: Fp16Summary | None = field(default=None, metadata=OPTIONAL)
+    int8: Int8Summary | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """An engine of the run: its card, its runner and its file name. `bytes` and `seconds` are those of the build."""
+
+    runner: RunnerId = field(metadata=FLAT)
+    flavour: str
+    targets: tuple[str, ...]
+    bytes: int
+    sha256: str
+    seconds: float
+    file: str = ""
+    tensorrt_version: str = ""
+    cuda_version: str | None = None
+    driver_version: str | None = None
+    gpu: str | None = None
+    compute_capability: str | None = None
+    platform: str | None = None
+    batch: BatchRange | None = None
+    workspace_mib: int | None = None
+    onnx_sha256: str | None = None
+    calibration_hash: str | None = None
+    preprocess_hash: str | None = None
+    optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    dla_core: int | None = None
+    multiprocessors: int | None = None
+    memory_gib: int | None = None
+    board: str | None = None
+    layers: LayerReport | None = None
+    command: str = ""
+    typing: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file name; that of the runner where an earlier version did not record it."""
+        return self.file or self.runner.name
+
+
+@dataclass(frozen=True)
+class RunnerEntry:
+    """What the name of a runner is made of."""
+
+    runner: RunnerId = field(metadata=FLAT)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The 95 % intervals of a runner's accuracy and agreement, shares 0..1; None where one is not known."""
+
+    accuracy: tuple[float, float] | None = field(default=None, metadata=OPTIONAL)
+    agreement: tuple[float, float] | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Photos for the gallery: mistakes and right answers of `runner`, and the answers that other runners change."""
+
+    runner: str | None = None
+    mistakes: tuple[Answer, ...] = ()
+    right: tuple[Answer, ...] = ()
+    changed: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """The evaluations of a run by the name of the runner. `accuracy` and `agreement` are shares 0..1.
+
+    Samples are those of the first runner, TensorFlow; `changed` is about the others. `recall` and `recall_intervals`
+    have None for a label without photos.
+    """
+
+    test_photos: int = 0
+    test_groups: int = 0
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    top5_accuracy: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, Intervals] = field(default_factory=dict)
+    comparison: Mapping[str, ComparisonSummary] = field(default_factory=dict)
+    recall: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    recall_intervals: Mapping[str, Mapping[str, tuple[float, float] | None]] = field(default_factory=dict)
+    confusion: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    samples: Samples = field(default_factory=Samples)
+
+
+@dataclass(frozen=True)
+class BenchmarkSummary:
+    """What a report has of benchmark.json beside measurements and failures; all None without a benchmark."""
+
+    config: BenchConfig | None = field(default=None, metadata=OPTIONAL)
+    photos: int | None = field(default=None, metadata=OPTIONAL)
+    conditions: Conditions | None = field(default=None, metadata=OPTIONAL)
+    incomplete: str | None = field(default=None, metadata=OPTIONAL)
+    artefacts: Mapping[str, str] | None = field(default=None, metadata=OPTIONAL)
+    outcomes: tuple[Outcome, ...] | None = field(default=None, metadata=OPTIONAL)
+    compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
+    machine: Machine | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the verdict. `about` is ship, accuracy, precision, gate, recommended, speed or engines."""
+
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Report(Accuracies):
+    """The content of report.json, which `trtpoets.report` returns.
+
+    Times are in the unit of their name. `absent` are the stages that have not run. `commands` are the recorded commands
+    of each stage, `engines_folder` the folder of all runs where it is not the default one.
+    """
+
+    version: int = VERSION
+    name: str = ""
+    backbone: str = ""
+    labels: tuple[str, ...] = ()
+    spec: ModelSpec | None = None
+    dataset: DatasetSummary | None = None
+    training: TrainingSummary | None = None
+    train_benchmark: TrainBenchmark | None = None
+    parity: Parity | None = None
+    opset: int | None = None
+    quantisation: Quantisation = field(default_factory=Quantisation)
+    runners: Mapping[str, RunnerEntry] = field(default_factory=dict)
+    gate: Gate | None = None
+    engines: tuple[EngineEntry, ...] = ()
+    benchmarks: tuple[Measurement, ...] = ()
+    benchmark: BenchmarkSummary = field(default_factory=BenchmarkSummary)
+    failures: tuple[Failure, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    absent: tuple[Skipped, ...] = ()
+    conditions: Conditions | None = None
+    command: str | None = None
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engines_folder: str | None = None
+    recommendation: Recommendation | None = None
+    verdict: tuple[Sentence, ...] = ()
+    schema_version: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingDocument(TrainingResult, Curves):
+    """The content of training.json."""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What the stages of a run wrote; None for a stage that has not run."""
+
+    spec: ModelSpec | None = None
+    dataset: DatasetDocument | None = None
+    training: TrainingDocument | None = None
+    train_benchmark: TrainBenchmark | None = None
+    parity: Parity | None = None
+    opset: int | None = None
+    quantisation: Quantisation = field(default_factory=Quantisation)
+    evaluation: Evaluations | None = None
+    benchmark: Benchmark | None = None
+    engines: tuple[EngineEntry, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    command: str | None = None
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engines_folder: str | None = None

@@ -1,0 +1,66 @@
+"""A section of the report without HTML: texts, a table, plots and lists. Nothing in it is escaped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NUMBER, TEXT = "number", ""
+"""Kinds of columns."""
+
+Column = tuple[str, str]
+"""The heading of a column, and its kind."""
+
+Picture = tuple[str, str, str]
+"""A plot as SVG, its alternative text, and its caption."""
+
+
+class Value(NamedTuple):
+    """A cell of a table: its text, and a smaller text beneath it."""
+
+    text: str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table. `mark` is "best", "bad" or empty."""
+
+    cells: Sequence[Any]
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list that is folded away under its title."""
+
+    title: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The content under a heading, each part of which may be empty.
+
+    `more` are rows of the same columns that are folded away, `tables` further tables with a title of their own.
+    """
+
+    note: str = ""
+    title: str = ""
+    caption: str = ""
+    columns: Sequence[Column] = ()
+    rows: Sequence[Row] = ()
+    more: Sequence[Row] = ()
+    notes: Sequence[str] = ()
+    plots: Sequence[Picture] = ()
+    lists: Sequence[Listing] = ()
+    checksums: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Section] = ()
+
+
+def rows_of(cells: Iterable[Sequence[Any]]) -> list[Row]:
+    """Return rows without a mark."""
+    return [Row(each) for each in cells]
