@@ -280,7 +280,7 @@ def test_no_network_says_what_to_do(monkeypatch, no_caches, capfd):
     monkeypatch.setattr(downloaded_weights, "opener", refuse)
     with pytest.raises(MissingArtefact) as caught:
         network_from_backbone(row)
-    assert "resnet50 needs the weights resnet50_weights_tf_dim_ordering_tf_kernels.h5" in caught.value.message
+    assert "the weights resnet50_weights_tf_dim_ordering_tf_kernels.h5 of resnet50 cannot be downloaded" in caught.value.message
     assert "Network is unreachable" in caught.value.message
     assert row.source.url in caught.value.hint
     assert "--weights FILE; these need no download: efficientnet_lite0, mobilenet_v2" in caught.value.hint
@@ -324,7 +324,7 @@ def test_what_a_file_lacks_is_never_left_to_chance(made, monkeypatch):
         self.get_layer("conv_dw_4").set_weights(before)
 
     monkeypatch.setattr(keras.Model, "load_weights", forgetful)
-    with pytest.raises(BadInput, match=r"do not fit mobilenet_0\.25_128: it has nothing for conv_dw_4/kernel"):
+    with pytest.raises(BadInput, match=r"do not fit mobilenet_0\.25_128: it has no values for conv_dw_4/kernel"):
         network_from_backbone(backbone_named(SMALL), path)
 
 

@@ -174,7 +174,7 @@ def test_convert_takes_published_files_only(tmp_path):
     assert "not that of a published file" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
-    with pytest.raises(BadInput, match="has sha256"):
+    with pytest.raises(BadInput, match="has the sha256"):
         conversion.convert(source, tmp_path / "out")
 
 
@@ -201,7 +201,7 @@ def test_a_damaged_embedded_file_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(MissingArtefact, match="is missing, although it is part of trtpoets"):
         embedded_tensors(weights)
     weights.path.write_bytes(content)
-    with pytest.raises(BadArtefact, match=r"is damaged: its sha256 is \w{12}…, not 95b8c4d99cf2…") as caught:
+    with pytest.raises(BadArtefact, match=r"is damaged: its sha256 is \w{12}… instead of 95b8c4d99cf2…") as caught:
         embedded_tensors(weights)
     assert "pip install --force-reinstall" in caught.value.hint
     unpinned = dataclasses.replace(weights, sha256="0" * 64)

@@ -29,9 +29,9 @@ class Histogram:
 
 @dataclass(frozen=True)
 class WorstLayer:
-    """An INT8 layer that is far from FP32: its signal to noise `db`, and the histogram of the `tensor` that it reads.
+    """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
 
-    `limit` is the largest magnitude of the tensor that INT8 holds; `top` and `shares` are as in Histogram.
+    `limit` is the largest magnitude of the tensor that INT8 represents; `top` and `shares` are as in Histogram.
     """
 
     layer: str
