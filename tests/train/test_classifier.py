@@ -160,7 +160,9 @@ def test_the_thousand_classes_as_they_are(network, photos, tmp_path):
 
 def test_weights_without_a_head_make_no_thousand_classes(network, tmp_path):
     headless = dataclasses.replace(network, imagenet_head=None)
-    with pytest.raises(BadInput, match=r"these weights of mobilenet_0\.25_128 do not include the 1,000-class layer") as caught:
+    with pytest.raises(
+        BadInput, match=r"these weights of mobilenet_0\.25_128 do not include the 1,000-class layer"
+    ) as caught:
         imagenet_classifier(headless, "stock", tmp_path / "out")
     assert "include_top=True" in caught.value.hint
     assert not list(tmp_path.iterdir())

@@ -280,7 +280,10 @@ def test_no_network_says_what_to_do(monkeypatch, no_caches, capfd):
     monkeypatch.setattr(downloaded_weights, "opener", refuse)
     with pytest.raises(MissingArtefact) as caught:
         network_from_backbone(row)
-    assert "the weights resnet50_weights_tf_dim_ordering_tf_kernels.h5 of resnet50 cannot be downloaded" in caught.value.message
+    assert (
+        "the weights resnet50_weights_tf_dim_ordering_tf_kernels.h5 of resnet50 cannot be downloaded"
+        in caught.value.message
+    )
     assert "Network is unreachable" in caught.value.message
     assert row.source.url in caught.value.hint
     assert "--weights FILE; these need no download: efficientnet_lite0, mobilenet_v2" in caught.value.hint
