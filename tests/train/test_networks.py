@@ -286,7 +286,7 @@ def test_no_network_says_what_to_do(monkeypatch, no_caches, capfd):
     )
     assert "Network is unreachable" in caught.value.message
     assert row.source.url in caught.value.hint
-    assert "--weights FILE; these need no download: efficientnet_lite0, mobilenet_v2" in caught.value.hint
+    assert "--weights FILE; these backbones need no download: efficientnet_lite0, mobilenet_v2" in caught.value.hint
     assert capfd.readouterr().out == ""
 
 
