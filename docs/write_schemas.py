@@ -84,7 +84,7 @@ def _schema(hint: Hint, definitions: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [found, {"type": "null"}]} if hint.optional else found
 
 
-def _required_schema(hint: Hint, definitions: dict[str, Any]) -> dict[str, Any]:
+def _required_schema(hint: Hint, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911 - one for each type
     kind = hint.kind
     if kind is Any:
         return {}
