@@ -36,11 +36,11 @@ class TrainBenchConfig:
             raise BadInput(
                 f"a learning rate of {wrong[0]:g}",
                 hint="give finite ones above 0: --learning-rate 0.001",
-                code="TP8006",
+                code="TP5102",
             )
         if self.photos < 1 or self.rounds < 1:
             raise BadInput(
-                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP8007"
+                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP5103"
             )
 
 
