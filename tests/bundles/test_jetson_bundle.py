@@ -162,7 +162,7 @@ def test_a_network_without_a_cast_keeps_its_photos(tmp_path: Path) -> None:
 
     model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), shifted)
     assert check_onnx(model.path).graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
-    with pytest.raises(ConversionFailed, match="takes its photos into Identity, not into a cast"):
+    with pytest.raises(ConversionFailed, match="the photos must be read by a Cast only, but are read by Identity"):
         onnx_for_older(model, tmp_path / "old.onnx", float_photos=True)
 
 

@@ -17,14 +17,17 @@ import trtpoets
 from tests.cli.test_main import call_main
 from tests.support.bundle_run import bundle_run, seal_lineage
 from tests.support.isolated_python import interrupt, run_alone
+from tests.support.runner_ids import runner
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
 from trtpoets.bundles.pack import BundleResult
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import Target, check_manifest
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
+from trtpoets.judge.gate import GateConfig
 from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline import tflite_files
 from trtpoets.pipeline.artefacts import writing
@@ -143,9 +146,9 @@ def test_evaluate_and_bench_use_the_files(space: Workspace) -> None:
     found = [getattr(each, "path", None) for each in artefacts_in(space)]
     assert {space.tflite(FP32), space.tflite(INT8)} <= set(found)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines)
-    by_name = {each["runner"]: each for each in evaluated["evaluations"]}
+    by_name = {one.runner.name: one for one in evaluated.evaluations}
     assert {"tensorflow", "tflite-fp32", "tflite-int8"} <= set(by_name)
-    assert by_name["tflite-fp32"]["comparison"]["changed"] == ()
+    assert by_name["tflite-fp32"].comparison.changed == ()
 
 
 def test_files_of_an_older_classifier_are_not_used(space: Workspace) -> None:
@@ -165,8 +168,8 @@ def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypa
 
     monkeypatch.setattr("trtpoets.device.runners.tflite._interpreter_kind", none)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines, force=True)
-    assert {each["runner"] for each in evaluated["evaluations"]}.isdisjoint({"tflite-fp32", "tflite-int8"})
-    told = {each["what"]: each["why"] for each in evaluated["skipped"]}
+    assert {one.runner.name for one in evaluated.evaluations}.isdisjoint({"tflite-fp32", "tflite-int8"})
+    told = {one.what: one.why for one in evaluated.skipped}
     assert told["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
 
 
@@ -190,7 +193,9 @@ def gate(outcome: str, low: float) -> dict[str, Any]:
     check = {"what": "agreement", "outcome": outcome, "limit": 0.98, "photos": 200, "groups": 200}
     check |= {"photos_needed": 400, "changed": 0.99 - low}
     check |= {"measured": low + 0.01, "low": low, "high": low + 0.02}
-    return {"outcome": outcome, "runners": [{"runner": "tflite-int8", "outcome": outcome, "checks": [check]}]}
+    row = {**runner("tflite-int8").row(), "outcome": outcome, "checks": [check]}
+    row |= {"only_reference": 2, "only_runner": 1, "p_value": 1.0, "recall_change": {}}
+    return {"config": to_json(GateConfig(min_agreement=98.0)), "outcome": outcome, "runners": [row]}
 
 
 @pytest.mark.parametrize(

@@ -206,9 +206,8 @@ def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_docs_name_every_option(tmp_path: Path) -> None:
-    text = (DOCS / "speed.md").read_text()
-    section = text[text.index("## ONNX Runtime's GPU providers") :]
-    named = set(re.findall(r"`([a-z0-9_]+)`", section))
+    text = (DOCS / "reference" / "onnxruntime.md").read_text()
+    named = set(re.findall(r"`([a-z0-9_]+)`", text))
     options = tensorrt_options(model(tmp_path, Precision.INT8), BatchRange(), "folder")
     assert options.keys() <= fake.TENSORRT_OPTIONS
     assert {

@@ -284,7 +284,7 @@ def test_libraries_take_more_where_cuda_loads_all_kernels(
         monkeypatch.setenv(name, value)
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemAvailable:     300000 kB\nSwapFree:          0 kB\n")
-    with pytest.raises(BuildFailed, match=rf"takes {mib:,} or more"):
+    with pytest.raises(BuildFailed, match=rf"needs {mib:,} or more"):
         require_room(open_bundle(bundle).onnx(Precision.INT8), bundle / "built", tmp_path)
 
 

@@ -400,7 +400,7 @@ def test_int8_comes_last_if_quantize_recommends_fp16(tmp_path: Path) -> None:
     recommended = {"precision": "fp16", "why": "it answers like TensorFlow on 90 %"}
     made = bundled(bundle_run(tmp_path, recommended=recommended))
     assert made.manifest.order == (FP16, FP32, INT8)
-    assert made.warnings == ("int8 comes last: quantize recommends fp16 instead: it answers like TensorFlow on 90 %",)
+    assert made.warnings == ("int8 comes last: quantize advises against it: it answers like TensorFlow on 90 %",)
     assert made.warnings[0] in (made.folder / "README.md").read_text()
 
 

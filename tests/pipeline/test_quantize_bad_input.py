@@ -298,7 +298,11 @@ def test_an_operator_without_an_int8_form_stays_in_fp32(space: Workspace, user: 
 def test_what_is_quantised_already_is_not_quantised_again(space: Workspace, user: User, finished: Path) -> None:
     narrow = onnx.load(Workspace(finished, "small").onnx(Precision.INT8))
     edit(space, lambda model: narrow)
-    refused(user.quantizes(space, *INT8), "fp32.onnx is int8 already", space.command("export"))
+    refused(
+        user.quantizes(space, *INT8),
+        "fp32.onnx must be an FP32 file, but its precision is int8",
+        space.command("export"),
+    )
     for entry in narrow.metadata_props:
         if entry.value == "int8":
             entry.value = "fp32"

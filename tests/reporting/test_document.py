@@ -18,7 +18,7 @@ from trtpoets.core.types import BatchRange, Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.pipeline.label import LabelledPhoto
-from trtpoets.reporting.model import Report
+from trtpoets.reporting.model import Report, TrainingResult
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.reporting.verdict import verdict_from_report
 
@@ -265,7 +265,11 @@ def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     found = documents()
     assert "90.0 %" in printed(capsys, "evaluation", from_json(Evaluations, found["evaluation"], "x"))
     assert "2.50×" in printed(capsys, "benchmark", from_json(Benchmark, found["benchmark"], "x"))
-    training = printed(capsys, "training", {**found["training"], "test_accuracy": 0.9, "test_photos": 30})
+    training = printed(
+        capsys,
+        "training",
+        from_json(TrainingResult, {**found["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
+    )
     assert training == "Trained in 2.5 s; step 200 was kept. Right on 90.0 % of 30 test photos.\n"
     spec = found["spec_value"]
     assert "insects: efficientnet_lite0, 3 classes: ant, bee, cow" in printed(

@@ -20,7 +20,6 @@ from tests.support.report_documents import documents, report_of
 from tests.support.tiny import tiny_graph, tiny_spec
 from trtpoets.core.console import error_text, json_text, messages, printable, progress_lines
 from trtpoets.core.errors import BadPhoto, TrtPoetsError
-from trtpoets.core.serialization import to_json
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.onboard.bundle_options import parser
 from trtpoets.onboard.result_lines import finding_lines
@@ -121,7 +120,7 @@ def test_the_command_to_do_it_again_is_one_line() -> None:
 def test_tables_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     report = hostile_report()
     print_table("report", report)
-    print_table("training", to_json(report.training))
+    print_table("training", report.training)
     out = capsys.readouterr().out
     assert not obeyed(out)
     assert "\nError: forged" not in out

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.serialization import OPTIONAL, from_json
+from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Skipped
 from trtpoets.judge.evaluation import Evaluation
 from trtpoets.judge.gate import Gate
@@ -49,5 +50,5 @@ class Evaluations:
 
 def evaluations_from_json(details: Mapping[str, Any], path: Path) -> Evaluations:
     """Return the content of evaluation.json from the details of its card. Raises BadArtefact for another content."""
-    hint = f"measure again: trtpoets evaluate {path.parent.name} --force"
+    hint = f"measure again: {command('evaluate', path.parent.name, '--force')}"
     return from_json(Evaluations, details, str(path), hint)

@@ -244,7 +244,7 @@ def test_a_round_on_a_gpu_begins_when_its_clock_has_risen() -> None:
             runner.busy = 0.0  # others had their turn
             got = meter.round(0.1, 1, 20.0)
             assert watch.begun_mhz == 1980
-            assert (got.settled, got.gpu) == (True, {"sm_mhz": 1980.0, "busy": True})
+            assert (got.settled, got.gpu, watch.busy) == (True, GpuLoad(sm_mhz=1980.0), True)
             assert np.ptp(got.spans) < 1000, "nanoseconds"
             assert len(got.spans) == 50
         runner.busy = 0.0

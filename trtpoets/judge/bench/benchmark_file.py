@@ -10,6 +10,7 @@ from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunF
 from trtpoets.core.files import read_json, write_json
 from trtpoets.core.paths import temporary_root
 from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Skipped
 from trtpoets.core.workspace import seal_card
 from trtpoets.judge.bench.benchmark import Benchmark
@@ -52,7 +53,7 @@ def benchmark_from_card(details: Mapping[str, Any], path: Path) -> Benchmark:
     Versions that counted all inferences as independent gave p99 bounds that do not hold: those are left out. Raises
     BadArtefact for a field of another type.
     """
-    benchmark = from_json(Benchmark, details, str(path), f"measure again: trtpoets bench {path.parent.name}")
+    benchmark = from_json(Benchmark, details, str(path), f"measure again: {command('bench', path.parent.name)}")
     rows = details["measurements"]
     return replace(
         benchmark,
