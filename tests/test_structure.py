@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,10 @@ def test_commands_and_public_functions_are_twins() -> None:
         assert getattr(trtpoets, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'sing'"):
         trtpoets.sing  # noqa: B018
+
+
+def test_no_folder_of_tests_is_skipped(request: pytest.FixtureRequest) -> None:
+    """By default pytest does not look into folders with the name build."""
+    patterns = request.config.getini("norecursedirs")
+    folders = {path.parent for path in Path(__file__).parent.rglob("test_*.py")}
+    assert not [folder for folder in folders if any(fnmatch(folder.name, pattern) for pattern in patterns)]
