@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.photos import photo_folder
+from tests.support.scripts import docs_script
 from tests.test_structure import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -23,11 +23,7 @@ WRITTEN = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob(
 
 @pytest.fixture(scope="module")
 def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_commands", DOCS / "write_commands.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("write_commands")
 
 
 def test_the_pages_of_the_commands_are_current(writer: ModuleType) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.support.scripts import docs_script
 from trtpoets.core import errors
 from trtpoets.core.console import error_text
 
@@ -36,11 +36,7 @@ def test_an_error_from_a_child_process_is_complete() -> None:
 
 
 def written() -> Any:
-    spec = importlib.util.spec_from_file_location("write_errors", ROOT / "docs" / "write_errors.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("write_errors")
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

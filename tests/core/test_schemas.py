@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,13 @@ from typing import Any
 import pytest
 
 from tests.support.report_documents import documents, json_report
+from tests.support.scripts import docs_script
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def generator() -> Any:
-    spec = importlib.util.spec_from_file_location("write_schemas", DOCS / "write_schemas.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("write_schemas")
 
 
 def test_the_schemas_are_current() -> None:

@@ -32,13 +32,13 @@ from trtpoets.core.types import (
 from trtpoets.device.build.build_messages import BuildResult, LookResult, Order
 from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.judge.bench.bench_config import BenchConfig
+from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.onboard.build_record import BuildRecord
 from trtpoets.pipeline.card_details import (
     DOCUMENTS,
     Accuracy,
     CalibrationRecord,
     ExportDetails,
-    HeadNotes,
     Int8Details,
     Int8FileNotes,
     Recommended,

@@ -26,9 +26,9 @@ from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.judge.gate import GateConfig, Outcome
+from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
 from trtpoets.pipeline.quantize import _int8, _Made

@@ -117,9 +117,11 @@ def _read(hint: Hint, value: Any, where: str) -> Any:  # noqa: PLR0911 - one for
         _require(isinstance(value, str), value, "text", where)
         return Path(value)
     expected = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[hint.kind]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and _is_finite(value)
-    fits = number and (hint.kind is float or value == int(value)) if hint.kind in (int, float) else False
-    _require(fits or (hint.kind in (str, bool) and isinstance(value, hint.kind)), value, expected, where)
+    if hint.kind in (str, bool):
+        fits = isinstance(value, hint.kind)
+    else:
+        fits = _is_number(value) and (hint.kind is float or value == int(value))
+    _require(fits, value, expected, where)
     return value if hint.kind is float else hint.kind(value)  # 10 stays 10: documents are written as they were read
 
 
@@ -144,7 +146,9 @@ def _read_object(kind: Any, value: Any, where: str) -> Any:
         raise _Wrong(f"{where or 'the document'}: {getattr(error, 'message', error)}") from None
 
 
-def _is_finite(value: float) -> bool:
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer that no float can hold

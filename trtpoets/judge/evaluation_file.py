@@ -50,5 +50,5 @@ class Evaluations:
 
 def evaluations_from_json(details: Mapping[str, Any], path: Path) -> Evaluations:
     """Return the content of evaluation.json from the details of its card. Raises BadArtefact for another content."""
-    hint = f"measure again: {command('evaluate', path.parent.name, '--force')}"
+    hint = f"measure again: {command('evaluate', path.parent.name, '--force', engines=path.parent.parent)}"
     return from_json(Evaluations, details, str(path), hint)

@@ -16,6 +16,7 @@ from trtpoets.convert.precision import Fp16Notes
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import EngineCard, Precision
 from trtpoets.judge.gate import Gate
+from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.train.dataset import DatasetFile
 from trtpoets.train.head import Training
 
@@ -38,26 +39,6 @@ class Fp16Details:
     made_from: str
     dataset: str
     command: str = ""
-
-
-@dataclass(frozen=True)
-class HeadNotes:
-    """Whether the fitted head was kept, why, and both heads on the INT8 base beside FP32, on validation photos.
-
-    `divergence` is the mean Kullback-Leibler divergence from FP32's scores, in nats; `change_low` and `change_high` are
-    the 95 % interval of what the fitted head changes in it. Accuracy is None where no label is the classifier's.
-    """
-
-    kept: bool
-    why: str
-    photos: int = 0
-    validation_photos: int = 0
-    penalty: float | None = None
-    divergence: tuple[float, float] | None = None
-    change_low: float | None = None
-    change_high: float | None = None
-    agreement: tuple[float, float] | None = None
-    accuracy: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

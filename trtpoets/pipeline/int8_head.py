@@ -16,10 +16,10 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.clustered import difference_interval
+from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.card_details import HeadNotes
 from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.distill import best_distilled_head, divergence

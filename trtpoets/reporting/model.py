@@ -20,6 +20,7 @@ from trtpoets.judge.bench.scenario import Outcome
 from trtpoets.judge.evaluation import Answer, Change, ComparisonSummary
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import Gate
+from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.recommendation import Recommendation
 
@@ -179,22 +180,6 @@ class FloatStep:
 
 
 @dataclass(frozen=True)
-class FittedHead:
-    """Whether the last layer that was fitted to the INT8 network was kept, why, and how both compare with FP32."""
-
-    kept: bool
-    why: str
-    photos: int = 0
-    validation_photos: int = 0
-    penalty: float | None = None
-    divergence: tuple[float, float] | None = None
-    change_low: float | None = None
-    change_high: float | None = None
-    agreement: tuple[float, float] | None = None
-    accuracy: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class Advice:
     """The precision that quantize recommends, and the gate on the validation photos that it is based on."""
 
@@ -291,7 +276,7 @@ class Int8Summary:
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     histograms: tuple[InputHistogram, ...] = ()
-    head: FittedHead | None = field(default=None, metadata=OPTIONAL)
+    head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
     recommended: Advice | None = None
     calibration: Calibration | None = None
     config: Int8Options | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.errors import BadArtefact, BadInput, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.reading import read_bytes
@@ -88,11 +88,11 @@ def load_weights_from_bytes(
                     _require_layer_names(h5, graph.whole)
                 _load_keras(h5, path, graph)
             except Exception as error:  # noqa: BLE001 - Keras and h5py raise any type; each means "does not fit"
-                reasons.append(_first_line(error))
+                reasons.append(first_line(error))
                 continue
             return graph, _head_of(graph)
     except (*_DAMAGE, zipfile.BadZipFile) as error:
-        reasons.append(_first_line(error))
+        reasons.append(first_line(error))
     raise BadInput(
         f"the weights {path} do not fit {backbone.name}: {reasons[0]}",
         hint=_hint_for(backbone),
@@ -105,10 +105,6 @@ def _h5_of(path: Path, content: bytes, most: int) -> bytes:
     h5 = h5_in_keras(content, most) if path.suffix == ".keras" else content
     require_small_arrays(h5, most)
     return h5
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def assign(model: keras.Model, tensors: Mapping[str, np.ndarray], path: Path) -> None:

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from tests.support.photos import photo_folder
-from tests.support.small_networks import photos_in, residual_network, saved
+from tests.support.small_networks import residual_network, saved
 from trtpoets.convert.int8.activation_stats import activation_histograms
 from trtpoets.convert.int8.calibration import (
     CalibrationConfig,
@@ -144,16 +143,6 @@ def test_no_training_photos() -> None:
 def test_invalid_settings(wrong: dict[str, int]) -> None:
     with pytest.raises(BadInput):
         CalibrationConfig(**wrong)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
-    return saved(residual_network(), tmp_path_factory.mktemp("model") / "fp32.onnx")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
-    return photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 4, "rose": 3}))
 
 
 def activations(model: OnnxModel, photos: list[Photo], names: list[str]) -> list[np.ndarray]:

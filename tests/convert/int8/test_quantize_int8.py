@@ -42,11 +42,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
-    return saved(residual_network(), tmp_path_factory.mktemp("model") / "fp32.onnx")
-
-
-@pytest.fixture(scope="module")
 def batch(model: OnnxModel, photos: list[Photo]) -> np.ndarray:
     return next(photo_batches([photo.path for photo in photos], model.spec.preprocess, len(photos)))
 

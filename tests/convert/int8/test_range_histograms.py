@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.support.photos import photo_folder
-from tests.support.small_networks import Network, photos_in, residual_network, saved
+from tests.support.small_networks import Network, saved
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
@@ -18,16 +17,6 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
-    return saved(residual_network(), tmp_path_factory.mktemp("model") / "fp32.onnx")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
-    return photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 4, "rose": 3}))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,12 @@ def benchmark_from_card(details: Mapping[str, Any], path: Path) -> Benchmark:
     Versions that counted all inferences as independent gave p99 bounds that do not hold: those are left out. Raises
     BadArtefact for a field of another type.
     """
-    benchmark = from_json(Benchmark, details, str(path), f"measure again: {command('bench', path.parent.name)}")
+    benchmark = from_json(
+        Benchmark,
+        details,
+        str(path),
+        f"measure again: {command('bench', path.parent.name, engines=path.parent.parent)}",
+    )
     rows = details["measurements"]
     return replace(
         benchmark,

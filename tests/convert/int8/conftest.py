@@ -1,0 +1,19 @@
+"""A small network with a residual connection, and photos to calibrate it with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.photos import photo_folder
+from tests.support.small_networks import photos_in, residual_network, saved
+from trtpoets.core.types import OnnxModel, Photo
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return saved(residual_network(), tmp_path_factory.mktemp("model") / "fp32.onnx")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+    return photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 4, "rose": 3}))
