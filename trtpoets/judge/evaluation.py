@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from typing import Mapping, Sequence
+from typing import Callable, Generator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT
-from trtpoets.core.types import Photo
+from trtpoets.core.types import Photo, Preprocess
 from trtpoets.device.runners.base import Runner, check_scores, pipelined
 from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
 from trtpoets.judge.clustered import count_of_groups, difference_interval, equality_test, share_interval
@@ -117,14 +117,46 @@ class Evaluation:
     comparison: Comparison | None = None
 
 
-def scores_from_runner(
-    runner: Runner, photos: Sequence[Photo], batch_size: int = 16, progress: Progress = silent
-) -> np.ndarray:
-    """Ask an entered runner about each photo, in order: float32 (N, C).
+class DecodedPhotos:
+    """Decodes photos in batches, and keeps the pixels for the next runner: at most `limit` bytes of the first photos.
 
-    Raises BadInput for no photos, BadPhoto for one that can't be decoded, PhotoChanged for one that has other bytes
-    than in the dataset, RunFailed when the runner breaks or gives
-    scores of another shape, or that are not numbers.
+    Photos beyond the limit are decoded again for each runner. All runners must have the same preprocessing.
+    """
+
+    def __init__(self, photos: Sequence[Photo], preprocess: Preprocess, limit: int = 512 << 20) -> None:
+        self.photos, self.preprocess = photos, preprocess
+        self._pixels: list[np.ndarray] = []
+        self._capacity = limit // (preprocess.height * preprocess.width * 3)
+
+    def batches(
+        self, batch_size: int, buffer: Callable[[int], np.ndarray] | None = None
+    ) -> Generator[np.ndarray, None, None]:
+        """Yield the photos in order as uint8 (n, H, W, 3); arguments and exceptions as of `photo_batches`."""
+        whole = len(self._pixels) == len(self.photos)
+        kept = len(self._pixels) if whole else len(self._pixels) // batch_size * batch_size
+        for start in range(0, kept, batch_size):
+            pixels = self._pixels[start : start + batch_size]
+            yield np.stack(pixels, out=buffer(len(pixels)) if buffer else None)
+        done = kept
+        with closing(photo_batches(self.photos[kept:], self.preprocess, batch_size, buffer=buffer)) as batches:
+            for batch in batches:
+                self._pixels += [pixels.copy() for pixels in batch[len(self._pixels) - done : self._capacity - done]]
+                done += len(batch)
+                yield batch
+
+
+def scores_from_runner(
+    runner: Runner,
+    photos: Sequence[Photo],
+    batch_size: int = 16,
+    progress: Progress = silent,
+    decoded: DecodedPhotos | None = None,
+) -> np.ndarray:
+    """Run an entered runner on all photos and return the scores, float32 (N, C), in the order of the photos.
+
+    `decoded` are the same photos, for use by several runners. Raises BadInput for no photos, BadPhoto for one that
+    can't be decoded, PhotoChanged for one whose bytes differ from the dataset's, RunFailed when the runner fails or
+    returns scores of another shape, or that are not numbers.
     """
     if not photos:
         raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5032")
@@ -133,7 +165,9 @@ def scores_from_runner(
     done = 0
     progress(task, done, len(photos))
     # Closed before anything leaves here: threads write into memory that goes with the runner.
-    with closing(photo_batches(photos, runner.spec.preprocess, batch_size, buffer=runner.input_buffer)) as batches:
+    if decoded is None or decoded.preprocess != runner.spec.preprocess:
+        decoded = DecodedPhotos(photos, runner.spec.preprocess, limit=0)
+    with closing(decoded.batches(batch_size, runner.input_buffer)) as batches:
         for scores in pipelined(runner, batches):
             count = min(batch_size, len(photos) - done)
             parts.append(check_scores(scores, count, runner.spec, runner.name))
