@@ -86,7 +86,7 @@ def test_labels_from_elsewhere_are_judged_by_agreement(caplog: pytest.LogCapture
     photos = photos_of("tulip", "rose")
     with caplog.at_level(logging.WARNING):
         got = evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, scores_for(0, 2))
-    assert "2 labels of the photos are none of the classifier's 3, 'rose' for one" in caplog.text
+    assert "2 labels of the photos are not among the classifier's 3, for example 'rose'" in caplog.text
     assert (got.photos, got.labelled, got.accuracy, got.agreement) == (2, 0, None, 0.5)
     assert got.cross_entropy is None
     assert set(got.recall.values()) == {None}
