@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from tests.support.runner_ids import FAKE, runner
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, PhotoChanged, RunFailed
 from trtpoets.core.files import sha256_of_file
-from trtpoets.core.images import photo_to_array
+from trtpoets.core.images import photo_batches, photo_to_array
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge import evaluation
 from trtpoets.judge.bench.benchmark_file import benchmark_from_card
-from trtpoets.judge.evaluation import SAMPLES, evaluation_from_scores, scores_from_runner
+from trtpoets.judge.evaluation import SAMPLES, DecodedPhotos, evaluation_from_scores, scores_from_runner
 from trtpoets.judge.evaluation_file import evaluations_from_json
 
 LABELS = ("ant", "bee", "cow")
@@ -86,7 +88,7 @@ def test_labels_from_elsewhere_are_judged_by_agreement(caplog: pytest.LogCapture
     photos = photos_of("tulip", "rose")
     with caplog.at_level(logging.WARNING):
         got = evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, scores_for(0, 2))
-    assert "2 labels of the photos are none of the classifier's 3, 'rose' for one" in caplog.text
+    assert "2 labels of the photos are not among the classifier's 3, for example 'rose'" in caplog.text
     assert (got.photos, got.labelled, got.accuracy, got.agreement) == (2, 0, None, 0.5)
     assert got.cross_entropy is None
     assert set(got.recall.values()) == {None}
@@ -169,6 +171,35 @@ def test_scores_come_in_the_photos_order_and_report_progress(tmp_path: Path) -> 
     np.testing.assert_array_equal(scores, alone)
     assert scores.dtype == np.float32
     assert seen == [("evaluate fake", done, 7) for done in (0, 3, 6, 7)]
+
+
+@pytest.mark.parametrize("kept", [7, 5, 3, 2, 0])
+def test_photos_are_decoded_once_as_far_as_they_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    folder = photo_folder(tmp_path, {"ant": 3, "bee": 4})
+    photos = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
+    preprocess = tiny_spec().preprocess
+    asked: list[int] = []
+
+    def counted(some: Sequence[Photo], *given: Any, **more: Any) -> Generator[np.ndarray, None, None]:
+        asked.append(len(some))
+        yield from photo_batches(some, *given, **more)
+
+    monkeypatch.setattr(evaluation, "photo_batches", counted)
+    decoded = DecodedPhotos(photos, preprocess, kept * preprocess.height * preprocess.width * 3)
+    with FakeRunner(tiny_spec()) as runner:
+        alone = scores_from_runner(runner, photos, 3)
+        asked.clear()
+        for _ in range(3):
+            np.testing.assert_array_equal(scores_from_runner(runner, photos, 3, decoded=decoded), alone)
+    again = 7 if kept < 3 else 4 if kept < 7 else 0
+    assert asked == [7, again, again]
+    # An interrupted pass leaves what it decoded, and the next one goes on from there.
+    broken = DecodedPhotos(photos, preprocess)
+    with closing(broken.batches(3)) as batches:
+        next(batches)
+    np.testing.assert_array_equal(np.concatenate(list(broken.batches(2))), np.concatenate(list(decoded.batches(3))))
 
 
 def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:

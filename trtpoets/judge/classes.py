@@ -1,4 +1,4 @@
-"""Which classes are found, and which are taken for which: counted from true labels and answers."""
+"""Recall of each class, and the confusion matrix, from true labels and answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trtpoets.judge.clustered import share_interval
 
 
 def recall_of_classes(right: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float | None]:
-    """The share of each label's photos that are `right`; None for a label without photos.
+    """Return the recall of each label: the share of its photos that are `right`; None for a label without photos.
 
     `right` is bool (N,), `truth` the index of each photo's label, int64 (N,).
     """
@@ -22,7 +22,7 @@ def recall_of_classes(right: np.ndarray, truth: np.ndarray, labels: Sequence[str
 def recall_intervals(
     right: np.ndarray, truth: np.ndarray, groups: np.ndarray, labels: Sequence[str]
 ) -> dict[str, tuple[float, float] | None]:
-    """The 95 % interval of each label's recall; None for a label without photos. `groups` as in `share_interval`."""
+    """Return the 95 % interval of each label's recall; None without photos. `groups` as in `share_interval`."""
     order = np.argsort(truth, kind="stable")
     ends = np.cumsum(np.bincount(truth, minlength=len(labels)))[:-1]
     found: dict[str, tuple[float, float] | None] = {}
@@ -33,6 +33,6 @@ def recall_intervals(
 
 
 def confusion_of(truth: np.ndarray, answers: np.ndarray, classes: int) -> tuple[tuple[int, int, int], ...]:
-    """(label index, answer index, photos) wherever there are photos; `truth` and `answers` are int64 (N,)."""
+    """Return (label index, answer index, photos) for each cell with photos; `truth` and `answers` are int64 (N,)."""
     cells, counts = np.unique(truth * classes + answers, return_counts=True)
     return tuple((int(cell) // classes, int(cell) % classes, int(count)) for cell, count in zip(cells, counts))

@@ -1,6 +1,6 @@
-"""Intervals and tests of shares over photos that come in groups: copies of one photo are not independent observations.
+"""Intervals and tests of shares over photos in groups: copies of one photo are not independent observations.
 
-A group holds photos that are expected to be answered alike: equal bytes, near-copies, shots of one object. The model is
+A group holds photos for which the same answer is expected: equal bytes, near-copies, shots of one object. The model is
 that of cluster sampling: two photos of one group have the correlation rho (the intraclass correlation), photos of
 different groups none. A share of n photos then varies like that of n / deff independent photos, with the design effect
 deff = 1 + rho * (sum(m^2) / n - 1) for groups of m photos (Kish, 1965; Donner and Klar, 2000). The score intervals of
@@ -25,14 +25,14 @@ from trtpoets.judge.statistics import CONFIDENCE, Interval, mcnemar_exact, paire
 
 
 def count_of_groups(groups: Sequence[int] | np.ndarray | None, photos: int) -> int:
-    """How many groups `photos` photos are in; all of them are groups of their own where `groups` is None."""
+    """Return the number of groups; each of the `photos` photos is a group of its own where `groups` is None."""
     return photos if groups is None else len(np.unique(_checked(groups, photos)))
 
 
 def share_interval(
     hits: np.ndarray, groups: Sequence[int] | np.ndarray | None = None, confidence: float = CONFIDENCE
 ) -> Interval:
-    """The interval of the share of `hits`, bool (N,): Wilson's, at the effective number of photos.
+    """Return the interval of the share of `hits`, bool (N,): Wilson's, at the effective number of photos.
 
     `groups` has the group of each photo, int (N,); None is a group for each. Without photos: (0, 1). Raises BadInput
     when the groups don't fit.
@@ -48,7 +48,7 @@ def difference_interval(
     groups: Sequence[int] | np.ndarray | None = None,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """The interval of the share of `second` less that of `first`, bool (N,) each over the same photos.
+    """Return the interval of the share of `second` minus that of `first`, bool (N,) each over the same photos.
 
     Tango's score interval for paired shares, at the effective number of photos: that of their differences. Without
     photos: (-1, 1). Raises BadInput when the results or the groups don't pair up.
@@ -66,7 +66,7 @@ def difference_interval(
 
 
 def equality_test(first: np.ndarray, second: np.ndarray, groups: Sequence[int] | np.ndarray | None = None) -> float:
-    """The p-value that two classifiers are equally good, from their right answers, bool (N,) each.
+    """Return the p-value of the hypothesis that two classifiers are equally good, from their right answers, bool (N,).
 
     The exact test of McNemar (1947) for photos in groups: were both equally good, each group's difference would have
     either sign with equal probability (a permutation test over groups; two-sided). Without groups it is McNemar's.

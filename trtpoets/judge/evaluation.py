@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from typing import Mapping, Sequence
+from typing import Callable, Generator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT
-from trtpoets.core.types import Photo
+from trtpoets.core.types import Photo, Preprocess
 from trtpoets.device.runners.base import Runner, check_scores, pipelined
 from trtpoets.judge.classes import confusion_of, recall_intervals, recall_of_classes
 from trtpoets.judge.clustered import count_of_groups, difference_interval, equality_test, share_interval
@@ -23,12 +23,12 @@ from trtpoets.judge.clustered import count_of_groups, difference_interval, equal
 _log = logging.getLogger(__name__)
 
 SAMPLES = 200
-"""At most this many photos of a kind (wrong, changed, right) are kept with an evaluation; the counts are of all."""
+"""The most photos of a kind (wrong, changed, right) that an evaluation lists; its counts include all photos."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a runner said to one photo. `score` is that of its answer, `label_score` that of the true label."""
+    """The answer of a runner to one photo. `score` is that of the answer, `label_score` that of the true label."""
 
     path: str
     label: str
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Change:
-    """A photo that is answered otherwise than by the reference, with what each of them said and how sure it was."""
+    """A photo for which the answers of a runner and the reference differ, with both answers and their scores."""
 
     path: str
     label: str
@@ -82,16 +82,16 @@ class Comparison(ComparisonSummary):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One runner on the held-out photos. Shares are 0..1, intervals are of 95 %.
+    """The evaluation of one runner on the held-out photos. Shares are 0..1, intervals have a confidence of 95 %.
 
     `photos` are in `groups` independent groups (copies of a photo, shots of one object), those with a known label in
-    `labelled_groups`. All intervals and tests count groups as clusters (`judge.grouped`).
+    `labelled_groups`. All intervals and tests count groups as clusters (`judge.clustered`).
 
     `labelled` photos have a label that the classifier knows; accuracy, recall, confusion, mistakes and right answers
     are about those. With none of them (a published network on other photos) there is only agreement, the rest is None.
     `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` and `recall_intervals` have None
-    for a label without photos. `mistakes` come with the surest first, `right` from all labels in turn; each is at most
-    SAMPLES long. `agreement` and `comparison` are None without a reference.
+    for a label without photos. `mistakes` are sorted by falling score, `right` are taken from all labels in turn; each
+    has at most SAMPLES photos. `agreement` and `comparison` are None without a reference.
     """
 
     runner: RunnerId = field(metadata=FLAT)
@@ -117,14 +117,46 @@ class Evaluation:
     comparison: Comparison | None = None
 
 
-def scores_from_runner(
-    runner: Runner, photos: Sequence[Photo], batch_size: int = 16, progress: Progress = silent
-) -> np.ndarray:
-    """Ask an entered runner about each photo, in order: float32 (N, C).
+class DecodedPhotos:
+    """Decodes photos in batches, and keeps the pixels for the next runner: at most `limit` bytes of the first photos.
 
-    Raises BadInput for no photos, BadPhoto for one that can't be decoded, PhotoChanged for one that has other bytes
-    than in the dataset, RunFailed when the runner breaks or gives
-    scores of another shape, or that are not numbers.
+    Photos beyond the limit are decoded again for each runner. All runners must have the same preprocessing.
+    """
+
+    def __init__(self, photos: Sequence[Photo], preprocess: Preprocess, limit: int = 512 << 20) -> None:
+        self.photos, self.preprocess = photos, preprocess
+        self._pixels: list[np.ndarray] = []
+        self._capacity = limit // (preprocess.height * preprocess.width * 3)
+
+    def batches(
+        self, batch_size: int, buffer: Callable[[int], np.ndarray] | None = None
+    ) -> Generator[np.ndarray, None, None]:
+        """Yield the photos in order as uint8 (n, H, W, 3); arguments and exceptions as of `photo_batches`."""
+        whole = len(self._pixels) == len(self.photos)
+        kept = len(self._pixels) if whole else len(self._pixels) // batch_size * batch_size
+        for start in range(0, kept, batch_size):
+            pixels = self._pixels[start : start + batch_size]
+            yield np.stack(pixels, out=buffer(len(pixels)) if buffer else None)
+        done = kept
+        with closing(photo_batches(self.photos[kept:], self.preprocess, batch_size, buffer=buffer)) as batches:
+            for batch in batches:
+                self._pixels += [pixels.copy() for pixels in batch[len(self._pixels) - done : self._capacity - done]]
+                done += len(batch)
+                yield batch
+
+
+def scores_from_runner(
+    runner: Runner,
+    photos: Sequence[Photo],
+    batch_size: int = 16,
+    progress: Progress = silent,
+    decoded: DecodedPhotos | None = None,
+) -> np.ndarray:
+    """Run an entered runner on all photos and return the scores, float32 (N, C), in the order of the photos.
+
+    `decoded` are the same photos, for use by several runners. Raises BadInput for no photos, BadPhoto for one that
+    can't be decoded, PhotoChanged for one whose bytes differ from the dataset's, RunFailed when the runner fails or
+    returns scores of another shape, or that are not numbers.
     """
     if not photos:
         raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5032")
@@ -133,7 +165,9 @@ def scores_from_runner(
     done = 0
     progress(task, done, len(photos))
     # Closed before anything leaves here: threads write into memory that goes with the runner.
-    with closing(photo_batches(photos, runner.spec.preprocess, batch_size, buffer=runner.input_buffer)) as batches:
+    if decoded is None or decoded.preprocess != runner.spec.preprocess:
+        decoded = DecodedPhotos(photos, runner.spec.preprocess, limit=0)
+    with closing(decoded.batches(batch_size, runner.input_buffer)) as batches:
         for scores in pipelined(runner, batches):
             count = min(batch_size, len(photos) - done)
             parts.append(check_scores(scores, count, runner.spec, runner.name))
@@ -150,7 +184,7 @@ def evaluation_from_scores(
     reference: np.ndarray | None = None,
     groups: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Judge `scores` (N, C), row i for photos[i]; `reference` are TensorFlow's for the same photos.
+    """Evaluate `scores` (N, C), row i for photos[i]; `reference` are TensorFlow's scores for the same photos.
 
     `groups` has a number for each photo, equal for photos that are not independent of each other: copies of one photo,
     shots of one object. None means that all are independent. Raises BadInput when shapes, photos, groups and labels
@@ -198,16 +232,17 @@ def evaluation_from_scores(
 
 
 def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
-    """The index of each photo's label: int64 (N,); -1 for a label that the classifier does not know."""
+    """Return the index of each photo's label: int64 (N,); -1 for a label that the classifier does not have."""
     if not photos:
         raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5033")
-    strange = sorted({photo.label for photo in photos} - set(labels))
-    if strange:
+    unknown = sorted({photo.label for photo in photos} - set(labels))
+    if unknown:
         _log.warning(
-            "%d labels of the photos are none of the classifier's %d, %r for one: only agreement is judged there",
-            len(strange),
+            "%d labels of the photos are not among the classifier's %d, for example %r: only the agreement of these "
+            "photos is measured",
+            len(unknown),
             len(labels),
-            strange[0],
+            unknown[0],
         )
     return np.array(label_indices((photo.label for photo in photos), labels), dtype=np.int64)
 
@@ -228,18 +263,18 @@ def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
 
 
 def _answer(i: int, scores: np.ndarray, photos: Sequence[Photo], truth: np.ndarray, labels: Sequence[str]) -> Answer:
-    said = int(scores[i].argmax())
+    best = int(scores[i].argmax())
     return Answer(
         path=str(photos[i].path),
         label=photos[i].label,
-        predicted=labels[said],
-        score=float(scores[i, said]),
+        predicted=labels[best],
+        score=float(scores[i, best]),
         label_score=float(scores[i, truth[i]]) if truth[i] >= 0 else None,
     )
 
 
 def _top5(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """Share of photos whose label is among the five best; None where five are half of all labels, or more."""
+    """Return the top-5 accuracy; None with at most ten labels."""
     if scores.shape[1] <= 10 or not len(truth):
         return None
     best = np.argpartition(-scores, 5, axis=1)[:, :5]
@@ -247,12 +282,12 @@ def _top5(scores: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def _cross_entropy(scores: np.ndarray) -> float | None:
-    """Mean of -log of the labels' scores (N,), in nats; a score of 0 counts as 1e-12."""
+    """Return the mean of -log of the labels' scores (N,), in nats; a score of 0 counts as 1e-12."""
     return float(-np.log(np.maximum(scores.astype(np.float64), 1e-12)).mean()) if len(scores) else None
 
 
 def _in_turn(truth: np.ndarray, right: np.ndarray) -> list[int]:
-    """Photos with a right answer: the first of each label, then the second of each, and so on."""
+    """Return the indices of photos with a right answer: the first of each label, then the second of each, and so on."""
     rank: dict[int, int] = {}
     order = []
     for i in np.flatnonzero(right):

@@ -1,9 +1,9 @@
-"""Evaluations -> passed, failed, or cannot tell: how much worse than TensorFlow a narrow precision may be.
+"""The accuracy gate: checks how much worse than TensorFlow a narrow precision is; passed, failed, or cannot tell.
 
-Each limit is held against the 95 % interval of what was measured, in which copies of photos count as groups. It is
-passed where the whole interval lies within the limit, failed where the whole interval lies beyond it. Anything else is
-"cannot tell", with how many photos could. So a runner that loses nothing fails, and one that loses twice the limit
-or more passes, at most 1 time in 40.
+Each limit is compared with the 95 % interval of the measured value, in which copies of photos count as groups. A limit
+is passed where the whole interval is within it, and failed where the whole interval is beyond it. Otherwise the result
+is "cannot tell", with the number of photos that would decide. A runner without any loss fails, and a runner that loses
+twice the limit passes, at most 1 time in 40.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from trtpoets.judge.evaluation import Comparison, Evaluation
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
 NARROW = (Precision.FP16, Precision.INT8)
-"""The narrow precisions: their runners are judged unless others are asked for."""
+"""The narrow precisions, whose runners are checked unless others are named."""
 
 
 @dataclass(frozen=True)
 class GateConfig:
-    """The limits; None does not look. `max_drop` is accuracy in percentage points, `min_agreement` is in percent.
+    """The limits; None is no limit. `max_drop` is in percentage points of accuracy, `min_agreement` in percent.
 
-    `runners` are those to judge by name; none given means every runner of a narrow precision. With `allow_undecided`
-    "cannot tell" is no error: `require_passed` then raises nothing.
+    `runners` are the names of the runners to check; () means every runner of a narrow precision. With `allow_undecided`
+    `require_passed` raises nothing for "cannot tell".
     """
 
     max_drop: float | None = None
@@ -51,7 +51,7 @@ class GateConfig:
 
 
 class Outcome(str, Enum):
-    """Of one limit, one runner, or all."""
+    """The result of one limit, of one runner, or of the whole gate."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -60,12 +60,12 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One limit for one runner. Shares 0..1: `measured` between `low` and `high`, against `limit`.
+    """The result of one limit for one runner. Shares 0..1: `measured`, its interval `low` to `high`, and `limit`.
 
-    `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos` were judged, in
-    `groups` independent groups. `changed` is the share of photos that only one of the two gets right (of "agreement":
-    that are answered otherwise). `photos_needed` is how many independent photos could tell, if as many change; None
-    where no number could. See `judge.sample_size`.
+    `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos` were evaluated,
+    in `groups` independent groups. `changed` is the share of photos that only one of the two classifies correctly (for
+    "agreement": whose answers differ). `photos_needed` is the number of independent photos that would decide, at the
+    same rate of changes; None where no number would. See `judge.sample_size`.
     """
 
     what: str
@@ -82,10 +82,10 @@ class Check:
 
 @dataclass(frozen=True)
 class RunnerGate:
-    """What the gate says of one runner.
+    """The result of the gate for one runner.
 
-    `p_value` is the exact McNemar test's, over groups: how likely so uneven a trade of right answers is between equals.
-    `recall_change` has the labels whose recall differs from the reference's, in shares, the worst first.
+    `p_value` is that of the exact McNemar test over groups, for the hypothesis of equal accuracy. `recall_change` is
+    the change of recall (share) of each label whose recall differs from the reference's, the largest loss first.
     """
 
     runner: RunnerId = field(metadata=FLAT)
@@ -99,7 +99,7 @@ class RunnerGate:
 
 @dataclass(frozen=True)
 class Gate:
-    """The gate as it was set, and what came of it."""
+    """The configuration of the gate, and its result."""
 
     config: GateConfig
     outcome: Outcome
@@ -160,7 +160,7 @@ def failures(gate: Gate) -> list[str]:
 
 
 def _options(config: GateConfig) -> list[str]:
-    """The gate as options of `evaluate`."""
+    """Return the gate as options of `evaluate`."""
     limits = {"--max-drop": config.max_drop, "--min-agreement": config.min_agreement}
     words = [word for option, value in limits.items() if value is not None for word in (option, f"{value:g}")]
     return words + [word for runner in config.runners for word in ("--runner", runner)]
@@ -227,7 +227,7 @@ def missed(check: Check) -> bool:
 
 
 def photos_in_groups(photos: int, groups: int, noun: str = "photo") -> str:
-    """`800 photos`, or `225 photos in 9 independent groups`."""
+    """Return "800 photos", or "225 photos in 9 independent groups"."""
     count = f"1 {noun}" if photos == 1 else f"{photos:,} {noun}s"
     if groups >= photos:
         return count
@@ -235,7 +235,7 @@ def photos_in_groups(photos: int, groups: int, noun: str = "photo") -> str:
 
 
 def rounded(count: int) -> str:
-    """A number of photos that can't be known better: from 1,000 on with two digits, upwards."""
+    """Return an estimated number of photos as text, from 1,000 on rounded up to two digits."""
     unit: int = 10 ** max(len(str(count)) - 2, 0) if count >= 1000 else 1
     return f"{-(-count // unit) * unit:,}"
 

@@ -1,8 +1,8 @@
-"""Golden photos: a few test photos as the network sees them, and the scores that each precision gave here.
+"""Golden photos: a few preprocessed test photos, and the scores of each precision on the machine that made the bundle.
 
-They travel with a bundle. A device that gives other scores for them has another network, another preprocessing, or a
-library that computes something else. The pixels are stored after decoding and resizing, as BMP: no decoder and no
-resize stands between them and the network, and the same pixels are the same bytes whatever wrote them.
+They are part of a bundle. A device whose scores differ has another network, another preprocessing, or a library that
+computes other values. The pixels are stored after decoding and resizing, as BMP: no decoder and no resizing can change
+them, and the same pixels always give the same file.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from trtpoets.core.types import ModelSpec, Photo, Precision, Preprocess, check_s
 from trtpoets.device.runners.base import Runner
 
 COUNT = 12
-"""How many photos a bundle carries, unless there are fewer."""
+"""The number of photos in a bundle, unless there are fewer."""
 
 INDEX = "golden.json"
 
 _FORMAT = 1
 
 _LEAST = {Precision.FP32: 5e-3, Precision.FP16: 5e-3, Precision.INT8: 2e-2}
-"""Differences of a score that are never held against a library."""
+"""Differences of a score that are always allowed, by precision."""
 
 _MOST = 0.5
-"""Beyond this scores say nothing."""
+"""The largest tolerance."""
 
 _TIMES = 3.0
-"""So many times the difference that was measured here is allowed to a library that rounds in other places."""
+"""The tolerance as a multiple of the measured difference, as other libraries round in other places."""
 
 _AGAIN = "copy the bundle here again"
 
 _HEADER_BYTES = 1 << 10
-"""More than a BMP has beside its pixels."""
+"""At least the size of a BMP without its pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenPhoto:
-    """A photo as the network sees it: `pixels` is uint8 (H, W, 3), `label` is what it shows.
+    """A preprocessed photo: `pixels` is uint8 (H, W, 3), `label` its true label.
 
     `file` is its name in the folder, `sha256` that of the file, `source` that of the photo it was made from.
     """
@@ -61,10 +61,7 @@ class GoldenPhoto:
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What a precision answered: `scores` is float32 (photos, C).
-
-    A score may differ by `tolerance`, absolutely; `reason` says why so much.
-    """
+    """The expected scores of a precision, float32 (photos, C), their absolute `tolerance`, and the `reason` for it."""
 
     scores: np.ndarray = field(repr=False)
     tolerance: float
@@ -73,7 +70,7 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Photos, and what each precision ("fp32", "fp16", "int8") made of them."""
+    """The golden photos, and the expected scores of each precision ("fp32", "fp16", "int8")."""
 
     photos: tuple[GoldenPhoto, ...]
     expected: Mapping[str, Expected]
@@ -86,10 +83,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How near scores are to those expected.
+    """The difference between scores and the expected scores.
 
     `max_difference` is of any score of any photo, `worst` the file of that photo. `same_answers` of `photos` have the
-    same highest score; near ties may fall either way within the tolerance, so they alone fail nothing.
+    same highest score; near ties may change within the tolerance, so a changed answer alone is no failure.
     """
 
     precision: Precision
@@ -103,9 +100,9 @@ class Verdict:
 
 
 def golden_photos(photos: Iterable[Photo], preprocess: Preprocess, count: int = COUNT) -> tuple[GoldenPhoto, ...]:
-    """Choose `count` of the test photos, in turn from each label, and prepare them.
+    """Choose `count` of the test photos, in turn from each label, and preprocess them.
 
-    The choice follows from the photos' hashes alone. Raises BadInput where there are none, BadPhoto.
+    The choice depends on the photos' hashes alone. Raises BadInput where there are none, BadPhoto.
     """
     rows: dict[str, list[Photo]] = {}
     for photo in sorted(photos, key=lambda each: (each.label, each.sha256)):
@@ -124,10 +121,10 @@ def golden_from_runners(
     runners: Mapping[Precision, Runner],
     others: Mapping[Precision, Runner] | None = None,
 ) -> Golden:
-    """Ask each precision's runner, FP32's among them, for the scores to expect. They are entered here, one by one.
+    """Compute the expected scores with the runner of each precision, FP32 included. Each runner is entered here.
 
-    `others` compute a precision in another way: how far they are from the first tells what a library may differ by.
-    Raises what runners raise.
+    `others` compute a precision in another way: their difference from the first determines the tolerance. Raises what
+    runners raise.
     """
     pixels = np.stack([photo.pixels for photo in photos])
     scores = _scores(runners, pixels)
@@ -197,7 +194,7 @@ def write_golden(golden: Golden, folder: Path) -> None:
 
 
 def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
-    """Read what `write_golden` wrote, and check it, also against the model whose `spec` is given.
+    """Read the folder that `write_golden` wrote, and check that it belongs to the model with this `spec`.
 
     Raises MissingArtefact, or BadArtefact that names the file.
     """
@@ -223,7 +220,7 @@ def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
 
 
 def check_scores_against(golden: Golden, precision: Precision, scores: np.ndarray) -> Verdict:
-    """Hold scores, float32 (photos, C), against those expected of a precision. Raises BadArtefact, BadInput."""
+    """Compare scores, float32 (photos, C), with the expected ones of a precision. Raises BadArtefact, BadInput."""
     expected = golden.expected.get(precision.value)
     if expected is None:
         known = ", ".join(golden.expected)

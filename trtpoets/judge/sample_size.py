@@ -1,4 +1,4 @@
-"""How many independent photos a limit needs, from how many answers change."""
+"""The number of independent photos that decides a limit of the gate, from the share of answers that change."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
 
 POWER = 0.8
-"""How probable it is that so many photos decide."""
+"""The probability that this number of photos decides."""
 
 _MOST = 10**9
-"""More photos than this are no answer."""
+"""A larger number of photos is not reported."""
 
 
 def photos_for_share(limit: float) -> int | None:
-    """The fewest photos that show a share to be at most `limit`, when it is 0 in all of them (Wilson's interval).
+    """Return the fewest photos that show a share to be at most `limit`, if it is 0 in all of them (Wilson's interval).
 
     None for a limit of 0, which no number of photos can show.
     """
@@ -30,7 +30,7 @@ def photos_for_share(limit: float) -> int | None:
 
 
 def photos_for_drop(limit: float, changed: float, loss: float = 0.0) -> int | None:
-    """How many photos decide, with probability POWER, whether a loss of accuracy is at most `limit`.
+    """Return the number of photos that decides, with probability POWER, whether a loss of accuracy is at most `limit`.
 
     `changed` is the share of photos that only one of the two classifiers gets right, `loss` the true loss: none, unless
     given (Lachin, 1992, for McNemar's test, with a margin). At least as many as no changes at all would need: 6,280 for
@@ -44,7 +44,7 @@ def photos_for_drop(limit: float, changed: float, loss: float = 0.0) -> int | No
 
 
 def photos_for_agreement(limit: float, agreement: float) -> int | None:
-    """How many photos decide, with probability POWER, whether at least the share `limit` of answers agrees.
+    """Return the number of photos that decides, with probability POWER, whether the share `limit` of answers agrees.
 
     `agreement` is the true share. None where it is at the limit, or 1 is asked for: no number of photos can show that.
     """
@@ -59,7 +59,7 @@ def photos_for_agreement(limit: float, agreement: float) -> int | None:
 
 
 def _deviations(power: float = POWER) -> float:
-    """Standard deviations between a limit and what is true: the interval's half, and `power` where it is not 0."""
+    """Return the standard deviations from a limit to the true value: half of the interval, plus `power` if not 0."""
     from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
 
     normal = NormalDist()

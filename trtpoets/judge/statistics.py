@@ -1,4 +1,4 @@
-"""Intervals, paired tests, and percentiles that say how many observations they need. Numpy and math, no state."""
+"""Confidence intervals, paired tests, and percentiles with the number of observations that they need."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 
 CONFIDENCE = 0.95
-"""Of every interval, unless it says otherwise."""
+"""The confidence of intervals, unless another one is given."""
 
 PERCENTILE_CONFIDENCE = 0.99
-"""How sure a percentile must be before it is claimed; MLPerf's figure."""
+"""The confidence that a reported percentile needs, as in MLPerf."""
 
 
 class Interval(NamedTuple):
-    """From `low` to `high`, both included."""
+    """An interval from `low` to `high`, both included."""
 
     low: float
     high: float
 
 
 def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of a proportion, right also for few observations and for 0 % and 100 % (Wilson, 1927).
+    """Return the interval of a proportion, which also holds for few observations, 0 % and 100 % (Wilson, 1927).
 
     Counts may be fractions: effective numbers (`grouped`). Without observations nothing is known: (0, 1). Raises
     BadInput unless 0 <= successes <= n.
@@ -53,11 +53,11 @@ def _deviations(confidence: float) -> float:
 
 
 def paired_shares(only_first: float, only_second: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of the second's share of right answers less the first's, over the same `n` photos.
+    """Return the interval of the second's share of right answers minus the first's, over the same `n` photos.
 
-    `only_first` photos only the first gets right, `only_second` only the second. Right for few photos too, and where
-    the two never differ: n equal answers don't prove two classifiers equal (Tango, 1998, the score interval). Without
-    photos nothing is known: (-1, 1). Counts may be fractions: effective numbers (`grouped`). Raises BadInput unless the
+    `only_first` photos only the first gets right, `only_second` only the second. Also holds for few photos and
+    where the two never differ: n equal answers do not prove two classifiers equal (Tango, 1998, the score interval).
+    Without photos: (-1, 1). Counts may be fractions: effective numbers (`grouped`). Raises BadInput unless the
     counts fit into n.
     """
     if min(only_first, only_second) < 0 or only_first + only_second > n * (1 + 1e-9):
@@ -83,7 +83,7 @@ def paired_shares(only_first: float, only_second: float, n: float, confidence: f
 
 
 def _where(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Where between `low` and `high` something begins to hold."""
+    """Return the value between `low` and `high` from which a condition holds, by bisection."""
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
@@ -91,10 +91,11 @@ def _where(holds: Callable[[float], bool], low: float, high: float) -> float:
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """The p-value that two classifiers are equally good, from the photos on which only one of them is right.
+    """Return the p-value that two classifiers are equally good, from the photos that only one classifies correctly.
 
-    `b` photos only the first gets right, `c` only the second. Under the hypothesis each of the b + c is a fair coin;
-    the test is two-sided and exact (McNemar, 1947, in its binomial form). Raises BadInput for negative counts.
+    `b` photos only the first gets right, `c` only the second. Under the hypothesis each of the b + c is equally likely
+    to be either; the test is two-sided and exact (McNemar, 1947, in its binomial form). Raises BadInput for negative
+    counts.
     """
     if b < 0 or c < 0:
         raise BadInput(f"counts of {b} and {c} photos", hint="counts begin at 0", code="TP5051")
@@ -111,7 +112,7 @@ def paired_difference(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The interval of mean(second) - mean(first) over the same photos, by a paired bootstrap of groups.
+    """Return the interval of mean(second) - mean(first) over the same photos, by a paired bootstrap of groups.
 
     `first` and `second` are (N,) of 0/1 or of numbers; `groups` has the group of each photo, int (N,), None where each
     is its own. Whole groups are redrawn (Efron, 1979; Field and Welsh, 2007), as counts of those that are equal. The
@@ -150,7 +151,7 @@ def _expanded(n: int, confidence: float) -> list[float]:
 
 @lru_cache(maxsize=None)
 def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> int:
-    """The fewest observations that support a percentile: 11 for p50, 64 for p90, 662 for p99.
+    """Return the fewest observations that support a percentile: 11 for p50, 64 for p90, 662 for p99.
 
     MLPerf's rule: with at least one observation beyond it, the percentile must be bounded with `confidence`, that is
     the probability of at most one of n observations beyond it is at most 1 - confidence (MLPerf inference rules,
@@ -166,9 +167,9 @@ def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> in
 
 
 def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
-    """The nearest-rank percentile of sorted values, as trtexec takes it; the median is the mean of the middle two.
+    """Return the nearest-rank percentile of sorted values, as trtexec does; the median is the mean of the middle two.
 
-    Says nothing about whether there are enough of them: see `supported_percentile`. Raises BadInput for none.
+    Does not check that there are enough values: see `supported_percentile`. Raises BadInput without values.
     """
     n = len(ordered)
     if not n:
@@ -179,11 +180,11 @@ def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
 
 
 def supported_percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float | None:
-    """`percentile`, or None where there are fewer than `least_count` observations to claim it from."""
+    """Return the percentile, None for fewer than `least_count` observations."""
     return percentile(ordered, percent) if len(ordered) >= least_count(percent) else None
 
 
 def coefficient_of_variation(values: np.ndarray) -> float:
-    """Standard deviation over mean; 0 for fewer than two values."""
+    """Return the standard deviation over the mean; 0 for fewer than two values."""
     mean = float(np.mean(values)) if len(values) else 0.0
     return float(np.std(values)) / mean if mean > 0 else 0.0

@@ -14,7 +14,7 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Skipped
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable
-from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
+from trtpoets.judge.evaluation import DecodedPhotos, evaluation_from_scores, scores_from_runner
 from trtpoets.judge.evaluation_file import Evaluations, evaluations_from_json
 from trtpoets.judge.gate import Gate, GateConfig, gate_from_evaluations, require_passed, unknowns
 from trtpoets.pipeline.artefacts import ENGINES, writing
@@ -118,6 +118,7 @@ def _scores(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress
 ) -> tuple[dict[RunnerId, np.ndarray], list[Skipped]]:
     """Scores by runner. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
+    decoded = DecodedPhotos(photos, artefacts[0].spec.preprocess)  # type: ignore[union-attr]  # the classifier
     scores: dict[RunnerId, np.ndarray] = {}
     skipped: list[Skipped] = []
     for artefact, way in [(each, way) for each in artefacts for way in shippable_ways(each)]:
@@ -126,5 +127,5 @@ def _scores(
             if isinstance(runner, Skipped):
                 skipped.append(runner)
             else:
-                scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
+                scores[runner.identity] = scores_from_runner(runner, photos, progress=progress, decoded=decoded)
     return scores, skipped

@@ -1,4 +1,4 @@
-"""Of the candidates that keep within the limits, the one to ship."""
+"""Chooses one of the candidates that are within the limits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from trtpoets.reporting.recommendation import Candidate
 
 _ALIKE = 0.03
-"""Rates that differ by less than this share are alike: what two runs of a benchmark on a quiet machine agree within."""
+"""Rates that differ by less than this share count as equal: two runs on a quiet machine differ as much."""
 
 
 def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Measurement]) -> Candidate:
-    """Of those whose rates are like the highest, the one that loses least. `rows` are measurements by their place."""
+    """Return the candidate with the smallest loss among those whose rate is about the highest.
+
+    `rows` are measurements by runner and batch size."""
     top = max(fitting, key=lambda each: each.photos_per_s)
     alike = [
         each
@@ -29,7 +31,7 @@ def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Measure
 
 
 def _faster(top: Candidate, other: Candidate, rows: Mapping[tuple[str, int], Measurement], comparisons: int) -> bool:
-    """Whether more photos/s are more than the noise of the rounds; so they are where that is not known."""
+    """Return whether the difference in photos/s exceeds the noise of the rounds; True where that is not known."""
     own, beside = (rows[each.runner.name, each.batch] for each in (top, other))
     first, second = ([each.batch / span for span in row.round_p50_ms] for each, row in ((top, own), (other, beside)))
     if not first or not second:

@@ -1,7 +1,7 @@
-"""Small SVG pictures that take their colours and font from the page they stand in.
+"""Draws plots as SVG that use the colours and the font of the page that contains them.
 
-Drawn by matplotlib. Each colour is drawn as a stand-in and then replaced by a CSS variable, so that one picture does
-for light and dark; text stays text. The same numbers give the same bytes.
+matplotlib draws each colour as a placeholder, which is then replaced by a CSS variable, so that one plot serves the
+light and the dark page; text stays text. The same numbers give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 INK, SOFT, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
-"""Stand-ins for the page's text, quiet text, thin lines, main colour and other colour."""
+"""Placeholders for the page's text, secondary text, thin lines, main colour and second colour."""
 
 _CSS = {
     INK: "currentColor",
@@ -56,9 +56,9 @@ _STYLE = {
 
 
 def svg(name: str, height: float, draw: Callable[[Any], None]) -> str:
-    """Draw on a figure of its own, without pyplot's global state, and make it a citizen of the page.
+    """Return a plot as an <svg> element for the page, drawn without pyplot's global state.
 
-    `name` is the picture's own on its page, `height` is in inches. Raises MissingDependency without the extra `report`.
+    `name` is unique on the page, `height` is in inches. Raises MissingDependency without the extra `report`.
     """
     with needs("report", reason="drawing plots"):
         from matplotlib import rc_context
@@ -72,7 +72,7 @@ def svg(name: str, height: float, draw: Callable[[Any], None]) -> str:
 
 
 def _inline(text: str, name: str) -> str:
-    """Only the <svg> element, scaling with the page, with CSS colours, the page's font, and ids of its own."""
+    """Return only the <svg> element: it scales with the page, has CSS colours, the page's font, and unique ids."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Photos as small pictures inside the page: bounded in number and in bytes."""
+"""The photos of the page as thumbnails, limited in number and bytes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _QUALITY = 76
 _THUMBNAIL = Preprocess(_SIDE, _SIDE, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), Resize.CROP)
 _TILES = 12
 _BUDGET = 1_200_000
-"""Bytes of all pictures of a page together, as base64."""
+"""The most bytes of all thumbnails of a page together, as base64."""
 
 
 @dataclass
 class _Pictures:
     """Turns photos into data URIs while the budget lasts. 16-bit photos are shown with the classifier's white.
 
-    `changed` are photos that are not shown, because their files are no longer what was judged.
+    `changed` are photos that are not shown, because their files changed since the evaluation.
     """
 
     photos: Mapping[str, Photo]
@@ -49,7 +49,7 @@ class _Pictures:
     changed: list[Photo] = field(default_factory=list)
 
     def uri(self, path: str) -> str:
-        """The photo as a data URI; empty where the photo is gone, damaged, not of this run, or the page is full."""
+        """Return the photo as a data URI; "" if it is missing, damaged, not of this run, or the budget is used up."""
         if path not in self.known:
             photo = self.photos.get(path)
             self.known[path] = self._made(photo) if photo else ""
@@ -108,7 +108,7 @@ class Galleries:
 
 
 def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galleries:
-    """Answers that changed, INT8's apart where the page has a section on it; sure mistakes; right answers.
+    """Return the galleries: changed answers (INT8's apart, for its section), mistakes with a high score, right answers.
 
     A photo whose file was changed since is not shown: a warning counts these and names one.
     """
@@ -121,18 +121,18 @@ def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galler
     every = [(runner, change) for runner, changes in changed.items() for change in changes]
     galleries = [
         Gallery(
-            "Answers that changed on the way",
+            "Changed answers",
             _changes(report, changed),
             [_changed(runner, change, pictures) for runner, change in every[:_TILES]],
         ),
         Gallery(
-            "Its surest mistakes",
-            "Wrong answers, the surest first: a wrong label in the folder shows up here too.",
+            "Mistakes with the highest scores",
+            "Wrong answers by falling score; wrong labels of the folder are found here too.",
             [_answered(answer, pictures) for answer in samples.mistakes[:_TILES]],
         ),
         Gallery(
             "Right answers",
-            "Some of each class, as they come.",
+            "Some photos of each class.",
             [_answered(answer, pictures) for answer in samples.right[:_TILES]],
         ),
     ]
@@ -148,7 +148,7 @@ def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galler
 
 
 def _int8_runner(report: Report, changed: Iterable[str]) -> str:
-    """The INT8 runner whose changes are shown: an engine where one ran, as that is what ships; else the ONNX file's."""
+    """Return the INT8 runner whose changes are shown: an engine if one ran, as it is deployed; else the ONNX file."""
     known = [runner_named(report, name) for name in changed]
     runners = [each for each in known if each.precision is Precision.INT8 and each.library is not Library.TFLITE]
     return next((each.name for each in sorted(runners, key=lambda each: not each.is_engine)), "")
@@ -182,7 +182,7 @@ def _beside(change: Change, pictures: _Pictures) -> Tile:
 def _changes(report: Report, runners: Iterable[str]) -> str:
     photos = report.test_photos
     counts = [f"{runner} {photos - report.comparison[runner].agreed:,}" for runner in runners]
-    return f"Of {many(photos, 'photo')}, these runners answer otherwise than TensorFlow: {joined(counts)}."
+    return f"Of {many(photos, 'photo')}, these runners differ from TensorFlow: {joined(counts)}."
 
 
 def _answered(answer: Answer, pictures: _Pictures) -> Tile:
@@ -210,7 +210,7 @@ def _changed(runner: str, change: Change, pictures: _Pictures) -> Tile:
 
 
 def _lines(lines: Iterable[str], path: str, pictures: _Pictures) -> list[str]:
-    """Without a picture, the file's name has to do, with its folder."""
+    """Return the lines of a tile; with the file's name and folder if there is no thumbnail."""
     return [*lines, *([] if pictures.uri(path) else ["/".join(shown(path).split("/")[-2:])])]
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) -> str:
-    """The page of a report. `photos` are those that may be shown, by their path as the report has it.
+    """Return the page of a report. `photos` are those that may be shown, by their path in the report.
 
     Raises MissingDependency without the extra `report`. A photo that is gone or damaged is named instead of shown.
     """
@@ -88,14 +88,14 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
 
 
 def _visible(value: Any) -> Any:
-    """What the template writes: text as it can be seen. Markup of ours keeps its line ends."""
+    """Escape invisible characters of text in the template; markup is left as it is."""
     return shown(value) if type(value) is str else value
 
 
 def _subtitle(report: Report) -> str:
     labels = [shown(label) for label in report.labels]
     what = joined(labels) if 0 < len(labels) <= 6 else many(len(labels), "class", "classes")
-    return f"Tells {what} apart, with {report.backbone} underneath." if labels else "No classifier yet."
+    return f"Tells {what} apart, with the backbone {report.backbone}." if labels else "No classifier yet."
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"([\\`*_\[\]~|])")
 _LEADING = re.compile(r"^(\s*)([-+=#]|\d+(?=[.)](?:\s|$)))")
 _ACTIVE = re.compile(r"(@|#|://|\bwww)(?=\S)", re.IGNORECASE)
-"""What GitHub makes a mention, a reference or a link of, without any markup."""
+"""Text that GitHub turns into a mention, a reference or a link without markup."""
 
 
 def markdown_from_report(report: Report) -> str:
-    """The report as GitHub Flavored Markdown: the page's words and tables, without its pictures."""
+    """Return the report as GitHub Flavored Markdown: the texts and tables of the page, without its plots."""
     parts = [f"# {escaped(shown(report.name) or 'A classifier')}", _verdict(report)]
     parts += _section("Accuracy", accuracy_section(report))
     parts += _section("The gate", gate_section(report.gate))
@@ -50,23 +50,23 @@ def markdown_from_report(report: Report) -> str:
     parts += _section("Photos", dataset_section(report))
     parts += _section("Near-copies", copies_section(report), level=3)
     told = precisions_section(report)
-    parts += ["## From TensorFlow to narrower numbers", *(escaped(each) for each in told)] if told else []
+    parts += ["## Conversion to ONNX and FP16", *(escaped(each) for each in told)] if told else []
     parts += _section("INT8", int8_section(report))
     parts += _section("Engines", engines_section(report))
     untold = [(entry.what, entry.why) for entry in (*report.skipped, *report.absent)]
     if untold:
-        parts += ["## Not done here, and why", _list(f"{what}: {why}" for what, why in untold)]
-    parts += ["## How this came about", table([("", ""), ("", "")], conditions_from_report(report))]
+        parts += ["## Skipped", _list(f"{what}: {why}" for what, why in untold)]
+    parts += ["## Conditions", table([("", ""), ("", "")], conditions_from_report(report))]
     benched = [f"{name}: {sha}" for name, sha in artefacts_from_report(report)]
-    parts += [_details("What was measured, by content", _list(benched))] if benched else []
+    parts += [_details("SHA-256 of the measured files", _list(benched))] if benched else []
     commands = commands_from_report(report)
     if commands:
-        parts += ["To do it again:", _code("\n".join(map(shown, commands)))]
+        parts += ["Commands:", _code("\n".join(map(shown, commands)))]
     return shown("\n\n".join(part for part in parts if part) + "\n", keep="\n")
 
 
 def escaped(text: Any) -> str:
-    """Text that shows as it is: no markup, no HTML, no formula, no mention, no link, on one line."""
+    """Return text on one line, escaped so that it contains no markup, HTML, formula, mention or link."""
     line = shown(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _SPECIAL.sub(r"\\\1", line)
     line = _ACTIVE.sub(lambda found: f"{found[1]}&#8203;" if found[1] != "://" else ":&#8203;//", line)
@@ -79,7 +79,7 @@ def _entities(text: str) -> str:
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]]) -> str:
-    """GitHub's table of (name, kind) columns, numbers on the right; the small text of a Value is in brackets."""
+    """Return a table of (name, kind) columns, numbers right-aligned; the small text of a Value is in brackets."""
     rules = ["---:" if kind else "---" for _, kind in columns]
     lines = [[escaped(name) for name, _ in columns], rules, *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -97,7 +97,7 @@ def _verdict(report: Report) -> str:
 
 
 def _section(title: str, section: Section | None, level: int = 2) -> list[str]:
-    """Heading, note, table, notes and lists of a section, as far as it has them."""
+    """Return the heading, note, table, notes and lists of a section."""
     if not section:
         return []
     parts = [f"{'#' * level} {title}", escaped(section.note), escaped(section.caption)]
@@ -113,7 +113,7 @@ def _mistakes(report: Report) -> list[str]:
     mistakes = mistakes_section(report)
     if not mistakes:
         return []
-    parts = ["## Where it is right, and where not", escaped(mistakes.note)]
+    parts = ["## Mistakes and recall", escaped(mistakes.note)]
     if mistakes.matrix:
         columns = [("shows, is taken for →", ""), *((label, "number") for label in mistakes.matrix.labels)]
         parts.append(table(columns, [[row.label, *(cell.count for cell in row.cells)] for row in mistakes.matrix.rows]))
@@ -139,7 +139,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Inside a fence that is longer than any in it."""
+    """Return text in a code fence that is longer than any fence in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}bash\n{text}\n{fence}"

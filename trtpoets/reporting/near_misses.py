@@ -1,4 +1,4 @@
-"""A recommendation in which nothing fits: what came nearest, what it lacks, and the command that helps."""
+"""Explains a recommendation without a fitting runner: the nearest one, what it lacks, and the command that helps."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _options(batches: Iterable[int]) -> list[object]:
 
 
 def _measure_again(untold: Sequence[Candidate], run: Callable[..., str]) -> str:
-    """The command that would tell: a benchmark long enough for a p99 of the slowest, where that is what lacks."""
+    """Return the command whose result would decide: a benchmark long enough for the p99 of the slowest runner."""
     if any(lack.what == "evaluated" for lack in untold[0].lacks):
         return run("evaluate", "--force")
     batches = sorted({candidate.batch for candidate in untold})
@@ -84,7 +84,7 @@ def _measure_again(untold: Sequence[Candidate], run: Callable[..., str]) -> str:
 
 
 def _kept_limits(recommendation: Recommendation, nearest: Candidate, run: Callable[..., str]) -> str:
-    """The limits that the nearest would keep; where its p99 is not known, the benchmark that would tell it."""
+    """Return the command with limits that the nearest candidate meets, or the benchmark that measures its p99."""
     drop = max(nearest.drop or 0.0, recommendation.limits.drop)
     words = ["--max-drop", f"{math.ceil(1000 * drop) / 10:g}"]
     late, most = nearest.p99_bound_ms, recommendation.limits.max_p99

@@ -1,4 +1,4 @@
-"""Numbers -> pictures of how right the answers are, how the head was trained, and what INT8 does."""
+"""Plots of accuracy, of training, and of INT8."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
 def histograms_plot(rows: Sequence[tuple[str, float, float, Sequence[float]]]) -> str:
     """Small histograms of magnitudes, two beside each other: (name, limit, top, shares in equal bins over 0..top).
 
-    Shares are on one logarithmic scale for all; what lies beyond the limit, and so is cut, has the second colour.
+    Shares are on one logarithmic scale for all; values beyond the limit, which are clipped, have the second colour.
     """
     lines = (len(rows) + 1) // 2
     least = min((share for *_, shares in rows for share in shares if share > 0), default=1.0)
@@ -131,6 +131,6 @@ def _middle(low: float, high: float) -> float:
 
 
 def _short(name: str, most: int = 26) -> str:
-    """A name that fits above a small plot, in letters that every font has. Its ends tell more than its middle."""
+    """Return a name in ASCII that fits above a small plot, with its middle shortened."""
     name = name.encode("ascii", "replace").decode()
     return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[len(name) - most // 2 :]}"

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from trtpoets.reporting.model import Report
 
 _UNSEEN = "evaluated"
-"""What a candidate lacks that was benched and not evaluated."""
+"""The name of what a candidate lacks that was benched but not evaluated."""
 
 _DROP = 0.5
-"""Points of accuracy that may be lost where no limit is given."""
+"""The allowed loss of accuracy in points where no limit is given."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What must be kept; None does not look. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
+    """The limits; None is no limit. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
 
     Without `max_drop` half a point may be lost, and INT8 is left out where `quantize` advises against it. `batches`
     are the sizes to choose from; none given means all that were measured.
@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Lack:
-    """Why a candidate does not fit: `excess` is by how much of the limit; `unknown` where it was not measured."""
+    """A reason why a candidate does not fit. `excess` is relative to the limit; `unknown` means not measured."""
 
     what: str
     text: str
@@ -74,7 +74,7 @@ class Lack:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A runner at a batch size, with what was measured. Times in ms, shares 0..1; `file` is what would be shipped.
+    """A runner at a batch size, with its measurements. Times in ms, shares 0..1; `file` is what would be deployed.
 
     `p99_bound_ms` is what its 99th percentile does not exceed, with 99 % confidence; `count` inferences were timed,
     which count as `independent_count` independent ones: see Measurement.
@@ -170,20 +170,20 @@ def _candidates(report: Report, limits: Limits) -> Iterable[Candidate]:
 
 
 def _changed(chosen: Candidate | None, report: Report) -> float:
-    """The share of photos that only one of `chosen` and TensorFlow gets right; 0 where nothing is compared."""
+    """Return the share of photos that only one of `chosen` and TensorFlow classifies correctly; 0 if not compared."""
     compared = report.comparison.get(chosen.runner.name) if chosen else None
     return (compared.only_reference + compared.only_runner) / report.test_photos if compared else 0.0
 
 
 def _file(runner: RunnerId, precision: str) -> str:
-    """What a runner that is no engine runs, and so what would be shipped."""
+    """Return the file that a runner other than an engine runs."""
     if runner == TENSORFLOW:
         return "classifier"
     return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
 
 
 def _drop(runner: str, report: Report) -> tuple[float | None, float | None, float | None]:
-    """The accuracy lost beside TensorFlow, with its interval; None where it was not evaluated, or no label is known."""
+    """Return the loss of accuracy beside TensorFlow and its interval; None without an evaluation or known labels."""
     if runner == BASELINE and BASELINE in report.intervals:
         return 0.0, 0.0, 0.0
     compared = report.comparison.get(runner)
@@ -249,18 +249,18 @@ def _beyond(drop: float, limit: float) -> bool:
 
 
 def _excess(drop: float, limit: float) -> float:
-    """How far beyond the limit, in limits; none is taken as the usual one, so that a limit of 0 can be compared."""
+    """Return the excess relative to the limit; a limit of 0 is replaced by the usual one."""
     return (drop - limit) / (limit or _DROP / 100)
 
 
 def _distance(candidate: Candidate) -> tuple[bool, float, float]:
-    """How far from fitting: what was measured comes before what was not."""
+    """Return the sort key of rejected candidates: those with measured reasons first, then by their excess."""
     lacks = candidate.lacks
     return any(each.unknown for each in lacks), sum(each.excess for each in lacks), -candidate.photos_per_s
 
 
 def _idle(report: Report) -> bool:
-    """Whether there are engines that could not be run here, and might be the better choice elsewhere."""
+    """Return whether there are engines that did not run here, which may be the better choice elsewhere."""
     return any(engine.runner.name not in report.agreement for engine in report.engines)
 
 
@@ -291,7 +291,7 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool)
 
 
 def _untold(chosen: Candidate, rejected: Sequence[Candidate]) -> str:
-    """A word on what was faster and might do, if its answers were known."""
+    """Return a sentence about faster runners that were not evaluated, or ""."""
     names = [
         each.runner.name
         for each in rejected

@@ -1,4 +1,4 @@
-"""Numbers -> pictures of how fast runners are: against accuracy, as distributions, and against the batch size."""
+"""Plots of speed: latency against accuracy, distributions of latency, and throughput against the batch size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _WIDE = 6.0
-"""Latencies, or rates, that differ by more than this factor need a logarithmic scale to be seen beside each other."""
+"""Latencies or rates that differ by more than this factor get a logarithmic scale."""
 
 _MARKERS = "osD^vPX<>*"
 
@@ -59,7 +59,7 @@ def tradeoff_plot(points: Sequence[Point]) -> str:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Those that no other one beats: none is both as quick and as right, and better in one of them. Quickest first."""
+    """Return the Pareto front of latency and accuracy: the points that no other point dominates, the fastest first."""
     front: list[Point] = []
     for point in sorted(points, key=lambda each: (each.median, -each.accuracy)):
         if not front or point.accuracy > front[-1].accuracy:
@@ -70,8 +70,8 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
     """How latencies spread, one line a runner: (name, percentile -> ms). The median must be among them.
 
-    Beside its own median each, or the spread of a quick runner could not be seen. The thicker a band, the closer to
-    the middle; a short tick stands at the 90th percentile, a tall one at the 99th.
+    Each is relative to its own median, so that the spread of a fast runner is visible. The thicker a band, the closer
+    to the middle; a short tick stands at the 90th percentile, a tall one at the 99th.
     """
     bands = ((0, 100, 1.2, 0.6), (5, 95, 5.0, 0.35), (25, 75, 9.0, 0.6))
 

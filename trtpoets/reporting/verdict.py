@@ -30,13 +30,13 @@ _TITLES = {
     "accuracy": "Accuracy",
     "engines": "Engines",
 }
-"""What a group of sentences is about, in the page's order."""
+"""The titles of the groups of sentences, in the order of the page."""
 
 UNKNOWN = (None, None)
 """An interval that is not known."""
 
 _LIKELY = 0.05
-"""A p-value below this is called more than chance."""
+"""A change with a p-value below this is called more than chance."""
 
 
 def verdict_from_report(report: Report) -> list[Sentence]:
@@ -49,7 +49,7 @@ def verdict_from_report(report: Report) -> list[Sentence]:
 
 
 def verdict_groups(report: Report) -> list[tuple[str, list[str]]]:
-    """The report's verdict as the page has it: what was gained, what was lost, what to ship, then the rest."""
+    """Return the sentences grouped by title, in the order of the page."""
     groups = []
     for about, title in _TITLES.items():
         texts = [sentence.text for sentence in report.verdict if sentence.about == about]
@@ -59,7 +59,7 @@ def verdict_groups(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def narrow_runners(report: Report) -> list[str]:
-    """One evaluated runner for each of FP16 and INT8: an engine where one ran, else ONNX Runtime."""
+    """Return one evaluated runner for each of FP16 and INT8: an engine if one ran, else ONNX Runtime."""
     chosen = []
     known = {name: runner_named(report, name) for name in report.agreement}
     for precision in (Precision.FP16, Precision.INT8):
@@ -69,12 +69,12 @@ def narrow_runners(report: Report) -> list[str]:
 
 
 def runner_named(report: Report, name: str) -> RunnerId:
-    """The runner that a report calls `name`."""
+    """Return the runner with this name."""
     return report.runners[name].runner
 
 
 def precision_of(report: Report, name: str) -> str:
-    """The precision of a runner in capitals, "FP32" for TensorFlow."""
+    """Return the precision of a runner in capitals, "FP32" for TensorFlow."""
     return (runner_named(report, name).precision or Precision.FP32).name
 
 
@@ -85,7 +85,7 @@ def fastest(report: Report, batch: int) -> Measurement | None:
 
 
 def surely_faster(row: Measurement) -> bool:
-    """Whether a measurement is faster than TensorFlow by more than noise; without an interval, by what was found."""
+    """Return whether a runner is faster than TensorFlow by more than noise; without an interval, by the ratio alone."""
     if row.drifts or not row.speedup:
         return False
     return (row.speedup if row.speedup_low is None else row.speedup_low) > 1

@@ -70,7 +70,7 @@ def test_everything_that_was_noted_is_told() -> None:
     text = text_of(full())
     parts = [
         "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
-        "The channels of 31 tensors were brought to like sizes and the weights of 52 layers were rounded together, not",
+        "The channels of 31 tensors were equalised and the weights of 52 layers were rounded jointly (GPTQ)",
         "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
         "minmax 95.0 % (10.4 dB) and percentile 96.0 % (17.0 dB)",
         "A last layer fitted to what the INT8 network gives was not kept: it answers less often like FP32.",
@@ -119,10 +119,10 @@ def test_the_histograms_can_be_read_without_seeing() -> None:
     assert section is not None
     picture, alt, caption = section.plots[1]
     assert alt == (
-        "Magnitudes that 2 layers read on the calibration photos: node 1 (22.2 dB) reads up to 6, cut at 1.5; "
-        "block (30.5 dB) reads up to 4, none of it cut"
+        "Magnitudes that 2 layers read on the calibration photos: node 1 (22.2 dB) reads up to 6, clipped at 1.5; "
+        "block (30.5 dB) reads up to 4, not clipped"
     )
-    assert "what lies beyond is cut to it" in caption
+    assert "larger values are clipped to it" in caption
     assert ">node 1<" in picture
     assert picture.count("var(--second)") == 1, "only one of the two is cut"
     assert picture.count("var(--accent)") == 2
@@ -167,11 +167,11 @@ def test_what_was_not_noted_is_left_out(word: str) -> None:
         "plain": "pairs alone",
         "corrected": "biases corrected",
         "together": "weights rounded together 18.5",
-        "equalised": "brought to like sizes",
-        "rounded": "rounded together, not",
+        "equalised": "equalised",
+        "rounded": "rounded jointly (GPTQ)",
         "final": "and 2 layers left",
         "layers_db": "Hollow",
-        "histograms": "what lies beyond is cut",
+        "histograms": "larger values are clipped",
         "calibration": "by the method",
         "head": "A last layer",
         "recommended": "quantize advises",

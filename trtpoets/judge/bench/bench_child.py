@@ -1,14 +1,14 @@
-"""The process in which one runner is measured. Requests on stdin and replies on stdout, one JSON line each.
+"""The child process in which one runner is measured. Requests on stdin and replies on stdout, one JSON line each.
 
     python -m trtpoets.judge.bench.bench_child
 
-The first request says what to load, and the photos with their sha256; it is answered with {"loaded": seconds, "gpu":
-whether it runs on the GPU, "waits": how its threads wait for the GPU, or "", "slots": how many batches it can have
-under way}. Then, in any order, as often as asked:
+The first request names the artefact and the photos with their SHA-256; the reply is {"loaded": seconds, "gpu":
+whether it runs on the GPU, "waits": how its threads wait for the GPU, or "", "slots": how many batches it
+can run at once}. Then, in any order and number:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
-{"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. Whatever goes
-wrong is answered with {"failure": text}. It ends with stdin.
+{"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. The reply
+to a request that fails is {"failure": text}. The process ends when stdin is closed.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from trtpoets.judge.bench.slowdown_watch import GpuWatch
 Opener = Callable[..., Runner]
 
 _OPENER: Opener = partial(open_runner, contained=True, wait=Wait.SPIN)
-"""The real runners. This process may be ended by a damaged file: it is there to be watched. The GPU is waited for
-awake, as trtexec does: how a thread is woken is not what is measured."""
+"""Opens the real runners. A damaged file may crash this process without harm. Threads wait for the GPU by polling, as
+trtexec does, so that the time to wake a thread is not measured."""
 
 _PATIENCE = 10
-"""So many times the least warm-up, and what is not steady by then is told to be unsteady."""
+"""The longest warm-up as a multiple of the shortest one."""
 
 
 def description_from_artefact(artefact: Runnable) -> dict[str, str]:
-    """What the child needs to find an artefact again, as JSON."""
+    """Return what the child process needs to open an artefact, as JSON."""
     if isinstance(artefact, Classifier):
         return {
             "kind": "classifier",
@@ -88,7 +88,7 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
 
 
 def main(opener: Opener = _OPENER) -> None:
-    """Serve requests until there are no more. `opener` makes the runner; tests hand in their own."""
+    """Answer requests until stdin is closed. `opener` opens the runner; tests pass their own."""
     ignore_until_parent_ends()
     with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -181,13 +181,13 @@ def _scenario(
 
 
 def _forget_peak() -> None:
-    """Begin the peak memory anew: decoding the photos is not the runner's doing."""
+    """Reset the peak memory of the process: it then excludes the decoding of the photos."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory that this process ever held, MiB, as Linux tells; None elsewhere.
+    """Return the peak memory of this process in MiB, as Linux reports it; None elsewhere.
 
     getrusage would count what the parent held when it started this process.
     """
@@ -200,7 +200,7 @@ def peak_memory_mib() -> float | None:
 
 
 def words(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """Return an exception as one line."""
     if isinstance(error, TrtPoetsError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""How to measure: what `bench` may be told, checked."""
+"""The configuration of a benchmark, with checked values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASELINE = TENSORFLOW.name
 
 
 class Scenario(Enum):
-    """MLPerf's ways to ask for work: see `scenario.py`."""
+    """MLPerf's scenarios: see `scenario.py`."""
 
     SINGLE_STREAM = "single-stream"
     MULTI_STREAM = "multi-stream"
@@ -25,26 +25,27 @@ class Scenario(Enum):
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """How to measure. Times are in seconds.
+    """The configuration of a benchmark. Times are in seconds.
 
-    All runners are measured in turn, `rounds` times over, so that a machine that gets slower hurts all alike. In all
-    its rounds a batch size is timed for `min_seconds` of inference and `min_count` inferences, whichever is later, but
-    no longer than `max_seconds`; for `aim_count` inferences where these allow it. Before, it is warmed up for
-    `warmup_seconds` at least, and until it is stable.
+    All runners are measured in turn in `rounds` rounds, so that a machine that becomes slower affects all of them
+    alike. In all its rounds a batch size is timed for `min_seconds` of inference and `min_count` inferences, whichever
+    is later, but no longer than `max_seconds`; for `aim_count` inferences where these allow it. Before, it is warmed up
+    for `warmup_seconds` at least, and until it is stable.
 
     A runner on a GPU takes part in `gpu_rounds` of the rounds, spread evenly, each of `gpu_round_seconds` at least,
-    after the GPU has been kept busy for `gpu_settle_seconds` and is steady: its clock falls while others have their
-    turn, and takes some tenths of a second to rise.
+    after the GPU has been kept busy for `gpu_settle_seconds` and is steady: its clock falls while other runners
+    are measured, and takes some tenths of a second to rise.
 
     `threads` 0 leaves all usable cores to each runner; otherwise each is pinned to that many. `timeout_seconds` is for
     one step: loading, warming up, or one round. At most `photos` photos are used, again and again. Where other
-    processes use more than the share `max_others` of our cores, the numbers are as much about them: not valid.
+    processes use more than the share `max_others` of our cores, the measurement is not valid.
 
-    `xla` and `keras` add TensorFlow compiled by XLA, and Keras' `predict` as people call it; `cpu` TensorFlow on the
+    `xla` and `keras` add TensorFlow compiled by XLA, and Keras' `predict`; `cpu` TensorFlow on the
     CPU, for a machine where it uses a GPU.
 
-    `scenario` is one of MLPerf's ("" for none; `scenario.py`), where a server is asked for `target_qps` photos a
-    second and may take `max_p99_ms` (0: as long as it likes). With `loadgen`, MLPerf's LoadGen judges it too.
+    `scenario` is one of MLPerf's ("" for none; `scenario.py`), where a server gets `target_qps` photos per
+    second and its 99th percentile may be at most `max_p99_ms` (0: no limit). With `loadgen`, MLPerf's LoadGen measures
+    the scenario too.
     """
 
     batches: tuple[int, ...] = (1, 8)
@@ -104,7 +105,7 @@ class BenchConfig:
             )
 
     def rounds_of(self, gpu: bool) -> Sequence[int]:
-        """The numbers of the rounds that a runner takes part in, from 0; fewer on a GPU.
+        """Return the numbers of the rounds that a runner takes part in, from 0; fewer on a GPU.
 
         As all runners go forwards in even rounds and backwards in odd ones, so do those on a GPU in theirs by turns.
         """
@@ -114,6 +115,6 @@ class BenchConfig:
         return [min(start + (start - turn) % 2, self.rounds - 1) for turn, start in enumerate(starts)]
 
     def seconds_of_a_round(self, gpu: bool) -> float:
-        """How long a round is timed at least."""
+        """Return the shortest duration of a round."""
         share = self.min_seconds / len(self.rounds_of(gpu))
         return max(share, self.gpu_round_seconds) if gpu else share

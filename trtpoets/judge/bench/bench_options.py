@@ -1,4 +1,4 @@
-"""From what a command line says to how to measure."""
+"""Makes the configuration of a benchmark from the options of the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bench_config(
     max_p99: float | None = None,
     **more: Any,
 ) -> BenchConfig:
-    """The configuration of `bench`. LoadGen without a scenario judges the single stream. Raises BadInput."""
+    """Return the configuration of `bench`. LoadGen without a scenario judges the single stream. Raises BadInput."""
     if more.get("loadgen") and scenario is None:
         scenario = Scenario.SINGLE_STREAM
     if more.get("target_qps") and scenario is not Scenario.SERVER:

@@ -1,8 +1,8 @@
-"""Runnables + photos -> Benchmark: each runner in a process of its own, all measured in turn, beside TensorFlow.
+"""Measures the speed of runners: each in a process of its own, in turn, and compared with TensorFlow.
 
-The rounds go round all runners, forwards and backwards, so that a machine that drifts hurts all alike; ratios are
-formed round by round (Kalibera and Jones, 2013, on why a ratio needs an interval). A runner that crashes, hangs or
-raises costs its own rows, with the reason; never the others'.
+Each round measures all runners, alternately forwards and backwards, so that a drift of the machine affects all alike;
+ratios are formed round by round (Kalibera and Jones, 2013, on why a ratio needs an interval). A runner that crashes,
+hangs or raises has no measurements but a reason; the others are not affected.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ DEFAULT = BenchConfig()
 _CHILD = python_module("trtpoets.judge.bench.bench_child")
 
 _WORST_DROP = 0.05
-"""A runner that is surely this much less often right than the baseline, in the timed run itself, is wrong, not fast."""
+"""A runner whose accuracy in the timed run is significantly lower than the baseline's by this share is not valid."""
 
 _SURE = 0.01
-"""Of the exact McNemar test, for "surely"."""
+"""The p-value of the exact McNemar test below which a loss of accuracy is significant."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ def benchmark_from_artefacts(
     baseline: str = BASELINE,
     prepared: bool = False,
 ) -> Benchmark:
-    """Measure each artefact's runner, or each of its `ways` (by its place). Photos are taken evenly from all given.
+    """Measure the runner of each artefact, or each of its `ways` (by index). Photos are taken evenly from all given.
 
     `baseline` names the runner that the others are compared with; where it is not among them, there are no ratios.
 
-    `prepared` photos are as the network sees them: cropped and resized already, and only decoded.
+    `prepared` photos are cropped and resized already, and only decoded.
 
-    LoadGen's logs, where it is asked, are kept in a folder a runner below `logs`.
+    LoadGen's logs are written to a folder per runner below `logs`.
 
     Raises BadInput where there is no photo or no artefact, or one runner is given twice; MissingDependency for LoadGen
-    where that is not installed. What a runner does wrong is in the result, not raised; nor is Ctrl-C: what was measured
-    until then is in the result too.
+    where that is not installed. The failure of a runner is part of the result and not raised. After Ctrl-C the result
+    holds what was measured until then.
     """
     if not photos:
         raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10", code="TP5007")
@@ -160,7 +160,7 @@ def benchmark_from_artefacts(
 
 
 def _require_different(names: Sequence[str]) -> None:
-    """Raise BadInput where two runners have one name: their rows could not be told apart."""
+    """Raise BadInput where two runners have the same name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once", code="TP5009")
@@ -196,7 +196,7 @@ def _measure(
     config: BenchConfig,
     progress: Progress,
 ) -> str:
-    """Load all, then round by round at each batch size. Returns where it was interrupted, if it was."""
+    """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or ""."""
     steps = len(contenders) + len(config.batches) * config.rounds
     done, where = 0, "while runners were loaded"
 
@@ -240,7 +240,7 @@ def _run_scenario(
 ) -> str:
     """Add the outcome of each runner that has rows to `outcomes`; `rows` are those of each contender in turn.
 
-    Returns where it was interrupted, if it was.
+    Returns where it was interrupted, or "".
     """
     where = ""
     try:
@@ -266,9 +266,9 @@ def _judged(
     copies: np.ndarray,
     ratios: int,
 ) -> Measurement | None:
-    """A row beside the baseline's of the same batch size: how much faster, and whether it is simply wrong.
+    """Return a measurement with its ratio to the baseline at the same batch size; not valid if its answers are wrong.
 
-    `ratios` is how many the benchmark has, whose intervals are to hold together.
+    `ratios` is the number of ratios in the benchmark, whose intervals hold together.
     """
     measured = contender.measurement(batch, truth)
     base_measured = base.measurement(batch, truth) if base else None
@@ -293,7 +293,7 @@ def _judged(
 
 
 def _wrong(answers: np.ndarray, base_answers: np.ndarray, truth: np.ndarray, copies: np.ndarray, baseline: str) -> str:
-    """Why a runner's answers in the timed run are too bad to be timed; empty when they are not."""
+    """Return why the answers of the timed run are wrong; an empty string if they are not."""
     both = (answers >= 0) & (base_answers >= 0) & (truth >= 0)
     if not both.any():
         return ""

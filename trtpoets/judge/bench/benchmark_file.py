@@ -1,4 +1,4 @@
-"""benchmark.json: read, and written so that nothing that was measured is lost."""
+"""Reads and writes benchmark.json; measurements are kept even if writing or comparing fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trtpoets.judge.bench.compare import compared
 from trtpoets.judge.bench.measure import Measurement
 
 _LEAST, _MOST = 1e-9, 1e12
-"""Of a time in ms or a ratio that is compared."""
+"""The range of times in ms and ratios that are compared."""
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -70,7 +70,7 @@ def benchmark_from_card(details: Mapping[str, Any], path: Path) -> Benchmark:
 
 
 def _problem(row: Measurement) -> str:
-    """What makes a measurement unusable for a comparison; empty where nothing does."""
+    """Return what makes a measurement unusable for a comparison; an empty string if nothing does."""
     where = f"{row.runner.name} at batch {row.batch}"
     if row.batch < 1:
         return f"{where}: the batch size is below 1"
@@ -97,8 +97,8 @@ def write_benchmark(
     `artefacts` gives each file's sha256 by its name, `skipped` what could not be measured and why. Where the disk is
     full, what was measured goes to the temporary folder under the run's `name`, and StorageFailed says so.
 
-    Raises Interrupted for a benchmark that was cut off, after writing it; `again` is the command that takes it anew,
-    which is kept under "command".
+    Raises Interrupted for an interrupted benchmark, after writing it; `again` is the command that repeats it, which is
+    written as "command".
     Raises RunFailed where no runner could be measured: an older benchmark is left as it is.
     """
     if measured.failures and not measured.measurements and not measured.incomplete:

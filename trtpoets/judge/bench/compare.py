@@ -1,4 +1,4 @@
-"""Two benchmarks -> what changed between them, and whether it is more than noise."""
+"""Compares two benchmarks: what changed, and whether the change exceeds the noise."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.measure import Measurement
 
 _CONDITIONS = ("cpu", "cores", "governor", "os", "kernel", "machine", "python", "nvidia_driver")
-"""Of the conditions, those that explain another speed. Time, load and free memory always differ."""
+"""Fields of Conditions that explain a different speed. Time, load and free memory always differ."""
 
 _JETSON = ("model", "l4t", "jetpack", "power_mode", "gpu_mhz_most")
-"""Of a Jetson's; what its clock is just now differs too."""
+"""Fields of JetsonConditions that explain a different speed; the current clock always differs."""
 
 _GPU = ("name", "sm_mhz_most", "power_limit_w")
-"""Of each GPU's state."""
+"""Fields of GpuState that explain a different speed."""
 
 _SETTINGS = ("threads", "photos")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One runner at one batch size, then and now.
+    """The change of one runner at one batch size between two benchmarks.
 
-    `change` is how much of its speed beside TensorFlow it won (above 0) or lost, as a share; where there is no
-    TensorFlow, or another baseline, of its own median, which `by` then says. `noise` is how much two runs of the same,
-    under the same conditions, differ by, with 95 % confidence for all rows of a comparison together. `verdict` is
-    "faster", "slower", "same" (within the noise), "drifts" (in one of the benchmarks its speed was another at the end
-    than at the beginning, so that there is no noise to hold it against) or "unknown" (too few rounds, or not valid).
+    `change` is the relative change of the ratio to TensorFlow, above 0 if faster; without TensorFlow, or with another
+    baseline, of its own median, as `by` says. `noise` is the difference between two runs under the same conditions,
+    with 95 % confidence for all rows of a comparison together. `verdict` is
+    "faster", "slower", "same" (within the noise), "drifts" (in one of the benchmarks the speed changed during the
+    measurement, so that there is no estimate of the noise) or "unknown" (too few rounds, or not valid).
     """
 
     runner: RunnerId = field(metadata=FLAT)
@@ -50,7 +50,7 @@ class Change:
 
 
 class _Pair(NamedTuple):
-    """One row in both benchmarks: what is compared, then and now, round by round; more is faster."""
+    """The compared value of one runner and batch size in both benchmarks, round by round; larger is faster."""
 
     runner: RunnerId
     batch: int
@@ -100,7 +100,7 @@ def compared(before: Benchmark, now: Benchmark) -> BenchmarkComparison:
 def _pair(
     place: Place, old: Mapping[Place, Measurement], new: Mapping[Place, Measurement], beside: str | None
 ) -> _Pair:
-    """By the ratio to the baseline `beside` it, round by round, where both have one; else by the median."""
+    """Compare the ratios to the baseline `beside`, round by round, if both have one; otherwise the medians."""
     first, second = old[place], new[place]
     runner, batch = second.runner, place[1]
     if not (first.valid and second.valid):
@@ -114,7 +114,7 @@ def _pair(
 
 
 def _ratios(row: Measurement, base: Measurement | None) -> list[float]:
-    """How many times as fast as the baseline, round by round."""
+    """Return the ratio to the baseline for each round."""
     if base is None or not base.valid or row.speedup is None:
         return []
     return [slow / quick for slow, quick in rounds_of_both(base, row)]
@@ -133,7 +133,7 @@ def rounds_of_both(first: Measurement, second: Measurement) -> list[tuple[float,
 
 
 def _change(pair: _Pair, count: int) -> Change:
-    """`count` rows are compared, and their noise is to hold together."""
+    """Return the change of one of `count` compared rows, whose noise holds together."""
     known = pair.before is not None and pair.now is not None
     if not known or not pair.old or not pair.new:
         return Change(pair.runner, pair.batch, pair.by, pair.before, pair.now, None, None, "unknown")

@@ -1,4 +1,4 @@
-"""What a number was measured under: machine, versions, load. Reads files and metadata, imports nothing heavy."""
+"""The conditions of a measurement: machine, versions, load. Reads files and metadata, imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PACKAGES = (
     "pycuda",
     "cuda-bindings",
 )
-"""Packages whose versions decide a result."""
+"""Packages whose versions affect a result."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _driver(root: Path) -> str | None:
 
 
 def _gpus() -> tuple[Mapping[str, str], ...]:
-    """What nvidia-smi says of each GPU; empty where there is none (a Jetson's is under `jetson`)."""
+    """Return the output of nvidia-smi for each GPU; () without one (a Jetson's is in `jetson`)."""
     program = shutil.which("nvidia-smi")
     if not program:
         return ()
@@ -194,9 +194,9 @@ def _megahertz(file: Path, per_mhz: float) -> float | None:
 
 
 def _jetson(system: System, root: Path) -> JetsonConditions | None:
-    """A Jetson's model, its L4T release, JetPack, power mode and GPU clock (now, and at most); None elsewhere.
+    """Return the conditions of a Jetson; None elsewhere.
 
-    Where the clock now is the most there is although nothing runs, `jetson_clocks` has fixed it.
+    A current clock at the maximum although nothing runs means that `jetson_clocks` has fixed it.
     """
     board = system.jetson
     if board is None:

@@ -1,4 +1,4 @@
-"""One runner in a benchmark: its process, what it was measured to do, and what went wrong."""
+"""One runner in a benchmark: its process, its measurements and its failures."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from trtpoets.judge.bench.slowdown_watch import GpuLoad, why_slowed
 from trtpoets.judge.bench.worker_process import Child, ChildFailed
 
 _PATIENCE = 5.0
-"""Seconds for a runner to hand in what it has, after an interruption."""
+"""Seconds for a runner to return its results after an interruption."""
 
 _BUILD_SECONDS = 1800.0
-"""For loading where ONNX Runtime's TensorRT provider builds its engine then, which takes minutes on a Jetson."""
+"""Seconds for loading with ONNX Runtime's TensorRT provider, which builds its engine then: minutes on a Jetson."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Failure:
 
 @dataclass
 class Heat:
-    """A batch size of one runner while it is measured: rounds by their number, as another may have missed one."""
+    """The measurement of one runner at one batch size in progress: rounds by their number, as a runner may miss one."""
 
     warmup: Warmup
     rounds: dict[int, Round] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Heat:
 
     @property
     def seconds(self) -> float:
-        """How long it was watched."""
+        """The duration of all rounds."""
         return sum(each.watched_seconds for each in self.rounds.values())
 
 
 class Contender:
-    """A runner that is measured. What it does wrong ends up in `failures`, and is never raised.
+    """A runner that is measured. Its errors are added to `failures` and never raised.
 
     `waits` is how it waits for the GPU, once it is loaded; empty where it does not.
     """
@@ -72,7 +72,7 @@ class Contender:
         idle_watts: float | None = None,
         bus_id: str | None = None,
     ) -> None:
-        """`idle_watts` is what a sensor said before, None without one; `bus_id` is the PCI bus id of CUDA's GPU."""
+        """`idle_watts` is the power when idle, None without a sensor; `bus_id` is the PCI bus id of CUDA's GPU."""
         self.runner = open_runner(artefact, way=way).identity
         self.name = self.runner.name
         self.heats: dict[int, Heat] = {}
@@ -86,7 +86,7 @@ class Contender:
         self._load_seconds = 0.0
 
     def load(self, command: Sequence[str], photos: Sequence[Photo], prepared: bool) -> None:
-        """Start its process and load it there. `prepared` photos are as the network sees them."""
+        """Start its process and load it there. `prepared` photos are cropped and resized already."""
         self._child = Child(command, self._config.threads)
         request = {
             "artefact": description_from_artefact(self._artefact),
@@ -105,17 +105,17 @@ class Contender:
             self.waits, self._slots = reply["waits"], reply["slots"]
 
     def _load_timeout(self) -> float | None:
-        """Seconds; None for the usual time."""
+        """Return the timeout for loading in seconds; None for the usual one."""
         return max(_BUILD_SECONDS, self._config.timeout_seconds) if self._way is Way.TENSORRT else None
 
     def warm_up(self, batch: int) -> None:
-        """Get ready for a batch size."""
+        """Warm up at a batch size."""
         reply = self._ask({"warm_up": batch}, batch)
         if reply is not None:
             self.heats[batch] = Heat(from_json(Warmup, reply["warmup"], self.name))
 
     def round(self, batch: int, number: int) -> None:
-        """Measure one round, unless it is not one of its, it can't, or it has had all its time for this batch size."""
+        """Measure one round, unless the runner skips it, failed, or has used up its time for this batch size."""
         config, heat = self._config, self.heats.get(batch)
         rounds = config.rounds_of(self._gpu)
         if heat is None or heat.seconds >= config.max_seconds or number not in rounds:
@@ -133,7 +133,7 @@ class Contender:
             heat.rounds[number] = from_json(Round, reply["round"], self.name)
 
     def finish(self, batch: int, *, hurry: bool = False) -> None:
-        """Take in the answers of the timed rounds; in a `hurry`, of those that there are after an interruption."""
+        """Collect the answers of the timed rounds; with `hurry`, of those before an interruption."""
         heat = self.heats.get(batch)
         if heat is None:
             return
@@ -157,7 +157,7 @@ class Contender:
             )
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
-        """What was measured at a batch size, if it was finished."""
+        """Return the measurement at a batch size; None if it was not finished."""
         heat = self.heats.get(batch)
         if heat is None or heat.finished is None:
             return None
@@ -166,7 +166,7 @@ class Contender:
         )
 
     def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
-        """What a scenario says of it, whose `rows` were judged; None where it can't be asked any more."""
+        """Return the outcome of a scenario, given its measurements `rows`; None if its process has failed."""
         if scenario is not Scenario.SERVER:
             outcome = outcome_from_rows(scenario, rows)
             if scenario is not Scenario.OFFLINE or self._slots == 1:
@@ -185,7 +185,7 @@ class Contender:
         return replace(found, valid=False, reason=fault) if fault else found
 
     def judged_by_loadgen(self, outcome: Outcome, rows: Sequence[Measurement], logs: Path) -> Outcome:
-        """The outcome with LoadGen's judgement; as it was where LoadGen can't judge, which `failures` tells."""
+        """Return the outcome with LoadGen's result; unchanged if LoadGen failed, which is added to `failures`."""
         measured = next((row for row in rows if row.batch == outcome.batch), None)
         if measured is None:
             return outcome
@@ -199,13 +199,13 @@ class Contender:
         return with_loadgen(outcome, from_json(LoadgenResult, reply["judged"], self.name)) if reply else outcome
 
     def end(self) -> None:
-        """Nothing of its process is left."""
+        """End its process."""
         if self._child is not None:
             self._child.end()
             self._child = None
 
     def _ask(self, request: dict[str, Any], batch: int | None, timeout: float | None = None) -> dict[str, Any] | None:
-        """Its reply; None when it has none to give any more, which `failures` tells."""
+        """Return the reply of its process; None after a failure, which is added to `failures`."""
         if self._child is None:
             return None
         try:
@@ -221,7 +221,7 @@ class Contender:
         return None
 
     def _unless_slowed(self, outcome: Outcome, reply: dict[str, Any]) -> Outcome:
-        """The outcome, not valid if the GPU was throttled meanwhile."""
+        """Return the outcome, not valid if the GPU was throttled."""
         load = None if reply["gpu"] is None else from_json(GpuLoad, reply["gpu"], self.name)
         why = why_slowed([load])
         return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome

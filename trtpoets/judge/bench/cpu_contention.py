@@ -1,4 +1,4 @@
-"""How much of our cores other processes used while we measured. Reads /proc/stat; None where there is none."""
+"""The CPU time that other processes used on our cores during a measurement, from /proc/stat; None without it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _STAT = Path("/proc/stat")
 
 
 class Bystanders:
-    """Watches from its making on: the cores that this process may use, less what the process used itself."""
+    """Measures from its construction on: the CPU time of the cores that this process may use, minus its own."""
 
     def __init__(self) -> None:
         self._cores = sorted(os.sched_getaffinity(0))
         self._busy, self._own = self._busy_seconds(), time.process_time()
 
     def taken(self) -> float | None:
-        """The seconds that others took of each of our cores so far, on average; None where that can't be known.
+        """Return the seconds that other processes used of each of our cores so far, on average; None if unknown.
 
-        The kernel counts in hundredths of a second, so it is a little wrong either way, below nothing too: add up many.
+        The kernel counts in hundredths of a second, so single values are inexact and may be negative: add up many.
         """
         busy = self._busy_seconds()
         if busy is None or self._busy is None:
@@ -28,7 +28,7 @@ class Bystanders:
         return (busy - self._busy - (time.process_time() - self._own)) / len(self._cores)
 
     def _busy_seconds(self) -> float | None:
-        """Seconds that our cores worked for anyone since the machine started, time that a hypervisor took included."""
+        """Return the busy seconds of our cores since the machine started, including time stolen by a hypervisor."""
         try:
             text = _STAT.read_text(encoding="ascii", errors="replace")
         except OSError:

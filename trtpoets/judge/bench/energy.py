@@ -1,6 +1,6 @@
-"""Energy while a runner works, from whatever sensor a machine has: a Jetson's rails, the GPU's counter, the CPU's.
+"""Measures energy with the sensor of a machine: the rails of a Jetson, the counter of the GPU, or that of the CPU.
 
-Each covers another part of the machine, so numbers of different sensors don't compare; `covers` says which part it is.
+Each covers another part of the machine, so values of different sensors are not comparable; `covers` names the part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trtpoets.device.gpu.nvml import NvmlGpu, gpu_at
 
 _SAMPLES_PER_SECOND = 20
 _WHOLE = ("VIN", "VDD_IN", "POM_5V_IN", "5V_IN")
-"""What boards call the rail that feeds all others, the widest first; where there is none, the rails add up.
+"""Names of the rail that feeds all others, the most comprehensive first; without one, the rails are added up.
 
 VIN is the input of a Thor's carrier board, measured by an INA238 (github.com/rbonghi/jetson_stats/pull/900).
 """
@@ -46,11 +46,11 @@ class Sensor(Protocol):
     ) -> None: ...
 
     def joules(self) -> float:
-        """Since entering."""
+        """The energy since entering."""
 
 
 def find_sensor(root: Path = Path("/"), gpu: str | None = None) -> Sensor | None:
-    """The sensor of this machine that covers most; None where there is none that may be read.
+    """Return the sensor that covers most of this machine; None without a readable one.
 
     System files are read below `root`. `gpu` is the PCI bus id of the GPU that is used, None where it is not known.
     """
@@ -65,7 +65,7 @@ def find_sensor(root: Path = Path("/"), gpu: str | None = None) -> Sensor | None
 
 
 def idle_watts(sensor: Sensor, seconds: float = _IDLE_SECONDS) -> float:
-    """What the machine draws while nothing is asked of it, by an entered sensor."""
+    """Return the power of the machine when idle, in watts, by an entered sensor."""
     began, before = time.monotonic(), sensor.joules()
     time.sleep(seconds)
     return (sensor.joules() - before) / (time.monotonic() - began)
@@ -94,7 +94,7 @@ class Rails:
         self._thread.join()
 
     def joules(self) -> float:
-        """Since entering; the last sample is taken now."""
+        """The energy since entering; takes a last sample now."""
         self._add()
         return self._joules
 
@@ -132,7 +132,7 @@ class GpuCounter:
         self._stack.close()
 
     def joules(self) -> float:
-        """Since entering."""
+        """The energy since entering."""
         return self._count() - self._began
 
     def _count(self) -> float:
@@ -142,7 +142,7 @@ class GpuCounter:
 
 
 def _millijoules(gpu: NvmlGpu) -> int | None:
-    """What a GPU has taken since its driver was loaded; None where it does not count."""
+    """Return the energy of a GPU since its driver was loaded in mJ; None without a counter."""
     found: int | None = gpu.query("nvmlDeviceGetTotalEnergyConsumption")
     return found
 
@@ -167,7 +167,7 @@ class CpuCounter:
         return None
 
     def joules(self) -> float:
-        """Since entering. The counter begins anew every few minutes of full work: ask more often than that."""
+        """The energy since entering. The counter overflows after some minutes of full load: call it more often."""
         now = _number(self._file)
         self._total += now - self._last if now >= self._last else now - self._last + self._range
         self._last = now
@@ -175,7 +175,7 @@ class CpuCounter:
 
 
 def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The files of voltage and current of each rail, by its label: the one that feeds all, or each that none feeds."""
+    """Return the files of voltage and current by rail: the one that feeds all, or those that no other one feeds."""
     found = {}
     for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[123]_label")):
         number = re.sub(r"\D", "", label.name)
@@ -200,6 +200,6 @@ _NUMBER = re.compile(r"-?\d+")
 
 
 def _number(file: Path) -> float:
-    """0 where it can't be read for once."""
+    """Return the number in a file; 0 if it cannot be read at the moment."""
     text = read_text(file)
     return float(text) if _NUMBER.fullmatch(text) else 0.0

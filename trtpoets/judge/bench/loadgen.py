@@ -1,7 +1,7 @@
-"""MLPerf's own LoadGen as the judge of an entered runner. Runs in a benchmark's child: it may hang or end the process.
+"""Measures an entered runner with MLPerf's LoadGen, in a child process, as LoadGen may hang or end the process.
 
-What is raised inside its callbacks ends the process, and a sample that is never completed is waited for without end:
-so every sample is completed, whatever happens, and what was raised is raised again afterwards.
+An exception in a callback would end the process, and LoadGen waits forever for a sample that is not completed: so every
+sample is completed, and an exception is raised again after the test.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _RESULTS = {
     Scenario.OFFLINE: "result_samples_per_second",
     Scenario.SERVER: "result_99.00_percentile_latency_ns",
 }
-"""What LoadGen judges a scenario by, in the words of its log."""
+"""The result of each scenario in LoadGen's log."""
 
 _EAGER = 0.7
-"""LoadGen prepares as many queries as the expected latency needs: too few, and it ends too soon and INVALID."""
+"""Factor of the expected latency. LoadGen prepares queries by it: with too few of them the result is INVALID."""
 
 
 def require_loadgen() -> None:
@@ -108,7 +108,7 @@ def _settings(lg: Any, scenario: Scenario, batch: int, median_ms: float, config:
 
 
 class _Desk:
-    """Takes LoadGen's samples, at most `batch` at once: in its own thread, or (a server's) in one of ours."""
+    """Runs LoadGen's samples in batches of at most `batch`: in LoadGen's thread, or for a server in one of ours."""
 
     def __init__(self, runner: Runner, photos: np.ndarray, batch: int, lg: Any, *, inline: bool) -> None:
         self._runner, self._photos, self._batch, self._lg = runner, photos, batch, lg
@@ -122,7 +122,7 @@ class _Desk:
             self._thread.start()
 
     def issue(self, samples: Sequence[Any]) -> None:
-        """A query of LoadGen's."""
+        """Run a query of LoadGen."""
         if self._thread:
             for sample in samples:
                 self._waiting.put(sample)
@@ -136,13 +136,13 @@ class _Desk:
         self._samples += len(samples)
 
     def close(self) -> None:
-        """No more queries come."""
+        """Finish the queries and stop the thread."""
         if self._thread:
             self._waiting.put(None)
             self._thread.join()
 
     def value(self, scenario: Scenario) -> float | None:
-        """By our own clock, what LoadGen judges the scenario by."""
+        """Return the result of the scenario by our own clock; None for a server."""
         if scenario is Scenario.SERVER or not self._spans:
             return None
         if scenario is Scenario.OFFLINE:
@@ -176,7 +176,7 @@ class _Desk:
         self._under_way.append((ticket, samples))
 
     def _answer(self, left: int) -> None:
-        """Complete what was begun, first come, first served, until no more than `left` batches are under way."""
+        """Complete batches in order until at most `left` are running."""
         while len(self._under_way) > left:
             ticket, samples = self._under_way.popleft()
             try:
@@ -190,7 +190,7 @@ class _Desk:
 
 
 def _log_of(path: Path) -> dict[str, Any]:
-    """The results in LoadGen's detailed log: lines of ":::MLLOG {...}"."""
+    """Return the results in LoadGen's detailed log: lines of ":::MLLOG {...}"."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     entries = [json.loads(line.split(" ", 1)[1]) for line in lines if line.startswith(":::MLLOG")]
     return {entry["key"]: entry["value"] for entry in entries if entry["key"].startswith("result_")}

@@ -1,4 +1,4 @@
-"""What a runner's rounds say: Warmup + Rounds -> Measurement, with a verdict on whether it may be used."""
+"""Summarises the rounds of a runner as a Measurement, and decides whether it is valid."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trtpoets.judge.bench.slowdown_watch import GpuSummary, gpu_summary, why_slo
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
 
 _LEAST_WATCH = 0.5
-"""Seconds below which the kernel's counters, in hundredths of one, say nothing about others."""
+"""Seconds below which the kernel's counters, in hundredths of a second, are too coarse to measure other processes."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Spans by one clock, in milliseconds. A percentile that the count does not support is None."""
+    """Durations by one clock, in milliseconds. A percentile that the count does not support is None."""
 
     count: int
     p50_ms: float | None
@@ -32,9 +32,9 @@ class Clock:
 
 @dataclass(frozen=True)
 class DeviceClock(Clock):
-    """The GPU's own clock: copies and computing together, and the median of each part.
+    """Durations by the GPU's clock: copies and computation together, and the median of each part.
 
-    `enqueue_ms` is the host's time to queue the computing. `graph` says whether a CUDA graph was replayed; None where
+    `enqueue_ms` is the host's time to queue the computation. `graph` says whether a CUDA graph was replayed; None where
     the library decides.
     """
 
@@ -47,27 +47,27 @@ class DeviceClock(Clock):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One runner at one batch size. A percentile that the count does not support is None.
+    """The measurement of one runner at one batch size. A percentile that the count does not support is None.
 
-    Times without a clock in their name are the inference clock's: photos in memory -> scores on the host. `count`
-    inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 % confidence,
-    by rounds; None where it has no bound, as they count as `independent_count` independent inferences and 662 are
-    needed. `round_p50_ms` is the median of each round, `round_numbers` the round's number in the benchmark, from 0: a
-    runner on a GPU takes part in fewer. `round_sm_mhz` is the GPU's clock at the end of each, in MHz, [] for a runner
-    that uses none, `gpu_state` what the GPU did in all of them (`watch.gpu_summary`), None likewise; `quantiles_ms` the
-    0th, 5th ... 100th percentile, for drawing. `first_ms` is the first inference at this batch size; `load_seconds`
-    entering the runner, its imports included. `cv` is standard deviation over mean. `peak_memory_mib` is of the whole
-    process so far, photos included. `accuracy` is that of the answers of the timed run, None where the labels are not
-    the classifier's. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing
-    was too short to tell. `device` and `end_to_end` are the other two clocks, None where they did not run.
-    `joules_per_photo` is what it took beyond what the machine takes idle, None without a sensor (the conditions say of
-    which part of the machine). `valid` is False where the numbers must not be used,
-    for `reason`; `fault` is what is wrong with its answers, where something is.
+    Times without a clock in their name are those of the inference clock: photos in memory -> scores on the host.
+    `count` inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 %
+    confidence, by rounds; None where it has no bound, as they count as `independent_count` independent inferences and
+    662 are needed. `round_p50_ms` is the median of each round, `round_numbers` the round's number in the benchmark,
+    from 0: a runner on a GPU takes part in fewer. `round_sm_mhz` is the GPU's clock at the end of each, in MHz, [] for
+    a runner that uses none, `gpu_state` the state of the GPU in all of them, None likewise; `quantiles_ms` the 0th, 5th
+    ... 100th percentile, for drawing. `first_ms` is the first inference at this batch size; `load_seconds` entering the
+    runner, its imports included. `cv` is standard deviation over mean. `peak_memory_mib` is of the whole process so
+    far, photos included. `accuracy` is that of the answers of the timed run, None where the labels are not the
+    classifier's. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing was
+    too short to tell. `device` and `end_to_end` are the other two clocks, None where they did not run.
+    `joules_per_photo` is the energy beyond that of the idle machine, None without a sensor (the conditions name the
+    part of the machine). `valid` is False where the numbers must not be used, for `reason`; `fault` is what is wrong
+    with the answers, or empty.
 
     `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
     under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
-    `speedup_rows` ratios of a benchmark together. Where it `drifts`, it was another at the end than at the beginning,
-    or depends on the round before, so that there is no interval.
+    `speedup_rows` ratios of a benchmark together. Where it `drifts`, it changed during the measurement, or
+    depends on the round before, so that there is no interval.
 
     Fields with a default may be missing in benchmark.json of an earlier version.
     """
@@ -112,7 +112,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is known of a runner at one batch size beside its times: see Measurement and Finished."""
+    """A runner at one batch size without its times: see Measurement and Finished."""
 
     runner: RunnerId
     batch: int
@@ -134,9 +134,9 @@ def measurement_from_rounds(
     config: BenchConfig,
     numbers: Sequence[int] = (),
 ) -> Measurement:
-    """Put the rounds together. `truth` holds the label's index for each photo, -1 where it has none.
+    """Return the measurement of some rounds. `truth` is the index of each photo's label, -1 for an unknown label.
 
-    `numbers` are those of the rounds in the benchmark; () where none is missing.
+    `numbers` are those of the rounds in the benchmark; () if none is missing.
     """
     spans = np.array([span for each in rounds for span in each.spans], dtype=np.float64)
     others = _others(rounds)
@@ -236,7 +236,7 @@ def _device(rounds: Sequence[Round]) -> DeviceClock | None:
 
 
 def _energy(rounds: Sequence[Round], watched: Watched) -> float | None:
-    """Joules a photo, less what the machine would have taken anyway; None where that is not to be told apart."""
+    """Return joules per photo beyond those of the idle machine; None if the difference is not measurable."""
     used = [each.joules for each in rounds]
     if watched.idle_watts is None or None in used:
         return None
@@ -259,7 +259,7 @@ def _others(rounds: Sequence[Round]) -> float | None:
 
 
 def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> str:
-    """Why the timing must not be used; empty when it may. `cut` says why there are fewer rounds, where there are."""
+    """Return why the timing must not be used, or "". `cut` is the reason for missing rounds."""
     if (spans <= 0).any():
         return "the clock stood still or went backwards"
     if len(spans) < config.min_count:
@@ -275,7 +275,7 @@ def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> 
 
 
 def _unlike(rounds: Sequence[Round]) -> str:
-    """Why the GPU was not as it should be in some of a runner's rounds; empty where it was."""
+    """Return why the GPU disturbed some of a runner's rounds, or ""."""
     throttled = why_slowed(each.gpu for each in rounds)
     if throttled:
         return throttled
@@ -287,7 +287,7 @@ def _unlike(rounds: Sequence[Round]) -> str:
 
 
 def crowded(others: float | None, config: BenchConfig) -> str:
-    """Why numbers are not a runner's alone, where others used the share `others` of the cores; empty if they are."""
+    """Return why a measurement is not valid if other processes used the share `others` of the cores, or ""."""
     if others is None or others <= config.max_others:
         return ""
     return f"other processes used {others:.0%} of the cores meanwhile: measure again on a quieter machine"

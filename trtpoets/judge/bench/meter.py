@@ -1,13 +1,13 @@
-"""One entered runner at one batch size, timed in rounds: what happens inside the process that is measured.
+"""Times one entered runner at one batch size in rounds, inside the process that is measured.
 
-Three clocks, never mixed:
+Three separate clocks:
 
 - inference: photos in memory -> scores on the host, by the host's clock. Comparable with the host latency of `trtexec`;
 - device: copies in, computing, copies out, by the GPU's own clock (CUDA events), where there is one. Their sum is what
   `trtexec` before TensorRT 11 calls latency; from 11 on its default is the computing alone;
 - end to end: photo files -> decoded, resized, batched -> scores.
 
-Neither the looking at answers nor the reading of counters is inside any of them.
+None of them includes checking the answers or reading counters.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ Clock = Callable[[], int]
 _T = TypeVar("_T")
 
 _WARMUP_COUNT = 3
-"""Even where one inference is longer than the warm-up: allocation and lazy compilation take more than one."""
+"""The fewest inferences of a warm-up: allocation and lazy compilation may take more than the first one."""
 
 _STABLE = 0.05
-"""Warm: the medians of two windows in a row differ by at most this share."""
+"""The warm-up ends when the medians of two consecutive windows differ by at most this share."""
 
 _SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
-"""Inferences before each round, as another process had the caches; and seconds after which it is enough."""
+"""The fewest untimed inferences before each round, as another process used the caches; and their limit in seconds."""
 
 _WINDOWS, _ALIKE, _SETTLE_MOST = 3, 0.03, 10
-"""On a GPU, which was idle while others had their turn: its clock rises for tenths of a second (345 to 1,980 MHz was
-seen on an H200). So a third of the time to settle is a window; the medians of two in a row differ by at most this
-share, or settling is given up after so many times its least."""
+"""The clock of a GPU that was idle while other runners were measured rises for tenths of a second (345 to 1,980 MHz on
+an H200). A window is this fraction of the time to settle; the GPU is steady when the medians of two consecutive windows
+differ by at most this share; the limit is a multiple of the time to settle."""
 
 _SIDE_SHARE = 0.25
-"""Of the inference time, for each of the other clocks: they show where time goes, the inference clock compares."""
+"""The share of the inference time that each of the other clocks gets."""
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """How the first inferences went. `first_ms` is the very first; `stable` whether the last windows agreed."""
+    """The warm-up. `first_ms` is the first inference; `stable` is whether the medians of the last windows agreed."""
 
     first_ms: float
     count: int
@@ -64,13 +64,13 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Round:
-    """What one round saw. Spans are nanoseconds, each of one batch.
+    """The measured values of one round. Spans are nanoseconds, each of one batch.
 
     `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
-    says whether those replayed a CUDA graph. `watched_seconds` is how long the inferences took with everything around
-    them; `taken_seconds` what other processes took of that, of each of our cores, and `joules` the energy of it: None
-    where that can't be known. `settle_seconds` went before, untimed; `settled` is whether the GPU was steady by then.
-    `gpu` is what `GpuWatch.end` says of the GPU, None for a runner that uses none.
+    says whether those replayed a CUDA graph. `watched_seconds` is the duration of the round, `taken_seconds` the time
+    that other processes used of each of our cores, and `joules` the energy: None where it is not known.
+    `settle_seconds` is the untimed part before; `settled` is whether the GPU was steady by then. `gpu` is the state of
+    the GPU, None for a runner that uses none.
     """
 
     spans: list[int]
@@ -102,10 +102,10 @@ class Meter:
     """Times an entered runner on `photos` uint8 (P, H, W, 3), over and over, in batches.
 
     `paths` are the files of the photos, for the end-to-end clock; without them it does not run. They are decoded by
-    `preprocess`, or else by the runner's own rule. `joules` reads the
-    energy that was used so far. `watch` is for a runner on the GPU, whose rounds begin when the GPU has been busy for
-    `settle_seconds` and is steady. `answers` are those of
-    the timed rounds: label indices, -1 for a photo not come to yet; `fault` is the first answer that was none.
+    `preprocess`, or else by the runner's own preprocessing. `joules` returns the energy until now. `watch` is for a
+    runner on the GPU, whose rounds begin when the GPU has been busy for `settle_seconds` and is steady. `answers` are
+    those of the timed rounds: label indices, -1 for a photo that was not used yet; `fault` describes the first invalid
+    output.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Meter:
         self.fault = ""
 
     def warm_up(self, seconds: float, limit: float) -> Warmup:
-        """The first inference, then more for `seconds` and until they are stable, but no longer than `limit`."""
+        """Run the first inference, then more for `seconds` and until they are stable, but no longer than `limit`."""
         with _no_collection():
             first = self._infer()
             spans = self._repeat(self._infer, seconds, _WARMUP_COUNT, limit)
@@ -152,7 +152,7 @@ class Meter:
         return Warmup(first / 1e6, 1 + len(spans), (first + sum(spans)) / 1e9, _stable(spans))
 
     def round(self, seconds: float, count: int, limit: float) -> Round:
-        """Time for `seconds` of inference and `count` inferences, whichever is later, at most `limit` seconds."""
+        """Time inferences for `seconds` and `count` of them, whichever is later, at most `limit` seconds."""
         with _no_collection():
             began = time.monotonic()
             settled = self.settle()
@@ -174,7 +174,7 @@ class Meter:
         return Round(spans, device, graph, end_to_end, watched, taken, used, settle_seconds, settled, gpu)
 
     def settle(self) -> bool:
-        """Keep the GPU busy until it is steady; False where it is not within the limit. Without a GPU: nothing."""
+        """Keep the GPU busy until it is steady. Returns False if it is not within the limit; True without a GPU."""
         window, limit = self._settle_seconds / _WINDOWS, _SETTLE_MOST * self._settle_seconds
         began, busy, before = time.monotonic(), 0.0, 0.0
         while window:
@@ -189,7 +189,7 @@ class Meter:
         return True
 
     def _under_load(self, watch: GpuWatch) -> GpuLoad:
-        """What the watch says while inferences that are not timed keep the GPU busy: asking takes milliseconds."""
+        """Return the state of the GPU while untimed inferences keep it busy: the query takes milliseconds."""
         with ThreadPoolExecutor(1) as pool:
             found = pool.submit(watch.end)
             while not found.done():
@@ -228,7 +228,7 @@ class Meter:
                 self.answers[np.arange(first, first + self._batch) % len(self.answers)] = best
 
     def _repeat(self, infer: Callable[[], int], seconds: float, count: int, limit: float) -> list[int]:
-        """The spans (ns) until both `seconds` of them and `count` are reached, or `limit` seconds passed."""
+        """Return the spans (ns) until both `seconds` and `count` are reached, or `limit` seconds have passed."""
         spans: list[int] = []
         wanted, total = int(seconds * 1e9), 0
         deadline = time.monotonic() + limit
@@ -251,7 +251,7 @@ class Meter:
         return rows, graph
 
     def _end_to_end(self) -> list[int]:
-        """From the files, as `label` does it: decoding on all our cores where a batch has several photos."""
+        """Return the spans (ns) from photo files to scores, as `label` does it: a batch is decoded on all our cores."""
         if not self._paths:
             return []
         spans: list[int] = []
@@ -271,7 +271,7 @@ class Meter:
         return spans
 
     def _while_due(self, clock: str) -> Iterator[None]:
-        """Go on while another clock had less than its share of the inference time so far; once a round for a median."""
+        """Iterate while another clock has had less than its share of the time; at least once per round for a median."""
         due = self._counts[clock] < least_count(50)
         while due or self._side[clock] < _SIDE_SHARE * self._timed:
             due = False
@@ -282,7 +282,7 @@ class Meter:
 
 
 def _stable(spans: Sequence[int]) -> bool:
-    """Whether the last quarter of the spans is as the quarter before it, by their medians."""
+    """Return whether the medians of the last two quarters of the spans agree."""
     size = max(len(spans) // 4, _WARMUP_COUNT)
     if len(spans) < 2 * size:
         return False

@@ -1,8 +1,8 @@
-"""Ratios and percentiles from rounds that depend on each other: intervals that say how sure they are.
+"""Ratios and percentiles of timed rounds, with confidence intervals that hold for dependent rounds.
 
-What is timed in one round is alike, and rounds that follow each other may be: a machine has spells. Nothing here takes
-single inferences as independent. A round is a block, and how much rounds vary, slowly and quickly, is what an interval
-is made of. `benchmarks/coverage_speed.py` measures how often the intervals hold. Numpy and math, no state.
+Inferences in one round are correlated, and consecutive rounds may be, as the state of a machine changes slowly. Single
+inferences are never taken as independent: a round is a block, and the intervals follow from the variation of rounds.
+`benchmarks/coverage_speed.py` measures how often the intervals hold. Numpy and math, no state.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from trtpoets.core.errors import BadInput
 from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE, Interval, least_count
 
 LEAST_ROUNDS = 5
-"""Fewer rounds say nothing about how much rounds vary."""
+"""With fewer rounds there is no interval."""
 
 _SLOW = 4
 """Cosine waves, the slowest, whose power is the variance of a mean of dependent rounds: more of them make narrower
 intervals, and miss dependence that is shorter."""
 
 _DRIFT = 2
-"""Of these waves, those that a drift shows in."""
+"""The number of these waves that show a drift."""
 
 _SURE_OF_DRIFT = 0.005
 """A p-value below this is a drift."""
@@ -34,23 +34,23 @@ _MEDIAN = math.pi / 2
 lessens it."""
 
 _LEAST_KEPT, _MOST_KEPT = 0.45, 0.95
-"""Shares of the value before that are reckoned with."""
+"""The range of the share of the previous value (autocorrelation) that is used."""
 
 _CLEARLY = 1.2
-"""Standard deviations from which on a share that is kept is told from none."""
+"""Standard deviations from which an autocorrelation is significant."""
 
 _WIDEST = 50.0
-"""Of the half of an interval, as a logarithm: wider ones say no less, and are no numbers of JSON."""
+"""The largest half-width of an interval, as a logarithm, so that its ends are finite numbers."""
 
 _CLUSTERING = (90, 95, 98, 99)
-"""Percentiles at which it is looked at how unevenly the slowest inferences are spread over the rounds."""
+"""Percentiles at which the uneven distribution of the slowest inferences over the rounds is measured."""
 
 _LEVELS = 41
 """Values that stand for the normal distribution of rounds' levels."""
 
 
 class Ratio(NamedTuple):
-    """A ratio; its interval, None where there can be none; and whether that is for a drift between the rounds."""
+    """A ratio; its interval, None without one; and whether that is because of a drift between the rounds."""
 
     value: float
     interval: Interval | None
@@ -58,9 +58,9 @@ class Ratio(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """What a percentile does not exceed, None where nothing can be said.
+    """The upper bound of a percentile, None without one.
 
-    `independent` is as how many independent observations those that there are count; `least_count` are needed.
+    `independent` is the effective number of independent observations; `least_count` are needed.
     """
 
     value: float | None
@@ -82,9 +82,9 @@ def ratio_of_rounds(
     confidence: float = CONFIDENCE,
     comparisons: int = 1,
 ) -> Ratio:
-    """The median over rounds of first / second, and where another run of as many rounds would find it.
+    """Return the median over rounds of first / second, and the interval of the same ratio in another run.
 
-    Both are (R,) above 0, round by round, so what slows a whole round down cancels out. Of `comparisons` ratios all
+    Both are (R,) above 0, paired by round, so what slows a whole round down cancels out. Of `comparisons` ratios all
     intervals hold together with `confidence` (Bonferroni). They hold where rounds depend on those shortly before, and
     under the conditions of this run: there is none for fewer than five rounds, and none where the ratio drifted.
     Raises BadInput when the rounds don't pair up, or there are none.
@@ -101,10 +101,11 @@ def ratio_of_runs(
     confidence: float = CONFIDENCE,
     comparisons: int = 1,
 ) -> Ratio:
-    """median(first) / median(second) of the rounds of two runs, above 0, and its interval.
+    """Return median(first) / median(second) of the rounds of two runs, above 0, and its interval.
 
-    The rounds don't pair up: what slowed one run down is in it. As with `ratio_of_rounds`, `comparisons` intervals hold
-    together, and there is none for fewer than five rounds, or where one run drifted. Raises BadInput when one has none.
+    The rounds are not paired: what slowed one run down does not cancel out. As with `ratio_of_rounds`, `comparisons`
+    intervals hold together, and there is none for fewer than five rounds, or where one run drifted. Raises BadInput
+    when one has none.
     """
     if not len(first) or not len(second):
         raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give some of each", code="TP5017")
@@ -128,7 +129,7 @@ def _ratio(middle: float, variance: float, degrees: int, drifts: bool, confidenc
 
 
 def _level(values: np.ndarray) -> _Level:
-    """The median of values (R,), with a variance that dependence between them widens.
+    """Return the median of values (R,), and its variance, which includes the dependence between values.
 
     It is the power of the slowest cosine waves in them: of independent normal values a chi-square, so that Student's t
     is exact, and of dependent ones larger as the variance of their mean is (Lazarus, Lewis, Stock and Watson, 2018).
@@ -166,14 +167,14 @@ def _by_neighbours(beside: np.ndarray) -> float:
 
 
 def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: float) -> Bound:
-    """What a percentile of all that is timed does not exceed, with PERCENTILE_CONFIDENCE, from values above 0 by round.
+    """Return the upper bound of a percentile of all values, above 0, by round, with PERCENTILE_CONFIDENCE.
 
-    Two things move a percentile. Rounds are at different levels: their medians are taken as lognormal, with a spread
+    Two effects move a percentile. Rounds have different levels: their medians are taken as lognormal, with a spread
     and a middle at the upper limits of what these rounds allow. And within rounds, beside their medians, MLPerf's rule
     holds (at most t of n beyond the percentile would be too unlikely), with n the number of independent values that
     these count as: the more unevenly the slowest are spread over the rounds, the fewer. None for fewer than five
-    rounds, and where they count as fewer than `least_count` independent values. A slow spell that did not occur
-    meanwhile is in no bound.
+    rounds, and where they count as fewer than `least_count` independent values. A slow phase that did not
+    occur during the measurement is not included.
     """
     kept = [np.asarray(each, np.float64) for each in rounds if len(each)]
     count, total = sum(map(len, kept)), len(kept)
@@ -197,7 +198,7 @@ def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: fl
 
 
 def too_few(count: int, independent: int, what: str = "inference", percent: float = 99) -> str:
-    """Why a percentile has no bound."""
+    """Return why a percentile has no bound."""
     if not independent:
         return f"{count:,} {what}s in fewer than {LEAST_ROUNDS} rounds, or timed by an older version"
     return f"{count:,} {what}s count as {independent:,} independent ones, {least_count(percent):,} are needed"
@@ -215,7 +216,7 @@ def _clustered(rounds: Sequence[np.ndarray], lengths: np.ndarray, limit: float) 
 
 
 def _upper(ordered: np.ndarray, levels: np.ndarray, share: float) -> float:
-    """What only `share` of all sums of one of `ordered` and one of `levels` exceeds."""
+    """Return the value that only `share` of all sums of one of `ordered` and one of `levels` exceed."""
     low, high = float(levels[0] + ordered[0]), float(levels[-1] + ordered[-1])
     for _ in range(60):
         middle = (low + high) / 2
@@ -233,7 +234,7 @@ def _normal_levels() -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def most_beyond(n: int, percent: float) -> int:
-    """The most of n independent values beyond a percentile for which so few would be too unlikely.
+    """Return the largest number of n independent values beyond a percentile that is still improbably small.
 
     That is MLPerf's t: the probability of at most t is at most 1 - PERCENTILE_CONFIDENCE (MLPerf inference rules, early
     stopping, as its LoadGen computes it). 0 where n is less than `least_count`.
@@ -253,7 +254,7 @@ def most_beyond(n: int, percent: float) -> int:
 
 @lru_cache(maxsize=256)
 def t_quantile(probability: float, degrees: int) -> float:
-    """The quantile of Student's t. Raises BadInput unless 0.5 <= probability < 1 and degrees >= 1."""
+    """Return the quantile of Student's t. Raises BadInput unless 0.5 <= probability < 1 and degrees >= 1."""
     if not 0.5 <= probability < 1 or degrees < 1:
         raise BadInput(
             f"the quantile {probability} of t with {degrees} degrees",

@@ -1,9 +1,9 @@
-"""MLPerf's four ways to ask for work, scaled down to one command: what each measures, and what it says of a runner.
+"""MLPerf's four scenarios, scaled down to one command: what each measures, and its outcome for a runner.
 
 - single-stream: one photo at a time; the 90th percentile of its latency;
 - multi-stream: eight photos at a time; the 99th percentile of the query's latency;
-- offline: all photos at once; photos a second at the best batch size, with as many batches under way as the runner has
-  slots;
+- offline: all photos at once; photos per second at the best batch size, with as many batches in progress as the runner
+  has slots;
 - server: photos arrive at random (Poisson), a target rate on average; the 99th percentile from arrival to answer.
 
 (MLPerf inference rules, scenarios.)
@@ -30,19 +30,19 @@ from trtpoets.judge.bench.rounds import percentile_bound, too_few
 from trtpoets.judge.statistics import least_count, supported_percentile
 
 _SPIN_SECONDS = 0.0005
-"""Before an arrival is due, wait awake: sleeping is not so precise."""
+"""Seconds before an arrival that are waited by polling, as sleeping is less precise."""
 
 _KEPT_UP = 0.95
-"""Of the time until a server's last answer, this share at least is until the last arrival; or it lags ever more."""
+"""A server keeps up if the last photo arrives after this share of the time until the last answer."""
 
 FOR_A_BOUND = 3
-"""Times the fewest independent observations: as many are aimed at where a 99th percentile has a limit."""
+"""Factor of the fewest independent observations that is aimed at where a 99th percentile has a limit."""
 
 _STRETCHES = 20
-"""Of a server's arrivals, one after the other: they stand for the rounds of the other scenarios."""
+"""The number of consecutive parts of a server's arrivals, which take the place of rounds."""
 
 MULTI_STREAM = 8
-"""Photos a query in the multi-stream scenario, MLPerf's number."""
+"""Photos per query in the multi-stream scenario, as in MLPerf."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class LoadgenResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scenario says of one runner: `value` in the unit that `metric` names, None where there is none.
+    """The outcome of a scenario for one runner: `value` in the unit that `metric` names, None without one.
 
-    `batch` is the batch size that it was reached with, `under_way` how many batches at once. `loadgen` is LoadGen's own
-    judgement, if it was asked.
+    `batch` is the batch size, `under_way` the number of batches in progress at once. `loadgen` is LoadGen's own result,
+    None if it did not run.
     """
 
     scenario: str
@@ -106,7 +106,7 @@ class Served:
 
 
 def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
-    """The configuration that measures what a scenario needs. Batch sizes that were chosen stay for offline and server.
+    """Return the configuration for a scenario. Chosen batch sizes are kept for offline and server.
 
     Raises BadInput for a server without a target rate, or with one too low for a 99th percentile in its time.
     """
@@ -134,12 +134,12 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
 
 
 def _least_arrivals(config: BenchConfig) -> int:
-    """How many arrivals a 99th percentile takes, or its bound: latencies in a queue depend on those before."""
+    """Return the fewest arrivals for a 99th percentile, or for its bound: latencies in a queue depend on each other."""
     return (FOR_A_BOUND if config.max_p99_ms else 1) * least_count(99)
 
 
 def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcome:
-    """The outcome of a runner's measurements at each batch size, in all scenarios but the server's."""
+    """Return the outcome of a scenario other than the server's from a runner's measurements at each batch size."""
     if scenario is Scenario.OFFLINE:
         best = max(rows, key=lambda row: (row.valid, row.photos_per_s))
         return Outcome(
@@ -172,15 +172,15 @@ def stream(
 
 
 def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
-    """Run a batch size so many `times` in each slot; once where there are none.
+    """Run a batch size `times` in each slot; once with a single slot.
 
-    3 have it captured, as it is or padded; more, as what comes again and again, which is not padded.
+    3 times capture it as a CUDA graph, possibly padded; more often, it is captured without padding.
     """
     deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else times * runner.slots)), maxlen=0)
 
 
 def outcome_from_streamed(outcome: Outcome, streamed: Streamed, config: BenchConfig) -> Outcome:
-    """The offline outcome with the throughput of several batches under way, at the batch size that was best alone."""
+    """Return the offline outcome with the throughput of several batches at once, at the batch size of the outcome."""
     taken = streamed.taken_seconds
     reason = outcome.reason or crowded(None if taken is None else min(taken / streamed.seconds, 1.0), config)
     rate = streamed.photos / streamed.seconds
@@ -194,14 +194,13 @@ def serve(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Served:
-    """Let photos uint8 (P, H, W, 3) arrive at random, and answer all that wait, up to the largest batch size at once.
+    """Let photos uint8 (P, H, W, 3) arrive at random, and run all waiting ones, up to the largest batch size at once.
 
-    Where the runner has several slots, what waits is submitted while earlier batches are under way.
+    If the runner has several slots, waiting photos are submitted while earlier batches are in progress.
 
-    Latencies are counted from when a photo was due, so that a runner that is late can't hide it. All arrivals come in
-    one go, not in rounds between those of other runners: a queue that is cut off is a queue that never grew long, and
-    near its limit a server would look better than it is. It is held to a bound, not to another runner's time, and the
-    arrivals are the same for all.
+    Latencies are measured from the planned arrival of a photo, so that delays of the loop are included. The arrivals
+    are not divided into rounds: interrupting a queue keeps it short, and a server near its limit would look better than
+    it is. The arrivals are the same for all runners.
     """
     most = max(config.batches)
     count = max(_least_arrivals(config), int(config.target_qps * config.min_seconds))
@@ -237,7 +236,7 @@ def serve(
 
 
 def outcome_from_served(runner: RunnerId, served: Served, config: BenchConfig) -> Outcome:
-    """Whether a runner can serve the target rate: it keeps up, with a 99th percentile within `max_p99_ms` if set."""
+    """Return the outcome of a server: valid if it keeps up, with a 99th percentile within `max_p99_ms` if set."""
     ordered = np.sort(served.latencies_ms)
     p99 = supported_percentile(ordered, 99)
     bound, independent = percentile_bound(np.array_split(served.latencies_ms, _STRETCHES), 99)
@@ -256,7 +255,7 @@ def outcome_from_served(runner: RunnerId, served: Served, config: BenchConfig) -
 
 
 def with_loadgen(outcome: Outcome, result: LoadgenResult) -> Outcome:
-    """The outcome with LoadGen's judgement beside it, and why they differ, where they do by more than 5 %."""
+    """Return the outcome with LoadGen's result, and the reason for a difference of more than 5 %."""
     ours, theirs, clock = outcome.value, result.value, result.clock_value
     why = ""
     if ours and theirs and abs(theirs / ours - 1) > 0.05:

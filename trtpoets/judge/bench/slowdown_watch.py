@@ -1,7 +1,7 @@
-"""Watches what slows a machine down: the GPU in each round of a runner that uses it, the CPU's cores over all rounds.
+"""Records throttling: of the GPU in each round of a runner that uses it, of the CPU over all rounds.
 
-The GPU is watched by the process that is measured, which begins and ends its rounds: when all runners are through a
-round, the GPU has cooled and clocked down, and what it says then is nobody's. Only the GPU that CUDA uses counts.
+The GPU is observed by the process that is measured, at the beginning and end of its rounds: after a round of all
+runners, it has cooled and clocked down. Only the GPU that CUDA uses is observed.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class GpuSummary:
 
 
 def jetson_gpu_clock(root: Path) -> Path | None:
-    """The devfreq folder of a Jetson's GPU below `root`; None elsewhere."""
+    """Return the devfreq folder of a Jetson's GPU below `root`; None elsewhere."""
     folders = sorted(root.glob("sys/class/devfreq/*"))
     return next((each for each in folders if _GPU_CLOCK.fullmatch(each.name)), None)
 
 
 class GpuWatch:
-    """What the GPU does in one round after the other, as NVML and a Jetson's files tell; enter to keep NVML open.
+    """Observes the GPU in rounds through NVML and a Jetson's files; a context manager that keeps NVML open.
 
-    `bus_id` is the PCI bus id of the GPU that is used, None where it is not known: then NVML is not asked. A Jetson's
+    `bus_id` is the PCI bus id of the GPU that is used, None where it is not known: then NVML is not used. A Jetson's
     files are read below `root`. What throttles a Jetson: a thermal trip point that was passed (the cooling devices
     "gpu-throttle-alert", "cpu-throttle-alert" and so on, whose state is then above 0) and events of too low a voltage
     or too much current, which are counted (Jetson Linux Developer Guide, Platform Power and Performance of the Jetson
@@ -92,7 +92,7 @@ class GpuWatch:
         self._stack.close()
 
     def begin(self) -> None:
-        """A round begins now, and the GPU is busy already."""
+        """Begin a round; call it while the GPU is busy."""
         self._counted, self._before, self._hot = self._count(), self._sm_mhz(), self._alerted()
 
     def end(self) -> GpuLoad:
@@ -121,14 +121,14 @@ class GpuWatch:
 
 
 class CpuWatch:
-    """How often cores are throttled by heat from its making on. The system's files are read below `root`."""
+    """Counts how often cores are throttled by heat from its construction on. System files are read below `root`."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._before = self._count()
 
     def throttled(self) -> int | None:
-        """How often so far; None where the CPU does not tell."""
+        """Return the number of throttling events until now; None where the CPU does not count them."""
         now = self._count()
         return None if now is None or self._before is None else now - self._before
 

@@ -1,4 +1,4 @@
-"""A gate on a benchmark: fast enough beside the baseline, or within so many milliseconds; for CI."""
+"""The speed gate of a benchmark, for CI: a minimum ratio to the baseline, or a maximum latency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def require_limits(fail_below: float | None = None, max_p99: float | None = None) -> None:
-    """Raise BadInput unless both limits are finite numbers above 0, or None. Cheap: call it before measuring."""
+    """Raise BadInput unless both limits are finite numbers above 0, or None. Call it before measuring."""
     for option, limit, example in (("--fail-below", fail_below, "1.5"), ("--max-p99", max_p99, "20")):
         if limit is not None and not 0 < limit < math.inf:
             raise BadInput(
@@ -38,9 +38,9 @@ def require_speed(
     """Raise GateFailed unless, at every batch size that was measured, some valid runner is fast enough.
 
     That is: at least `fail_below` times as fast as the baseline, and a 99th percentile of at most `max_p99`
-    milliseconds with 99 % confidence (a server's: from arrival to answer). Where the intervals of the ratios hold the
-    limit, the benchmark can't tell: that is a warning. A 99th percentile without a bound, and numbers that are not
-    valid, pass no gate.
+    milliseconds with 99 % confidence (for a server from arrival to answer). Where the intervals of the ratios
+    contain the limit, the benchmark cannot decide: that is a warning. A 99th percentile without a bound, and a
+    measurement that is not valid, do not pass.
     """
     require_limits(fail_below, max_p99)
     if fail_below is None and max_p99 is None:
@@ -78,9 +78,9 @@ def _require_served(outcomes: Sequence[Outcome], config: BenchConfig, limit: flo
 def _require_ratio(
     rows: Sequence[Measurement], batch: int, limit: float, baseline: str, bench: Callable[..., str]
 ) -> None:
-    """Some ratio is surely beyond the limit; all of them surely below fail; else it is a warning.
+    """Pass if the interval of some ratio is above the limit, fail if all are below it; warn otherwise.
 
-    The intervals of a benchmark hold together, so that it may be any of them. A ratio without one is as it was found.
+    The intervals of a benchmark hold together. A ratio without an interval is taken as measured.
     """
     base = "TensorFlow" if baseline == BASELINE else baseline
     rated = [(row.speedup, row) for row in rows if row.speedup is not None and row.runner.name != baseline]

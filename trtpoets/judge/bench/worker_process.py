@@ -1,4 +1,4 @@
-"""A child process that is asked and answers, a JSON line each way; that may crash, or hang, and is then ended."""
+"""A child process with requests and replies as JSON lines; it is ended when it crashes or hangs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trtpoets.core.files import temporary_file
 
 
 class ChildFailed(Exception):
-    """What went wrong with a child, in words. `alive` is whether it can be asked again."""
+    """The failure of a child process. `alive` is whether it accepts further requests."""
 
     def __init__(self, why: str, *, alive: bool) -> None:
         super().__init__(why)
@@ -29,7 +29,7 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A Python module running in a process of its own; nothing of it is left when the `with` ends."""
+    """A Python module in a process of its own, which is ended with the `with` block."""
 
     def __init__(self, command: Sequence[str], threads: int = 0) -> None:
         self._errors = temporary_file()
@@ -56,11 +56,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         return self._process.pid
 
     def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """Send a request and wait for its reply. Raises ChildFailed when it fails, dies, or is silent too long."""
+        """Send a request and return its reply. Raises ChildFailed if it fails, times out, or the process dies."""
         line = json.dumps(request).encode() + b"\n"
         # A long request fills the pipe, and a child that hangs never empties it.
         writer = threading.Thread(target=self._write, args=(line,), daemon=True, name="bench-child-request")
@@ -82,7 +82,7 @@ class Child:
         return answer
 
     def end(self) -> None:
-        """Nothing of it is left, whatever happened; it leads a session of its own, so its children go with it."""
+        """End the process and its children, which are in a session of their own."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -105,7 +105,7 @@ class Child:
         self._replies.put(None)
 
     def _death(self, timeout: float) -> str:
-        """How the child died, with the last line that it wrote to stderr."""
+        """Return how the process ended, with the last line that it wrote to stderr."""
         try:
             code = self._process.wait(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -126,7 +126,7 @@ class Child:
 
 
 def python_module(name: str) -> tuple[str, ...]:
-    """The command that runs a module of ours with this Python, whatever the current folder holds."""
+    """Return the command that runs a module of trtpoets with this Python, independent of the current folder."""
     program = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({name!r}, run_name='__main__')"
     return (sys.executable, "-c", program)
 

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from trtpoets.reporting.model import DatasetSummary, Report
 
 _UNEVEN = 3.0
-"""A class with so many times the photos of another one is worth a word."""
+"""A class with this many times the photos of another one is mentioned."""
 
 _FEW = 10
 """With fewer test photos, one more mistake moves a class's recall by more than ten points."""
 
 CLASSES = 30
-"""At most this many classes have a row of their own."""
+"""The most classes with a row of their own."""
 
 _NODES = 6
-"""Nodes of a network that are named in a sentence."""
+"""The most nodes of a network that are named in a sentence."""
 
 _UNKNOWN = (None, None)
 
@@ -108,7 +108,7 @@ def dataset_section(report: Report) -> Section | None:
 
 
 def _health(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """What the numbers of photos alone say against a folder: nothing, or sentences with a blank before each."""
+    """Return sentences about uneven or small classes, each after a space; an empty string without problems."""
     totals = {label: sum(each.values()) for label, each in counts.items()}
     told = ""
     if not totals:
@@ -194,7 +194,7 @@ def precisions_section(report: Report) -> list[str]:
             f"{tiny(parity.max_abs)}{photos}."
         )
     if fp16:
-        kept = _kept(fp16.kept_fp32, "stayed FP32", "every node could be narrowed")
+        kept = _kept(fp16.kept_fp32, "stayed FP32", "no node stayed FP32")
         sentences.append(
             f"FP16: scores differ from FP32's by at most {tiny(fp16.max_abs)} on "
             f"{many(fp16.compared, 'calibration photo')}; {kept}."
@@ -203,7 +203,7 @@ def precisions_section(report: Report) -> list[str]:
 
 
 def _kept(nodes: Mapping[str, str], what: str, none: str) -> str:
-    """Which nodes stayed wider, with the reason of each; the first few where there are many."""
+    """Return the nodes that kept a wider precision, with reasons; the first ones of many."""
     if not nodes:
         return none
     first = [shown(f"{name} ({why})") for name, why in list(nodes.items())[:_NODES]]

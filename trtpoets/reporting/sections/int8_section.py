@@ -55,9 +55,9 @@ def _share(notes: Int8Summary) -> str:
 def _made_even(notes: Int8Summary) -> str:
     """What was done to tensors and weights before they were stepped, where it was."""
     scaled, rounded = notes.equalised, notes.rounded
-    done = [f"the channels of {many(scaled, 'tensor')} were brought to like sizes"] if scaled else []
+    done = [f"the channels of {many(scaled, 'tensor')} were equalised"] if scaled else []
     if rounded:
-        done.append(f"the weights of {many(rounded, 'layer')} were rounded together, not one by one")
+        done.append(f"the weights of {many(rounded, 'layer')} were rounded jointly (GPTQ)")
     said = joined(done)
     return f"{said[0].upper()}{said[1:]}." if said else ""
 
@@ -155,7 +155,7 @@ def _histograms(notes: Int8Summary) -> list[Picture]:
         return []
     layers = [
         f"{shown(read.layer)} ({_db(read.db)}) reads up to {read.top:.3g}"
-        + (f", cut at {read.limit:.3g}" if read.limit < read.top else ", none of it cut")
+        + (f", clipped at {read.limit:.3g}" if read.limit < read.top else ", not clipped")
         for read in worst
     ]
     rows = [(shown(read.layer), read.limit, read.top, read.shares) for read in worst]
@@ -163,7 +163,7 @@ def _histograms(notes: Int8Summary) -> list[Picture]:
     caption = (
         "What the INT8 layers with the most noise read, the noisiest first: the share of values by magnitude, on the "
         "calibration photos. "
-        "Dashed: the largest that INT8 holds; what lies beyond is cut to it."
+        "Dashed: the largest that INT8 holds; larger values are clipped to it."
     )
     return [(histograms_plot(rows), alt, caption)]
 
