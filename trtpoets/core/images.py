@@ -148,12 +148,26 @@ def _check_out(out: np.ndarray | None, preprocess: Preprocess) -> None:
 
 
 def _resized(rgb: Image.Image, preprocess: Preprocess, out: np.ndarray | None) -> np.ndarray:
-    size, box = (preprocess.width, preprocess.height), _box(rgb.width, rgb.height, preprocess)
-    image = rgb.resize(size, resample=2, box=box)  # 2: bilinear, antialiased
+    if preprocess.resize is Resize.LETTERBOX:
+        image = _letterboxed(rgb, preprocess)
+    else:
+        size, box = (preprocess.width, preprocess.height), _box(rgb.width, rgb.height, preprocess)
+        image = rgb.resize(size, resample=2, box=box)  # 2: bilinear, antialiased
     if out is None:
         return np.array(image, dtype=np.uint8)
     out[...] = np.asarray(image)
     return out
+
+
+def _letterboxed(rgb: Image.Image, preprocess: Preprocess) -> Image.Image:
+    from PIL import Image
+
+    unit = min(preprocess.width / rgb.width, preprocess.height / rgb.height)
+    width, height = max(1, round(rgb.width * unit)), max(1, round(rgb.height * unit))
+    image = Image.new("RGB", (preprocess.width, preprocess.height))
+    place = ((preprocess.width - width) // 2, (preprocess.height - height) // 2)
+    image.paste(rgb.resize((width, height), resample=2), place)
+    return image
 
 
 @dataclass(frozen=True)

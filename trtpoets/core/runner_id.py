@@ -28,6 +28,7 @@ class Library(str, Enum):
     TFLITE = "tflite"
     TENSORRT = "tensorrt"
     RTX = "rtx"
+    ORIGINAL = "original"
     FAKE = "fake"
 
 
@@ -41,6 +42,7 @@ WAYS: Mapping[Library, tuple[str, ...]] = {
     Library.TFLITE: ("", "own-kernels"),
     Library.TENSORRT: ("",),
     Library.RTX: ("",),
+    Library.ORIGINAL: ("",),
     Library.FAKE: ("",),
 }
 """The ways in which each library can run an artefact; "" is the default."""
@@ -116,7 +118,10 @@ FAKE = RunnerId(Library.FAKE)
 """A runner without a network, for tests."""
 
 TENSORFLOW = RunnerId(Library.TENSORFLOW)
-"""The classifier as it was trained."""
+"""The classifier as it was trained, or as TensorFlow runs the file that it was made from."""
+
+ORIGINAL = RunnerId(Library.ORIGINAL)
+"""The file of another program that the classifier was made from, run by ONNX Runtime or TFLite."""
 
 
 def _earlier() -> Iterable[RunnerId]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.serialization import parsed, to_json
+from trtpoets.core.original import Original
+from trtpoets.core.serialization import OPTIONAL, parsed, to_json
 
 PHOTOS_RULE = 1
 """Version of the decoding in `images.py`. Increase it when a change may affect any pixel."""
@@ -55,6 +56,7 @@ class Resize(str, Enum):
 
     STRETCH = "stretch"
     CROP = "crop"
+    LETTERBOX = "letterbox"
 
 
 def canonical_json(value: Any) -> str:
@@ -72,8 +74,9 @@ class Preprocess:
     """The preprocessing from a photo file to the input of the backbone.
 
     Outside the graph (`images.py`): decode, orientation, RGB, resize to uint8 (height, width, 3). `Resize.CROP` keeps
-    the centre: the largest box with the aspect ratio of the input, with its sides multiplied by `crop_fraction`. In
-    photos with 16 bits a sample, the value `white` becomes 255; 8-bit samples are unchanged.
+    the centre: the largest box with the aspect ratio of the input, with its sides multiplied by `crop_fraction`.
+    `Resize.LETTERBOX` keeps the whole photo and its aspect ratio, with black borders. In photos with 16 bits a sample,
+    the value `white` becomes 255; 8-bit samples are unchanged.
     Inside the graph: `x * scale + offset`, channel by channel, x in 0..255.
     """
 
@@ -99,6 +102,7 @@ class ModelSpec:
     """The description of a classifier, stored as model.json and in each ONNX file.
 
     `labels[i]` is the label of score i. `weights_id` identifies the backbone's weights: a sha256 or a published name.
+    `original` describes the file of another program that `adopt` made it from; None for a classifier of trtpoets.
     """
 
     name: str
@@ -106,6 +110,7 @@ class ModelSpec:
     preprocess: Preprocess
     labels: tuple[str, ...]
     weights_id: str
+    original: Original | None = field(default=None, metadata=OPTIONAL)
 
     def to_json(self) -> str:
         """The text of model.json, with the hash of the preprocessing for every later stage to check."""
@@ -182,6 +187,12 @@ class Classifier:
     def saved_model(self) -> Path:
         """The SavedModel, whose `serve` signature has the input `photos` and the output `scores`."""
         return self.folder / "saved_model"
+
+    @property
+    def original(self) -> Path | None:
+        """The file of another program that it was made from: the baseline where TensorFlow does not run it."""
+        original = self.spec.original
+        return None if original is None else self.folder / "original" / original.file
 
 
 @dataclass(frozen=True)
