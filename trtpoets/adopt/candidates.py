@@ -24,12 +24,10 @@ from trtpoets.core.types import Resize
 _CIFAR_SIDE = 64
 """CIFAR's statistics are tried for inputs up to this side. CIFAR's photos have 32 pixels."""
 
-_GEOMETRIES = (
-    Geometry(Resize.STRETCH),
-    Geometry(Resize.CROP),
-    Geometry(Resize.CROP, 0.875),
-    Geometry(Resize.LETTERBOX),
-)
+PLAIN_GEOMETRIES = (Geometry(Resize.STRETCH), Geometry(Resize.CROP))
+"""The most usual geometries."""
+
+_OTHER_GEOMETRIES = (Geometry(Resize.CROP, 0.875), Geometry(Resize.LETTERBOX))
 
 
 def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: ContractOptions) -> tuple[Pixels, ...]:
@@ -40,12 +38,18 @@ def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: Cont
     a part of the integers only.
     """
     stated = [options.pixels] if options.pixels is not None else []
-    stated += [variant for fact in facts if fact.pixels is not None for variant in _variants(fact)]
+    usual_integers = is_integer(foreign) and has_usual_range(foreign)
+    stated += [
+        variant
+        for fact in facts
+        if fact.pixels is not None and (fact.certain or not usual_integers)
+        for variant in _variants(fact)
+    ]
     small = 0 < max(foreign.height, foreign.width) <= _CIFAR_SIDE
     statistics = (IMAGENET, *((CIFAR10,) if small else ()))
     if not is_integer(foreign):
         usual: tuple[Pixels, ...] = (*USUAL_RANGES, *statistics, CAFFE)
-    elif has_usual_range(foreign):
+    elif usual_integers:
         usual = (raw_feed(foreign.input),)
     else:
         usual = (raw_feed(foreign.input), *statistics)
@@ -66,17 +70,29 @@ def geometry_candidates(facts: Sequence[Fact], options: ContractOptions) -> tupl
     if options.geometry is not None:
         return (options.geometry,)
     stated = [fact.geometry for fact in facts if fact.geometry is not None]
-    return tuple(_distinct((*_GEOMETRIES[:2], *stated, *_GEOMETRIES[2:])))
+    return tuple(_distinct((*PLAIN_GEOMETRIES, *stated, *_OTHER_GEOMETRIES)))
 
 
 def candidate_contracts(
     foreign: ForeignModel, facts: Sequence[Fact], options: ContractOptions | None = None
 ) -> tuple[Contract, ...]:
-    """Return all contracts that a trial compares: each kind of pixel values with each geometry."""
+    """Return all contracts that a trial compares: each kind of pixel values with each geometry.
+
+    If options or a certain fact state the pixel values, the other values are rivals that might contradict them, and are
+    tried with one geometry only: that which is stated, or stretch.
+    """
     chosen = options or ContractOptions()
     geometries = geometry_candidates(facts, chosen)
+    certain = [fact.geometry for fact in facts if fact.geometry is not None and fact.certain]
+    usual = geometries[0] if chosen.geometry is not None or not certain else certain[0]
+    stated = [fact for fact in facts if fact.pixels is not None and fact.certain]
+    known = [chosen.pixels] if chosen.pixels is not None else [pixels for fact in stated for pixels in _variants(fact)]
+    fitting = [for_channels(pixels, foreign.channels) for pixels in known]
     return tuple(
-        Contract(pixels, geometry) for pixels in pixel_candidates(foreign, facts, chosen) for geometry in geometries
+        Contract(pixels, geometry)
+        for pixels in pixel_candidates(foreign, facts, chosen)
+        for geometry in geometries
+        if not known or geometry == usual or any(nearly_same(pixels, one) for one in fitting)
     )
 
 

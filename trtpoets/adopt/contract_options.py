@@ -78,7 +78,7 @@ def pixels_from_options(
         )
     if scale is None:
         large = max(*map(abs, means), *stds) > 2
-        if not large and stds == (1, 1, 1) and means == (0, 0, 0):
+        if not any(means) and all(value == 1 for value in stds):
             raise BadInput(
                 "--mean 0 and --std 1 state the range of the pixels only together with --scale",
                 hint="add --scale 1 for 0..255, or --scale 1/255 for 0..1",
@@ -127,8 +127,7 @@ def channels_from_option(channels: str | None) -> Channels | None:
     """Return the member of Channels that --channels names. Raises BadInput."""
     if channels is None:
         return None
-    names = {"grey": "gray", "inverted-grey": "inverted-gray"}
-    name = names.get(channels.lower(), channels.lower())
+    name = channels.lower().replace("grey", "gray")
     if name not in {member.value for member in Channels}:
         raise BadInput(
             f"--channels is {channels!r}, and one of {', '.join(member.value for member in Channels)} was expected",
@@ -183,13 +182,12 @@ def pixel_options_of(pixels: Pixels) -> str:
     count = pixels.channels.number
     scales, offsets = pixels.scale[:count], pixels.offset[:count]
     if len(set(scales)) == 1:
-        factor, stds = scales[0], (1.0,)
+        factor, stds = scales[0], [1.0] * count
     else:
-        factor, stds = 1 / 255, tuple(1 / 255 / scale for scale in scales)
-    divisors = stds * count if len(stds) == 1 else stds
-    means = tuple(-offset * std for offset, std in zip(offsets, divisors, strict=True))
+        factor, stds = 1 / 255, [1 / 255 / scale for scale in scales]
+    means = [-offset * std for offset, std in zip(offsets, stds, strict=True)]
     words = [f"--mean {_numbers(means)}", f"--std {_numbers(stds)}"]
-    words.append(f"--scale {'1/255' if math.isclose(factor, 1 / 255, rel_tol=1e-9) else _numbers((factor,))}")
+    words.append(f"--scale {'1/255' if math.isclose(factor, 1 / 255, rel_tol=1e-9) else _numbers([factor])}")
     if pixels.channels is not Channels.RGB:
         words.append(f"--channels {pixels.channels.value}")
     return " ".join(words)
@@ -255,6 +253,6 @@ def _factor(text: str) -> float:
     return value
 
 
-def _numbers(values: tuple[float, ...]) -> str:
+def _numbers(values: list[float]) -> str:
     short = values[:1] if len(set(values)) == 1 else values
     return ",".join(f"{0.0 if value == 0 else value:.9g}" for value in short)

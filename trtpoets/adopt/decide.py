@@ -1,6 +1,6 @@
 """Determines the contract of a classifier file from options, facts and a trial, or stops and lists the candidates.
 
-The order is that of Source: options, the graph, metadata, a quantised sibling, the producer. Facts that are certain must
+The order is that of Source: options, the graph, metadata, a quantised sibling, the producer. Certain facts must
 agree with each other, and a trial must not contradict them. Without a certain fact, a trial has to decide. How sure the
 network is of its answers is never used.
 """
@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from trtpoets.adopt.candidates import candidate_contracts, channel_variants, geometry_candidates, pixel_candidates
+from trtpoets.adopt.candidates import (
+    PLAIN_GEOMETRIES,
+    candidate_contracts,
+    channel_variants,
+    geometry_candidates,
+    pixel_candidates,
+)
 from trtpoets.adopt.contract import Contract, Geometry, Pixels
 from trtpoets.adopt.contract_options import ContractOptions, fitted, options_for, pixel_options_of
 from trtpoets.adopt.facts import Fact, for_channels, nearly_same, nearly_same_geometry, nearly_same_values
@@ -46,7 +52,7 @@ def decide(
 ) -> Decision:
     """Return the contract that options, facts and trial agree on.
 
-    `facts` are those of `known_facts`; `trial` has compared the contracts of `candidate_contracts` for the same facts and
+    `facts` are those of `known_facts`; `trial` compared the contracts of `candidate_contracts` for the same facts and
     options. Raises BadInput that lists the candidates, each with its options, if they disagree or decide nothing.
     """
     return _Case(foreign, facts, trial, options or ContractOptions()).decision()
@@ -206,26 +212,28 @@ class _Case:
         return pixels
 
     def _confirmed(self, trial: Trial, likely: list[Fact], best: TrialRow) -> Fact | None:
-        """Return the likely fact that the trial confirms: as many right answers as the best, and others clearly worse.
+        """Return the likely fact that the trial confirms, None if there is none.
 
-        None if there are fewer than FEWEST_PHOTOS, if likely facts that disagree do equally well, or if all contracts
-        do.
+        No contract has more right answers, all other likely pixel values have significantly fewer, and there are at
+        least FEWEST_PHOTOS. The correction is for the likely contracts only. If there is one kind of likely values,
+        some other values must have significantly fewer: else the photos show nothing.
         """
         if trial.photos < FEWEST_PHOTOS:
             return None
-        equal = [
-            fact
-            for fact in likely
-            for row in [self._best_row(_pixels_of(fact))]
-            if row is not None and row.photos == best.photos and row.count == best.count and fact.channels_known
-        ]
-        if not equal or not all(_agrees(fact, _pixels_of(equal[0])) for fact in equal):
-            return None
-        row = self._best_row(_pixels_of(equal[0]))
-        others = [other for other in trial.rows if not nearly_same(other.contract.pixels, _pixels_of(equal[0]))]
-        if row is None or not any(trial.is_better(row, other) for other in others):
-            return None
-        return equal[0]
+        kinds = [_pixels_of(fact) for fact in likely]
+        rows = [row for row in trial.rows if any(nearly_same(row.contract.pixels, kind) for kind in kinds)]
+        for fact in likely:
+            pixels = _pixels_of(fact)
+            row = self._best_row(pixels)
+            if row is None or row.photos < best.photos or row.count < best.count or not fact.channels_known:
+                continue
+            others = [other for other in rows if not nearly_same(other.contract.pixels, pixels)]
+            if others and all(trial.is_better(row, other, rivals=len(rows) - 1) for other in others):
+                return fact
+            rest = [other for other in trial.rows if not nearly_same(other.contract.pixels, pixels)]
+            if not others and any(trial.is_better(row, other) for other in rest):
+                return fact
+        return None
 
     def _not_worse(self, trial: Trial, best: TrialRow) -> list[TrialRow]:
         """Return the best row of each other kind of pixel values that is not significantly worse than `best`."""
@@ -304,12 +312,14 @@ class _Case:
             return Geometry(Resize.STRETCH)
         best = rows[0]
         open_rows = [row for row in rows[1:] if not trial.is_better(best, row)]
-        chosen = best
+        # Of those that the photos do not distinguish: the likely one, else stretch or a whole crop, the most usual.
+        usual = [row for row in [best, *open_rows] if row.contract.geometry in PLAIN_GEOMETRIES]
+        chosen = (usual or [best])[0]
         if likely is not None and likely.geometry is not None:
             geometry = likely.geometry
-            same = (row for row in [best, *open_rows] if nearly_same_geometry(row.contract.geometry, geometry))
-            chosen = next(same, best)
-            if chosen is not best or not open_rows:
+            same = [row for row in [best, *open_rows] if nearly_same_geometry(row.contract.geometry, geometry)]
+            if same:
+                chosen = same[0]
                 self._evidence.append(replace(likely.evidence, about="resize"))
         others = [row for row in [best, *open_rows] if row is not chosen]
         counts = f"{chosen.contract.geometry.text}: {chosen.count} of {chosen.photos}"

@@ -47,6 +47,9 @@ MOST_PHOTOS = 300
 FEWEST_PHOTOS = 20
 """With fewer photos, a contract that is likely but not certain is not confirmed."""
 
+_ENOUGH = 72
+"""After so many photos, no more are tried once a single kind of pixel values is left."""
+
 _ROUND = 24
 """Photos after which contracts that are clearly worse are given up; twice as many in each following round."""
 
@@ -99,16 +102,19 @@ class Trial:
         photos = min(first.photos, second.photos)
         return equality_test(np.asarray(first.right[:photos], bool), np.asarray(second.right[:photos], bool))
 
-    def is_better(self, first: TrialRow, second: TrialRow, level: float = LEVEL - _EARLY_LEVEL) -> bool:
+    def is_better(
+        self, first: TrialRow, second: TrialRow, level: float = LEVEL - _EARLY_LEVEL, rivals: int | None = None
+    ) -> bool:
         """Whether the first is better than the second, by the corrected test and by the mean over the classes.
 
-        The second condition is for photos of mostly one class: a wrong contract may answer every photo with that class.
+        `rivals` is the number of contracts for which the p-value is corrected: all that were tried, unless given. The
+        second condition is for photos of mostly one class: a wrong contract may answer every photo with that class.
         """
         photos = min(first.photos, second.photos)
         if sum(first.right[:photos]) <= sum(second.right[:photos]):
             return False
         # One-sided: half of the two-sided p-value.
-        if self.p_value(first, second) / 2 * max(1, self.rivals) > level:
+        if self.p_value(first, second) / 2 * max(1, self.rivals if rivals is None else rivals) > level:
             return False
         return self._mean_over_classes(first, photos) > self._mean_over_classes(second, photos)
 
@@ -191,13 +197,14 @@ def try_contracts(
     geometries = list(dict.fromkeys(contract.geometry for contract in contracts))
     first = [contract for contract in contracts if contract.geometry in geometries[:2]]
     rows = taker.rows(first, [], len(contracts))
-    kept = {row.contract.pixels for row in rows if row.photos == len(chosen) and not taker.looks_lost(row, rows)}
+    complete = [row for row in rows if row.photos == len(taker.truth)]
+    kept = {row.contract.pixels for row in complete if not taker.looks_lost(row, complete)}
     rest = [contract for contract in contracts if contract.pixels in kept and contract.geometry not in geometries[:2]]
-    rows += taker.rows(rest, rows, len(contracts))
-    progress("trying contracts", len(chosen), len(chosen))
+    rows += taker.rows(rest, rows, len(contracts)) if rest else []
+    progress("trying contracts", len(taker.truth), len(taker.truth))
     different = taker.different(contracts)
     order = sorted(rows, key=lambda row: (-row.photos, -row.count))
-    return Trial(tuple(order), classes, classes_of(foreign.output), max(1, different - 1))
+    return Trial(tuple(order), taker.truth, classes_of(foreign.output), max(1, different - 1))
 
 
 class _Taker:
@@ -212,7 +219,7 @@ class _Taker:
         size: tuple[int, int],
         progress: Progress,
     ) -> None:
-        self._network, self._foreign, self._photos, self._truth = network, foreign, photos, truth
+        self._network, self._foreign, self._photos, self.truth = network, foreign, photos, truth
         self._size, self._progress = size, progress
         self._digests: dict[Geometry, list[bytes]] = {}
         self._answers: dict[tuple[object, int, bytes], int] = {}
@@ -227,13 +234,19 @@ class _Taker:
             self._progress("trying contracts", stop, len(self._photos))
             rows = [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
             active = [row.contract for row in rows if row.photos == stop and not self.lost(row, rows + others, tried)]
-            if not active:
+            decided = stop >= _ENOUGH and all(nearly_same(one.pixels, active[0].pixels) for one in active)
+            if not active or (decided and not others):
                 break
+        self.use_only(max((len(answers) for answers in right.values()), default=0) if not others else len(self.truth))
         return [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
+
+    def use_only(self, count: int) -> None:
+        """Leave out the photos after the first `count`: the pixel values are decided without them."""
+        self._photos, self.truth = self._photos[:count], self.truth[:count]
 
     def lost(self, row: TrialRow, rows: list[TrialRow], tried: int) -> bool:
         """Whether a contract is clearly worse than another one over the photos of both."""
-        trial = Trial(tuple(rows), self._truth, 2, tried - 1)
+        trial = Trial(tuple(rows), self.truth, 2, tried - 1)
         level = _EARLY_LEVEL / (2 * len(list(_rounds(len(self._photos)))))
         rivals = (other for other in rows if other.photos >= row.photos and other is not row)
         best = max(rivals, key=lambda other: sum(other.right[: row.photos]), default=None)
@@ -244,7 +257,7 @@ class _Taker:
 
         No error comes from this: the decision compares with the rows that there are, by the corrected test.
         """
-        trial = Trial(tuple(rows), self._truth, 2, 1)
+        trial = Trial(tuple(rows), self.truth, 2, 1)
         return any(trial.is_better(other, row, _LOOKS_LOST) for other in rows if other.photos == row.photos)
 
     def different(self, contracts: Sequence[Contract]) -> int:
@@ -267,7 +280,7 @@ class _Taker:
                 answers = self._answered(contract, arrays[missing])
                 self._answers.update({keys[place]: answer for place, answer in zip(missing, answers, strict=True)})
             right[contract] += [
-                self._answers[key] == truth for key, truth in zip(keys, self._truth[start:stop], strict=True)
+                self._answers[key] == truth for key, truth in zip(keys, self.truth[start:stop], strict=True)
             ]
 
     def _answered(self, contract: Contract, arrays: np.ndarray) -> list[int]:
@@ -289,7 +302,7 @@ def _rounds(photos: int) -> Iterator[tuple[int, int]]:
 
 
 def _selected(photos: Sequence[Photo], truth: Sequence[int]) -> list[int]:
-    """Return the places of at most MOST_PHOTOS photos: in turn one of each class, in an order that is not the names'."""
+    """Return the places of at most MOST_PHOTOS photos: in turn one of each class."""
     by_class: dict[int, list[int]] = {}
     for place in sorted(range(len(photos)), key=lambda place: (photos[place].sha256, str(photos[place].path))):
         if truth[place] >= 0:
