@@ -76,7 +76,7 @@ class _Case:
         pixels = self._pixels()
         geometry = self._geometry(pixels)
         contract = Contract(pixels, geometry)
-        self._compare_with_chance(contract)
+        self._add_trial(contract)
         contracts = candidate_contracts(self._foreign, self._facts, self._options)
         return Decision(contract, tuple(self._evidence), tuple(self._warnings), contracts)
 
@@ -139,8 +139,6 @@ class _Case:
                 [pixels, best.contract.pixels],
                 show_trial=True,
             )
-        if self._trial is not None:
-            self._evidence += self._trial_evidence(pixels)
         return pixels
 
     def _with_channels(self, pixels: Pixels) -> Pixels:
@@ -201,14 +199,12 @@ class _Case:
                 show_trial=True,
             )
         if confirmed is None:
-            self._evidence += self._trial_evidence(best.contract.pixels)
             for fact in likely:
                 if not _agrees(fact, best.contract.pixels):
                     self._warnings.append(f"the photos decided otherwise, but it was likely that {fact.evidence.text}")
             return best.contract.pixels
         pixels = _pixels_of(confirmed)
         self._evidence.append(confirmed.evidence)
-        self._evidence += self._trial_evidence(pixels)
         return pixels
 
     def _confirmed(self, trial: Trial, likely: list[Fact], best: TrialRow) -> Fact | None:
@@ -353,22 +349,29 @@ class _Case:
         rival = next((row for row in rivals if self._trial.is_better(row, mine)), None)
         return None if rival is None else (mine, rival)
 
-    def _trial_evidence(self, pixels: Pixels) -> list[Evidence]:
-        row = self._best_row(pixels)
-        if row is None or self._trial is None:
-            return []
-        return [Evidence("pixels", Source.TRIAL, self._trial.summary(row))]
-
-    def _compare_with_chance(self, contract: Contract) -> None:
+    def _add_trial(self, contract: Contract) -> None:
+        """Add the result of the trial as evidence, and a warning if it is not better than chance."""
         trial = self._trial
-        if trial is None:
+        row = self._row_of(contract)
+        if trial is None or row is None:
             return
-        row = next((row for row in trial.rows if row.contract == contract), None) or self._best_row(contract.pixels)
-        if row is not None and not trial.is_above_chance(row):
+        self._evidence.append(Evidence("pixels", Source.TRIAL, trial.summary(row)))
+        if not trial.is_above_chance(row):
             self._warnings.append(
                 f"with {row.contract.text} only {row.count} of {row.photos} photos are answered right, no more than "
                 "by chance: check the labels, and that the photos show the classes of this classifier"
             )
+
+    def _row_of(self, contract: Contract) -> TrialRow | None:
+        """Return the row of a contract, or that of the same pixel values with the most right answers."""
+        rows = self._trial.rows if self._trial is not None else ()
+        exact = (
+            row
+            for row in rows
+            if nearly_same(row.contract.pixels, contract.pixels)
+            and nearly_same_geometry(row.contract.geometry, contract.geometry)
+        )
+        return next(exact, None) or self._best_row(contract.pixels)
 
     def _assume(self, about: str, text: str) -> None:
         self._evidence.append(Evidence(about, Source.ASSUMED, text))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many
 
-
 _LISTED = 8
 """Names that a message lists."""
 
@@ -45,6 +44,8 @@ def match_folders(folder_names: Sequence[str], labels: Sequence[str]) -> LabelMa
     free = list(labels)
     for simplified in _RULES:
         for name in list(rest):
+            if name in unmatched:
+                continue
             fitting = [label for label in free if simplified(label) == simplified(name)]
             if len(fitting) > 1:
                 unmatched[name] = f"it matches several labels, {_listed(fitting)}"

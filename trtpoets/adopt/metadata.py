@@ -6,6 +6,7 @@ All of it is foreign content: what is missing, damaged or not plausible is a fac
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 from trtpoets.adopt.contract import RAW, SIGNED, UNIT, Geometry, Pixels, Triple, pixels_from_mean_and_std
@@ -49,10 +50,39 @@ def ultralytics_metadata(foreign: ForeignModel) -> dict[str, str]:
     if "names" in foreign.clues.metadata and "task" in foreign.clues.metadata:
         return dict(foreign.clues.metadata)
     for text in foreign.clues.files.values():
-        values = literal_dict(text)
+        values = literal_dict(text) or _of_yaml(text)
         if "names" in values and "task" in values:
             return {str(key): str(value) for key, value in values.items()}
     return {}
+
+
+_YAML_LINE = re.compile(r"([A-Za-z_]+):(?: (.*))?")
+_YAML_ITEM = re.compile(r"(?:  )?- (.*)|  (\d{1,8}): (.*)")
+
+
+def _of_yaml(text: str) -> dict[str, Any]:
+    """Return the keys of the metadata.yaml that Ultralytics writes: texts, lists and maps of numbers, no others."""
+    values: dict[str, Any] = {}
+    key = ""
+    for line in text[:1_000_000].splitlines():
+        start, item = _YAML_LINE.fullmatch(line), _YAML_ITEM.fullmatch(line)
+        if start:
+            key = start.group(1)
+            values[key] = _unquoted(start.group(2) or "")
+        elif item and item.group(2) is None:
+            earlier = values.get(key)
+            values[key] = [*(earlier if isinstance(earlier, list) else []), _unquoted(item.group(1))]
+        elif item and key:
+            known = values[key] if isinstance(values[key], dict) else {}
+            known[int(item.group(2))] = _unquoted(item.group(3))
+            values[key] = known
+    return values
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].replace("''", "'") if quoted else text
 
 
 def size_of(value: Any) -> tuple[int, int] | None:

@@ -287,10 +287,12 @@ class _Taker:
         preprocess = contract.preprocess(*self._size)
         values = values_from_photos(arrays, preprocess, contract.pixels.channels)
         with np.errstate(all="ignore"):
-            scores = scores_from_output(self._network.infer(values), self._foreign.output)
-        usable = np.isfinite(scores).all(axis=1)
-        answers = np.where(usable, np.argmax(np.where(np.isfinite(scores), scores, -1), axis=1), -1)
-        return [int(answer) for answer in answers]
+            output = self._network.infer(values)
+            scores = scores_from_output(output, self._foreign.output)
+        # Values outside the range that a network was trained with may overflow: such an answer is wrong.
+        usable = np.isfinite(output.reshape(len(output), -1).astype(np.float64)).all(axis=1)
+        usable &= np.isfinite(scores).all(axis=1)
+        return [int(answer) for answer in np.where(usable, scores.argmax(axis=1), -1)]
 
 
 def _rounds(photos: int) -> Iterator[tuple[int, int]]:
