@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.adopt_command import adopt
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
     open_page,
@@ -57,6 +58,7 @@ def demo(
 def run(
     photos: opt.Photos,
     name: opt.NameOption,
+    model: opt.ModelToAdopt = None,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
@@ -95,7 +97,7 @@ def run(
         steps=steps,
         seed=seed,
     )
-    config = run_config(retraining_config, flavour.flavour, targets or [], seed)
+    config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
         report = pipeline_run(photos, name, config, engines=engines, force=force, progress=progress)
     show_result("report", report, as_json, page=engines / name / "report.html")
@@ -427,7 +429,7 @@ def bundle(
     show_result("bundle", bundle_result, as_json)
 
 
-for command in UTILITY_COMMANDS:
+for command in (adopt, *UTILITY_COMMANDS):
     app.command()(command)
 
 

@@ -126,6 +126,9 @@ NameOrEngine = Annotated[
 ]
 Port = Annotated[int | None, typer.Option(help="TCP port; default: 6006, or the next free port.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="Name of the run: its folder in the engines folder.")]
+ModelToAdopt = Annotated[
+    Path | None, typer.Option("--model", help="Classifier file to adopt, as trtpoets adopt does, instead of training.")
+]
 Photos = Annotated[Path, typer.Argument(help="Folder of labelled photos: class folders, split folders, or a CSV file.")]
 PretrainedBackbone = Annotated[str, typer.Argument(help="Pretrained network; trtpoets models lists them.")]
 PretrainedPhotos = Annotated[

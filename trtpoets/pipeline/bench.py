@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.core.errors import BadInput
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import baseline_of
 from trtpoets.core.types import Classifier, Engine, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Runnable, Way
@@ -51,7 +53,7 @@ def bench(
     force: bool = True,
     progress: Progress = silent,
 ) -> Benchmark:
-    """Measure every runner on the test photos, each in a process of its own, TensorFlow as the baseline.
+    """Measure every runner on the test photos, each in a process of its own, the classifier as the baseline.
 
     Returns the content of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
     With `compare`, an older benchmark.json, its `compared` is what changed since.
@@ -73,7 +75,12 @@ def bench(
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
         able, skipped = _able(artefacts)
-        measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config), space.loadgen)
+        classifier = artefacts[0]
+        assert isinstance(classifier, Classifier)
+        _require_possible(classifier, config)
+        measured = benchmark_from_artefacts(
+            able, photos, config, progress, _ways(able, config), space.loadgen, baseline_of(classifier.spec).name
+        )
         # Each runner has a process of its own, and a photo that changed is its failure there.
         if measured.failures or not all(row.valid for row in measured.measurements):
             require_photos(space, photos)
@@ -98,6 +105,24 @@ def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple
         place: (*shippable_ways(artefact), *(beside if isinstance(artefact, Classifier) else ()))
         for place, artefact in enumerate(artefacts)
     }
+
+
+def _require_possible(classifier: Classifier, config: BenchConfig) -> None:
+    """Raise BadInput for ways to run the classifier that its original does not have."""
+    original = classifier.spec.original
+    if original is None:
+        return
+    asked = {"--keras": config.keras}
+    if not original.format.is_tensorflow:
+        asked |= {"--xla": config.xla, "--cpu": config.cpu}
+    option = next((name for name, wanted in asked.items() if wanted), None)
+    if option is not None:
+        raise BadInput(
+            f"{option} needs a classifier that trtpoets trained, and {classifier.spec.name} was adopted from "
+            f"{original.file}",
+            hint=f"leave {option} out",
+            code="TP9506",
+        )
 
 
 def _name(artefact: Runnable) -> str:

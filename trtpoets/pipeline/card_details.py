@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trtpoets.adopt.trial import Trial
 from trtpoets.convert.fp16_remainder import RemainderNotes
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
 from trtpoets.convert.int8.fidelity import Fidelity
@@ -23,12 +24,16 @@ from trtpoets.train.head import Training
 
 @dataclass(frozen=True)
 class ExportDetails:
-    """Of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again."""
+    """Of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again.
+
+    `rounded` is for an adopted integer network, which fp32.onnx does not round as: the parity of a variant that does.
+    """
 
     opset: int
     parity: Parity
     made_from: str
     command: str = ""
+    rounded: Parity | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,15 @@ class TfliteInt8Details:
 
 @dataclass(frozen=True)
 class ClassifierDetails:
-    """Of the classifier's folder. `dataset` is the hash of the photos that it was trained on, None for none of them."""
+    """Of the classifier's folder. `dataset` is the hash of the photos that it was trained on, None for none of them.
+
+    `trial` is how the preprocessing of an adopted classifier was found; None without photos.
+    """
 
     weights_id: str
     dataset: str | None
     command: str = ""
+    trial: Trial | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

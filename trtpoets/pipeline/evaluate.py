@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.runner_id import TENSORFLOW
+from trtpoets.core.runner_id import baseline_of
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Photo, Skipped
+from trtpoets.core.types import Classifier, Photo, Skipped
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable
 from trtpoets.judge.evaluation import DecodedPhotos, evaluation_from_scores, scores_from_runner
@@ -55,7 +55,7 @@ def evaluate(
     force: bool = False,
     progress: Progress = silent,
 ) -> Evaluations:
-    """Evaluate TensorFlow and every ONNX file, TFLite file and engine that can run here on the test photos.
+    """Evaluate the classifier and every ONNX file, TFLite file and engine that can run here on the test photos.
 
     Returns the content of engines/<name>/evaluation.json. Its `gate` is the one that is set now, or was set before on
     the same scores. A gate that fails or cannot tell raises nothing here: `require_gate` does.
@@ -94,11 +94,13 @@ def _evaluated(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], groups: tuple[int, ...] | None, progress: Progress
 ) -> Evaluations:
     scores, skipped = _scores(artefacts, photos, progress)
-    labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
-    reference = scores[TENSORFLOW]
+    classifier = artefacts[0]
+    assert isinstance(classifier, Classifier)
+    labels, baseline = classifier.spec.labels, baseline_of(classifier.spec)
+    reference = scores[baseline]
     return Evaluations(
         tuple(
-            evaluation_from_scores(runner, own, photos, labels, None if runner == TENSORFLOW else reference, groups)
+            evaluation_from_scores(runner, own, photos, labels, None if runner == baseline else reference, groups)
             for runner, own in scores.items()
         ),
         groups,

@@ -29,7 +29,7 @@ from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writin
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import verified_photos
+from trtpoets.pipeline.photos import photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def quantize(
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
-                hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
+                hint=photos_command(space),
                 code="TP8032",
             )
         dataset = dataset_in(space)

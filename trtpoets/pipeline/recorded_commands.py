@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.judge.gate import GateConfig
     from trtpoets.judge.train_benchmark import TrainBenchConfig
+    from trtpoets.pipeline.adopt import AdoptConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.train.split import DatasetConfig
 
@@ -49,6 +50,26 @@ def pretrained_command(
     given = {"photos": photos, "labels": config.labels if photos else None, "weights": weights}
     paths: dict[str, object] = {word: None if path is None else Path(path) for word, path in given.items()}
     return _command(space, "pretrained", [backbone], {**paths, "class_folders": bool(photos) and config.class_folders})
+
+
+def adopt_command(space: Workspace, model: Path, photos: Path | str | None, config: AdoptConfig) -> str:
+    """Return the `trtpoets adopt` command for this file, these photos and options."""
+    said = config.contract
+    options = {
+        "photos": None if photos is None else Path(photos),
+        "labels": config.labels,
+        "preprocess": said.preprocess,
+        "mean": None if said.mean is None else ",".join(map(repr, said.mean)),
+        "std": None if said.std is None else ",".join(map(repr, said.std)),
+        "scale": said.scale,
+        "channels": said.channels,
+        "resize": said.resize,
+        "crop": said.crop,
+        "size": config.size,
+        "class_folders": photos is not None and config.dataset.class_folders,
+        "allow_code": config.allow_code,
+    }
+    return _command(space, "adopt", [model], options)
 
 
 def export_command(space: Workspace, opset: int) -> str:

@@ -16,6 +16,7 @@ from trtpoets.judge.evaluation_file import VERSION, EvaluatedFiles, Evaluations,
 from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
 from trtpoets.pipeline.lineage import onnx_in, opened
+from trtpoets.pipeline.photos import photos_command
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
     if not has_dataset(space):
         raise BadInput(
             f"{space.name} has no photos to be judged on",
-            hint=f"give it some: {space.command('pretrained', 'BACKBONE', '--photos', 'FOLDER')}",
+            hint=f"give it some: {photos_command(space)}",
             code="TP8033",
         )
     return dataset_in(space).in_split(Split.TEST)

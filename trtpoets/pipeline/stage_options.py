@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.adopt.search import ContractOptions
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
@@ -11,6 +14,7 @@ from trtpoets.core.types import Flavour, Resize
 from trtpoets.device.build.engine_config import batch_range
 from trtpoets.judge.bench.bench_options import bench_config
 from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline.adopt import AdoptConfig
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "adopt_config",
     "batch_range",
     "bench_config",
     "calibration_config",
@@ -62,15 +67,69 @@ def retrain_config(
     )
 
 
+def adopt_config(
+    *,
+    labels: Path | None = None,
+    class_folders: bool = False,
+    size: int | None = None,
+    allow_code: bool = False,
+    **contract: Any,
+) -> AdoptConfig:
+    """Return the configuration of `adopt`. `contract` are the options of `ContractOptions`; mean and std like "1,2,3"."""
+    for name in ("mean", "std"):
+        if contract.get(name) is not None:
+            contract[name] = _triple(contract[name], f"--{name}")
+    config = AdoptConfig(labels=labels, contract=ContractOptions(**contract), size=size, allow_code=allow_code)
+    return replace(config, dataset=replace(config.dataset, class_folders=class_folders))
+
+
+def _triple(text: str, option: str) -> tuple[float, float, float]:
+    """Read three numbers, or one for all channels."""
+    try:
+        numbers = [float(number) for number in text.replace(",", " ").split()]
+    except ValueError:
+        numbers = []
+    numbers = numbers * 3 if len(numbers) == 1 else numbers
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise BadInput(
+            f"{option} must be three numbers, red, green and blue, not {text!r}",
+            hint=f"for example: {option} 0.485,0.456,0.406",
+            code="TP9510",
+        )
+    return numbers[0], numbers[1], numbers[2]
+
+
 def photos_config(labels: Path | None, class_folders: bool) -> DatasetConfig:
     """Return the configuration with which `pretrained` reads its photos."""
     return DatasetConfig(labels=str(labels or ""), class_folders=class_folders)
 
 
-def run_config(retraining: RetrainConfig, flavour: Flavour | None, targets: Sequence[str], seed: int) -> RunConfig:
-    """Return the configuration of `run`."""
+def run_config(
+    retraining: RetrainConfig,
+    flavour: Flavour | None,
+    targets: Sequence[str],
+    seed: int,
+    model: Path | None = None,
+) -> RunConfig:
+    """Return the configuration of `run`. With `model`, a file to adopt, the options of training must be the defaults."""
+    if model is not None:
+        dataset = replace(retraining.dataset, class_folders=False, strict=False)
+        given = replace(retraining, dataset=dataset, head=replace(retraining.head, seed=0))
+        if given != RetrainConfig(resize=given.resize):
+            raise BadInput(
+                "--model takes a classifier that is trained already, so options of training have no effect",
+                hint="leave out --backbone, --weights, --device, --steps, --labels and the percentages of photos",
+                code="TP9511",
+            )
+    adoption = AdoptConfig()
+    adoption = replace(adoption, dataset=replace(adoption.dataset, class_folders=retraining.dataset.class_folders))
     return RunConfig(
-        retrain=retraining, calibration=CalibrationConfig(seed=seed), flavour=flavour, targets=tuple(targets)
+        retrain=retraining,
+        calibration=CalibrationConfig(seed=seed),
+        flavour=flavour,
+        targets=tuple(targets),
+        model=model,
+        adopt=adoption,
     )
 
 

@@ -18,7 +18,7 @@ from trtpoets.judge.gate import Outcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
 from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
-from trtpoets.pipeline.export import parity_of
+from trtpoets.pipeline.export import parity_of, parity_photos
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
 from trtpoets.pipeline.lineage import onnx_models_in
@@ -119,7 +119,9 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
     key = hash_of([_VERSION, made_from, Precision.FP32])
     if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
-        parity = parity_of(classifier, model, space)
+        photos = parity_photos(space)
+        with verified_photos(space, photos):
+            parity = parity_of(classifier, model, photos)
         seal_card(card_of(out), key=key, files=[out], details=TfliteFp32Details(made_from, parity))
     return read_tflite(out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import many, percent, seconds, shown, targets
+from trtpoets.reporting.sections.adoption_section import adoption_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,9 +99,10 @@ def _onnx(facts: Any) -> list[Part]:
             ("network", f"{shown(facts.spec.name)}: {facts.spec.backbone}, {many(len(facts.spec.labels), 'label')}"),
             ("precision", facts.precision or "not told"),
             ("photos", f"{_photos(facts.spec)}, rule {facts.spec.preprocess.hash[:12]}"),
+            *adoption_rows(facts.spec),
         ]
     else:
-        rows.append(("of trtpoets", "no: it does not say how its photos are prepared"))
+        rows.append(("of trtpoets", "no; if it is a classifier: trtpoets adopt FILE --name NAME"))
     work = [
         (name, each.layers, f"{each.multiply_adds:,}", _share(each.multiply_adds, facts.multiply_adds))
         for name, each in facts.work.items()
@@ -141,6 +143,7 @@ def _model(facts: ModelSpec) -> list[Part]:
         ("labels", labels + more),
         ("photos", f"{_photos(facts)}, rule {facts.preprocess.hash[:12]}"),
         ("weights", facts.weights_id),
+        *adoption_rows(facts),
     ]
     return [("", [], rows)]
 

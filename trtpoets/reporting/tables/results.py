@@ -17,6 +17,7 @@ from trtpoets.reporting.document import judged, skipped_failures
 from trtpoets.reporting.gate_summary import gate_limits, gate_rows
 from trtpoets.reporting.sections.training_section import train_benchmark_parts
 from trtpoets.reporting.tables.accuracy import accuracy_parts
+from trtpoets.reporting.tables.adoption import adoption_parts, comparison_sentence
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
 from trtpoets.reporting.tables.builds import layer_lines, plan_text
 from trtpoets.reporting.tables.inspection import Part, inspection_parts
@@ -273,6 +274,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "train benchmark": lambda benchmark: [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)],
     "training": _training,
     "classifier": _classifier,
+    "adoption": lambda adoption: [*_parts(adoption_parts(adoption)), f"\n{comparison_sentence(adoption)}"],
     "onnx": _onnx,
     "engines": _engines,
     "plans": lambda plans: [plan_text(plan) for plan in plans],
