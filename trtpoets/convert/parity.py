@@ -67,8 +67,8 @@ def parity_from_scores(
         where = str(parity.worst) if parity.worst is not None else f"row {row}"
         label = int(difference[row].argmax())
         raise ConversionFailed(
-            f"the exported network differs from {reference_name}: on {where}, score {label} is {scores[row, label]:.6g} "
-            f"instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, at most {limit:.0e} is "
+            f"the exported network differs from {reference_name}: on {where}, score {label} is "
+            f"{scores[row, label]:.6g} instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, at most {limit:.0e} is "
             "allowed",
             hint="export again with another --opset; if that does not help, report the network and the versions of "
             "TensorFlow and tf2onnx",

@@ -51,8 +51,12 @@ class FileKind:
 _ADOPT = "make a run of it: trtpoets adopt FILE --name NAME"
 _TORCH = (
     "such a file contains weights and runs code when it is opened; export the network to ONNX in the program that "
-    "defines it: net.eval(); torch.onnx.export(net, torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17), with the "
-    "size of its photos in place of 224; then: trtpoets adopt net.onnx --name NAME"
+    "defines it: net.eval(); torch.onnx.export(net, torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17), with "
+    "the size of its photos in place of 224; then: trtpoets adopt net.onnx --name NAME"
+)
+_TORCHSCRIPT = (
+    'export it to ONNX: python3 -c "import sys, torch; torch.onnx.export(torch.jit.load(sys.argv[1]).eval(), '
+    "torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17)\" FILE"
 )
 _CONVERT = "export the network to ONNX with the framework that wrote it"
 _OTHER_FILE = "check that this is the intended file; to describe any file: trtpoets inspect FILE"
@@ -97,11 +101,7 @@ _KINDS = {
     "keras-h5": ("a Keras file (HDF5)", _ADOPT),
     "hdf5": ("an HDF5 file", _OTHER_FILE),
     "pytorch": ("a PyTorch file (zip of pickles)", _TORCH),
-    "torchscript": (
-        "a TorchScript file",
-        "export it to ONNX: python3 -c \"import sys, torch; net = torch.jit.load(sys.argv[1], 'cpu').eval(); "
-        "torch.onnx.export(net, torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17)\" FILE",
-    ),
+    "torchscript": ("a TorchScript file", _TORCHSCRIPT),
     "pytorch-pickle": ("a PyTorch file (pickle)", _TORCH),
     "pickle": ("a Python pickle, which may run code when it is opened", _CONVERT),
     "safetensors": ("weights in the safetensors format, without a network", _CONVERT),

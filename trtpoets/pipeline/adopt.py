@@ -47,9 +47,9 @@ _log = logging.getLogger(__name__)
 class AdoptConfig:
     """The options of `adopt`.
 
-    `labels` is a file of labels, `contract` what the user says about the preprocessing. `size` is the input's height and
-    width for a file that accepts any. `allow_code` opens files that contain Python code. `dataset` is how the folder of
-    photos is read; by default 40 % of the photos are for tests, since none are for training.
+    `labels` is a file of labels, `contract` what the user says about the preprocessing. `size` is the height and width
+    of the input of a file that accepts any. `allow_code` opens files that contain Python code. `dataset` is how the
+    folder of photos is read; by default 40 % of the photos are for tests, since none are for training.
     """
 
     labels: Path | None = None

@@ -75,7 +75,7 @@ def adopt_config(
     allow_code: bool = False,
     **contract: Any,
 ) -> AdoptConfig:
-    """Return the configuration of `adopt`. `contract` are the options of `ContractOptions`; mean and std like "1,2,3"."""
+    """Return the configuration of `adopt`. `contract` are the fields of ContractOptions; mean and std like "1,2,3"."""
     for name in ("mean", "std"):
         if contract.get(name) is not None:
             contract[name] = _triple(contract[name], f"--{name}")
@@ -111,7 +111,7 @@ def run_config(
     seed: int,
     model: Path | None = None,
 ) -> RunConfig:
-    """Return the configuration of `run`. With `model`, a file to adopt, the options of training must be the defaults."""
+    """Return the configuration of `run`. With `model`, a file to adopt, options of training must be the defaults."""
     if model is not None:
         dataset = replace(retraining.dataset, class_folders=False, strict=False)
         given = replace(retraining, dataset=dataset, head=replace(retraining.head, seed=0))

@@ -203,7 +203,8 @@ def dataset_from_folder(
 
     Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
     left out with a warning, or is an error with `strict`. `few` assigns splits by `ranked_splits`, for photos of a
-    classifier that is not trained on them. Raises BadInput if the folder, its names or its photos do not form a dataset.
+    classifier that is not trained on them. Raises BadInput if the folder, its names or its photos do not form a
+    dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them

@@ -16,7 +16,9 @@ from trtpoets.device.runners.base import Synchronous, check_photos, check_scores
 
 
 class OriginalRunner(Synchronous):
-    """Runs the original of an adopted classifier through ONNX Runtime or TFLite with `threads` threads (0: one per core).
+    """Runs the original of an adopted classifier through ONNX Runtime or TFLite.
+
+    `threads` is the number of threads, 0 one per core.
 
     Pixels and scores are computed by numpy as `core/original.py` defines them; the file itself is unchanged.
     """
