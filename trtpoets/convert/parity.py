@@ -68,8 +68,8 @@ def parity_from_scores(
         label = int(difference[row].argmax())
         raise ConversionFailed(
             f"the exported network differs from {reference_name}: on {where}, score {label} is "
-            f"{scores[row, label]:.6g} instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, at most {limit:.0e} is "
-            "allowed",
+            f"{scores[row, label]:.6g} instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, "
+            f"at most {limit:.0e} is allowed",
             hint="export again with another --opset; if that does not help, report the network and the versions of "
             "TensorFlow and tf2onnx",
             code="TP3055",
