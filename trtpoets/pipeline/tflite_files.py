@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite_export import PRECISIONS, tflite_from_classifier
 from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.core.original import Format
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
@@ -90,6 +91,15 @@ def tflite_models(
     Files that are not up to date are written to engines/<name>/. The caller must hold the lock of the workspace.
     """
     classifier = classifier_in(space)
+    original = classifier.spec.original
+    if original is not None and not original.format.is_tensorflow:
+        raise BadInput(
+            f"TensorFlow's converter writes TFLite files, and {space.name} was adopted from {original.file}",
+            hint="use the original TFLite file"
+            if original.format is Format.TFLITE
+            else space.command("bundle", "--for", "onnxruntime"),
+            code="TP9512",
+        )
     fp32 = _fp32(space, classifier, progress)
     return (fp32, _int8(space, classifier, fp32, progress)) if Precision.INT8 in precisions else (fp32,)
 
