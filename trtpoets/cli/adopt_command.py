@@ -43,9 +43,9 @@ Std = Annotated[
     typer.Option("--std", help="Standard deviation to divide by, R,G,B.", rich_help_panel=_PREPROCESSING),
 ]
 Scale = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--scale", help="Factor of pixels of 0..255, for example 0.00392157 for 0..1.", rich_help_panel=_PREPROCESSING
+        "--scale", help="Factor of pixels of 0..255, for example 1/255 for 0..1.", rich_help_panel=_PREPROCESSING
     ),
 ]
 ChannelsOption = Annotated[

@@ -9,9 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.adopt.labels import labels_for, match_folders
+from trtpoets.adopt.contract_options import ContractOptions
+from trtpoets.adopt.decide import Decision
+from trtpoets.adopt.facts import Fact
+from trtpoets.adopt.known import size_from_facts
+from trtpoets.adopt.label_match import match_folders
+from trtpoets.adopt.labels import labels_for
 from trtpoets.adopt.loaded import LoadedModel, load_foreign
-from trtpoets.adopt.search import ContractOptions, Decision, find_contract
+from trtpoets.adopt.producers import producer_name
+from trtpoets.adopt.search import facts_about, find_contract
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
@@ -97,8 +103,9 @@ def adopt(
     space = Workspace(Path(engines), name)
     with writing(space):
         loaded = load_foreign(path, allow_code=config.allow_code)
-        size = _sized(loaded, config)
         foreign = loaded.model
+        facts = facts_about(loaded)
+        size = _size(loaded, facts, config)
         labels, about_labels = labels_for(foreign, config.labels)
         dataset, unmatched = (None, ()) if photos is None else _dataset(user_path(photos), labels, config, progress)
         key = hash_of([_VERSION, foreign.sha256, list(labels), dataset and dataset.hash, to_json(config), name])
@@ -110,7 +117,8 @@ def adopt(
             return replace(known, unmatched=unmatched)
         _require_free(space, foreign.sha256, force)
         tried = _photos_to_try(dataset, labels)
-        decision = find_contract(loaded, size, tried, labels, config.contract, progress)
+        search = find_contract(loaded, facts, size, tried, labels, config.contract, progress)
+        decision = search.decision
         for warning in decision.warnings:
             _log.warning("%s", warning)
         white = FULL_WHITE if dataset is None else dataset.white
@@ -127,14 +135,14 @@ def adopt(
                 lambda: _copied(candidate, space.classifier),
                 dataset=dataset,
                 command=command,
-                trial=decision.trial,
+                trial=search.trial,
             )
             write_bytes(space.onnx(Precision.FP32), exported.path.read_bytes())
         seal_export(space, ExportConfig().opset, compared)
-        return Adoption(spec, compared, decision.trial, decision.warnings, unmatched)
+        return Adoption(spec, compared, search.trial, decision.warnings, unmatched)
 
 
-def _sized(loaded: LoadedModel, config: AdoptConfig) -> tuple[int, int]:
+def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tuple[int, int]:
     """Return the height and width of the input. Raises BadInput if the file and the option contradict each other."""
     model = loaded.model
     if model.height and model.width:
@@ -145,13 +153,16 @@ def _sized(loaded: LoadedModel, config: AdoptConfig) -> tuple[int, int]:
                 code="TP9507",
             )
         return model.height, model.width
-    if config.size is None:
+    if config.size is not None:
+        return config.size, config.size
+    size = size_from_facts(tuple(facts))
+    if size is None:
         raise BadInput(
             f"{model.path} accepts photos of any size, so the size that it was trained with is not known",
             hint="give the height and width in pixels, for example --size 224",
             code="TP9508",
         )
-    return config.size, config.size
+    return size
 
 
 def _dataset(
@@ -216,7 +227,7 @@ def _spec(
         format=model.format,
         file=model.path.name,
         sha256=model.sha256,
-        producer=decision.producer,
+        producer=producer_name(model),
         input=model.input,
         output=model.output,
         channels=decision.contract.pixels.channels,

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.adopt.contract_options import geometry_options_of, pixel_options_of
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
 
@@ -54,22 +55,19 @@ def pretrained_command(
 
 def adopt_command(space: Workspace, model: Path, photos: Path | str | None, config: AdoptConfig) -> str:
     """Return the `trtpoets adopt` command for this file, these photos and options."""
-    said = config.contract
+    stated = config.contract
     options = {
         "photos": None if photos is None else Path(photos),
         "labels": config.labels,
-        "preprocess": said.preprocess,
-        "mean": None if said.mean is None else ",".join(map(repr, said.mean)),
-        "std": None if said.std is None else ",".join(map(repr, said.std)),
-        "scale": said.scale,
-        "channels": said.channels,
-        "resize": said.resize,
-        "crop": said.crop,
+        "channels": stated.channels and stated.channels.value,
         "size": config.size,
         "class_folders": photos is not None and config.dataset.class_folders,
         "allow_code": config.allow_code,
     }
-    return _command(space, "adopt", [model], options)
+    words = [pixel_options_of(stated.pixels)] if stated.pixels else []
+    words += [geometry_options_of(stated.geometry)] if stated.geometry else []
+    contract = " ".join(words).split()
+    return _command(space, "adopt", [model, *contract], options)
 
 
 def export_command(space: Workspace, opset: int) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.adopt.search import ContractOptions
+from trtpoets.adopt.contract_options import contract_options
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
@@ -75,28 +74,10 @@ def adopt_config(
     allow_code: bool = False,
     **contract: Any,
 ) -> AdoptConfig:
-    """Return the configuration of `adopt`. `contract` are the fields of ContractOptions; mean and std like "1,2,3"."""
-    for name in ("mean", "std"):
-        if contract.get(name) is not None:
-            contract[name] = _triple(contract[name], f"--{name}")
-    config = AdoptConfig(labels=labels, contract=ContractOptions(**contract), size=size, allow_code=allow_code)
+    """Return the configuration of `adopt`. `contract` are the arguments of `contract_options`."""
+    stated = contract_options(**contract)
+    config = AdoptConfig(labels=labels, contract=stated, size=size, allow_code=allow_code)
     return replace(config, dataset=replace(config.dataset, class_folders=class_folders))
-
-
-def _triple(text: str, option: str) -> tuple[float, float, float]:
-    """Read three numbers, or one for all channels."""
-    try:
-        numbers = [float(number) for number in text.replace(",", " ").split()]
-    except ValueError:
-        numbers = []
-    numbers = numbers * 3 if len(numbers) == 1 else numbers
-    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-        raise BadInput(
-            f"{option} must be three numbers, red, green and blue, not {text!r}",
-            hint=f"for example: {option} 0.485,0.456,0.406",
-            code="TP9510",
-        )
-    return numbers[0], numbers[1], numbers[2]
 
 
 def photos_config(labels: Path | None, class_folders: bool) -> DatasetConfig:

@@ -20,7 +20,7 @@ def adoption_parts(adoption: Any) -> list[tuple[str, list[str], list[tuple[Any, 
     parts: list[tuple[str, list[str], list[tuple[Any, ...]]]] = [("", [], [*adoption_rows(adoption.spec)])]
     trial = adoption.trial
     if trial is not None:
-        rows = [(shown(row.contract), f"{row.right} of {row.photos}") for row in trial.rows[:_TRIED]]
+        rows = [(shown(row.contract.text), f"{row.count} of {row.photos}") for row in trial.rows[:_TRIED]]
         more = f"; the best {_TRIED} of {len(trial.rows)}" if len(trial.rows) > _TRIED else ""
         parts.append((f"Ways to prepare the photos, and right answers{more}", ["", "right>"], rows))
     return parts
