@@ -161,10 +161,10 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_config(weights: Path, **head: Any) -> RunConfig:
     """How the runs called "small" are made."""
     from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.core.training import HeadConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.run import RunConfig
-    from trtpoets.train.head import HeadConfig
 
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
