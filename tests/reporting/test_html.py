@@ -145,8 +145,10 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "e" * 64,
         "no NVIDIA driver here",
         "a processor, 2 usable cores",
-        "trtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize stretch --steps 400 "
-        "--batch-size 100 --learning-rate 0.0003 --optimizer adam --l2 0.01 --label-smoothing 0.0 --seed 3",
+        (
+            "trtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize stretch --steps 400 "
+            "--batch-size 100 --learning-rate 0.0003 --optimizer adam --l2 0.01 --label-smoothing 0.0 --seed 3"
+        ),
         "trtpoets export insects",
         "trtpoets bench insects",
     ]
