@@ -19,10 +19,10 @@ from contact.networks import Network, built, config_of, need_gpu, need_library, 
 from contact.pace import SETTLE_SECONDS, timed
 from contact.question_inputs import NotAnswered, QuestionInputs
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
+from trtpoets.core.system_memory import available_memory
 from trtpoets.core.types import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build import tensorrt_build, tensorrt_config
-from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.engine import engine_from_onnx, load_engine
 from trtpoets.device.build.engine_config import request_of
 from trtpoets.device.build.layer_inspector import inspect_engine

@@ -239,7 +239,9 @@ def test_the_program_does_not_wait(fifo: Path) -> None:
 
 OWN_FILES = {
     *(
+        "core/child_process.py",
         "core/reading.py",
+        "core/system_memory.py",
         "core/streams.py",
         "train/feature_cache.py",
         "train/weights/__init__.py",
@@ -255,7 +257,6 @@ OWN_FILES = {
     *(
         "device/doctor/system.py",
         "device/build/build_process.py",
-        "device/build/build_child.py",
         "device/gpu/libcuda.py",
     ),
     "onboard/files/check.py",

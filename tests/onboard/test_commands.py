@@ -106,7 +106,7 @@ def test_an_engine_that_ends_its_process_is_left_for_the_next(here: Board, bundl
     result = here.run(bundle, "build", "--json")
     assert result.returncode == 0, result.stderr
     assert as_json(result)[0]["card"]["precision"] == "fp16"
-    assert "int8 can't be used: int8.tensorrt.engine does not run: died of SIGABRT" in result.stderr
+    assert "int8 can't be used: int8.tensorrt.engine does not run: its process was ended by SIGABRT" in result.stderr
 
 
 def test_what_a_device_lacks_is_not_brought_by_pip(here: Board, bundle: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.fakes.failing_runners import right_scores
 from tests.support.photos import photo_folder
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
+from trtpoets.core.child_process import Child
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -39,7 +40,6 @@ from trtpoets.judge.bench.compare import rounds_of_both
 from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round, Warmup
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
-from trtpoets.judge.bench.worker_process import Child
 
 # The machine that runs the tests may be busy: that is tested apart.
 QUICK = BenchConfig(
@@ -438,13 +438,13 @@ def test_another_runner_may_be_the_baseline(
     "wrong",
     [
         {
-            "killed": (None, "died of SIGKILL, most likely because memory ran out"),
-            "leave": (None, "ended with code 7; its last words: last words"),
+            "killed": (None, "its process was ended by SIGKILL, probably because memory ran out"),
+            "leave": (None, "its process ended with code 7; its last output: last words"),
             "not at 4": (4, "ValueError: batch 4 is too much"),
         },
         pytest.param(
             {
-                "crash": (None, "died of SIGSEGV"),
+                "crash": (None, "its process was ended by SIGSEGV"),
                 "will not load": (None, "ValueError: no kernel image"),
                 "raise": (1, "KeyError: 'scores'"),
             },
