@@ -19,7 +19,7 @@ from contact.networks import Network, built, config_of, need_gpu, need_library, 
 from contact.pace import SETTLE_SECONDS, timed
 from contact.question_inputs import NotAnswered, QuestionInputs
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
-from trtpoets.core.system_memory import available_memory
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build import tensorrt_build, tensorrt_config

@@ -112,7 +112,7 @@ def _complete_run_name(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _shared(option: SharedOption[Any], section: str | None = None, **settings: Any) -> Any:
     """The Typer option of an option that the programs of a bundle have too."""
-    limits = {"min": option.least, "max": option.most}
+    limits: dict[str, Any] = {"min": option.least, "max": option.most}
     return typer.Option(option.flag, help=option.help, rich_help_panel=section, **limits, **settings)
 
 

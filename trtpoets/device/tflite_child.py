@@ -15,7 +15,7 @@ import numpy as np
 
 from trtpoets.core.child_process import limit_memory, replies
 from trtpoets.core.errors import first_line
-from trtpoets.core.system_memory import available_memory
+from trtpoets.core.system_files import available_memory
 
 _MOST_INPUT = 1 << 28
 """Largest input of a network in bytes."""

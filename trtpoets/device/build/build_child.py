@@ -27,7 +27,7 @@ from trtpoets.core.own_files import write_own
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.storage import stray_failure
-from trtpoets.core.system_memory import available_memory
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import Flavour, ModelSpec
 from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, LookResult, Order
 from trtpoets.device.build.layer_inspector import inspect_engine

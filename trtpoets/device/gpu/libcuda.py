@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 from trtpoets.core.errors import RunFailed
+from trtpoets.core.system_files import l4t_release, system_text
 
-_MODEL, _TEGRA, _MODULE = "/proc/device-tree/model", "/etc/nv_tegra_release", "/proc/driver/nvidia/version"
+_ROOT = Path("/")
+"""The folder of the system's files."""
 
 _MULTIPROCESSORS, _SHARES_MEMORY = 16, 18
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _INTEGRATED of cuda.h."""
@@ -131,7 +133,7 @@ def _gpu(driver: Any, index: int) -> Gpu:
         memory.value,
         attribute(_MULTIPROCESSORS) or None,
         integrated,
-        (_text(_MODEL) or None) if integrated else None,
+        (system_text(_ROOT / "proc/device-tree/model") or None) if integrated else None,
     )
 
 
@@ -149,24 +151,18 @@ def driver_version() -> str | None:
     Jetsons since Orin also have the kernel module's file ("NVRM version: NVIDIA UNIX Open Kernel Module for
     aarch64  540.4.0"), so the Jetson's own file is read first.
     """
-    release = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", _text(_TEGRA))
-    if release:
-        return f"L4T R{release.group(1)}.{release.group(2)}"
-    return module_version()
+    release = l4t_release(system_text(_ROOT / "etc/nv_tegra_release"))
+    return "L4T R" + ".".join(map(str, release)) if release else module_version()
 
 
-def module_version() -> str | None:
-    """The version of NVIDIA's kernel module, such as "570.133.20"; None if there is none, as on Jetsons before Orin."""
-    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _text(_MODULE))
+def module_version(root: Path | None = None) -> str | None:
+    """The version of NVIDIA's kernel module, such as "570.133.20"; None if there is none, as on Jetsons before Orin.
+
+    `root` is the folder of the system's files.
+    """
+    text = system_text((root or _ROOT) / "proc/driver/nvidia/version")
+    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", text)
     return match.group(1) if match else None
-
-
-def _text(path: str) -> str:
-    """The text of a system file; empty if it does not exist or can't be read."""
-    try:
-        return Path(path).read_text(errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
 
 
 def check(driver: Any, code: int, call: str) -> None:

@@ -9,7 +9,6 @@ release is unknown; 39.2.2 is assumed. DLA: TensorRT's support matrices (10.7 wa
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from trtpoets.core.types import Flavour, Precision
@@ -158,14 +157,6 @@ JETPACKS = (
     JetPack("7.2.2", (39, 2, 2), "24.04", "3.12", "13", "11.4.1", _SEVEN_CHIPS, dla=True, by_pip=True),
 )
 """All releases, in the order of their L4T releases."""
-
-_RELEASE = re.compile(r"R(\d+) \(release\), REVISION: (\d+)(?:\.(\d+))?")
-
-
-def l4t_release(text: str) -> tuple[int, ...] | None:
-    """The L4T release in the text of /etc/nv_tegra_release, such as (36, 4, 3); None if there is none."""
-    match = _RELEASE.search(text)
-    return tuple(int(number) for number in match.groups(default="0")) if match else None
 
 
 def jetpack_of(l4t: tuple[int, ...]) -> JetPack | None:

@@ -11,7 +11,8 @@ import re
 from typing import Sequence
 
 from trtpoets.core.errors import BadInput
-from trtpoets.device.jetson.jetpack import BOARDS, JETPACKS, Board, JetPack, jetpack_of, l4t_release
+from trtpoets.core.system_files import l4t_release
+from trtpoets.device.jetson.jetpack import BOARDS, JETPACKS, Board, JetPack, jetpack_of
 
 _log = logging.getLogger(__name__)
 
