@@ -199,10 +199,8 @@ def default_flavour() -> Flavour:
 def _card(
     model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: BuildResult
 ) -> EngineCard:
-    try:
-        gpu, cuda = libcuda.gpus()[0], libcuda.cuda_version()
-    except TrtPoetsError:  # TensorRT-RTX builds without a GPU
-        gpu, cuda = None, None
+    here = libcuda.detect()
+    gpu = here.gpus[0] if here.gpus else None  # TensorRT-RTX builds without a GPU
     if library.flavour is Flavour.RTX:
         targets = rtx_targets(file) or request.targets or ("sm80+",)
     elif request.hardware_compatible:
@@ -215,7 +213,7 @@ def _card(
         flavour=library.flavour,
         precision=model.precision,
         tensorrt_version=library.version,
-        cuda_version=cuda,
+        cuda_version=here.cuda,
         driver_version=libcuda.driver_version(),
         gpu=gpu.name if gpu else None,
         compute_capability="{}.{}".format(*gpu.compute_capability) if gpu else None,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
-from trtpoets.core.errors import RunFailed
+from trtpoets.core.errors import RunFailed, TrtPoetsError
 from trtpoets.core.system_files import l4t_release, system_text
 
 _ROOT = Path("/")
@@ -114,9 +114,37 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(_gpu(driver, index) for index in range(count.value))
 
 
-def _gpu(driver: Any, index: int) -> Gpu:
-    device, memory = ctypes.c_int(), ctypes.c_size_t()
+@dataclass(frozen=True)
+class Detected:
+    """What the driver reports: the GPUs that this process can use, and the newest CUDA version that it supports.
+
+    Without a working driver or a GPU, `problem` is the reason.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    cuda: str | None = None
+    problem: TrtPoetsError | None = None
+
+
+def detect() -> Detected:
+    """Detect the GPUs of this machine. Raises nothing; `gpus` is for callers that need a GPU."""
+    usable: tuple[Gpu, ...] = ()
+    try:
+        usable = gpus()
+        return Detected(usable, cuda_version())
+    except TrtPoetsError as error:
+        return Detected(usable, problem=error)
+
+
+def device_at(driver: Any, index: int) -> ctypes.c_int:
+    """The driver's handle of the GPU with this index. Raises RunFailed."""
+    device = ctypes.c_int()
     check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    return device
+
+
+def _gpu(driver: Any, index: int) -> Gpu:
+    device, memory = device_at(driver, index), ctypes.c_size_t()
     name = ctypes.create_string_buffer(256)
     check(driver, driver.cuDeviceGetName(name, len(name), device), "cuDeviceGetName")
     check(driver, driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device), "cuDeviceTotalMem")
@@ -185,8 +213,7 @@ def maps_host_memory(driver: Any, index: int) -> bool:
     A discrete GPU accesses host memory over PCIe each time, so one copy is faster there (CUDA for Tegra, memory
     management; CU_DEVICE_ATTRIBUTE_INTEGRATED and _CAN_MAP_HOST_MEMORY).
     """
-    device, value = ctypes.c_int(), ctypes.c_int()
-    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    device, value = device_at(driver, index), ctypes.c_int()
     for which in (_INTEGRATED, _CAN_MAP_HOST_MEMORY):
         check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
         if not value.value:
