@@ -210,6 +210,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Jetson bundle of the tiny network. A test that changes it takes `bundle`."""
+    from tests.fakes.board_bundle import paper_bundle
+
+    return paper_bundle(tmp_path_factory.mktemp("bundle") / "tiny-jetson")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_bundle` for one test."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny-jetson"))
+
+
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`child(behaviour)`: from now on "tensorrt" is a builder of Python, here and in the child process."""

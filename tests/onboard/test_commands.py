@@ -35,16 +35,6 @@ COMMANDS: dict[str, Any] = parser()._subparsers._group_actions[0].choices  # typ
 REFUSED = "refuse: IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (no implementation for conv)"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
-
-
 @pytest.fixture(params=PYTHONS)
 def board(request: pytest.FixtureRequest, tmp_path: Path) -> Board:
     return Board(tmp_path, request.param)
