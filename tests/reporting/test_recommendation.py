@@ -20,7 +20,7 @@ from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.benchmark import BenchConfig
-from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, RunnerGate
+from trtpoets.judge.gate import Check, Gate, GateConfig, GateOutcome, RunnerGate
 from trtpoets.pipeline import result_status
 from trtpoets.reporting.model import Documents, Report, Sentence
 from trtpoets.reporting.near_misses import require_recommended
@@ -205,9 +205,9 @@ def test_quantize_is_listened_to() -> None:
     narrow = found["evaluation"]["evaluations"][-1]["comparison"]
     narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
     assert recommendation_from_report(report_of(found)).chosen.precision == "int8"
-    check = Check("drop", Outcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
-    judged = RunnerGate(runner("onnxruntime-int8"), Outcome.FAILED, (check,), 2, 0, 0.5, {})
-    gate = to_json(Gate(GateConfig(max_drop=0.5), Outcome.FAILED, (judged,)))
+    check = Check("drop", GateOutcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
+    judged = RunnerGate(runner("onnxruntime-int8"), GateOutcome.FAILED, (check,), 2, 0, 0.5, {})
+    gate = to_json(Gate(GateConfig(max_drop=0.5), GateOutcome.FAILED, (judged,)))
     advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": gate}
     found["quantisation"]["int8"]["recommended"] = advice
     report = report_of(found)

@@ -22,7 +22,7 @@ from trtpoets.core.serialization import OPTIONAL, from_json, to_json
 from trtpoets.core.types import Engine
 from trtpoets.device.build.engine import load_engine
 from trtpoets.device.runners import open_runner
-from trtpoets.judge.bench.bench_child import words
+from trtpoets.judge.bench.bench_child import error_text
 from trtpoets.judge.bench.worker_process import Child, ChildFailed, python_module
 from trtpoets.judge.golden import Verdict, check_scores_against, read_golden
 
@@ -56,7 +56,7 @@ def _answer(request: Mapping[str, str]) -> _Answer:
             scores = runner.infer(golden.pixels)
         return _Answer(verdict=check_scores_against(golden, engine.card.precision, scores))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this engine's, and told
-        return _Answer(failure=words(error))
+        return _Answer(failure=error_text(error))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.device.runners import open_runner
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
+from trtpoets.judge.gate import Check, Gate, GateConfig, GateOutcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import Advice, Recommended
@@ -129,7 +129,7 @@ def _said(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
         _log.warning("INT8 misses its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
         return Precision.FP16, why
     checks = gate.runners[0].checks
-    doubts = [too_few(check) for check in checks if check.outcome is Outcome.UNKNOWN]
+    doubts = [too_few(check) for check in checks if check.outcome is GateOutcome.UNKNOWN]
     why = "; ".join([_on_validation(checks, photos), *doubts])
     _log.info("INT8: %s", why)
     return Precision.INT8, why

@@ -23,7 +23,7 @@ from trtpoets.reporting.model import (
     EngineEntry,
     Fp16Summary,
     Int8Summary,
-    Parity,
+    ParitySummary,
     Quantisation,
     TrainingDocument,
 )
@@ -68,7 +68,7 @@ def report_documents(space: Workspace) -> Documents:
         dataset=None if dataset is None else from_json(DatasetDocument, dataset, str(space.dataset)),
         training=None if training is None else from_json(TrainingDocument, to_json(training), str(space.training)),
         train_benchmark=train_benchmark,
-        parity=from_json(Parity, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
+        parity=from_json(ParitySummary, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
         opset=fp32.get("opset"),
         quantisation=Quantisation(
             _notes(space, cards, Precision.FP16, Fp16Summary), _notes(space, cards, Precision.INT8, Int8Summary)

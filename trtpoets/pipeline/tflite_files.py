@@ -14,7 +14,7 @@ from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import Outcome, missed, too_few
+from trtpoets.judge.gate import GateOutcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
 from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
@@ -149,5 +149,5 @@ def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
     return missed_on_validation(details.judged.gate, details.judged.photos), tuple(
         f"it is undecided whether int8.tflite meets its target: {too_few(check)}"
         for check in details.judged.gate.runners[0].checks
-        if check.outcome is Outcome.UNKNOWN and not missed(check)
+        if check.outcome is GateOutcome.UNKNOWN and not missed(check)
     )

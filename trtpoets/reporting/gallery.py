@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from trtpoets.core.types import Photo
-    from trtpoets.judge.evaluation import Answer, Change
+    from trtpoets.judge.evaluation import ChangedAnswer, EvaluatedPhoto
     from trtpoets.reporting.model import Report
 
 _log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _int8_runner(report: Report, changed: Iterable[str]) -> str:
     return next((each.name for each in sorted(runners, key=lambda each: not each.is_engine)), "")
 
 
-def _changed_by_int8(report: Report, runner: str, changes: Sequence[Change], pictures: _Pictures) -> Gallery:
+def _changed_by_int8(report: Report, runner: str, changes: Sequence[ChangedAnswer], pictures: _Pictures) -> Gallery:
     compared, photos = report.comparison[runner], report.test_photos
     lost, won = compared.only_reference, compared.only_runner
     shown_of_all = f" The first {_TILES} are shown." if len(changes) > _TILES else ""
@@ -166,7 +166,7 @@ def _changed_by_int8(report: Report, runner: str, changes: Sequence[Change], pic
     )
 
 
-def _beside(change: Change, pictures: _Pictures) -> Tile:
+def _beside(change: ChangedAnswer, pictures: _Pictures) -> Tile:
     """A tile with the answers of FP32 and INT8, each with its score."""
     label, before, after = map(shown, (change.label, change.reference, change.predicted))
     return Tile(
@@ -185,7 +185,7 @@ def _changes(report: Report, runners: Iterable[str]) -> str:
     return f"Of {many(photos, 'photo')}, these runners differ from TensorFlow: {joined(counts)}."
 
 
-def _answered(answer: Answer, pictures: _Pictures) -> Tile:
+def _answered(answer: EvaluatedPhoto, pictures: _Pictures) -> Tile:
     label, predicted = shown(answer.label), shown(answer.predicted)
     right = answer.label == answer.predicted
     return Tile(
@@ -197,7 +197,7 @@ def _answered(answer: Answer, pictures: _Pictures) -> Tile:
     )
 
 
-def _changed(runner: str, change: Change, pictures: _Pictures) -> Tile:
+def _changed(runner: str, change: ChangedAnswer, pictures: _Pictures) -> Tile:
     label, before, after = map(shown, (change.label, change.reference, change.predicted))
     lines = [f"TensorFlow: {before} {percent(change.reference_score, 0)}", f"is {label}", runner]
     return Tile(

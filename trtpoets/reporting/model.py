@@ -13,11 +13,11 @@ from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.benchmark import Benchmark, Failure, Machine, Measurement
+from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark, Measurement, Throttling
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.judge.bench.scenario import Outcome
-from trtpoets.judge.evaluation import Answer, Change, ComparisonSummary
+from trtpoets.judge.bench.scenario import ScenarioOutcome
+from trtpoets.judge.evaluation import ChangedAnswer, ComparisonSummary, EvaluatedPhoto
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
@@ -149,7 +149,7 @@ class TrainingSummary(TrainingResult):
 
 
 @dataclass(frozen=True)
-class Parity:
+class ParitySummary:
     """The difference between the scores of TensorFlow and of the exported ONNX file; `worst` is a photo."""
 
     photos: int = 0
@@ -159,7 +159,7 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class FidelitySummary:
     """An INT8 network compared with FP32: agreement 0..1, signal to quantisation noise in dB."""
 
     photos: int = 0
@@ -176,11 +176,11 @@ class FloatStep:
     layer: str = ""
     gain_db: float = 0.0
     share: float = 0.0
-    fidelity: Fidelity = field(default_factory=Fidelity)
+    fidelity: FidelitySummary = field(default_factory=FidelitySummary)
 
 
 @dataclass(frozen=True)
-class Advice:
+class AdviceSummary:
     """The precision that quantize recommends, and the gate on the validation photos that it is based on."""
 
     precision: str
@@ -213,7 +213,7 @@ class Calibration:
     asked: str | None = None
     per_class: Mapping[str, int] = field(default_factory=dict)
     hash: str | None = None
-    trials: Mapping[str, Fidelity] = field(default_factory=dict)
+    trials: Mapping[str, FidelitySummary] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -267,17 +267,17 @@ class Int8Summary:
     in_float: Mapping[str, str] = field(default_factory=dict)
     equalised: int = 0
     rounded: int = 0
-    plain: Fidelity | None = None
-    corrected: Fidelity | None = None
-    together: Fidelity | None = None
-    final: Fidelity | None = None
+    plain: FidelitySummary | None = None
+    corrected: FidelitySummary | None = None
+    together: FidelitySummary | None = None
+    final: FidelitySummary | None = None
     steps: tuple[FloatStep, ...] = ()
     layers_db: Mapping[str, float] = field(default_factory=dict)
-    before_head: Fidelity | None = None
+    before_head: FidelitySummary | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     histograms: tuple[InputHistogram, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
-    recommended: Advice | None = None
+    recommended: AdviceSummary | None = None
     calibration: Calibration | None = None
     config: Int8Options | None = None
 
@@ -350,9 +350,9 @@ class Samples:
     """Photos for the gallery: mistakes and right answers of `runner`, and the answers that other runners change."""
 
     runner: str | None = None
-    mistakes: tuple[Answer, ...] = ()
-    right: tuple[Answer, ...] = ()
-    changed: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+    mistakes: tuple[EvaluatedPhoto, ...] = ()
+    right: tuple[EvaluatedPhoto, ...] = ()
+    changed: Mapping[str, tuple[ChangedAnswer, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -385,9 +385,9 @@ class BenchmarkSummary:
     conditions: Conditions | None = field(default=None, metadata=OPTIONAL)
     incomplete: str | None = field(default=None, metadata=OPTIONAL)
     artefacts: Mapping[str, str] | None = field(default=None, metadata=OPTIONAL)
-    outcomes: tuple[Outcome, ...] | None = field(default=None, metadata=OPTIONAL)
+    outcomes: tuple[ScenarioOutcome, ...] | None = field(default=None, metadata=OPTIONAL)
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
-    machine: Machine | None = field(default=None, metadata=OPTIONAL)
+    machine: Throttling | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -414,7 +414,7 @@ class Report(Accuracies):
     dataset: DatasetSummary | None = None
     training: TrainingSummary | None = None
     train_benchmark: TrainBenchmark | None = None
-    parity: Parity | None = None
+    parity: ParitySummary | None = None
     opset: int | None = None
     quantisation: Quantisation = field(default_factory=Quantisation)
     runners: Mapping[str, RunnerEntry] = field(default_factory=dict)
@@ -422,7 +422,7 @@ class Report(Accuracies):
     engines: tuple[EngineEntry, ...] = ()
     benchmarks: tuple[Measurement, ...] = ()
     benchmark: BenchmarkSummary = field(default_factory=BenchmarkSummary)
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[BenchFailure, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     absent: tuple[Skipped, ...] = ()
     conditions: Conditions | None = None
@@ -447,7 +447,7 @@ class Documents:
     dataset: DatasetDocument | None = None
     training: TrainingDocument | None = None
     train_benchmark: TrainBenchmark | None = None
-    parity: Parity | None = None
+    parity: ParitySummary | None = None
     opset: int | None = None
     quantisation: Quantisation = field(default_factory=Quantisation)
     evaluation: Evaluations | None = None

@@ -149,23 +149,23 @@ def conditions(root: Path = Path("/")) -> Conditions:
 
 
 def _memory_mib(root: Path, key: str) -> int | None:
-    found = re.search(rf"^{key}:\s*(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
-    return int(found.group(1)) >> 10 if found else None
+    match = re.search(rf"^{key}:\s*(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
+    return int(match.group(1)) >> 10 if match else None
 
 
 def _versions() -> dict[str, str]:
-    found = installed(PACKAGES)
-    # A bundle carries the package's folders as they are, without metadata.
+    versions = installed(PACKAGES)
+    # A bundle contains the folders of the package without its metadata.
     ours = getattr(sys.modules["trtpoets"], "__version__", None)
     if ours:
-        found["trtpoets"] = str(ours)
-    return found
+        versions["trtpoets"] = str(ours)
+    return versions
 
 
 def _driver(root: Path) -> str | None:
     text = read_text(root / "proc/driver/nvidia/version")
-    found = re.search(r"(?:Kernel Module\D*?|x86_64\s+|aarch64\s+)(\d+\.\d+(?:\.\d+)?)", text)
-    return found.group(1) if found else None
+    match = re.search(r"(?:Kernel Module\D*?|x86_64\s+|aarch64\s+)(\d+\.\d+(?:\.\d+)?)", text)
+    return match.group(1) if match else None
 
 
 def _gpus() -> tuple[Mapping[str, str], ...]:
@@ -175,7 +175,7 @@ def _gpus() -> tuple[Mapping[str, str], ...]:
         return ()
     fields = ("name", "compute_cap", "memory.total", "driver_version", "clocks.sm", "temperature.gpu", "pstate")
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -184,7 +184,7 @@ def _gpus() -> tuple[Mapping[str, str], ...]:
         ).stdout.decode("utf-8", "replace")
     except (OSError, subprocess.SubprocessError):
         return ()
-    rows = [[value.strip() for value in line.split(",")] for line in told.splitlines() if line.strip()]
+    rows = [[value.strip() for value in line.split(",")] for line in output.splitlines() if line.strip()]
     return tuple(dict(zip(fields, row)) for row in rows if len(row) == len(fields))
 
 

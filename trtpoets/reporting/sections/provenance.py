@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import joined, many, shown
 from trtpoets.core.shell_commands import quote
-from trtpoets.judge.bench.benchmark import Machine
+from trtpoets.judge.bench.benchmark import Throttling
 from trtpoets.judge.bench.conditions import Conditions
 from trtpoets.reporting.model import DatasetOptions, HeadOptions
 
@@ -42,7 +42,7 @@ def conditions_from_report(report: Report) -> list[tuple[str, str]]:
         ("GPU", known and gpu),
         ("power mode", jetson and jetson.power_mode),
         *_gpus_before(now.gpu_state),
-        *_meanwhile(report.benchmark.machine or Machine()),
+        *_meanwhile(report.benchmark.machine or Throttling()),
         ("energy is that of", now.energy and now.energy.covers),
         ("waiting for the GPU", joined(sorted(set(now.gpu_wait.values())))),
         ("NVIDIA driver", known and (now.nvidia_driver or "none")),
@@ -68,7 +68,7 @@ def _gpus_before(states: Sequence[GpuState]) -> list[tuple[str, str]]:
     return lines
 
 
-def _meanwhile(machine: Machine) -> list[tuple[str, str | None]]:
+def _meanwhile(machine: Throttling) -> list[tuple[str, str | None]]:
     """Clocks, temperatures and throttling during the benchmark."""
     throttled = machine.cpu_throttled
     lines: list[tuple[str, str | None]] = [("cores throttled by heat", f"{throttled:,} times" if throttled else None)]

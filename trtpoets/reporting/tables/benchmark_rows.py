@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from trtpoets.judge.bench.benchmark import Measurement
     from trtpoets.judge.bench.compare import BenchmarkComparison
-    from trtpoets.judge.bench.scenario import Outcome
+    from trtpoets.judge.bench.scenario import ScenarioOutcome
 
 Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: title, columns (those that end in ">" are numbers), rows."""
@@ -36,7 +36,7 @@ def ratio(row: Measurement) -> str:
 
 
 def benched_parts(
-    measurements: Sequence[Measurement], outcomes: Sequence[Outcome], comparison: BenchmarkComparison | None
+    measurements: Sequence[Measurement], outcomes: Sequence[ScenarioOutcome], comparison: BenchmarkComparison | None
 ) -> Iterator[Part]:
     """Yield the tables that have rows: clocks and costs, the outcomes of a scenario, a comparison of benchmarks."""
     timed = [row for row in measurements if row.end_to_end or row.device]
@@ -84,7 +84,7 @@ def _costs(measured: Sequence[Measurement]) -> Part:
     return title, columns, [[row[place] for place in known] for row in rows]
 
 
-def _outcomes(outcomes: Sequence[Outcome]) -> Part:
+def _outcomes(outcomes: Sequence[ScenarioOutcome]) -> Part:
     asked = any(outcome.loadgen for outcome in outcomes)
     rows: list[Sequence[Any]] = []
     for outcome in outcomes:

@@ -12,7 +12,7 @@ from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine
-from trtpoets.judge.gate import Outcome, photos_in_groups
+from trtpoets.judge.gate import GateOutcome, photos_in_groups
 from trtpoets.reporting.document import judged, skipped_failures
 from trtpoets.reporting.gate_summary import gate_limits, gate_rows
 from trtpoets.reporting.sections.training_section import train_benchmark_parts
@@ -127,7 +127,7 @@ def _gate(result: Evaluations) -> list[Any]:
     if not gate:
         return []
     parts = [table(["runner", "", "measured"], gate_rows(gate), f"The gate: {gate_limits(gate)}")]
-    failed = [each.runner for each in gate.runners if each.outcome is Outcome.FAILED]
+    failed = [each.runner for each in gate.runners if each.outcome is GateOutcome.FAILED]
     for evaluation in result.evaluations:
         if evaluation.runner in failed and evaluation.comparison and evaluation.comparison.changed:
             parts.append(_changed(evaluation.runner.name, evaluation.photos, evaluation.comparison))
