@@ -81,7 +81,7 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert ["cpu", "onnxruntime", "200", "190", "to", "210"] in [line.split() for line in text.splitlines()]
-    assert "went astray" in text
+    assert "diverged" in text
     assert "Skipped: training on a GPU" in text
 
 

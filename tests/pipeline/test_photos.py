@@ -177,7 +177,7 @@ def test_the_page_does_not_show_changed_photos(tmp_path: Path, caplog: pytest.Lo
         recoloured(made[1])
         after = pictures(galleries_from_report(report, shown))
     assert 0 < after < before
-    assert f"2 photos of the page were changed since they were judged, {made[1].path} for one" in caplog.text
+    assert f"2 photos of the page changed after they were evaluated, for example {made[1].path}" in caplog.text
     assert f"trtpoets evaluate {report.name} --force" in caplog.text
 
 

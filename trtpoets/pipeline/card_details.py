@@ -1,4 +1,4 @@
-"""The details that each stage keeps in the card of what it made. Fields with a default are missing in older cards."""
+"""The details in the cards of artefacts, by stage. Fields with a default may be missing in older cards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trtpoets.train.head import Training
 
 @dataclass(frozen=True)
 class ExportDetails:
-    """Of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again."""
+    """The details of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again."""
 
     opset: int
     parity: Parity
@@ -33,7 +33,7 @@ class ExportDetails:
 
 @dataclass(frozen=True)
 class Fp16Details:
-    """Of fp16.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+    """The details of fp16.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
 
     notes: Fp16Notes
     made_from: str
@@ -51,7 +51,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Recommended(Advice):
-    """Advice as far as `photos` validation photos tell, and the gate that it comes from."""
+    """Advice from a gate on `photos` validation photos."""
 
     photos: int = 0
     gate: Gate | None = None
@@ -68,7 +68,7 @@ class Int8FileNotes(Int8Notes):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRecord(CalibrationConfig):
-    """The calibration of int8.onnx. `method` is the one that was chosen, `asked` the one that was asked for.
+    """The calibration of int8.onnx. `method` is the method that was used, `asked` the requested one.
 
     `hash` is that of the ranges, `per_class` counts calibration photos, `trials` is as in Ranges.
     """
@@ -81,7 +81,7 @@ class CalibrationRecord(CalibrationConfig):
 
 @dataclass(frozen=True)
 class Int8Details:
-    """Of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+    """The details of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
 
     notes: Int8FileNotes
     calibration: CalibrationRecord
@@ -93,7 +93,7 @@ class Int8Details:
 
 @dataclass(frozen=True)
 class HalfDetails:
-    """Of int8.half.onnx. `made_from` is the sha256 of int8.onnx."""
+    """The details of int8.half.onnx. `made_from` is the sha256 of int8.onnx."""
 
     made_from: str
     notes: RemainderNotes
@@ -101,7 +101,7 @@ class HalfDetails:
 
 @dataclass(frozen=True)
 class TfliteFp32Details:
-    """Of fp32.tflite. `classifier` identifies the classifier that it was made from."""
+    """The details of fp32.tflite. `classifier` identifies the classifier that it was made from."""
 
     classifier: str
     parity: Parity
@@ -109,7 +109,7 @@ class TfliteFp32Details:
 
 @dataclass(frozen=True)
 class TfliteCalibration:
-    """How many photos TFLite's converter calibrated with, and the seed that chose them."""
+    """The number of calibration photos of TFLite's converter, and the seed that chose them."""
 
     photos: int
     seed: int
@@ -117,7 +117,7 @@ class TfliteCalibration:
 
 @dataclass(frozen=True)
 class Judged:
-    """The gate of a file on so many validation photos; None where there are none."""
+    """The gate of a file on `photos` validation photos; None where there are none."""
 
     photos: int
     gate: Gate | None
@@ -125,7 +125,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class TfliteInt8Details:
-    """Of int8.tflite. `classifier` identifies the classifier that it was made from, `dataset` is the dataset's hash."""
+    """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset."""
 
     classifier: str
     dataset: str
@@ -135,7 +135,7 @@ class TfliteInt8Details:
 
 @dataclass(frozen=True)
 class ClassifierDetails:
-    """Of the classifier's folder. `dataset` is the hash of the photos that it was trained on, None for none of them."""
+    """The details of the classifier's folder. `dataset` is the hash of its training photos, None without training."""
 
     weights_id: str
     dataset: str | None
@@ -155,9 +155,9 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class CopiesDetails:
-    """How many families of near-copies there are, and what the accuracy would be, or is, without keeping them together.
+    """The families of near-copies, and the accuracy with and without keeping each family in one split.
 
-    What does not apply is None, and left out of training.json.
+    Fields that do not apply are None, and are not written to training.json.
     """
 
     families: int | None = field(default=None, metadata=OPTIONAL)
@@ -181,7 +181,7 @@ class _OnTestPhotos(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDetails(CopiesDetails, _OnTestPhotos):
-    """Of training.json: the training, the accuracy on the test photos, what near-copies make of it."""
+    """The details of training.json: the training, the accuracy on the test photos, and the effect of near-copies."""
 
     command: str | None = field(default=None, metadata=OPTIONAL)
 

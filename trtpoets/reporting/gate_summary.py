@@ -48,17 +48,17 @@ def gate_section(gate: Gate | None) -> Section | None:
         return None
     marks = {GateOutcome.PASSED.value: "best", GateOutcome.FAILED.value: "bad"}
     return Section(
-        note=f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, beside TensorFlow on the same photos. "
-        "A limit is passed where the whole 95 % interval keeps within it, and failed where the whole interval is "
-        "beyond it; between the two, the photos cannot tell.",
+        note=f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, compared with TensorFlow on the same photos. "
+        "A limit is passed if the whole 95 % interval is within it, and failed if the whole interval is beyond it; "
+        "otherwise there are too few photos to tell.",
         columns=[("runner", TEXT), ("", TEXT), ("measured, with its 95 % interval", TEXT)],
         rows=[Row(cells, marks.get(cells[1], "")) for cells in gate_rows(gate)],
-        notes=[f"{text}." for text in (*unknowns(gate), *_traded(gate))],
+        notes=[f"{text}." for text in (*unknowns(gate), *_lost_and_won(gate))],
     )
 
 
-def _traded(gate: Gate) -> list[str]:
-    """Return a clause per runner: right answers lost and won, and the classes that lost most."""
+def _lost_and_won(gate: Gate) -> list[str]:
+    """Return a clause per runner: right answers lost and won, and the classes with the largest losses."""
     texts = []
     for result in gate.runners:
         lost, won = result.only_reference, result.only_runner

@@ -25,7 +25,7 @@ from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.recommendation import Recommendation
 
 VERSION = 1
-"""Of report.json: raised when a reader of an older one would misunderstand."""
+"""The version of report.json, increased when a field changes its meaning."""
 
 Matrix = tuple[tuple[int, ...], ...]
 """A confusion matrix: rows are true labels, columns answers; or [label, answer, photos] for each cell with photos."""
@@ -53,7 +53,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True)
 class DatasetDocument:
-    """What a report reads of dataset.json. Groups are lists of paths; the counts may exceed the listed entries."""
+    """The fields of dataset.json in a report. Groups are lists of paths; counts may exceed the listed entries."""
 
     folder: str | None = None
     config: DatasetOptions | None = None
@@ -105,11 +105,11 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to.
+    """The result of a training.
 
-    `families` counts the families of near-copies, `together` is the accuracy with each family in one split,
-    `as_it_stands` that of the folder's photos without this, `without_copies` that of the test photos without a
-    near-copy in training.
+    `families` is the number of families of near-copies. `together` is the accuracy with each family in one split,
+    `as_it_stands` the accuracy if families were not kept together, and `without_copies` the accuracy on the test photos
+    that have no near-copy in training.
     """
 
     config: HeadOptions | None = None
@@ -191,7 +191,7 @@ class AdviceSummary:
 
 @dataclass(frozen=True)
 class InputHistogram:
-    """The magnitudes that a layer reads: `shares` in equal bins over 0..`top`; INT8 clips beyond `limit`."""
+    """The magnitudes of a layer's input: `shares` in equal bins over 0..`top`; INT8 clips values above `limit`."""
 
     layer: str
     db: float
@@ -234,7 +234,7 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Fp16Summary:
-    """How fp16.onnx was made, and how far its scores differ from FP32's."""
+    """How fp16.onnx was made, and the differences between its scores and those of FP32."""
 
     nodes: int = 0
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
@@ -332,7 +332,7 @@ class EngineEntry:
 
 @dataclass(frozen=True)
 class RunnerEntry:
-    """What the name of a runner is made of."""
+    """The library and the variants that identify a runner."""
 
     runner: RunnerId = field(metadata=FLAT)
 
@@ -378,7 +378,7 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class BenchmarkSummary:
-    """What a report has of benchmark.json beside measurements and failures; all None without a benchmark."""
+    """The fields of benchmark.json in a report, except measurements and failures; all None without a benchmark."""
 
     config: BenchConfig | None = field(default=None, metadata=OPTIONAL)
     photos: int | None = field(default=None, metadata=OPTIONAL)
@@ -441,7 +441,7 @@ class TrainingDocument(TrainingResult, Curves):
 
 @dataclass(frozen=True)
 class Documents:
-    """What the stages of a run wrote; None for a stage that has not run."""
+    """The documents that the stages of a run wrote; None for a stage that has not run."""
 
     spec: ModelSpec | None = None
     dataset: DatasetDocument | None = None
