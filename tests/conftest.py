@@ -34,7 +34,12 @@ SMALL = "mobilenet_0.25_128"
 
 _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
-    *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
+    *(
+        "pipeline/test_bench_train.py",
+        "pipeline/test_tensorboard.py",
+        "core/test_keras_settings.py",
+        "convert/test_onnx_export.py",
+    ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
     "device/runners/test_runners.py",
 )

@@ -681,7 +681,7 @@ def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
 # Refusals that dry runs and builds share
 
 
-@pytest.mark.parametrize("fixed", [1, 4])
+@pytest.mark.parametrize("fixed", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -> None:
     import onnx
 
