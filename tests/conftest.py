@@ -173,9 +173,9 @@ def small_config(weights: Path, **head: Any) -> RunConfig:
 
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
-        calibration=CalibrationConfig(photos=32),
+        calibration=CalibrationConfig(photos=16),
         # With several threads, most of the CPU time goes to threads that wait for work.
-        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=5, threads=1),
+        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=3, threads=1),
     )
 
 

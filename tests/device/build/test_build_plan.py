@@ -349,7 +349,13 @@ def kept_timings() -> dict[str, bytes]:
     return {}
 
 
-@pytest.mark.parametrize("change", ["gpu", "content", "card", "no card", "not JSON", "deep JSON"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("gpu", "content", "card", "not JSON"),
+        *(pytest.param(change, marks=pytest.mark.slow) for change in ("no card", "deep JSON")),
+    ],
+)
 def test_a_timing_cache_that_does_not_match_is_ignored(
     child: Any,
     model: OnnxModel,
