@@ -319,7 +319,7 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert [failure.why for failure in got.failures] == ["its process was ended by SIGSEGV"]
 
 
-@pytest.mark.parametrize("scenario", ["offline", "server"])
+@pytest.mark.parametrize("scenario", ["offline", pytest.param("server", marks=pytest.mark.slow)])
 def test_a_fast_wrong_runner_wins_no_scenario(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], scenario: str
 ) -> None:
