@@ -11,9 +11,10 @@ import numpy as np
 
 from trtpoets.adopt.loaded import fp32_from_classifier
 from trtpoets.convert.onnx_export import ExportConfig
-from trtpoets.convert.parity import LIMIT, Parity, parity_from_scores
+from trtpoets.convert.parity import LIMIT, parity_from_scores
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.images import photo_batches
+from trtpoets.core.network_notes import Parity
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_text
