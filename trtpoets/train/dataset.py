@@ -18,7 +18,7 @@ from trtpoets.train.folders.given_splits import splits_with_given
 from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
 from trtpoets.train.folders.layout_detection import labelled_files
 from trtpoets.train.folders.photo_files import CheckedFile, checked_files
-from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of
+from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of, ranked_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -196,12 +196,15 @@ def dataset_from_folder(
     folder: Path,
     config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
     progress: Progress = silent,
+    *,
+    few: bool = False,
 ) -> Dataset:
     """Read a folder of labelled photos: decode every photo once to check it, hash it, and assign a split.
 
     Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
-    left out with a warning, or is an error with `strict`. Raises BadInput if the folder, its names or its photos do not
-    form a dataset.
+    left out with a warning, or is an error with `strict`. `few` assigns splits by `ranked_splits`, for photos of a
+    classifier that is not trained on them. Raises BadInput if the folder, its names or its photos do not form a
+    dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
@@ -218,7 +221,7 @@ def dataset_from_folder(
     labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
     try:
-        splits = _splits(usable, labels, positions, config)
+        splits = _splits(usable, labels, positions, config, few)
     except BadInput as error:
         lacking = [label for label in labels if repr(label) in error.message]
         raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint, code="TP2012") from None
@@ -247,11 +250,17 @@ def _has_splits(files: Sequence[CheckedFile]) -> bool:
 
 
 def _splits(
-    files: Sequence[CheckedFile], labels: Sequence[str], positions: Sequence[float], config: DatasetConfig
+    files: Sequence[CheckedFile],
+    labels: Sequence[str],
+    positions: Sequence[float],
+    config: DatasetConfig,
+    few: bool,
 ) -> list[Split]:
     """Return the split of each file. Raises BadInput for classes that lack photos."""
     if _has_splits(files):
         return splits_with_given(files, positions, config)
+    if few:
+        return ranked_splits([file.label for file in files], positions, config)
     return checked_splits([file.label for file in files], positions, labels, config)
 
 
