@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trtpoets.adopt.tflite.contents import Operator
-from trtpoets.adopt.tflite.layer_operators import put_activated
+from trtpoets.adopt.tflite.layer_operators import limits_of, put_activated
 from trtpoets.adopt.tflite.onnx_writer import EVERYTHING, FIRST, LAST, Interval, OnnxWriter
 from trtpoets.core.errors import ConversionFailed
 
@@ -36,11 +36,14 @@ def _approximate_gelu(writer: OnnxWriter, name: str) -> str:
     return writer.add("Mul", [_add(writer, "Mul", name, 0.5), _add(writer, "Add", inner, 1)])
 
 
-def _node(kind: str) -> Callable[[OnnxWriter, str], str]:
+_Conversion = Callable[[OnnxWriter, str], str]
+
+
+def _node(kind: str) -> _Conversion:
     return lambda writer, name: writer.add(kind, [name])
 
 
-_UNARY: dict[str, tuple[Callable[[OnnxWriter, str], str], Interval]] = {
+_UNARY: dict[str, tuple[_Conversion, Interval]] = {
     "LOGISTIC": (_node("Sigmoid"), _UNIT),
     "TANH": (_node("Tanh"), (-1, 1)),
     "ELU": (_node("Elu"), (-1, math.inf)),
@@ -87,11 +90,13 @@ def unary(writer: OnnxWriter, operator: Operator) -> None:
     if kind in _LIMITS:
         writer.put(target, name, first=first, limits=_LIMITS[kind])
         return
+    convert: _Conversion
+    inside = EVERYTHING
     if kind == "GELU":
-        convert, inside = _approximate_gelu if operator.options.approximate else _exact_gelu, EVERYTHING
+        convert = _approximate_gelu if operator.options.approximate else _exact_gelu
     elif kind == "LEAKY_RELU":
         alpha = operator.options.alpha
-        convert, inside = (lambda w, n: w.add("LeakyRelu", [n], alpha=alpha)), EVERYTHING
+        convert = lambda writer, name: writer.add("LeakyRelu", [name], alpha=alpha)  # noqa: E731
     else:
         convert, inside = _UNARY[kind]
     writer.put(target, convert(writer, name), first=first, inside=inside)
@@ -102,11 +107,53 @@ def binary(writer: OnnxWriter, operator: Operator) -> None:
     target = operator.outputs[0]
     rank = len(writer.shape(target))
     first = rank == 4 and any(writer.has_first(index) for index in operator.inputs)
+    if operator.kind in ("ADD", "SUB", "MUL") and writer.in_integers(*operator.inputs[:2], target):
+        _in_integers(writer, operator, rank, first)
+        return
     inputs = [_operand(writer, index, rank, first) for index in operator.inputs[:2]]
     name = writer.add(_BINARY[operator.kind], inputs)
     if operator.kind == "SQUARED_DIFFERENCE":
         name = writer.add("Mul", [name, name])
     put_activated(writer, operator, name, first=first)
+
+
+def _in_integers(writer: OnnxWriter, operator: Operator, rank: int, first: bool) -> None:
+    """ADD, SUB and MUL of integers, as XNNPACK computes them.
+
+    A product of steps is multiplied by one float32 number. The steps of a sum are multiplied by integers of 21 bits,
+    added, and divided by a power of 2 with halves rounded up; float64 holds these sums exactly.
+    """
+    target = operator.outputs[0]
+    names = [_operand(writer, index, rank, first, steps=True) for index in operator.inputs[:2]]
+    one, other, result = (_scale(writer, index) for index in (*operator.inputs[:2], target))
+    limits = limits_of(writer, operator)
+    if operator.kind == "MUL":
+        factor = np.array([one * other / result], np.float32)
+        writer.put_steps(target, writer.add("Mul", names), factor=factor, first=first, limits=limits)
+        return
+    shares = [one / result, other / result]
+    shift = 20 - math.frexp(max(shares))[1] + 1
+    multipliers = [float(np.rint(np.ldexp(np.float64(share), shift))) for share in shares]
+    if operator.kind == "SUB":
+        multipliers[1] = -multipliers[1]
+    terms = []
+    for name, multiplier in zip(names, multipliers, strict=True):
+        wide = writer.add("Cast", [name], to=_FLOAT64)
+        terms.append(writer.add("Mul", [wide, writer.store(np.array(np.ldexp(multiplier, -shift), np.float64))]))
+    total = writer.add("Add", [writer.add("Add", terms), writer.store(np.array(0.5, np.float64))])
+    name = writer.add("Cast", [writer.add("Floor", [total])], to=_FLOAT32)
+    writer.put_steps(target, name, factor=np.ones(1), first=first, limits=limits)
+
+
+_FLOAT32, _FLOAT64 = 1, 11
+"""Types of tensors in ONNX."""
+
+
+def _scale(writer: OnnxWriter, index: int) -> np.float32:
+    quantisation = writer.tensor(index).quantisation
+    assert quantisation is not None
+    scale: np.float32 = np.float32(quantisation.single[0])
+    return scale
 
 
 def add_all(writer: OnnxWriter, operator: Operator) -> None:
@@ -133,21 +180,24 @@ def _aligned(array: np.ndarray, rank: int) -> np.ndarray:
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
-def _operand(writer: OnnxWriter, index: int, rank: int, first: bool) -> str:
-    """The name of an input that is broadcast to `rank` axes."""
-    if index in writer.constants:
-        array = writer.constants[index]
-        if array.size == 1:
-            return writer.store(array.reshape(()))
-        return writer.store(_aligned(array, rank).transpose(FIRST) if first else array)
+def _operand(writer: OnnxWriter, index: int, rank: int, first: bool, *, steps: bool = False) -> str:
+    """The name of an input, or of its steps, that is broadcast to `rank` axes."""
     shape = writer.shape(index)
+    data = writer.constants.get(index)
+    if data is not None:
+        tensor = writer.tensor(index)
+        if steps and tensor.data is not None and tensor.quantisation is not None:
+            data = tensor.data.astype(np.float32) - tensor.quantisation.single[1]
+        if data.size == 1:
+            return writer.store(data.reshape(()))
+        return writer.store(_aligned(data, rank).transpose(FIRST) if first else data)
     if len(shape) == rank:
-        return writer.in_order(index, first)
+        return writer.steps(index, first) if steps else writer.in_order(index, first)
     # The first axis remains that of the photos.
     wider = (1,) * (rank - len(shape)) + shape[1:]
     if first:
         wider = wider[2], wider[0], wider[1]
-    return writer.reshaped(writer.plain(index), wider)
+    return writer.reshaped(writer.steps(index) if steps else writer.plain(index), wider)
 
 
 def softmax(writer: OnnxWriter, operator: Operator) -> None:
@@ -171,9 +221,7 @@ def reshape(writer: OnnxWriter, operator: Operator) -> None:
         first = writer.has_first(source)
         writer.put(target, writer.in_order(source, first), first=first, inside=writer.inside(source), moved=True)
         return
-    writer.put(
-        target, writer.reshaped(writer.flat(source), after[1:]), inside=writer.inside(source), moved=True
-    )
+    writer.put(target, writer.reshaped(writer.flat(source), after[1:]), inside=writer.inside(source), moved=True)
 
 
 def transpose(writer: OnnxWriter, operator: Operator) -> None:
@@ -228,7 +276,9 @@ def slice_(writer: OnnxWriter, operator: Operator) -> None:
     shape = writer.shape(source)
     begins, ends, steps, dropped = _slice_bounds(writer, operator, shape)
     first = len(shape) == 4 and not dropped and writer.has_first(source)
-    axes = [axis for axis, size in enumerate(shape) if axis > 0 and (begins[axis], ends[axis], steps[axis]) != (0, size, 1)]
+    axes = [
+        axis for axis, size in enumerate(shape) if axis > 0 and (begins[axis], ends[axis], steps[axis]) != (0, size, 1)
+    ]
     if begins[0] != 0 or ends[0] != shape[0] or steps[0] != 1 or 0 in dropped:
         raise ConversionFailed(
             f"{writer.contents.path} has the operator {operator.kind} that selects among the photos of a batch",
@@ -250,12 +300,12 @@ def _slice_bounds(
     writer: OnnxWriter, operator: Operator, shape: tuple[int, ...]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Begin, end and step along each axis, and the axes that are removed."""
-    begin, other = (
-        [int(value) for value in writer.needed_constant(operator, place).reshape(-1)] for place in (1, 2)
-    )
+    begin, other = ([int(value) for value in writer.needed_constant(operator, place).reshape(-1)] for place in (1, 2))
     rank = len(shape)
     if operator.kind == "SLICE":
-        ends = [size if length == -1 else start + length for size, start, length in zip(shape, begin, other, strict=True)]
+        ends = [
+            size if length == -1 else start + length for size, start, length in zip(shape, begin, other, strict=True)
+        ]
         return begin, ends, [1] * rank, []
     options = operator.options
     if options.ellipsisMask or options.newAxisMask or getattr(options, "offset", False):
@@ -265,7 +315,8 @@ def _slice_bounds(
             code="TP9357",
         )
     steps = [int(value) for value in writer.needed_constant(operator, 3).reshape(-1)]
-    begins, ends = [], []
+    begins: list[int] = []
+    ends: list[int] = []
     dropped = [axis for axis in range(rank) if axis < len(begin) and options.shrinkAxisMask >> axis & 1]
     for axis, size in enumerate(shape):
         if axis >= len(begin):

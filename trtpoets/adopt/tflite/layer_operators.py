@@ -26,16 +26,11 @@ def put_activated(
     moved: bool = False,
 ) -> None:
     """Make `name`, after the fused activation, the output of an operator."""
-    number = getattr(operator.options, "fusedActivationFunction", 0)
-    if number == _TANH:
-        name, number, inside, moved = writer.add("Tanh", [name]), 0, (-1, 1), False
-    if number not in _ACTIVATIONS:
-        raise ConversionFailed(
-            f"{writer.contents.path} has the operator {operator.kind} with the unknown activation {number}",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
-            code="TP9352",
-        )
-    limits = _ACTIVATIONS[number]
+    limits = EVERYTHING
+    if getattr(operator.options, "fusedActivationFunction", 0) == _TANH:
+        name, inside, moved = writer.add("Tanh", [name]), (-1, 1), False
+    else:
+        limits = limits_of(writer, operator)
     writer.put(
         operator.outputs[0], name, first=first, limits=limits, inside=inside, moved=moved and limits == EVERYTHING
     )
@@ -56,31 +51,65 @@ def convolution(writer: OnnxWriter, operator: Operator) -> None:
     pads = before
     if options.padding == _SAME:
         pads = _same_pads((height, width), size, strides, dilations)
-    inputs = [writer.first(source), writer.weights(operator.inputs[1], lambda array: array.transpose(order), 0)]
+    attributes = {
+        "kernel_shape": list(size),
+        "strides": list(strides),
+        "dilations": list(dilations),
+        "pads": pads,
+        "group": group,
+    }
+    if writer.in_integers(source, operator.inputs[1], operator.outputs[0]):
+        weights, bias, factor = _integer_weights(writer, operator)
+        inputs = [writer.steps(source, first=True), writer.store(weights.transpose(order)), *bias]
+        name = writer.add("Conv", inputs, **attributes)
+        writer.put_steps(operator.outputs[0], name, factor=factor, first=True, limits=limits_of(writer, operator))
+        return
+    inputs = [writer.first(source), writer.store(kernel.transpose(order)), *_float_bias(writer, operator)]
+    put_activated(writer, operator, writer.add("Conv", inputs, **attributes), first=True)
+
+
+def _float_bias(writer: OnnxWriter, operator: Operator) -> list[str]:
+    """The bias as float32, if there is one; integers without quantisation have the scale of input times weights."""
     bias = writer.constant(operator, 2)
-    if bias is not None:
-        inputs.append(writer.store(_float_bias(writer, operator, bias)))
-    name = writer.add(
-        "Conv",
-        inputs,
-        kernel_shape=list(size),
-        strides=list(strides),
-        dilations=list(dilations),
-        pads=pads,
-        group=group,
-    )
-    put_activated(writer, operator, name, first=True)
-
-
-def _float_bias(writer: OnnxWriter, operator: Operator, bias: np.ndarray) -> np.ndarray:
-    """The bias as float32; integers without quantisation have the scale of input times weights."""
-    if bias.dtype.kind == "f":
-        return bias.reshape(-1)
-    source, weights = (writer.tensor(index).quantisation for index in operator.inputs[:2])
+    if bias is None:
+        return []
     scale = np.float64(1)
-    for quantisation in (source, weights):
-        scale = scale * (1 if quantisation is None else quantisation.scale.astype(np.float64))
-    return (bias.reshape(-1) * scale).astype(np.float32)
+    if bias.dtype.kind != "f":
+        for index in operator.inputs[:2]:
+            quantisation = writer.tensor(index).quantisation
+            scale = scale * (1 if quantisation is None else quantisation.scale.astype(np.float64))
+    return [writer.store((bias.reshape(-1) * scale).astype(np.float32))]
+
+
+def _integer_weights(writer: OnnxWriter, operator: Operator) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """The steps of the weights, the integer bias if there is one, and what their sums are multiplied by."""
+    source, kernel = (writer.tensor(index) for index in operator.inputs[:2])
+    target = writer.tensor(operator.outputs[0])
+    assert source.quantisation and kernel.quantisation and target.quantisation and kernel.data is not None
+    zero_points = kernel.quantisation.zero_point
+    if zero_points.size > 1:
+        along = [1] * kernel.data.ndim
+        along[kernel.quantisation.axis] = -1
+        zero_points = zero_points.reshape(along)
+    bias = []
+    if writer.constant(operator, 2) is not None:
+        integers = writer.tensor(operator.inputs[2]).data
+        assert integers is not None
+        bias = [writer.store(integers.reshape(-1).astype(np.float32))]
+    factor = source.quantisation.scale * kernel.quantisation.scale / target.quantisation.scale
+    return (kernel.data.astype(np.int64) - zero_points).astype(np.float32), bias, factor
+
+
+def limits_of(writer: OnnxWriter, operator: Operator) -> Interval:
+    """The limits of the fused activation. Raises ConversionFailed for another one."""
+    number = getattr(operator.options, "fusedActivationFunction", 0)
+    if number not in _ACTIVATIONS:
+        raise ConversionFailed(
+            f"{writer.contents.path} has the operator {operator.kind} with the unknown activation {number}",
+            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            code="TP9352",
+        )
+    return _ACTIVATIONS[number]
 
 
 def _same_pads(
@@ -120,35 +149,55 @@ def fully_connected(writer: OnnxWriter, operator: Operator) -> None:
         )
     shape = writer.shape(source)
     width = weights.shape[1]
+    integers = writer.in_integers(source, operator.inputs[1], target)
     flat = len(shape) == 2 and shape[1] == width
-    name = writer.plain(source) if flat else writer.reshaped(writer.flat(source), (width,))
-    inputs = [name, writer.weights(operator.inputs[1], lambda array: array, 0)]
-    bias = writer.constant(operator, 2)
-    if bias is not None:
-        inputs.append(writer.store(_float_bias(writer, operator, bias)))
+    name = writer.flat(source, steps=integers)
+    name = name if flat else writer.reshaped(name, (width,))
+    factor = None
+    if integers:
+        steps, bias, factor = _integer_weights(writer, operator)
+        inputs = [name, writer.store(steps), *bias]
+    else:
+        inputs = [name, writer.store(weights), *_float_bias(writer, operator)]
     name = writer.add("Gemm", inputs, transB=1)
     if len(writer.shape(target)) != 2:
         name = writer.reshaped(name, writer.shape(target)[1:])
-    put_activated(writer, operator, name, first=False)
+    if factor is None:
+        put_activated(writer, operator, name, first=False)
+    else:
+        writer.put_steps(target, name, factor=factor, limits=limits_of(writer, operator))
 
 
 def pooling(writer: OnnxWriter, operator: Operator) -> None:
     """AVERAGE_POOL_2D (the padding does not count) and MAX_POOL_2D."""
-    options, source = operator.options, operator.inputs[0]
+    options, source, target = operator.options, operator.inputs[0], operator.outputs[0]
     height, width = writer.shape(source)[1:3]
     size, strides = (options.filterHeight, options.filterWidth), (options.strideH, options.strideW)
     pads = _same_pads((height, width), size, strides) if options.padding == _SAME else [0] * 4
     largest = operator.kind == "MAX_POOL_2D"
+    same = writer.same_steps(source, target)
+    integers = not largest and same and writer.in_integers(source, target)
+    name = writer.steps(source, first=True) if integers else writer.first(source)
     kind = "MaxPool" if largest else "AveragePool"
     if size == (height, width) and not any(pads):
-        name = writer.add(f"Global{kind}", [writer.first(source)])
+        name = writer.add(f"Global{kind}", [name])
     else:
-        name = writer.add(
-            kind, [writer.first(source)], kernel_shape=list(size), strides=list(strides), pads=pads
-        )
-    inside = writer.inside(source)
-    moved = largest and writer.same_steps(source, operator.outputs[0])
-    put_activated(writer, operator, name, first=True, inside=inside, moved=moved)
+        name = writer.add(kind, [name], kernel_shape=list(size), strides=list(strides), pads=pads)
+    if integers:
+        name = _rounded_mean(writer, name, target)
+        writer.put_steps(target, name, factor=np.ones(1), first=True, limits=limits_of(writer, operator))
+        return
+    put_activated(writer, operator, name, first=True, inside=writer.inside(source), moved=largest and same)
+
+
+def _rounded_mean(writer: OnnxWriter, name: str, target: int) -> str:
+    """Round a mean of steps as AVERAGE_POOL_2D does: the mean of the integers, halves away from zero."""
+    quantisation = writer.tensor(target).quantisation
+    assert quantisation is not None
+    zero = writer.number(quantisation.single[1])
+    mean = writer.add("Add", [name, zero])
+    half_up = writer.add("Floor", [writer.add("Add", [writer.add("Abs", [mean]), writer.number(0.5)])])
+    return writer.add("Sub", [writer.add("Mul", [writer.add("Sign", [mean]), half_up]), zero])
 
 
 _REDUCTIONS = {"MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin"}
@@ -162,11 +211,15 @@ def reduction(writer: OnnxWriter, operator: Operator) -> None:
     keep = bool(operator.options.keepDims)
     inside = EVERYTHING if operator.kind == "SUM" else writer.inside(source)
     if rank == 4 and axes == [1, 2] and operator.kind == "MEAN":
-        name = writer.add("GlobalAveragePool", [writer.first(source)])
-        if keep:
-            writer.put(target, name, first=True, inside=inside)
+        integers = writer.in_integers(source, target)
+        name = writer.add("GlobalAveragePool", [writer.steps(source, first=True) if integers else writer.first(source)])
+        name = name if keep else writer.reshaped(name, writer.shape(source)[3:])
+        if integers:
+            scales = [writer.tensor(index).quantisation for index in (source, target)]
+            assert scales[0] is not None and scales[1] is not None
+            writer.put_steps(target, name, factor=scales[0].scale / scales[1].scale, first=keep)
         else:
-            writer.put(target, writer.reshaped(name, writer.shape(source)[3:]), inside=inside)
+            writer.put(target, name, first=keep, inside=inside)
         return
     kind = _REDUCTIONS[operator.kind]
     if kind == "ReduceSum" or writer.opset >= 18:

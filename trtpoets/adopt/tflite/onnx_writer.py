@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ LAST = (0, 2, 3, 1)
 Interval = tuple[float, float]
 EVERYTHING: Interval = (-math.inf, math.inf)
 
+_LARGEST_SUM = float(1 << 24)
+"""Up to here float32 holds all integers."""
+
 _RANGE_STEPS = 1.001
 """Values that exceed the range of a quantised tensor by at most this many steps are not clipped: the 1.0 of a softmax,
 whose integers end at 255/256."""
@@ -33,8 +36,9 @@ class OnnxWriter:
     also for NCHW ("first"); one is computed from the other when it is needed. The first axis is that of the photos, of
     which there may be any number.
 
-    If `rounded`, quantised tensors are rounded by QuantizeLinear and DequantizeLinear, and weights are stored as
-    integers. Otherwise values are only clipped to the range of the integers, and weights are float.
+    If `rounded`, each quantised tensor is rounded by QuantizeLinear. Its values are then computed from its steps,
+    `q - zero_point` as float32, and convolutions compute with the steps of input and weights, because float32 holds
+    sums of integers exactly. Otherwise values are only clipped to the range of the integers.
     """
 
     def __init__(
@@ -48,11 +52,13 @@ class OnnxWriter:
         self.constants: dict[int, np.ndarray] = {}
         self._shapes = shapes
         self._names: dict[int, dict[bool, str]] = {}
+        self._steps: dict[int, dict[bool, str]] = {}
         self._inside: dict[int, Interval] = {}
 
     # What handlers ask about tensors
 
     def tensor(self, index: int) -> Tensor:
+        """The tensor with this number in the file."""
         return self.contents.tensors[index]
 
     def shape(self, index: int) -> tuple[int, ...]:
@@ -102,41 +108,68 @@ class OnnxWriter:
 
     def plain(self, index: int) -> str:
         """The name of a tensor in the order of its axes in the file."""
-        names = self._names.setdefault(index, {})
-        if False not in names:
-            if index in self.constants:
-                names[False] = self.store(self.constants[index])
-            else:
-                _, height, width, channels = self.shape(index)
-                names[False] = self._moved(names[True], LAST, (height, width, channels))
-        return names[False]
+        return self.in_order(index, False)
 
     def first(self, index: int) -> str:
         """The name of a tensor of four axes in the order NCHW."""
-        names = self._names.setdefault(index, {})
-        if True not in names:
-            _, height, width, channels = self.shape(index)
-            names[True] = self._moved(self.plain(index), FIRST, (channels, height, width))
-        return names[True]
+        return self.in_order(index, True)
 
     def has_first(self, index: int) -> bool:
         """Whether a tensor exists in the order NCHW already."""
-        return True in self._names.get(index, {})
+        return True in self._names.get(index, {}) or True in self._steps.get(index, {})
 
     def in_order(self, index: int, first: bool) -> str:
         """The name of a tensor in one of the two orders."""
-        return self.first(index) if first else self.plain(index)
+        names = self._names.setdefault(index, {})
+        if index in self.constants and not names:
+            names[False] = self.store(self.constants[index])
+        elif not names:
+            # Multiplied here and not by DequantizeLinear, of which ONNX Runtime would make integer layers.
+            scale, _ = self._quantised(index)
+            order, name = next(iter(self._steps[index].items()))
+            names[order] = self.add("Mul", [name, self.number(scale)])
+        return self._ordered(names, index, first)
 
-    def flat(self, index: int) -> str:
-        """The name of a tensor in an order in which its values follow one another as in the file."""
+    def steps(self, index: int, first: bool = False) -> str:
+        """The name of the steps, `q - zero_point`, of a quantised tensor in a `rounded` network."""
+        names = self._steps.setdefault(index, {})
+        if not names:
+            scale, zero = self._quantised(index)
+            data = self.tensor(index).data
+            if data is None:  # its values were moved from another tensor, so rounding is exact
+                order = True in self._names[index]
+                names[order] = self._integers(self._names[index][order], self.tensor(index).dtype, scale, zero)
+            else:
+                names[False] = self.store(data.astype(np.float32) - zero)
+        return self._ordered(names, index, first)
+
+    def _ordered(self, names: dict[bool, str], index: int, first: bool) -> str:
+        if first not in names:
+            _, height, width, channels = self.shape(index)
+            if first:
+                names[True] = self._moved(names[False], FIRST, (channels, height, width))
+            else:
+                names[False] = self._moved(names[True], LAST, (height, width, channels))
+        return names[first]
+
+    def _quantised(self, index: int) -> tuple[float, int]:
+        quantisation = self.tensor(index).quantisation
+        assert quantisation is not None
+        return quantisation.single
+
+    def flat(self, index: int, *, steps: bool = False) -> str:
+        """The name of a tensor, or of its steps, in an order in which its values follow one another as in the file."""
         shape = self.shape(index)
-        if len(shape) == 4 and self.has_first(index) and (shape[3] == 1 or shape[1:3] == (1, 1)):
-            return self.first(index)
-        return self.plain(index)
+        first = len(shape) == 4 and self.has_first(index) and (shape[3] == 1 or shape[1:3] == (1, 1))
+        return self.steps(index, first) if steps else self.in_order(index, first)
 
     def _moved(self, name: str, order: tuple[int, ...], shape: Sequence[int]) -> str:
         """Move the axes of a tensor; `shape` is what follows the batch afterwards."""
-        if sum(size > 1 for size in shape) <= 1 or (order == FIRST and shape[0] == 1) or (order == LAST and shape[2] == 1):
+        if (
+            sum(size > 1 for size in shape) <= 1
+            or (order == FIRST and shape[0] == 1)
+            or (order == LAST and shape[2] == 1)
+        ):
             return self.reshaped(name, shape)
         return self.add("Transpose", [name], perm=list(order))
 
@@ -168,18 +201,10 @@ class OnnxWriter:
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"n{len(self.nodes)}", **attributes))
         return names
 
-    def weights(self, index: int, arranged: Callable[[np.ndarray], np.ndarray], axis: int) -> str:
-        """Store constant weights as `arranged` orders their axes; `axis` is that of their scales afterwards."""
-        tensor = self.tensor(index)
-        quantisation = tensor.quantisation
-        if not self.rounded or tensor.data is None or quantisation is None or tensor.dtype not in ("int8", "uint8"):
-            return self.store(arranged(self.constants[index]))
-        integers = np.asarray(tensor.data, tensor.dtype)
-        scale, zero = quantisation.scale, quantisation.zero_point.astype(tensor.dtype)
-        if scale.size == 1:
-            scale, zero = scale.reshape(()), zero.reshape(())
-        inputs = [self.store(arranged(integers)), self.store(scale), self.store(zero)]
-        return self.add("DequantizeLinear", inputs, axis=axis)
+    def in_integers(self, *indices: int) -> bool:
+        """Whether to compute with the steps of these tensors: the network is `rounded`, and all of them have 8 bits."""
+        tensors = [self.tensor(index) for index in indices]
+        return self.rounded and all(each.quantisation and each.dtype in ("int8", "uint8") for each in tensors)
 
     def put(
         self,
@@ -200,34 +225,48 @@ class OnnxWriter:
         integers = tensor.integer_range
         low, high = limits
         if integers is not None and not moved:
-            assert tensor.quantisation is not None
-            scale, zero = tensor.quantisation.single
+            scale, zero = self._quantised(index)
+            if self.rounded and tensor.dtype != "int16":
+                self._steps[index] = {first: self._integers(self._clipped(name, limits), tensor.dtype, scale, zero)}
+                return
             smallest, largest = ((bound - zero) * scale for bound in integers)
-            if self.rounded:
-                name = self._rounded(self._clipped(name, limits), tensor, scale, zero)
-                low, high = -math.inf, math.inf
-            else:
-                slack = _RANGE_STEPS * scale
-                low = low if inside[0] >= smallest - slack else max(low, smallest)
-                high = high if inside[1] <= largest + slack else min(high, largest)
+            slack = _RANGE_STEPS * scale
+            low = low if inside[0] >= smallest - slack else max(low, smallest)
+            high = high if inside[1] <= largest + slack else min(high, largest)
             inside = max(inside[0], smallest), min(inside[1], largest)
-        name = self._clipped(name, (low, high))
         self._inside[index] = max(inside[0], limits[0]), min(inside[1], limits[1])
-        self._names[index] = {first: name}
+        self._names[index] = {first: self._clipped(name, (low, high))}
 
-    def alias(self, index: int, name: str, *, first: bool) -> None:
-        """Make `name` the value of a tensor as it is."""
-        self._names.setdefault(index, {})[first] = name
+    def put_steps(
+        self, index: int, name: str, *, factor: np.ndarray, first: bool = False, limits: Interval = EVERYTHING
+    ) -> None:
+        """Make the integers `name` times `factor` the steps of a tensor, rounded to even, as XNNPACK does.
 
-    def _rounded(self, name: str, tensor: Tensor, scale: float, zero: int) -> str:
-        pair = [self.number(scale), self.store(np.array(zero, tensor.dtype))]
-        return self.add("DequantizeLinear", [self.add("QuantizeLinear", [name, *pair]), *pair])
+        `factor` has one element or one for each channel; `limits` are those of the activation, in real values.
+        """
+        tensor = self.tensor(index)
+        scale, zero = self._quantised(index)
+        if factor.size > 1 and first:
+            factor = factor.reshape(-1, 1, 1)
+        # Sums beyond 2^24 are not exact. Without this Clip, ONNX Runtime would multiply the weights by the factor.
+        name = self.add("Clip", [name, self.number(-_LARGEST_SUM), self.number(_LARGEST_SUM)])
+        name = self.add("Mul", [name, self.store(factor.astype(np.float32))])
+        bounds = tuple(float(np.rint(np.float32(bound) / np.float32(scale))) for bound in limits)
+        self._steps[index] = {
+            first: self._integers(self._clipped(name, (bounds[0], bounds[1])), tensor.dtype, 1.0, zero)
+        }
+
+    def _integers(self, name: str, dtype: str, scale: float, zero: int) -> str:
+        """Round values to the integers of a type, and return the name of their steps."""
+        zero_point = self.store(np.array(zero, dtype))
+        integers = self.add("QuantizeLinear", [name, self.number(scale), zero_point])
+        return self.add("DequantizeLinear", [integers, self.number(1), zero_point])
 
     def _clipped(self, name: str, limits: Interval) -> str:
         low, high = limits
-        if limits == EVERYTHING:
+        if low == -math.inf and high == math.inf:
             return name
-        if limits == (0, math.inf):
+        if low == 0 and high == math.inf:
             return self.add("Relu", [name])
         bounds = [self.number(bound) if math.isfinite(bound) else "" for bound in (low, high)]
         return self.add("Clip", [name, *bounds] if bounds[1] else [name, bounds[0]])

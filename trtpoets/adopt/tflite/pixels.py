@@ -149,9 +149,9 @@ def sibling_pixels(model: ForeignModel, classes: int) -> FixedPixels | None:
     for path in sorted(model.path.resolve().parent.glob("*.tflite"))[:_MOST_SIBLINGS]:
         if path.name == model.path.name or not _similar(path.stem, model.path.stem):
             continue
-        pixels = _pixels_of_sibling(path, model, classes)
-        if pixels is not None:
-            meanings[pixels[0].name] = pixels
+        meaning = _pixels_of_sibling(path, model, classes)
+        if meaning is not None:
+            meanings[meaning[0].name] = meaning
     if len(meanings) != 1:
         return None
     ((pixels, text),) = meanings.values()

@@ -74,8 +74,8 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     `smooth` is for TensorRT, which knows no zero points: all weights are float, and each pair is a Clip to the values
     that the integers can store, so it saturates exactly where the file does, and does not round. Its scores therefore
     differ from those of the file by the file's own rounding errors, which are larger than one step of the output.
-    Activations within a Clip are merged into it. The output of a softmax or sigmoid is not clipped, although its largest
-    integer stands for 255/256.
+    Activations are merged into the Clip behind them. The output of a softmax or sigmoid is not clipped, although its
+    largest integer stands for 255/256.
 
     Measured on the photos of real files, in steps of 1/256 of the output (largest difference of all scores, and photos
     whose first label changes):
