@@ -18,17 +18,18 @@ _sound: set[tuple[str, bool]] = set()
 """Networks that this process has checked: sha256 and whether own kernels were used."""
 
 
-def require_sound(path: Path, network: bytes, threads: int, own_kernels: bool) -> None:
+def require_sound(path: Path, network: bytes, threads: int, own_kernels: bool, hint: str = _AGAIN) -> None:
     """Raise BadArtefact if loading or running `network`, the bytes of the file `path`, fails or crashes the child.
 
-    Afterwards the caller can load the same bytes; it must not read the file again, which may have changed.
+    Afterwards the caller can load the same bytes; it must not read the file again, which may have changed. `hint` is
+    that of the error; the default is for files that trtpoets wrote.
     """
     key = hashlib.sha256(network).hexdigest(), own_kernels
     if key in _sound:
         return
     failure = _failure(network, threads, own_kernels)
     if failure:
-        raise BadArtefact(f"TFLite can't load {path}: {failure}", hint=_AGAIN, code="TP4109")
+        raise BadArtefact(f"TFLite can't load {path}: {failure}", hint=hint, code="TP4109")
     _sound.add(key)
 
 
