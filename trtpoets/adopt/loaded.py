@@ -21,6 +21,7 @@ from trtpoets.core.types import Classifier, ModelSpec, OnnxModel
 from trtpoets.device.originals import onnx_or_tflite_network
 
 if TYPE_CHECKING:
+    from trtpoets.adopt.tensorflow.reader import LoadedTensorFlow
     from trtpoets.device.originals import OriginalNetwork
 
 EXPECTED = "a classifier that trtpoets can adopt (ONNX, TFLite, Keras, SavedModel, frozen TensorFlow graph)"
@@ -73,6 +74,34 @@ class _FileModel:
         return Classifier(folder, spec)
 
 
+class _TensorFlowModel:
+    """A file in one of TensorFlow's formats: its classifier contains the original and a SavedModel with the wrapping."""
+
+    def __init__(self, loaded: LoadedTensorFlow) -> None:
+        self._loaded = loaded
+        self.model = loaded.model
+
+    def network(self) -> OriginalNetwork:
+        from trtpoets.adopt.tensorflow.network import TensorFlowNetwork
+
+        return TensorFlowNetwork(self._loaded)
+
+    def write(self, spec: ModelSpec, folder: Path) -> Classifier:
+        from trtpoets.adopt.tensorflow.wrapping import classifier_from_tensorflow
+
+        assert spec.original is not None
+        with atomic_folder(folder) as part:
+            write_description(spec, part)
+            copy = part / "original" / spec.original.file
+            if self.model.path.is_dir():
+                shutil.copytree(self.model.path, copy)
+            else:
+                copy.parent.mkdir()
+                shutil.copyfile(self.model.path, copy)
+            classifier_from_tensorflow(self._loaded, spec, part)
+        return Classifier(folder, spec)
+
+
 def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
     """Read a classifier file or SavedModel folder; the format is detected by its content.
 
@@ -89,9 +118,9 @@ def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
 
         return _FileModel(read_tflite_classifier(path))
     if kind.name in _TENSORFLOW:
-        from trtpoets.adopt.tensorflow import load_tensorflow
+        from trtpoets.adopt.tensorflow.reader import read_tensorflow
 
-        return load_tensorflow(path, _TENSORFLOW[kind.name], allow_code=allow_code)
+        return _TensorFlowModel(read_tensorflow(path, _TENSORFLOW[kind.name], allow_code=allow_code))
     raise other_kind(path, kind, EXPECTED)
 
 
@@ -111,9 +140,17 @@ def fp32_from_classifier(
         from trtpoets.adopt.onnx import fp32_from_onnx
 
         return fp32_from_onnx(classifier.original, classifier.spec, out, config.opset), None
-    from trtpoets.adopt.tflite import fp32_from_tflite
+    from trtpoets.adopt.onnx import wrap_network
+    from trtpoets.adopt.tflite import network_from_tflite
 
-    return fp32_from_tflite(classifier.original, classifier.spec, out, scratch, config.opset)
+    rounded, smooth = network_from_tflite(classifier.original, config.opset)
+    rounds = rounded is not smooth
+    model = wrap_network(smooth, "values", "answers", classifier.spec, out, config.opset)
+    if not rounds:
+        return model, None
+    return model, wrap_network(
+        rounded, "values", "answers", classifier.spec, scratch / "rounded.onnx", config.opset
+    ).path
 
 
 def _kind(path: Path) -> FileKind:

@@ -170,13 +170,14 @@ def _dataset(
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Return the dataset with the classifier's labels in place of the class folders' names, and unmatched folders."""
     dataset = dataset_from_folder(folder, config.dataset, progress, few=True)
-    matched = match_folders(dataset.labels, labels)
-    unmatched = tuple(name for name in dataset.labels if name not in matched)
-    for name in unmatched:
-        _log.warning("the class folder %r has no label among those of the classifier", name)
-    renamed: Mapping[str, str] = {name: matched.get(name, name) for name in dataset.labels}
+    match = match_folders(dataset.labels, labels)
+    for warning in match.warnings:
+        _log.warning("%s", warning)
+    for sentence in match.renamed:
+        _log.info("%s", sentence)
+    renamed: Mapping[str, str] = {name: match.labels.get(name, name) for name in dataset.labels}
     photos = tuple(replace(photo, label=renamed[photo.label]) for photo in dataset.photos)
-    return replace(dataset, labels=tuple(sorted(set(renamed.values()))), photos=photos), unmatched
+    return replace(dataset, labels=tuple(sorted(set(renamed.values()))), photos=photos), tuple(match.unmatched)
 
 
 def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> tuple[Photo, ...]:
