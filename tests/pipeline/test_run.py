@@ -316,7 +316,7 @@ def test_a_gate_on_few_photos_cannot_tell(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
     assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
-        "Error: a gate without a limit [TP5036]",
+        "Error: a gate needs a limit [TP5036]",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]
 

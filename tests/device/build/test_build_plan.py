@@ -20,9 +20,9 @@ from trtpoets.cli.main import app
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
 from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.build_plan import machine_here, plan_from_onnx, require_possible
 from trtpoets.device.build.engine import engine_from_onnx, engine_key, load_engine
 from trtpoets.device.build.engine_config import EngineConfig, problems, request_of

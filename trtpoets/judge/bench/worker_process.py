@@ -1,4 +1,4 @@
-"""A child process with requests and replies as JSON lines; it is ended when it crashes or hangs."""
+"""Runs a child process that takes requests and returns replies as JSON lines. One that hangs is ended."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A Python module in a process of its own, which is ended with the `with` block."""
+    """A Python module in its own process, which ends with the `with` block."""
 
     def __init__(self, command: Sequence[str], threads: int = 0) -> None:
         self._errors = temporary_file()
         self._replies: queue.Queue[bytes | None] = queue.Queue()
-        self._owed = 0
+        self._pending = 0
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -62,18 +62,18 @@ class Child:
     def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """Send a request and return its reply. Raises ChildFailed if it fails, times out, or the process dies."""
         line = json.dumps(request).encode() + b"\n"
-        # A long request fills the pipe, and a child that hangs never empties it.
+        # Writing a long request blocks while the child does not read, so a thread writes it.
         writer = threading.Thread(target=self._write, args=(line,), daemon=True, name="bench-child-request")
         writer.start()
-        self._owed += 1
+        self._pending += 1
         reply: bytes | None = b""
-        while self._owed and reply is not None:  # who was interrupted left a reply that nobody waits for
+        while self._pending and reply is not None:  # skips the reply to an interrupted request
             try:
                 reply = self._replies.get(timeout=timeout)
             except queue.Empty:
                 self.end()
-                raise ChildFailed(f"hung: nothing for {timeout:g} s", alive=False) from None
-            self._owed -= 1
+                raise ChildFailed(f"hung: no reply within {timeout:g} s", alive=False) from None
+            self._pending -= 1
         if reply is None:
             raise ChildFailed(self._death(timeout), alive=False)
         answer: dict[str, Any] = json.loads(reply)
@@ -87,13 +87,13 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         assert self._process.stdin is not None
-        with suppress(OSError):  # of a request that it never read
+        with suppress(OSError):  # a request may be unread
             self._process.stdin.close()
         self._errors.close()
 
     def _write(self, line: bytes) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError, ValueError):  # it died before it read all: its code says how
+        with suppress(BrokenPipeError, ValueError):  # the process ended before it read all: `_death` returns how
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
@@ -109,7 +109,7 @@ class Child:
         try:
             code = self._process.wait(timeout=timeout)
         except subprocess.TimeoutExpired:
-            return f"hung: nothing for {timeout:g} s, after it closed its output"
+            return f"hung: still running {timeout:g} s after it closed its output"
         if code < 0:
             try:
                 how = f"died of {signal.Signals(-code).name}"
@@ -121,8 +121,8 @@ class Child:
             how = f"ended with code {code}"
         self._errors.seek(0)
         text = self._errors.read().decode("utf-8", "replace")
-        said = [line.strip() for line in text.splitlines() if line.strip()]
-        return f"{how}; its last words: {said[-1][:300]}" if said else how
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"{how}; its last output: {lines[-1][:300]}" if lines else how
 
 
 def python_module(name: str) -> tuple[str, ...]:
