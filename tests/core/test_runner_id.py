@@ -20,6 +20,7 @@ import trtpoets
 from tests.fakes.engine import paper_engine
 from tests.judge.bench.test_benchmark import QUICK, photos
 from tests.support.runner_ids import runner
+from tests.support.sources import tree_of
 from tests.support.tiny import tiny_onnx, tiny_spec
 from tests.test_structure import PACKAGE
 from trtpoets.core.errors import BadArtefact, BadInput
@@ -300,7 +301,7 @@ def test_the_check_finds_code_that_parses_a_name() -> None:
 
 def test_no_code_parses_or_formats_a_runner_s_name() -> None:
     found = {
-        str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
+        str(path.relative_to(PACKAGE)): list(parsed_names(tree_of(path)))
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.name != "runner_id.py"
     }

@@ -61,7 +61,10 @@ def test_a_real_engine(built: Engine) -> None:
     assert found.facts.card == built.card and (found.facts.not_intact, found.facts.foreign) == ("", "")
 
 
-@pytest.mark.parametrize("targets", [(), ("sm75",), ("sm80", "sm86", "sm89", "sm120", "sm121")])
+@pytest.mark.parametrize(
+    "targets",
+    [(), pytest.param(("sm75",), marks=pytest.mark.slow), ("sm80", "sm86", "sm89", "sm120", "sm121")],
+)
 def test_targets_of_real_engines(tmp_path: Path, targets: tuple[str, ...]) -> None:
     pytest.importorskip("tensorrt_rtx")
     model = tiny_onnx(tmp_path / "tiny" / "fp16.onnx", Precision.FP16)

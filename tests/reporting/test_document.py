@@ -14,11 +14,12 @@ from tests.support.report_documents import LABELS, documents, json_report, measu
 from tests.support.runner_ids import runner
 from trtpoets.core import formatting
 from trtpoets.core.serialization import from_json
+from trtpoets.core.training import TrainingDetails
 from trtpoets.core.types import BatchRange, Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.pipeline.label import LabelledPhoto
-from trtpoets.reporting.model import Report, TrainingResult
+from trtpoets.reporting.model import Report
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.reporting.verdict import verdict_from_report
 
@@ -268,7 +269,7 @@ def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     training = printed(
         capsys,
         "training",
-        from_json(TrainingResult, {**found["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
+        from_json(TrainingDetails, {**found["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
     )
     assert training == "Trained in 2.5 s; step 200 was kept. Right on 90.0 % of 30 test photos.\n"
     spec = found["spec_value"]

@@ -25,6 +25,7 @@ from tests.fakes.failing_runners import right_scores
 from tests.support.photos import photo_folder
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
+from trtpoets.core.child_process import Child
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -39,7 +40,6 @@ from trtpoets.judge.bench.compare import rounds_of_both
 from trtpoets.judge.bench.measure import Measurement, RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round, Warmup
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
-from trtpoets.judge.bench.worker_process import Child
 
 # The machine that runs the tests may be busy: that is tested apart.
 QUICK = BenchConfig(
@@ -438,13 +438,13 @@ def test_another_runner_may_be_the_baseline(
     "wrong",
     [
         {
-            "killed": (None, "died of SIGKILL, most likely because memory ran out"),
-            "leave": (None, "ended with code 7; its last output: last words"),
+            "killed": (None, "its process was ended by SIGKILL, probably because memory ran out"),
+            "leave": (None, "its process ended with code 7; its last output: last words"),
             "not at 4": (4, "ValueError: batch 4 is too much"),
         },
         pytest.param(
             {
-                "crash": (None, "died of SIGSEGV"),
+                "crash": (None, "its process was ended by SIGSEGV"),
                 "will not load": (None, "ValueError: no kernel image"),
                 "raise": (1, "KeyError: 'scores'"),
             },
@@ -474,23 +474,18 @@ def test_bad_scores_are_invalid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     ]
 
 
-def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
-    before = time.monotonic()
-    config = replace(QUICK, max_seconds=2.5, timeout_seconds=3)
-    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang")
-    assert time.monotonic() - before < 25
-    assert [f.why for f in got.failures] == ["hung: no reply within 3 s, before its first round"]
-    assert children() == []
-
-
-def test_a_runner_that_hangs_late_says_how_far_it_came(
+def test_runners_that_hang_are_ended_and_say_how_far_they_came(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
+    before = time.monotonic()
     config = replace(QUICK, batches=(1,), max_seconds=2.5, timeout_seconds=3)
-    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang after 40")
-    (failure,) = got.failures
-    assert re.fullmatch(r"hung: no reply within 3 s, after \d of 10 rounds", failure.why)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang", int8="hang after 40")
+    assert time.monotonic() - before < 25
+    early, late = got.failures
+    assert early.why == "hung: no reply within 3 s, before its first round"
+    assert re.fullmatch(r"hung: no reply within 3 s, after \d of 10 rounds", late.why)
     assert [row.runner.name for row in got.measurements] == ["tensorflow"]
+    assert children() == []
 
 
 def test_a_wrong_runner_is_called_wrong_however_busy_the_machine(
@@ -537,12 +532,6 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
         assert child.ask({"second": 2}, 5) == {"second": 2}
 
 
-def test_threads_pin_every_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(2,), threads=1))
-    assert [row.valid for row in got.measurements] == [True]
-    assert got.config.threads == 1
-
-
 def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     got = scripted(monkeypatch, tmp_path, photos[::3], replace(QUICK, batches=(8,)))
     assert [(row.batch, row.valid, row.accuracy) for row in got.measurements] == [(8, True, 1.0)]
@@ -552,8 +541,12 @@ def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, p
         benchmark_from_artefacts([], photos)
 
 
-def test_many_photos_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6))
+def test_threads_pin_every_runner_and_many_photos_are_thinned_evenly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6, threads=1))
+    assert [row.valid for row in got.measurements] == [True]
+    assert got.config.threads == 1
     assert got.photos == 6
     assert got.measurements[0].accuracy == 1.0
 

@@ -25,7 +25,7 @@ from typing import IO, Any, Callable, Mapping
 
 import numpy as np
 
-from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.child_process import be_ended_first, error_line, replies
 from trtpoets.core.images import photo_batches
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
@@ -90,22 +90,18 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
 def main(opener: Opener = _OPENER) -> None:
     """Answer requests until stdin is closed. `opener` opens the runner; tests pass their own."""
     ignore_until_parent_ends()
-    with suppress(OSError):  # when memory runs out, the kernel ends this process first, not its parent
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    # Native libraries may write to stdout: that output goes to stderr, so that stdout contains only the replies.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
-        os.dup2(2, 1)
+    be_ended_first()
+    with replies() as send:
 
-        def send(**value: Any) -> None:
-            replies.write(json.dumps(value) + "\n")
-            replies.flush()
+        def send_fields(**value: Any) -> None:
+            send(value)
 
         try:
-            _serve(sys.stdin, opener, send)
+            _serve(sys.stdin, opener, send_fields)
         except BrokenPipeError:
             return  # the parent has ended
         except Exception as error:  # noqa: BLE001 - any failure affects this runner only
-            send(failure=error_text(error))
+            send_fields(failure=error_line(error))
 
 
 def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None:
@@ -143,7 +139,7 @@ def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
-                send(failure=error_text(error))
+                send(failure=error_line(error))
 
 
 def _reply(
@@ -199,13 +195,6 @@ def peak_memory_mib() -> float | None:
         return None
     lines = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(lines[0][1]) / 1024 if lines else None
-
-
-def error_text(error: Exception) -> str:
-    """Return an exception as one line."""
-    if isinstance(error, TrtPoetsError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

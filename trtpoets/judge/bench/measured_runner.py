@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
+from trtpoets.core.child_process import Child, ChildFailed
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT, from_json, to_json
 from trtpoets.core.types import Photo
@@ -26,7 +27,6 @@ from trtpoets.judge.bench.scenario import (
     with_loadgen,
 )
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, throttling_problem
-from trtpoets.judge.bench.worker_process import Child, ChildFailed
 
 _INTERRUPTED_SECONDS = 5.0
 """Timeout in seconds for the results of a runner after an interruption."""
@@ -223,7 +223,9 @@ class MeasuredRunner:
             if failed.alive:
                 self.failures.append(BenchFailure(self.runner, batch, failed.why))
             else:
-                self.failures.append(BenchFailure(self.runner, None, failed.why + self._progress_text(failed.why)))
+                self.failures.append(
+                    BenchFailure(self.runner, None, failed.why + (self._progress_text() if failed.hung else ""))
+                )
                 self.end()
         if batch is not None:
             self.batch_rounds.pop(batch, None)
@@ -235,9 +237,7 @@ class MeasuredRunner:
         why = throttling_problem([load])
         return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome
 
-    def _progress_text(self, why: str) -> str:
-        if not why.startswith("hung"):
-            return ""
+    def _progress_text(self) -> str:
         done = sum(measured.finished is not None for measured in self.batch_rounds.values())
         rounds = sum(len(measured.rounds) for measured in self.batch_rounds.values() if measured.finished is None)
         if done:

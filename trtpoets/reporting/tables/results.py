@@ -12,11 +12,6 @@ from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine
-from trtpoets.judge.gate import GateOutcome, photos_in_groups
-from trtpoets.reporting.document import accuracies_from_evaluations, skipped_failures
-from trtpoets.reporting.gate_summary import gate_limits, gate_rows
-from trtpoets.reporting.sections.training_section import train_benchmark_parts
-from trtpoets.reporting.tables.accuracy import accuracy_parts
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
 from trtpoets.reporting.tables.builds import layer_lines, plan_text
 from trtpoets.reporting.tables.inspection import Part, inspection_parts
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
+    from trtpoets.judge.train_benchmark import TrainBenchmark
     from trtpoets.reporting.model import EngineEntry, Report
 
 _COLUMNS = 80
@@ -104,7 +100,12 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
     return table(columns, rows, "Speed, photos in memory to scores; × TF: ratio to TensorFlow")
 
 
+# The modules that import numpy are imported by the kinds that need them: other commands start twice as fast.
+
+
 def _report(report: Report) -> list[Any]:
+    from trtpoets.reporting.tables.accuracy import accuracy_parts
+
     parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
     if report.intervals:
         parts += _parts(accuracy_parts(report))
@@ -117,12 +118,18 @@ def _report(report: Report) -> list[Any]:
 
 
 def _evaluation(result: Evaluations) -> list[Any]:
+    from trtpoets.reporting.document import accuracies_from_evaluations
+    from trtpoets.reporting.tables.accuracy import accuracy_parts
+
     parts: list[Any] = [*_parts(accuracy_parts(accuracies_from_evaluations(result.evaluations))), *_gate(result)]
     return [*parts, *_skipped(result.skipped)]
 
 
 def _gate(result: Evaluations) -> list[Any]:
     """Return the gate, and the photos for which failed runners answer differently from TensorFlow."""
+    from trtpoets.judge.gate import GateOutcome
+    from trtpoets.reporting.gate_summary import gate_limits, gate_rows
+
     gate = result.gate
     if not gate:
         return []
@@ -150,6 +157,8 @@ def _changed(runner: str, photos: int, comparison: Comparison) -> Table:
 
 
 def _benchmark(benchmark: Benchmark) -> list[Any]:
+    from trtpoets.reporting.document import skipped_failures
+
     rows = benchmark.measurements
     more = _parts(benched_parts(rows, benchmark.outcomes, benchmark.compared))
     return [speed_table(rows), *_invalid(rows), *more, *_skipped((*benchmark.skipped, *skipped_failures(benchmark)))]
@@ -178,7 +187,15 @@ def _skipped(entries: Iterable[Skipped]) -> list[str]:
     return [shown(f"Skipped: {entry.what}: {entry.why}") for entry in entries]
 
 
+def _train_benchmark(benchmark: TrainBenchmark) -> list[Any]:
+    from trtpoets.reporting.sections.training_section import train_benchmark_parts
+
+    return [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)]
+
+
 def _training(training: Any) -> list[Any]:
+    from trtpoets.judge.gate import photos_in_groups
+
     text = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
     if training.test_accuracy is not None:
         count = training.test_photos
@@ -270,7 +287,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "benchmark": _benchmark,
     "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
     "recommendation": lambda recommendation: [recommendation.sentence] if recommendation.sentence else [],
-    "train benchmark": lambda benchmark: [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)],
+    "train benchmark": _train_benchmark,
     "training": _training,
     "classifier": _classifier,
     "onnx": _onnx,
