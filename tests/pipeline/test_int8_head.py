@@ -209,7 +209,15 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         model = _int8(
-            space, wide, used, rough, config, _Origin("", dataset.hash, ""), force=False, progress=silent, refit_head=True
+            space,
+            wide,
+            used,
+            rough,
+            config,
+            _Origin("", dataset.hash, ""),
+            force=False,
+            progress=silent,
+            refit_head=True,
         )
     card = open_card(card_of(model.path))
     assert card is not None
