@@ -127,7 +127,8 @@ def _pictures_are_drawn_once() -> None:
             drawn[key] = drawing.svg(name, height, draw)
         return drawn[key]
 
-    plots.svg = speed_plots.svg = once
+    for module in (plots, speed_plots):
+        setattr(module, "svg", once)  # noqa: B010
 
 
 @pytest.fixture(scope="session")

@@ -154,7 +154,7 @@ def test_the_copied_files_suffice_to_build_the_package(tmp_path: Path) -> None:
     for source in copied(ROOT / "Dockerfile"):
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, tmp_path / Path(source).name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "out", tmp_path]
+    command: list[str | Path] = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "out", tmp_path]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if "No matching distribution found for hatchling" in result.stderr:
         pytest.skip("hatchling can't be had here")

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import trtpoets
 from trtpoets.cli import main
 from trtpoets.core.errors import MissingArtefact, TrtPoetsError
 from trtpoets.core.shell_commands import command, filled
+from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import writing
 
@@ -44,13 +46,13 @@ def parsed(words: list[str]) -> dict[str, Any]:
 def hints() -> dict[str, Callable[[], Any]]:
     """Calls that fail for a run that is not there."""
     many: dict[str, Callable[[], Any]] = {
-        name: lambda name=name: getattr(trtpoets, name)(NAME, engines=FOLDER)
+        name: partial(getattr(trtpoets, name), NAME, engines=FOLDER)
         for name in ("export", "quantize", "build", "evaluate", "bench", "recommend", "report", "plan_build")
     }
     many["label"] = lambda: trtpoets.label(NAME, ["x.png"], engines=FOLDER)
     many["label nothing"] = lambda: trtpoets.label(NAME, [], engines=FOLDER)
-    many["quantize fp32"] = lambda: trtpoets.quantize(NAME, precisions=["fp32"], engines=FOLDER)  # type: ignore[list-item]
-    many["bundle"] = lambda: trtpoets.bundle(NAME, "jetson", engines=FOLDER)  # type: ignore[arg-type]
+    many["quantize fp32"] = lambda: trtpoets.quantize(NAME, precisions=[Precision.FP32], engines=FOLDER)
+    many["bundle"] = lambda: trtpoets.bundle(NAME, "jetson", engines=FOLDER)
     many["tensorboard"] = lambda: trtpoets.tensorboard(NAME, engines=FOLDER)
     return many
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_without_a_gpu_and_a_network_no_question_is_answered(
 
 def test_without_a_gpu_the_file_says_so(tmp_path: Path) -> None:
     """In processes of their own, as a stranger starts it."""
-    command = [sys.executable, FOLDER / "first_contact.py", "--results", tmp_path / "results"]
+    command: list[str | Path] = [sys.executable, FOLDER / "first_contact.py", "--results", tmp_path / "results"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*command, "--only", "primary-context", "--only", "trtexec"],
@@ -308,7 +309,7 @@ def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(trtexec, "need_library", lambda flavour: None)
     monkeypatch.setattr(trtexec, "built", lambda *_: paper_engine(tmp_path))
     monkeypatch.setattr(trtexec, "config_of", lambda flavour: None)
-    monkeypatch.setattr(trtexec.shutil, "which", lambda name: str(program))
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.52, "graph": True})
     found = trtexec.beside_trtexec(given(tmp_path, made))
     assert (found["trtexec_compute_ms"], found["goal_met"]) == (0.5, True)
@@ -328,10 +329,11 @@ def test_the_stand_in_has_the_sessions_interface() -> None:
             if inspect.isfunction(member):
                 wanted = list(inspect.signature(member).parameters)
                 assert list(inspect.signature(getattr(theirs, name)).parameters) == wanted, name
-    wanted, found = (
-        inspect.signature(each.__init__).parameters for each in (TensorRtSession, torch_session.TorchSession)
+    ours_parameters, theirs_parameters = (
+        list(inspect.signature(session.__init__).parameters)
+        for session in (TensorRtSession, torch_session.TorchSession)
     )
-    assert list(found) == list(wanted)
+    assert theirs_parameters == ours_parameters
 
 
 @pytest.fixture
@@ -402,7 +404,7 @@ def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> 
     shutil.copy(FOLDER / "first_contact.py", folder)
     only = [word for each in HARNESS if each.module == "harness" for word in ("--only", each.id)]
     quick = ["--count", "50", "--seconds", "0.02", "--only", "waiting", "--only", "tensorrt-fp16"]
-    command = [python, folder / "first_contact.py", "--bundle", made, *only, *quick]
+    command: list[str | Path] = [python, folder / "first_contact.py", "--bundle", made, *only, *quick]
     done = subprocess.run(command, env=board.variables, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (folder / "results").glob("paper-gpu-*.json")

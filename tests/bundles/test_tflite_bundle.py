@@ -148,7 +148,8 @@ def test_evaluate_and_bench_use_the_files(space: Workspace) -> None:
     evaluated = trtpoets.evaluate("tiny", engines=space.engines)
     by_name = {one.runner.name: one for one in evaluated.evaluations}
     assert {"tensorflow", "tflite-fp32", "tflite-int8"} <= set(by_name)
-    assert by_name["tflite-fp32"].comparison.changed == ()
+    comparison = by_name["tflite-fp32"].comparison
+    assert comparison is not None and comparison.changed == ()
 
 
 def test_files_of_an_older_classifier_are_not_used(space: Workspace) -> None:

@@ -557,8 +557,8 @@ def test_a_real_triton_serves_it(parts: BundleInputs, tmp_path: Path) -> None:
             attack = urllib.request.Request(f"http://{url}/v2/repository/models/{asked}", json.dumps(inline).encode())
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(attack, timeout=10)
-        asked = ["--url", url, "--model", "tiny_onnx_fp32", "--top", 1]
-        answered = run([sys.executable, folder / "client.py", *asked, *sorted(tmp_path.glob("*.png"))])
+        options = ["--url", url, "--model", "tiny_onnx_fp32", "--top", 1]
+        answered = run([sys.executable, folder / "client.py", *options, *sorted(tmp_path.glob("*.png"))])
         with InferenceServerClient(url) as client:
             config = client.get_model_config("tiny_onnx_fp32")
             sent = InferInput("photos", list(pixels.shape), "UINT8")

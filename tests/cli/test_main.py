@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
     from trtpoets.convert.int8.calibration import CalibrationConfig
     from trtpoets.convert.onnx_export import ExportConfig
     from trtpoets.core.types import BatchRange
-    from trtpoets.device.build.engine import EngineConfig
+    from trtpoets.device.build.engine_config import EngineConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.stage_options import batch_range, bench_config, calibration_config, retrain_config
@@ -246,7 +247,7 @@ def test_rates_below_one_per_second_are_not_shown(monkeypatch: pytest.MonkeyPatc
     from trtpoets.core import console
 
     clock, lines = iter([0.0, 28.0, 0.0, 2.0]), list[str]()
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     show = console.progress_lines(lines.append)
     for task, total in (("methods", 6), ("photos", 200)):
         show(task, 0, total)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from trtpoets.cli import main
-from trtpoets.core import outputs
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.outputs import require_writable
 
@@ -32,7 +31,7 @@ def test_what_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             require_writable(path, "--out")
         assert "something else is in the way" in caught.value.hint
         assert "--out FILE" in caught.value.hint
-    monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(StorageFailed, match="Permission denied"):
         require_writable(tmp_path / "new", "--out")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def expected(pixels: np.ndarray) -> np.ndarray:
     return bytes_to_array(stream.getvalue(), SIZE, "it").astype(int)
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "PNG": png16,
     "TIFF little-endian": lambda samples: tiff16(samples, "<"),
     "TIFF big-endian": lambda samples: tiff16(samples, ">"),

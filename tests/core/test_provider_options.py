@@ -135,12 +135,12 @@ def test_each_gpu_and_library_has_engines_of_its_own(monkeypatch: pytest.MonkeyP
     assert len(set(seen)) == 4 and {path.parent for path in seen} == {tmp_path}
 
 
-def test_loading_may_take_as_long_as_a_build(tmp_path: Path) -> None:
+def test_loading_may_take_as_long_as_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is built while the runner loads; that is not a hang."""
     found, asked = model(tmp_path, Precision.FP32), []
     for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
         contender = Contender(found, way, BenchConfig())
-        contender._ask = lambda request, batch, timeout=None: asked.append(timeout)  # type: ignore[method-assign,assignment,return-value,func-returns-value]
+        monkeypatch.setattr(contender, "_ask", lambda request, batch, timeout=None: asked.append(timeout))
         contender.load([sys.executable, "-c", ""], [], False)
         contender.end()
     assert asked == [None, None, 1800.0]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,7 +140,7 @@ def test_every_option_that_decides_an_engine_is_in_its_name() -> None:
 
 def test_the_name_follows_from_the_card_and_not_from_the_file(tmp_path: Path) -> None:
     config = EngineConfig(Flavour.RTX, ("sm89", "sm86"), BatchRange(1, 2, 4), optimization_level=3)
-    options = {"targets": ("sm86", "sm89"), "optimization_level": 3}
+    options: dict[str, Any] = {"targets": ("sm86", "sm89"), "optimization_level": 3}
     engine = paper_engine(tmp_path, Flavour.RTX, (1, 2, 4), file="mine.engine", **options)
     assert open_runner(engine).identity == engine_runner(config, Precision.FP16)
     assert open_runner(engine).name == "rtx-fp16.sm86.sm89.batch1-2-4.level3"
@@ -182,7 +183,9 @@ class Answering(FakeRunner):
     def __init__(self, artefact: Any, way: Way) -> None:
         opened = open_runner(artefact, way=way)
         always = {"rtx-fp16.sm86": 1, "rtx-fp16.batch1-4-4": 2}.get(opened.name)
-        scores = None if always is None else lambda photos: [[float(i == always) for i in range(3)]] * len(photos)
+        scores = (
+            None if always is None else lambda photos: np.array([[float(i == always) for i in range(3)]] * len(photos))
+        )
         super().__init__(opened.spec, scores, identity=opened.identity)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_signals_of_one_request_interrupt_once() -> None:
 def test_a_later_signal_interrupts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_on_signals()
     for now in (100.0, 200.0):
-        monkeypatch.setattr(signals.time, "monotonic", lambda now=now: now)
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
 

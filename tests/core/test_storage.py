@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import io
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -252,8 +254,8 @@ def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(build_child, "_TASKS", {"build": build})
     for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
         monkeypatch.setattr(build_child, name, lambda *_: None)
-    monkeypatch.setattr(build_child.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(build_child.faulthandler, "enable", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)
     build_child.main()
     with suppress(OSError):  # it may have been closed with the answers
         os.close(writing)

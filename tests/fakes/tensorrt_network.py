@@ -154,7 +154,8 @@ def _layer_body(enums: Any, strong: bool) -> type:
 
         def __init__(self, kind: Any, name: str, reads: tuple[str, ...], output: Any) -> None:
             self._kind, self._name, self._reads, self._output = kind, name, reads, output
-            self._precision, self._outputs = "", {}
+            self._precision = ""
+            self._outputs: dict[int, Any] = {}
 
         def get_output(self, index: int) -> Any:
             return self._output if index == 0 else None

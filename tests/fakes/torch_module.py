@@ -82,7 +82,7 @@ def fake_torch(gpu: FakeGpu) -> Any:
     )
     module.float16, module.float32 = np.float32, np.float32
     module.manual_seed = lambda seed: seeded.__setitem__(0, np.random.default_rng(seed))
-    module.randn = lambda shape, device, dtype: made(seeded[0].normal(size=shape).astype(dtype))
+    module.randn = lambda shape, device, dtype: made(np.asarray(seeded[0].normal(size=shape)).astype(dtype))
     module.empty = lambda shape, device, dtype: made(np.zeros(shape, dtype))
     module.zeros = lambda count, device: made(np.zeros(count))
     module.cuda = SimpleNamespace(

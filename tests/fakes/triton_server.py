@@ -153,7 +153,7 @@ def serving_grpc(triton: FakeTriton) -> Iterator[str]:
     """Yield its gRPC address while it serves the methods that change a server."""
     import grpc
 
-    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
             service, _, method = details.method.rpartition("/")
             assert service == "/inference.GRPCInferenceService"

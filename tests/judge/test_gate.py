@@ -41,7 +41,7 @@ def evaluations(
     won: int = 0,
     runner: str = "onnxruntime-int8",
     known: bool = True,
-    groups: np.ndarray | None = None,
+    groups: list[int] | None = None,
 ) -> list[Evaluation]:
     """TensorFlow right on all but `won` photos; the runner wrong on `lost` of those, right on the `won` ones."""
     shown = [Photo(Path(f"{i}.jpg"), LABELS[i % 2] if known else "cat", Split.TEST, "0" * 64) for i in range(photos)]
@@ -116,7 +116,7 @@ def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
 
 def test_copies_do_not_pass_for_photos() -> None:
     """9 distinct photos with 25 copies each: 225 photos that all agree, and no more is known than from 9."""
-    copies = np.repeat(np.arange(9), 25)
+    copies = np.repeat(np.arange(9), 25).tolist()
     found = evaluations(225, groups=copies)
     gate = gate_from_evaluations(found, GateConfig(min_agreement=98))
     (check,) = gate.runners[0].checks
@@ -130,7 +130,7 @@ def test_copies_do_not_pass_for_photos() -> None:
         )
     ]
     assert outcome(evaluations(225), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000)), max_drop=0.5) is Outcome.UNKNOWN
+    assert outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000).tolist()), max_drop=0.5) is Outcome.UNKNOWN
     assert outcome(evaluations(9000), max_drop=0.5) is Outcome.PASSED
 
 

@@ -21,6 +21,7 @@ from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision, Resize
+from trtpoets.device.gpu import libcuda
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark_file import read_benchmark
@@ -247,7 +248,7 @@ def test_too_little_disk_or_memory(bundle: Path, tmp_path: Path, monkeypatch: py
         require_room(model, bundle / "built", tmp_path)
     assert "add swap" in caught.value.hint
     usage = shutil.disk_usage(bundle)
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: usage._replace(free=31 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=31 << 20))
     with pytest.raises(StorageFailed, match=r"31 MiB are free at .*, but an engine of int8.onnx needs 32"):
         require_room(model, bundle / "built")
 
@@ -278,7 +279,7 @@ def test_libraries_take_more_where_cuda_loads_all_kernels(
             raise RunFailed("no NVIDIA driver here")
         return cuda
 
-    monkeypatch.setattr(resources.libcuda, "cuda_version", version)
+    monkeypatch.setattr(libcuda, "cuda_version", version)
     monkeypatch.delenv("CUDA_MODULE_LOADING", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

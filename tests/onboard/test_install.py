@@ -167,7 +167,8 @@ def test_the_environment(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
 ) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6", pycuda=NOT_INSTALLED))
-    board, journal = Board(tmp_path, sys.executable), []
+    board = Board(tmp_path, sys.executable)
+    journal: list[Any] = []
     for name, value in board.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRTPOETS_BUNDLE", str(bundle.folder))

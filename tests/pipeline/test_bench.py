@@ -20,7 +20,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDepe
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, open_card
-from trtpoets.device.runners import Way
+from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.contender import Contender, Heat
@@ -131,7 +131,10 @@ def test_scores_are_kept_if_the_gate_rejects_its_options(
 
 def test_ways_to_run_each_artefact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda"])
-    artefacts = [Classifier(tmp_path, tiny_spec()), OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec())]
+    artefacts: list[Runnable] = [
+        Classifier(tmp_path, tiny_spec()),
+        OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()),
+    ]
     assert _ways(artefacts, QUICK) == {0: (Way.PLAIN,), 1: (Way.PLAIN, Way.CUDA)}
     more = _ways(artefacts, replace(QUICK, xla=True, keras=True, cpu=True))
     assert more[0] == (Way.PLAIN, Way.CPU, Way.XLA, Way.KERAS)

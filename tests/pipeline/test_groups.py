@@ -24,6 +24,7 @@ from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig, photos_in_groups, rounded
+from trtpoets.judge.statistics import Interval
 from trtpoets.pipeline import result_status
 from trtpoets.pipeline.recorded_commands import evaluate_command
 from trtpoets.pipeline.stage_options import gate_config
@@ -123,7 +124,7 @@ def test_an_allowed_undecided_gate_is_recorded() -> None:
 def test_the_coverage_simulation_detects_wrong_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     row = coverage.simulated("accuracy", 2, 1000)
     assert row.within and 0.93 <= row.mean <= 0.97 and row.lowest <= row.mean
-    narrow: Any = lambda hits, photos: coverage.Interval(hits / photos - 0.01, hits / photos + 0.01)  # noqa: E731
+    narrow: Any = lambda hits, photos: Interval(hits / photos - 0.01, hits / photos + 0.01)  # noqa: E731
     monkeypatch.setattr(coverage, "wilson", narrow)
     assert not coverage.simulated("accuracy", 2, 500).within
     for family in coverage.FAMILIES.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 from collections.abc import Callable
@@ -22,13 +23,14 @@ from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.cli import main
 from trtpoets.convert.graph.onnx_facts import WorkFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, text_of_cache
-from trtpoets.core import reading
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed, TrtPoetsError
 from trtpoets.core.files import read_json
 from trtpoets.core.types import BatchRange, Engine, Flavour, Precision, hash_of
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.build.engine import EngineConfig, engine_from_onnx
+from trtpoets.device.build.engine import engine_from_onnx
+from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.build.plan_header import PlanHeader, read_plan_header, rtx_targets
+from trtpoets.pipeline.inspect import CardFacts, EngineFacts
 from trtpoets.reporting.tables.results import print_json, print_table
 
 # Engines
@@ -52,11 +54,26 @@ def changed(engine: Engine, folder: Path, change: Callable[[bytearray], object])
     return path
 
 
+def engine_facts(path: Path) -> EngineFacts:
+    """The facts that `inspect` returns for an engine."""
+    facts = trtpoets.inspect(path).facts
+    assert isinstance(facts, EngineFacts)
+    return facts
+
+
+def card_facts(path: Path) -> CardFacts:
+    """The facts that `inspect` returns for a card."""
+    facts = trtpoets.inspect(path).facts
+    assert isinstance(facts, CardFacts)
+    return facts
+
+
 def test_a_real_engine(built: Engine) -> None:
     import tensorrt_rtx
 
     found = trtpoets.inspect(built.path)
     assert (found.kind, found.bytes, found.sha256) == ("engine", built.card.engine_bytes, built.card.engine_sha256)
+    assert isinstance(found.facts, EngineFacts)
     assert found.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
     assert found.facts.card == built.card and (found.facts.not_intact, found.facts.foreign) == ("", "")
 
@@ -115,9 +132,9 @@ def tensorrt_plan(path: Path, version: tuple[int, int, int, int], size: int | No
 
 @pytest.mark.parametrize("version", [(8, 6, 1, 6), (10, 3, 0, 30), (11, 4, 1, 2)])
 def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int]) -> None:
-    found = trtpoets.inspect(tensorrt_plan(tmp_path / "x.plan", version))
-    assert found.facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
-    assert found.facts.not_intact == "it has no card" and found.facts.foreign
+    facts = engine_facts(tensorrt_plan(tmp_path / "x.plan", version))
+    assert facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
+    assert facts.not_intact == "it has no card" and facts.foreign
     assert read_plan_header(tensorrt_plan(tmp_path / "x.plan", version, size=7)).whole is None, "not known to be a size"
 
 
@@ -140,14 +157,14 @@ def test_cards_that_do_not_match_the_engine(built: Engine, tmp_path: Path) -> No
     path = tmp_path / built.path.name
     path.write_bytes(built.path.read_bytes())
     seal_card(card_of(path), key="k", files=[path], details=asdict(built.card))
-    assert trtpoets.inspect(path).facts.card is not None
+    assert engine_facts(path).card is not None
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)
-    facts = trtpoets.inspect(path).facts
+    facts = engine_facts(path)
     assert facts.card is None and facts.not_intact.endswith(": the file was changed") and facts.foreign
     card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
-    assert "its seal does not match its content" in trtpoets.inspect(path).facts.not_intact
+    assert "its seal does not match its content" in engine_facts(path).not_intact
 
 
 # ONNX
@@ -236,11 +253,11 @@ def test_a_card(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1")
     card = tmp_path / "card.json"
     seal_card(card, key="k", files=[tmp_path / "a.onnx", tmp_path / "b.onnx"], details={"note": "x"})
-    facts = trtpoets.inspect(card).facts
+    facts = card_facts(card)
     assert (facts.key, facts.files, facts.details) == ("k", {"a.onnx": "intact", "b.onnx": "intact"}, {"note": "x"})
     (tmp_path / "a.onnx").write_bytes(b"2")
     (tmp_path / "b.onnx").unlink()
-    assert trtpoets.inspect(card).facts.files == {"a.onnx": "changed", "b.onnx": "missing"}
+    assert card_facts(card).files == {"a.onnx": "changed", "b.onnx": "missing"}
     card.write_text(card.read_text().replace('"x"', '"y"'))
     with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its content"):
         trtpoets.inspect(card)
@@ -300,7 +317,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*given: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(reading.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StorageFailed, match=r"x\.engine cannot be read: Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 
@@ -347,7 +364,7 @@ def test_invalid_sealed_cards_raise_only_trtpoets_errors(tmp_path: Path, capsys:
             except TrtPoetsError as error:
                 assert error.message, seed
             else:
-                vouched += found.kind == "engine" and found.facts.card is not None
+                vouched += isinstance(found.facts, EngineFacts) and found.facts.card is not None
                 print_table("inspection", found)
     capsys.readouterr()
     assert 0 < vouched < 300, "some changes are harmless, not all"

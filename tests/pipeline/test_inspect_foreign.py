@@ -27,6 +27,7 @@ from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.device.build.foreign_engine import engine_from_file
+from trtpoets.pipeline.inspect_foreign import OtherFacts
 from trtpoets.reporting.tables.inspection import inspection_parts
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.train.backbones import BACKBONES
@@ -174,6 +175,7 @@ def test_files_of_other_programs_are_described(name: str, tmp_path: Path, capsys
         path.write_bytes(KINDS[name][0])
         found = trtpoets.inspect(path)
         assert (found.kind, found.of_ours) == (name, False)
+        assert isinstance(found.facts, OtherFacts)
         assert found.facts.words in shown_of(path, capsys)
 
 

@@ -86,6 +86,7 @@ def test_the_head_is_refitted_to_a_changed_base(tmp_path: Path, photos: Path) ->
     before = check_onnx(narrow.path)
     notes = refitted_head(space, wide, narrow)
     assert notes.kept, notes
+    assert notes.divergence is not None and notes.agreement is not None and notes.change_high is not None
     assert notes.divergence[1] < notes.divergence[0] / 2
     assert notes.change_high < 0
     assert notes.agreement[1] >= notes.agreement[0]

@@ -84,6 +84,8 @@ def evaluated(photos: list[Photo], folder: Path) -> Any:
         return scores_from_runner(runner, photos)
 
 
+CONFIG = CalibrationConfig(photos=6)
+
 READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
     "evaluate": evaluated,
     "golden photos": lambda photos, _: golden_photos(photos, PREPROCESS),
@@ -92,7 +94,6 @@ READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
     "fp16": lambda photos, folder: fp16_from_onnx(saved(residual_network(), folder / "x"), photos, folder / "out"),
     "comparer": lambda photos, folder: Int8Evaluator(saved(residual_network(), folder / "x"), photos, ()).search_photos,
 }
-CONFIG = CalibrationConfig(photos=6)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -162,7 +162,7 @@ def test_photos_that_the_network_does_not_tell_apart(space: Workspace, user: Use
         (head,) = [node for node in model.graph.node if node.op_type == "Gemm"]
         for tensor in model.graph.initializer:
             if tensor.name == head.input[2]:
-                tensor.CopyFrom(numpy_helper.from_array(np.float32([0, 0, 900]), tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(np.array([0, 0, 900], np.float32), tensor.name))
 
     edit(space, sure_of_the_last)
     code, said = user.quantizes(space, *INT8)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_phot
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     config = small_config(small_weights)
-    stages = {
+    stages: dict[str, Callable[[], object]] = {
         "classifier/model.json": lambda: trtpoets.retrain(small_photos, "small", config.retrain, engines=engines),
         "fp32.onnx": lambda: trtpoets.export("small", engines=engines),
         "int8.onnx": lambda: trtpoets.quantize("small", calibration=config.calibration, engines=engines),
@@ -186,7 +187,7 @@ def test_two_at_once_on_one_name(engines: Path, small_photos: Path, small_weight
 
 
 def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
-    for stage, hint in [
+    stages: list[tuple[Callable[[], object], str]] = [
         (lambda: trtpoets.export("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.quantize("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.build("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
@@ -194,7 +195,8 @@ def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
         (lambda: trtpoets.evaluate("n", engines=tmp_path), "PHOTOS"),
         (lambda: trtpoets.report("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.label("n", [Path("x.jpg")], engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
-    ]:
+    ]
+    for stage, hint in stages:
         with pytest.raises((MissingArtefact, BadInput)) as caught:
             stage()
         assert hint in caught.value.hint

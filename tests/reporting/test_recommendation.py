@@ -24,7 +24,7 @@ from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, RunnerGate
 from trtpoets.pipeline import result_status
 from trtpoets.reporting.model import Documents, Report, Sentence
 from trtpoets.reporting.near_misses import require_recommended
-from trtpoets.reporting.recommendation import Limits, Recommendation, recommendation_from_report
+from trtpoets.reporting.recommendation import Candidate, Limits, Recommendation, recommendation_from_report
 
 
 def measured(*rows: dict[str, Any]) -> Report:
@@ -40,25 +40,31 @@ FP16_8 = measurement("onnxruntime-fp16", 8, 25.0, 2.0, p99_ms=28.0, p99_bound_ms
 INT8 = measurement("onnxruntime-int8", 1, 2.0, 5.0, p99_ms=2.4, p99_bound_ms=2.5)
 
 
+def chosen_of(recommendation: Recommendation) -> Candidate:
+    """The candidate that is recommended; fails if there is none."""
+    assert recommendation.chosen is not None
+    return recommendation.chosen
+
+
 def test_the_most_photos_within_the_limits() -> None:
     report = measured(TENSORFLOW, FP16, FP16_8, INT8)
     found = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
-    assert (found.chosen.runner.name, found.chosen.batch, found.chosen.file) == (
+    assert (chosen_of(found).runner.name, chosen_of(found).batch, chosen_of(found).file) == (
         "onnxruntime-fp16",
         1,
         "fp16.onnx",
     )
-    assert found.chosen.precision == "fp16"
+    assert chosen_of(found).precision == "fp16"
     assert found.sentence == (
         "Of what ran on this machine, ship fp16.onnx through onnxruntime, one photo at a time: 4.00 ms (median, p99 "
         "4.60, at most 4.80) and 250 photos/s, 2.5 times as fast as TensorFlow, with the same accuracy (a change of "
         "-11.4 to 11.4 points) on 30 photos; that can't tell whether at most 0.5 points are lost (about 765 "
         "independent photos could)."
     )
-    assert recommendation_from_report(report).chosen.batch == 8
-    assert recommendation_from_report(report, Limits(batches=(1,))).chosen.batch == 1
+    assert chosen_of(recommendation_from_report(report)).batch == 8
+    assert chosen_of(recommendation_from_report(report, Limits(batches=(1,)))).batch == 1
     loose = recommendation_from_report(report, Limits(max_drop=10))
-    assert loose.chosen.runner.name == "onnxruntime-int8"
+    assert chosen_of(loose).runner.name == "onnxruntime-int8"
     assert "for 10.0 points of accuracy lost (" in loose.sentence
     require_recommended(loose)
     assert from_json(Recommendation, json.loads(json.dumps(to_json(loose), allow_nan=False)), "x") == loose
@@ -67,14 +73,14 @@ def test_the_most_photos_within_the_limits() -> None:
 def test_rates_that_noise_explains_are_alike() -> None:
     slower = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
     report = measured(slower, measurement("onnxruntime-fp16", 8, 31.2, 2.0))  # 2.5 % more photos/s
-    assert recommendation_from_report(report).chosen.batch == 1
+    assert chosen_of(recommendation_from_report(report)).batch == 1
     report = measured(slower, measurement("onnxruntime-fp16", 8, 30.0, 2.0))  # 6 % more
-    assert recommendation_from_report(report).chosen.batch == 8
+    assert chosen_of(recommendation_from_report(report)).batch == 8
 
 
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
     found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
-    assert found.chosen.file == "classifier"
+    assert chosen_of(found).file == "classifier"
     assert "nothing else that ran here keeps within the limits and is faster" in found.sentence
 
 
@@ -84,7 +90,7 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
         for name in ("keras-predict", "tensorflow-xla", "onnxruntime-cuda-fp16")
     )
     found = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
-    assert found.chosen.runner.name == "onnxruntime-fp16"
+    assert chosen_of(found).runner.name == "onnxruntime-fp16"
     assert [each.runner.name for each in found.rejected] == ["onnxruntime-cuda-fp16"]
     told = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
     assert found.sentence.endswith(told)
@@ -96,7 +102,7 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
     same = judged["evaluation"]["evaluations"][1]
     judged["evaluation"]["evaluations"].append({**same, **runner("onnxruntime-cuda-fp16").row()})
     found = recommendation_from_report(report_of(judged))
-    assert (found.chosen.runner.name, found.chosen.file) == ("onnxruntime-cuda-fp16", "fp16.onnx")
+    assert (chosen_of(found).runner.name, chosen_of(found).file) == ("onnxruntime-cuda-fp16", "fp16.onnx")
     assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found.sentence
 
 
@@ -106,7 +112,7 @@ def test_an_engine_is_named_by_its_file() -> None:
     found["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
     del found["engines"][1]
     made = recommendation_from_report(report_of(found))
-    assert made.chosen.file == "fp16.rtx.engine"
+    assert chosen_of(made).file == "fp16.rtx.engine"
     assert made.sentence.startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
 
 
@@ -117,7 +123,7 @@ def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
     found["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
     found["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
     made = recommendation_from_report(report_of(found))
-    assert (made.chosen.runner.name, made.chosen.file) == ("tflite-int8", "int8.tflite")
+    assert (chosen_of(made).runner.name, chosen_of(made).file) == ("tflite-int8", "int8.tflite")
     assert "ship int8.tflite through tflite, one photo" in made.sentence
 
 
@@ -133,7 +139,7 @@ def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
     )
     assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.8"
     loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.8))
-    assert loosened.chosen.runner.name == "onnxruntime-fp16"
+    assert chosen_of(loosened).runner.name == "onnxruntime-fp16"
 
 
 def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
@@ -167,16 +173,16 @@ def test_rates_that_the_rounds_can_not_tell_apart_are_alike() -> None:
     rounds = [float(each) for each in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
     wide = {**FP16, "round_p50_ms": rounds}
     two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * each / 1.12 for each in reversed(rounds)]}
-    chosen = recommendation_from_report(measured(wide, two), Limits()).chosen
-    assert chosen is not None and chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
+    chosen = chosen_of(recommendation_from_report(measured(wide, two), Limits()))
+    assert chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
     two["round_p50_ms"] = [8 * 4.0 / 1.12] * 20
     wide["round_p50_ms"] = [4.0] * 20
-    assert recommendation_from_report(measured(wide, two), Limits()).chosen.batch == 8
+    assert chosen_of(recommendation_from_report(measured(wide, two), Limits())).batch == 8
 
 
 def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
-    assert recommendation_from_report(report).chosen.runner.name == "tensorflow"
+    assert chosen_of(recommendation_from_report(report)).runner.name == "tensorflow"
     found = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
     with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy") as caught:
         require_recommended(found, "x")
@@ -204,18 +210,18 @@ def test_quantize_is_listened_to() -> None:
     found["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
     narrow = found["evaluation"]["evaluations"][-1]["comparison"]
     narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
-    assert recommendation_from_report(report_of(found)).chosen.precision == "int8"
+    assert chosen_of(recommendation_from_report(report_of(found))).precision == "int8"
     check = Check("drop", Outcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
     judged = RunnerGate(runner("onnxruntime-int8"), Outcome.FAILED, (check,), 2, 0, 0.5, {})
     gate = to_json(Gate(GateConfig(max_drop=0.5), Outcome.FAILED, (judged,)))
     advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": gate}
     found["quantisation"]["int8"]["recommended"] = advice
     report = report_of(found)
-    assert recommendation_from_report(report).chosen.precision == "fp16"
+    assert chosen_of(recommendation_from_report(report)).precision == "fp16"
     strict = recommendation_from_report(report, Limits(max_drop=1))
-    assert strict.chosen.precision == "fp16"
+    assert chosen_of(strict).precision == "fp16"
     assert strict.rejected[0].lacks[0].text == ("it loses 2 points on 100 validation photos, 1 points are allowed")
-    assert recommendation_from_report(report, Limits(max_drop=3)).chosen.precision == "int8"
+    assert chosen_of(recommendation_from_report(report, Limits(max_drop=3))).precision == "int8"
 
 
 def test_nothing_measured() -> None:

@@ -54,7 +54,7 @@ def damaged_bytes(rng: random.Random, content: bytes) -> bytes:
 
 def damaged_json(rng: random.Random, value: Any) -> Any:
     """Replace, remove or repeat one value."""
-    odd = rng.choice(
+    odd: Any = rng.choice(
         (
             None,
             True,
@@ -328,7 +328,7 @@ def _values(rng: random.Random, model: Any) -> None:
     except Exception:  # noqa: BLE001 - another damage has made it unreadable
         return
     if value.size and value.dtype.kind == "f":
-        odd = rng.choice((np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 65504.0, -3.4e38, -1.0))
+        odd: Any = rng.choice((np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 65504.0, -3.4e38, -1.0))
         with np.errstate(over="ignore"):
             value.reshape(-1)[rng.randrange(value.size) if rng.random() < 0.5 else slice(None)] = odd
     elif value.size:

@@ -257,7 +257,7 @@ class _Reader:
         harmless = node.func.id == "hasattr" or len(node.args) == 3  # type: ignore[attr-defined]
         name = node.args[1]
         if isinstance(name, ast.Constant):
-            self.touch(owner, name.value, node, probed=harmless)
+            self.touch(owner, str(name.value), node, probed=harmless)
         elif isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
             start = str(name.values[0].value)
             for member in filter(lambda member: member.startswith(start), self.classes[owner]["members"]):

@@ -43,7 +43,7 @@ def test_a_base_that_scales_and_shifts_is_undone() -> None:
 
 def test_a_large_penalty_moves_the_bias_alone() -> None:
     head, x = some_head(), features(300)
-    wanted = x @ head.weights + head.bias + np.float32([1, -1, 2, 0])
+    wanted = x @ head.weights + head.bias + np.array([1, -1, 2, 0], np.float32)
     fitted = distilled_head(head, x, wanted, 1e9)
     assert np.allclose(fitted.weights, head.weights, atol=1e-5)
     assert np.allclose(fitted.bias - head.bias, [1, -1, 2, 0], atol=1e-3)
@@ -80,7 +80,7 @@ def test_divergence_is_none_between_equals_and_more_otherwise() -> None:
     scores = head_scores(some_head(), features(20))
     assert np.allclose(divergence(scores, scores), 0)
     assert (divergence(scores, scores[::-1]) >= -1e-9).all()
-    assert divergence(np.float32([[1, 0]]), np.float32([[0.5, 0.5]]))[0] == pytest.approx(np.log(2))
+    assert divergence(np.array([[1, 0]], np.float32), np.array([[0.5, 0.5]], np.float32))[0] == pytest.approx(np.log(2))
 
 
 def test_the_last_layer_is_replaced_and_nothing_else(tmp_path: Path) -> None:

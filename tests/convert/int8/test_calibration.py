@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,7 +38,7 @@ def photo_list(counts: dict[str, int], split: Split = Split.TRAIN) -> list[Photo
     ]
 
 
-def chosen(available: list[Photo], **config: int) -> set[str]:
+def chosen(available: list[Photo], **config: Any) -> set[str]:
     return {photo.sha256 for photo in calibration_photos(available, CalibrationConfig(**config))}
 
 
@@ -140,7 +141,7 @@ def test_no_training_photos() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"photos": 0}, {"batch_size": 0}, {"percentile": 101.0}, {"percentile": 12}])
-def test_invalid_settings(wrong: dict[str, int]) -> None:
+def test_invalid_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         CalibrationConfig(**wrong)
 
@@ -189,9 +190,8 @@ def test_percentile_of_real_activations(model: OnnxModel, photos: list[Photo]) -
 def test_histograms_count_every_value_of_a_small_map(model: OnnxModel, photos: list[Photo]) -> None:
     (array,) = activations(model, photos, ["project:0"])
     top = float(np.abs(array).max())
-    paths = [photo.path for photo in photos]
     (counts,) = activation_histograms(
-        onnx.load(model.path), {"project:0": top}, paths, model.spec.preprocess, 2, lambda done: None
+        onnx.load(model.path), {"project:0": top}, photos, model.spec.preprocess, 2, lambda done: None
     ).values()
     expected, _ = np.histogram(np.abs(array), bins=BINS, range=(0, top))
     assert counts.sum() == array.size
@@ -233,7 +233,7 @@ def test_missing_and_damaged_photos(model: OnnxModel, photos: list[Photo], tmp_p
 
 def damaged(path: Path, name: str, value: float) -> OnnxModel:
     proto = residual_network()
-    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+    for tensor in proto.graph.initializer:
         if tensor.name == name:
             array = numpy_helper.to_array(tensor).copy()
             array.flat[0] = value

@@ -116,7 +116,7 @@ def test_bias_correction_compensates_the_rounding_of_weights(
 
 def test_a_convolution_without_bias_gets_one(photos: list[Photo], batch: np.ndarray) -> None:
     proto = residual_network()
-    for node in proto.graph.node:  # type: ignore[attr-defined]
+    for node in proto.graph.node:
         if node.name in ("stem", "project"):
             del node.input[2:]
     shift = np.arange(16, dtype=np.float32)
@@ -140,7 +140,7 @@ def test_sqnr_of_each_layer(model: OnnxModel, photos: list[Photo], batch: np.nda
 
 def test_range_search_ignores_values_without_effect_on_the_features(photos: list[Photo], tmp_path: Path) -> None:
     proto = residual_network()
-    constants = {tensor.name: tensor for tensor in proto.graph.initializer}  # type: ignore[attr-defined]
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
 
     def change(name: str, channel: tuple[object, ...], value: float) -> None:
         array = numpy_helper.to_array(constants[name]).copy()
@@ -190,7 +190,7 @@ def sensitive_network(path: Path) -> OnnxModel:
     bad = net.unary("Relu", net.conv(stem, 16, "bad", group=16), "bad_relu")
     last = net.unary("Relu", net.conv(net.conv(bad, 32, "project", kernel=1), 32, "top", kernel=1), "top_relu")
     proto = net.model(last)
-    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+    for tensor in proto.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
         if tensor.name in ("stem.weight", "stem.bias"):
             array[8:] *= 1e-3

@@ -304,7 +304,7 @@ def test_default_options_set_no_flags(version: str) -> None:
 
 def test_every_option_is_another_engine(child: Any, model: OnnxModel) -> None:
     child("ok")
-    others = [
+    others: list[dict[str, Any]] = [
         {"version_compatible": True},
         {"hardware_compatible": True},
         {"dla_core": 0},

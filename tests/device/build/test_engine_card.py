@@ -27,6 +27,7 @@ from trtpoets.device.build.engine_card import check_fits, runs_on
 from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.build.foreign_engine import engine_from_file
 from trtpoets.device.build.timing_cache import load_timing_cache, save_timing_cache
+from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.runners import open_runner
 from trtpoets.device.tensorrt_api import TensorRt
@@ -189,7 +190,7 @@ def test_keys_tell_modules_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     model, config = tiny_onnx(tmp_path / "fp32.onnx"), EngineConfig(flavour=Flavour.TENSORRT)
     keys = []
     for gpu in (AGX, other):
-        monkeypatch.setattr(engine_module.libcuda, "gpus", lambda gpu=gpu: (gpu,))
+        monkeypatch.setattr(libcuda, "gpus", lambda gpu=gpu: (gpu,))
         keys.append((engine_module.engine_key(model, config), timing_cache._key(library, gpu)))
     assert (keys[0][0] == keys[1][0], keys[0][1] == keys[1][1]) == (same, same)
     save_timing_cache(tmp_path / "x.timing-cache", b"timings", library, AGX)

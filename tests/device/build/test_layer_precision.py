@@ -19,7 +19,8 @@ from trtpoets.core.files import read_json
 from trtpoets.core.onnx_graph import fp32_nodes, marked_fp32, read_graph
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of
-from trtpoets.device.build.engine import EngineConfig, engine_from_onnx, load_engine
+from trtpoets.device.build.engine import engine_from_onnx, load_engine
+from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.build.layer_inspector import inspect_engine
 from trtpoets.device.build.layer_precision import _owners
 from trtpoets.device.build.layer_types import int8_doubt
@@ -217,7 +218,7 @@ def test_when_an_int8_engine_is_doubted(counts: dict[str, int], doubted: bool) -
 def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
     """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as assumed."""
     trt = pytest.importorskip("tensorrt_rtx")
-    content = residual_network().SerializeToString()  # type: ignore[attr-defined]
+    content = residual_network().SerializeToString()
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1)

@@ -274,9 +274,10 @@ def the_gpu_script() -> None:
     gpu = DriverGpu()
     gpu.batch = (1, 8, 16)
     sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
-    script.CYCLES = 10
+    vars(script)["CYCLES"] = 10
     photos = tiny_photos(21)
-    Network.reference = lambda self, precision: (photos, expected_scores(photos), 0.02)
+    reference = (photos, expected_scores(photos), 0.02)
+    setattr(Network, "reference", lambda self, precision: reference)  # noqa: B010
     with tempfile.TemporaryDirectory() as folder:
         given = QuestionInputs((), Path(folder), 50, 0.01)
         engine = paper_engine(Path(folder), batch=(1, 8, 16))

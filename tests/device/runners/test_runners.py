@@ -553,7 +553,7 @@ def test_rtx_captures_by_itself_and_keeps_its_kernels(tmp_path: Path, monkeypatc
             for _ in range(3):
                 runner.infer(tiny_photos(2))
         assert "begin capture" not in gpu.journal
-        assert gpu.cache_in is None and cache.read_bytes() == b"compiled kernels"
+        assert (gpu.cache_in, cache.read_bytes()) == (None, b"compiled kernels")
         written = cache.stat().st_mtime_ns
         with open_runner(engine):
             assert gpu.cache_in == b"compiled kernels"
@@ -826,7 +826,7 @@ def test_everything_is_freed_when_the_gpu_breaks(
     with pytest.raises(RunFailed) as caught, TensorRtRunner(paper_engine(tmp_path), graphs=False) as runner:
         runner.infer(tiny_photos(2))
         runner.infer(tiny_photos(2))
-        owner = module.Stream if "." in call else module  # type: ignore[attr-defined]
+        owner = module.Stream if "." in call else module
         monkeypatch.setattr(owner, call.rpartition(".")[2], broken)
         runner.infer_timed(tiny_photos(2))
     assert caught.value.message == "the GPU failed: an illegal memory access was encountered"

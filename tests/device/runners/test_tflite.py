@@ -30,10 +30,10 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> TfliteModel:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What interpreters were made with; those of ai-edge-litert, as usual."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    litert: Any = pytest.importorskip("ai_edge_litert.interpreter")
     calls: list[dict[str, Any]] = []
 
-    class Interpreter(litert.Interpreter):  # type: ignore[name-defined,misc]
+    class Interpreter(litert.Interpreter):
         def __init__(self, **options: Any) -> None:
             calls.append(options)
             super().__init__(**options)

@@ -383,7 +383,7 @@ def test_nothing_is_allocated_for_a_batch_but_its_scores(
             after, peak = tracemalloc.get_traced_memory()
             kept = [runner.infer(photos) for _ in range(10)]
             arrays = tracemalloc.take_snapshot().filter_traces(
-                [tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)]  # type: ignore[attr-defined]
+                [tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)]
             )
         finally:
             tracemalloc.stop()

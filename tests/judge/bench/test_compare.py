@@ -178,7 +178,7 @@ def test_what_can_not_be_compared_is_unknown() -> None:
         (benchmark(1, 5.0, baseline=False, p99_bound_ms=None), {"max_p99": 9.0}, "too few inferences at batch 1"),
     ],
 )
-def test_gates_that_fail(found: dict[str, Any], limits: dict[str, float], message: str) -> None:
+def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message: str) -> None:
     with pytest.raises(GateFailed) as caught:
         require_speed("flowers", typed(found), **limits)
     assert message in caught.value.message
@@ -244,7 +244,7 @@ def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"fail_below": float("nan")}, {"fail_below": 0.0}, {"max_p99": float("inf")}])
-def test_limits_that_are_none(limits: dict[str, float]) -> None:
+def test_limits_that_are_none(limits: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="is no limit: a number above 0 is") as caught:
         require_limits(**limits)
     assert caught.value.hint.startswith("--")

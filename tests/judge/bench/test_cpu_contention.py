@@ -25,7 +25,7 @@ def stat(busy: int, idle: int) -> str:
 def test_by_made_up_counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = [5.0]
     monkeypatch.setattr(cpu_contention, "_STAT", tmp_path / "stat")
-    monkeypatch.setattr(cpu_contention.time, "process_time", lambda: own[0])
+    monkeypatch.setattr(time, "process_time", lambda: own[0])
     cores = len(os.sched_getaffinity(0))
     (tmp_path / "stat").write_text(stat(1000, 500))
     watch = Bystanders()

@@ -33,7 +33,7 @@ INA = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
 
 def rails(*named: tuple[str, int, int]) -> dict[str, str]:
     """The files of an INA3221: label, millivolts and milliamperes of each rail."""
-    files = {}
+    files: dict[str, str] = {}
     for number, (label, volts, amperes) in enumerate(named, 1):
         values = {"in{}_label": label, "in{}_input": str(volts), "curr{}_input": str(amperes)}
         files |= {f"{INA}/{name.format(number)}": f"{value}\n" for name, value in values.items()}
@@ -132,7 +132,7 @@ def test_every_name_that_is_asked_for_is_nvidias() -> None:
     used = {
         node.attr
         for module in (nvml, energy)
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text()))
         if isinstance(node, ast.Attribute) and node.attr.lower().startswith("nvml")
     }
     assert len(used) > 12

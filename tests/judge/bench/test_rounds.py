@@ -132,7 +132,7 @@ def by_rounds(values: np.ndarray) -> list[np.ndarray]:
     return np.array_split(values, ROUNDS)
 
 
-_WITHIN = {
+_WITHIN: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]] = {
     "independent": (lambda rng, n: np.exp(0.1 * rng.normal(size=n)), math.exp(0.2326)),
     "dependent": (lambda rng, n: np.exp(0.1 * dependent(rng, 0.9, n)), math.exp(0.2326)),
     "rounds at other levels": (
@@ -148,10 +148,9 @@ _WITHIN = {
 
 @pytest.mark.parametrize("kind", _WITHIN)
 def test_the_bound_of_a_percentile_holds(kind: str) -> None:
-    made: Callable[[np.random.Generator, int], np.ndarray]
-    made, truth = _WITHIN[kind]
+    draw, truth = _WITHIN[kind]
     rng = np.random.default_rng(6)
-    found = [percentile_bound(by_rounds(made(rng, 4000)), 99) for _ in range(40)]
+    found = [percentile_bound(by_rounds(draw(rng, 4000)), 99) for _ in range(40)]
     values = [each.value for each in found if each.value is not None]
     assert all(value >= truth for value in values)
     assert all(value < 1.5 * truth for value in values)

@@ -21,13 +21,14 @@ from trtpoets.core.types import Photo
 from trtpoets.device.runners.base import Ticket
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.device.runners.trt import TensorRtRunner
-from trtpoets.judge.bench.bench_config import Scenario
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.loadgen import _Desk, loadgen_judges
 from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.scenario import (
     LoadgenResult,
     Outcome,
+    Served,
     config_for,
     outcome_from_rows,
     outcome_from_served,
@@ -89,7 +90,7 @@ class Time:
         self.now += max(seconds, 1e-5)
 
 
-def served(work_seconds: float, config: Any = SERVER) -> dict[str, Any]:
+def served(work_seconds: float, config: BenchConfig = SERVER) -> Served:
     time = Time()
 
     class Working(FakeRunner):
@@ -130,7 +131,8 @@ class Overlapping(FakeRunner):
 @pytest.mark.parametrize("rate", [100.0, 6000.0])
 def test_a_server_with_two_slots_submits_what_waits(rate: float) -> None:
     time = Time()
-    with Overlapping(time, 0.001) as runner:
+    runner = Overlapping(time, 0.001)
+    with runner:
         found = serve(runner, tiny_photos(6), replace(SERVER, target_qps=rate), time.clock, time.sleep)
     assert found.offered == len(found.latencies_ms) and runner.under_way == []
     assert min(found.latencies_ms) >= 1.0 and runner.most == 2
@@ -310,6 +312,7 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert each.loadgen is not None
         assert each.loadgen.valid
         # The same inferences by both clocks, LoadGen's around ours; its rank of a percentile may be one below.
+        assert each.loadgen.clock_value is not None
         assert each.loadgen.value > 0.9 * each.loadgen.clock_value
         assert (Path(each.loadgen.logs) / "mlperf_log_detail.txt").is_file()
     assert [failure.why for failure in got.failures] == ["died of SIGSEGV"]

@@ -408,8 +408,14 @@ def watching(built: Path, tmp_path: Path, **options: Any) -> subprocess.Popen[st
         "    def read(self):\n        time.sleep(0.01)\n        return True, numpy.zeros((6, 8, 3), numpy.uint8)\n\n"
         "    def release(self):\n        pass\n"
     )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([bundle / "classify", "camera"], env=board.variables, **pipes, **options)
+    return subprocess.Popen(
+        [bundle / "classify", "camera"],
+        env=board.variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import trtpoets
 from tests.onboard.update.test_update_command import QUICK, fleet, word
 from tests.onboard.update.update_kills import small_bundle
 from tests.support.bundle_run import bundle_run
+from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest, read_manifest, write_manifest
@@ -108,7 +109,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
 def test_a_signature_for_another_purpose_is_refused(tmp_path: Path, keys: Path) -> None:
     (tmp_path / "file").write_text("text")
     write_signers(keys / "ours.pub", tmp_path / "signers")
-    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
+    command: list[str | Path] = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     with pytest.raises(BadArtefact, match="the signature of"):
         verify_file(tmp_path / "file", tmp_path / "signers")
@@ -225,7 +226,9 @@ def test_a_release_is_named_after_the_manifest_that_lies_in_it(tmp_path: Path) -
 
 @needs_zstd
 def test_an_archive_with_its_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming_module, "open_bundle", lambda folder: Bundle(folder, check_manifest(folder), None))
+    monkeypatch.setattr(
+        incoming_module, "open_bundle", lambda folder: Bundle(folder, check_manifest(folder), tiny_spec())
+    )
     archive, root = packed(made(tmp_path / "new", "new")), tmp_path / "device"
     with incoming(archive, sha256_of_file(archive)) as bundle:
         update(bundle, root, QUICK)

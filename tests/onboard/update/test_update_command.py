@@ -18,11 +18,12 @@ import pytest
 
 from tests.fakes.board_bundle import PYTHONS, Board, as_json, paper_bundle, python_3_8
 from tests.onboard.update.update_kills import small_bundle
+from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
 from trtpoets.onboard.bundle_options import parser
-from trtpoets.onboard.installed_bundle import open_bundle
+from trtpoets.onboard.installed_bundle import Bundle, open_bundle
 from trtpoets.onboard.update import update_command as update_module
 from trtpoets.onboard.update.releases import Releases
 from trtpoets.onboard.update.update_command import Options, Updated, recover, rollback, update
@@ -104,11 +105,10 @@ def test_a_new_release_beside_the_old(root: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (root / "releases").iterdir()) == sorted([found.current, third.current])
 
 
-def open_like(folder: Path) -> object:
+def open_like(folder: Path) -> Bundle:
     from trtpoets.core.manifest import check_manifest
-    from trtpoets.onboard.installed_bundle import Bundle
 
-    return Bundle(folder, check_manifest(folder), None)  # type: ignore[arg-type]
+    return Bundle(folder, check_manifest(folder), tiny_spec())
 
 
 def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from trtpoets.core.errors import GateFailed
@@ -101,10 +102,10 @@ def sweep(folder: Path, start: Callable[[Path], None], work: Callable[[Path], ob
         step += 1
         root = folder / f"root-{step}"
         start(root)
-        killed = killed_at(step, root, lambda root=root: work(root))
+        killed = killed_at(step, root, partial(work, root))
         works(root)
         if killed:
-            assert not killed_at(0, root, lambda root=root: work(root)), "nothing kills step 0"
+            assert not killed_at(0, root, partial(work, root)), "nothing kills step 0"
         assert works(root) == ends, f"step {step} ended with {works(root)}, not {ends}"
         assert not list(root.glob(".*part*")) and not list((root / "releases").glob(".*part*"))
         assert not (root / "update.json").exists()

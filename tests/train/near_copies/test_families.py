@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def frame(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(moved) + noise, 0, 255).astype(np.uint8))
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "crop": lambda image: image.crop((30, 10, 190, 130)),
     "mirror": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "resize": lambda image: image.resize((90, 110)),
