@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.run import RunConfig
 
 ROOT = Path(__file__).parent.parent
-
 SMALL = "mobilenet_0.25_128"
-
 _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
     *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
-    "device/runners/test_runners.py",
+    *("device/runners/test_runners.py", "device/runners/test_tf.py", "device/runners/test_keras.py"),
 )
 """Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
 

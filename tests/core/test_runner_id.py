@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import trtpoets
 from tests.fakes.engine import paper_engine
-from tests.judge.bench.test_benchmark import QUICK, photos
+from tests.support.benchmarks import QUICK, photos_in
 from tests.support.runner_ids import runner
 from tests.support.tiny import tiny_onnx, tiny_spec
 from tests.test_structure import PACKAGE
@@ -48,8 +48,6 @@ from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import result_status
 from trtpoets.pipeline.build import _jobs
 from trtpoets.reporting.recommendation import Limits, recommendation_from_report
-
-__all__ = ["photos"]  # a fixture
 
 SIZES = st.integers(1, 64)
 CONFIGS = st.builds(
@@ -144,6 +142,11 @@ def test_the_name_follows_from_the_card_and_not_from_the_file(tmp_path: Path) ->
     engine = paper_engine(tmp_path, Flavour.RTX, (1, 2, 4), file="mine.engine", **options)
     assert open_runner(engine).identity == engine_runner(config, Precision.FP16)
     assert open_runner(engine).name == "rtx-fp16.sm86.sm89.batch1-2-4.level3"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    return photos_in(tmp_path)
 
 
 def two_engines(folder: Path) -> tuple[Engine, Engine, Engine]:

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 import trtpoets
-from tests.judge.bench.test_benchmark import QUICK, WARM
-from tests.judge.bench.test_compare import benchmark as measured
-from tests.judge.bench.test_compare import typed
+from tests.support.benchmarks import QUICK, WARM, benchmark_document, typed
 from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
 from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
@@ -38,7 +36,7 @@ class Measured:
 
     def __call__(self, *_: Any) -> Benchmark:
         self.made += 1
-        return replace(typed(measured(self.made, 5.0)), incomplete=self.incomplete)
+        return replace(typed(benchmark_document(self.made, 5.0)), incomplete=self.incomplete)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.judge.bench.test_compare import benchmark, typed
+from tests.support.benchmarks import benchmark_document, typed
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.serialization import to_json
@@ -24,11 +24,11 @@ from trtpoets.judge.bench.compare import compared
 from trtpoets.judge.bench.contender import Failure
 from trtpoets.reporting.tables.benchmark_rows import benched_parts
 
-_NOW = benchmark(1, 5.0)
+_NOW = benchmark_document(1, 5.0)
 
 
 def test_reading_a_benchmark(tmp_path: Path) -> None:
-    details = benchmark(1, 5.0)
+    details = benchmark_document(1, 5.0)
     (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
     (tmp_path / "printed.json").write_text(json.dumps(details))
     assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json")
@@ -88,7 +88,7 @@ def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeyp
     monkeypatch.setattr(benchmark_file, "compared", broken)
     path = tmp_path / "benchmark.json"
     with pytest.raises(KeyError):
-        written(path, before=typed(benchmark(2, 5.0)))
+        written(path, before=typed(benchmark_document(2, 5.0)))
     kept = open_card(path, "k")
     assert kept is not None
     assert len(kept["measurements"]) == 2
@@ -96,7 +96,7 @@ def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeyp
 
 def measured(incomplete: str = "", failures: Sequence[Failure] = ()) -> Benchmark:
     """What was measured, and where it was cut off."""
-    whole = typed(benchmark(1, 5.0))
+    whole = typed(benchmark_document(1, 5.0))
     rows = () if failures else whole.measurements
     return replace(whole, incomplete=incomplete, failures=tuple(failures), measurements=rows)
 

@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.judge.bench.test_benchmark import QUICK, WARM
+from tests.support.benchmarks import benchmark_document, typed
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import BadInput, GateFailed
-from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.judge.bench import compare
-from trtpoets.judge.bench.benchmark import Benchmark
-from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
-from trtpoets.judge.bench.meter import Round
-from trtpoets.judge.bench.rounds import ratio_of_rounds
+from trtpoets.judge.bench.measure import Measurement
 from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 from trtpoets.onboard.result_lines import bench_lines
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
-
-
-def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement, list[float]]:
-    rng = np.random.default_rng(seed)
-    made = [
-        Round([int(1e6 * milliseconds * each) for each in np.exp(rng.normal(0, 0.01) + rng.normal(0, 0.02, count))])
-        for _ in range(20)
-    ]
-    row = measurement_from_rounds(WARM, made, Watched(TENSORFLOW, 1, 1.0, (), "", 100.0), (), QUICK)
-    return row, row.round_p50_ms
-
-
-def benchmark(seed: int, fast_ms: float, *, baseline: bool = True, **other: Any) -> dict[str, Any]:
-    base, base_rounds = rounds(20.0, seed)
-    fast, fast_rounds = rounds(fast_ms, seed + 1000)
-    ratio, interval, _ = ratio_of_rounds(base_rounds, fast_rounds)
-    assert interval is not None
-    rows = [replace(base, speedup=1.0, speedup_low=1.0, speedup_high=1.0)] if baseline else []
-    rated = {"speedup": ratio, "speedup_low": interval.low, "speedup_high": interval.high} if baseline else {}
-    rows.append(replace(fast, runner=runner("onnxruntime-fp32"), **{**rated, **other}))
-    conditions = Conditions(cpu="one", versions={"numpy": "2"})
-    details = Benchmark(tuple(rows), (), replace(QUICK, batches=(1,)), 15, conditions, artefacts={"fp32.onnx": "ab"})
-    return dict(json.loads(json.dumps(to_json(details))))
-
-
-def typed(details: Mapping[str, Any]) -> Benchmark:
-    return from_json(Benchmark, details, "the benchmark")
 
 
 def row_of(details: Mapping[str, Any]) -> Measurement:
@@ -92,7 +58,7 @@ def test_few_false_alarms_of_all_rows_together() -> None:
 
 
 def test_a_speed_that_drifts_is_not_compared() -> None:
-    before, now = benchmark(1, 5.0), benchmark(2, 5.0)
+    before, now = benchmark_document(1, 5.0), benchmark_document(2, 5.0)
     row = now["measurements"][1]
     row["round_p50_ms"] = [each * (1 + place / 100) for place, each in enumerate(row["round_p50_ms"])]
     change = compared(before, now)["changes"][1]
@@ -111,9 +77,9 @@ def test_a_speed_that_drifts_is_not_compared() -> None:
 def test_what_is_more_than_noise_is_told_and_nothing_else(baseline: bool) -> None:
     verdicts = {"same": 0, "slower": 0, "faster": 0}
     for seed in range(20):
-        before = benchmark(seed, 5.0, baseline=baseline)
+        before = benchmark_document(seed, 5.0, baseline=baseline)
         for now, expected in ((5.0, "same"), (5.25, "slower"), (4.75, "faster")):
-            change = compared(before, benchmark(seed + 100, now, baseline=baseline))["changes"][-1]
+            change = compared(before, benchmark_document(seed + 100, now, baseline=baseline))["changes"][-1]
             assert change["by"] == ("speedup" if baseline else "p50_ms")
             assert 0 < change["noise"] < 0.04
             verdicts[expected] += change["verdict"] == expected
@@ -121,7 +87,7 @@ def test_what_is_more_than_noise_is_told_and_nothing_else(baseline: bool) -> Non
 
 
 def test_what_else_is_different() -> None:
-    before, now = benchmark(1, 5.0), benchmark(2, 5.0)
+    before, now = benchmark_document(1, 5.0), benchmark_document(2, 5.0)
     now["conditions"] = {"cpu": "two", "versions": {"numpy": "2", "onnxruntime": "1.32"}, "time": "later"}
     now["artefacts"] = {"fp32.onnx": "cd"}
     now["config"]["threads"] = 1
@@ -147,19 +113,19 @@ def test_what_else_is_different() -> None:
 
 
 def test_ratios_to_different_baselines_are_not_compared() -> None:
-    before, now = benchmark(1, 5.0), {**benchmark(2, 5.0), "baseline": "onnxruntime-fp32"}
+    before, now = benchmark_document(1, 5.0), {**benchmark_document(2, 5.0), "baseline": "onnxruntime-fp32"}
     found = compared(before, now)
     assert [each["by"] for each in found["changes"]] == ["p50_ms", "p50_ms"]
     assert found["conditions"] == [{"what": "baseline", "before": "tensorflow", "now": "onnxruntime-fp32"}]
 
 
 def test_what_can_not_be_compared_is_unknown() -> None:
-    before = benchmark(1, 5.0)
-    assert compared(before, benchmark(2, 5.0, valid=False))["changes"][1]["verdict"] == "unknown"
+    before = benchmark_document(1, 5.0)
+    assert compared(before, benchmark_document(2, 5.0, valid=False))["changes"][1]["verdict"] == "unknown"
     for row in before["measurements"]:  # as written before there were rounds
         for word in ("round_p50_ms", "speedup_low", "speedup_high", "device", "end_to_end"):
             del row[word]
-    assert [each["verdict"] for each in compared(before, benchmark(2, 5.0))["changes"]] == ["unknown"] * 2
+    assert [each["verdict"] for each in compared(before, benchmark_document(2, 5.0))["changes"]] == ["unknown"] * 2
     assert parts_of(before) == []
 
 
@@ -167,15 +133,35 @@ def test_what_can_not_be_compared_is_unknown() -> None:
     ("found", "limits", "message"),
     [
         (
-            benchmark(1, 5.0),
+            benchmark_document(1, 5.0),
             {"fail_below": 4.5},
             "onnxruntime-fp32, the fastest at batch 1, is 3.99 times as fast",
         ),
-        (benchmark(1, 5.0), {"max_p99": 5.1}, "the 99th percentile of onnxruntime-fp32, the best at batch 1, may be"),
-        (benchmark(1, 5.0, p99_bound_ms=None, valid=True), {"max_p99": 1.0}, "of tensorflow, the best at batch 1"),
-        (benchmark(1, 5.0, baseline=False), {"fail_below": 2.0}, "no runner has a ratio to TensorFlow at batch 1"),
-        (benchmark(1, 5.0, baseline=False, valid=False), {"max_p99": 9.0}, "nothing was measured validly at batch 1"),
-        (benchmark(1, 5.0, baseline=False, p99_bound_ms=None), {"max_p99": 9.0}, "too few inferences at batch 1"),
+        (
+            benchmark_document(1, 5.0),
+            {"max_p99": 5.1},
+            "the 99th percentile of onnxruntime-fp32, the best at batch 1, may be",
+        ),
+        (
+            benchmark_document(1, 5.0, p99_bound_ms=None, valid=True),
+            {"max_p99": 1.0},
+            "of tensorflow, the best at batch 1",
+        ),
+        (
+            benchmark_document(1, 5.0, baseline=False),
+            {"fail_below": 2.0},
+            "no runner has a ratio to TensorFlow at batch 1",
+        ),
+        (
+            benchmark_document(1, 5.0, baseline=False, valid=False),
+            {"max_p99": 9.0},
+            "nothing was measured validly at batch 1",
+        ),
+        (
+            benchmark_document(1, 5.0, baseline=False, p99_bound_ms=None),
+            {"max_p99": 9.0},
+            "too few inferences at batch 1",
+        ),
     ],
 )
 def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message: str) -> None:
@@ -187,13 +173,13 @@ def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message:
 
 
 def test_the_gate_names_the_baseline_that_there_was() -> None:
-    found = {**benchmark(1, 5.0), "baseline": "onnxruntime-fp32"}
+    found = {**benchmark_document(1, 5.0), "baseline": "onnxruntime-fp32"}
     with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
         require_speed("flowers", typed(found), fail_below=2.0)
 
 
 def test_a_servers_gate() -> None:
-    found = benchmark(1, 5.0, valid=False)
+    found = benchmark_document(1, 5.0, valid=False)
     found["measurements"][0]["valid"] = True
     found["config"].update(scenario="server", target_qps=50.0)
     slow = {
@@ -231,10 +217,10 @@ def test_outcomes_in_a_table() -> None:
 
 
 def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
-    found = benchmark(1, 5.0)
+    found = benchmark_document(1, 5.0)
     with caplog.at_level(logging.WARNING):
         require_speed("flowers", typed(found), 3.5, 6.0)
-        require_speed("flowers", typed(benchmark(1, 5.0, valid=False)))
+        require_speed("flowers", typed(benchmark_document(1, 5.0, valid=False)))
     assert caplog.text == ""
     for share in (0.9999, 1.0001):
         caplog.clear()
@@ -251,7 +237,7 @@ def test_limits_that_are_none(limits: dict[str, Any]) -> None:
 
 
 def test_the_gate_holds_a_p99_to_its_bound() -> None:
-    found = benchmark(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
+    found = benchmark_document(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
     require_speed("flowers", typed(found), max_p99=5.5)
     with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
         require_speed("flowers", typed(found), max_p99=5.2)
@@ -267,8 +253,8 @@ def test_the_gate_holds_a_p99_to_its_bound() -> None:
 
 
 def test_tables_of_what_changed() -> None:
-    details = benchmark(1, 5.0)
-    details["compared"] = compared(benchmark(2, 6.0), {**details, "conditions": {"cpu": "two"}})
+    details = benchmark_document(1, 5.0)
+    details["compared"] = compared(benchmark_document(2, 6.0), {**details, "conditions": {"cpu": "two"}})
     titles = [title for title, _, _ in parts_of(details)]
     assert titles == ["What changed, and whether it is more than noise", "What else is different"]
     (_, _, rows), _ = parts_of(details)
@@ -277,7 +263,7 @@ def test_tables_of_what_changed() -> None:
 
 
 def test_a_ratio_in_a_cell() -> None:
-    base, fast = benchmark(1, 5.0)["measurements"]
+    base, fast = benchmark_document(1, 5.0)["measurements"]
     assert ratio(row_of(base)) == "1.00×"
     assert ratio(row_of(fast)) == "3.99× ±1%"
     assert ratio(row_of({**fast, "valid": False})) == "INVALID"

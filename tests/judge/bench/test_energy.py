@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.machines import write
-from tests.judge.bench.test_benchmark import QUICK, WARM, photos, scripted
+from tests.support.benchmarks import QUICK, WARM, scripted
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_spec
 from trtpoets.core.types import Photo
@@ -25,8 +25,6 @@ from trtpoets.judge.bench.energy import CpuCounter, GpuCounter, Rails, find_sens
 from trtpoets.judge.bench.measure import Watched, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.slowdown_watch import CpuWatch, GpuWatch
-
-__all__ = ["photos"]  # a fixture
 
 INA = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
 

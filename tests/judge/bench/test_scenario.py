@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
-from tests.judge.bench.test_benchmark import QUICK, WARM, photos, scripted
+from tests.support.benchmarks import QUICK, WARM, scripted
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
@@ -37,8 +37,6 @@ from trtpoets.judge.bench.scenario import (
     stream,
     with_loadgen,
 )
-
-__all__ = ["photos"]  # a fixture
 
 SERVER = replace(QUICK, scenario="server", target_qps=100.0, batches=(4,))
 

@@ -1,0 +1,48 @@
+"""The configuration of a benchmark."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trtpoets.core.errors import BadInput
+from trtpoets.judge.bench.benchmark import BenchConfig
+
+
+def test_rounds_on_a_gpu_are_fewer_and_longer() -> None:
+    config = BenchConfig()
+    assert list(config.rounds_of(False)) == list(range(20))
+    assert config.seconds_of_a_round(False) == 0.1
+    numbers = config.rounds_of(True)
+    assert len(numbers) == 10
+    assert [number % 2 for number in numbers] == [0, 1] * 5, "forwards and backwards by turns"
+    assert config.seconds_of_a_round(True) == 0.4
+    assert replace(config, min_seconds=10.0).seconds_of_a_round(True) == 1.0
+    for rounds in range(1, 41):
+        of = list(replace(config, rounds=rounds).rounds_of(True))
+        assert (len(of), sorted({*of}), of[-1] < rounds) == (min(rounds, 10), of, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batches": ()}, "batch sizes []"),
+        ({"batches": (0,)}, "batch sizes [0]"),
+        ({"batches": (1, 1)}, "batch sizes [1, 1]"),
+        ({"min_count": 0}, "at least 0 inferences"),
+        ({"threads": -1}, "on -1 threads"),
+        ({"rounds": 0}, "in 0 rounds"),
+        ({"min_seconds": -1.0}, "timing for -1.0 to"),
+        ({"max_seconds": 200.0}, "to 200.0 s with a limit of 120.0 s"),
+        ({"min_seconds": math.nan}, "nan is no time and no rate"),
+        ({"target_qps": math.inf}, "inf is no time and no rate"),
+    ],
+)
+def test_configurations_that_make_no_sense(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        BenchConfig(**change)
+    assert message in caught.value.message
+    assert caught.value.hint
