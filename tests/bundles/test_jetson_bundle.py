@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 import trtpoets
-from tests.device.build.test_layer_precision import named
 from tests.fakes.board_bundle import PYTHONS
 from tests.support.bundle_inputs import tiny_parts
 from tests.support.bundle_run import bundle_run
-from tests.support.tiny import tiny_graph, tiny_onnx, tiny_photos, tiny_spec
+from tests.support.precisions import FP16, FP32, INT8
+from tests.support.tiny import tiny_onnx, tiny_photos
 from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
 from trtpoets.bundles.pack import BundleResult
-from trtpoets.bundles.trtexec_options import type_options
 from trtpoets.convert.opset_downgrade import onnx_for_older
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.manifest import Target, check_manifest, write_manifest
@@ -31,8 +30,6 @@ from trtpoets.core.types import OnnxModel, Precision
 from trtpoets.device.jetson.jetpack import BOARDS, CHIPS, JETPACKS, JetPack
 from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.pipeline.jetson_files import jetson_named, models_for, notes_on, system_of
-
-FP32, FP16, INT8 = Precision
 
 
 @pytest.fixture(autouse=True)
@@ -131,41 +128,6 @@ def test_a_file_that_is_old_enough_keeps_its_operator_set(tmp_path: Path) -> Non
     assert np.array_equal(scores_of(old, tiny_photos(2)), scores_of(model, tiny_photos(2)))
 
 
-def with_nodes(model: OnnxModel, change: Any) -> OnnxModel:
-    import onnx
-
-    proto = onnx.load(str(model.path))
-    change(proto.graph.node)
-    onnx.save(proto, str(model.path))
-    return model
-
-
-def test_what_an_old_operator_set_can_not_say_is_refused(tmp_path: Path) -> None:
-    from onnx import helper
-
-    def modern(nodes: Any) -> None:
-        next(node for node in nodes if node.op_type == "Relu").CopyFrom(helper.make_node("HardSwish", ["c"], ["r"]))
-
-    model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), modern)
-    with pytest.raises(ConversionFailed, match=r"cannot be converted to ONNX opset 13: .*HardSwish") as caught:
-        onnx_for_older(model, tmp_path / "old.onnx", opset=13)
-    assert caught.value.hint == "trtpoets export NAME --opset 13 && trtpoets quantize NAME"
-    assert not (tmp_path / "old.onnx").exists()
-
-
-def test_a_network_without_a_cast_keeps_its_photos(tmp_path: Path) -> None:
-    from onnx import TensorProto, helper
-
-    def shifted(nodes: Any) -> None:
-        nodes[0].input[0] = "same"
-        nodes.insert(0, helper.make_node("Identity", ["photos"], ["same"], to=None))
-
-    model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), shifted)
-    assert check_onnx(model.path).graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
-    with pytest.raises(ConversionFailed, match="the photos must be read by a Cast only, but are read by Identity"):
-        onnx_for_older(model, tmp_path / "old.onnx", float_photos=True)
-
-
 def test_a_rewritten_file_is_held_against_the_golden_scores(parts: BundleInputs, tmp_path: Path) -> None:
     jetson = jetson_named("4.6.1", "xavier-nx")
     made = models_for(jetson, parts.models, parts.golden, tmp_path)
@@ -247,50 +209,6 @@ def test_trtexec_may_be_asked_for_one_precision(tmp_path: Path) -> None:
     made = bundled(tmp_path, "4.6.1", "xavier-nx", precisions=[FP16])
     assert made.manifest.order == (FP16,)
     assert re.search(r"\| fp16 \| 0\.\d{4} ", (made.folder / "README.md").read_text())
-
-
-@pytest.mark.parametrize(
-    ("precision", "kept", "tensorrt", "options"),
-    [
-        (FP32, (), "8.6.2", ""),
-        (FP32, (), "10.3.0", "--stronglyTyped"),
-        (FP16, (), "8.6.2", "--fp16"),
-        (FP16, (), "10.3.0", "--stronglyTyped"),
-        (FP16, (), "11.4.1", ""),
-        (INT8, (), "8.2.1", "--int8 --fp16"),
-        (INT8, ("q/Softmax",), "8.2.1", "--int8 --fp16"),
-        (
-            *(INT8, ("q/Softmax", "head"), "8.5.2"),
-            (
-                "--int8 --fp16 --precisionConstraints=obey --layerPrecisions=head:fp32,q/Softmax:fp32 "
-                "--layerOutputTypes=head:fp32,q/Softmax:fp32"
-            ),
-        ),
-        (INT8, ("q/Softmax",), "10.3.0", "--int8 --fp16"),
-        (INT8, ("q/Softmax", "head"), "10.16.2", "--stronglyTyped"),
-        (INT8, ("q/Softmax",), "11.4.1", ""),
-    ],
-)
-def test_types_that_trtexec_is_told(
-    precision: Precision, kept: tuple[str, ...], tensorrt: str, options: str, tmp_path: Path
-) -> None:
-    """As `build` tells the builder: INT8 with FP16 allowed, and what must not overflow in FP32."""
-    import onnx
-
-    graph = named(precision, *kept) if precision is INT8 else tiny_graph(precision)
-    path = tmp_path / "x.onnx"
-    onnx.save(graph, str(path))
-    assert type_options(OnnxModel(path, precision, tiny_spec()), tensorrt) == options
-
-
-def test_trtexec_keeps_the_softmax_of_an_fp16_file_in_fp32(tmp_path: Path) -> None:
-    import onnx
-
-    path = tmp_path / "fp16.onnx"
-    onnx.save(named(FP16), str(path))
-    told = type_options(OnnxModel(path, FP16, tiny_spec()), "8.6.2")
-    assert told.startswith("--fp16 --precisionConstraints=obey --layerPrecisions=q/Softmax:fp32 ")
-    assert type_options(OnnxModel(path, FP16, tiny_spec()), "10.3.0") == "--stronglyTyped"
 
 
 def test_an_unnamed_jetpack_reads_what_the_oldest_reads(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ import pytest
 import trtpoets
 from tests.support.tiny import tiny_spec
 from trtpoets.convert.int8.tensorrt_cache import read_cache
-from trtpoets.core import protobuf
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, TrtPoetsError
 from trtpoets.core.file_kinds import FileKind, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file
@@ -200,17 +199,6 @@ def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pyt
     path.write_bytes(node * 1001)
     details = inspect_foreign.facts_of_other(path, FileKind("graph-def", "a graph", ""))
     assert "more than 1,000 nodes" in str(details)
-
-
-def test_onnx_files_of_countless_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf.check_field_count, "__defaults__", (50_000,))
-    path = tmp_path / "a.onnx"
-    graph = b"\x0a\x00" * 60_000  # empty nodes
-    path.write_bytes(b"\x08\x08\x3a" + b"\xc0\xa9\x07" + graph)
-    for read in (trtpoets.inspect, check_onnx, load_self_contained):
-        with pytest.raises(BadArtefact, match="more than 50,000 fields"):
-            read(path)
-    protobuf.check_field_count(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))  # zeros are no fields
 
 
 def test_a_header_of_safetensors_is_bounded(tmp_path: Path) -> None:

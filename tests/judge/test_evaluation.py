@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,14 @@ from hypothesis import strategies as st
 from tests.support.photos import photo_folder
 from tests.support.runner_ids import FAKE, runner
 from tests.support.tiny import tiny_spec
-from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, PhotoChanged, RunFailed
+from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches, photo_to_array
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge import evaluation
-from trtpoets.judge.bench.benchmark_file import benchmark_from_card
 from trtpoets.judge.evaluation import SAMPLES, DecodedPhotos, evaluation_from_scores, scores_from_runner
-from trtpoets.judge.evaluation_file import evaluations_from_json
 
 LABELS = ("ant", "bee", "cow")
 
@@ -218,13 +216,3 @@ def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:
             scores_from_runner(runner, photos)
         with pytest.raises(BadPhoto, match=r"0001\.jpg is empty"):
             scores_from_runner(runner, [photos[0], replace(photos[1], sha256=hashlib.sha256(b"").hexdigest())])
-
-
-@pytest.mark.parametrize("read", [evaluations_from_json, benchmark_from_card])
-def test_the_hint_for_a_damaged_result_names_its_run_in_its_folder(read: Callable[[Any, Path], Any]) -> None:
-    verb = "evaluate flowers --force" if read is evaluations_from_json else "bench flowers"
-    damaged = {"evaluations": 3, "measurements": 3}
-    for folder, option in (("my runs", " --engines 'my runs'"), ("engines", "")):
-        with pytest.raises(BadArtefact) as caught:
-            read(damaged, Path(folder, "flowers", "result.json"))
-        assert caught.value.hint == f"measure again: trtpoets {verb}{option}"

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from tests.cli.test_main import call_main
-from tests.support.photos import make_photo, photo_folder
+from tests.support.photo_names import names
+from tests.support.photos import make_photo
 from tests.support.tiny import tiny_spec
 from trtpoets import label, label_stream
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.pipeline import label as label_module
 from trtpoets.pipeline.label import LabelledPhoto, UnlabelledPhoto
-from trtpoets.pipeline.photo_arguments import photos_from_arguments
 
 
 class Watched(FakeRunner):
@@ -48,15 +48,6 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return made
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return photo_folder(tmp_path / "photos", {"ant": 3, "bee": 2})
-
-
-def names(found: Any) -> list[str]:
-    return [each.path.name if hasattr(each, "path") else each.photo.name for each in found]
-
-
 def standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
 
@@ -66,32 +57,6 @@ def test_labels_are_those_of_the_runner_that_gave_the_scores(runner: Watched, ph
     assert {answer.runner for answer in answers} == {"fake"}
     assert all(sorted(answer.labels) == ["ant", "bee", "cow"] for answer in answers)
     assert runner.batches == [4, 1]
-
-
-def test_a_folder_is_every_photo_below_it_and_nothing_else(photos: Path) -> None:
-    make_photo(0, 9).save(photos / "top.png")
-    for name in ("Thumbs.db", ".hidden.jpg", "__MACOSX/ant/0.jpg", "@eaDir/x.jpg", ".ipynb_checkpoints/a.jpg"):
-        (photos / name).parent.mkdir(parents=True, exist_ok=True)
-        (photos / name).write_bytes(b"x")
-    (photos / "ant" / "loop").symlink_to(photos)
-    (photos / "runs").mkdir()
-    make_photo(0, 1).save(photos / "runs" / "golden.png")
-    found = photos_from_arguments([photos], skip=[photos / "runs"])
-    assert [str(each.path.relative_to(photos)) for each in found] == [
-        *("top.png", "ant/0000.jpg", "ant/0001.jpg", "ant/0002.jpg", "bee/0000.jpg", "bee/0001.jpg")
-    ]
-
-
-def test_patterns_are_expanded_unless_a_file_has_that_name(photos: Path) -> None:
-    make_photo(0, 0).save(photos / "a[1].jpg")
-    make_photo(0, 0).save(photos / "a1.jpg")
-    assert names(photos_from_arguments([f"{photos}/*/*1.jpg"])) == ["0001.jpg", "0001.jpg"]
-    assert names(photos_from_arguments([f"{photos}/a[1].jpg"])) == ["a[1].jpg"]
-    assert names(photos_from_arguments([f"{photos}/a[1-9].jpg"])) == ["a1.jpg"]
-    assert len(photos_from_arguments([f"{photos}/**"])) == len(photos_from_arguments([f"{photos}/**/*.jpg"])) == 7
-    assert len(photos_from_arguments([f"{photos}/*"])) == 7
-    (none,) = photos_from_arguments([f"{photos}/*.gif"])
-    assert none.problem is not None and "no file matches" in none.problem.message
 
 
 def test_other_files_in_a_folder_are_ignored_and_broken_photos_reported(runner: Watched, photos: Path) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.support.report_documents import LABELS, documents, json_report, measurement, report_of
+from tests.support.printed import printed
+from tests.support.report_documents import documents, json_report, measurement
 from tests.support.runner_ids import runner
-from trtpoets.core import formatting
 from trtpoets.core.serialization import from_json
-from trtpoets.core.types import BatchRange, Classifier, OnnxModel, Precision
+from trtpoets.core.types import Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.pipeline.label import LabelledPhoto
-from trtpoets.reporting.model import Report, TrainingResult
-from trtpoets.reporting.tables.results import print_json, print_table
-from trtpoets.reporting.verdict import verdict_from_report
+from trtpoets.reporting.model import TrainingResult
+from trtpoets.reporting.tables.results import print_table
 
 
 def said(report: dict[str, Any], about: str) -> list[str]:
@@ -162,19 +159,6 @@ def test_a_verdict_uses_valid_rows_only() -> None:
     assert said(json_report(found), "speed") == ["No valid speed could be measured: too busy."]
 
 
-def test_a_loss_beyond_chance_and_an_even_trade() -> None:
-    report = json_report(documents())
-    compared = report["comparison"]["onnxruntime-int8"]
-    compared |= {"only_reference": 9, "only_runner": 0, "p_value": 0.0039, "accuracy_change": -0.3, "agreed": 21}
-    assert (
-        "9 right answers lost, 0 won: more than chance, p = 0.0039"
-        in verdict_from_report(from_json(Report, report, "report.json"))[2].text
-    )
-    compared |= {"only_reference": 1, "only_runner": 1, "p_value": 1.0, "accuracy_change": 0.0}
-    told = verdict_from_report(from_json(Report, report, "report.json"))[2].text
-    assert "its accuracy is the same on these photos (1 right answer lost, 1 won; 95 % interval" in told
-
-
 def test_an_engine_that_ran_stands_for_its_precision() -> None:
     found = documents()
     for evaluation in found["evaluation"]["evaluations"]:
@@ -182,70 +166,6 @@ def test_an_engine_that_ran_stands_for_its_precision() -> None:
             evaluation.update(runner("rtx-int8").row())
     report = json_report(found)
     assert "1 of them not run on this machine" in said(report, "engines")[0]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1.0, "100 %"),
-        (0.0, "0 %"),
-        (0.99999, ">99.9 %"),
-        (0.00001, "<0.1 %"),
-        (0.9994, "99.9 %"),
-        (0.5, "50.0 %"),
-        (None, "–"),
-    ],
-)
-def test_only_all_is_100_percent(value: float | None, text: str) -> None:
-    assert formatting.percent(value) == text
-
-
-def test_words() -> None:
-    assert [formatting.points(x) for x in (0.012, -0.023, 0.0001, None)] == ["+1.2", "−2.3", "0.0", "–"]
-    assert [formatting.milliseconds(x) for x in (0.123, 12.34, 123.4, None)] == ["0.12", "12.3", "123", "–"]
-    assert [formatting.seconds(x) for x in (2.25, 300, 7200, None)] == ["2.2 s", "5.0 min", "2.0 h", "–"]
-    assert [formatting.many(x, "class", "classes") for x in (1, 2000)] == ["1 class", "2,000 classes"]
-    assert [formatting.joined(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
-        "",
-        "a",
-        "a and b",
-        "a, b and c",
-    ]
-    assert formatting.targets(["sm87", "sm80+", "sm777"]) == "Orin (sm87), Ampere and later (sm80+) and sm777"
-    assert [formatting.tiny(x) for x in (3.4e-7, 0.0)] == ["3.4\u00a0×\u00a010⁻⁷", "0"]
-    assert formatting.shown("a\udcff.jpg") == r"a\xff.jpg"
-
-
-def test_json_on_stdout_is_one_ascii_document(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    model = OnnxModel(tmp_path / "f\udcff\u00fc.onnx", Precision.INT8, documents()["spec_value"])
-    print_json([model, {"score": np.float32(0.5)}])
-    text = capsys.readouterr().out
-    assert text.isascii()
-    value = json.loads(text)
-    assert (value[0]["precision"], value[0]["path"]) == ("int8", str(model.path))
-    assert value[0]["spec"]["labels"] == list(LABELS)
-    assert value[1] == {"score": 0.5}
-    with pytest.raises(TypeError, match="object has no form in JSON"):
-        print_json(object())
-
-
-def printed(capsys: pytest.CaptureFixture[str], what: str, value: Any) -> str:
-    print_table(what, value)
-    text = capsys.readouterr().out
-    assert max(len(line) for line in text.splitlines()) <= 80
-    return text
-
-
-def test_the_report_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents()
-    found["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 8, 3.0, valid=False, reason="wrong"))
-    text = printed(capsys, "report", report_of(found))
-    assert "The classifier is right on 93.3 %" in text
-    row = next(line.split() for line in text.splitlines() if line.startswith("onnxruntime-int8"))
-    assert row[1:3] == ["83.3", "%"]
-    assert "INVALID: onnxruntime-int8 at batch 8: wrong" in text
-    assert "Skipped: measuring rtx-fp16: died of SIGSEGV" in text
-    assert "2.50×" in text
 
 
 def test_what_spoils_many_rows_alike_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,14 +201,6 @@ def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert printed(capsys, "cache", ()) == "The cache is empty.\n"
 
 
-def test_markup_in_names_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents(("[bold]a[/bold]", "[/]", "x" * 200))
-    found["skipped"].append({"what": "[red]", "why": "[/red] \udcff"})
-    report = report_of(found)
-    assert r"Skipped: [red]: [/red] \xff" in printed(capsys, "report", report)
-    print_json(report)
-
-
 def test_the_models_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     from trtpoets.train.backbones import BACKBONES
 
@@ -309,9 +221,3 @@ def test_a_long_path_above_a_table_is_one_line(capsys: pytest.CaptureFixture[str
     assert lines[1].split() == ["ant", "75.0", "%"]  # no head and no rule over columns without a name
     assert lines[lines.index(lines[0], 1) - 1] == ""
     assert max(len(line) for line in lines if line != lines[0]) <= 80
-
-
-def test_an_engine_without_targets_names_its_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents()
-    found["engines"][0] |= {"targets": [], "compute_capability": "8.6", "batch": asdict(BatchRange())}
-    assert "8.6" in printed(capsys, "report", report_of(found))

@@ -5,79 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import asdict, replace
-from html.parser import HTMLParser
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
-import numpy as np
 import pytest
-from PIL import Image
 from typer.main import get_command
 
-from tests.support.photos import photo_folder
-from tests.support.report_documents import LABELS, documents, measurement, report_of, train_benchmark
+from tests.support.pages import HOSTILE, Reader, read
+from tests.support.report_documents import documents, measurement, report_of, train_benchmark
 from tests.support.runner_ids import runner
 from trtpoets.cli.main import app
 from trtpoets.core.errors import MissingDependency
-from trtpoets.core.files import sha256_of_file
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.core.types import Photo, Split
+from trtpoets.core.types import Photo
 from trtpoets.judge.bench.benchmark import BenchConfig
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig, gate_from_evaluations
-from trtpoets.reporting import gallery, plots, speed_plots
 from trtpoets.reporting.html import page_from_report
 from trtpoets.reporting.sections.provenance import commands_from_report
-
-_VOID = {"meta", "img", "br"}
-
-
-class Reader(HTMLParser):
-    """Collects text, attributes and ids; complains about elements that don't match."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def read(found: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reader:
-    return Reader(page_from_report(report_of(found), photos))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> dict[str, Photo]:
-    folder = photo_folder(tmp_path, dict.fromkeys(LABELS, 10))
-    made = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
-    return {str(photo.path): photo for photo in made}
 
 
 def test_one_file_that_needs_nothing_else(photos: dict[str, Photo]) -> None:
@@ -360,45 +304,6 @@ def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
     assert "differ from TensorFlow: tflite-int8 3, onnxruntime-int8 3 and rtx-int8 3." in text
 
 
-def test_pictures_show_photos_of_this_run_only(photos: dict[str, Photo], tmp_path: Path) -> None:
-    found = documents(photos=list(photos.values()))
-    stranger = tmp_path / "private.jpg"
-    Image.new("RGB", (32, 32)).save(stranger)
-    evaluation = found["evaluation"]["evaluations"][0]
-    evaluation["mistakes"] = [{**answer, "path": str(stranger)} for answer in evaluation["mistakes"]]
-    next(iter(photos.values())).path.unlink()
-    reader = read(found, photos)
-    assert "private.jpg" in reader.text
-    # Three changed answers and twelve right ones, one of which is gone; no mistake.
-    assert len(reader.all("img")) == 3 + 12 - 1
-
-
-def test_pictures_are_bounded(photos: dict[str, Photo], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (500, 900, 3), dtype=np.uint8)
-    for photo in photos.values():
-        Image.fromarray(noise).save(photo.path, quality=95)
-    photos = {path: replace(photo, sha256=sha256_of_file(photo.path)) for path, photo in photos.items()}
-    page = page_from_report(report_of(documents(photos=list(photos.values()))), photos)
-    assert page.count("data:image") > 12
-    assert len(page) < 700_000
-    monkeypatch.setattr(gallery, "_BUDGET", 60_000)
-    page = page_from_report(report_of(documents(photos=list(photos.values()))), photos)
-    assert 1 <= page.count("data:image") < 12
-    assert "0001.jpg" in page
-
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "\"><img src=x onerror='alert(1)'>",
-    "{{ 7 * 7 }}{% raw %}",
-    'quo\'te & "co"',
-    "emoji \U0001f33c",
-    "not utf \udcff",
-    "x" * 3000,
-    "$a_1$ \\frac",
-)
-
-
 def test_names_are_text_and_nothing_else() -> None:
     found = documents(HOSTILE, per_class=6)
     found["spec"]["name"] = HOSTILE[0]
@@ -465,71 +370,6 @@ def test_invalid_and_missing_numbers_are_told() -> None:
 def test_the_same_report_gives_the_same_page(photos: dict[str, Photo]) -> None:
     report = report_of(documents(photos=list(photos.values())))
     assert page_from_report(report, photos) == page_from_report(report, photos)
-
-
-POINTS = [
-    speed_plots.Point("tensorflow", 9.0, 8.0, 10.0, 0.9, 0.8, 0.95),
-    speed_plots.Point("x", 3.0, 2.5, 3.5, 0.88, 0.8, 0.95),
-    speed_plots.Point("y", 4.0, 3.5, 70.0, 0.87, 0.8, 0.95),
-]
-
-
-def test_plots_take_the_pages_colours() -> None:
-    pictures = [
-        plots.accuracy_plot([("tensorflow", 0.9, 0.8, 0.95)]),
-        speed_plots.throughput_plot([("a", 1, 10.0), ("a", 8, 20.0), ("b", 1, 12.0), ("b", 32, 50.0)]),
-        speed_plots.throughput_plot([("a", 1, 10.0), ("tensorflow", 8, 20.0), ("b", 2, 12.0), ("b", 32, 50.0)]),
-        speed_plots.tradeoff_plot(POINTS),
-        speed_plots.latency_plot(
-            [("tensorflow", {0: 1, 5: 2, 25: 3, 50: 4, 75: 5, 90: 6, 95: 7, 100: 9}), ("b", {50: 1, 99: 2})]
-        ),
-        plots.histograms_plot([("a layer", 0.5, 1.0, [0.5, 0.4, 0.1, 0.0]), ("x" * 99, 2.0, 1.0, [1.0, 0.0])]),
-        plots.rates_plot("accuracy", {f"{rate}": ([50, 100], [0.5, 0.6]) for rate in range(5)}),
-        plots.curves_plot("accuracy", [0, 10], {"train": [0.1, 0.9], "validation": [0.1, 0.8]}, 10),
-    ]
-    for picture in pictures:
-        Reader(picture)
-        assert not re.search(r"#[0-9a-f]{6}", picture)
-        assert {"currentColor", "var(--accent)", "var(--line)"} <= set(
-            re.findall(r"currentColor|var\(--\w+\)", picture)
-        )
-        assert not re.search(r"<svg[^>]* (width|height)=", picture)
-        assert "font-family" not in picture
-        for name in re.findall(r'(?:url\(|href=")#([^)"]+)', picture):
-            assert f'id="{name}"' in picture
-
-
-def luminance(colour: np.ndarray) -> float:
-    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(one: np.ndarray, other: np.ndarray) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("mode", [0, 1, 2], ids=["light", "dark", "print"])
-def test_colours_can_be_told_apart(mode: int) -> None:
-    css = (files("trtpoets.reporting") / "templates" / "page.css").read_text()
-    block = re.findall(r":root \{([^}]*)\}", css)[mode]
-    colours = {}
-    for name, value in re.findall(r"--(\w+): #([0-9a-f]{3,6});", block):
-        digits = value if len(value) == 6 else "".join(2 * digit for digit in value)
-        colours[name] = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
-    for name in ("ink", "soft", "accent", "second", "bad"):
-        assert contrast(colours[name], colours["paper"]) >= 4.5, name
-    assert contrast(colours["soft"], colours["card"]) >= 4.5
-    share = float(re.findall(r"color-mix\(.*\* (\d+)%\)", css)[0]) / 100
-    for tone in ("accent", "bad"):
-        deepest = share * colours[tone] + (1 - share) * colours["card"]
-        assert contrast(colours["ink"], deepest) >= 4.5, tone
-
-
-def test_nothing_beats_those_on_the_front() -> None:
-    assert [each.name for each in speed_plots.pareto(POINTS)] == ["x", "tensorflow"]
-    twin = POINTS[1]._replace(name="twin", median=3.5)
-    assert "twin" not in [each.name for each in speed_plots.pareto([*POINTS, twin])]
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])

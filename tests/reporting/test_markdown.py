@@ -7,7 +7,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.reporting.test_html import HOSTILE, Reader
+from tests.support.pages import HOSTILE, Reader
 from tests.support.report_documents import documents, report_of
 from trtpoets.reporting.markdown import escaped, markdown_from_report
 

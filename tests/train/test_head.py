@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.clouds import CLASSES, WIDTH, clouds
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.serialization import to_json
@@ -18,17 +19,6 @@ from trtpoets.train.head import Head, HeadConfig, Optimizer, Training, head_from
 from trtpoets.train.head_loop import standardisation
 
 QUICK = HeadConfig(steps=120, batch_size=32, learning_rate=0.01, eval_interval=20)
-CLASSES, WIDTH = 3, 24
-
-
-def clouds(count: int, seed: int, shares: tuple[float, ...] = (1, 1, 1)) -> tuple[np.ndarray, np.ndarray]:
-    """Features of three classes that overlap a little, on very different scales, one of them always the same."""
-    random = np.random.default_rng(seed)
-    labels = random.choice(CLASSES, count, p=np.array(shares) / sum(shares))
-    middles = np.random.default_rng(99).normal(0, 0.8, (CLASSES, WIDTH))
-    features = (middles[labels] + random.normal(0, 1, (count, WIDTH))) * np.logspace(-3, 3, WIDTH) + 5
-    features[:, 7] = 2.5
-    return features.astype(np.float32), labels
 
 
 TRAIN, VALIDATION, TEST = clouds(400, 1), clouds(100, 2), clouds(1000, 3)
@@ -239,15 +229,6 @@ def test_arrays_that_nothing_can_be_learnt_from() -> None:
     for arguments, message in cases:
         with pytest.raises(BadInput, match=re.escape(message)):
             head_from_bottlenecks(*arguments, QUICK)
-
-
-def test_standardisation_is_that_of_numpy() -> None:
-    features = clouds(9000, 8)[0]
-    mean, scale = standardisation(features)
-    np.testing.assert_allclose(mean, features.mean(axis=0, dtype=np.float64), rtol=1e-5)
-    deviation = np.delete(features.std(axis=0, dtype=np.float64), 7)
-    assert scale[7] == 0
-    np.testing.assert_allclose(np.delete(scale, 7), 1 / deviation, rtol=1e-4)
 
 
 def test_a_full_disk_under_the_curves_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

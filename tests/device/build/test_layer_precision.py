@@ -13,10 +13,11 @@ from onnx import TensorProto, helper
 
 from tests.fakes.tensorrt_builder import VERSIONS, fake_library
 from tests.fakes.tensorrt_builder import log as told
+from tests.support.named_network import named
 from tests.support.small_networks import residual_network
-from tests.support.tiny import tiny_graph, tiny_onnx
+from tests.support.tiny import tiny_onnx
 from trtpoets.core.files import read_json
-from trtpoets.core.onnx_graph import fp32_nodes, marked_fp32, read_graph
+from trtpoets.core.onnx_graph import fp32_nodes, read_graph
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of
 from trtpoets.device.build.engine import engine_from_onnx, load_engine
@@ -36,23 +37,6 @@ FOR_TENSORRT = [version for version in VERSIONS if version != "rtx"]
 
 def request(precision: Precision, **more: Any) -> BuildRequest:
     return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, None, **more)
-
-
-def named(precision: Precision, *in_fp32: str) -> Any:
-    """A tiny network whose nodes have names, as those of trtpoets; its Softmax is in FP32 in the FP16 file too."""
-    graph = tiny_graph(precision)
-    for node in graph.graph.node:
-        node.name = node.name or f"{node.output[0]}/{node.op_type}"
-    if precision is Precision.FP16:
-        *others, softmax, _ = graph.graph.node
-        others.append(helper.make_node("Cast", ["l"], ["l.fp32"], name="l.fp32/Cast", to=TensorProto.FLOAT))
-        softmax.input[0], softmax.output[0] = "l.fp32", "scores"
-        del graph.graph.node[:]
-        graph.graph.node.extend([*others, softmax])
-    elif in_fp32:
-        metadata = {entry.key: entry.value for entry in graph.metadata_props}
-        helper.set_model_props(graph, {**metadata, **marked_fp32(in_fp32)})
-    return graph
 
 
 def built(version: str, graph: Any, precision: Precision, behaviour: str = "ok") -> tuple[Built, LayerReport, Messages]:
@@ -119,16 +103,6 @@ def test_a_layer_that_is_not_found_is_doubted() -> None:
 def test_fp32_sets_no_constraints(version: str) -> None:
     built(version, named(Precision.FP32), Precision.FP32)
     assert told.get("flags") is None
-
-
-def test_which_nodes_are_fp32() -> None:
-    assert fp32_nodes(read_graph(named(Precision.INT8).SerializeToString())) == ()
-    assert fp32_nodes(read_graph(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
-    assert fp32_nodes(read_graph(named(Precision.FP32).SerializeToString())) == ()
-    broken = named(Precision.INT8, "a")
-    broken.metadata_props[-1].value = '{"a": 1}'
-    with pytest.raises(ValueError, match="is not a list of names"):
-        fp32_nodes(read_graph(broken.SerializeToString()))
 
 
 # The inspector

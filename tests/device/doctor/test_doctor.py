@@ -12,31 +12,23 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.gpu import FakeGpu
 from tests.fakes.machines import NOT_INSTALLED, TRAINING, jetson_files, software, system, with_gpu, write
-from tests.support.tiny import tiny_spec
+from tests.support.machines import AGX, NANO, TENSORFLOW, THOR
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.types import Flavour
 from trtpoets.device.doctor import Diagnosis, diagnose, doctor
 from trtpoets.device.doctor import software as doctor_software
 from trtpoets.device.doctor.findings import Finding, State
-from trtpoets.device.doctor.imports import Imports, try_imports
-from trtpoets.device.doctor.software import Loaded, software_here
+from trtpoets.device.doctor.imports import Imports
+from trtpoets.device.doctor.software import Loaded
 from trtpoets.device.doctor.system import system_at
 from trtpoets.device.gpu import libcuda
-from trtpoets.device.gpu.cuda_wheels import cuda_of_driver, wheels_for
 from trtpoets.device.gpu.libcuda import Gpu
-from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, chip_of, has_dla, jetpack_of
+from trtpoets.device.jetson.jetpack import CHIPS
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.reporting.tables.results import print_json, print_table
 
 ROOT = Path(__file__).parents[3]
-
-NANO, AGX, THOR = (
-    ("NVIDIA Jetson Orin Nano Developer Kit", "tegra234"),
-    ("NVIDIA Jetson AGX Orin Developer Kit", "tegra234"),
-    ("NVIDIA Jetson AGX Thor Developer Kit", "tegra264"),
-)
 XAVIER = ("NVIDIA Jetson Xavier NX Developer Kit", "tegra194")
 
 
@@ -56,14 +48,6 @@ def checked(found: Diagnosis) -> dict[str, Finding]:
 # This machine
 
 
-TENSORFLOW = """
-from types import SimpleNamespace
-{answer}
-keras = SimpleNamespace(config=None)
-get_logger = lambda: SimpleNamespace(setLevel=lambda level: None)
-experimental = SimpleNamespace(set_memory_growth=lambda gpu, grow: None)
-config = SimpleNamespace(experimental=experimental, list_physical_devices=lambda kind: range(n))
-"""
 """A module that passes for TensorFlow in the process that tries imports: importing the real one takes seconds."""
 
 
@@ -115,54 +99,6 @@ def test_rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["NVIDIA GPU"].found == "no NVIDIA driver here: gone"
     assert found["build RTX engines"].state is State.READY
     assert (found["TensorRT"].state, found["build TensorRT engines"].state) == (State.IDLE, State.IDLE)
-
-
-def test_software_that_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_software, "try_imports", lambda names: Imports(tensorflow_gpus=3))
-    FakeGpu(tiny_spec()).install(monkeypatch)
-    found = software_here()
-    assert [(gpu.name, gpu.target) for gpu in found.gpus] == [("Paper GPU", "sm86")]
-    assert (found.driver_cuda, found.tensorrt.version, found.pycuda.version) == ("12.6", "10.3.0", "12.6.0")
-    assert found.tensorflow_gpus == 3, "as TensorFlow says"
-
-
-def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    def none(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    for name in ("tensorrt", "tensorrt_rtx", "pycuda"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(metadata, "version", none)
-    found = software_here()
-    assert found.packages == {} and found.providers == ()
-    assert "tensorrt" in found.tensorrt.problem and "pycuda" in found.pycuda.problem
-
-
-@pytest.mark.parametrize(
-    ("answer", "gpus"),
-    [("print('hello'); n = 2", 2), ("n = 0", 0), ("raise ImportError('libcudart')", None), ("n = 'many'", None)],
-)
-def test_tensorflow_is_asked_in_a_process_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gpus: int | None
-) -> None:
-    write(tmp_path, {"tensorflow.py": TENSORFLOW.format(answer=answer)})
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    FakeGpu(tiny_spec()).install(monkeypatch)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.21.0")
-    write(tmp_path, {f"{name}.py": "" for name in ("onnx", "tf2onnx")})
-    write(tmp_path, {"onnxruntime.py": "get_available_providers = lambda: ['CPUExecutionProvider']"})
-    found = software_here()
-    assert (found.tensorflow_gpus, found.providers) == (gpus, ("CPUExecutionProvider",))
-    assert ("tensorflow" in found.problems) == (gpus is None)
-    assert "libcudart" not in answer or found.problems["tensorflow"] == "libcudart"
-
-
-def test_an_import_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, {"onnx.py": "import os; os.abort()", "onnxruntime.py": ""})
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import died of SIGABRT"}
 
 
 def test_what_is_installed_and_does_not_import_is_not_ready(tmp_path: Path) -> None:
@@ -301,36 +237,6 @@ def test_a_jetson_that_saves_power(tmp_path: Path) -> None:
     assert found["power"].hint == "for full speed (MAXN_SUPER): sudo nvpmodel -m 2 && sudo jetson_clocks"
 
 
-@pytest.mark.parametrize(
-    ("names", "fastest"),
-    [
-        ("15W 25W MAXN_SUPER 7W", 2),  # Orin Nano, JetPack 6.2
-        ("15W 7W", 0),  # Orin Nano, before
-        ("MAXN_SUPER 10W 15W 25W 40W", 0),  # Orin NX 16GB, JetPack 6.2
-        ("MAXN 15W 30W 50W", 0),  # AGX Orin
-        ("MAXN MAXN_SUPER 15W", 1),
-        ("MAXN_SUPER MAXN 15W", 0),
-        (
-            (
-                "MODE_15W_2CORE MODE_15W_4CORE MODE_15W_6CORE MODE_10W_2CORE MODE_10W_4CORE MODE_10W_DESKTOP "
-                "MODE_20W_2CORE MODE_20W_4CORE MODE_20W_6CORE"
-            ),  # Xavier NX
-            8,
-        ),
-        ("120W MAXN 90W 70W", 1),
-        ("custom", None),
-    ],
-)
-def test_the_fastest_mode_is_found_by_its_name(tmp_path: Path, names: str, fastest: int | None) -> None:
-    files = jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0010")
-    text = "".join(f"< POWER_MODEL ID={number} NAME={name} >\n" for number, name in enumerate(names.split()))
-    root = write(tmp_path, {**files, "etc/nvpmodel.conf": text + "< POWER_MODEL ID=10 NAME=last >\n"})
-    found = system(root).jetson
-    assert found
-    assert (found.full_power.number if found.full_power else None) == fastest
-    assert found.power_mode == "last"
-
-
 def test_a_container_on_a_jetson(tmp_path: Path) -> None:
     files = jetson_files("36 4.3", *NANO, "3.10")
     del files["etc/nv_tegra_release"]
@@ -346,16 +252,6 @@ def test_an_l4t_that_nobody_knows(tmp_path: Path) -> None:
     found = checked(diagnose(system(root, "3.14.0"), with_gpu((11, 0), "12.0.0", "14.0")))
     assert "L4T 45.1.0: a JetPack that is not in our table" in found["Jetson"].found
     assert found["build TensorRT engines"].state is State.READY
-
-
-def test_the_table_of_jetpacks() -> None:
-    assert [each.l4t for each in JETPACKS] == sorted(each.l4t for each in JETPACKS)
-    assert len({each.version for each in JETPACKS}) == len(JETPACKS)
-    assert all(chip in CHIPS for each in JETPACKS for chip in each.chips)
-    assert [each.version for each in JETPACKS if not each.runs_trtpoets][-1] == "5.0.2"
-    assert jetpack_of((36, 1)) is None and jetpack_of((99, 0)) is None
-    assert chip_of("nvidia,tegra2340\0nvidia,other") is None
-    assert has_dla(CHIPS["tegra234"], AGX[0]) and not has_dla(CHIPS["tegra234"], NANO[0])
 
 
 # Servers and laptops
@@ -450,27 +346,6 @@ def test_cuda_13_has_nothing_for_volta(tmp_path: Path) -> None:
     assert told.hint == "pip uninstall -y tensorrt-cu13 && pip install 'tensorrt-cu12<10.5'"
     absent = replace(here, packages={}, tensorrt=Loaded(problem="No module named 'tensorrt'"))
     assert checked(diagnose(system(tmp_path), absent))["TensorRT"].hint == "pip install 'tensorrt-cu12<10.5'"
-
-
-@pytest.mark.parametrize(
-    ("cuda", "driver", "major"),
-    [
-        ("12.8", "570.133.20", 12),
-        ("13.0", "580.65.06", 13),
-        ("13.0", "570.133.20", 13),  # forward compatibility: what CUDA says counts
-        (None, "570.133.20", 12),
-        (None, "575.57.08", 12),
-        (None, "580.65.06", 13),
-        (None, "610.10", 13),
-        (None, "525.60.13", 12),
-        (None, "470.256.02", 11),
-        (None, "L4T R36.4.3", None),
-        (None, None, None),
-    ],
-)
-def test_the_cuda_that_a_driver_serves(cuda: str | None, driver: str | None, major: int | None) -> None:
-    assert cuda_of_driver(cuda, driver) == major
-    assert wheels_for(major) == (12 if major in (11, 12) else 13)
 
 
 @pytest.mark.parametrize(

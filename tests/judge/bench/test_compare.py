@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.benchmarks import benchmark_document, typed
+from tests.support.comparisons import compared, parts_of, row_of
 from tests.support.runner_ids import runner
-from trtpoets.core.errors import BadInput, GateFailed
-from trtpoets.core.serialization import from_json, to_json
-from trtpoets.judge.bench import compare
-from trtpoets.judge.bench.measure import Measurement
-from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 from trtpoets.onboard.result_lines import bench_lines
-from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
-
-
-def row_of(details: Mapping[str, Any]) -> Measurement:
-    return from_json(Measurement, {"runner": "tensorflow", "batch": 1, **details}, "the row")
-
-
-def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison of two benchmarks, all of them as JSON."""
-    return dict(to_json(compare.compared(typed(before), typed(now))))
-
-
-def parts_of(details: Mapping[str, Any]) -> list[Any]:
-    found = typed(details)
-    return list(benched_parts(found.measurements, found.outcomes, found.compared))
+from trtpoets.reporting.tables.benchmark_rows import ratio
 
 
 def test_few_false_alarms_of_all_rows_together() -> None:
@@ -127,145 +107,3 @@ def test_what_can_not_be_compared_is_unknown() -> None:
             del row[word]
     assert [each["verdict"] for each in compared(before, benchmark_document(2, 5.0))["changes"]] == ["unknown"] * 2
     assert parts_of(before) == []
-
-
-@pytest.mark.parametrize(
-    ("found", "limits", "message"),
-    [
-        (
-            benchmark_document(1, 5.0),
-            {"fail_below": 4.5},
-            "onnxruntime-fp32, the fastest at batch 1, is 3.99 times as fast",
-        ),
-        (
-            benchmark_document(1, 5.0),
-            {"max_p99": 5.1},
-            "the 99th percentile of onnxruntime-fp32, the best at batch 1, may be",
-        ),
-        (
-            benchmark_document(1, 5.0, p99_bound_ms=None, valid=True),
-            {"max_p99": 1.0},
-            "of tensorflow, the best at batch 1",
-        ),
-        (
-            benchmark_document(1, 5.0, baseline=False),
-            {"fail_below": 2.0},
-            "no runner has a ratio to TensorFlow at batch 1",
-        ),
-        (
-            benchmark_document(1, 5.0, baseline=False, valid=False),
-            {"max_p99": 9.0},
-            "nothing was measured validly at batch 1",
-        ),
-        (
-            benchmark_document(1, 5.0, baseline=False, p99_bound_ms=None),
-            {"max_p99": 9.0},
-            "too few inferences at batch 1",
-        ),
-    ],
-)
-def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message: str) -> None:
-    with pytest.raises(GateFailed) as caught:
-        require_speed("flowers", typed(found), **limits)
-    assert message in caught.value.message
-    assert caught.value.hint
-    assert caught.value.exit_code == 3
-
-
-def test_the_gate_names_the_baseline_that_there_was() -> None:
-    found = {**benchmark_document(1, 5.0), "baseline": "onnxruntime-fp32"}
-    with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
-        require_speed("flowers", typed(found), fail_below=2.0)
-
-
-def test_a_servers_gate() -> None:
-    found = benchmark_document(1, 5.0, valid=False)
-    found["measurements"][0]["valid"] = True
-    found["config"].update(scenario="server", target_qps=50.0)
-    slow = {
-        "scenario": "server",
-        "runner": "tensorflow",
-        "batch": 8,
-        "metric": "p99_ms",
-        "value": 90.0,
-        "valid": False,
-        "reason": "too late",
-    }
-    fast = {**slow, "runner": "onnxruntime-fp32", "value": 12.0, "valid": True, "reason": ""}
-    require_speed("flowers", typed({**found, "outcomes": [slow, fast]}), None, 20.0)
-    with pytest.raises(GateFailed) as caught:
-        require_speed("flowers", typed({**found, "outcomes": [{**slow, "value": None}, slow]}), None, 20.0)
-    assert caught.value.message == (
-        "no runner serves 50 photos a second within 20 ms; tensorflow, the nearest: too late"
-    )
-
-
-def test_outcomes_in_a_table() -> None:
-    outcome = {"scenario": "offline", "runner": "fake", "batch": 8, "metric": "photos_per_s", "value": 1234.5}
-    details = {"measurements": [], "outcomes": [{**outcome, "valid": True, "reason": "", "loadgen": None}]}
-    ((title, columns, rows),) = parts_of(details)
-    assert title == "MLPerf's offline scenario: photos/s"
-    assert (columns, rows) == (["runner", "batch>", "ours>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
-    details["outcomes"][0]["under_way"] = 2
-    ((_, _, rows),) = parts_of(details)
-    assert rows[0][4] == "2 batches under way"
-    details["outcomes"][0]["under_way"] = 1
-    details["outcomes"][0]["loadgen"] = {"value": 1100.0, "valid": False, "why": "its own overhead"}
-    ((_, columns, rows),) = parts_of(details)
-    assert columns[4:] == ["LoadGen>", "why"]
-    assert rows == [("fake", 8, "1,234", "VALID", "1,100 INVALID", "its own overhead")]
-
-
-def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
-    found = benchmark_document(1, 5.0)
-    with caplog.at_level(logging.WARNING):
-        require_speed("flowers", typed(found), 3.5, 6.0)
-        require_speed("flowers", typed(benchmark_document(1, 5.0, valid=False)))
-    assert caplog.text == ""
-    for share in (0.9999, 1.0001):
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            require_speed("flowers", typed(found), found["measurements"][1]["speedup"] * share)
-        assert "on the edge: onnxruntime-fp32 is" in caplog.text
-
-
-@pytest.mark.parametrize("limits", [{"fail_below": float("nan")}, {"fail_below": 0.0}, {"max_p99": float("inf")}])
-def test_limits_that_are_none(limits: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="is no limit: a number above 0 is") as caught:
-        require_limits(**limits)
-    assert caught.value.hint.startswith("--")
-
-
-def test_the_gate_holds_a_p99_to_its_bound() -> None:
-    found = benchmark_document(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
-    require_speed("flowers", typed(found), max_p99=5.5)
-    with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
-        require_speed("flowers", typed(found), max_p99=5.2)
-    for row in found["measurements"]:
-        row.update(p99_bound_ms=None, independent_count=331)
-    with pytest.raises(GateFailed, match=r"onnxruntime-fp32|tensorflow") as caught:
-        require_speed("flowers", typed(found), max_p99=40.0)
-    assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
-    assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
-    assert caught.value.hint.endswith(" --max-p99 40")
-    with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4 already"):
-        require_speed("flowers", typed({**found, "measurements": found["measurements"][1:]}), max_p99=4.0)
-
-
-def test_tables_of_what_changed() -> None:
-    details = benchmark_document(1, 5.0)
-    details["compared"] = compared(benchmark_document(2, 6.0), {**details, "conditions": {"cpu": "two"}})
-    titles = [title for title, _, _ in parts_of(details)]
-    assert titles == ["What changed, and whether it is more than noise", "What else is different"]
-    (_, _, rows), _ = parts_of(details)
-    assert rows[1][-1] == "faster"
-    assert all(len(row) == 8 for row in rows)
-
-
-def test_a_ratio_in_a_cell() -> None:
-    base, fast = benchmark_document(1, 5.0)["measurements"]
-    assert ratio(row_of(base)) == "1.00×"
-    assert ratio(row_of(fast)) == "3.99× ±1%"
-    assert ratio(row_of({**fast, "valid": False})) == "INVALID"
-    assert ratio(row_of({"valid": True, "speedup": 2.0})) == "2.00×"
-    assert ratio(row_of({"valid": True, "speedup": None})) == "–"

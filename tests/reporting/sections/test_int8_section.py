@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.test_html import HOSTILE, Reader
+from tests.support.pages import HOSTILE, Reader
 from tests.support.report_documents import documents, measurement, report_of
 from trtpoets.reporting import plots
 from trtpoets.reporting.html import page_from_report
