@@ -203,10 +203,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     from tests.fakes.gpu import FakeGpu, nothing_left
     from tests.support.tiny import tiny_spec
 
-    found = FakeGpu(tiny_spec())
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
+    fake = FakeGpu(tiny_spec())
+    fake.install(monkeypatch)
+    with nothing_left(fake):
+        yield fake
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ def stages(dockerfile: Path) -> dict[str, str]:
 
 def final_stages(dockerfile: Path) -> dict[str, str]:
     """Those that no other stage copies from: what people run."""
-    found = stages(dockerfile)
-    used = {name for text in found.values() for name in re.findall(r"--from=(\S+)", text)}
-    return {name: text for name, text in found.items() if name not in used}
+    result = stages(dockerfile)
+    used = {name for text in result.values() for name in re.findall(r"--from=(\S+)", text)}
+    return {name: text for name, text in result.items() if name not in used}
 
 
 def copied(dockerfile: Path) -> set[str]:

@@ -30,11 +30,11 @@ PROGRAM: Any = typer.main.get_command(main.app)
 
 def commands_in(hint: str) -> list[list[str]]:
     """The commands in a hint, as a shell splits them."""
-    found = []
+    found_commands = []
     for part in re.split(r"trtpoets (?=[a-z])", hint)[1:]:
         text = re.split(r" && |; | \(|, (?:then|or) ", part)[0]
-        found.append(shlex.split(text))
-    return found
+        found_commands.append(shlex.split(text))
+    return found_commands
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ _BY_HAND = re.compile(r"^trtpoets $|trtpoets (" + "|".join(PROGRAM.commands) + r
 
 def test_commands_in_messages_are_built_with_quoting() -> None:
     """In an f-string a name with a space falls into two words: `core.commands.command` quotes it."""
-    found = []
+    problems = []
     for path in sorted(SOURCES.rglob("*.py")):
         # provenance.py quotes once, for several commands; the others show the version.
         if path.name in ("provenance.py", "options.py", "bundle_options.py"):
@@ -107,8 +107,8 @@ def test_commands_in_messages_are_built_with_quoting() -> None:
                 if isinstance(part, ast.Constant):
                     before += str(part.value)
                 elif _BY_HAND.search(before):
-                    found.append(f"{path.relative_to(SOURCES)}:{part.lineno}: {before[-50:]}")
-    assert not found, "\n".join(found)
+                    problems.append(f"{path.relative_to(SOURCES)}:{part.lineno}: {before[-50:]}")
+    assert not problems, "\n".join(problems)
 
 
 def test_every_command_in_the_sources_exists() -> None:
@@ -122,6 +122,6 @@ def test_every_command_in_the_sources_exists() -> None:
                 verb = words[0].rstrip(",.:")
                 if verb not in PROGRAM.commands:  # prose
                     continue
-                known = {option for each in PROGRAM.commands[verb].params for option in each.opts} | {"--help"}
+                known = {option for param in PROGRAM.commands[verb].params for option in param.opts} | {"--help"}
                 wrong += [f"{path.name}: {word}" for word in words if word.startswith("--") and word not in known]
     assert wrong == []

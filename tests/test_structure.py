@@ -50,7 +50,7 @@ def name_of(path: Path) -> str:
 
 
 def imported_parts(path: Path) -> set[str]:
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom):
@@ -61,8 +61,8 @@ def imported_parts(path: Path) -> set[str]:
             ]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("trtpoets.")}
-    return found
+        result |= {name.split(".")[1] for name in names if name.startswith("trtpoets.")}
+    return result
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -101,7 +101,7 @@ ON_A_DEVICE = {"numpy", "PIL", "trtpoets", "__future__"}
 
 def guarded(tree: ast.AST) -> set[ast.AST]:
     """The imports inside `with needs(...)`, `if TYPE_CHECKING`, or `try` with `except ImportError`."""
-    found: set[ast.AST] = set()
+    result: set[ast.AST] = set()
     for node in ast.walk(tree):
         words = ""
         if isinstance(node, (ast.With, ast.If)):
@@ -111,8 +111,8 @@ def guarded(tree: ast.AST) -> set[ast.AST]:
         elif isinstance(node, ast.Try):
             words = " ".join(ast.unparse(handler.type) for handler in node.handlers if handler.type)
         if re.search(r"needs\(|suppress\(ImportError|TYPE_CHECKING|ImportError", words):
-            found |= {inner for part in node.body for inner in ast.walk(part)}  # type: ignore[attr-defined]
-    return found
+            result |= {inner for part in node.body for inner in ast.walk(part)}  # type: ignore[attr-defined]
+    return result
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)

@@ -52,6 +52,6 @@ def test_trtexec_keeps_the_softmax_of_an_fp16_file_in_fp32(tmp_path: Path) -> No
 
     path = tmp_path / "fp16.onnx"
     onnx.save(named(FP16), str(path))
-    told = type_options(OnnxModel(path, FP16, tiny_spec()), "8.6.2")
-    assert told.startswith("--fp16 --precisionConstraints=obey --layerPrecisions=q/Softmax:fp32 ")
+    result = type_options(OnnxModel(path, FP16, tiny_spec()), "8.6.2")
+    assert result.startswith("--fp16 --precisionConstraints=obey --layerPrecisions=q/Softmax:fp32 ")
     assert type_options(OnnxModel(path, FP16, tiny_spec()), "10.3.0") == "--stronglyTyped"

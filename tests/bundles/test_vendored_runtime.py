@@ -15,7 +15,7 @@ from trtpoets.core.files import sha256_of_file
 
 def test_another_runtime_has_other_caches(tmp_path: Path) -> None:
     """All files of an archive have one time, by which Python would take yesterday's caches for today's."""
-    told = []
+    folders = []
     for text in ("print(sys.pycache_prefix)", "print(sys.pycache_prefix )"):
         main = tmp_path / "runtime" / "trtpoets" / "onboard" / "__main__.py"
         main.parent.mkdir(parents=True, exist_ok=True)
@@ -30,9 +30,9 @@ def test_another_runtime_has_other_caches(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(json.dumps({"files": names}))
         environment = {**os.environ, "TRTPOETS_CACHE": str(tmp_path / "cache")}
         asked = subprocess.run([sys.executable, start], capture_output=True, text=True, check=True, env=environment)
-        told.append(asked.stdout.strip())
-    assert told[0] != told[1] and {str(Path(each).parent) for each in told} == {f"{tmp_path}/cache/python"}
+        folders.append(asked.stdout.strip())
+    assert folders[0] != folders[1] and {str(Path(item).parent) for item in folders} == {f"{tmp_path}/cache/python"}
     # A folder that others may write to is not used: what is compiled there runs unseen.
-    Path(told[1]).chmod(0o777)
+    Path(folders[1]).chmod(0o777)
     again = subprocess.run([sys.executable, start], capture_output=True, text=True, check=True, env=environment)
     assert again.stdout == "None\n"

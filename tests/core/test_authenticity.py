@@ -134,8 +134,8 @@ def test_the_key_without_a_home_folder(
     monkeypatch.setattr(paths, "temporary_root", lambda: tmp_path)
     monkeypatch.setattr(paths, "_warned_data", set())
     assert key_file() == key_file() == tmp_path / f"trtpoets-data-{os.getuid()}" / "key"
-    (told,) = caplog.messages
-    assert "set TRTPOETS_KEY to a file" in told
+    (message,) = caplog.messages
+    assert "set TRTPOETS_KEY to a file" in message
     # What another user may have put there is not taken.
     (tmp_path / f"trtpoets-data-{os.getuid()}").chmod(0o777)
     with pytest.raises(StorageFailed, match="belongs to another user"):
@@ -197,9 +197,9 @@ def test_changed_engine_bytes_with_a_recomputed_card(
     with pytest.raises(BadArtefact, match="on this machine: its card has the HMAC of another key"):
         trtpoets.label(str(engine.path), [tmp_path / "a.png"])
     # Nor by the way of the processes that measure and prove engines.
-    for found in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
+    for item in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
         with pytest.raises(BadArtefact, match="may run code when it is opened"):
-            open_runner(found).__enter__()
+            open_runner(item).__enter__()
     assert "new engine" not in gpu.journal
     facts = trtpoets.inspect(card_of(engine.path)).facts
     assert isinstance(facts, CardFacts)

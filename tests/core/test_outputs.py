@@ -18,7 +18,7 @@ def test_what_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "there.cache").write_text("old")
     for path in (tmp_path / "new.cache", tmp_path / "there.cache", tmp_path / "a/b/new.cache"):
         require_writable(path, "--out")
-    assert [each.name for each in tmp_path.iterdir()] == ["there.cache"]
+    assert [item.name for item in tmp_path.iterdir()] == ["there.cache"]
     assert (tmp_path / "there.cache").read_text() == "old"
 
 

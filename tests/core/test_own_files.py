@@ -100,9 +100,9 @@ def test_another_users_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     real = os.fstat
 
     def told(handle: int) -> os.stat_result:
-        found = list(real(handle))
-        found[4] = third if os.path.samestat(real(handle), (tmp_path / "lock").stat()) else owner
-        return os.stat_result(found)
+        result = list(real(handle))
+        result[4] = third if os.path.samestat(real(handle), (tmp_path / "lock").stat()) else owner
+        return os.stat_result(result)
 
     monkeypatch.setattr(os, "fstat", told)
     with pytest.raises(StorageFailed, match=rf"lock belongs to another user \(uid {third}\)"):

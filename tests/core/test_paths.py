@@ -61,7 +61,9 @@ def named(name: str) -> dict[str, Any]:
         "file": "x",
     }
     parameters = inspect.signature(getattr(trtpoets, name)).parameters
-    needed = {key: some[key] for key, each in parameters.items() if each.default is each.empty and key in some}
+    needed = {
+        key: some[key] for key, parameter in parameters.items() if parameter.default is parameter.empty and key in some
+    }
     if name == "label":
         needed["photos"] = ["x.png"]
     return {**needed, **({"target": "jetson"} if name == "bundle" else {})}
@@ -138,11 +140,11 @@ def test_the_cache_where_home_can_not_be_written(
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING):
-        found = cache_root()
-        assert cache_root() == found
-    assert found == no_choice / f"trtpoets-cache-{os.getuid()}" and found.stat().st_mode & 0o777 == 0o700
+        result = cache_root()
+        assert cache_root() == result
+    assert result == no_choice / f"trtpoets-cache-{os.getuid()}" and result.stat().st_mode & 0o777 == 0o700
     (message,) = [record.getMessage() for record in caplog.records]
-    assert "can't be written" in message and "set TRTPOETS_CACHE" in message and str(found) in message
+    assert "can't be written" in message and "set TRTPOETS_CACHE" in message and str(result) in message
 
 
 def test_the_cache_without_a_home(no_choice: Path, monkeypatch: pytest.MonkeyPatch) -> None:

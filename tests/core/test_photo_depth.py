@@ -243,5 +243,5 @@ def test_a_photo_of_fewer_bits_than_the_classifier_expects_is_named_once(
     assert caplog.text == ""
     for name in ("dark.png", "darker.png"):
         photo_to_array(tmp_path / name, SIZE)
-    (told,) = caplog.messages
-    assert "dark.png has 16-bit samples with a maximum of 4080" in told
+    (message,) = caplog.messages
+    assert "dark.png has 16-bit samples with a maximum of 4080" in message

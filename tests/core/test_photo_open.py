@@ -310,9 +310,9 @@ def test_the_limits_leave_pillows_own_alone() -> None:
     content = [PNGS["a long compressed text"], encoded(two_colours(), "JPEG"), b"hello"]
 
     def look() -> None:
-        for each in content:
+        for item in content:
             try:
-                bytes_to_array(each, SMALL, "it")
+                bytes_to_array(item, SMALL, "it")
             except BadPhoto:
                 continue
 

@@ -53,9 +53,9 @@ def model(folder: Path, precision: Precision) -> OnnxModel:
 
 @pytest.mark.parametrize("precision", Precision)
 def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path, precision: Precision) -> None:
-    found = model(tmp_path, precision)
+    result = model(tmp_path, precision)
     for _ in range(2):  # the second process finds the engine of the first
-        with open_runner(found, way=Way.TENSORRT, batches=(1, 4)) as runner:
+        with open_runner(result, way=Way.TENSORRT, batches=(1, 4)) as runner:
             for batch in (1, 4):
                 meter = Meter(runner, tiny_photos(4), batch)
                 meter.warm_up(0.0, 1.0)
@@ -77,11 +77,11 @@ def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path,
 
 def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Path) -> None:
     """The child process refuses to measure a batch size without a warm-up."""
-    found = model(tmp_path, Precision.FP32)
+    result = model(tmp_path, Precision.FP32)
     photo = tmp_path / "photo.png"
     Image.fromarray(tiny_photos(1)[0]).save(photo)
     first = {
-        "artefact": {"kind": "onnx", "path": str(found.path), "spec": found.spec.to_json(), "precision": "fp32"},
+        "artefact": {"kind": "onnx", "path": str(result.path), "spec": result.spec.to_json(), "precision": "fp32"},
         "way": "tensorrt",
         "photos": [[str(photo), sha256_of_file(photo)]],
         "prepared": False,
@@ -94,8 +94,8 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
         {"warm_up": 64},
         {"round": 64, "seconds": 0.0, "count": 1, "limit": 1.0},
     ]
-    told: list[dict[str, object]] = []
-    lines = iter([json.dumps(each) for each in (first, *asked)])
+    calls: list[dict[str, object]] = []
+    lines = iter([json.dumps(item) for item in (first, *asked)])
 
     class Requests:
         def readline(self) -> str:
@@ -104,17 +104,17 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
         def __iter__(self) -> Iterator[str]:
             return lines
 
-    _serve(Requests(), open_runner, lambda **reply: told.append(reply))  # type: ignore[arg-type]
-    assert [next(iter(each)) for each in told] == ["loaded", "failure", "warmup", "round"]
+    _serve(Requests(), open_runner, lambda **reply: calls.append(reply))  # type: ignore[arg-type]
+    assert [next(iter(item)) for item in calls] == ["loaded", "failure", "warmup", "round"]
     assert fake.sessions[-1].profile == (1, 64, 64)
     assert fake.built == ["open"]
 
 
 def test_loading_may_take_as_long_as_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is built while the runner loads; that is not a hang."""
-    found, asked = model(tmp_path, Precision.FP32), []
+    result, asked = model(tmp_path, Precision.FP32), []
     for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
-        contender = Contender(found, way, BenchConfig())
+        contender = Contender(result, way, BenchConfig())
         monkeypatch.setattr(contender, "_ask", lambda request, batch, timeout=None: asked.append(timeout))
         contender.load([sys.executable, "-c", ""], [], False)
         contender.end()
@@ -122,23 +122,23 @@ def test_loading_may_take_as_long_as_a_build(tmp_path: Path, monkeypatch: pytest
 
 
 def test_larger_batches_go_in_pieces(ort: None, tmp_path: Path) -> None:
-    found = model(tmp_path, Precision.FP32)
+    result = model(tmp_path, Precision.FP32)
     photos = tiny_photos(70)
-    with open_runner(found) as cpu, open_runner(found, way=Way.TENSORRT) as runner:
+    with open_runner(result) as cpu, open_runner(result, way=Way.TENSORRT) as runner:
         np.testing.assert_allclose(runner.infer(photos), cpu.infer(photos), atol=1e-6)
         assert fake.sessions[-1].seen == {32, 6}
 
 
 def test_a_provider_that_fails_is_not_replaced_by_another(ort: None, tmp_path: Path) -> None:
-    found = model(tmp_path, Precision.FP32)
+    result = model(tmp_path, Precision.FP32)
     for way in (Way.CUDA, Way.TENSORRT):
-        with open_runner(found, way=way) as runner:
+        with open_runner(result, way=way) as runner:
             runner.infer(tiny_photos(2))
             fake.sessions[-1].failing = True
             with pytest.raises(RunFailed, match="CUDA failure 700"):
                 runner.infer(tiny_photos(2))
     (tmp_path / "int8.onnx").write_bytes(model(tmp_path, Precision.INT8).path.read_bytes())
-    as_fp32 = OnnxModel(tmp_path / "int8.onnx", Precision.FP32, found.spec)  # its options lack the flag
+    as_fp32 = OnnxModel(tmp_path / "int8.onnx", Precision.FP32, result.spec)  # its options lack the flag
     with pytest.raises(RunFailed, match=r"TensorrtExecutionProvider can't open .*: .*could not build engine"):
         open_runner(as_fp32, way=Way.TENSORRT).__enter__()
 
@@ -157,7 +157,7 @@ def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
     for word, provider in PROVIDERS.items():
         for precision in Precision:
             expected = providers_of(provider, parts.model(precision), batch_range_for((8,)), "built/tensorrt")
-            assert settings[word]["providers"][precision.value] == [list(each) for each in expected]
+            assert settings[word]["providers"][precision.value] == [list(item) for item in expected]
 
 
 def test_ranges() -> None:

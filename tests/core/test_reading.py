@@ -128,12 +128,12 @@ def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     tracemalloc.start()
     try:
         with Path("/dev/zero").open("rb") as stream:
-            (found,) = photo_arguments.photos_from_arguments(["-"], stdin=stream)
+            (photo,) = photo_arguments.photos_from_arguments(["-"], stdin=stream)
         assert tracemalloc.get_traced_memory()[1] < 100 << 20
     finally:
         tracemalloc.stop()
-    assert found.problem is not None
-    assert "it is neither a photo nor a list of at most 16 MiB" in found.problem.message
+    assert photo.problem is not None
+    assert "it is neither a photo nor a list of at most 16 MiB" in photo.problem.message
 
 
 def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> None:

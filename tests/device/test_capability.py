@@ -30,12 +30,12 @@ from trtpoets.device.capability import arithmetic_of, fastest, least_capability,
 def test_what_a_capability_computes_fast(
     capability: tuple[int, int], fp16: bool, int8: bool, tensor_cores: bool, bf16: bool, fp8: bool
 ) -> None:
-    found = arithmetic_of(capability)
-    assert (found.fp16, found.int8, found.int8_tensor_cores, found.bf16, found.fp8) == (
+    arithmetic = arithmetic_of(capability)
+    assert (arithmetic.fp16, arithmetic.int8, arithmetic.int8_tensor_cores, arithmetic.bf16, arithmetic.fp8) == (
         *(fp16, int8, tensor_cores),
         *(bf16, fp8),
     )
-    assert found.precisions == tuple(p for p in Precision if not why_not(capability, p))
+    assert arithmetic.precisions == tuple(p for p in Precision if not why_not(capability, p))
     assert fastest(capability) is (Precision.FP16 if fp16 else Precision.FP32)
 
 

@@ -85,8 +85,8 @@ def test_the_real_logger_is_heard() -> None:
 
 
 def parser_error(node: int, desc: str, **more: str) -> Any:
-    told = {name: (lambda value=value: value) for name, value in more.items()}
-    return SimpleNamespace(desc=lambda: desc, node=lambda: node, **told)
+    values = {name: (lambda value=value: value) for name, value in more.items()}
+    return SimpleNamespace(desc=lambda: desc, node=lambda: node, **values)
 
 
 def test_parser_errors_name_the_node_in_every_era() -> None:

@@ -133,9 +133,9 @@ def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]
     def built(behaviour: str, say: Any, monitor: Any) -> Any:
         precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in seen["content"])
         behaviour = behaviours.get(precision, "ok")
-        made = build("ok" if behaviour in ("wrong", "dies") else behaviour, say, monitor)
+        engine = build("ok" if behaviour in ("wrong", "dies") else behaviour, say, monitor)
         plan = {"batch": [shape[0] for shape in seen["shapes"]], "precision": precision, "behaviour": behaviour}
-        return made and b"plan " + json.dumps(plan).encode()
+        return engine and b"plan " + json.dumps(plan).encode()
 
     def parsed(self: Any, content: bytes) -> Any:
         precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in content)
@@ -148,19 +148,19 @@ def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]
 
 
 def _answer_as_the_plan_says(runtime: Any, module: Any, gpu: Any) -> None:
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     plain, load = runtime.FakeRunner, module.Runtime.deserialize_cuda_engine
 
     class Runner(plain):  # type: ignore[misc, valid-type]
         def infer(self, photos: np.ndarray) -> np.ndarray:
-            if told.get("behaviour") == "dies":
+            if values.get("behaviour") == "dies":
                 os.abort()
             scores = super().infer(photos)
-            return np.roll(scores, 1, axis=1) if told.get("behaviour") == "wrong" else scores
+            return np.roll(scores, 1, axis=1) if values.get("behaviour") == "wrong" else scores
 
     def deserialize(self: Any, plan: bytes) -> Any:
-        told.update(json.loads(plan[5:].decode()))
-        gpu.batch = tuple(told["batch"])
+        values.update(json.loads(plan[5:].decode()))
+        gpu.batch = tuple(values["batch"])
         return load(self, plan)
 
     runtime.FakeRunner, module.Runtime.deserialize_cuda_engine = Runner, deserialize

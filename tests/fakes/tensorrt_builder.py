@@ -267,7 +267,7 @@ def namespace(
 
         def create_network(self, flags: int) -> Any:
             rule(type(flags) is int, "flags are bits of an int")
-            rule(not flags & ~sum(1 << int(each) for each in network_flags), "bits that no flag has")
+            rule(not flags & ~sum(1 << int(network_flag) for network_flag in network_flags), "bits that no flag has")
             log.clear()
             log["network"] = flags
             return network_class(self, flags)

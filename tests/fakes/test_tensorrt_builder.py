@@ -89,9 +89,9 @@ def test_an_empty_file_is_no_network() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_a_machine_has(version: str) -> None:
-    found = machine_of(fake_library(version, cores=2), Messages())
+    machine = machine_of(fake_library(version, cores=2), Messages())
     eight, ten = version.startswith("8."), version.startswith("10.")
-    assert (found.dla_cores, found.fast_fp16, found.fast_int8) == (2, eight or None, eight or ten or None)
+    assert (machine.dla_cores, machine.fast_fp16, machine.fast_int8) == (2, eight or None, eight or ten or None)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -63,7 +63,7 @@ def test_groups_that_differ_within_count_for_more_than_one_photo() -> None:
     groups = np.repeat(np.arange(40), 5)
     mixed = np.tile([True, True, True, True, False], 40)
     alike = np.repeat(np.arange(40) % 5 > 0, 5)
-    width = [np.subtract(*share_interval(each, groups)[::-1]) for each in (mixed, alike)]
+    width = [np.subtract(*share_interval(item, groups)[::-1]) for item in (mixed, alike)]
     assert width[0] < 0.6 * width[1]
     assert share_interval(alike, groups) == pytest.approx(wilson_interval(32, 40))
 

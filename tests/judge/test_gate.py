@@ -94,14 +94,14 @@ def test_every_verdict_is_that_of_its_interval(photos: int, lost: int, won: int,
 def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: float, wrong: Outcome) -> None:
     """765 photos, 2 % of whose answers change: the wrong verdict comes at most 1 time in 40."""
     drawn = np.random.default_rng(5).multinomial(765, [0.01 + loss / 2, 0.01 - loss / 2, 0.98], 400)
-    found = evaluations(765)
+    pair = evaluations(765)
     outcomes = []
     for lost, won, _ in drawn.tolist():
         low, high = paired_shares(lost, won, 765)
         change = {"accuracy_change": (won - lost) / 765, "change_low": low, "change_high": high}
-        assert found[1].comparison is not None
-        comparison = replace(found[1].comparison, only_reference=lost, only_runner=won, **change)
-        outcomes.append(outcome([found[0], replace(found[1], comparison=comparison)], max_drop=0.5))
+        assert pair[1].comparison is not None
+        comparison = replace(pair[1].comparison, only_reference=lost, only_runner=won, **change)
+        outcomes.append(outcome([pair[0], replace(pair[1], comparison=comparison)], max_drop=0.5))
     assert outcomes.count(wrong) <= 0.04 * len(outcomes)
 
 
@@ -117,8 +117,8 @@ def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
 def test_copies_do_not_pass_for_photos() -> None:
     """9 distinct photos with 25 copies each: 225 photos that all agree, and no more is known than from 9."""
     copies = np.repeat(np.arange(9), 25).tolist()
-    found = evaluations(225, groups=copies)
-    gate = gate_from_evaluations(found, GateConfig(min_agreement=98))
+    pair = evaluations(225, groups=copies)
+    gate = gate_from_evaluations(pair, GateConfig(min_agreement=98))
     (check,) = gate.runners[0].checks
     assert gate.outcome == Outcome.UNKNOWN
     assert (check.photos, check.groups) == (225, 9)
@@ -147,7 +147,7 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
         ),
     ]
     few = gate_from_evaluations(evaluations(40), GateConfig(0.5, 98))
-    assert [each.photos_needed for each in few.runners[0].checks] == [189, 765]
+    assert [item.photos_needed for item in few.runners[0].checks] == [189, 765]
     assert outcome(evaluations(189), min_agreement=98) is Outcome.PASSED
     assert outcome(evaluations(188), min_agreement=98) is Outcome.UNKNOWN
     # Enough for a runner that loses nothing: this one loses 0.4 points, and that takes more.
@@ -156,14 +156,14 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
 
 
 def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
-    found = evaluations(40, lost=1)
+    pair = evaluations(40, lost=1)
     with pytest.raises(GateUndecided, match="the gate cannot tell: 40 photos can't tell") as caught:
-        require_passed(gate_from_evaluations(found, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
+        require_passed(gate_from_evaluations(pair, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
     assert caught.value.exit_code == 4
     assert caught.value.hint.endswith(
         "trtpoets evaluate 'my flowers' --max-drop 0.5 --min-agreement 98 --allow-undecided --engines 'my runs'"
     )
-    require_passed(gate_from_evaluations(found, GateConfig(0.5, 98, allow_undecided=True)))
+    require_passed(gate_from_evaluations(pair, GateConfig(0.5, 98, allow_undecided=True)))
     allowed = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, allow_undecided=True))
     with pytest.raises(GateFailed):
         require_passed(allowed)
@@ -207,24 +207,24 @@ def test_no_number_of_photos_shows_that_nothing_changes() -> None:
 
 
 def test_photos_without_a_known_label_can_agree_but_not_be_right() -> None:
-    found = evaluations(400, known=False)
-    assert outcome(found, min_agreement=98) is Outcome.PASSED
-    gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
+    pair = evaluations(400, known=False)
+    assert outcome(pair, min_agreement=98) is Outcome.PASSED
+    gate = gate_from_evaluations(pair, GateConfig(max_drop=0.5))
     assert gate.outcome is Outcome.UNKNOWN
     assert "no photo with a label" in sentence(gate.runners[0].checks[0])
 
 
 def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
     wide = evaluations(1000, lost=400, runner="onnxruntime-fp32")
-    found = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
-    gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
-    assert [(each.runner.name, each.outcome) for each in gate.runners] == [
+    judged = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
+    gate = gate_from_evaluations(judged, GateConfig(max_drop=0.5))
+    assert [(runner.runner.name, runner.outcome) for runner in gate.runners] == [
         ("onnxruntime-fp16", Outcome.PASSED),
         ("onnxruntime-int8", Outcome.FAILED),
     ]
     assert gate.outcome is Outcome.FAILED
-    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp16",)) is Outcome.PASSED
-    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp32",)) is Outcome.FAILED
+    assert outcome(judged, max_drop=0.5, runners=("onnxruntime-fp16",)) is Outcome.PASSED
+    assert outcome(judged, max_drop=0.5, runners=("onnxruntime-fp32",)) is Outcome.FAILED
 
 
 def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
@@ -248,8 +248,8 @@ def test_a_gain_is_told_as_a_gain() -> None:
 
 
 def test_classes_that_lost_come_first() -> None:
-    found = evaluations(1000, lost=9)
-    (runner,) = gate_from_evaluations(found, GateConfig(max_drop=5)).runners
+    pair = evaluations(1000, lost=9)
+    (runner,) = gate_from_evaluations(pair, GateConfig(max_drop=5)).runners
     assert dict(runner.recall_change) == pytest.approx({"ant": -0.01, "bee": -0.008})
     assert list(runner.recall_change) == ["ant", "bee"]
 
@@ -279,9 +279,9 @@ def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
 
 
 def test_runners_that_are_not_there() -> None:
-    found = evaluations(100, runner="onnxruntime-fp32")
+    pair = evaluations(100, runner="onnxruntime-fp32")
     with pytest.raises(BadInput, match="no FP16 or INT8 runner to judge"):
-        gate_from_evaluations(found, GateConfig(max_drop=1))
+        gate_from_evaluations(pair, GateConfig(max_drop=1))
     with pytest.raises(BadInput, match="rtx-int8 was not evaluated here") as caught:
-        gate_from_evaluations(found, GateConfig(max_drop=1, runners=("rtx-int8",)))
+        gate_from_evaluations(pair, GateConfig(max_drop=1, runners=("rtx-int8",)))
     assert caught.value.hint == "--runner onnxruntime-fp32"

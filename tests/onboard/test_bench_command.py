@@ -30,13 +30,13 @@ def test_bench_as_in_a_workspace(board: Board, bundle: Path) -> None:
     result = board.run(bundle, "bench", "tiny", "--batch", "1", "--seconds", "0.1", "--json", "--max-p99", "0.000001")
     assert result.returncode == 3, result.stderr
     assert "Error: " in result.stderr
-    found = as_json(result)
-    rows = {row["runner"]: row for row in found["measurements"]}
+    actual = as_json(result)
+    rows = {row["runner"]: row for row in actual["measurements"]}
     assert rows["tensorrt-int8"]["p50_ms"] > 0
-    assert rows[found["baseline"]]["speedup"] in (1.0, None)
-    assert found["photos"] == 4
+    assert rows[actual["baseline"]]["speedup"] in (1.0, None)
+    assert actual["photos"] == 4
     saved = read_benchmark(bundle / "built" / "benchmark.json")
-    assert to_json(saved) == found
+    assert to_json(saved) == actual
     assert re.search(r"^tensorrt-int8 +1 ", "\n".join(bench_lines(saved)), re.MULTILINE)
 
 
@@ -50,14 +50,14 @@ def test_golden_photos_are_not_cropped_again(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(tiny, "tiny_spec", lambda: spec)
     monkeypatch.setattr(paper, "tiny_spec", lambda: spec)
     monkeypatch.setattr(paper, "tiny_photos", lambda *_: framed)
-    made = open_bundle(paper.paper_bundle(tmp_path / "tiny-jetson", [Precision.FP32]))
+    bundle = open_bundle(paper.paper_bundle(tmp_path / "tiny-jetson", [Precision.FP32]))
     monkeypatch.setattr(bench_command, "installed", lambda _: {"onnxruntime": "1"})
     monkeypatch.setattr(
         benchmark, "_CHILD", (sys.executable, "-m", "tests.fakes.failing_runners", '{"fp32": "framed"}')
     )
-    found = bench_command.bench(made, BenchConfig(batches=(1,), min_seconds=0.1))
-    assert found.failures == ()
-    assert len(found.measurements) == 1
+    measured = bench_command.bench(bundle, BenchConfig(batches=(1,), min_seconds=0.1))
+    assert measured.failures == ()
+    assert len(measured.measurements) == 1
 
 
 @pytest.mark.slow

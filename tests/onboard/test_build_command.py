@@ -26,10 +26,14 @@ def test_build_and_selftest(board: Board, bundle: Path) -> None:
     again = board.run(bundle, "trtpoets", "build", "tiny", "--json")
     assert as_json(again) == [engine]
     assert "build built/" not in again.stderr
-    found = as_json(board.run(bundle, "selftest", "--json"))
-    assert (found["runner"], found["verdict"]["passed"], found["verdict"]["same_answers"]) == ("tensorrt-int8", True, 4)
-    assert 0 < found["latency"]["median_ms"] <= found["latency"]["worst_ms"]
-    assert "one photo at a time" in found["latency"]["conditions"]
+    actual = as_json(board.run(bundle, "selftest", "--json"))
+    assert (actual["runner"], actual["verdict"]["passed"], actual["verdict"]["same_answers"]) == (
+        "tensorrt-int8",
+        True,
+        4,
+    )
+    assert 0 < actual["latency"]["median_ms"] <= actual["latency"]["worst_ms"]
+    assert "one photo at a time" in actual["latency"]["conditions"]
 
 
 def test_the_next_precision_is_used_and_reported(board: Board, bundle: Path) -> None:
@@ -42,8 +46,8 @@ def test_the_next_precision_is_used_and_reported(board: Board, bundle: Path) -> 
     assert "warning: fp16 can't be used: TensorRT 10.3.0 could not build" in result.stderr
     assert "no implementation for conv; next: fp32\n" in result.stderr
     attempts = record_of(bundle)["attempts"]
-    assert [each["precision"] for each in attempts] == ["int8", "fp16", "fp32"]
-    assert [bool(each["problem"]) for each in attempts] == [True, True, False]
+    assert [attempt["precision"] for attempt in attempts] == ["int8", "fp16", "fp32"]
+    assert [bool(attempt["problem"]) for attempt in attempts] == [True, True, False]
     # What is not to be run does not lie about.
     engines = sorted(path.name for path in (bundle / "built").glob("*.engine"))
     assert engines == ["fp32.tensorrt.engine"]
@@ -87,8 +91,8 @@ def test_a_build_that_fails_leaves_the_engine_that_was_there(here: Board, bundle
     assert here.run(bundle, "build", "--precision", "fp16").returncode == 0
     here.behave(int8=REFUSED)
     assert here.run(bundle, "build", "--precision", "int8").returncode == 1
-    found = as_json(here.run(bundle, "selftest", "--json"))
-    assert found["runner"] == "tensorrt-fp16"
+    result = as_json(here.run(bundle, "selftest", "--json"))
+    assert result["runner"] == "tensorrt-fp16"
 
 
 @pytest.mark.slow
@@ -108,7 +112,7 @@ def test_precisions_are_tried_in_the_order_given(here: Board, bundle: Path) -> N
     here.behave(fp32=REFUSED)
     result = here.run(bundle, "build", "--json", "--precision", "fp32", "--precision", "fp16")
     assert as_json(result)[0]["card"]["precision"] == "fp16"
-    assert [each["precision"] for each in record_of(bundle)["attempts"]] == ["fp32", "fp16"]
+    assert [attempt["precision"] for attempt in record_of(bundle)["attempts"]] == ["fp32", "fp16"]
     result = here.run(bundle, "selftest", "--precision", "int8")
     assert result.returncode == 1
     assert "the engine here is fp16, not int8" in result.stderr

@@ -68,5 +68,5 @@ files = {name: str(getattr(module, "__file__", "")) for name, module in sys.modu
 print(*{name.split(".")[0] for name, file in files.items() if "site-packages" in file})
 """
     environment = {**os.environ, "PYTHONPATH": str(bundle / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"}
-    told = subprocess.run([python, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    assert set(told.stdout.split()) - {"_virtualenv", "_distutils_hack", "sitecustomize"} == {"numpy"}
+    result = subprocess.run([python, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert set(result.stdout.split()) - {"_virtualenv", "_distutils_hack", "sitecustomize"} == {"numpy"}

@@ -68,11 +68,11 @@ def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> No
 
 
 def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -> None:
-    found = open_bundle(bundle)
-    check_bundle_name(found, None)
-    check_bundle_name(found, "tiny")
+    result = open_bundle(bundle)
+    check_bundle_name(result, None)
+    check_bundle_name(result, "tiny")
     with pytest.raises(BadInput, match="this bundle is tiny, not flowers") as wrong:
-        check_bundle_name(found, "flowers")
+        check_bundle_name(result, "flowers")
     assert wrong.value.hint == "give tiny, or leave the name out"
     only = open_bundle(paper_bundle(tmp_path / "small" / "tiny-jetson", [Precision.FP16]))
     with pytest.raises(BadInput, match="this bundle has no int8"):

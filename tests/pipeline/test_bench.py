@@ -42,11 +42,11 @@ class Measured:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
     """A run without artefacts, and a benchmark that takes no time."""
-    found = Measured()
-    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", found)
+    result = Measured()
+    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", result)
     monkeypatch.setattr("trtpoets.pipeline.bench.artefacts_in", lambda space: ())
     monkeypatch.setattr("trtpoets.pipeline.bench.photos_to_judge", lambda space: ())
-    return found
+    return result
 
 
 def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -
 def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> None:
     trtpoets.bench("flowers", QUICK, engines=tmp_path)
     older = Workspace(tmp_path, "flowers").benchmark
-    found = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
-    assert found.compared is not None
-    assert [each.verdict for each in found.compared.changes] == ["same", "same"]
-    assert open_card(older) == to_json(found)
-    broken = {**to_json(found), "measurements": [{"runner": "tensorflow"}]}
+    again = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
+    assert again.compared is not None
+    assert [change.verdict for change in again.compared.changes] == ["same", "same"]
+    assert open_card(older) == to_json(again)
+    broken = {**to_json(again), "measurements": [{"runner": "tensorflow"}]}
     for text in ("{}", json.dumps(broken)):
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(BadArtefact, match="is no benchmark"):
@@ -94,7 +94,7 @@ def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, mo
         asked.clear()
         for number in range(config.rounds):
             contender.round(1, number)
-        assert sum(each["count"] for each in asked) == expected
+        assert sum(item["count"] for item in asked) == expected
 
 
 @pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])

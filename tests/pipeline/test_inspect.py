@@ -67,11 +67,15 @@ def card_facts(path: Path) -> CardFacts:
 def test_a_real_engine(built: Engine) -> None:
     import tensorrt_rtx
 
-    found = trtpoets.inspect(built.path)
-    assert (found.kind, found.bytes, found.sha256) == ("engine", built.card.engine_bytes, built.card.engine_sha256)
-    assert isinstance(found.facts, EngineFacts)
-    assert found.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
-    assert found.facts.card == built.card and (found.facts.not_intact, found.facts.foreign) == ("", "")
+    inspection = trtpoets.inspect(built.path)
+    assert (inspection.kind, inspection.bytes, inspection.sha256) == (
+        "engine",
+        built.card.engine_bytes,
+        built.card.engine_sha256,
+    )
+    assert isinstance(inspection.facts, EngineFacts)
+    assert inspection.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
+    assert inspection.facts.card == built.card and (inspection.facts.not_intact, inspection.facts.foreign) == ("", "")
 
 
 @pytest.mark.parametrize("targets", [(), ("sm75",), ("sm80", "sm86", "sm89", "sm120", "sm121")])
@@ -224,12 +228,12 @@ def test_a_sealed_card_without_files(tmp_path: Path) -> None:
 
 def test_a_model_and_a_cache(tmp_path: Path) -> None:
     (tmp_path / "any.json").write_text(tiny_spec().to_json())
-    found = trtpoets.inspect(tmp_path / "any.json")
-    assert (found.kind, found.facts) == ("model", tiny_spec())
+    inspection = trtpoets.inspect(tmp_path / "any.json")
+    assert (inspection.kind, inspection.facts) == ("model", tiny_spec())
     cache = CalibrationCache("10.3.0", "EntropyCalibration2", {"photos": 0.5, "a: b:0": 0.25})
     (tmp_path / "x").write_text(text_of_cache(cache))
-    found = trtpoets.inspect(tmp_path / "x")
-    assert (found.kind, found.facts) == ("calibration-cache", cache)
+    inspection = trtpoets.inspect(tmp_path / "x")
+    assert (inspection.kind, inspection.facts) == ("calibration-cache", cache)
     (tmp_path / "x").write_text("TRT-100300-EntropyCalibration2\nphotos: xyz\n")
     with pytest.raises(BadArtefact, match="line 2 is 'photos: xyz'"):
         trtpoets.inspect(tmp_path / "x")
@@ -294,12 +298,12 @@ def test_invalid_sealed_cards_raise_only_trtpoets_errors(tmp_path: Path, capsys:
         card_of(engine).write_text(json.dumps(value))
         for path in (engine, card_of(engine)):
             try:
-                found = trtpoets.inspect(path)
+                inspection = trtpoets.inspect(path)
             except TrtPoetsError as error:
                 assert error.message, seed
             else:
-                vouched += isinstance(found.facts, EngineFacts) and found.facts.card is not None
-                print_table("inspection", found)
+                vouched += isinstance(inspection.facts, EngineFacts) and inspection.facts.card is not None
+                print_table("inspection", inspection)
     capsys.readouterr()
     assert 0 < vouched < 300, "some changes are harmless, not all"
 
@@ -327,16 +331,20 @@ def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFi
         tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): ("TensorRT 10.3.0.30", "not known to be made here by you"),
     }
     for path, texts in expected.items():
-        found = trtpoets.inspect(path)
-        print_table("inspection", found)
+        inspection = trtpoets.inspect(path)
+        print_table("inspection", inspection)
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 80
-        assert found.sha256 in shown
+        assert inspection.sha256 in shown
         plain = " ".join(shown.split())
         assert all(text in plain for text in texts), shown
-        print_json(found)
-        told = json.loads(capsys.readouterr().out)
-        assert (told["kind"], told["path"], told["bytes"]) == (found.kind, str(path), path.stat().st_size)
+        print_json(inspection)
+        document = json.loads(capsys.readouterr().out)
+        assert (document["kind"], document["path"], document["bytes"]) == (
+            inspection.kind,
+            str(path),
+            path.stat().st_size,
+        )
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def test_gpu_providers_are_evaluated_or_skipped(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda", "tensorrt"])
     monkeypatch.setattr("trtpoets.pipeline.runner_access.open_runner", Named)
     details = to_json(trtpoets.evaluate("x", engines=space))
-    assert [each["runner"] for each in details["evaluations"]] == [
+    assert [evaluation["runner"] for evaluation in details["evaluations"]] == [
         "tensorflow",
         "onnxruntime-fp32",
         "onnxruntime-cuda-fp32",

@@ -38,14 +38,14 @@ class Watched(FakeRunner):
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """The runner of every run, in batches of 4."""
-    made = Watched()
+    result = Watched()
 
     def best(space: Any, stack: ExitStack, trust: bool) -> tuple[FakeRunner, int]:
-        return stack.enter_context(made), 4
+        return stack.enter_context(result), 4
 
     monkeypatch.setattr(label_module, "_best_runner", best)
     monkeypatch.setattr(label_module, "classifier_in", lambda space: None)
-    return made
+    return result
 
 
 def standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -64,7 +64,7 @@ def test_other_files_in_a_folder_are_ignored_and_broken_photos_reported(runner: 
     (photos / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     make_photo(0, 0).save(photos / "ant" / "no_suffix", "PNG")
     results = list(label_stream("x", [photos]))
-    assert names(each for each in results if isinstance(each, UnlabelledPhoto)) == ["broken.jpg"]
+    assert names(result for result in results if isinstance(result, UnlabelledPhoto)) == ["broken.jpg"]
     assert "no_suffix" in names(results) and "labels.csv" not in names(results)
     (named,) = label_stream("x", [photos / "labels.csv"])
     assert isinstance(named, UnlabelledPhoto)
@@ -90,8 +90,8 @@ def test_a_photo_on_standard_input(runner: Watched, form: str) -> None:
 
 
 def test_an_empty_standard_input_is_reported(runner: Watched) -> None:
-    (told,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
-    assert isinstance(told, UnlabelledPhoto) and "it is empty" in told.error
+    (result,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
+    assert isinstance(result, UnlabelledPhoto) and "it is empty" in result.error
 
 
 def test_memory_use_does_not_depend_on_the_number_of_photos(
@@ -105,12 +105,12 @@ def test_memory_use_does_not_depend_on_the_number_of_photos(
 
     monkeypatch.setattr("trtpoets.pipeline.photo_arguments.photo_to_array", decode)
     monkeypatch.setattr(label_module, "usable_cores", lambda: 2)
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     many = [next(photos.glob("ant/*"))] * 5000
-    stream = label_stream("x", many, progress=lambda *each: told.append(each))
+    stream = label_stream("x", many, progress=lambda *each: calls.append(each))
     for number, _ in enumerate(stream, start=1):
         assert len(decoded) <= number + 4 + 2 * 4 + 2
-        assert told[-1] == ("photos", number, 5000)
+        assert calls[-1] == ("photos", number, 5000)
     assert number == 5000 and set(runner.batches) == {4}
 
 
@@ -138,8 +138,8 @@ def test_the_command_continues_after_a_broken_photo(
     assert capsys.readouterr().err.count("Error: ") == 1
     assert call_main(monkeypatch, "label", "x", str(photos), "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert [sorted(each) for each in document if "error" in each] == [["error", "photo"]]
-    assert len([each for each in document if "labels" in each]) == 4
+    assert [sorted(item) for item in document if "error" in item] == [["error", "photo"]]
+    assert len([item for item in document if "labels" in item]) == 4
 
 
 def test_the_command_fails_if_no_photo_was_labelled(

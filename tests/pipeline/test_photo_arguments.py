@@ -17,8 +17,8 @@ def test_a_folder_is_every_photo_below_it_and_nothing_else(photos: Path) -> None
     (photos / "ant" / "loop").symlink_to(photos)
     (photos / "runs").mkdir()
     make_photo(0, 1).save(photos / "runs" / "golden.png")
-    found = photos_from_arguments([photos], skip=[photos / "runs"])
-    assert [str(each.path.relative_to(photos)) for each in found] == [
+    result = photos_from_arguments([photos], skip=[photos / "runs"])
+    assert [str(item.path.relative_to(photos)) for item in result] == [
         *("top.png", "ant/0000.jpg", "ant/0001.jpg", "ant/0002.jpg", "bee/0000.jpg", "bee/0001.jpg")
     ]
 

@@ -275,9 +275,9 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert "at least 1 % answered alike" in passed.stdout
     # The same scores with another judgement: INT8 agrees with nothing.
     card = json.loads(space.evaluation.read_text())
-    for each in card["details"]["evaluations"]:
-        if each["runner"] == "onnxruntime-int8":
-            each.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
+    for evaluation in card["details"]["evaluations"]:
+        if evaluation["runner"] == "onnxruntime-int8":
+            evaluation.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
     seal_card(space.evaluation, key=card["key"], files=[], details=card["details"])
     failed = gated(engines, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
     assert failed.returncode == 3
@@ -290,7 +290,7 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert open_card(space.evaluation) == json.loads(failed.stdout)
     report = trtpoets.report("small", engines=engines)
     assert to_json(report.gate) == gate
-    assert any(said.about == "gate" and " fails: " in said.text for said in report.verdict)
+    assert any(item.about == "gate" and " fails: " in item.text for item in report.verdict)
     assert '<h2 id="gate">The gate</h2>' in space.page.read_text()
     assert to_json(trtpoets.evaluate("small", engines=engines).gate) == gate
 
@@ -333,9 +333,9 @@ def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Pat
             details=card["details"],
         )
         order = [
-            each.card.precision.value
-            for each in _candidates(space, opened(space), trust=False)
-            if isinstance(each, Engine)
+            candidate.card.precision.value
+            for candidate in _candidates(space, opened(space), trust=False)
+            if isinstance(candidate, Engine)
         ]
         if built:
             assert order == (["int8", "fp16", "fp32"] if advised == "int8" else ["fp16", "fp32", "int8"])

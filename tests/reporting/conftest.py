@@ -15,5 +15,5 @@ from trtpoets.core.types import Photo, Split
 @pytest.fixture
 def photos(tmp_path: Path) -> dict[str, Photo]:
     folder = photo_folder(tmp_path, dict.fromkeys(LABELS, 10))
-    made = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
-    return {str(photo.path): photo for photo in made}
+    result = [Photo(path, path.parent.name, Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
+    return {str(photo.path): photo for photo in result}

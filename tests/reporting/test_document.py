@@ -20,8 +20,8 @@ from trtpoets.reporting.model import TrainingResult
 from trtpoets.reporting.tables.results import print_table
 
 
-def said(report: dict[str, Any], about: str) -> list[str]:
-    return [each["text"] for each in report["verdict"] if each["about"] == about]
+def sentences_about(report: dict[str, Any], about: str) -> list[str]:
+    return [item["text"] for item in report["verdict"] if item["about"] == about]
 
 
 def test_a_script_finds_what_it_was_promised() -> None:
@@ -76,10 +76,10 @@ def test_many_classes_do_not_explode() -> None:
     ],
 )
 def test_what_is_missing_is_said(missing: str, word: str) -> None:
-    found = documents()
-    del found[missing]
-    report = json_report(found)
-    assert [each["what"] for each in report["absent"]] == [word]
+    content = documents()
+    del content[missing]
+    report = json_report(content)
+    assert [item["what"] for item in report["absent"]] == [word]
 
 
 def test_nothing_at_all_is_a_report_too() -> None:
@@ -90,29 +90,29 @@ def test_nothing_at_all_is_a_report_too() -> None:
 
 
 def test_documents_are_not_changed() -> None:
-    found = documents()
-    before = json.dumps(found, default=str)
-    json_report(found)
-    assert json.dumps(found, default=str) == before
+    content = documents()
+    before = json.dumps(content, default=str)
+    json_report(content)
+    assert json.dumps(content, default=str) == before
 
 
 def test_long_lists_are_whole_and_counted() -> None:
-    found = documents()
+    content = documents()
     left_out = [{"path": f"{i}.jpg", "reason": "empty"} for i in range(5000)]
-    found["dataset"]["left_out"] = left_out
-    report = json_report(found)
+    content["dataset"]["left_out"] = left_out
+    report = json_report(content)
     assert (report["dataset"]["left_out"], report["dataset"]["left_out_count"]) == (left_out, 5000)
     # An older version wrote the first 1000 of them, and how many there were.
-    found["dataset"].update(left_out=left_out[:1000], left_out_count=1500)
-    assert json_report(found)["dataset"]["left_out_count"] == 1500
+    content["dataset"].update(left_out=left_out[:1000], left_out_count=1500)
+    assert json_report(content)["dataset"]["left_out_count"] == 1500
 
 
 def test_the_verdict_says_what_was_measured() -> None:
     report = json_report(documents())
-    assert said(report, "accuracy") == [
+    assert sentences_about(report, "accuracy") == [
         "The classifier is right on 93.3 % of 30 held-out photos (95 % interval 78.7–98.2 %)."
     ]
-    same, changed = said(report, "precision")
+    same, changed = sentences_about(report, "precision")
     assert same == (
         "FP16 gives the same answer as TensorFlow to every one of 30 photos (95 % interval of the agreement "
         "88.6–100.0 %); its accuracy is the same on these photos (0 right answers lost, 0 won; 95 % interval −11.4 to "
@@ -122,30 +122,30 @@ def test_the_verdict_says_what_was_measured() -> None:
         "INT8 answers like TensorFlow on 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points (−25.6 to +2.5; "
         "3 right answers lost, 0 won: chance could explain it, p = 0.25)."
     )
-    assert said(report, "speed") == [
+    assert sentences_about(report, "speed") == [
         (
             "Fastest here, one photo at a time: onnxruntime-fp16 with 4.00 ms (median), "
             "2.5 times as fast as TensorFlow (10.0 ms)."
         )
     ]
-    assert said(report, "engines") == [
+    assert sentences_about(report, "engines") == [
         "2 TensorRT-RTX engines (FP16 and INT8) built for Ampere and later (sm80+), not run on this machine."
     ]
 
 
 def test_a_ratio_in_the_verdict_has_its_interval() -> None:
-    found = documents()
-    found["benchmark"]["measurements"][1] |= {"speedup_low": 2.41, "speedup_high": 2.58}
-    (text,) = said(json_report(found), "speed")
+    content = documents()
+    content["benchmark"]["measurements"][1] |= {"speedup_low": 2.41, "speedup_high": 2.58}
+    (text,) = sentences_about(json_report(content), "speed")
     assert "2.5 times (2.41 to 2.58) as fast as TensorFlow" in text
 
 
 def test_a_verdict_uses_valid_rows_only() -> None:
-    found = documents()
-    rows = found["benchmark"]["measurements"]
+    content = documents()
+    rows = content["benchmark"]["measurements"]
     rows[1] |= {"valid": False, "speedup": None}
-    report = json_report(found)
-    assert said(report, "speed") == [
+    report = json_report(content)
+    assert sentences_about(report, "speed") == [
         (
             "Fastest here, one photo at a time: tensorflow with 10.0 ms (median); "
             "nothing that ran here is faster than TensorFlow."
@@ -153,45 +153,45 @@ def test_a_verdict_uses_valid_rows_only() -> None:
     ]
     rows[0]["valid"] = rows[2]["valid"] = False
     rows[1] |= {"valid": True}
-    assert "TensorFlow was not measured validly beside it" in said(json_report(found), "speed")[0]
+    assert "TensorFlow was not measured validly beside it" in sentences_about(json_report(content), "speed")[0]
     rows[1] |= {"valid": False, "reason": "too busy"}
     rows[0] |= {"reason": "too busy"}
-    assert said(json_report(found), "speed") == ["No valid speed could be measured: too busy."]
+    assert sentences_about(json_report(content), "speed") == ["No valid speed could be measured: too busy."]
 
 
 def test_an_engine_that_ran_stands_for_its_precision() -> None:
-    found = documents()
-    for evaluation in found["evaluation"]["evaluations"]:
+    content = documents()
+    for evaluation in content["evaluation"]["evaluations"]:
         if evaluation["runner"] == "onnxruntime-int8":
             evaluation.update(runner("rtx-int8").row())
-    report = json_report(found)
-    assert "1 of them not run on this machine" in said(report, "engines")[0]
+    report = json_report(content)
+    assert "1 of them not run on this machine" in sentences_about(report, "engines")[0]
 
 
 def test_what_spoils_many_rows_alike_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents()["benchmark"]
+    value = documents()["benchmark"]
     busy = "other processes used {}% of the cores meanwhile: measure again on a quieter machine"
     reasons = [busy.format(61), busy.format(27), "wrong", "cut short", "cut short"]
-    found["measurements"] = [
+    value["measurements"] = [
         measurement("onnxruntime-int8", batch, 3.0, valid=False, reason=reason) for batch, reason in enumerate(reasons)
     ]
-    said = " ".join(printed(capsys, "benchmark", from_json(Benchmark, found, "x")).split())
-    assert f"INVALID: 2 of 5 rows: {busy.format('27 to 61')}" in said
-    assert "INVALID: onnxruntime-int8 at batch 2: wrong" in said
-    assert "INVALID: 2 of 5 rows: cut short" in said
+    text = " ".join(printed(capsys, "benchmark", from_json(Benchmark, value, "x")).split())
+    assert f"INVALID: 2 of 5 rows: {busy.format('27 to 61')}" in text
+    assert "INVALID: onnxruntime-int8 at batch 2: wrong" in text
+    assert "INVALID: 2 of 5 rows: cut short" in text
 
 
 def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    found = documents()
-    assert "90.0 %" in printed(capsys, "evaluation", from_json(Evaluations, found["evaluation"], "x"))
-    assert "2.50×" in printed(capsys, "benchmark", from_json(Benchmark, found["benchmark"], "x"))
+    content = documents()
+    assert "90.0 %" in printed(capsys, "evaluation", from_json(Evaluations, content["evaluation"], "x"))
+    assert "2.50×" in printed(capsys, "benchmark", from_json(Benchmark, content["benchmark"], "x"))
     training = printed(
         capsys,
         "training",
-        from_json(TrainingResult, {**found["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
+        from_json(TrainingResult, {**content["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
     )
     assert training == "Trained in 2.5 s; step 200 was kept. Right on 90.0 % of 30 test photos.\n"
-    spec = found["spec_value"]
+    spec = content["spec_value"]
     assert "insects: efficientnet_lite0, 3 classes: ant, bee, cow" in printed(
         capsys, "classifier", Classifier(tmp_path, spec)
     )

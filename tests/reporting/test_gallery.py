@@ -18,13 +18,13 @@ from trtpoets.reporting.html import page_from_report
 
 
 def test_pictures_show_photos_of_this_run_only(photos: dict[str, Photo], tmp_path: Path) -> None:
-    found = documents(photos=list(photos.values()))
+    content = documents(photos=list(photos.values()))
     stranger = tmp_path / "private.jpg"
     Image.new("RGB", (32, 32)).save(stranger)
-    evaluation = found["evaluation"]["evaluations"][0]
+    evaluation = content["evaluation"]["evaluations"][0]
     evaluation["mistakes"] = [{**answer, "path": str(stranger)} for answer in evaluation["mistakes"]]
     next(iter(photos.values())).path.unlink()
-    reader = read(found, photos)
+    reader = read(content, photos)
     assert "private.jpg" in reader.text
     # Three changed answers and twelve right ones, one of which is gone; no mistake.
     assert len(reader.all("img")) == 3 + 12 - 1

@@ -100,17 +100,17 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
 
 
 def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> None:
-    found = documents()
-    text = read(found).text
+    content = documents()
+    text = read(content).text
     assert "Three clocks" not in text
     assert "round by round" not in text
     assert "INVALID" not in text
-    found["benchmark"]["measurements"][3] |= {"valid": False, "speedup": None, "reason": "too busy"}
-    text = read(found).text
+    content["benchmark"]["measurements"][3] |= {"valid": False, "speedup": None, "reason": "too busy"}
+    text = read(content).text
     assert "onnxruntime-fp16 8 25.0 INVALID 320" in text
     assert "Not valid: 1 of 4 measurements onnxruntime-fp16 at batch 8: too busy" in text
-    found = documents()
-    rows = found["benchmark"]["measurements"]
+    content = documents()
+    rows = content["benchmark"]["measurements"]
     rows[1] |= {
         "speedup_low": 2.4,
         "speedup_high": 2.6,
@@ -129,7 +129,7 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
             "graph": False,
         },
     }
-    reader = read(found)
+    reader = read(content)
     assert "2.50× 2.40–2.60" in reader.text
     assert "round by round" in reader.text
     assert "Three clocks, ms (medians)" in reader.text
@@ -137,13 +137,13 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "Loading, the first inference, memory at most runner" in reader.text
     assert "onnxruntime-fp16 1 1.00 12.0 321 Mistakes" in reader.text  # no sensor, no GPU: no columns for them
     rows[1] |= {"joules_per_photo": 0.0021}
-    text = read(found).text
+    text = read(content).text
     assert "memory at most, energy beyond idling runner" in text
     assert "onnxruntime-fp16 1 1.00 12.0 321 2.1" in text
     assert "trtexec before version 11" in reader.text
     assert "as long as computing" not in reader.text
     rows[1]["device"] |= {"enqueue_ms": 1.0, "d2h_ms": 1.2}
-    text = read(found).text
+    text = read(content).text
     assert "onnxruntime-fp16 at batch 1: queueing takes about as long as computing; a CUDA graph or a larger" in text
     assert "onnxruntime-fp16 at batch 1: copying takes as long as computing" in text
     labels = " ".join(str(figure["aria-label"]) for figure in reader.all("figure")).replace("\u00a0", " ")
@@ -151,13 +151,13 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
 
 
 def test_what_else_a_benchmark_says_is_shown() -> None:
-    found = documents()
-    plain = read(found).text
+    content = documents()
+    plain = read(content).text
     assert "MLPerf's offline" not in plain
     assert "SHA-256 of the measured files" not in plain
     outcome = {"scenario": "offline", "runner": "onnxruntime-fp16", "batch": 8, "metric": "photos_per_s"}
     change = {"runner": "onnxruntime-fp16", "batch": 1, "by": "speedup", "before": 2.5, "now": 2.0}
-    found["benchmark"] |= {
+    content["benchmark"] |= {
         "incomplete": "after 3 rounds of 20",
         "artefacts": {"fp16.onnx": "a" * 64},
         "machine": {
@@ -189,8 +189,8 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
         },
     }
     state = {"sm_mhz": 345.0, "sm_mhz_most": 1980.0, "power_w": 71.2, "power_limit_w": 700.0, "temperature_c": 31}
-    found["benchmark"]["conditions"] |= {"gpu_state": [{**state, "throttled": [], "processes": 1}]}
-    text = read(found).text
+    content["benchmark"]["conditions"] |= {"gpu_state": [{**state, "throttled": [], "processes": 1}]}
+    text = read(content).text
     assert "GPU 0 at the start 345 of 1,980 MHz, 71 of 700 W, 31 °C, 1 other process on it" in text
     assert "The benchmark was interrupted after 3 rounds of 20" in text
     assert "MLPerf's offline scenario: photos/s" in text
@@ -204,14 +204,14 @@ def test_what_else_a_benchmark_says_is_shown() -> None:
 
 
 def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
-    found = documents()
-    assert "uneven" not in read(found).text
-    found["dataset"]["counts"]["cow"] = {"train": 20, "validation": 3, "test": 2}
-    found["dataset"]["config"] = {"validation_percent": 10, "test_percent": 20, "strict": True}
-    found["engines"][0]["targets"] = ["sm89", "sm86"]
-    found["training"]["config"] |= {"learning_rate": 0.01, "class_weights": True, "early_stop": None, "l2": 0.0}
-    found["benchmark"]["config"] = {"batches": [1, 4], "min_seconds": 0.5, "threads": 2, "xla": False, "keras": True}
-    text = read(found).text
+    content = documents()
+    assert "uneven" not in read(content).text
+    content["dataset"]["counts"]["cow"] = {"train": 20, "validation": 3, "test": 2}
+    content["dataset"]["config"] = {"validation_percent": 10, "test_percent": 20, "strict": True}
+    content["engines"][0]["targets"] = ["sm89", "sm86"]
+    content["training"]["config"] |= {"learning_rate": 0.01, "class_weights": True, "early_stop": None, "l2": 0.0}
+    content["benchmark"]["config"] = {"batches": [1, 4], "min_seconds": 0.5, "threads": 2, "xla": False, "keras": True}
+    text = read(content).text
     assert "Classes are uneven: ant has 4.0 times the photos of cow; --class-weights" in text
     assert "Fewer than 10 test photos, too few to judge a class by: cow." in text
     options = (
@@ -224,22 +224,22 @@ def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
 
 
 def test_the_commands_on_the_page_are_commands() -> None:
-    found = documents()
-    found |= {"opset": 17, "train_benchmark": train_benchmark()}
-    found["train_benchmark"]["config"] = {"learning_rates": [0.001, 0.01]}
-    found["quantisation"]["int8"] |= {
+    content = documents()
+    content |= {"opset": 17, "train_benchmark": train_benchmark()}
+    content["train_benchmark"]["config"] = {"learning_rates": [0.001, 0.01]}
+    content["quantisation"]["int8"] |= {
         "calibration": {"asked": "auto", "photos": 64, "seed": 3, "method": "mse"},
         "config": {"int8_share": 0.9, "max_float_layers": 4},
         "head": {"kept": True, "why": "it helps"},
     }
-    for card in found["engines"]:
+    for card in content["engines"]:
         card |= {"workspace_mib": 512, "optimization_level": 3, "version_compatible": True, "dla_core": 0}
-    evaluations = from_json(Evaluations, found["evaluation"], "x").evaluations
+    evaluations = from_json(Evaluations, content["evaluation"], "x").evaluations
     config = GateConfig(max_drop=0.5, min_agreement=98, runners=("onnxruntime-fp16",))
-    found["evaluation"]["gate"] = to_json(gate_from_evaluations(evaluations, config))
+    content["evaluation"]["gate"] = to_json(gate_from_evaluations(evaluations, config))
     server = BenchConfig(batches=(4,), scenario="server", target_qps=50, max_p99_ms=20, loadgen=True, cpu=True)
-    found["benchmark"]["config"] = asdict(server)
-    commands = commands_from_report(report_of(found))
+    content["benchmark"]["config"] = asdict(server)
+    commands = commands_from_report(report_of(content))
     assert commands[1:] == [
         "trtpoets export insects --opset 17",
         (
@@ -266,10 +266,10 @@ def test_the_commands_on_the_page_are_commands() -> None:
 
 
 def test_learning_rates_beside_each_other() -> None:
-    found = documents()
-    assert "Learning rates" not in read(found).text
-    found["train_benchmark"] = train_benchmark()
-    reader = read(found)
+    content = documents()
+    assert "Learning rates" not in read(content).text
+    content["train_benchmark"] = train_benchmark()
+    reader = read(content)
     text = reader.text.replace("\u00a0", " ")
     assert "measured with 64 photos: 200 on the CPU (190 to 210) and 2,000 on the GPU (1,900 to 2,100)." in text
     assert "0.001 has the lowest cross-entropy on the validation photos, 0.500; 0.01 comes within 5 %." in text
@@ -281,36 +281,36 @@ def test_learning_rates_beside_each_other() -> None:
 
 
 def test_many_batch_sizes_are_a_click_away() -> None:
-    found = documents()
+    content = documents()
     names = ("tensorflow", "onnxruntime-fp32", "rtx-fp16", "tflite-int8")
     rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in names]
-    found["benchmark"]["measurements"] = rows
-    reader = read(found)
+    content["benchmark"]["measurements"] = rows
+    reader = read(content)
     assert "The other batch sizes" in reader.text
     assert "photos in a batch" in reader.text
 
 
 def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
-    found = documents(photos=list(photos.values()))
-    narrow = found["evaluation"]["evaluations"][-1]
-    found["evaluation"]["evaluations"].append({**narrow, **runner("rtx-int8").row()})
-    found["evaluation"]["evaluations"].insert(1, {**narrow, **runner("tflite-int8").row()})
-    text = read(found, photos).text.replace("\u00a0", " ")
+    content = documents(photos=list(photos.values()))
+    narrow = content["evaluation"]["evaluations"][-1]
+    content["evaluation"]["evaluations"].append({**narrow, **runner("rtx-int8").row()})
+    content["evaluation"]["evaluations"].insert(1, {**narrow, **runner("tflite-int8").row()})
+    text = read(content, photos).text.replace("\u00a0", " ")
     assert "rtx-int8 answers 3 of 30 test photos otherwise than TensorFlow in FP32" in text
     assert "Of 30 photos, these runners differ from TensorFlow: tflite-int8 3 and onnxruntime-int8 3." in text
-    del found["quantisation"]["int8"]
-    text = read(found, photos).text.replace("\u00a0", " ")
+    del content["quantisation"]["int8"]
+    text = read(content, photos).text.replace("\u00a0", " ")
     assert "Answers that INT8 changed" not in text
     assert "differ from TensorFlow: tflite-int8 3, onnxruntime-int8 3 and rtx-int8 3." in text
 
 
 def test_names_are_text_and_nothing_else() -> None:
-    found = documents(HOSTILE, per_class=6)
-    found["spec"]["name"] = HOSTILE[0]
-    found["dataset"] |= {"folder": "a b'; rm -rf <~>", "left_out": [{"path": HOSTILE[1], "reason": HOSTILE[2]}]}
-    found["skipped"] = [{"what": HOSTILE[0], "why": HOSTILE[1]}]
-    found["command"] = None
-    page = page_from_report(report_of(found))
+    content = documents(HOSTILE, per_class=6)
+    content["spec"]["name"] = HOSTILE[0]
+    content["dataset"] |= {"folder": "a b'; rm -rf <~>", "left_out": [{"path": HOSTILE[1], "reason": HOSTILE[2]}]}
+    content["skipped"] = [{"what": HOSTILE[0], "why": HOSTILE[1]}]
+    content["command"] = None
+    page = page_from_report(report_of(content))
     page.encode("utf-8")
     reader = Reader(page)
     assert not reader.all("script")
@@ -334,11 +334,11 @@ def test_two_thousand_classes_fit() -> None:
 
 
 def test_a_pretrained_network_without_photos() -> None:
-    found = documents()
-    reader = read({"spec": found["spec"], "parity": found["parity"]})
+    content = documents()
+    reader = read({"spec": content["spec"], "parity": content["parity"]})
     assert "Nothing was measured yet." in reader.text
     assert "its head was not trained here" in reader.text
-    page = page_from_report(report_of({"spec": found["spec"]}))
+    page = page_from_report(report_of({"spec": content["spec"]}))
     assert "<code>trtpoets pretrained efficientnet_lite0 --name insects\ntrtpoets report insects</code>" in page
     assert not reader.all("figure")
 
@@ -351,18 +351,18 @@ def test_a_report_of_nothing() -> None:
     "missing", ["dataset", "training", "parity", "quantisation", "evaluation", "benchmark", "engines"]
 )
 def test_each_part_may_be_missing(missing: str) -> None:
-    found = documents()
-    del found[missing]
-    assert "Skipped" in read(found).text
+    content = documents()
+    del content[missing]
+    assert "Skipped" in read(content).text
 
 
 def test_invalid_and_missing_numbers_are_told() -> None:
-    found = documents()
-    found["benchmark"]["measurements"] = [
+    content = documents()
+    content["benchmark"]["measurements"] = [
         measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0),
         measurement("onnxruntime-int8", 1, 2.0, valid=False, reason="wrong: 3 % right", p90_ms=None),
     ]
-    text = read(found).text
+    text = read(content).text
     assert "Not valid: 1 of 2 measurements onnxruntime-int8 at batch 1: wrong: 3" in text
     assert "too few inferences were timed to claim that percentile" in text
 

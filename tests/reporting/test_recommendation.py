@@ -29,9 +29,9 @@ from trtpoets.reporting.recommendation import Candidate, Limits, Recommendation,
 
 def measured(*rows: dict[str, Any]) -> Report:
     """A report whose benchmark has these rows. INT8 loses 3 of 30 photos, FP16 none."""
-    found = documents()
-    found["benchmark"]["measurements"] = list(rows)
-    return report_of(found)
+    content = documents()
+    content["benchmark"]["measurements"] = list(rows)
+    return report_of(content)
 
 
 TENSORFLOW = measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0, p99_bound_ms=12.5)
@@ -48,14 +48,14 @@ def chosen_of(recommendation: Recommendation) -> Candidate:
 
 def test_the_most_photos_within_the_limits() -> None:
     report = measured(TENSORFLOW, FP16, FP16_8, INT8)
-    found = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
-    assert (chosen_of(found).runner.name, chosen_of(found).batch, chosen_of(found).file) == (
+    recommendation = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
+    assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).batch, chosen_of(recommendation).file) == (
         "onnxruntime-fp16",
         1,
         "fp16.onnx",
     )
-    assert chosen_of(found).precision == "fp16"
-    assert found.sentence == (
+    assert chosen_of(recommendation).precision == "fp16"
+    assert recommendation.sentence == (
         "Of what ran on this machine, ship fp16.onnx through onnxruntime, one photo at a time: 4.00 ms (median, p99 "
         "4.60, at most 4.80) and 250 photos/s, 2.5 times as fast as TensorFlow, with the same accuracy (a change of "
         "-11.4 to 11.4 points) on 30 photos; that can't tell whether at most 0.5 points are lost (about 765 "
@@ -79,9 +79,9 @@ def test_rates_that_noise_explains_are_alike() -> None:
 
 
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
-    found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
-    assert chosen_of(found).file == "classifier"
-    assert "nothing else that ran here keeps within the limits and is faster" in found.sentence
+    recommendation = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
+    assert chosen_of(recommendation).file == "classifier"
+    assert "nothing else that ran here keeps within the limits and is faster" in recommendation.sentence
 
 
 def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
@@ -89,11 +89,11 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
         measurement(name, 1, 1.0, 10.0, p99_ms=1.2, p99_bound_ms=1.3)
         for name in ("keras-predict", "tensorflow-xla", "onnxruntime-cuda-fp16")
     )
-    found = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
-    assert chosen_of(found).runner.name == "onnxruntime-fp16"
-    assert [each.runner.name for each in found.rejected] == ["onnxruntime-cuda-fp16"]
-    told = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
-    assert found.sentence.endswith(told)
+    recommendation = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
+    assert chosen_of(recommendation).runner.name == "onnxruntime-fp16"
+    assert [item.runner.name for item in recommendation.rejected] == ["onnxruntime-cuda-fp16"]
+    result = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
+    assert recommendation.sentence.endswith(result)
     with pytest.raises(MissingArtefact, match="onnxruntime-cuda-fp16 at batch 1: its answers were not ev") as caught:
         require_recommended(recommendation_from_report(measured(cuda)), "x")
     assert caught.value.hint == "trtpoets evaluate x --force"
@@ -101,38 +101,41 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
     judged["benchmark"]["measurements"] = [TENSORFLOW, FP16, cuda]
     same = judged["evaluation"]["evaluations"][1]
     judged["evaluation"]["evaluations"].append({**same, **runner("onnxruntime-cuda-fp16").row()})
-    found = recommendation_from_report(report_of(judged))
-    assert (chosen_of(found).runner.name, chosen_of(found).file) == ("onnxruntime-cuda-fp16", "fp16.onnx")
-    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found.sentence
+    recommendation = recommendation_from_report(report_of(judged))
+    assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).file) == (
+        "onnxruntime-cuda-fp16",
+        "fp16.onnx",
+    )
+    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in recommendation.sentence
 
 
 def test_an_engine_is_named_by_its_file() -> None:
-    found = documents()
-    found["evaluation"]["evaluations"][1].update(runner("rtx-fp16").row())
-    found["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
-    del found["engines"][1]
-    made = recommendation_from_report(report_of(found))
-    assert chosen_of(made).file == "fp16.rtx.engine"
-    assert made.sentence.startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
+    content = documents()
+    content["evaluation"]["evaluations"][1].update(runner("rtx-fp16").row())
+    content["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
+    del content["engines"][1]
+    recommendation = recommendation_from_report(report_of(content))
+    assert chosen_of(recommendation).file == "fp16.rtx.engine"
+    assert recommendation.sentence.startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
 
 
 def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
-    found = documents()
-    same = found["evaluation"]["evaluations"][1]
-    found["evaluation"]["evaluations"].append({**same, **runner("tflite-int8").row()})
-    found["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
-    found["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
-    made = recommendation_from_report(report_of(found))
-    assert (chosen_of(made).runner.name, chosen_of(made).file) == ("tflite-int8", "int8.tflite")
-    assert "ship int8.tflite through tflite, one photo" in made.sentence
+    content = documents()
+    same = content["evaluation"]["evaluations"][1]
+    content["evaluation"]["evaluations"].append({**same, **runner("tflite-int8").row()})
+    content["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
+    content["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
+    recommendation = recommendation_from_report(report_of(content))
+    assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).file) == ("tflite-int8", "int8.tflite")
+    assert "ship int8.tflite through tflite, one photo" in recommendation.sentence
 
 
 def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
-    found = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
-    assert found.chosen is None
-    assert found.sentence == ""
+    recommendation = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
+    assert recommendation.chosen is None
+    assert recommendation.sentence == ""
     with pytest.raises(GateFailed) as caught:
-        require_recommended(found, "my flowers")
+        require_recommended(recommendation, "my flowers")
     assert caught.value.exit_code == 3
     assert caught.value.message == (
         "nothing fits; onnxruntime-fp16 at batch 1 comes nearest: its p99 is 4.60 ms, 3 are allowed"
@@ -144,35 +147,35 @@ def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
 
 def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
     few = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
-    found = recommendation_from_report(measured(TENSORFLOW, few), Limits(max_p99=5))
+    recommendation = recommendation_from_report(measured(TENSORFLOW, few), Limits(max_p99=5))
     with pytest.raises(MissingArtefact) as caught:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert "200 inferences can't support a p99 (662 could)" in caught.value.message
     assert caught.value.hint == "trtpoets bench x --batch 1 --seconds 6"
     # What its p90 rules out needs no p99.
-    found = recommendation_from_report(measured(few), Limits(max_p99=4.1))
+    recommendation = recommendation_from_report(measured(few), Limits(max_p99=4.1))
     with pytest.raises(GateFailed, match=r"its p90 is 4\.40 ms, 4\.1 are allowed") as failed:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert failed.value.hint == "see which p99 it keeps: trtpoets bench x --batch 1 --seconds 6"
 
 
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
-    found = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
+    recommendation = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
     with pytest.raises(GateFailed, match=r"its p99 may be 4\.80 ms, 4\.7 are allowed") as caught:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets recommend x --max-drop 0.5 --max-p99 4.8"
     unsure = {**FP16, "p99_bound_ms": None, "independent_count": 331, "count": 700}
-    found = recommendation_from_report(measured(unsure), Limits(max_p99=5))
-    with pytest.raises(MissingArtefact, match="700 inferences count as 331 independent ones, 662 are needed") as told:
-        require_recommended(found, "x")
-    assert told.value.hint == "trtpoets bench x --batch 1 --seconds 7"
+    recommendation = recommendation_from_report(measured(unsure), Limits(max_p99=5))
+    with pytest.raises(MissingArtefact, match="700 inferences count as 331 independent ones, 662 are needed") as result:
+        require_recommended(recommendation, "x")
+    assert result.value.hint == "trtpoets bench x --batch 1 --seconds 7"
 
 
 def test_rates_that_the_rounds_can_not_tell_apart_are_alike() -> None:
     rng = np.random.default_rng(0)
-    rounds = [float(each) for each in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
+    rounds = [float(round_) for round_ in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
     wide = {**FP16, "round_p50_ms": rounds}
-    two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * each / 1.12 for each in reversed(rounds)]}
+    two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * round_ / 1.12 for round_ in reversed(rounds)]}
     chosen = chosen_of(recommendation_from_report(measured(wide, two), Limits()))
     assert chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
     two["round_p50_ms"] = [8 * 4.0 / 1.12] * 20
@@ -183,15 +186,15 @@ def test_rates_that_the_rounds_can_not_tell_apart_are_alike() -> None:
 def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
     assert chosen_of(recommendation_from_report(report)).runner.name == "tensorflow"
-    found = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
+    recommendation = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
     with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy") as caught:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets bench x --batch 1"
     # Nor is what it says of its p90 a reason to call it too slow.
     busy = {**FP16, "valid": False, "reason": "too busy"}
-    found = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
+    recommendation = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
     with pytest.raises(MissingArtefact, match=r"too busy \(1 more can't tell either\)"):
-        require_recommended(found)
+        require_recommended(recommendation)
 
 
 def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
@@ -206,17 +209,17 @@ def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
 
 
 def test_quantize_is_listened_to() -> None:
-    found = documents()
-    found["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
-    narrow = found["evaluation"]["evaluations"][-1]["comparison"]
+    content = documents()
+    content["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
+    narrow = content["evaluation"]["evaluations"][-1]["comparison"]
     narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
-    assert chosen_of(recommendation_from_report(report_of(found))).precision == "int8"
+    assert chosen_of(recommendation_from_report(report_of(content))).precision == "int8"
     check = Check("drop", Outcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
     judged = RunnerGate(runner("onnxruntime-int8"), Outcome.FAILED, (check,), 2, 0, 0.5, {})
     gate = to_json(Gate(GateConfig(max_drop=0.5), Outcome.FAILED, (judged,)))
     advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": gate}
-    found["quantisation"]["int8"]["recommended"] = advice
-    report = report_of(found)
+    content["quantisation"]["int8"]["recommended"] = advice
+    report = report_of(content)
     assert chosen_of(recommendation_from_report(report)).precision == "fp16"
     strict = recommendation_from_report(report, Limits(max_drop=1))
     assert chosen_of(strict).precision == "fp16"

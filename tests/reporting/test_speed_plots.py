@@ -7,6 +7,6 @@ from trtpoets.reporting import speed_plots
 
 
 def test_nothing_beats_those_on_the_front() -> None:
-    assert [each.name for each in speed_plots.pareto(POINTS)] == ["x", "tensorflow"]
+    assert [item.name for item in speed_plots.pareto(POINTS)] == ["x", "tensorflow"]
     twin = POINTS[1]._replace(name="twin", median=3.5)
-    assert "twin" not in [each.name for each in speed_plots.pareto([*POINTS, twin])]
+    assert "twin" not in [item.name for item in speed_plots.pareto([*POINTS, twin])]

@@ -17,5 +17,5 @@ def test_a_loss_beyond_chance_and_an_even_trade() -> None:
         in verdict_from_report(from_json(Report, report, "report.json"))[2].text
     )
     compared |= {"only_reference": 1, "only_runner": 1, "p_value": 1.0, "accuracy_change": 0.0}
-    told = verdict_from_report(from_json(Report, report, "report.json"))[2].text
-    assert "its accuracy is the same on these photos (1 right answer lost, 1 won; 95 % interval" in told
+    text = verdict_from_report(from_json(Report, report, "report.json"))[2].text
+    assert "its accuracy is the same on these photos (1 right answer lost, 1 won; 95 % interval" in text

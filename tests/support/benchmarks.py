@@ -142,11 +142,11 @@ def busy(core: int | None = None) -> Iterator[None]:
 
 def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement, list[float]]:
     rng = np.random.default_rng(seed)
-    made = [
-        Round([int(1e6 * milliseconds * each) for each in np.exp(rng.normal(0, 0.01) + rng.normal(0, 0.02, count))])
+    results = [
+        Round([int(1e6 * milliseconds * item) for item in np.exp(rng.normal(0, 0.01) + rng.normal(0, 0.02, count))])
         for _ in range(20)
     ]
-    row = measurement_from_rounds(WARM, made, Watched(TENSORFLOW, 1, 1.0, (), "", 100.0), (), QUICK)
+    row = measurement_from_rounds(WARM, results, Watched(TENSORFLOW, 1, 1.0, (), "", 100.0), (), QUICK)
     return row, row.round_p50_ms
 
 

@@ -56,10 +56,10 @@ class Capture:
 
 
 def frames(count: int, colour: int = 0) -> list[np.ndarray]:
-    made = [np.zeros((6, 8, 3), np.uint8) for _ in range(count)]
-    for frame in made:
+    zeros = [np.zeros((6, 8, 3), np.uint8) for _ in range(count)]
+    for frame in zeros:
         frame[..., colour] = 200
-    return made
+    return zeros
 
 
 CAMERA = Source(Kind.CAMERA, "camera", 0)

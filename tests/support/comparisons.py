@@ -22,5 +22,5 @@ def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
 
 
 def parts_of(details: Mapping[str, Any]) -> list[Any]:
-    found = typed(details)
-    return list(benched_parts(found.measurements, found.outcomes, found.compared))
+    result = typed(details)
+    return list(benched_parts(result.measurements, result.outcomes, result.compared))

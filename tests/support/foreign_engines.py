@@ -17,14 +17,14 @@ def record_runtime(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int | No
     """What the runtime was told when it came to load an engine."""
     runtime = sys.modules["tensorrt"].Runtime
     load = runtime.deserialize_cuda_engine
-    told: list[tuple[bool, int | None]] = []
+    calls: list[tuple[bool, int | None]] = []
 
     def loading(self: Any, plan: bytes) -> Any:
-        told.append((getattr(self, "engine_host_code_allowed", False), getattr(self, "DLA_core", None)))
+        calls.append((getattr(self, "engine_host_code_allowed", False), getattr(self, "DLA_core", None)))
         return load(self, b"plan of a paper network")
 
     monkeypatch.setattr(runtime, "deserialize_cuda_engine", loading)
-    return told
+    return calls
 
 
 def foreign(folder: Path, name: str = "fp16.mine.plan", version: tuple[int, ...] = (10, 3, 0, 26)) -> Path:

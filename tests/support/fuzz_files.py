@@ -32,24 +32,24 @@ WORDS = ("", "photos", "scores", "x", "c", "w", "\0", "a" * 5000, "caf\u00e9", "
 
 def damaged_bytes(rng: random.Random, content: bytes) -> bytes:
     """Flip, cut, repeat or insert a few bytes."""
-    found = bytearray(content)
+    result = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        at = rng.randrange(len(found) + 1)
+        at = rng.randrange(len(result) + 1)
         length = rng.choice((1, 1, 2, 4, 8, 64))
         kind = rng.randrange(6)
-        if kind == 0 and at < len(found):
-            found[at] ^= 1 << rng.randrange(8)
+        if kind == 0 and at < len(result):
+            result[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            found[at : at + length] = rng.choice((b"\xff", b"\x00", b"\x7f", b"\x80")) * length
+            result[at : at + length] = rng.choice((b"\xff", b"\x00", b"\x7f", b"\x80")) * length
         elif kind == 2:
-            del found[at : at + length]
+            del result[at : at + length]
         elif kind == 3:
-            found[at:at] = found[at : at + length]
+            result[at:at] = result[at : at + length]
         elif kind == 4:
-            found[at:at] = rng.randbytes(length)
+            result[at:at] = rng.randbytes(length)
         elif rng.random() < 0.2:
-            del found[at:]
-    return bytes(found)
+            del result[at:]
+    return bytes(result)
 
 
 def damaged_json(rng: random.Random, value: Any) -> Any:

@@ -6,4 +6,4 @@ from typing import Any
 
 
 def names(found: Any) -> list[str]:
-    return [each.path.name if hasattr(each, "path") else each.photo.name for each in found]
+    return [item.path.name if hasattr(item, "path") else item.photo.name for item in found]

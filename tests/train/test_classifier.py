@@ -94,9 +94,9 @@ def test_it_is_read_back_without_tensorflow(classifier: Classifier) -> None:
     )
     command = [sys.executable, "-c", code, str(classifier.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    told, _, loaded = done.stdout.strip().rpartition("\n")
+    result, _, loaded = done.stdout.strip().rpartition("\n")
     assert loaded == "set()"
-    assert ModelSpec.from_json(told, "stdout") == classifier.spec == load_classifier(classifier.folder).spec
+    assert ModelSpec.from_json(result, "stdout") == classifier.spec == load_classifier(classifier.folder).spec
 
 
 def test_written_again_it_replaces_the_old_one_whole(

@@ -74,9 +74,9 @@ def test_the_first_download_is_recorded_and_a_changed_one_refused(
     serve(monkeypatch, b"first")
     assert weights_id(UNPINNED) == sha256(b"first")
     serve(monkeypatch, None)
-    found = published_weights(UNPINNED, UNPINNED_SOURCE)
-    assert (found.content, found.sha256) == (b"first", weights_id(UNPINNED))
-    found.path.write_bytes(b"changed later")
+    result = published_weights(UNPINNED, UNPINNED_SOURCE)
+    assert (result.content, result.sha256) == (b"first", weights_id(UNPINNED))
+    result.path.write_bytes(b"changed later")
     (caches / UNPINNED_SOURCE.file).write_bytes(b"first")
     assert published_weights(UNPINNED, UNPINNED_SOURCE).path == caches / UNPINNED_SOURCE.file
     (caches / UNPINNED_SOURCE.file).unlink()

@@ -150,9 +150,9 @@ def test_the_graph_and_a_few_histograms_stand_beside_the_curves(tmp_path: Path) 
     for scope in ("while/bottlenecks/", "while/labels/", "while/head/", "while/loss/"):
         assert any(name.startswith(scope) for name in nodes), scope
     for name in ("head/weights", "head/bias", "validation/top_score"):
-        found = events.Tensors(name)
-        assert 2 <= len(found) <= 11
-        assert found[-1].step == QUICK.steps
+        tensors = events.Tensors(name)
+        assert 2 <= len(tensors) <= 11
+        assert tensors[-1].step == QUICK.steps
     buckets = tensorflow().make_ndarray(events.Tensors("head/weights")[-1].tensor_proto)  # (left, right, count)
     assert buckets[:, 2].sum() == head.weights.size
 

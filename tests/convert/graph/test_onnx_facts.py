@@ -17,8 +17,8 @@ from trtpoets.core.types import Precision
 @pytest.mark.parametrize("precision", list(Precision))
 def test_onnx_files(tmp_path: Path, precision: Precision) -> None:
     facts = facts_of_onnx(tiny_onnx(tmp_path / "x.onnx", precision).path)
-    assert [(each.name, each.dtype, each.shape) for each in facts.inputs] == [("photos", "uint8", ("N", 16, 16, 3))]
-    assert [(each.name, each.dtype, each.shape) for each in facts.outputs] == [("scores", "fp32", ("N", 3))]
+    assert [(item.name, item.dtype, item.shape) for item in facts.inputs] == [("photos", "uint8", ("N", 16, 16, 3))]
+    assert [(item.name, item.dtype, item.shape) for item in facts.outputs] == [("scores", "fp32", ("N", 3))]
     convolution, head = 8 * 14 * 14 * 27, 8 * 3
     assert facts.multiply_adds == convolution + head
     wide = "fp16" if precision is Precision.FP16 else "fp32"
@@ -56,7 +56,7 @@ def test_onnx_files_of_other_programs(tmp_path: Path) -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 2)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(tmp_path / "x.onnx"))
     facts = facts_of_onnx(tmp_path / "x.onnx")
-    assert [each.name for each in facts.inputs] == ["x", "y"]
+    assert [input_.name for input_ in facts.inputs] == ["x", "y"]
     assert facts.inputs[0].shape == (None, 4) and facts.operators["com.example.Frob"] == 1
     assert facts.opsets == {"ai.onnx": 17, "com.example": 2}
     assert facts.work == {"fp32": WorkFacts(2, 20)}, "weights alone in INT8 are no INT8 arithmetic"

@@ -28,20 +28,20 @@ def test_the_child_takes_no_more_memory_than_is_free(
 def test_the_child_is_ended_first_without_memory(child: Any, model: OnnxModel) -> None:
     """The limits of the child during a build, as the system shows them."""
     pid_file = child("slow")
-    found: list[str] = []
+    messages: list[str] = []
 
     def look(task: str, done: int, total: int) -> None:
-        if done and not found:
+        if done and not messages:
             process = Path("/proc") / pid_file.read_text()
-            found.append((process / "oom_score_adj").read_text().strip())
+            messages.append((process / "oom_score_adj").read_text().strip())
             (limit,) = (line for line in (process / "limits").read_text().splitlines() if "Max data size" in line)
-            found.append(limit.split()[3])
+            messages.append(limit.split()[3])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         engine_from_onnx(model, TENSORRT, model.path.with_suffix(".engine"), progress=look)
-    assert found[0] == "1000"
-    assert 0 < int(found[1]) < 2 * (available_memory() + (512 << 20))
+    assert messages[0] == "1000"
+    assert 0 < int(messages[1]) < 2 * (available_memory() + (512 << 20))
 
 
 @pytest.mark.parametrize(

@@ -56,18 +56,18 @@ def plan(model: OnnxModel, config: EngineConfig, opset: int = 17) -> Any:
 
 
 def test_a_plan_for_tensorrt_rtx(rtx: None, model: OnnxModel) -> None:
-    found = plan(model, replace(RTX, targets=("SM89", "sm86")))
-    assert found.library == load_tensorrt(Flavour.RTX).title and found.gpu is None
-    assert (found.network, found.flags, found.targets) == (("STRONGLY_TYPED",), (), ("sm86", "sm89"))
-    assert found.shapes == ((1, 16, 16, 3), (8, 16, 16, 3), (32, 16, 16, 3))
-    assert (found.timing_cache, found.problems, found.notes, found.current) == (None, (), (), False)
-    engine_from_onnx(model, replace(RTX, targets=("sm86", "sm89")), found.engine)
+    result = plan(model, replace(RTX, targets=("SM89", "sm86")))
+    assert result.library == load_tensorrt(Flavour.RTX).title and result.gpu is None
+    assert (result.network, result.flags, result.targets) == (("STRONGLY_TYPED",), (), ("sm86", "sm89"))
+    assert result.shapes == ((1, 16, 16, 3), (8, 16, 16, 3), (32, 16, 16, 3))
+    assert (result.timing_cache, result.problems, result.notes, result.current) == (None, (), (), False)
+    engine_from_onnx(model, replace(RTX, targets=("sm86", "sm89")), result.engine)
     assert plan(model, replace(RTX, targets=("SM89", "sm86"))).current
 
 
 def test_turing_is_built_alone(rtx: None, model: OnnxModel) -> None:
-    found = plan(model, replace(RTX, targets=("sm75", "sm86")))
-    assert [note.partition(":")[0] for note in found.notes] == [
+    result = plan(model, replace(RTX, targets=("sm75", "sm86")))
+    assert [note.partition(":")[0] for note in result.notes] == [
         "for sm75 it can't compile FP32 MatMul layers",
         "sm75 together with other targets may slow the engine down on all of them",
     ]
@@ -89,12 +89,12 @@ def test_plans_of_each_era(
     child: Any, model: OnnxModel, version: str, precision: Precision, network: tuple[str, ...], flags: tuple[str, ...]
 ) -> None:
     child("ok", version)
-    found = plan(replace(model, precision=precision), replace(TENSORRT, version_compatible=True))
-    assert (found.network, found.flags) == (network, (*flags, "VERSION_COMPATIBLE"))
-    assert found.typing == ("weakly typed, INT8 and FP16 allowed" if flags else "strongly typed")
-    assert (found.library, found.gpu, found.targets) == (f"TensorRT {version}", "Paper GPU (sm86)", ("sm86",))
-    assert found.timing_cache == model.path.with_name("tensorrt.timing-cache")
-    assert found.problems == ()
+    result = plan(replace(model, precision=precision), replace(TENSORRT, version_compatible=True))
+    assert (result.network, result.flags) == (network, (*flags, "VERSION_COMPATIBLE"))
+    assert result.typing == ("weakly typed, INT8 and FP16 allowed" if flags else "strongly typed")
+    assert (result.library, result.gpu, result.targets) == (f"TensorRT {version}", "Paper GPU (sm86)", ("sm86",))
+    assert result.timing_cache == model.path.with_name("tensorrt.timing-cache")
+    assert result.problems == ()
     assert [path.name for path in model.path.parent.iterdir()] == ["fp32.onnx"], "a dry run writes nothing"
 
 
@@ -102,8 +102,8 @@ def test_a_plan_asks_the_started_library(child: Any, model: OnnxModel) -> None:
     child("ok", "8.6", fast=False, cores=2)
     assert machine_here(Flavour.TENSORRT) == machine_of(fake_library("8.6", fast=False, cores=2), Messages())
     dla = replace(TENSORRT, dla_core=2, batch=ONE_SIZE)
-    found = plan(replace(model, precision=Precision.FP16), dla, opset=20)
-    assert [problem.message for problem in found.problems] == [
+    result = plan(replace(model, precision=Precision.FP16), dla, opset=20)
+    assert [problem.message for problem in result.problems] == [
         "there is no DLA core 2: this machine has 2",
         "this GPU has no fast FP16, so TensorRT 8.6 would compute in another precision",
     ]
@@ -112,12 +112,12 @@ def test_a_plan_asks_the_started_library(child: Any, model: OnnxModel) -> None:
 @pytest.mark.parametrize("behaviour", ["no driver", "segfault at start"])
 def test_a_library_that_does_not_start(child: Any, model: OnnxModel, behaviour: str) -> None:
     child(behaviour)
-    found = plan(model, TENSORRT)
-    assert len(found.problems) == 1
+    result = plan(model, TENSORRT)
+    assert len(result.problems) == 1
     assert {
         "no driver": "can't build here: no usable CUDA driver",
         "segfault at start": "starting tensorrt: the build process was ended by SIGSEGV",
-    }[behaviour] in found.problems[0].message
+    }[behaviour] in result.problems[0].message
 
 
 def test_a_dry_run_reports_problems_and_exits_1(rtx: None, model: OnnxModel) -> None:
@@ -186,7 +186,9 @@ def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path
             continue
         with pytest.raises(BadInput) as refused:
             trtpoets.build(str(path), flavour=Flavour.TENSORRT)
-        assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
+        assert [(problem.message, problem.hint) for problem in planned.problems] == [
+            (refused.value.message, refused.value.hint)
+        ]
         assert (
             refused.value.message
             == f"TensorRT {version} supports ONNX opsets up to {ceiling}, but {path} has opset {opset}"
@@ -207,11 +209,13 @@ def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -
     (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX)
     with pytest.raises(BadInput) as refused:
         trtpoets.build(str(path), flavour=Flavour.RTX)
-    assert [(each.message, each.hint) for each in planned.problems] == [(refused.value.message, refused.value.hint)]
+    assert [(problem.message, problem.hint) for problem in planned.problems] == [
+        (refused.value.message, refused.value.hint)
+    ]
     assert refused.value.message == f"the network has the fixed batch size {fixed}, not 1:8:32"
     assert refused.value.hint == f"--batch {fixed}:{fixed}:{fixed}"
-    told = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--dry-run"])
-    assert told.exit_code == 1
+    result = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--dry-run"])
+    assert result.exit_code == 1
     (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=fits)
     assert planned.problems == ()
     assert trtpoets.build(str(path), flavour=Flavour.RTX, batch=fits)[0].card.batch == fits
@@ -228,5 +232,5 @@ def test_photos_of_another_size_are_refused_alike(rtx: None, tmp_path: Path) -> 
     (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX)
     with pytest.raises(BadArtefact) as refused:
         trtpoets.build(str(path), flavour=Flavour.RTX)
-    assert [each.message for each in planned.problems] == [refused.value.message]
+    assert [problem.message for problem in planned.problems] == [refused.value.message]
     assert "the input of the network is [16, 16, 3], but its model.json has [20, 20, 3]" in refused.value.message

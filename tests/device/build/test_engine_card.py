@@ -113,8 +113,8 @@ THOR = Gpu("NVIDIA Thor", (11, 0), int(122.8 * 2**30), 20, True, "NVIDIA Jetson 
 
 
 def engine_on(folder: Path, gpu: Gpu, **changes: Any) -> Engine:
-    told = {"multiprocessors": gpu.multiprocessors, "memory_gib": gpu.memory_gib, "board": gpu.board, **changes}
-    return paper_engine(folder, gpu=gpu.name, targets=(gpu.target,), **told)
+    values = {"multiprocessors": gpu.multiprocessors, "memory_gib": gpu.memory_gib, "board": gpu.board, **changes}
+    return paper_engine(folder, gpu=gpu.name, targets=(gpu.target,), **values)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ T4 = Gpu("Tesla T4", (7, 5), 16 << 30)
 
 
 def messages_of(config: EngineConfig, precision: Precision, version: str, gpu: Gpu = ORIN) -> list[str]:
-    return [f"{each.message} ({each.hint})" for each in problems(config, precision, fake_library(version), gpu)]
+    return [
+        f"{problem.message} ({problem.hint})" for problem in problems(config, precision, fake_library(version), gpu)
+    ]
 
 
 @pytest.mark.parametrize("gpu", [NANO, TX2])
@@ -87,11 +89,11 @@ def test_volta_ends_with_tensorrt_10_4() -> None:
     ],
 )
 def test_options_by_version(version: str, changes: dict[str, Any], expected: str | None) -> None:
-    found = messages_of(replace(TENSORRT, **changes), Precision.FP16, version)
+    messages = messages_of(replace(TENSORRT, **changes), Precision.FP16, version)
     if expected is None:
-        assert found == []
+        assert messages == []
     else:
-        assert len(found) == 1 and expected in found[0]
+        assert len(messages) == 1 and expected in messages[0]
 
 
 def test_what_a_dla_does_not_compute() -> None:

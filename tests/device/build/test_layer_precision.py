@@ -41,15 +41,15 @@ def request(precision: Precision, **more: Any) -> BuildRequest:
 
 def built(version: str, graph: Any, precision: Precision, behaviour: str = "ok") -> tuple[Built, LayerReport, Messages]:
     library, messages = fake_library(version, behaviour), Messages()
-    found = build_engine(library, graph.SerializeToString(), request(precision), lambda _: True, messages)
-    return found, inspect_engine(library, found.engine, request(precision), found.logger), messages
+    engine = build_engine(library, graph.SerializeToString(), request(precision), lambda _: True, messages)
+    return engine, inspect_engine(library, engine.engine, request(precision), engine.logger), messages
 
 
 @pytest.mark.parametrize("version", WEAK)
 def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
     """In a strongly typed network, all layers beside INT8 would be FP32 (NVIDIA/Model-Optimizer issue 80)."""
-    found, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
-    assert found.typing == "weakly typed, INT8 and FP16 allowed"
+    result, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
+    assert result.typing == "weakly typed, INT8 and FP16 allowed"
     assert layers.layers["conv"] == "int8" and set(layers.counts) == {"int8", "fp16"}
 
 
@@ -111,9 +111,9 @@ def test_fp32_sets_no_constraints(version: str) -> None:
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_the_inspector_goes_before_its_engine(version: str) -> None:
     """The bindings of 8.5 free the engine first, which crashes the process."""
-    found, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
+    result, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
     assert layers.counts
-    del found
+    del result
     gc.collect()
     assert "broken" not in told
 
@@ -202,12 +202,12 @@ def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
     lost = {network.get_layer(index).type.name for index in set(range(network.num_layers)) - set(owners)}
     assert lost <= {"SHAPE", "CAST"}, "what the parser computes of shapes after the last node"
     operators = {node.name: node.operator for node in graph.nodes}
-    found: dict[str, set[str]] = {operators[owner]: set() for owner in owners.values()}
+    values: dict[str, set[str]] = {operators[owner]: set() for owner in owners.values()}
     for index, owner in owners.items():
-        found[operators[owner]].add(network.get_layer(index).type.name)
-    assert found.keys() == set(operators.values())
-    assert "CONVOLUTION" in found["Conv"] and "SOFTMAX" in found["Softmax"] and "MATRIX_MULTIPLY" in found["Gemm"]
-    assert "ELEMENTWISE" in found["Gemm"], "its bias"
+        values[operators[owner]].add(network.get_layer(index).type.name)
+    assert values.keys() == set(operators.values())
+    assert "CONVOLUTION" in values["Conv"] and "SOFTMAX" in values["Softmax"] and "MATRIX_MULTIPLY" in values["Gemm"]
+    assert "ELEMENTWISE" in values["Gemm"], "its bias"
     assert not {"CONVOLUTION", "MATRIX_MULTIPLY"} & {
-        kind for name in ("Softmax", "Add", "Relu") for kind in found[name]
+        kind for name in ("Softmax", "Add", "Relu") for kind in values[name]
     }

@@ -19,10 +19,10 @@ from trtpoets.device.doctor.software import software_here
 def test_software_that_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_software, "try_imports", lambda names: Imports(tensorflow_gpus=3))
     FakeGpu(tiny_spec()).install(monkeypatch)
-    found = software_here()
-    assert [(gpu.name, gpu.target) for gpu in found.gpus] == [("Paper GPU", "sm86")]
-    assert (found.driver_cuda, found.tensorrt.version, found.pycuda.version) == ("12.6", "10.3.0", "12.6.0")
-    assert found.tensorflow_gpus == 3, "as TensorFlow says"
+    result = software_here()
+    assert [(gpu.name, gpu.target) for gpu in result.gpus] == [("Paper GPU", "sm86")]
+    assert (result.driver_cuda, result.tensorrt.version, result.pycuda.version) == ("12.6", "10.3.0", "12.6.0")
+    assert result.tensorflow_gpus == 3, "as TensorFlow says"
 
 
 def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,9 +34,9 @@ def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tensorrt", "tensorrt_rtx", "pycuda"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(metadata, "version", none)
-    found = software_here()
-    assert found.packages == {} and found.providers == ()
-    assert "tensorrt" in found.tensorrt.problem and "pycuda" in found.pycuda.problem
+    result = software_here()
+    assert result.packages == {} and result.providers == ()
+    assert "tensorrt" in result.tensorrt.problem and "pycuda" in result.pycuda.problem
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_tensorflow_is_asked_in_a_process_of_its_own(
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.21.0")
     write(tmp_path, {f"{name}.py": "" for name in ("onnx", "tf2onnx")})
     write(tmp_path, {"onnxruntime.py": "get_available_providers = lambda: ['CPUExecutionProvider']"})
-    found = software_here()
-    assert (found.tensorflow_gpus, found.providers) == (gpus, ("CPUExecutionProvider",))
-    assert ("tensorflow" in found.problems) == (gpus is None)
-    assert "libcudart" not in answer or found.problems["tensorflow"] == "libcudart"
+    result = software_here()
+    assert (result.tensorflow_gpus, result.providers) == (gpus, ("CPUExecutionProvider",))
+    assert ("tensorflow" in result.problems) == (gpus is None)
+    assert "libcudart" not in answer or result.problems["tensorflow"] == "libcudart"

@@ -89,14 +89,14 @@ def test_the_context_stays_with_no_thread(gpu: FakeGpu) -> None:
 def test_sessions_overlap_in_any_order(gpu: FakeGpu, first_to_leave: int) -> None:
     """pycuda's own context stack would refuse to pop the outer session first."""
     sessions = [CudaSession(), CudaSession()]
-    for each in sessions:
-        each.__enter__()
-        with each.current():
-            each.device_memory(4)
-    for each in (sessions[first_to_leave], sessions[1 - first_to_leave]):
-        with each.current():
-            each.synchronize()
-        each.__exit__(None, None, None)
+    for session in sessions:
+        session.__enter__()
+        with session.current():
+            session.device_memory(4)
+    for session in (sessions[first_to_leave], sessions[1 - first_to_leave]):
+        with session.current():
+            session.synchronize()
+        session.__exit__(None, None, None)
     assert gpu.stacks.driver == []
 
 

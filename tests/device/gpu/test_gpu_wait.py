@@ -79,7 +79,7 @@ def test_a_child_says_how_it_waits_and_what_it_can_have_under_way(
     gpu: FakeGpu, tmp_path: Path, wait: Wait | None
 ) -> None:
     make_photo(0, 0).save(tmp_path / "photo.png")
-    photo, told = tmp_path / "photo.png", []
+    photo, collected = tmp_path / "photo.png", []
     request = {
         "artefact": description_from_artefact(paper_engine(tmp_path)),
         "way": "plain",
@@ -90,6 +90,6 @@ def test_a_child_says_how_it_waits_and_what_it_can_have_under_way(
         "bus_id": None,
     }
     opener = partial(open_runner, wait=wait)
-    bench_child._serve(StringIO(json.dumps(request) + "\n"), opener, lambda **reply: told.append(reply))
-    (loaded,) = told
+    bench_child._serve(StringIO(json.dumps(request) + "\n"), opener, lambda **reply: collected.append(reply))
+    (loaded,) = collected
     assert (loaded["waits"], loaded["slots"]) == ("spin" if wait else "auto", 2)

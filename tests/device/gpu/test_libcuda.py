@@ -29,9 +29,9 @@ def test_old_drivers_have_the_old_name(gpu: FakeGpu, monkeypatch: pytest.MonkeyP
 
 
 def test_the_gpu_describes_itself(gpu: FakeGpu) -> None:
-    (found,) = libcuda.gpus()
-    assert found == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30, multiprocessors=28)
-    assert found.target == "sm86" and libcuda.cuda_version() == "12.6"
+    (result,) = libcuda.gpus()
+    assert result == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30, multiprocessors=28)
+    assert result.target == "sm86" and libcuda.cuda_version() == "12.6"
     assert libcuda.Gpu("new", (12, 0), 1).target == "sm120"
 
 
@@ -110,6 +110,6 @@ def test_what_tells_gpus_apart(
             return 0
 
     monkeypatch.setattr(libcuda, "load_driver", lambda: Driver(FakeGpu(tiny_spec())))
-    (found,) = libcuda.gpus()
-    assert found.identity == ("Paper GPU", "sm87", 8, memory_gib, model.rstrip("\0") or None)
-    assert found.integrated == bool(integrated)
+    (gpu,) = libcuda.gpus()
+    assert gpu.identity == ("Paper GPU", "sm87", 8, memory_gib, model.rstrip("\0") or None)
+    assert gpu.integrated == bool(integrated)

@@ -7,10 +7,10 @@ from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, chip_of, has_dla, je
 
 
 def test_the_table_of_jetpacks() -> None:
-    assert [each.l4t for each in JETPACKS] == sorted(each.l4t for each in JETPACKS)
-    assert len({each.version for each in JETPACKS}) == len(JETPACKS)
-    assert all(chip in CHIPS for each in JETPACKS for chip in each.chips)
-    assert [each.version for each in JETPACKS if not each.runs_trtpoets][-1] == "5.0.2"
+    assert [jetpack.l4t for jetpack in JETPACKS] == sorted(jetpack.l4t for jetpack in JETPACKS)
+    assert len({jetpack.version for jetpack in JETPACKS}) == len(JETPACKS)
+    assert all(chip in CHIPS for jetpack in JETPACKS for chip in jetpack.chips)
+    assert [jetpack.version for jetpack in JETPACKS if not jetpack.runs_trtpoets][-1] == "5.0.2"
     assert jetpack_of((36, 1)) is None and jetpack_of((99, 0)) is None
     assert chip_of("nvidia,tegra2340\0nvidia,other") is None
     assert has_dla(CHIPS["tegra234"], AGX[0]) and not has_dla(CHIPS["tegra234"], NANO[0])

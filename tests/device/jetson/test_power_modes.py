@@ -34,7 +34,7 @@ def test_the_fastest_mode_is_found_by_its_name(tmp_path: Path, names: str, faste
     files = jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0010")
     text = "".join(f"< POWER_MODEL ID={number} NAME={name} >\n" for number, name in enumerate(names.split()))
     root = write(tmp_path, {**files, "etc/nvpmodel.conf": text + "< POWER_MODEL ID=10 NAME=last >\n"})
-    found = system(root).jetson
-    assert found
-    assert (found.full_power.number if found.full_power else None) == fastest
-    assert found.power_mode == "last"
+    jetson = system(root).jetson
+    assert jetson
+    assert (jetson.full_power.number if jetson.full_power else None) == fastest
+    assert jetson.power_mode == "last"

@@ -20,7 +20,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 @pytest.fixture
 def one_context(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     """A library before 10.1, which allows one execution context."""
-    found = FakeGpu(tiny_spec(), one_context=True)
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
+    fake = FakeGpu(tiny_spec(), one_context=True)
+    fake.install(monkeypatch)
+    with nothing_left(fake):
+        yield fake

@@ -58,10 +58,10 @@ def make(
     if kind == "fake":
         yield lambda: FakeRunner(tiny_spec())
     elif name in WAYS:
-        found = request.getfixturevalue("classifier")
+        model = request.getfixturevalue("classifier")
         if name == "tensorflow-cpu" and pytest.importorskip("tensorflow").config.list_physical_devices("GPU"):
             pytest.skip("TensorFlow may use the GPU in this process already")
-        yield lambda: open_runner(found, way=WAYS[name])
+        yield lambda: open_runner(model, way=WAYS[name])
     elif kind == "onnxruntime":
         pytest.importorskip("onnxruntime")
         model = tiny_onnx(tmp_path / "tiny.onnx", Precision(precision))
@@ -193,13 +193,13 @@ def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
                 given = photos.copy()
                 tickets.append(runner.submit(given))
                 given[:] = 0
-            found = {number: runner.collect(tickets[number]) for number in (5, 0, 4, 1, 2, 3)}
+            values = {number: runner.collect(tickets[number]) for number in (5, 0, 4, 1, 2, 3)}
             runner.infer(batches[0])
-            assert all(np.allclose(found[number], expected[number], atol=1e-6) for number in found)
+            assert all(np.allclose(values[number], expected[number], atol=1e-6) for number in values)
         with pytest.raises(RunFailed, match=r"the ticket for .* was collected"):
             runner.collect(tickets[0])
         with pytest.raises(RunFailed, match=r"the ticket for .* is another runner's"):
-            runner.collect(Ticket(object(), found[0]))
+            runner.collect(Ticket(object(), values[0]))
         with pytest.raises(BadInput):
             runner.submit(np.zeros((2, 16, 20, 3), np.uint8))
 
@@ -226,9 +226,9 @@ def test_photos_are_written_into_the_runners_memory(make: Callable[[], Runner]) 
 def test_a_pipeline_keeps_the_order(make: Callable[[], Runner]) -> None:
     batches = [tiny_photos(3, seed=seed) for seed in range(5)]
     with make() as runner:
-        found = list(pipelined(runner, iter(batches)))
+        result = list(pipelined(runner, iter(batches)))
         assert all(
-            np.allclose(scores, runner.infer(photos), atol=1e-6) for scores, photos in zip(found, batches, strict=True)
+            np.allclose(scores, runner.infer(photos), atol=1e-6) for scores, photos in zip(result, batches, strict=True)
         )
         assert list(pipelined(runner, [])) == []
 

@@ -37,14 +37,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_threads_are_honoured(int8: TfliteModel, asked: list[dict[str, Any]], threads: int, expected: int) -> None:
     with open_runner(int8, threads) as runner:
         runner.infer(tiny_photos(1))
-    assert [each["num_threads"] for each in asked] == [expected]
+    assert [item["num_threads"] for item in asked] == [expected]
 
 
 def test_kernels_of_its_own_round_elsewhere_and_no_more(int8: TfliteModel, asked: list[dict[str, Any]]) -> None:
     photos = tiny_photos(16)
     with TfliteRunner(int8) as usual, TfliteRunner(int8, own_kernels=True) as plain:
         assert abs(usual.infer(photos) - plain.infer(photos)).max() < 0.05
-    kinds = [each["experimental_op_resolver_type"].name for each in asked]
+    kinds = [item["experimental_op_resolver_type"].name for item in asked]
     assert kinds == ["AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"]
 
 

@@ -35,7 +35,7 @@ def test_what_is_written_into_a_slot_is_not_copied(gpu: FakeGpu, tmp_path: Path)
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
         buffer = runner.input_buffer(4)
-        slot = next(each for each in runner._resources._slots if each.lent)  # type: ignore[union-attr]
+        slot = next(item for item in runner._resources._slots if item.lent)  # type: ignore[union-attr]
         assert np.shares_memory(buffer, slot.photos)
         buffer[:] = photos
         views = [slot.photos, *(shot.photos for shot in slot.ready.values())]
@@ -58,7 +58,7 @@ def test_lent_memory_is_nobody_elses_until_it_is_handed_in_or_dropped(gpu: FakeG
             assert np.allclose(runner.infer(photos), expected_scores(photos)), "through a slot beside those two"
         assert (first == 11).all() and (second == 22).all() and len(gpu.queues) == 3
         more = [runner.input_buffer(4) for _ in range(3)]
-        assert all(each.base is None for each in more), "no more than two are lent: others always find a slot"
+        assert all(item.base is None for item in more), "no more than two are lent: others always find a slot"
         assert np.allclose(runner.infer(photos), expected_scores(photos)) and len(gpu.queues) == 3
         del first, second
         gc.collect()
@@ -99,8 +99,8 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
             meter = Meter(runner, pixels, 4, paths)
             assert len(meter._end_to_end()) > 0 and meter.fault == ""
         assert not copied
-    found = [line["scores"][0] for line in lines if "scores" in line]
-    assert np.allclose(found, expected.max(axis=1))
+    values = [line["scores"][0] for line in lines if "scores" in line]
+    assert np.allclose(values, expected.max(axis=1))
 
 
 def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_a_graph_that_pays_is_made_at_once(one_context: FakeGpu, tmp_path: Path)
             new_calls(gpu)
             for _ in range(6):
                 runner.infer(tiny_photos(count))
-            found = new_calls(gpu)
-            assert (found.count("execute"), found.count("begin capture"), found.count("launch")) == (2, 1, 5)
+            result = new_calls(gpu)
+            assert (result.count("execute"), result.count("begin capture"), result.count("launch")) == (2, 1, 5)
 
 
 def test_a_runner_without_graphs(gpu: FakeGpu, tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ def test_one_slot_by_choice_or_with_one_context(
     gpu.install(monkeypatch)
     with nothing_left(gpu), TensorRtRunner(paper_engine(tmp_path), **options) as runner:
         tickets = [runner.submit(tiny_photos(4, seed=seed)) for seed in range(3)]
-        found = [runner.collect(ticket) for ticket in tickets]
+        answers = [runner.collect(ticket) for ticket in tickets]
         assert runner.slots == 1 and len(gpu.queues) == 1
-    assert all(np.allclose(scores, expected_scores(tiny_photos(4, seed=seed))) for seed, scores in enumerate(found))
+    assert all(np.allclose(scores, expected_scores(tiny_photos(4, seed=seed))) for seed, scores in enumerate(answers))
     with pytest.raises(BadInput, match="the number of slots must be at least 1"):
         TensorRtRunner(paper_engine(tmp_path), slots=0)
 
@@ -148,8 +148,8 @@ def test_the_host_adds_little_to_a_batch(tmp_path: Path) -> None:
     """`benchmarks/host_cost.py` has the numbers. The fastest of a few rounds is used: other programs run too."""
     from benchmarks import host_cost
 
-    found = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
-    assert min(each["host"] for each in found) <= 3 * host_cost.LIMIT
+    measures = [host_cost.measure(224, True, tmp_path / f"{number}") for number in range(3)]
+    assert min(item["host"] for item in measures) <= 3 * host_cost.LIMIT
 
 
 @pytest.mark.parametrize("graphs", [True, False])

@@ -41,9 +41,9 @@ def test_a_runner_on_the_gpu_beside_one_on_the_cpu(
     reason = "the GPU was too hot meanwhile: measure again when it is cool, with power enough"
     assert (hot.valid, hot.reason) == (False, reason)
     assert "too hot" not in fast.reason, "only the runner in whose rounds it was hot is marked"
-    told = got.machine.gpu["1"]
-    assert (told.sm_mhz_least, told.sm_mhz_most) == (1755.0, 1980.0)
-    assert told.throttled == ("at its power limit", "too hot")
+    value = got.machine.gpu["1"]
+    assert (value.sm_mhz_least, value.sm_mhz_most) == (1755.0, 1980.0)
+    assert value.throttled == ("at its power limit", "too hot")
     medians = zip(fast.round_numbers, fast.round_p50_ms, strict=True)
     both = [(base.round_p50_ms[number], median) for number, median in medians]
     assert fast.speedup is None or fast.speedup == pytest.approx(np.median([slow / quick for slow, quick in both]))
@@ -214,4 +214,6 @@ def test_a_core_that_is_shared_makes_every_row_invalid(
         change = {"threads": 1, "min_seconds": 1.5, "warmup_seconds": 0.1}
         got = worked(monkeypatch, tmp_path, photos, change, classifier="work 30", fp16="work 10")
     assert len(reasons(got)) == len(got.measurements) == 2
-    assert all(re.match(r"other processes used \d+% of the cores meanwhile|not steady", each) for each in reasons(got))
+    assert all(
+        re.match(r"other processes used \d+% of the cores meanwhile|not steady", reason) for reason in reasons(got)
+    )

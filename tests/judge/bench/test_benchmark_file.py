@@ -35,7 +35,7 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
     assert to_json(read_benchmark(tmp_path / "card.json")) == details
     row = details["measurements"][0]
     wrong = ({**row, "round_p50_ms": [1.0, -1.0]}, {**row, "batch": True}, {**row, "valid": None}, {"runner": "x"}, 3)
-    texts = [json.dumps({**details, "measurements": [row, each]}) for each in wrong]
+    texts = [json.dumps({**details, "measurements": [row, item]}) for item in wrong]
     texts += [json.dumps({**details, word: [3]}) for word in ("conditions", "config", "artefacts", "baseline")]
     for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}', *texts):
         (tmp_path / "other.json").write_text(text)
@@ -76,9 +76,9 @@ def test_an_older_benchmark_is_refused_or_compared_whatever_it_holds(data: st.Da
         except BadArtefact as error:
             assert error.hint
             return
-    found = compared(older, now)
-    json.dumps(to_json(found), allow_nan=False)
-    list(benched_parts((), (), found))
+    comparison = compared(older, now)
+    json.dumps(to_json(comparison), allow_nan=False)
+    list(benched_parts((), (), comparison))
 
 
 def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert (first.artefacts, first.skipped) == ({"int8.onnx": "00"}, (Skipped("fp16.onnx", "no GPU"),))
     assert first.compared is None and "compared" not in to_json(first)
     second = written(path, before=first)
-    assert second.compared is not None and {each.verdict for each in second.compared.changes} == {"same"}
+    assert second.compared is not None and {change.verdict for change in second.compared.changes} == {"same"}
 
 
 def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:

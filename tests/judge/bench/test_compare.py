@@ -25,22 +25,22 @@ def test_few_false_alarms_of_all_rows_together() -> None:
 
     def one() -> dict[str, Any]:
         base = np.exp(rng.normal(0, 0.05, 20))
-        names = [f"onnxruntime-{each}" for each in ("fp32", "fp16", "int8")] + [f"tflite-{p}" for p in ("fp32", "int8")]
-        names += [f"rtx-{each}" for each in ("fp32", "fp16", "int8")]
+        names = [f"onnxruntime-{item}" for item in ("fp32", "fp16", "int8")] + [f"tflite-{p}" for p in ("fp32", "int8")]
+        names += [f"rtx-{item}" for item in ("fp32", "fp16", "int8")]
         return {"measurements": [row("tensorflow", base, 20.0), *(row(name, base, 5.0) for name in names)]}
 
     alarms = 0
     for _ in range(100):
         changes = compared(one(), one())["changes"]
-        assert {each["by"] for each in changes[1:]} == {"speedup"}
-        alarms += any(each["verdict"] in ("faster", "slower") for each in changes)
+        assert {item["by"] for item in changes[1:]} == {"speedup"}
+        alarms += any(item["verdict"] in ("faster", "slower") for item in changes)
     assert alarms <= 9
 
 
 def test_a_speed_that_drifts_is_not_compared() -> None:
     before, now = benchmark_document(1, 5.0), benchmark_document(2, 5.0)
     row = now["measurements"][1]
-    row["round_p50_ms"] = [each * (1 + place / 100) for place, each in enumerate(row["round_p50_ms"])]
+    row["round_p50_ms"] = [round_p50_m * (1 + place / 100) for place, round_p50_m in enumerate(row["round_p50_ms"])]
     change = compared(before, now)["changes"][1]
     assert (change["verdict"], change["noise"]) == ("drifts", None)
     now["compared"] = compared(before, now)
@@ -72,8 +72,13 @@ def test_what_else_is_different() -> None:
     now["artefacts"] = {"fp32.onnx": "cd"}
     now["config"]["threads"] = 1
     now["measurements"].pop()
-    found = compared(before, now)
-    assert [each["what"] for each in found["conditions"]] == ["cpu", "threads", "onnxruntime", "content of fp32.onnx"]
+    comparison = compared(before, now)
+    assert [condition["what"] for condition in comparison["conditions"]] == [
+        "cpu",
+        "threads",
+        "onnxruntime",
+        "content of fp32.onnx",
+    ]
     jetson = {"model": "Orin Nano", "power_mode": "15W", "gpu_mhz": 306.0}
     gpu = {"name": "H100", "sm_mhz_most": 1980, "power_limit_w": 700.0, "temperature_c": 31}
     before["conditions"] |= {"jetson": jetson, "gpu_state": [gpu]}
@@ -83,20 +88,20 @@ def test_what_else_is_different() -> None:
         "gpu_wait": {"rtx-fp16": "auto", "rtx-int8": "spin"},
         "gpu_state": [{**gpu, "power_limit_w": 350.0, "temperature_c": 60}],
     }
-    found_now = [(each["what"], each["now"]) for each in compared(before, now)["conditions"]]
+    found_now = [(condition["what"], condition["now"]) for condition in compared(before, now)["conditions"]]
     assert ("power_mode", "7W") in found_now
     assert ("GPU 0: power_limit_w", 350.0) in found_now
     assert ("how rtx-fp16 waits for the GPU", "auto") in found_now
     assert len(found_now) == 7, "clocks and heat of the moment are no difference"
-    assert found["missing"] == ["onnxruntime-fp32 at batch 1"]
+    assert comparison["missing"] == ["onnxruntime-fp32 at batch 1"]
     assert compared(before, before)["conditions"] == []
 
 
 def test_ratios_to_different_baselines_are_not_compared() -> None:
     before, now = benchmark_document(1, 5.0), {**benchmark_document(2, 5.0), "baseline": "onnxruntime-fp32"}
-    found = compared(before, now)
-    assert [each["by"] for each in found["changes"]] == ["p50_ms", "p50_ms"]
-    assert found["conditions"] == [{"what": "baseline", "before": "tensorflow", "now": "onnxruntime-fp32"}]
+    comparison = compared(before, now)
+    assert [change["by"] for change in comparison["changes"]] == ["p50_ms", "p50_ms"]
+    assert comparison["conditions"] == [{"what": "baseline", "before": "tensorflow", "now": "onnxruntime-fp32"}]
 
 
 def test_what_can_not_be_compared_is_unknown() -> None:
@@ -105,5 +110,5 @@ def test_what_can_not_be_compared_is_unknown() -> None:
     for row in before["measurements"]:  # as written before there were rounds
         for word in ("round_p50_ms", "speedup_low", "speedup_high", "device", "end_to_end"):
             del row[word]
-    assert [each["verdict"] for each in compared(before, benchmark_document(2, 5.0))["changes"]] == ["unknown"] * 2
+    assert [change["verdict"] for change in compared(before, benchmark_document(2, 5.0))["changes"]] == ["unknown"] * 2
     assert parts_of(before) == []

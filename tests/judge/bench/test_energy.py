@@ -120,9 +120,9 @@ class Driver:
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    made = Driver()
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", made)
-    return made
+    result = Driver()
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", result)
+    return result
 
 
 def test_every_name_that_is_asked_for_is_nvidias() -> None:
@@ -324,9 +324,9 @@ def test_a_gpu_in_a_round(driver: Driver) -> None:
     assert (first.sm_mhz_before, first.temperature_c, first.power_w) == (345, 61, 310.5)
     assert first.throttled == ("at its power limit", "short of power", "too hot")
     assert (second.sm_mhz_before, second.sm_mhz, second.throttled) == (1755, 1755, ())
-    told = slowdown_watch.gpu_summary([first, None, second])
-    assert told is not None and (told.sm_mhz_least, told.sm_mhz_most) == (345, 1980)
-    assert told.throttled == first.throttled
+    summary = slowdown_watch.gpu_summary([first, None, second])
+    assert summary is not None and (summary.sm_mhz_least, summary.sm_mhz_most) == (345, 1980)
+    assert summary.throttled == first.throttled
     assert slowdown_watch.gpu_summary([None]) is None
     assert driver.opened == 0
 
@@ -343,8 +343,8 @@ def test_a_jetson_in_a_round(tmp_path: Path) -> None:
     with GpuWatch(None, root) as seen:
         seen.begin()
         write(root, {clock: "1020000000\n"})
-        told = seen.end()
-        assert (told.sm_mhz_before, told.sm_mhz, told.throttled) == (306.0, 1020.0, ())
+        load = seen.end()
+        assert (load.sm_mhz_before, load.sm_mhz, load.throttled) == (306.0, 1020.0, ())
         write(root, {f"{thermal}1/cur_state": "1\n"})
         seen.begin()
         write(root, {f"{thermal}1/cur_state": "0\n", f"{hwmon}/oc3_event_cnt": "16\n"})
@@ -357,8 +357,8 @@ def test_a_jetson_in_a_round(tmp_path: Path) -> None:
 def test_the_clock_of_a_jetsons_gpu(tmp_path: Path, folder: str) -> None:
     names = (folder, "bwmgr", "17000000.nvdec", "gpu-nvd-0", "31b0000.emc")
     root = write(tmp_path, {f"sys/class/devfreq/{name}/cur_freq": "1\n" for name in names})
-    found = slowdown_watch.jetson_gpu_clock(root)
-    assert found is not None and found.name == folder
+    clock = slowdown_watch.jetson_gpu_clock(root)
+    assert clock is not None and clock.name == folder
 
 
 def test_a_cpu_that_is_throttled(tmp_path: Path) -> None:

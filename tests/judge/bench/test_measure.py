@@ -18,7 +18,7 @@ from trtpoets.judge.bench.slowdown_watch import GpuLoad
 
 @pytest.mark.parametrize(("taken", "others", "valid"), [(0.5, 0.5, False), (0.1, 0.1, True), (-0.01, 0.0, True)])
 def test_others_on_our_cores_make_it_invalid(taken: float, others: float, valid: bool) -> None:
-    rounds = [Round([1_000_000] * 64, watched_seconds=1.0, taken_seconds=each) for each in (taken, taken)]
+    rounds = [Round([1_000_000] * 64, watched_seconds=1.0, taken_seconds=item) for item in (taken, taken)]
     got = measurement_of(rounds, max_others=0.25)
     assert (got.valid, got.others) == (valid, others)
     if not valid:
@@ -46,7 +46,7 @@ def test_a_gpu_that_never_is_steady() -> None:
     assert not got.settled
     rounds = [Round([2_000_000] * 32, gpu=GpuLoad(sm_mhz=900.0)) for _ in range(10)]
     rounds[3] = replace(rounds[3], settled=False, settle_seconds=3.0)
-    found = measurement_from_rounds(WARM, rounds, Watched(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
-    assert found.reason == (
+    measurement = measurement_from_rounds(WARM, rounds, Watched(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
+    assert measurement.reason == (
         "the GPU was not steady after 3.0 s of work before 1 of 10 rounds: end what else runs on it"
     )

@@ -56,15 +56,15 @@ def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message:
 
 
 def test_the_gate_names_the_baseline_that_there_was() -> None:
-    found = {**benchmark_document(1, 5.0), "baseline": "onnxruntime-fp32"}
+    values = {**benchmark_document(1, 5.0), "baseline": "onnxruntime-fp32"}
     with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
-        require_speed("flowers", typed(found), fail_below=2.0)
+        require_speed("flowers", typed(values), fail_below=2.0)
 
 
 def test_a_servers_gate() -> None:
-    found = benchmark_document(1, 5.0, valid=False)
-    found["measurements"][0]["valid"] = True
-    found["config"].update(scenario="server", target_qps=50.0)
+    document = benchmark_document(1, 5.0, valid=False)
+    document["measurements"][0]["valid"] = True
+    document["config"].update(scenario="server", target_qps=50.0)
     slow = {
         "scenario": "server",
         "runner": "tensorflow",
@@ -75,24 +75,24 @@ def test_a_servers_gate() -> None:
         "reason": "too late",
     }
     fast = {**slow, "runner": "onnxruntime-fp32", "value": 12.0, "valid": True, "reason": ""}
-    require_speed("flowers", typed({**found, "outcomes": [slow, fast]}), None, 20.0)
+    require_speed("flowers", typed({**document, "outcomes": [slow, fast]}), None, 20.0)
     with pytest.raises(GateFailed) as caught:
-        require_speed("flowers", typed({**found, "outcomes": [{**slow, "value": None}, slow]}), None, 20.0)
+        require_speed("flowers", typed({**document, "outcomes": [{**slow, "value": None}, slow]}), None, 20.0)
     assert caught.value.message == (
         "no runner serves 50 photos a second within 20 ms; tensorflow, the nearest: too late"
     )
 
 
 def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
-    found = benchmark_document(1, 5.0)
+    document = benchmark_document(1, 5.0)
     with caplog.at_level(logging.WARNING):
-        require_speed("flowers", typed(found), 3.5, 6.0)
+        require_speed("flowers", typed(document), 3.5, 6.0)
         require_speed("flowers", typed(benchmark_document(1, 5.0, valid=False)))
     assert caplog.text == ""
     for share in (0.9999, 1.0001):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            require_speed("flowers", typed(found), found["measurements"][1]["speedup"] * share)
+            require_speed("flowers", typed(document), document["measurements"][1]["speedup"] * share)
         assert "on the edge: onnxruntime-fp32 is" in caplog.text
 
 
@@ -104,16 +104,16 @@ def test_limits_that_are_none(limits: dict[str, Any]) -> None:
 
 
 def test_the_gate_holds_a_p99_to_its_bound() -> None:
-    found = benchmark_document(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
-    require_speed("flowers", typed(found), max_p99=5.5)
+    document = benchmark_document(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
+    require_speed("flowers", typed(document), max_p99=5.5)
     with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
-        require_speed("flowers", typed(found), max_p99=5.2)
-    for row in found["measurements"]:
+        require_speed("flowers", typed(document), max_p99=5.2)
+    for row in document["measurements"]:
         row.update(p99_bound_ms=None, independent_count=331)
     with pytest.raises(GateFailed, match=r"onnxruntime-fp32|tensorflow") as caught:
-        require_speed("flowers", typed(found), max_p99=40.0)
+        require_speed("flowers", typed(document), max_p99=40.0)
     assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
     assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
     assert caught.value.hint.endswith(" --max-p99 40")
     with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4 already"):
-        require_speed("flowers", typed({**found, "measurements": found["measurements"][1:]}), max_p99=4.0)
+        require_speed("flowers", typed({**document, "measurements": document["measurements"][1:]}), max_p99=4.0)

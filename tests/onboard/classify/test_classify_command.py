@@ -102,9 +102,9 @@ def test_the_program(python: str, tmp_path: Path, photos: Path) -> None:
     assert gone.stderr is not None
     gone.stdout.readline()
     gone.stdout.close()
-    said = gone.stderr.read().decode()
+    text = gone.stderr.read().decode()
     gone.stderr.close()
-    assert (gone.wait(60), said) == (141, "")
+    assert (gone.wait(60), text) == (141, "")
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +153,10 @@ def test_a_signal_ends_it_cleanly(built: Path, tmp_path: Path, ends: signal.Sign
         rest = running.stdout.read()
         assert running.wait(30) == code
         assert all(json.loads(line) for line in rest.splitlines())
-        said = running.stderr.read()
-        assert " answered" in said  # the frame under way was answered, and the engine freed
-        assert ("finished results are kept" in said) == bool(code)
-        assert "Traceback" not in said
+        content = running.stderr.read()
+        assert " answered" in content  # the frame under way was answered, and the engine freed
+        assert ("finished results are kept" in content) == bool(code)
+        assert "Traceback" not in content
 
 
 def test_ctrl_c_does_not_end_it_in_a_shells_background(built: Path, tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ needs_ssh_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ne
 
 @needs_ssh_keygen
 def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, tmp_path: Path, keys: Path) -> None:
-    found = update(made(tmp_path / "old", "old", keys / "ours"), root, QUICK)
-    assert found.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
+    result = update(made(tmp_path / "old", "old", keys / "ours"), root, QUICK)
+    assert result.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
     (tmp_path / "ran").unlink()
     refused = {
         "not signed": made(tmp_path / "unsigned", "unsigned"),
@@ -52,7 +52,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
             update(bundle, root, QUICK)
     assert word(root) == "old"
     assert not (tmp_path / "ran").exists(), "a program of a bundle that was refused was run"
-    assert [path.name for path in (root / "releases").iterdir()] == [found.current]
+    assert [path.name for path in (root / "releases").iterdir()] == [result.current]
 
 
 @needs_ssh_keygen

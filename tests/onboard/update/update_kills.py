@@ -45,8 +45,10 @@ def small_bundle(folder: Path, word: str, *, ill: bool = False) -> Bundle:
     (folder / "word").write_text(word)
     if ill:
         (folder / "ill").write_text("its self-test fails")
-    made = write_manifest(folder, name="tiny", target="jetson", version="0.1.0", model="0" * 64, order=[Precision.FP32])
-    return Bundle(folder, made, None)  # type: ignore[arg-type]  # no network is asked for
+    result = write_manifest(
+        folder, name="tiny", target="jetson", version="0.1.0", model="0" * 64, order=[Precision.FP32]
+    )
+    return Bundle(folder, result, None)  # type: ignore[arg-type]  # no network is asked for
 
 
 def killed_at(step: int, root: Path, work: Callable[[], object]) -> bool:
@@ -141,13 +143,13 @@ def main() -> None:
         with releases.writing():
             releases.switch(releases.previous)
 
-    found = {
+    values = {
         "update": sweep(folder, first, lambda root: update(new, root, healthy), "new"),
         "failing update": sweep(folder, first, tried, "old"),
         "rollback": sweep(folder, both, rollback, "old"),
         "recover": sweep(folder, cut_short, recover, "old"),
     }
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(values) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def test_json_on_stdout_is_one_ascii_document(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_report_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents()
-    found["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 8, 3.0, valid=False, reason="wrong"))
-    text = printed(capsys, "report", report_of(found))
+    content = documents()
+    content["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 8, 3.0, valid=False, reason="wrong"))
+    text = printed(capsys, "report", report_of(content))
     assert "The classifier is right on 93.3 %" in text
     row = next(line.split() for line in text.splitlines() if line.startswith("onnxruntime-int8"))
     assert row[1:3] == ["83.3", "%"]
@@ -41,14 +41,14 @@ def test_the_report_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_markup_in_names_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents(("[bold]a[/bold]", "[/]", "x" * 200))
-    found["skipped"].append({"what": "[red]", "why": "[/red] \udcff"})
-    report = report_of(found)
+    content = documents(("[bold]a[/bold]", "[/]", "x" * 200))
+    content["skipped"].append({"what": "[red]", "why": "[/red] \udcff"})
+    report = report_of(content)
     assert r"Skipped: [red]: [/red] \xff" in printed(capsys, "report", report)
     print_json(report)
 
 
 def test_an_engine_without_targets_names_its_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents()
-    found["engines"][0] |= {"targets": [], "compute_capability": "8.6", "batch": asdict(BatchRange())}
-    assert "8.6" in printed(capsys, "report", report_of(found))
+    content = documents()
+    content["engines"][0] |= {"targets": [], "compute_capability": "8.6", "batch": asdict(BatchRange())}
+    assert "8.6" in printed(capsys, "report", report_of(content))

@@ -306,8 +306,8 @@ def test_the_command_for_an_archive_unpacks_it(tmp_path: Path, name: str) -> Non
     source, path = classes(tmp_path / "source", 2), tmp_path / name
     if name.endswith(".zip"):
         with zipfile.ZipFile(path, "w") as packed:
-            for each in source.rglob("*.jpg"):
-                packed.write(each, each.relative_to(tmp_path))
+            for item in source.rglob("*.jpg"):
+                packed.write(item, item.relative_to(tmp_path))
         if not shutil.which("unzip"):
             pytest.skip("unzip is not installed")
     else:
