@@ -19,7 +19,7 @@ from trtpoets.judge.statistics import mcnemar_exact, paired_difference, paired_s
 
 
 @given(st.integers(1, 60), st.integers(0, 9999))
-def test_without_copies_it_is_wilson_tango_and_mcnemar(photos: int, seed: int) -> None:
+def test_without_copies_the_methods_are_wilson_tango_and_mcnemar(photos: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = rng.random((2, photos)) < 0.8
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())

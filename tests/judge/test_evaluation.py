@@ -41,7 +41,7 @@ def scores_for(*answers: int, sure: float = 0.8) -> np.ndarray:
     return scores
 
 
-def test_counted_by_hand() -> None:
+def test_an_evaluation_counted_by_hand() -> None:
     photos = photos_of("ant", "ant", "bee", "cow", "cow")
     got = evaluation_from_scores(runner("tensorflow"), scores_for(0, 1, 1, 2, 0), photos, LABELS)
     assert (got.photos, got.labelled, got.correct, got.accuracy) == (5, 5, 3, 0.6)
@@ -55,7 +55,7 @@ def test_counted_by_hand() -> None:
     assert got.agreement is got.comparison is got.top5_accuracy is None
 
 
-def test_beside_the_reference() -> None:
+def test_agreement_with_the_reference() -> None:
     photos = photos_of("ant", "ant", "bee", "cow")
     reference, scores = scores_for(0, 0, 1, 1), scores_for(0, 1, 1, 2, sure=0.7)
     got = evaluation_from_scores(runner("onnxruntime-int8"), scores, photos, LABELS, reference)
@@ -114,7 +114,7 @@ def test_top5_only_where_it_says_something() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 9999))
-def test_the_parts_fit_together(count: int, classes: int, seed: int) -> None:
+def test_the_counts_of_an_evaluation_are_consistent(count: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = [f"c{i}" for i in range(classes)]
     photos = photos_of(*(labels[i] for i in rng.integers(0, classes, count)))

@@ -77,7 +77,7 @@ def test_the_interval_decides() -> None:
 
 @given(st.integers(1, 150), st.integers(0, 150), st.integers(0, 150), st.sampled_from([0.5, 2.0, 10.0]))
 @settings(max_examples=25, deadline=None)
-def test_every_verdict_is_that_of_its_interval(photos: int, lost: int, won: int, limit: float) -> None:
+def test_the_verdict_follows_from_the_interval(photos: int, lost: int, won: int, limit: float) -> None:
     lost = min(lost, photos)
     won = min(won, photos - lost)
     gate = gate_from_evaluations(evaluations(photos, lost=lost, won=won), GateConfig(limit, 100 - limit))
@@ -114,7 +114,7 @@ def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
     assert outcome(evaluations(2, lost=2), max_drop=0.5) is Outcome.UNKNOWN
 
 
-def test_copies_do_not_pass_for_photos() -> None:
+def test_copies_do_not_count_as_independent_photos() -> None:
     """9 distinct photos with 25 copies each: 225 photos that all agree, and no more is known than from 9."""
     copies = np.repeat(np.arange(9), 25).tolist()
     pair = evaluations(225, groups=copies)
@@ -134,7 +134,7 @@ def test_copies_do_not_pass_for_photos() -> None:
     assert outcome(evaluations(9000), max_drop=0.5) is Outcome.PASSED
 
 
-def test_a_doubt_says_how_many_photos_would_do() -> None:
+def test_an_undecided_gate_names_the_photos_needed() -> None:
     gate = gate_from_evaluations(evaluations(1000, lost=10, won=10), GateConfig(0.5, 98))
     assert unknowns(gate) == [
         (
@@ -155,7 +155,7 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
     assert check.outcome is Outcome.UNKNOWN and check.photos_needed is not None and check.photos_needed > 3000
 
 
-def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
+def test_an_undecided_gate_fails_unless_it_is_allowed() -> None:
     pair = evaluations(40, lost=1)
     with pytest.raises(GateUndecided, match="the gate cannot tell: 40 photos can't tell") as caught:
         require_passed(gate_from_evaluations(pair, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
@@ -169,7 +169,7 @@ def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
         require_passed(allowed)
 
 
-def test_the_interval_of_the_loss_is_always_said() -> None:
+def test_the_interval_of_the_loss_is_always_reported() -> None:
     gate = gate_from_evaluations(evaluations(800, lost=8, won=8), GateConfig(max_drop=0.5))
     assert sentence(gate.runners[0].checks[0]) == "loses 0.0 points of accuracy (-1.1 to 1.1), 0.5 are allowed"
     # A bound that rounds to the limit has a second digit, so that one sees on which side it is.
@@ -241,7 +241,7 @@ def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
     assert caught.value.hint == "ship fp16: trtpoets build flowers --precision fp16"
 
 
-def test_a_gain_is_told_as_a_gain() -> None:
+def test_a_gain_is_reported_as_a_gain() -> None:
     gate = gate_from_evaluations(evaluations(1000, won=20), GateConfig(max_drop=0.5))
     assert sentence(gate.runners[0].checks[0]).startswith("wins 2.0 points of accuracy (")
     assert gate.runners[0].only_runner == 20
@@ -273,7 +273,7 @@ def test_it_is_json() -> None:
         ({"min_agreement": 101.0}, "--min-agreement 101 is no percentage"),
     ],
 )
-def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
+def test_invalid_limits_are_refused(limits: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         GateConfig(**limits)
 

@@ -83,7 +83,7 @@ def test_pixels_are_what_the_network_saw_when_it_was_judged(
         assert np.array_equal(item.pixels, photo_to_array(paths[item.source], rule))
 
 
-def test_a_photo_that_was_replaced_is_told(photos: list[Photo]) -> None:
+def test_a_photo_that_was_replaced_is_reported(photos: list[Photo]) -> None:
     photos[0].path.write_bytes(photos[1].path.read_bytes())
     with pytest.raises(BadInput, match="has changed since the dataset was read"):
         golden_photos(photos[:1], SPEC.preprocess)
@@ -146,7 +146,7 @@ def test_int8_in_integers_and_in_float_is_the_same_network(photos: list[Photo], 
     assert verdict.same_answers == verdict.photos == len(chosen)
 
 
-def test_a_verdict_tells_the_worst_photo(photos: list[Photo]) -> None:
+def test_a_check_reports_the_worst_photo(photos: list[Photo]) -> None:
     golden = golden_of(photos, fp32=0.1, fp16=0.11)
     scores = golden.expected["fp16"].scores.copy()
     near = check_scores_against(golden, FP16, scores + np.float32(0.02))

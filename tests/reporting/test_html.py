@@ -356,7 +356,7 @@ def test_each_part_may_be_missing(missing: str) -> None:
     assert "Skipped" in read(content).text
 
 
-def test_invalid_and_missing_numbers_are_told() -> None:
+def test_invalid_and_missing_numbers_are_reported() -> None:
     content = documents()
     content["benchmark"]["measurements"] = [
         measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0),

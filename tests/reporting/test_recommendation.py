@@ -234,7 +234,7 @@ def test_nothing_measured() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": 100}, {"max_p99": 0}, {"max_p99": float("inf")}])
-def test_limits_that_are_none(limits: dict[str, float]) -> None:
+def test_invalid_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(BadInput, match="--max-"):
         Limits(**limits)  # type: ignore[arg-type]
 

@@ -23,7 +23,7 @@ from trtpoets.train.backbones import (
 APPLICATIONS = [row for row in BACKBONES.values() if isinstance(row.source, KerasApplication)]
 
 
-def test_all_that_were_promised_are_there() -> None:
+def test_the_table_contains_all_documented_backbones() -> None:
     codelab = {f"mobilenet_{a}_{s}" for a in ("0.25", "0.50", "0.75", "1.0") for s in (128, 160, 192, 224)}
     others = {"efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"}
     assert set(BACKBONES) == codelab | others | {"inception_v3", "resnet50", "efficientnet_b0"}
@@ -59,7 +59,7 @@ def test_an_absurd_name_says_where_all_are(name: str) -> None:
     assert len(caught.value.message) < 200
 
 
-def test_the_published_way_crops_and_scales_alike() -> None:
+def test_published_preprocessing_differs_only_in_the_crop() -> None:
     for row in BACKBONES.values():
         published = row.published_preprocess
         assert (published.resize, published.crop_fraction) == (Resize.CROP, 0.875)

@@ -86,7 +86,7 @@ def test_the_saved_model_answers_by_name(classifier: Classifier, photos: np.ndar
     np.testing.assert_allclose(loaded.signatures["serving_default"](photos=photos[:1])["scores"], scores[:1], atol=1e-6)
 
 
-def test_it_is_read_back_without_tensorflow(classifier: Classifier) -> None:
+def test_a_classifier_is_read_without_tensorflow(classifier: Classifier) -> None:
     code = (
         "import sys; from pathlib import Path; from trtpoets.train.classifier import load_classifier; "
         "c = load_classifier(Path(sys.argv[1])); "
@@ -99,7 +99,7 @@ def test_it_is_read_back_without_tensorflow(classifier: Classifier) -> None:
     assert ModelSpec.from_json(result, "stdout") == classifier.spec == load_classifier(classifier.folder).spec
 
 
-def test_written_again_it_replaces_the_old_one_whole(
+def test_writing_a_classifier_replaces_the_old_one(
     network: Network, head: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     folder = tmp_path / "classifier"
@@ -127,7 +127,7 @@ def test_written_again_it_replaces_the_old_one_whole(
         (np.zeros((256, 3)), np.array([0, np.inf, 0]), "not finite"),
     ],
 )
-def test_a_head_that_does_not_fit(
+def test_a_head_of_another_shape_is_refused(
     network: Network, weights: np.ndarray, bias: np.ndarray, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match=message):
@@ -144,7 +144,7 @@ def test_a_head_that_does_not_fit(
         {"preprocess": backbone_named("mobilenet_1.0_192").preprocess},
     ],
 )
-def test_a_spec_of_another_network(
+def test_a_spec_of_another_network_is_refused(
     network: Network, head: tuple[np.ndarray, np.ndarray], change: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(
@@ -155,7 +155,7 @@ def test_a_spec_of_another_network(
 
 
 @pytest.mark.slow
-def test_the_thousand_classes_as_they_are(network: Network, photos: np.ndarray, tmp_path: Path) -> None:
+def test_a_pretrained_classifier_has_its_1000_classes(network: Network, photos: np.ndarray, tmp_path: Path) -> None:
     classifier = imagenet_classifier(network, "stock", tmp_path / "out")
     assert len(classifier.spec.labels) == 1000
     assert classifier.spec.preprocess == network.backbone.published_preprocess
@@ -169,7 +169,7 @@ def test_the_thousand_classes_as_they_are(network: Network, photos: np.ndarray, 
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
 
 
-def test_weights_without_a_head_make_no_thousand_classes(network: Network, tmp_path: Path) -> None:
+def test_weights_without_the_last_layer_give_no_pretrained_classifier(network: Network, tmp_path: Path) -> None:
     headless = dataclasses.replace(network, imagenet_head=None)
     with pytest.raises(
         BadInput, match=r"these weights of mobilenet_0\.25_128 do not include the 1,000-class layer"
@@ -197,7 +197,7 @@ def test_a_full_disk_while_tensorflow_writes(
 
 
 @pytest.mark.parametrize("name", ["model.json", "classifier.keras", "saved_model/saved_model.pb"])
-def test_a_part_that_is_missing(name: str, tmp_path: Path) -> None:
+def test_a_classifier_with_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
     _hollow(tmp_path, "{}")
     (tmp_path / name).unlink()
     with pytest.raises(MissingArtefact, match=f"{name} does not exist") as caught:

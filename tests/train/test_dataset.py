@@ -75,7 +75,7 @@ def test_json_and_back(folder: Path, tmp_path: Path) -> None:
     assert all(photo.path.is_file() for photo in again.photos)
 
 
-def test_json_of_something_else() -> None:
+def test_json_of_another_kind_is_refused() -> None:
     with pytest.raises(BadArtefact, match="not a dataset of trtpoets: folder is missing"):
         dataset_from_json({"labels": []})
     with pytest.raises(BadArtefact, match="not a dataset of trtpoets: labels is missing"):

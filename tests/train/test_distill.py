@@ -34,7 +34,7 @@ def test_a_large_penalty_moves_the_bias_alone() -> None:
     assert np.allclose(fitted.bias - head.bias, [1, -1, 2, 0], atol=1e-3)
 
 
-def test_the_same_base_changes_nothing_at_any_penalty() -> None:
+def test_an_unchanged_base_keeps_the_head_at_any_penalty() -> None:
     head, x = some_head(), features(100)
     for penalty in PENALTIES:
         fitted = distilled_head(head, x, x @ head.weights + head.bias, penalty)

@@ -57,7 +57,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_planted_file_is_not_the_published_one(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_cache_of_keras_is_not_trusted(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for backbone, source in ((UNPINNED, UNPINNED_SOURCE), (WITH_MD5, MD5_SOURCE)):
         (caches / source.file).write_bytes(b"planted")
         with pytest.raises(MissingArtefact, match="cannot be downloaded: Network is unreachable"):
@@ -86,7 +86,7 @@ def test_the_first_download_is_recorded_and_a_changed_one_refused(
     assert f"{UNPINNED_SOURCE.file}.json" in caught.value.hint
 
 
-def test_kerass_md5_and_a_pin_are_required(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_md5_of_keras_and_the_pinned_sha256_are_checked(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, b"another file")
     with pytest.raises(BadArtefact, match=f"instead of {MD5_SOURCE.md5}, which Keras publishes"):
         published_weights(WITH_MD5, MD5_SOURCE)

@@ -193,19 +193,19 @@ def test_progress() -> None:
         ({"label_smoothing": 1}, "label smoothing must be at least 0 and below 1, not 1"),
     ],
 )
-def test_configurations_that_make_no_sense(change: dict[str, Any], message: str) -> None:
+def test_invalid_configurations(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$") as caught:
         replace(QUICK, **change)
     assert caught.value.hint
 
 
-def test_a_learning_rate_that_blows_up() -> None:
+def test_a_learning_rate_that_is_too_high_is_an_error() -> None:
     with pytest.raises(BadInput, match="the training diverged") as caught:
         trained(replace(QUICK, learning_rate=1e38, optimizer=Optimizer.SGD))
     assert "smaller --learning-rate" in caught.value.hint
 
 
-def test_arrays_that_nothing_can_be_learnt_from() -> None:
+def test_unusable_arrays_are_refused() -> None:
     nan = TRAIN[0].copy()
     nan[3, 3] = np.nan
     none = np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64)
@@ -231,7 +231,7 @@ def test_arrays_that_nothing_can_be_learnt_from() -> None:
             head_from_bottlenecks(*arguments, QUICK)
 
 
-def test_a_full_disk_under_the_curves_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_curves_are_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tf = tensorflow()
 
     def full(*_: object) -> None:

@@ -93,13 +93,13 @@ def check_row(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small"])
-def test_the_table_is_true(name: str) -> None:
+def test_networks_match_the_table(name: str) -> None:
     check_row(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_whole_table_is_true(name: str) -> None:
+def test_all_networks_match_the_table(name: str) -> None:
     check_row(name)
 
 
@@ -124,7 +124,7 @@ def test_the_same_weights_give_the_same_features(lite0: Network) -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_daisies_are_seen_as_daisies(name: str) -> None:
+def test_embedded_networks_classify_daisies(name: str) -> None:
     folder = SHARED / "data" / "flowers5" / "daisy"
     if not folder.is_dir():
         pytest.skip("../shared/data/flowers5 is not here")
@@ -170,7 +170,7 @@ def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_embedded_backbones_take_files_of_their_own_names_only(
+def test_embedded_backbones_accept_only_files_with_their_layer_names(
     made: tuple[Any, Path], lite0: Network, tmp_path: Path
 ) -> None:
     lite0.model.get_layer("efficientnet_lite0_base").save(tmp_path / "own.keras")
@@ -187,7 +187,7 @@ def test_embedded_backbones_take_files_of_their_own_names_only(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
-def test_keras_mobilenet_v2_is_not_ours(ending: str, tmp_path: Path) -> None:
+def test_weights_of_keras_mobilenet_v2_are_refused(ending: str, tmp_path: Path) -> None:
     """Its layers have our order and shapes, so Keras would load them, but its padding and scaling are others."""
     theirs = tensorflow().keras.applications.MobileNetV2(weights=None)
     path = tmp_path / f"theirs.{ending}"
@@ -207,7 +207,7 @@ def test_keras_mobilenet_v2_is_not_ours(ending: str, tmp_path: Path) -> None:
         ("a", b"x", "must be a file of type"),
     ],
 )
-def test_a_file_that_is_no_weight_file(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_weight_files_are_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=message) as caught:
         network_from_backbone(backbone_named(SMALL), tmp_path / name)
@@ -215,7 +215,7 @@ def test_a_file_that_is_no_weight_file(name: str, content: bytes, message: str, 
     assert caught.value.hint
 
 
-def test_a_folder_or_nothing_is_no_weight_file(tmp_path: Path) -> None:
+def test_a_folder_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.h5"):
         with pytest.raises(BadInput, match="are not a file"):
             network_from_backbone(backbone_named(SMALL), path)
@@ -283,7 +283,7 @@ def no_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "keras" / "models"
 
 
-def test_no_network_says_what_to_do(
+def test_a_failed_download_names_the_alternatives(
     monkeypatch: pytest.MonkeyPatch, no_caches: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     row = backbone_named("resnet50")
@@ -304,7 +304,7 @@ def test_no_network_says_what_to_do(
     assert capfd.readouterr().out == ""
 
 
-def test_downloaded_weights_are_kept_loaded_and_known_by_content(
+def test_downloaded_weights_are_cached_and_identified_by_content(
     made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, no_caches: Path, tmp_path: Path
 ) -> None:
     model, _ = made
@@ -331,7 +331,7 @@ def test_a_damaged_download_says_what_to_delete(
     assert caught.value.hint == f"delete {path}, and it will be downloaded again"
 
 
-def test_what_a_file_lacks_is_never_left_to_chance(made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_keras_does_not_load_is_an_error(made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras may skip a layer with a warning only."""
     model, folder = made
     path = folder / "complete.weights.h5"
@@ -400,7 +400,7 @@ def test_logits_are_those_of_keras_applications(
 
 
 @pytest.mark.slow
-def test_mobilenet_v1_is_the_frozen_graph_of_its_authors() -> None:
+def test_mobilenet_v1_gives_the_features_of_the_published_graph() -> None:
     """The graph's constants in our network give the graph's own features, on real photos."""
     path = SHARED / "weights" / "mobilenet_v1_0.25_224" / "frozen_graph.pb"
     flowers = SHARED / "data" / "flowers5"

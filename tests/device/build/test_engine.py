@@ -199,7 +199,7 @@ def test_a_network_whose_photos_are_not_its_models(rtx: None, tmp_path: Path) ->
         engine_from_onnx(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec(side=20)), RTX, tmp_path / "x.engine")
 
 
-def test_an_operator_that_nobody_has(rtx: None, tmp_path: Path) -> None:
+def test_an_unknown_operator(rtx: None, tmp_path: Path) -> None:
     """The ONNX checker accepts other domains; the parser names the node."""
     import onnx
     from onnx import helper

@@ -54,7 +54,7 @@ def test_fp16_is_refused_where_it_is_not_faster() -> None:
     ]
 
 
-def test_a_gpu_that_this_tensorrt_has_left_behind() -> None:
+def test_a_gpu_that_is_too_old_for_this_tensorrt() -> None:
     (text,) = messages_of(TENSORRT, Precision.FP16, "10.3", TX2)
     assert text.startswith("TensorRT 10.3 needs compute capability 7.0 or later, but this NVIDIA Tegra X2 has 6.2")
 

@@ -250,7 +250,7 @@ def test_a_container_on_a_jetson(tmp_path: Path) -> None:
     assert findings["build TensorRT engines"].hint == findings["NVIDIA GPU"].hint
 
 
-def test_an_l4t_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_l4t(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("45 1.0", *THOR, "3.14"))
     findings = checked(diagnose(system(root, "3.14.0"), with_gpu((11, 0), "12.0.0", "14.0")))
     assert "L4T 45.1.0: a JetPack that is not in our table" in findings["Jetson"].found
@@ -445,7 +445,7 @@ def test_a_governor_that_saves_power(tmp_path: Path) -> None:
     assert findings["power"].hint == "for steady timings: sudo cpupower frequency-set -g performance"
 
 
-def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
+def test_a_machine_without_information(tmp_path: Path) -> None:
     result = system_at(tmp_path, {})
     assert (result.jetson, result.memory_gib, result.governor, result.nvidia_card) == (None, 0.0, None, False)
     checked(diagnose(result, software()))

@@ -48,7 +48,7 @@ def test_what_is_written_into_a_slot_is_not_copied(gpu: FakeGpu, tmp_path: Path)
         assert np.array_equal(buffer, photos), "its content stays until the runner is used again"
 
 
-def test_lent_memory_is_nobody_elses_until_it_is_handed_in_or_dropped(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_lent_memory_is_not_reused_until_it_is_submitted_or_dropped(gpu: FakeGpu, tmp_path: Path) -> None:
     photos = tiny_photos(4, seed=7)
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         warmed(gpu, runner)
@@ -103,7 +103,7 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
     assert np.allclose(values, expected.max(axis=1))
 
 
-def test_nobody_decodes_into_memory_that_goes(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_no_photo_is_decoded_into_memory_that_is_freed(gpu: FakeGpu, tmp_path: Path) -> None:
     """A failing evaluation leaves no thread behind, even while its exception is still referenced."""
     paths = [tmp_path / f"{number}.png" for number in range(9)]
     for number, path in enumerate(paths):

@@ -96,7 +96,7 @@ def test_a_runner_without_graphs(gpu: FakeGpu, tmp_path: Path) -> None:
     assert "begin capture" not in gpu.journal
 
 
-def test_a_failed_capture_is_told_once_and_the_runner_goes_on(
+def test_a_failed_capture_is_reported_once_and_the_runner_continues(
     gpu: FakeGpu, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu.fail_capture = True

@@ -219,7 +219,7 @@ def test_the_address_of_memory_that_is_not_mapped(gpu: FakeGpu) -> None:
 # Failures
 
 
-def test_what_breaks_is_told_to_whoever_collects_it(
+def test_an_error_is_raised_where_its_batch_is_collected(
     gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = tiny_photos(4)

@@ -41,7 +41,7 @@ def test_rounds_on_a_gpu_are_fewer_and_longer() -> None:
         ({"target_qps": math.inf}, "inf is no time and no rate"),
     ],
 )
-def test_configurations_that_make_no_sense(change: dict[str, Any], message: str) -> None:
+def test_invalid_configurations(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput) as caught:
         BenchConfig(**change)
     assert message in caught.value.message

@@ -101,7 +101,9 @@ def test_another_runner_may_be_the_baseline(
     assert wrong.reason == "wrong: 0% of the timed photos right, onnxruntime-fp32 100%"
 
 
-def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+def test_a_benchmark_of_five_photos_and_of_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
     got = scripted(monkeypatch, tmp_path, photos[::3], replace(QUICK, batches=(8,)))
     assert [(row.batch, row.valid, row.accuracy) for row in got.measurements] == [(8, True, 1.0)]
     with pytest.raises(BadInput, match="no photos to measure with"):
@@ -110,7 +112,9 @@ def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, p
         benchmark_from_artefacts([], photos)
 
 
-def test_many_photos_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
+def test_photos_beyond_the_limit_are_sampled_evenly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
     got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6))
     assert got.photos == 6
     assert got.measurements[0].accuracy == 1.0
@@ -167,7 +171,7 @@ def reasons(got: Benchmark) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_runs_agree_and_a_runner_slower_by_5_percent_is_told(
+def test_two_runs_agree_and_a_runner_slower_by_5_percent_is_detected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
     ratios: list[tuple[float, float, float]] = []
@@ -192,7 +196,7 @@ def test_two_runs_agree_and_a_runner_slower_by_5_percent_is_told(
 
 
 @pytest.mark.slow
-def test_a_loaded_core_is_never_a_confident_wrong_number(
+def test_a_busy_core_gives_no_wrong_valid_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
     quiet = worked(monkeypatch, tmp_path, photos, classifier="work 300", fp16="work 100")

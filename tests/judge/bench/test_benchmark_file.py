@@ -106,7 +106,7 @@ def written(path: Path, incomplete: str = "", **more: Any) -> Any:
     return write_benchmark(path, measured(incomplete), **given)
 
 
-def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+def test_a_written_file_is_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     first = written(path, skipped=[Skipped("fp16.onnx", "no GPU")])
     assert read_benchmark(path) == first
@@ -117,7 +117,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert second.compared is not None and {change.verdict for change in second.compared.changes} == {"same"}
 
 
-def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
+def test_a_truncated_photo_is_kept_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     with pytest.raises(Interrupted, match="interrupted at batch 1; what was measured until then is in") as caught:
         written(path, "at batch 1")

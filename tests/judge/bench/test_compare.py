@@ -54,7 +54,7 @@ def test_a_speed_that_drifts_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize("baseline", [True, False], ids=["beside TensorFlow", "alone"])
-def test_what_is_more_than_noise_is_told_and_nothing_else(baseline: bool) -> None:
+def test_only_changes_beyond_noise_are_reported(baseline: bool) -> None:
     verdicts = {"same": 0, "slower": 0, "faster": 0}
     for seed in range(20):
         before = benchmark_document(seed, 5.0, baseline=baseline)

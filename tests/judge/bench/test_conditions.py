@@ -99,6 +99,6 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "code"), [("NVIDIA-SMI has failed", 9), ("odd, row", 0), ("", 0)])
-def test_an_nvidia_smi_that_can_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, code: int) -> None:
+def test_an_nvidia_smi_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, code: int) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: fake_smi(tmp_path, text, code))
     assert conditions().gpus == ()

@@ -35,7 +35,7 @@ from trtpoets.core.types import Photo
     ],
     ids=", ".join,
 )
-def test_what_goes_wrong_costs_its_own_rows(
+def test_a_failing_runner_invalidates_only_its_own_rows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], wrong: dict[str, tuple[int | None, str]]
 ) -> None:
     behaviours = dict(zip(("fp32", "fp16", "int8"), wrong, strict=True))

@@ -139,7 +139,7 @@ def test_every_name_that_is_asked_for_is_nvidias() -> None:
     assert {f"nvmlClocksThrottleReason{name}" for name in nvml._HARMFUL} <= set(CONSTANTS)
 
 
-def test_how_a_gpu_is(driver: Driver) -> None:
+def test_the_state_of_a_gpu(driver: Driver) -> None:
     driver.values["nvmlDeviceGetCurrentClocksThrottleReasons"] = 0x4 | 0x40
     state = nvml.gpu_state(OURS)
     assert state is not None
@@ -162,7 +162,7 @@ def test_a_gpu_that_nvml_does_not_know_is_unknown(driver: Driver, bus_id: str | 
     assert (driver.asked, driver.opened) == ([], 0)
 
 
-def test_of_a_gpu_that_mig_divides_nothing_is_told(driver: Driver) -> None:
+def test_the_state_of_a_gpu_divided_by_mig_is_unknown(driver: Driver) -> None:
     """Power, processes and energy would be those of other instances too."""
     driver.values["nvmlDeviceGetMigMode"] = [1, 1]
     assert nvml.gpu_state(OURS) is None
@@ -181,7 +181,7 @@ def test_the_gpu_is_the_one_that_cuda_uses(driver: Driver, monkeypatch: pytest.M
     assert cuda_bus_id(1) is None
 
 
-def test_a_driver_that_tells_little_or_nothing(driver: Driver) -> None:
+def test_a_driver_that_lacks_some_values(driver: Driver) -> None:
     for name in driver.values:
         driver.values[name] = None
     state = nvml.gpu_state(OURS)

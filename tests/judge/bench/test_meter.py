@@ -138,7 +138,7 @@ def test_a_round_on_a_gpu_begins_when_its_clock_has_risen() -> None:
         assert (got.settle_seconds < 0.1, got.gpu) == (True, None), "a runner on the CPU does not wait"
 
 
-def test_every_answer_is_looked_at() -> None:
+def test_every_batch_of_scores_is_checked() -> None:
     class Odd(FakeRunner):
         """Breaks its word at the tenth inference; it does not check itself."""
 

@@ -88,7 +88,7 @@ def test_a_ratio_that_drifts_has_no_interval() -> None:
     assert both.interval.low == pytest.approx(2.0)
 
 
-def test_a_slower_runner_is_told() -> None:
+def test_a_slower_runner_is_reported() -> None:
     rng = np.random.default_rng(4)
     slower = [ratio_of_rounds(np.ones(10), 1.05 * np.exp(rng.normal(0, 0.01, 10))) for _ in range(100)]
     assert sum(item.interval is not None and item.interval.high < 1 for item in slower) >= 95
@@ -158,7 +158,7 @@ def test_the_bound_of_a_percentile_holds(kind: str) -> None:
         assert len(values) >= 38
 
 
-def test_no_bound_is_said_instead_of_a_wrong_one() -> None:
+def test_no_bound_is_given_where_it_would_be_wrong() -> None:
     rng = np.random.default_rng(7)
     few = percentile_bound(by_rounds(np.exp(0.1 * rng.normal(size=700))), 99)
     assert few.value is None

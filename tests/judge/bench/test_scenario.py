@@ -46,7 +46,7 @@ def row(batch: int, milliseconds: float, count: int = 700) -> Measurement:
     return measurement_from_rounds(WARM, [Round([int(milliseconds * 1e6)] * count)], watched, (), QUICK)
 
 
-def test_what_each_scenario_measures() -> None:
+def test_the_metric_of_each_scenario() -> None:
     assert config_for(Scenario.SINGLE_STREAM, QUICK).batches == (1,)
     multi = config_for(Scenario.MULTI_STREAM, QUICK)
     assert (multi.batches, multi.min_count) == ((8,), 662)
@@ -226,7 +226,7 @@ def test_a_server_waits_in_line() -> None:
     assert np.mean(result.latencies_ms) == pytest.approx(24, rel=0.15)
 
 
-def test_a_server_beside_others_says_nothing() -> None:
+def test_a_server_beside_other_processes_is_invalid() -> None:
     result = replace(served(0.001), taken_seconds=5.0)
     assert result.seconds == pytest.approx(6.6, rel=0.2)
     outcome = outcome_from_served(FAKE, result, replace(SERVER, max_others=0.25))

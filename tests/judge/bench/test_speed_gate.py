@@ -97,7 +97,7 @@ def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"fail_below": float("nan")}, {"fail_below": 0.0}, {"max_p99": float("inf")}])
-def test_limits_that_are_none(limits: dict[str, Any]) -> None:
+def test_invalid_limits_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="is no limit: a number above 0 is") as caught:
         require_limits(**limits)
     assert caught.value.hint.startswith("--")

@@ -188,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tu
     return tmp_path_factory.mktemp("copies"), config
 
 
-def test_retrain_keeps_copies_together_and_tells_both_accuracies(
+def test_retrain_keeps_copies_together_and_reports_both_accuracies(
     trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     root, config = trained
@@ -217,7 +217,7 @@ def test_retrain_keeps_copies_together_and_tells_both_accuracies(
 
 
 @pytest.mark.slow
-def test_retrain_keeps_given_splits_and_tells_the_accuracy_without_copies(
+def test_retrain_keeps_given_splits_and_reports_the_accuracy_without_copies(
     trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     root, config = trained
