@@ -19,7 +19,7 @@ PACKAGE = ROOT / "trtpoets"
 
 AREAS = {
     "1": ("Files, photos and settings", "core"),
-    "2": ("Photo folders and training", "train"),
+    "2": ("Photo folders and training", "train, core"),
     "3": ("ONNX, INT8 and TFLite", "convert"),
     "4": ("TensorRT, GPUs and runners", "device"),
     "5": ("Evaluation and benchmarks", "judge"),

@@ -160,10 +160,10 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_config(weights: Path, **head: Any) -> RunConfig:
     """How the runs called "small" are made."""
     from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.core.training import HeadConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.run import RunConfig
-    from trtpoets.train.head import HeadConfig
 
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
@@ -207,6 +207,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     fake.install(monkeypatch)
     with nothing_left(fake):
         yield fake
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Jetson bundle of the tiny network. A test that changes it takes `bundle`."""
+    from tests.fakes.board_bundle import paper_bundle
+
+    return paper_bundle(tmp_path_factory.mktemp("bundle") / "tiny-jetson")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_bundle` for one test."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny-jetson"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
+from tests.fakes.board_bundle import PYTHONS, Board
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.tensorrt_builder import fake_library
@@ -40,11 +40,6 @@ from contact.questions import HARNESS, MACHINE, QUESTIONS, Question  # noqa: E40
 from contact.subject import Subject  # noqa: E402
 
 SCRIPTS = sorted([FOLDER / "first_contact.py", *(FOLDER / "contact").glob("*.py")])
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("contact") / "tiny-jetson")
 
 
 def given(work: Path, *folders: Path) -> QuestionInputs:
@@ -95,7 +90,8 @@ def test_every_question_has_its_function() -> None:
     assert len({question.id for question in QUESTIONS}) == len(QUESTIONS)
     for question in (*QUESTIONS, MACHINE):
         function = getattr(importlib.import_module(f"contact.{question.module}"), question.function)
-        assert list(inspect.signature(function).parameters) == ["inputs"], question.id
+        parameters = list(inspect.signature(function).parameters)
+        assert parameters[0] == "inputs" and len(parameters) == 1 + len(question.arguments), question.id
         assert function.__doc__
 
 
@@ -263,14 +259,14 @@ def test_a_leak_is_found(on_paper: FakeGpu, tmp_path: Path, monkeypatch: pytest.
     assert (value["gpu_bytes"], value["goal_met"]) == (1 << 20, False)
 
 
-def test_tensorrt_rtx_without_a_gpu(made: Path, tmp_path: Path, no_driver: None) -> None:
+def test_tensorrt_rtx_without_a_gpu(tiny_bundle: Path, tmp_path: Path, no_driver: None) -> None:
     """It builds; that it was not run is said. CURRENT is refused, which is an answer."""
     pytest.importorskip("tensorrt_rtx")
-    value = answer("rtx-fp16", given(tmp_path, made))["answer"]
+    value = answer("rtx-fp16", given(tmp_path, tiny_bundle))["answer"]
     (result,) = value["networks"].values()
     assert (result["runs"], result["because"]) == (False, "no NVIDIA driver here")
     assert result["engine_bytes"] > 10_000 and result["targets"] == ["sm80+"] and "goal_met" not in value
-    current = answer("rtx-current", given(tmp_path, made))["answer"]
+    current = answer("rtx-current", given(tmp_path, tiny_bundle))["answer"]
     assert current["builds"] is False and "could not build" in current["refusal"]
 
 
@@ -295,7 +291,7 @@ def test_folders_without_a_network(tmp_path: Path) -> None:
         networks(given(tmp_path, tmp_path))
 
 
-def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trtexec_is_read(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As trtexec 10 prints it (sampleReporting.cpp)."""
     program = tmp_path / "trtexec"
     program.write_text(
@@ -311,12 +307,12 @@ def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(trtexec, "config_of", lambda flavour: None)
     monkeypatch.setattr(shutil, "which", lambda name: str(program))
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.52, "graph": True})
-    measured = trtexec.beside_trtexec(given(tmp_path, made))
+    measured = trtexec.beside_trtexec(given(tmp_path, tiny_bundle))
     assert (measured["trtexec_compute_ms"], measured["goal_met"]) == (0.5, True)
     text = (tmp_path / "trtexec.said").read_text()
     assert "--shapes=photos:1x16x16x3" in text and "--useCudaGraph" in text
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.56, "graph": True})
-    assert trtexec.beside_trtexec(given(tmp_path, made))["goal_met"] is False
+    assert trtexec.beside_trtexec(given(tmp_path, tiny_bundle))["goal_met"] is False
 
 
 def test_the_stand_in_has_the_sessions_interface() -> None:
@@ -373,7 +369,9 @@ def test_pytorch_kernels_replace_an_engine(question: str, with_torch: FakeGpu, t
         assert all(batch["worst_difference"] == 0 and batch["graph"] for batch in value["batches"].values())
 
 
-def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_built_weakly_and_strongly_typed(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = fake_library("10.3")
     monkeypatch.setattr(engines, "need_library", lambda flavour: None)
     for module in (engines, contact_networks):
@@ -381,21 +379,21 @@ def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, mon
     monkeypatch.setattr(engines, "built", lambda *_: paper_engine(tmp_path))
     monkeypatch.setattr(engines, "_scores", lambda *_: {})
     monkeypatch.setattr(engines, "latencies", lambda *_, **__: {})
-    value = answer("tensorrt-int8-typing", given(tmp_path / "work", made))["answer"]
+    value = answer("tensorrt-int8-typing", given(tmp_path / "work", tiny_bundle))["answer"]
     assert value["weakly typed"]["typing"] == "weakly typed, INT8 and FP16 allowed"
     assert value["strongly typed"]["typing"] == "strongly typed"
     assert set(value["weakly typed"]["layers"]) == {"int8", "fp16"}, "as the stand-in for TensorRT's inspector tells"
     assert "fp32" in value["strongly typed"]["layers"]
     kept = library.module.BuilderFlag.__members__
     monkeypatch.setattr(engines, "load_tensorrt", lambda flavour: fake_library("11.0"))
-    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", made))["because"].endswith(
+    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", tiny_bundle))["because"].endswith(
         "has strongly typed networks only"
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
-def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
+def test_it_runs_with_only_a_bundle(python: str, tiny_bundle: Path, tmp_path: Path) -> None:
     """On a board of paper, with the bundle's runtime and this one folder, in Python 3.8 too."""
     import shutil
 
@@ -404,7 +402,7 @@ def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> 
     shutil.copy(FOLDER / "first_contact.py", folder)
     only = [word for item in HARNESS if item.module == "harness" for word in ("--only", item.id)]
     quick = ["--count", "50", "--seconds", "0.02", "--only", "waiting", "--only", "tensorrt-fp16"]
-    command: list[str | Path] = [python, folder / "first_contact.py", "--bundle", made, *only, *quick]
+    command: list[str | Path] = [python, folder / "first_contact.py", "--bundle", tiny_bundle, *only, *quick]
     done = subprocess.run(command, env=board.variables, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (folder / "results").glob("paper-gpu-*.json")

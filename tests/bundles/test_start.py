@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import py_compile
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,22 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.board_bundle import paper_bundle, python_3_8
+from tests.fakes.board_bundle import python_3_8
 from trtpoets.bundles.vendored_runtime import copy_template
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
 
 MARK = "import pathlib\npathlib.Path({mark!r}).write_text('executed')\n"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
 
 
 def run(bundle: Path, python: str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -56,7 +56,7 @@ def test_help_groups_the_options_of_a_command_with_more_than_ten(command: str) -
 
 
 def test_help_names_the_defaults_of_the_head_configuration() -> None:
-    from trtpoets.train.head import HeadConfig
+    from trtpoets.core.training import HeadConfig
 
     by_name = {parameter.name: parameter for parameter in typer.main.get_command(main.app).commands["retrain"].params}  # type: ignore[attr-defined]
     defaults = HeadConfig()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from trtpoets.core.child_environment import child_environment
+from trtpoets.core.child_process import Child
 from trtpoets.core.program import run_program
-from trtpoets.judge.bench.worker_process import Child
 
 PACKAGE = Path(__file__).parents[2] / "trtpoets"
 

@@ -226,7 +226,9 @@ def test_the_program_does_not_wait(fifo: Path) -> None:
 
 OWN_FILES = {
     *(
+        "core/child_process.py",
         "core/reading.py",
+        "core/system_files.py",
         "core/streams.py",
         "train/feature_cache.py",
         "train/weights/__init__.py",
@@ -239,12 +241,7 @@ OWN_FILES = {
         "judge/bench/bench_child.py",
         "judge/bench/loadgen.py",
     ),
-    *(
-        "device/doctor/system.py",
-        "device/build/build_process.py",
-        "device/build/build_child.py",
-        "device/gpu/libcuda.py",
-    ),
+    *("device/build/build_process.py",),
     "onboard/files/check.py",
 }
 """Modules that read only files of the system, of the package, or that they wrote themselves; and a program that runs

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
+from tests.fakes.board_bundle import PYTHONS, Board
 
 
 @pytest.fixture(params=PYTHONS)

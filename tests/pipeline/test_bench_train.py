@@ -13,6 +13,7 @@ from tests.conftest import SMALL
 from tests.support.report_documents import train_benchmark
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_in
@@ -21,7 +22,6 @@ from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.result_status import train_benchmark_now
 from trtpoets.pipeline.retrain import RetrainConfig, retrain
 from trtpoets.reporting.tables.results import print_table
-from trtpoets.train.head import HeadConfig
 
 
 @pytest.mark.slow

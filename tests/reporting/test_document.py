@@ -12,11 +12,11 @@ from tests.support.printed import printed
 from tests.support.report_documents import documents, json_report, measurement
 from tests.support.runner_ids import runner
 from trtpoets.core.serialization import from_json
+from trtpoets.core.training import TrainingDetails
 from trtpoets.core.types import Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.pipeline.label import LabelledPhoto
-from trtpoets.reporting.model import TrainingResult
 from trtpoets.reporting.tables.results import print_table
 
 
@@ -188,7 +188,7 @@ def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     training = printed(
         capsys,
         "training",
-        from_json(TrainingResult, {**content["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
+        from_json(TrainingDetails, {**content["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
     )
     assert training == "Trained in 2.5 s; step 200 was kept. Right on 90.0 % of 30 test photos.\n"
     spec = content["spec_value"]

@@ -89,7 +89,10 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         "e" * 64,
         "no NVIDIA driver here",
         "a processor, 2 usable cores",
-        "trtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize stretch --steps 400 --seed 3",
+        (
+            "trtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize stretch --steps 400 "
+            "--batch-size 100 --learning-rate 0.0003 --optimizer adam --l2 0.01 --label-smoothing 0.0 --seed 3"
+        ),
         "trtpoets export insects",
         "trtpoets bench insects",
     ]
@@ -215,7 +218,8 @@ def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
     assert "Classes are uneven: ant has 4.0 times the photos of cow; --class-weights" in text
     assert "Fewer than 10 test photos, too few to judge a class by: cow." in text
     options = (
-        "--validation-percent 10 --test-percent 20 --strict --steps 400 --learning-rate 0.01 --l2 0.0 --class-weights"
+        "--validation-percent 10 --test-percent 20 --strict --steps 400 --batch-size 100 --learning-rate 0.01 "
+        "--optimizer adam --l2 0.0 --label-smoothing 0.0 --class-weights"
     )
     assert f"--backbone efficientnet_lite0 --resize stretch {options} --seed 3" in text
     assert "trtpoets build insects --precision fp16 --flavour rtx --target sm86 --target sm89 --batch 1:8:32 " in text

@@ -20,6 +20,7 @@ from trtpoets.cli.terminal import (
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
 from trtpoets.core.program import run_program
+from trtpoets.core.shared_options import BATCH_RANGE, SECONDS, WORKSPACE
 from trtpoets.core.types import Precision, Resize
 
 app = opt.Application(
@@ -244,8 +245,8 @@ def build(
     precisions: opt.BuildPrecisions = None,
     flavour: opt.FlavourOption = opt.FlavourChoice.AUTO,
     targets: opt.Targets = None,
-    batch: opt.Batch = "1:8:32",
-    workspace: opt.WorkspaceMib = 1024,
+    batch: opt.Batch = BATCH_RANGE.default,
+    workspace: opt.WorkspaceMib = WORKSPACE.default,
     optimization_level: opt.OptimizationLevel = None,
     version_compatible: opt.VersionCompatible = False,
     hardware_compatible: opt.HardwareCompatible = False,
@@ -313,7 +314,7 @@ def evaluate(
 def bench(
     name: opt.Name,
     batches: opt.BenchBatches = None,
-    seconds: opt.Seconds = 2.0,
+    seconds: opt.Seconds = SECONDS.default,
     threads: opt.Threads = 0,
     xla: opt.Xla = False,
     keras: opt.Keras = False,

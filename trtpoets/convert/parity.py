@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.core.network_notes import Parity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,19 +16,6 @@ if TYPE_CHECKING:
 
 LIMIT = 1e-4
 """Largest difference in a score (0..1) that the order of additions causes in FP32; wrong graphs differ far more."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The differences between the scores of two runners, over all photos and labels, and the photo with the largest.
-
-    `worst` is None if the compared rows are not photos of a dataset.
-    """
-
-    photos: int
-    max_abs: float
-    mean_abs: float
-    worst: Path | None
 
 
 def parity_from_scores(

@@ -23,7 +23,7 @@ from trtpoets.train.dataset import Dataset, dataset_from_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trtpoets.pipeline.card_details import TrainingDetails
+    from trtpoets.core.training import TrainingDetails
 
 ENGINES = DEFAULT_ENGINES
 
@@ -141,6 +141,6 @@ def has_dataset(space: Workspace) -> bool:
 
 def training_in(space: Workspace) -> TrainingDetails | None:
     """Return the details of training.json; None if the classifier was not trained here. Raises MissingArtefact."""
-    from trtpoets.pipeline.card_details import TrainingDetails
+    from trtpoets.core.training import TrainingDetails
 
     return open_details(space.training, TrainingDetails, classifier_key(space))

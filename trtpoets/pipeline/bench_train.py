@@ -14,6 +14,7 @@ from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Skipped, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.conditions import Conditions, conditions
@@ -28,7 +29,6 @@ from trtpoets.pipeline.result_status import train_benchmark_key
 from trtpoets.pipeline.retrain import training_of
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.head import HeadConfig
 from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:

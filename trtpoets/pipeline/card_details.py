@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 
 from trtpoets.convert.fp16_remainder import RemainderNotes
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
-from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.quantize_int8 import Int8Notes
-from trtpoets.convert.int8.range_histograms import WorstLayer
-from trtpoets.convert.parity import Parity
 from trtpoets.convert.precision import Fp16Notes
+from trtpoets.core.network_notes import Fidelity, Parity, WorstLayer
 from trtpoets.core.serialization import OPTIONAL
-from trtpoets.core.types import EngineCard, Precision
+from trtpoets.core.training import TrainingDetails
+from trtpoets.core.types import EngineCard
+from trtpoets.judge.advice import Recommended
 from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.train.dataset import DatasetFile
-from trtpoets.train.head import Training
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,6 @@ class Fp16Details:
     made_from: str
     dataset: str
     command: str = ""
-
-
-@dataclass(frozen=True)
-class Advice:
-    """The precision to ship, and why."""
-
-    precision: Precision
-    why: str
-
-
-@dataclass(frozen=True)
-class Recommended(Advice):
-    """Advice as far as `photos` validation photos tell, and the gate that it comes from."""
-
-    photos: int = 0
-    gate: Gate | None = None
 
 
 @dataclass(frozen=True)
@@ -140,50 +123,6 @@ class ClassifierDetails:
     weights_id: str
     dataset: str | None
     command: str = ""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Accuracy on test photos with its 95 % interval, copies counted as groups; None where there are none."""
-
-    test_photos: int
-    test_groups: int
-    test_accuracy: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CopiesDetails:
-    """How many families of near-copies there are, and what the accuracy would be, or is, without keeping them together.
-
-    What does not apply is None, and left out of training.json.
-    """
-
-    families: int | None = field(default=None, metadata=OPTIONAL)
-    families_photos: int | None = field(default=None, metadata=OPTIONAL)
-    together: Accuracy | None = field(default=None, metadata=OPTIONAL)
-    families_across_splits: int | None = field(default=None, metadata=OPTIONAL)
-    without_copies: Accuracy | None = field(default=None, metadata=OPTIONAL)
-    as_it_stands: Accuracy | None = field(default=None, metadata=OPTIONAL)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _OnTestPhotos(Training):
-    """A training, and its accuracy on the test photos."""
-
-    test_accuracy: float | None = None
-    test_photos: int = 0
-    test_groups: int | None = field(default=None, metadata=OPTIONAL)
-    test_accuracy_low: float | None = None
-    test_accuracy_high: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingDetails(CopiesDetails, _OnTestPhotos):
-    """Of training.json: the training, the accuracy on the test photos, what near-copies make of it."""
-
-    command: str | None = field(default=None, metadata=OPTIONAL)
 
 
 DOCUMENTS: Mapping[str, type] = {

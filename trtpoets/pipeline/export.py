@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
-from trtpoets.convert.parity import Parity, parity_from_scores
+from trtpoets.convert.parity import parity_from_scores
 from trtpoets.core.images import photo_batches
+from trtpoets.core.network_notes import Parity
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel, hash_of

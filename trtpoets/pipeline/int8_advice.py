@@ -11,11 +11,11 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.device.runners import open_runner
+from trtpoets.judge.advice import Advice, Recommended
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
 from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.card_details import Advice, Recommended
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.train.near_copies.grouping import groups_of
 

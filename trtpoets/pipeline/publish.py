@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.files import storage_errors
+from trtpoets.core.training import TrainingDetails
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.pipeline.card_details import ClassifierDetails, TrainingDetails
+from trtpoets.pipeline.card_details import ClassifierDetails
 from trtpoets.train.dataset import Dataset, dataset_from_json
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from trtpoets.core.network_notes import Parity
 from trtpoets.core.runner_id import engine_runner
-from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.serialization import from_json
 from trtpoets.core.types import Precision, Skipped
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, training_in
@@ -23,9 +24,7 @@ from trtpoets.reporting.model import (
     EngineEntry,
     Fp16Summary,
     Int8Summary,
-    Parity,
     Quantisation,
-    TrainingDocument,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +40,9 @@ _T = TypeVar("_T")
 _RENAMED = {"engine_bytes": "bytes", "engine_sha256": "sha256", "build_seconds": "seconds"}
 """Fields of an engine's card that have another name in report.json."""
 
+_NOT_COPIED = ("flavour", "precision", "spec")
+"""Fields of an engine's card that an EngineEntry does not take over: its runner has the precision."""
+
 
 def report_documents(space: Workspace) -> Documents:
     """Return the documents of a run that were made from its files as they are now."""
@@ -50,7 +52,6 @@ def report_documents(space: Workspace) -> Documents:
     evaluation, benchmark = evaluation_now(space, known), benchmark_now(space, known)
     train_benchmark = train_benchmark_now(space)
     dataset = open_card(space.dataset) if has_dataset(space) and dataset_in(space) is not None else None
-    training = training_in(space)
     fp32 = cards.get(Precision.FP32) or {}
     stale = [
         Skipped(f"using {path.name}", f"it is of other files than those that are there now: {remedy}")
@@ -66,7 +67,7 @@ def report_documents(space: Workspace) -> Documents:
     return Documents(
         spec=classifier.spec,
         dataset=None if dataset is None else from_json(DatasetDocument, dataset, str(space.dataset)),
-        training=None if training is None else from_json(TrainingDocument, to_json(training), str(space.training)),
+        training=training_in(space),
         train_benchmark=train_benchmark,
         parity=from_json(Parity, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
         opset=fp32.get("opset"),
@@ -96,9 +97,9 @@ def _notes(space: Workspace, cards: Mapping[Precision, Details], precision: Prec
 
 
 def _engine(engine: Engine) -> EngineEntry:
-    card = {_RENAMED.get(name, name): value for name, value in to_json(engine.card).items()}
+    card = {_RENAMED.get(name, name): value for name, value in vars(engine.card).items() if name not in _NOT_COPIED}
     runner = engine_runner(engine.card, engine.card.precision)
-    return from_json(EngineEntry, {**card, **runner.row(), "file": engine.path.name}, str(card_of(engine.path)))
+    return EngineEntry(runner=runner, flavour=engine.card.flavour.value, file=engine.path.name, **card)
 
 
 def _commands(

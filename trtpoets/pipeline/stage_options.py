@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
+from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Flavour, Resize
 from trtpoets.device.build.engine_config import batch_range
 from trtpoets.judge.bench.bench_options import bench_config
@@ -15,7 +16,6 @@ from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

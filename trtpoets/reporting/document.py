@@ -19,8 +19,6 @@ from trtpoets.reporting.model import (
     RunnerEntry,
     Samples,
     Sentence,
-    TrainingDocument,
-    TrainingResult,
     TrainingSummary,
 )
 from trtpoets.reporting.near_misses import ship_sentence
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trtpoets.core.runner_id import RunnerId
+    from trtpoets.core.training import TrainingDetails
     from trtpoets.judge.bench.benchmark import Benchmark
     from trtpoets.judge.evaluation import Evaluation
 
@@ -128,10 +127,10 @@ def _dataset(document: DatasetDocument) -> DatasetSummary:
     )
 
 
-def _training(document: TrainingDocument) -> TrainingSummary:
-    steps = (document.config.steps if document.config else None) or max(document.steps, default=0)
-    curves = Curves(**_fields_of(Curves, document))
-    return TrainingSummary(**_fields_of(TrainingResult, document), steps=steps, curves=curves)
+def _training(details: TrainingDetails) -> TrainingSummary:
+    curves = Curves(**_fields_of(Curves, details))
+    shared = {name: value for name, value in vars(details).items() if not hasattr(curves, name)}
+    return TrainingSummary(**{**shared, "command": details.command or ""}, steps=details.config.steps, curves=curves)
 
 
 def _benchmark(benchmark: Benchmark) -> BenchmarkSummary:

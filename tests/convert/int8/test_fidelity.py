@@ -8,13 +8,13 @@ from tests.support.quantised_networks import tensors
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.fidelity import (
     HIGHEST_DB,
-    Fidelity,
     features_of,
     fidelity_from_outputs,
     outputs_from_onnx,
     sqnr_db,
 )
 from trtpoets.convert.int8.sensitivity import SearchLimits
+from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.types import OnnxModel
 
 

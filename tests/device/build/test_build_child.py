@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.build_requests import RTX, TENSORRT
 from trtpoets.core.errors import BuildFailed
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import OnnxModel
-from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.engine import engine_from_onnx
 
 

@@ -20,13 +20,13 @@ from trtpoets.core.types import Photo
     "wrong",
     [
         {
-            "killed": (None, "died of SIGKILL, most likely because memory ran out"),
-            "leave": (None, "ended with code 7; its last words: last words"),
+            "killed": (None, "its process was ended by SIGKILL, probably because memory ran out"),
+            "leave": (None, "its process ended with code 7; its last output: last words"),
             "not at 4": (4, "ValueError: batch 4 is too much"),
         },
         pytest.param(
             {
-                "crash": (None, "died of SIGSEGV"),
+                "crash": (None, "its process was ended by SIGSEGV"),
                 "will not load": (None, "ValueError: no kernel image"),
                 "raise": (1, "KeyError: 'scores'"),
             },

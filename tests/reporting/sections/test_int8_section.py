@@ -24,6 +24,11 @@ def fidelity(decibels: float, agreement: float) -> dict[str, Any]:
     }
 
 
+def kept(layer: str) -> dict[str, Any]:
+    """A layer that the sensitivity analysis kept in FP32."""
+    return {"layer": layer, "gain_db": 1.0, "share": 0.99, "fidelity": fidelity(20.0, 0.98)}
+
+
 def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any]:
     """The histogram of what a layer reads, half of it zeros."""
     return {
@@ -46,7 +51,7 @@ def full() -> dict[str, Any]:
         "equalised": 31,
         "rounded": 52,
         "final": fidelity(23.4, 1.0),
-        "steps": [{"layer": "node 0"}, {"layer": "node 1"}],
+        "steps": [kept("node 0"), kept("node 1")],
         "head": {"kept": False, "why": "it answers less often like FP32"},
         "recommended": {"precision": "int8", "why": "on 128 validation photos it agrees"},
         "histograms": [

@@ -15,12 +15,12 @@ from PIL import Image, ImageEnhance
 import trtpoets
 from tests.conftest import SMALL
 from tests.support.near_copies import CONFIG, jpeg, scene, thumbnails_of
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig, training_of
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig
 from trtpoets.train.near_copies.families import families_from_pairs, families_of
 from trtpoets.train.near_copies.grouping import across_splits
 from trtpoets.train.split import positions_of, split_at

@@ -24,12 +24,12 @@ from trtpoets.convert.int8.calibration_checks import (
     warn_of_missing_classes,
     zero_tiny_ranges,
 )
-from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.convert.precision import require_fp32
 from trtpoets.core.errors import BadInput
+from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent

@@ -19,13 +19,13 @@ from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
 from trtpoets.convert.int8.calibration import Ranges
-from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.sensitivity import KeptLayer, SearchLimits, SensitivitySearch
+from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.precision import require_fp32
+from trtpoets.core.network_notes import Fidelity, KeptLayer
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent

@@ -11,6 +11,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import WEIGHTED, GraphView
 from trtpoets.convert.int8.fidelity import HIGHEST_DB
 from trtpoets.convert.int8.qdq import LEVELS
+from trtpoets.core.network_notes import WorstLayer
 
 BINS = 64
 """Number of bins that are kept of each tensor: enough for a small plot."""
@@ -23,21 +24,6 @@ _DIGITS = 4
 class Histogram:
     """The magnitudes |x| of a tensor on the calibration photos: the share of values in equal bins over 0..top."""
 
-    top: float
-    shares: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class WorstLayer:
-    """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
-
-    `limit` is the largest magnitude of the tensor that INT8 represents; `top` and `shares` are as in Histogram.
-    """
-
-    layer: str
-    db: float
-    tensor: str
-    limit: float
     top: float
     shares: tuple[float, ...]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trtpoets.convert.int8.bias_correction import Fp32Reference, split_like, with_shifted_biases
-from trtpoets.convert.int8.fidelity import Fidelity, sqnr_db
+from trtpoets.convert.int8.fidelity import sqnr_db
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
+from trtpoets.core.network_notes import Fidelity, KeptLayer
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME
 
@@ -49,21 +50,6 @@ class SearchLimits:
             for k in range(different)
         )
         return 1 - sum(fewer) > _CHANCE
-
-
-@dataclass(frozen=True)
-class KeptLayer:
-    """A layer kept in FP32, its gain on the search photos, and the INT8 share and the fidelity of the network then."""
-
-    layer: str
-    gain_db: float
-    share: float
-    fidelity: Fidelity
-
-    @property
-    def why(self) -> str:
-        """The reason in one line."""
-        return f"in FP32 it gains {self.gain_db:.1f} dB, to {self.fidelity.features_db:.1f} dB in total"
 
 
 class SensitivitySearch:

@@ -25,7 +25,7 @@ from typing import IO, Any, Callable, Mapping
 
 import numpy as np
 
-from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.child_process import be_ended_first, error_line, replies
 from trtpoets.core.images import photo_batches
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
@@ -90,22 +90,18 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
 def main(opener: Opener = _OPENER) -> None:
     """Answer requests until stdin is closed. `opener` opens the runner; tests pass their own."""
     ignore_until_parent_ends()
-    with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    # Native libraries write to stdout as they like: what they write there goes to stderr, our lines have it alone.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
-        os.dup2(2, 1)
+    be_ended_first()
+    with replies() as send:
 
         def tell(**value: Any) -> None:
-            replies.write(json.dumps(value) + "\n")
-            replies.flush()
+            send(value)
 
         try:
             _serve(sys.stdin, opener, tell)
         except BrokenPipeError:
-            return  # who asked is gone
+            return  # the parent has ended
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this runner's rows and no more
-            tell(failure=words(error))
+            tell(failure=error_line(error))
 
 
 def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None:
@@ -143,7 +139,7 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
-                tell(failure=words(error))
+                tell(failure=error_line(error))
 
 
 def _reply(
@@ -197,13 +193,6 @@ def peak_memory_mib() -> float | None:
         return None
     lines = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(lines[0][1]) / 1024 if lines else None
-
-
-def words(error: Exception) -> str:
-    """Return an exception as one line."""
-    if isinstance(error, TrtPoetsError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
+from trtpoets.core.child_process import python_program
 from trtpoets.core.errors import BadInput
 from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -30,14 +31,13 @@ from trtpoets.judge.bench.measure import Measurement
 from trtpoets.judge.bench.rounds import ratio_of_rounds
 from trtpoets.judge.bench.scenario import Outcome
 from trtpoets.judge.bench.slowdown_watch import CpuWatch, GpuSummary, gpu_summary
-from trtpoets.judge.bench.worker_process import python_module
 from trtpoets.judge.clustered import equality_test
 
 __all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
 
 DEFAULT = BenchConfig()
 
-_CHILD = python_module("trtpoets.judge.bench.bench_child")
+_CHILD = python_program("trtpoets.judge.bench.bench_child")
 
 _WORST_DROP = 0.05
 """A runner whose accuracy in the timed run is significantly lower than the baseline's by this share is not valid."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
+from trtpoets.core.child_process import Child, ChildFailed
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT, from_json, to_json
 from trtpoets.core.types import Photo
@@ -26,7 +27,6 @@ from trtpoets.judge.bench.scenario import (
     with_loadgen,
 )
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, why_slowed
-from trtpoets.judge.bench.worker_process import Child, ChildFailed
 
 _PATIENCE = 5.0
 """Seconds for a runner to return its results after an interruption."""
@@ -214,7 +214,7 @@ class Contender:
             if failed.alive:
                 self.failures.append(Failure(self.runner, batch, failed.why))
             else:
-                self.failures.append(Failure(self.runner, None, failed.why + self._so_far(failed.why)))
+                self.failures.append(Failure(self.runner, None, failed.why + (self._so_far() if failed.hung else "")))
                 self.end()
         if batch is not None:
             self.heats.pop(batch, None)
@@ -226,9 +226,7 @@ class Contender:
         why = why_slowed([load])
         return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome
 
-    def _so_far(self, why: str) -> str:
-        if not why.startswith("hung"):
-            return ""
+    def _so_far(self) -> str:
         done = sum(heat.finished is not None for heat in self.heats.values())
         rounds = sum(len(heat.rounds) for heat in self.heats.values() if heat.finished is None)
         if done:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from trtpoets.device.doctor.system import read_text
+from trtpoets.core.system_files import system_text
 from trtpoets.device.gpu.nvml import NvmlGpu, gpu_at
 
 _SAMPLES_PER_SECOND = 20
@@ -61,7 +61,7 @@ def find_sensor(root: Path = Path("/"), gpu: str | None = None) -> Sensor | None
         if gpu and found and _millijoules(found) is not None:
             return GpuCounter(gpu)
     package = root / "sys/class/powercap/intel-rapl:0"
-    return CpuCounter(package) if read_text(package / "energy_uj").isdigit() else None
+    return CpuCounter(package) if system_text(package / "energy_uj").isdigit() else None
 
 
 def idle_watts(sensor: Sensor, seconds: float = _IDLE_SECONDS) -> float:
@@ -179,16 +179,16 @@ def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
     found = {}
     for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[123]_label")):
         number = re.sub(r"\D", "", label.name)
-        found[read_text(label)] = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
+        found[system_text(label)] = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
-        if read_text(chip / "name") == _THE_INPUT:
-            name = read_text(chip / "in1_label") or read_text(chip / "label") or _WHOLE[0]
+        if system_text(chip / "name") == _THE_INPUT:
+            name = system_text(chip / "in1_label") or system_text(chip / "label") or _WHOLE[0]
             found.setdefault(name, (chip / "in1_input", chip / "curr1_input"))
     # A rail at rest may measure a little below 0.
     told = {
         name: files
         for name, files in found.items()
-        if name not in ("", "NC") and all(_NUMBER.fullmatch(read_text(file)) for file in files)
+        if name not in ("", "NC") and all(_NUMBER.fullmatch(system_text(file)) for file in files)
     }
     whole = [name for name in _WHOLE if name in told]
     if whole:
@@ -201,5 +201,5 @@ _NUMBER = re.compile(r"-?\d+")
 
 def _number(file: Path) -> float:
     """Return the number in a file; 0 if it cannot be read at the moment."""
-    text = read_text(file)
+    text = system_text(file)
     return float(text) if _NUMBER.fullmatch(text) else 0.0

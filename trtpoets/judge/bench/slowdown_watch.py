@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Iterable
 
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.device.doctor.system import read_text
+from trtpoets.core.system_files import system_text
 from trtpoets.device.gpu.nvml import SLOWED, NvmlGpu, gpu_at, load_of, sm_clock
 
 _GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
@@ -74,7 +74,7 @@ class GpuWatch:
         self._alerts = [
             each.with_name("cur_state")
             for each in sorted(root.glob("sys/class/thermal/cooling_device*/type"))
-            if read_text(each).endswith("-throttle-alert")
+            if system_text(each).endswith("-throttle-alert")
         ]
         self._events = sorted(root.glob("sys/class/hwmon/hwmon*/oc*_event_cnt"))
         self._counted: int | None = None
@@ -107,16 +107,16 @@ class GpuWatch:
         return replace(load, sm_mhz_before=self._before, sm_mhz=self._sm_mhz(), throttled=tuple(sorted(words)))
 
     def _sm_mhz(self) -> float | None:
-        text = read_text(self._clock) if self._clock else ""
+        text = system_text(self._clock) if self._clock else ""
         if text.isdigit():
             return int(text) / 1e6
         return sm_clock(self._gpu) if self._gpu else None
 
     def _alerted(self) -> bool:
-        return any(read_text(each) not in ("", "0") for each in self._alerts)
+        return any(system_text(each) not in ("", "0") for each in self._alerts)
 
     def _count(self) -> int | None:
-        counts = [read_text(file) for file in self._events]
+        counts = [system_text(file) for file in self._events]
         return sum(int(count) for count in counts if count.isdigit()) if counts else None
 
 
@@ -134,7 +134,7 @@ class CpuWatch:
 
     def _count(self) -> int | None:
         files = self._root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
-        counts = [read_text(file) for file in files]
+        counts = [system_text(file) for file in files]
         return sum(int(count) for count in counts if count.isdigit()) if counts else None
 
 

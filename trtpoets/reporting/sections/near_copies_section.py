@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, many, percent
-from trtpoets.reporting.model import GroupAccuracy
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Row, Section, Value
 
 if TYPE_CHECKING:
+    from trtpoets.core.training import Accuracy
     from trtpoets.reporting.model import Report
 
 
 def copies_section(report: Report) -> Section | None:
     """Accuracy with families of near-copies kept together, and without; None where there are none."""
     training = report.training
-    if training is None or not training.families:
+    if training is None or not training.families or training.together is None:
         return None
     families = many(training.families, "family", "families")
     photos = many(training.families_photos or 0, "photo")
@@ -45,8 +45,6 @@ def copies_section(report: Report) -> Section | None:
     )
 
 
-def _row(name: str, result: GroupAccuracy | None) -> Row:
-    result = result or GroupAccuracy()
-    groups = result.test_photos if result.test_groups is None else result.test_groups
+def _row(name: str, result: Accuracy) -> Row:
     accuracy = Value(percent(result.test_accuracy), interval(result.low, result.high))
-    return Row([name, result.test_photos, groups, accuracy])
+    return Row([name, result.test_photos, result.test_groups, accuracy])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import joined, many, shown
+from trtpoets.core.serialization import to_json
 from trtpoets.core.shell_commands import quote
 from trtpoets.judge.bench.benchmark import Machine
 from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.reporting.model import DatasetOptions, HeadOptions
+from trtpoets.reporting.model import DatasetOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,13 +116,13 @@ def _photos(report: Report) -> str:
 def _retrain_options(report: Report) -> str:
     """Every option, as another version may have other defaults."""
     dataset = (report.dataset and report.dataset.config) or DatasetOptions()
-    head = (report.training and report.training.config) or HeadOptions()
+    head = to_json(report.training.config) if report.training else {}
     return _options(
         {
             "backbone": report.backbone,
             "resize": report.spec and report.spec.preprocess.resize.value,
             **{name: getattr(dataset, name) for name in ("validation_percent", "test_percent", "strict")},
-            **{name: getattr(head, name) for name in _HEAD},
+            **{name: head.get(name) for name in _HEAD},
         }
     )
 

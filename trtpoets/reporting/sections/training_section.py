@@ -36,10 +36,9 @@ def training_section(report: Report) -> Section | None:
             plots.append(
                 (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
             )
-    kept = f"; step {best:,}, the best on the validation photos, was kept" if best is not None else ""
+    kept = f"; step {best:,}, the best on the validation photos, was kept"
     note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
-    note += f" in {seconds(training.seconds)}" if training.seconds is not None else ""
-    return Section(note=f"{note}{kept}.", plots=plots)
+    return Section(note=f"{note} in {seconds(training.seconds)}{kept}.", plots=plots)
 
 
 def train_benchmark_section(report: Report) -> Section | None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from trtpoets.judge.bench.worker_process import Child
+from trtpoets.core.child_process import Child
 
 
 def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
