@@ -66,7 +66,8 @@ def named(name: str) -> dict[str, Any]:
     }
     if name == "label":
         needed["photos"] = ["x.png"]
-    return {**needed, **({"target": "jetson"} if name == "bundle" else {})}
+    more: dict[str, dict[str, Any]] = {"bundle": {"target": "jetson"}, "demo": {"quick": True}}
+    return {**needed, **more.get(name, {})}
 
 
 PATHS = [

@@ -25,13 +25,13 @@ from trtpoets.core.progress import silent
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.judge.gate import GateConfig, Outcome
+from trtpoets.judge.gate import GateConfig, GateOutcome
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
-from trtpoets.pipeline.quantize import _int8, _Made
+from trtpoets.pipeline.quantize import _int8, _Origin
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -195,7 +195,7 @@ def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     assert result.precision is Precision.INT8
     assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in result.why
     assert result.gate is not None
-    assert result.gate.outcome is Outcome.UNKNOWN
+    assert result.gate.outcome is GateOutcome.UNKNOWN
     assert recommended_precision(space) is None
 
 
@@ -210,7 +210,15 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         model = _int8(
-            space, wide, used, rough, config, _Made("", dataset.hash, ""), force=False, progress=silent, refit_head=True
+            space,
+            wide,
+            used,
+            rough,
+            config,
+            _Origin("", dataset.hash, ""),
+            force=False,
+            progress=silent,
+            refit_head=True,
         )
     card = open_card(card_of(model.path))
     assert card is not None

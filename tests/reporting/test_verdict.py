@@ -13,7 +13,7 @@ def test_a_loss_beyond_chance_and_an_even_trade() -> None:
     compared = report["comparison"]["onnxruntime-int8"]
     compared |= {"only_reference": 9, "only_runner": 0, "p_value": 0.0039, "accuracy_change": -0.3, "agreed": 21}
     assert (
-        "9 right answers lost, 0 won: more than chance, p = 0.0039"
+        "9 right answers lost, 0 won: significant, p = 0.0039"
         in verdict_from_report(from_json(Report, report, "report.json"))[2].text
     )
     compared |= {"only_reference": 1, "only_runner": 1, "p_value": 1.0, "accuracy_change": 0.0}

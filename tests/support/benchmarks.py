@@ -30,7 +30,7 @@ from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.bench.measure import Measurement, RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round, Warmup
 from trtpoets.judge.bench.rounds import ratio_of_rounds
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
@@ -65,7 +65,7 @@ def measure(config: BenchConfig = QUICK, count: int = 6, batch: int = 1, runner:
             meter.round(config.min_seconds / share, -(-config.min_count // share), config.max_seconds / share)
             for _ in range(share)
         ]
-    watched = Watched(entered.identity, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
+    watched = RunDetails(entered.identity, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
     return measurement_from_rounds(warmup, rounds, watched, truth, config), tuple(meter.answers)
 
 
@@ -73,7 +73,7 @@ WARM = Warmup(1.0, 4, 0.1, True)
 
 
 def measurement_of(rounds: list[Round], warmup: Warmup = WARM, **config: Any) -> Measurement:
-    watched = Watched(FAKE, 1, 1.5, (), "", 100.0)
+    watched = RunDetails(FAKE, 1, 1.5, (), "", 100.0)
     return measurement_from_rounds(warmup, rounds, watched, (), replace(QUICK, **config))
 
 
@@ -146,7 +146,7 @@ def rounds(milliseconds: float, seed: int, count: int = 70) -> tuple[Measurement
         Round([int(1e6 * milliseconds * item) for item in np.exp(rng.normal(0, 0.01) + rng.normal(0, 0.02, count))])
         for _ in range(20)
     ]
-    row = measurement_from_rounds(WARM, results, Watched(TENSORFLOW, 1, 1.0, (), "", 100.0), (), QUICK)
+    row = measurement_from_rounds(WARM, results, RunDetails(TENSORFLOW, 1, 1.0, (), "", 100.0), (), QUICK)
     return row, row.round_p50_ms
 
 

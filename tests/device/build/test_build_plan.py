@@ -199,7 +199,7 @@ def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path
 # Refusals that dry runs and builds share
 
 
-@pytest.mark.parametrize("fixed", [1, 4])
+@pytest.mark.parametrize("fixed", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -> None:
     import onnx
 

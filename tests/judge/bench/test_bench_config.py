@@ -29,16 +29,16 @@ def test_rounds_on_a_gpu_are_fewer_and_longer() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batches": ()}, "batch sizes []"),
-        ({"batches": (0,)}, "batch sizes [0]"),
-        ({"batches": (1, 1)}, "batch sizes [1, 1]"),
-        ({"min_count": 0}, "at least 0 inferences"),
-        ({"threads": -1}, "on -1 threads"),
-        ({"rounds": 0}, "in 0 rounds"),
-        ({"min_seconds": -1.0}, "timing for -1.0 to"),
-        ({"max_seconds": 200.0}, "to 200.0 s with a limit of 120.0 s"),
-        ({"min_seconds": math.nan}, "nan is no time and no rate"),
-        ({"target_qps": math.inf}, "inf is no time and no rate"),
+        ({"batches": ()}, "batch sizes must be different and at least 1, not []"),
+        ({"batches": (0,)}, "batch sizes must be different and at least 1, not [0]"),
+        ({"batches": (1, 1)}, "batch sizes must be different and at least 1, not [1, 1]"),
+        ({"min_count": 0}, "0 inferences, "),
+        ({"threads": -1}, "-1 threads at least 0"),
+        ({"rounds": 0}, " 0 rounds must"),
+        ({"min_seconds": -1.0}, "not -1.0 to"),
+        ({"max_seconds": 200.0}, "to 200.0 s with a timeout of 120.0 s"),
+        ({"min_seconds": math.nan}, "times and rates must be finite, not nan"),
+        ({"target_qps": math.inf}, "times and rates must be finite, not inf"),
     ],
 )
 def test_invalid_configurations(change: dict[str, Any], message: str) -> None:

@@ -112,10 +112,12 @@ def test_a_benchmark_of_five_photos_and_of_none(
         benchmark_from_artefacts([], photos)
 
 
-def test_photos_beyond_the_limit_are_sampled_evenly(
+def test_threads_pin_every_runner_and_photos_beyond_the_limit_are_sampled_evenly(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6))
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6, threads=1))
+    assert [row.valid for row in got.measurements] == [True]
+    assert got.config.threads == 1
     assert got.photos == 6
     assert got.measurements[0].accuracy == 1.0
 

@@ -11,7 +11,7 @@ from tests.support.benchmarks import QUICK, WARM, BusyWatch, Ramping, measuremen
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_photos
 from trtpoets.device.runners.fake import FakeRunner
-from trtpoets.judge.bench.measure import Watched, measurement_from_rounds
+from trtpoets.judge.bench.measure import RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round
 from trtpoets.judge.bench.slowdown_watch import GpuLoad
 
@@ -46,7 +46,7 @@ def test_a_gpu_that_never_is_steady() -> None:
     assert not got.settled
     rounds = [Round([2_000_000] * 32, gpu=GpuLoad(sm_mhz=900.0)) for _ in range(10)]
     rounds[3] = replace(rounds[3], settled=False, settle_seconds=3.0)
-    measurement = measurement_from_rounds(WARM, rounds, Watched(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
+    measurement = measurement_from_rounds(WARM, rounds, RunDetails(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
     assert measurement.reason == (
-        "the GPU was not steady after 3.0 s of work before 1 of 10 rounds: end what else runs on it"
+        "the GPU was not steady after 3.0 s of work before 1 of 10 rounds: end other programs on it"
     )

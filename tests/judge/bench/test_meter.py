@@ -158,9 +158,9 @@ def test_every_batch_of_scores_is_checked() -> None:
             return scores[:, :2]
 
     got, _ = measure(runner=Odd(tiny_spec()))
-    assert (got.valid, got.reason) == (False, "gave a score that is not a number")
+    assert (got.valid, got.reason) == (False, "returned a score that is not a number")
     got, _ = measure(runner=Short(tiny_spec()))
-    assert got.reason == "gave float32 (1, 2) instead of float32 (1, 3)"
+    assert got.reason == "returned float32 (1, 2) instead of float32 (1, 3)"
 
 
 def test_answers_of_the_timed_run_are_scored() -> None:
