@@ -71,7 +71,7 @@ def test_a_plugin_operator_is_described_with_the_checker_message(
     assert facts.multiply_adds == 4 * 6 * 6 * 27
     assert any("EfficientNMS_TRT" in complaint for complaint in facts.complaints)
     output = shown_of(path, capsys)
-    assert "1 EfficientNMS_TRT" in output and "What ONNX's checker says" in output
+    assert "1 EfficientNMS_TRT" in output and "Errors of ONNX's checker" in output
     with pytest.raises(TrtPoetsError, match="is not a valid ONNX file"):
         check_onnx(path)
 

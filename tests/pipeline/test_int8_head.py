@@ -234,5 +234,5 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     assert worst == pytest.approx({name: layers[name] for name in worst}, rel=1e-5)
     section = int8_section(Report(quantisation=Quantisation(int8=from_json(Int8Summary, notes, "notes"))))
     assert section is not None
-    assert section.rows[-1].cells[0] == "as written, with its last layer fitted"
-    assert section.rows[-2].cells[0] == "as it was converted" or notes["before_head"] == notes["plain"]
+    assert section.rows[-1].cells[0] == "as written, with the refitted last layer"
+    assert section.rows[-2].cells[0] == "as converted" or notes["before_head"] == notes["plain"]
