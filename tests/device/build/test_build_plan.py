@@ -46,16 +46,6 @@ TX2 = Gpu("NVIDIA Tegra X2", (6, 2), 8 << 30)
 T4 = Gpu("Tesla T4", (7, 5), 16 << 30)
 
 
-@pytest.fixture
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> OnnxModel:
-    return tiny_onnx(tmp_path / "tiny" / "fp32.onnx")
-
-
 def messages_of(config: EngineConfig, precision: Precision, version: str, gpu: Gpu = ORIN) -> list[str]:
     return [f"{each.message} ({each.hint})" for each in problems(config, precision, fake_library(version), gpu)]
 

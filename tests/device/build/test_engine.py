@@ -60,16 +60,6 @@ NO_IMPLEMENTATION = (
 
 
 @pytest.fixture
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> OnnxModel:
-    return tiny_onnx(tmp_path / "tiny" / "fp32.onnx")
-
-
-@pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "tiny" / "fp32.rtx.engine"
 
