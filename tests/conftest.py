@@ -34,7 +34,12 @@ SMALL = "mobilenet_0.25_128"
 
 _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
-    *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
+    *(
+        "pipeline/test_bench_train.py",
+        "pipeline/test_tensorboard.py",
+        "core/test_keras_settings.py",
+        "convert/test_onnx_export.py",
+    ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
     "device/runners/test_runners.py",
 )
@@ -168,9 +173,9 @@ def small_config(weights: Path, **head: Any) -> RunConfig:
 
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
-        calibration=CalibrationConfig(photos=32),
+        calibration=CalibrationConfig(photos=16),
         # With several threads, most of the CPU time goes to threads that wait for work.
-        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=5, threads=1),
+        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=3, threads=1),
     )
 
 

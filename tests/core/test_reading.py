@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import trtpoets
+from tests.support.sources import nodes_of
 from tests.support.tiny import tiny_spec
 from trtpoets.convert.int8.tensorrt_cache import read_cache
 from trtpoets.core import protobuf
@@ -268,7 +269,7 @@ def test_files_of_others_are_opened_in_one_place() -> None:
         for path in sorted((package / part).rglob("*.py")):
             if path.relative_to(package).as_posix() in OWN_FILES:
                 continue
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in nodes_of(path):
                 if isinstance(node, ast.Call):
                     called = ast.unparse(node.func).rpartition(".")[2]
                     modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]

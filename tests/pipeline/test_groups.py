@@ -116,7 +116,7 @@ def test_an_allowed_undecided_gate_is_recorded() -> None:
     assert evaluate_command(Workspace(Path("engines"), "x"), gate) == (
         "trtpoets evaluate x --max-drop 0.5 --allow-undecided"
     )
-    with pytest.raises(BadInput, match="a gate without a limit"):
+    with pytest.raises(BadInput, match="a gate needs a limit"):
         gate_config(None, None, None, allow_undecided=True)
 
 

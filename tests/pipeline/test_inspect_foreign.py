@@ -82,7 +82,7 @@ def test_unknown_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     facts = facts_of_onnx(path)
     assert (facts.inputs[0].shape, facts.outputs[0].dtype, facts.outputs[0].shape) == (None, "unknown", None)
     assert facts.complaints
-    assert "x: fp32, of a shape that is not told" in shown_of(path, capsys)
+    assert "x: fp32, of unknown shape" in shown_of(path, capsys)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from trtpoets.core.progress import silent
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.judge.gate import GateConfig, Outcome
+from trtpoets.judge.gate import GateConfig, GateOutcome
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
@@ -194,7 +194,7 @@ def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     assert found.precision is Precision.INT8
     assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found.why
     assert found.gate is not None
-    assert found.gate.outcome is Outcome.UNKNOWN
+    assert found.gate.outcome is GateOutcome.UNKNOWN
     assert recommended_precision(space) is None
 
 

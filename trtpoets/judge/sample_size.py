@@ -60,7 +60,7 @@ def photos_for_agreement(limit: float, agreement: float) -> int | None:
 
 def _deviations(power: float = POWER) -> float:
     """Return the standard deviations from a limit to the true value: half of the interval, plus `power` if not 0."""
-    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+    from statistics import NormalDist  # imports decimal and fractions, which nothing else needs
 
     normal = NormalDist()
     return normal.inv_cdf(0.5 + CONFIDENCE / 2) + (normal.inv_cdf(power) if power else 0.0)

@@ -1,4 +1,4 @@
-"""The details that each stage keeps in the card of what it made. Fields with a default are missing in older cards."""
+"""The details in the cards of artefacts, by stage. Fields with a default may be missing in older cards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trtpoets.train.dataset import DatasetFile
 
 @dataclass(frozen=True)
 class ExportDetails:
-    """Of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again."""
+    """The details of fp32.onnx. `made_from` identifies the classifier, `command` writes the file again."""
 
     opset: int
     parity: Parity
@@ -32,7 +32,7 @@ class ExportDetails:
 
 @dataclass(frozen=True)
 class Fp16Details:
-    """Of fp16.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+    """The details of fp16.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
 
     notes: Fp16Notes
     made_from: str
@@ -51,7 +51,7 @@ class Int8FileNotes(Int8Notes):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRecord(CalibrationConfig):
-    """The calibration of int8.onnx. `method` is the one that was chosen, `asked` the one that was asked for.
+    """The calibration of int8.onnx. `method` is the method that was used, `asked` the requested one.
 
     `hash` is that of the ranges, `per_class` counts calibration photos, `trials` is as in Ranges.
     """
@@ -64,7 +64,7 @@ class CalibrationRecord(CalibrationConfig):
 
 @dataclass(frozen=True)
 class Int8Details:
-    """Of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+    """The details of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
 
     notes: Int8FileNotes
     calibration: CalibrationRecord
@@ -76,7 +76,7 @@ class Int8Details:
 
 @dataclass(frozen=True)
 class HalfDetails:
-    """Of int8.half.onnx. `made_from` is the sha256 of int8.onnx."""
+    """The details of int8.half.onnx. `made_from` is the sha256 of int8.onnx."""
 
     made_from: str
     notes: RemainderNotes
@@ -84,7 +84,7 @@ class HalfDetails:
 
 @dataclass(frozen=True)
 class TfliteFp32Details:
-    """Of fp32.tflite. `classifier` identifies the classifier that it was made from."""
+    """The details of fp32.tflite. `classifier` identifies the classifier that it was made from."""
 
     classifier: str
     parity: Parity
@@ -92,7 +92,7 @@ class TfliteFp32Details:
 
 @dataclass(frozen=True)
 class TfliteCalibration:
-    """How many photos TFLite's converter calibrated with, and the seed that chose them."""
+    """The number of calibration photos of TFLite's converter, and the seed that chose them."""
 
     photos: int
     seed: int
@@ -100,7 +100,7 @@ class TfliteCalibration:
 
 @dataclass(frozen=True)
 class Judged:
-    """The gate of a file on so many validation photos; None where there are none."""
+    """The gate of a file on `photos` validation photos; None where there are none."""
 
     photos: int
     gate: Gate | None
@@ -108,7 +108,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class TfliteInt8Details:
-    """Of int8.tflite. `classifier` identifies the classifier that it was made from, `dataset` is the dataset's hash."""
+    """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset."""
 
     classifier: str
     dataset: str
@@ -118,7 +118,7 @@ class TfliteInt8Details:
 
 @dataclass(frozen=True)
 class ClassifierDetails:
-    """Of the classifier's folder. `dataset` is the hash of the photos that it was trained on, None for none of them."""
+    """The details of the classifier's folder. `dataset` is the hash of its training photos, None without training."""
 
     weights_id: str
     dataset: str | None

@@ -45,16 +45,16 @@ _NOT_COPIED = ("flavour", "precision", "spec")
 
 
 def report_documents(space: Workspace) -> Documents:
-    """Return the documents of a run that were made from its files as they are now."""
+    """Return the documents of a run that are up to date with its files."""
     classifier, built = classifier_in(space), engines_in(space)
     cards = {model.precision: open_card(card_of(model.path)) for model in onnx_models_in(space)}
-    known = identities(space, artefacts_in(space))
-    evaluation, benchmark = evaluation_now(space, known), benchmark_now(space, known)
+    hashes = identities(space, artefacts_in(space))
+    evaluation, benchmark = evaluation_now(space, hashes), benchmark_now(space, hashes)
     train_benchmark = train_benchmark_now(space)
     dataset = open_card(space.dataset) if has_dataset(space) and dataset_in(space) is not None else None
     fp32 = cards.get(Precision.FP32) or {}
     stale = [
-        Skipped(f"using {path.name}", f"it is of other files than those that are there now: {remedy}")
+        Skipped(f"using {path.name}", f"it was measured on other files: {remedy}")
         for path, document, remedy in (
             (space.evaluation, evaluation, space.command("evaluate")),
             (space.benchmark, benchmark, space.command("bench")),
@@ -88,7 +88,7 @@ def _card(space: Workspace, precision: Precision) -> str:
 
 
 def _notes(space: Workspace, cards: Mapping[Precision, Details], precision: Precision, kind: type[_T]) -> _T | None:
-    """The notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
+    """Return the notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
     card = cards.get(precision)
     if not card or "notes" not in card:
         return None
@@ -105,10 +105,10 @@ def _engine(engine: Engine) -> EngineEntry:
 def _commands(
     space: Workspace, cards: Mapping[Precision, Details], built: Sequence[Engine]
 ) -> dict[str, tuple[str, ...]]:
-    """The recorded commands of each stage, each once; a stage that an older version ran recorded none."""
+    """Return the recorded commands by stage, without duplicates. Older versions recorded none."""
     trained_on = open_card(space.dataset) or {}
     narrow = [card for precision, card in cards.items() if precision is not Precision.FP32]
-    found = {
+    recorded = {
         "retrain": _recorded([trained_on if "command" in trained_on else open_card(card_of(space.classifier))]),
         "export": _recorded([cards.get(Precision.FP32)]),
         "quantize": _recorded(narrow),
@@ -122,7 +122,7 @@ def _commands(
             )
         },
     }
-    once = {stage: tuple(dict.fromkeys(filter(None, commands))) for stage, commands in found.items()}
+    once = {stage: tuple(dict.fromkeys(filter(None, commands))) for stage, commands in recorded.items()}
     return {stage: commands for stage, commands in once.items() if commands}
 
 

@@ -74,9 +74,9 @@ def retrain(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
         )
         command = retrain_command(space, photos, config)
-        known = None if force else trained_here(space, key, dataset)
-        if known is not None:
-            seal_dataset(space, known, command)  # the photos may have been moved
+        current = None if force else trained_here(space, key, dataset)
+        if current is not None:
+            seal_dataset(space, current, command)  # the photos may have been moved
             return load_classifier(space.classifier)
         network = network_from_backbone(backbone, config.weights)
         extractor = extractor_from_network(network, config.device)

@@ -87,7 +87,7 @@ def demo(
     force: bool = False,
     progress: Progress = silent,
 ) -> Report:
-    """Write the solar-cell photos to `photos` and run the whole road on them; returns the report.
+    """Write the solar-cell photos to `photos` and run the complete pipeline on them; returns the report.
 
     `quick` uses 60 photos per class. The photos are licensed under CC BY-NC-SA 4.0, for non-commercial use only.
     """

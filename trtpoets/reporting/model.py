@@ -16,11 +16,11 @@ from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
 from trtpoets.judge.advice import Recommended
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.benchmark import Benchmark, Failure, Machine, Measurement
+from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark, Measurement, Throttling
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.judge.bench.scenario import Outcome
-from trtpoets.judge.evaluation import Answer, Change, ComparisonSummary
+from trtpoets.judge.bench.scenario import ScenarioOutcome
+from trtpoets.judge.evaluation import ChangedAnswer, ComparisonSummary, EvaluatedPhoto
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
@@ -28,7 +28,7 @@ from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.recommendation import Recommendation
 
 VERSION = 1
-"""Of report.json: raised when a reader of an older one would misunderstand."""
+"""The version of report.json, increased when a field changes its meaning."""
 
 Matrix = tuple[tuple[int, ...], ...]
 """A confusion matrix: rows are true labels, columns answers; or [label, answer, photos] for each cell with photos."""
@@ -56,7 +56,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True)
 class DatasetDocument:
-    """What a report reads of dataset.json. Groups are lists of paths; the counts may exceed the listed entries."""
+    """The fields of dataset.json in a report. Groups are lists of paths; counts may exceed the listed entries."""
 
     folder: str | None = None
     config: DatasetOptions | None = None
@@ -151,7 +151,7 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Fp16Summary:
-    """How fp16.onnx was made, and how far its scores differ from FP32's."""
+    """How fp16.onnx was made, and the differences between its scores and those of FP32."""
 
     nodes: int = 0
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
@@ -249,7 +249,7 @@ class EngineEntry:
 
 @dataclass(frozen=True)
 class RunnerEntry:
-    """What the name of a runner is made of."""
+    """The library and the variants that identify a runner."""
 
     runner: RunnerId = field(metadata=FLAT)
 
@@ -267,9 +267,9 @@ class Samples:
     """Photos for the gallery: mistakes and right answers of `runner`, and the answers that other runners change."""
 
     runner: str | None = None
-    mistakes: tuple[Answer, ...] = ()
-    right: tuple[Answer, ...] = ()
-    changed: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+    mistakes: tuple[EvaluatedPhoto, ...] = ()
+    right: tuple[EvaluatedPhoto, ...] = ()
+    changed: Mapping[str, tuple[ChangedAnswer, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -295,16 +295,16 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class BenchmarkSummary:
-    """What a report has of benchmark.json beside measurements and failures; all None without a benchmark."""
+    """The fields of benchmark.json in a report, except measurements and failures; all None without a benchmark."""
 
     config: BenchConfig | None = field(default=None, metadata=OPTIONAL)
     photos: int | None = field(default=None, metadata=OPTIONAL)
     conditions: Conditions | None = field(default=None, metadata=OPTIONAL)
     incomplete: str | None = field(default=None, metadata=OPTIONAL)
     artefacts: Mapping[str, str] | None = field(default=None, metadata=OPTIONAL)
-    outcomes: tuple[Outcome, ...] | None = field(default=None, metadata=OPTIONAL)
+    outcomes: tuple[ScenarioOutcome, ...] | None = field(default=None, metadata=OPTIONAL)
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
-    machine: Machine | None = field(default=None, metadata=OPTIONAL)
+    machine: Throttling | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ class Report(Accuracies):
     engines: tuple[EngineEntry, ...] = ()
     benchmarks: tuple[Measurement, ...] = ()
     benchmark: BenchmarkSummary = field(default_factory=BenchmarkSummary)
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[BenchFailure, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     absent: tuple[Skipped, ...] = ()
     conditions: Conditions | None = None
@@ -353,7 +353,7 @@ class Report(Accuracies):
 
 @dataclass(frozen=True)
 class Documents:
-    """What the stages of a run wrote; None for a stage that has not run."""
+    """The documents that the stages of a run wrote; None for a stage that has not run."""
 
     spec: ModelSpec | None = None
     dataset: DatasetDocument | None = None

@@ -12,7 +12,7 @@ Photos of one group (`<group>_nohash_<anything>`, as in the TensorFlow for Poets
 together: their position is derived from the group's name. Groups that share a photo or a near-copy are merged, and
 their position is derived from all of them; a copy outside any group gets the position of the group.
 
-A rule that looks at one photo at a time cannot guarantee each class a test photo: chance leaves small classes without.
+A rule that looks at one photo at a time cannot guarantee each class a test photo: small classes may get none.
 `check_splits` names those classes and suggests what to do.
 """
 
@@ -166,7 +166,9 @@ def check_splits(positions: Mapping[str, Sequence[float]], config: DatasetConfig
 
 def _lacking(positions: Mapping[str, Iterable[float]], split: Split, config: DatasetConfig) -> list[str]:
     """Return the labels without a photo in a split."""
-    return [label for label, own in positions.items() if all(split_at(x, config) is not split for x in own)]
+    return [
+        label for label, own in positions.items() if all(split_at(position, config) is not split for position in own)
+    ]
 
 
 def _lacking_message(lacking: Sequence[str], positions: Mapping[str, Sequence[float]], split: Split) -> str:

@@ -339,7 +339,13 @@ def kept_timings() -> dict[str, bytes]:
     return {}
 
 
-@pytest.mark.parametrize("change", ["gpu", "content", "card", "no card", "not JSON", "deep JSON"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("gpu", "content", "card", "not JSON"),
+        *(pytest.param(change, marks=pytest.mark.slow) for change in ("no card", "deep JSON")),
+    ],
+)
 def test_a_timing_cache_that_does_not_match_is_ignored(
     child: Any,
     model: OnnxModel,
@@ -671,7 +677,7 @@ def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
 # Refusals that dry runs and builds share
 
 
-@pytest.mark.parametrize("fixed", [1, 4])
+@pytest.mark.parametrize("fixed", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -> None:
     import onnx
 

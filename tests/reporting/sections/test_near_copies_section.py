@@ -30,7 +30,7 @@ def test_both_accuracies_are_shown() -> None:
         assert "75 families" in text
         assert "kept together" in text
         assert "75.0 %" in text
-        assert "the folder as it stands" in text
+        assert "near-copies not kept together" in text
         assert "100.0 %" in text
     assert to_json(found.training)["as_it_stands"] == STANDS
     assert found.dataset is not None and found.dataset.families_count == 75
@@ -40,7 +40,7 @@ def test_given_splits_show_the_accuracy_without_copies() -> None:
     details = {"families": 3, "families_photos": 6, "families_across_splits": 2}
     section = copies_section(report(**details, together=STANDS, without_copies=JUDGED))
     assert section is not None
-    assert "2 families lie in several" in section.note
+    assert "2 families are in several" in section.note
     assert section.rows[1].cells[1] == 60
 
 

@@ -39,20 +39,20 @@ def worst_layers(
 ) -> tuple[WorstLayer, ...]:
     """Return the INT8 layers with the lowest SQNR, lowest first, with the histogram of the tensor that each reads.
 
-    `int8` is the quantised ModelProto; its scales say where each tensor is clipped. `layers_db` is each layer's SQNR in
-    dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted.
+    `int8` is the quantised ModelProto; its scales determine where each tensor is clipped. `layers_db` is each layer's
+    SQNR in dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted.
     """
     view = GraphView(int8)
     layers = {node.name: node for node in view.nodes if node.op_type in WEIGHTED}
-    found: dict[str, WorstLayer] = {}
+    worst: dict[str, WorstLayer] = {}
     for name, db in sorted(layers_db.items(), key=lambda item: item[1]):
         tensor, limit = _clipping_limit(view, layers[name]) if name in layers else ("", 0.0)
-        if tensor in histograms and tensor not in found and db < HIGHEST_DB:
+        if tensor in histograms and tensor not in worst and db < HIGHEST_DB:
             seen = histograms[tensor]
-            found[tensor] = WorstLayer(name, db, tensor, limit, seen.top, seen.shares)
-        if len(found) == most:
+            worst[tensor] = WorstLayer(name, db, tensor, limit, seen.top, seen.shares)
+        if len(worst) == most:
             break
-    return tuple(found.values())
+    return tuple(worst.values())
 
 
 def _clipping_limit(view: GraphView, layer: Any) -> tuple[str, float]:

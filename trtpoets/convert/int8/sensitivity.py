@@ -85,8 +85,8 @@ class SensitivitySearch:
             if among is not None:
                 candidates = [name for name in among if name in candidates][:_MEASURED_AGAIN]
             gains = self._gains(keep, candidates, progress)
-            known = {name: self._worth(name, gain) for name, gain in gains.items()}
-            worth = {name: known[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
+            worth_of = {name: self._worth(name, gain) for name, gain in gains.items()}
+            worth = {name: worth_of[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
             if not worth and among is not None:
                 # None of the remembered layers gains enough any more: measure all layers again before ending.
                 among = None
@@ -95,8 +95,8 @@ class SensitivitySearch:
                 return
             layer = max(worth, key=worth.__getitem__)
             if among is not None:
-                known = {**dict.fromkeys(among, -np.inf), **known}
-            among = [name for name in sorted(known, key=known.__getitem__, reverse=True) if name != layer]
+                worth_of = {**dict.fromkeys(among, -np.inf), **worth_of}
+            among = [name for name in sorted(worth_of, key=worth_of.__getitem__, reverse=True) if name != layer]
             keep[layer] = f"in FP32 it gains {gains[layer]:.1f} dB"
             fidelity = evaluate(keep)
             yield KeptLayer(layer, gains[layer], self._share(keep), fidelity)
@@ -139,9 +139,9 @@ class SensitivitySearch:
         first = next(i for i, segment in enumerate(version) if segment.plan != segments[i].plan)
         # Where Concats join branches, a layer in FP32 changes earlier segments too: then run from the photos on.
         start, tensors = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
-        for known, segment in zip(segments[start:], version[start:], strict=True):
+        for unchanged, segment in zip(segments[start:], version[start:], strict=True):
             # An unchanged segment has an open session already.
-            self.runner.advance(known if segment.plan == known.plan else segment, tensors)
+            self.runner.advance(unchanged if segment.plan == unchanged.plan else segment, tensors)
         return self._db(tensors)
 
     def _segments(self, keep: Mapping[str, str]) -> list[Segment]:

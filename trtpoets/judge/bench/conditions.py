@@ -154,12 +154,12 @@ def _mib(size: int | None) -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = installed(PACKAGES)
-    # A bundle carries the package's folders as they are, without metadata.
+    versions = installed(PACKAGES)
+    # A bundle contains the folders of the package without its metadata.
     ours = getattr(sys.modules["trtpoets"], "__version__", None)
     if ours:
-        found["trtpoets"] = str(ours)
-    return found
+        versions["trtpoets"] = str(ours)
+    return versions
 
 
 def _gpus() -> tuple[Mapping[str, str], ...]:
@@ -169,7 +169,7 @@ def _gpus() -> tuple[Mapping[str, str], ...]:
         return ()
     fields = ("name", "compute_cap", "memory.total", "driver_version", "clocks.sm", "temperature.gpu", "pstate")
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -178,7 +178,7 @@ def _gpus() -> tuple[Mapping[str, str], ...]:
         ).stdout.decode("utf-8", "replace")
     except (OSError, subprocess.SubprocessError):
         return ()
-    rows = [[value.strip() for value in line.split(",")] for line in told.splitlines() if line.strip()]
+    rows = [[value.strip() for value in line.split(",")] for line in output.splitlines() if line.strip()]
     return tuple(dict(zip(fields, row)) for row in rows if len(row) == len(fields))
 
 
