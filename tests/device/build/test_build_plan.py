@@ -548,7 +548,7 @@ def test_a_dry_run_reports_problems_and_exits_1(rtx: None, model: OnnxModel) -> 
     assert "fp32.rtx.engine:canbebuilthere" in "".join(result.stdout.split())
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert "photos  16×16×3, 1 to 32 at a time, tuned for 8" in lines
-    assert "told    STRONGLY_TYPED, workspace 1,024 MiB" in lines and "types   strongly typed" in lines
+    assert "options STRONGLY_TYPED, workspace 1,024 MiB" in lines and "types   strongly typed" in lines
     result = run.invoke(app, ["build", str(model.path), "--flavour", "rtx", "--dry-run", "--dla", "0", "--json"])
     assert isinstance(result.exception, BuildFailed)
     assert result.exception.message.startswith("1 of 1 engines can't be built here: TensorRT-RTX")

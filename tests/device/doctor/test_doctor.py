@@ -162,7 +162,7 @@ def test_tensorflow_is_asked_in_a_process_of_its_own(
 def test_an_import_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"onnx.py": "import os; os.abort()", "onnxruntime.py": ""})
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import died of SIGABRT"}
+    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import was ended by SIGABRT"}
 
 
 def test_what_is_installed_and_does_not_import_is_not_ready(tmp_path: Path) -> None:
