@@ -373,7 +373,7 @@ def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFi
             "1 to 4, tuned for 2",
         ),
         card_of(built.path): (f"{built.path.name}: intact", "made by you on this machine", "tensorrt_version"),
-        onnx_file: ("42,360 a photo", "uint8 (N, 16, 16, 3)", "2 and 2", "QuantizeLinear"),
+        onnx_file: ("42,360 per photo", "uint8 (N, 16, 16, 3)", "2 and 2", "QuantizeLinear"),
         cache: ("TensorRT 10.3.0", "63.5", "… and 20 more"),
         tmp_path / "model.json": ("ant, bee, cow", "16×16, stretch"),
         tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): (

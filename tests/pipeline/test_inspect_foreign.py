@@ -70,7 +70,7 @@ def test_a_plugin_operator_is_described_with_the_checker_message(
     assert facts.multiply_adds == 4 * 6 * 6 * 27
     assert any("EfficientNMS_TRT" in each for each in facts.complaints)
     told = shown_of(path, capsys)
-    assert "1 EfficientNMS_TRT" in told and "What ONNX's checker says" in told
+    assert "1 EfficientNMS_TRT" in told and "Errors of ONNX's checker" in told
     with pytest.raises(TrtPoetsError, match="is not a valid ONNX file"):
         check_onnx(path)
 

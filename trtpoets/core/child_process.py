@@ -78,12 +78,12 @@ class Child:
         self.send(request)
         self._owed += 1
         reply: dict[str, Any] | None = None
-        while self._owed:  # an interrupted caller left a reply that nobody waits for
+        while self._owed:  # skips the reply to an interrupted request
             try:
                 reply = self.receive(timeout)
             except TimeoutError:
                 self.end()
-                raise ChildFailed(f"hung: nothing for {timeout:g} s", hung=True) from None
+                raise ChildFailed(f"hung: no reply within {timeout:g} s", hung=True) from None
             if reply is None:
                 raise self._failure(timeout)
             self._owed -= 1
@@ -156,7 +156,7 @@ class Child:
         """How the process ended, with the last line that it wrote."""
         code = self.wait(timeout)
         if code is None:
-            return ChildFailed(f"hung: nothing for {timeout:g} s, after it closed its output", hung=True)
+            return ChildFailed(f"hung: still running {timeout:g} s after it closed its output", hung=True)
         if code < 0:
             how = f"its process was ended by {signal_name(-code)}"
             if -code == signal.SIGKILL:

@@ -64,7 +64,7 @@ class GateOutcome(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one limit for one runner. Shares 0..1: `measured`, its interval `low` to `high`, and `limit`.
+    """The result of one limit for one runner. `measured`, its interval `low` to `high`, and `limit` are shares 0..1.
 
     `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos` were evaluated,
     in `groups` independent groups. `changed` is the share of photos that only one of the two classifies correctly (for
@@ -264,7 +264,11 @@ def _runner(evaluation: Evaluation, reference: Evaluation, config: GateConfig) -
         only_reference=compared.only_reference,
         only_runner=compared.only_runner,
         p_value=compared.p_value,
-        recall_change=dict(sorted(((k, v) for k, v in change.items() if v), key=lambda item: item[1])),
+        recall_change=dict(
+            sorted(
+                ((label, difference) for label, difference in change.items() if difference), key=lambda item: item[1]
+            )
+        ),
     )
 
 

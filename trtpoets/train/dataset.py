@@ -86,24 +86,31 @@ class Dataset:
     @property
     def document(self) -> DatasetFile:
         """The content of dataset.json, photo paths relative to `folder`."""
-        place = self._relative
+        relative = self._relative
         family_of = {sha256: number for number, family in enumerate(self.families) for sha256 in family}
         paths: dict[int, list[str]] = defaultdict(list)
         for photo in self.photos:
             if photo.sha256 in family_of:
-                paths[family_of[photo.sha256]].append(place(photo.path))
+                paths[family_of[photo.sha256]].append(relative(photo.path))
         return DatasetFile(
             folder=str(self.folder),
             labels=self.labels,
             photos=tuple(
-                PhotoRow(place(p.path), p.label, p.split, p.sha256, p.levels or None, family_of.get(p.sha256))
-                for p in self.photos
+                PhotoRow(
+                    relative(photo.path),
+                    photo.label,
+                    photo.split,
+                    photo.sha256,
+                    photo.levels or None,
+                    family_of.get(photo.sha256),
+                )
+                for photo in self.photos
             ),
-            left_out=tuple(LeftOutRow(place(x.path), x.reason, x.remedy) for x in self.left_out),
+            left_out=tuple(LeftOutRow(relative(file.path), file.reason, file.remedy) for file in self.left_out),
             left_out_count=len(self.left_out),
-            duplicates=tuple(tuple(map(place, group)) for group in self.duplicates),
+            duplicates=tuple(tuple(map(relative, group)) for group in self.duplicates),
             duplicates_count=len(self.duplicates),
-            contradictions=tuple(tuple(map(place, group)) for group in self.contradictions),
+            contradictions=tuple(tuple(map(relative, group)) for group in self.contradictions),
             contradictions_count=len(self.contradictions),
             families=tuple(tuple(paths[number]) for number in sorted(paths)),
             families_count=len(self.families),
@@ -119,7 +126,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PhotoRow:
-    """A photo in dataset.json. `family` numbers the family of near-copies that it is of; None for no family."""
+    """A photo in dataset.json. `family` is the number of its family of near-copies; None without one."""
 
     path: str
     label: str
@@ -328,7 +335,7 @@ def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) ->
     """Log a warning about files that are left out; raise BadInput instead with `config.strict`."""
     if not left_out:
         return
-    lines = [f"{os.path.relpath(x.path, folder)} {x.reason}" for x in left_out[:_LOGGED]]
+    lines = [f"{os.path.relpath(file.path, folder)} {file.reason}" for file in left_out[:_LOGGED]]
     if len(left_out) > _LOGGED:
         lines.append(f"and {len(left_out) - _LOGGED} more")
     files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"

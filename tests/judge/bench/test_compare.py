@@ -222,7 +222,7 @@ def test_outcomes_in_a_table() -> None:
     assert (columns, rows) == (["runner", "batch>", "ours>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
     details["outcomes"][0]["under_way"] = 2
     ((_, _, rows),) = parts_of(details)
-    assert rows[0][4] == "2 batches under way"
+    assert rows[0][4] == "2 batches in progress"
     details["outcomes"][0]["under_way"] = 1
     details["outcomes"][0]["loadgen"] = {"value": 1100.0, "valid": False, "why": "its own overhead"}
     ((_, columns, rows),) = parts_of(details)
@@ -270,7 +270,7 @@ def test_tables_of_what_changed() -> None:
     details = benchmark(1, 5.0)
     details["compared"] = compared(benchmark(2, 6.0), {**details, "conditions": {"cpu": "two"}})
     titles = [title for title, _, _ in parts_of(details)]
-    assert titles == ["What changed, and whether it is more than noise", "What else is different"]
+    assert titles == ["Changes, compared with the noise", "Other differences"]
     (_, _, rows), _ = parts_of(details)
     assert rows[1][-1] == "faster"
     assert all(len(row) == 8 for row in rows)

@@ -92,7 +92,7 @@ class GpuWatch:
         self._stack.close()
 
     def begin(self) -> None:
-        """Begin a round; call it while the GPU is busy."""
+        """Record the state at the beginning of a round; call it while the GPU is busy."""
         self._counted, self._before, self._hot = self._count(), self._sm_mhz(), self._alerted()
 
     def end(self) -> GpuLoad:
@@ -155,7 +155,9 @@ def gpu_summary(rounds: Iterable[GpuLoad | None]) -> GpuSummary | None:
     return GpuSummary(
         sm_mhz_least=min(clocks, default=None),
         sm_mhz_most=max(clocks, default=None),
-        temperature_c_most=max((x.temperature_c for x in states if x.temperature_c is not None), default=None),
-        power_w_most=max((x.power_w for x in states if x.power_w is not None), default=None),
+        temperature_c_most=max(
+            (state.temperature_c for state in states if state.temperature_c is not None), default=None
+        ),
+        power_w_most=max((state.power_w for state in states if state.power_w is not None), default=None),
         throttled=tuple(sorted({word for state in states for word in state.throttled})),
     )

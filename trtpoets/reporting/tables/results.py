@@ -100,7 +100,7 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
     return table(columns, rows, "Speed, photos in memory to scores; × TF: ratio to TensorFlow")
 
 
-# The modules that import numpy are imported by the kinds that need them: other commands start twice as fast.
+# Modules that import numpy are imported by the functions that need them, so that other commands start faster.
 
 
 def _report(report: Report) -> list[Any]:
