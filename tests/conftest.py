@@ -214,6 +214,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
         yield fake
 
 
+@pytest.fixture
+def rtx() -> None:
+    """Skips a test without TensorRT-RTX."""
+    pytest.importorskip("tensorrt_rtx")
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Jetson bundle of the tiny network. A test that changes it takes `bundle`."""

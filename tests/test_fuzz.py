@@ -36,11 +36,6 @@ SILENCE_SECONDS = 60.0
 """A file that takes longer than this hangs."""
 
 
-@pytest.fixture
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx")
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """An engine that may be copied, never changed."""

@@ -15,11 +15,6 @@ from trtpoets.device.build.engine import (
 
 
 @pytest.fixture
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx")
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> OnnxModel:
     return tiny_onnx(tmp_path / "tiny" / "fp32.onnx")
 

@@ -13,4 +13,4 @@ from trtpoets.device.doctor.imports import try_imports
 def test_an_import_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"onnx.py": "import os; os.abort()", "onnxruntime.py": ""})
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import died of SIGABRT"}
+    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import was ended by SIGABRT"}
