@@ -6,6 +6,7 @@ preprocessing to its user: then the row lists the usual choices, and a trial has
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,10 +127,11 @@ def _is_hub_retrained(foreign: ForeignModel) -> bool:
 def _is_teachable_machine(foreign: ForeignModel) -> bool:
     if not _is_tensorflow(foreign) or (foreign.height, foreign.width) != (224, 224):
         return False
-    return _has(foreign, "dense_Dense") or (
-        _base(foreign.input.name) == "sequential_1_input"
-        and ("sequential_3" in foreign.output.name or _has(foreign, "sequential_3"))
-    )
+    # Its networks come from TensorFlow.js, which names layers in this way. The numbers of the Sequential models vary.
+    if _has(foreign, "dense_Dense"):
+        return True
+    nested = _has(foreign, "sequential_3") or any("/model1/" in node for node in foreign.clues.nodes)
+    return re.fullmatch(r"sequential_\d+_input", _base(foreign.input.name)) is not None and nested
 
 
 def _is_slim(foreign: ForeignModel) -> bool:
