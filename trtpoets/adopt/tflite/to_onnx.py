@@ -17,7 +17,7 @@ from trtpoets.adopt.tflite import layer_operators as layers
 from trtpoets.adopt.tflite.contents import Operator, TfliteContents, read_contents
 from trtpoets.adopt.tflite.onnx_writer import OnnxWriter
 from trtpoets.adopt.tflite.pixels import pixels_of_input
-from trtpoets.core.errors import ConversionFailed, first_line
+from trtpoets.core.errors import BadArtefact, ConversionFailed, first_line
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.device.original_tflite import interpreter_of
@@ -81,16 +81,11 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     whose first label changes):
     MEASURED
 
-    Raises as `read_contents` does, and ConversionFailed if an operator cannot be converted.
+    Raises as `read_contents` does, BadArtefact also for operators that are not supported, and ConversionFailed for
+    unsupported uses of others.
     """
     contents = read_contents(path)
-    unsupported = unsupported_operators(contents)
-    if unsupported:
-        raise ConversionFailed(
-            f"{path} has operators that can't be converted to ONNX: {', '.join(unsupported)}",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
-            code="TP9360",
-        )
+    require_convertible(contents)
     shapes = _shapes(contents)
     smooth = _model(contents, shapes, opset, rounded=False)
     _check_batch(contents, smooth)
@@ -98,10 +93,15 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     return (_model(contents, shapes, opset, rounded=True) if integer else smooth), smooth
 
 
-def unsupported_operators(contents: TfliteContents) -> list[str]:
-    """Return the names of the operators that the output depends on and that cannot be converted, sorted."""
-    constants = _constants(contents)
-    return sorted({operator.kind for operator in _needed(contents, constants)} - set(_HANDLERS))
+def require_convertible(contents: TfliteContents) -> None:
+    """Raise BadArtefact if the output depends on operators that cannot be converted; they are named."""
+    unsupported = sorted({each.kind for each in _needed(contents, _constants(contents))} - set(_HANDLERS))
+    if unsupported:
+        raise BadArtefact(
+            f"{contents.path} has operators that can't be converted to ONNX: {', '.join(unsupported)}",
+            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            code="TP9360",
+        )
 
 
 def _needed(contents: TfliteContents, constants: dict[int, np.ndarray]) -> list[Operator]:
