@@ -10,6 +10,24 @@ from typing import Any
 
 import numpy as np
 
+_OLD = (
+    *(
+        "RESHAPE",
+        "SQUARE",
+        "RELU_N1_TO_1",
+        "ELU",
+        "NEG",
+        "FLOOR",
+        "CEIL",
+        "HARD_SWISH",
+        "PRELU",
+        "EXPAND_DIMS",
+        "SQUEEZE",
+    ),
+    "LOCAL_RESPONSE_NORMALIZATION",
+)
+"""Operators of which TFLite has one version only."""
+
 
 @dataclass
 class TfliteFile:
@@ -69,13 +87,21 @@ class TfliteFile:
         return number
 
     def operator(
-        self, kind: str, inputs: list[int], outputs: list[int], options: str = "", custom: str = "", **values: Any
+        self,
+        kind: str,
+        inputs: list[int],
+        outputs: list[int],
+        options: str = "",
+        custom: str = "",
+        *,
+        at_start: bool = False,
+        **values: Any,
     ) -> None:
         """`options` is the name of the table of options, such as "Conv2DOptions", and `values` are its fields."""
         code = self.schema.OperatorCodeT()
         code.builtinCode = getattr(self.schema.BuiltinOperator, kind)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        code.version = 5 if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") else 2
+        code.version = 5 if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") else 1 if kind in _OLD else 2
         code.customCode = custom or None
         self._model.operatorCodes.append(code)
         operator = self.schema.OperatorT()
@@ -87,7 +113,7 @@ class TfliteFile:
             for name, value in values.items():
                 assert hasattr(operator.builtinOptions, name)
                 setattr(operator.builtinOptions, name, value)
-        self._graph.operators.append(operator)
+        self._graph.operators.insert(0 if at_start else len(self._graph.operators), operator)
 
     def write(self, path: Path) -> Path:
         import flatbuffers

@@ -159,17 +159,29 @@ def _model(
     if len(writer.shape(target)) != 2:
         name = writer.reshaped(name, (size,))
     writer.nodes.append(helper.make_node("Identity", [name], [OUTPUT_NAME], name="answer"))
+    nodes, used = _used(writer.nodes)
     graph = helper.make_graph(
-        writer.nodes,
+        nodes,
         "tflite",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["N", *writer.shape(source)[1:]])],
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", size])],
-        [numpy_helper.from_array(array, name) for name, array in writer.initializers.items()],
+        [numpy_helper.from_array(array, name) for name, array in writer.initializers.items() if name in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="trtpoets")
     model.ir_version = _IR_VERSION
     checker.check_model(model)
     return model
+
+
+def _used(nodes: list[Any]) -> tuple[list[Any], set[str]]:
+    """The nodes on which the last one depends, in their order, and the names that they read."""
+    kept: list[Any] = []
+    used = set(nodes[-1].output)
+    for node in reversed(nodes):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(node.input)
+    return kept[::-1], used
 
 
 def _takes_pixels(contents: TfliteContents) -> bool:
