@@ -34,7 +34,12 @@ SMALL = "mobilenet_0.25_128"
 
 _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
-    *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
+    *(
+        "pipeline/test_bench_train.py",
+        "pipeline/test_tensorboard.py",
+        "core/test_keras_settings.py",
+        "convert/test_onnx_export.py",
+    ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
     "device/runners/test_runners.py",
 )
@@ -161,16 +166,16 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_config(weights: Path, **head: Any) -> RunConfig:
     """How the runs called "small" are made."""
     from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.core.training import HeadConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.run import RunConfig
-    from trtpoets.train.head import HeadConfig
 
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
-        calibration=CalibrationConfig(photos=32),
+        calibration=CalibrationConfig(photos=16),
         # With several threads, most of the CPU time goes to threads that wait for work.
-        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=5, threads=1),
+        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=3, threads=1),
     )
 
 
@@ -208,6 +213,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     found.install(monkeypatch)
     with nothing_left(found):
         yield found
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Jetson bundle of the tiny network. A test that changes it takes `bundle`."""
+    from tests.fakes.board_bundle import paper_bundle
+
+    return paper_bundle(tmp_path_factory.mktemp("bundle") / "tiny-jetson")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_bundle` for one test."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny-jetson"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 import trtpoets
+from tests.support.sources import nodes_of
 from trtpoets.cli import main
 from trtpoets.core.errors import MissingArtefact, TrtPoetsError
 from trtpoets.core.shell_commands import command, filled
@@ -97,7 +98,7 @@ def test_commands_in_messages_are_built_with_quoting() -> None:
         # provenance.py quotes once, for several commands; the others show the version.
         if path.name in ("provenance.py", "options.py", "bundle_options.py"):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not isinstance(node, ast.JoinedStr):
                 continue
             before = ""
@@ -113,7 +114,7 @@ def test_every_command_in_the_sources_exists() -> None:
     """Also those with placeholders: each option that a hint names is one of its command's."""
     wrong = []
     for path in sorted(SOURCES.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not (isinstance(node, ast.keyword) and node.arg == "hint" and isinstance(node.value, ast.Constant)):
                 continue
             for words in commands_in(str(node.value.value)):

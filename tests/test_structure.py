@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import nodes_of, tree_of
+
 PACKAGE = Path(__file__).parent.parent / "trtpoets"
 
 MAY_IMPORT = {
@@ -52,7 +54,7 @@ def name_of(path: Path) -> str:
 
 def imported_parts(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
@@ -80,7 +82,7 @@ def test_every_folder_has_its_rule() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_are_one_thing(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500, f"{name_of(path)} may have more than one purpose"
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} does not say what it is"
+    assert ast.get_docstring(tree_of(path)), f"{name_of(path)} does not say what it is"
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
@@ -119,7 +121,7 @@ def guarded(tree: ast.AST) -> set[ast.AST]:
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
 def test_what_a_device_may_lack_is_imported_with_an_error_that_says_so(path: Path) -> None:
     """A bare import inside a function would end in a traceback, on the path that nobody tried on a device."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     safe = guarded(tree)
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

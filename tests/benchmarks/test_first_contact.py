@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
+from tests.fakes.board_bundle import PYTHONS, Board
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.tensorrt_builder import fake_library
@@ -39,11 +39,6 @@ from contact.questions import HARNESS, MACHINE, QUESTIONS, Question  # noqa: E40
 from contact.subject import Subject  # noqa: E402
 
 SCRIPTS = sorted([FOLDER / "first_contact.py", *(FOLDER / "contact").glob("*.py")])
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("contact") / "tiny-jetson")
 
 
 def given(work: Path, *folders: Path) -> QuestionInputs:
@@ -94,7 +89,8 @@ def test_every_question_has_its_function() -> None:
     assert len({each.id for each in QUESTIONS}) == len(QUESTIONS)
     for each in (*QUESTIONS, MACHINE):
         function = getattr(importlib.import_module(f"contact.{each.module}"), each.function)
-        assert list(inspect.signature(function).parameters) == ["inputs"], each.id
+        parameters = list(inspect.signature(function).parameters)
+        assert parameters[0] == "inputs" and len(parameters) == 1 + len(each.arguments), each.id
         assert function.__doc__
 
 
@@ -262,14 +258,14 @@ def test_a_leak_is_found(on_paper: FakeGpu, tmp_path: Path, monkeypatch: pytest.
     assert (found["gpu_bytes"], found["goal_met"]) == (1 << 20, False)
 
 
-def test_tensorrt_rtx_without_a_gpu(made: Path, tmp_path: Path, no_driver: None) -> None:
+def test_tensorrt_rtx_without_a_gpu(tiny_bundle: Path, tmp_path: Path, no_driver: None) -> None:
     """It builds; that it was not run is said. CURRENT is refused, which is an answer."""
     pytest.importorskip("tensorrt_rtx")
-    found = answer("rtx-fp16", given(tmp_path, made))["answer"]
+    found = answer("rtx-fp16", given(tmp_path, tiny_bundle))["answer"]
     (told,) = found["networks"].values()
     assert (told["runs"], told["because"]) == (False, "no NVIDIA driver here")
     assert told["engine_bytes"] > 10_000 and told["targets"] == ["sm80+"] and "goal_met" not in found
-    current = answer("rtx-current", given(tmp_path, made))["answer"]
+    current = answer("rtx-current", given(tmp_path, tiny_bundle))["answer"]
     assert current["builds"] is False and "could not build" in current["refusal"]
 
 
@@ -294,7 +290,7 @@ def test_folders_without_a_network(tmp_path: Path) -> None:
         networks(given(tmp_path, tmp_path))
 
 
-def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trtexec_is_read(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As trtexec 10 prints it (sampleReporting.cpp)."""
     program = tmp_path / "trtexec"
     program.write_text(
@@ -310,12 +306,12 @@ def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(trtexec, "config_of", lambda flavour: None)
     monkeypatch.setattr(trtexec.shutil, "which", lambda name: str(program))
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.52, "graph": True})
-    found = trtexec.beside_trtexec(given(tmp_path, made))
+    found = trtexec.beside_trtexec(given(tmp_path, tiny_bundle))
     assert (found["trtexec_compute_ms"], found["goal_met"]) == (0.5, True)
     said = (tmp_path / "trtexec.said").read_text()
     assert "--shapes=photos:1x16x16x3" in said and "--useCudaGraph" in said
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.56, "graph": True})
-    assert trtexec.beside_trtexec(given(tmp_path, made))["goal_met"] is False
+    assert trtexec.beside_trtexec(given(tmp_path, tiny_bundle))["goal_met"] is False
 
 
 def test_the_stand_in_has_the_sessions_interface() -> None:
@@ -371,7 +367,9 @@ def test_pytorch_kernels_replace_an_engine(question: str, with_torch: FakeGpu, t
         assert all(each["worst_difference"] == 0 and each["graph"] for each in found["batches"].values())
 
 
-def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_built_weakly_and_strongly_typed(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = fake_library("10.3")
     monkeypatch.setattr(engines, "need_library", lambda flavour: None)
     for module in (engines, contact_networks):
@@ -379,21 +377,21 @@ def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, mon
     monkeypatch.setattr(engines, "built", lambda *_: paper_engine(tmp_path))
     monkeypatch.setattr(engines, "_scores", lambda *_: {})
     monkeypatch.setattr(engines, "latencies", lambda *_, **__: {})
-    found = answer("tensorrt-int8-typing", given(tmp_path / "work", made))["answer"]
+    found = answer("tensorrt-int8-typing", given(tmp_path / "work", tiny_bundle))["answer"]
     assert found["weakly typed"]["typing"] == "weakly typed, INT8 and FP16 allowed"
     assert found["strongly typed"]["typing"] == "strongly typed"
     assert set(found["weakly typed"]["layers"]) == {"int8", "fp16"}, "as the stand-in for TensorRT's inspector tells"
     assert "fp32" in found["strongly typed"]["layers"]
     kept = library.module.BuilderFlag.__members__
     monkeypatch.setattr(engines, "load_tensorrt", lambda flavour: fake_library("11.0"))
-    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", made))["because"].endswith(
+    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", tiny_bundle))["because"].endswith(
         "has strongly typed networks only"
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
-def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
+def test_it_runs_with_only_a_bundle(python: str, tiny_bundle: Path, tmp_path: Path) -> None:
     """On a board of paper, with the bundle's runtime and this one folder, in Python 3.8 too."""
     import shutil
 
@@ -402,7 +400,7 @@ def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> 
     shutil.copy(FOLDER / "first_contact.py", folder)
     only = [word for each in HARNESS if each.module == "harness" for word in ("--only", each.id)]
     quick = ["--count", "50", "--seconds", "0.02", "--only", "waiting", "--only", "tensorrt-fp16"]
-    command = [python, folder / "first_contact.py", "--bundle", made, *only, *quick]
+    command = [python, folder / "first_contact.py", "--bundle", tiny_bundle, *only, *quick]
     done = subprocess.run(command, env=board.variables, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (folder / "results").glob("paper-gpu-*.json")

@@ -54,7 +54,10 @@ def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
     assert result.stdout.strip() == str(bundle / "runtime" / "trtpoets" / "__init__.py"), result.stderr
 
 
-@pytest.mark.parametrize("precision", ORDER)
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param(each, marks=pytest.mark.slow) if each is Precision.FP16 else each for each in ORDER],
+)
 def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     result = script(bundle, "selftest.py", "--precision", precision.value, "--json")
     assert result.returncode == 0, result.stderr

@@ -14,23 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.board_bundle import paper_bundle, python_3_8
+from tests.fakes.board_bundle import python_3_8
 from trtpoets.bundles.vendored_runtime import copy_template, package_folder
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
 
 MARK = "import pathlib\npathlib.Path({mark!r}).write_text('executed')\n"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
 
 
 def run(bundle: Path, python: str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:

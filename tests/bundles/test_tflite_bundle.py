@@ -88,7 +88,7 @@ def test_contents(bundle: Path) -> None:
     assert "@" not in text
 
 
-@pytest.mark.parametrize("precision", [FP32, INT8])
+@pytest.mark.parametrize("precision", [pytest.param(FP32, marks=pytest.mark.slow), INT8])
 def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     result = script(bundle, "selftest.py", "--precision", precision.value, "--json")
     assert result.returncode == 0, result.stderr

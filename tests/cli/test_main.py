@@ -56,7 +56,7 @@ def test_help_groups_the_options_of_a_command_with_more_than_ten(command: str) -
 
 
 def test_help_names_the_defaults_of_the_head_configuration() -> None:
-    from trtpoets.train.head import HeadConfig
+    from trtpoets.core.training import HeadConfig
 
     by_name = {parameter.name: parameter for parameter in typer.main.get_command(main.app).commands["retrain"].params}  # type: ignore[attr-defined]
     defaults = HeadConfig()
@@ -113,10 +113,12 @@ def test_a_user_error_prints_two_lines_and_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "\t"])
-def test_invalid_run_names_are_rejected(name: str, tmp_path: Path) -> None:
-    result = program("export", name, cwd=tmp_path)
-    assert result.returncode == 1
-    assert "the name" in result.stderr
+def test_invalid_run_names_are_rejected(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call_main(monkeypatch, "export", name) == 1
+    assert "the name" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import nodes_of
 from trtpoets.core.child_environment import child_environment
+from trtpoets.core.child_process import Child
 from trtpoets.core.program import run_program
-from trtpoets.judge.bench.worker_process import Child
 
 PACKAGE = Path(__file__).parents[2] / "trtpoets"
 
@@ -62,7 +63,7 @@ def test_no_process_is_started_without_it() -> None:
         name = str(path.relative_to(PACKAGE))
         if "templates" in path.parts or name in WITHOUT_CUDA:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             starts = isinstance(node.func.value, ast.Name) and node.func.value.id == "subprocess"

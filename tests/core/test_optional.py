@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import trtpoets
+from tests.support.sources import nodes_of
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs, tensorflow
 
@@ -48,7 +49,7 @@ def test_onnx_runtime_is_imported_in_one_place() -> None:
     for path in Path(trtpoets.__file__).parent.rglob("*.py"):
         names = [
             name.name.partition(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in nodes_of(path)
             if isinstance(node, ast.Import)
             for name in node.names
         ]

@@ -57,7 +57,7 @@ def named(name: str) -> dict[str, Any]:
     needed = {key: some[key] for key, each in parameters.items() if each.default is each.empty and key in some}
     if name == "label":
         needed["photos"] = ["x.png"]
-    return {**needed, **({"target": "jetson"} if name == "bundle" else {})}
+    return {**needed, **{"bundle": {"target": "jetson"}, "demo": {"quick": True}}.get(name, {})}
 
 
 PATHS = [

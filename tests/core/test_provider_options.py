@@ -38,7 +38,7 @@ from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.judge.bench.bench_child import _serve
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.contender import Contender
+from trtpoets.judge.bench.measured_runner import MeasuredRunner
 from trtpoets.judge.bench.meter import Meter
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -139,10 +139,10 @@ def test_loading_may_take_as_long_as_a_build(tmp_path: Path) -> None:
     """The engine is built while the runner loads; that is not a hang."""
     found, asked = model(tmp_path, Precision.FP32), []
     for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
-        contender = Contender(found, way, BenchConfig())
-        contender._ask = lambda request, batch, timeout=None: asked.append(timeout)  # type: ignore[method-assign,assignment,return-value,func-returns-value]
-        contender.load([sys.executable, "-c", ""], [], False)
-        contender.end()
+        runner = MeasuredRunner(found, way, BenchConfig())
+        runner._ask = lambda request, batch, timeout=None: asked.append(timeout)  # type: ignore[method-assign,assignment,return-value,func-returns-value]
+        runner.load([sys.executable, "-c", ""], [], False)
+        runner.end()
     assert asked == [None, None, 1800.0]
 
 

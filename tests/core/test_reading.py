@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import trtpoets
+from tests.support.sources import nodes_of
 from tests.support.tiny import tiny_spec
 from trtpoets.convert.int8.tensorrt_cache import read_cache
 from trtpoets.core import protobuf
@@ -239,7 +240,9 @@ def test_the_program_does_not_wait(fifo: Path) -> None:
 
 OWN_FILES = {
     *(
+        "core/child_process.py",
         "core/reading.py",
+        "core/system_files.py",
         "core/streams.py",
         "train/feature_cache.py",
         "train/weights/__init__.py",
@@ -252,12 +255,7 @@ OWN_FILES = {
         "judge/bench/bench_child.py",
         "judge/bench/loadgen.py",
     ),
-    *(
-        "device/doctor/system.py",
-        "device/build/build_process.py",
-        "device/build/build_child.py",
-        "device/gpu/libcuda.py",
-    ),
+    *("device/build/build_process.py",),
     "onboard/files/check.py",
 }
 """Modules that read only files of the system, of the package, or that they wrote themselves; and a program that runs
@@ -271,7 +269,7 @@ def test_files_of_others_are_opened_in_one_place() -> None:
         for path in sorted((package / part).rglob("*.py")):
             if path.relative_to(package).as_posix() in OWN_FILES:
                 continue
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in nodes_of(path):
                 if isinstance(node, ast.Call):
                     called = ast.unparse(node.func).rpartition(".")[2]
                     modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]

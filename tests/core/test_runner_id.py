@@ -20,6 +20,7 @@ import trtpoets
 from tests.fakes.engine import paper_engine
 from tests.judge.bench.test_benchmark import QUICK, photos
 from tests.support.runner_ids import runner
+from tests.support.sources import tree_of
 from tests.support.tiny import tiny_onnx, tiny_spec
 from tests.test_structure import PACKAGE
 from trtpoets.core.errors import BadArtefact, BadInput
@@ -41,7 +42,7 @@ from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.benchmark import benchmark_from_artefacts
-from trtpoets.judge.bench.contender import Failure
+from trtpoets.judge.bench.measured_runner import BenchFailure
 from trtpoets.judge.bench.scenario import config_for
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import result_status
@@ -108,7 +109,7 @@ def test_rows_of_an_earlier_version_are_read_and_what_can_t_be_is_said() -> None
         with pytest.raises((KeyError, TypeError, ValueError)):
             RunnerId.from_row(row)
         with pytest.raises(BadArtefact, match="runner can't be read") as caught:
-            from_json(Failure, {**row, "why": ""}, "benchmark.json", "measure again")
+            from_json(BenchFailure, {**row, "why": ""}, "benchmark.json", "measure again")
         assert caught.value.hint == "measure again"
 
 
@@ -214,7 +215,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     chosen = GateConfig(min_agreement=90, runners=("rtx-fp16.sm86",))
     (only,) = to_json(trtpoets.evaluate("x", chosen, engines=tmp_path))["gate"]["runners"]
     assert (only["runner"], only["outcome"]) == ("rtx-fp16.sm86", "failed")
-    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated here") as caught:
+    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated") as caught:
         trtpoets.evaluate("x", GateConfig(min_agreement=90, runners=("rtx-fp16.sm80",)), engines=tmp_path)
     assert "rtx-fp16.sm86" in caught.value.hint
 
@@ -300,7 +301,7 @@ def test_the_check_finds_code_that_parses_a_name() -> None:
 
 def test_no_code_parses_or_formats_a_runner_s_name() -> None:
     found = {
-        str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
+        str(path.relative_to(PACKAGE)): list(parsed_names(tree_of(path)))
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.name != "runner_id.py"
     }

@@ -13,10 +13,10 @@ import pytest
 
 from trtpoets.cli.terminal import progress_display
 from trtpoets.core import signals
+from trtpoets.core.child_process import Child
 from trtpoets.core.errors import Interrupted, TrtPoetsError
 from trtpoets.core.program import run_program
 from trtpoets.core.signals import exit_code, ignore_until_parent_ends, interrupt_on_signals, interrupted
-from trtpoets.judge.bench.worker_process import Child
 
 ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 

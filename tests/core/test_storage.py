@@ -7,9 +7,10 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,7 @@ from trtpoets.core.files import (
     write_json,
 )
 from trtpoets.core.program import run_program
+from trtpoets.core.serialization import to_json
 from trtpoets.core.storage import error_in_text, storage_errors, storage_failure, stray_failure
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.build import build_child
@@ -246,19 +248,22 @@ def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.Mo
     def build(*_: object) -> dict[str, object]:
         raise OSError(number, os.strerror(number), "/disk/fp32.onnx")
 
-    reading, writing = os.pipe()
-    order = json.dumps({"task": "build", "flavour": "rtx", "memory_bytes": 1 << 30, "answers": writing})
+    answers: list[dict[str, Any]] = []
+
+    @contextmanager
+    def replies() -> Iterator[Callable[[Any], None]]:
+        yield lambda answer: answers.append(to_json(answer))
+
+    order = json.dumps({"task": "build", "flavour": "rtx", "memory_bytes": 1 << 30})
     monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
     monkeypatch.setattr(build_child, "_TASKS", {"build": build})
-    for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
+    for name in ("limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
         monkeypatch.setattr(build_child, name, lambda *_: None)
+    monkeypatch.setattr(build_child, "replies", replies)
     monkeypatch.setattr(build_child.signal, "signal", lambda *_: None)
     monkeypatch.setattr(build_child.faulthandler, "enable", lambda: None)
     build_child.main()
-    with suppress(OSError):  # it may have been closed with the answers
-        os.close(writing)
-    with os.fdopen(reading) as answers:
-        answer = json.loads(answers.read())
+    (answer,) = answers
     assert list(answer) == [kind]
     if kind == "error":
         assert answer["error"]["kind"] == "StorageFailed" and "/disk/fp32.onnx" in answer["error"]["message"]

@@ -19,6 +19,7 @@ from tests.fakes.bindings import committed_listings
 from tests.fakes.stub_bindings import LISTED, VERSIONS, classes_of, described, listing_of
 from tests.fakes.tensorrt_builder import fake_library
 from tests.fakes.tensorrt_runtime import Context, Engine
+from tests.support.sources import nodes_of
 from tests.support.tensorrt_names import MODULE, Findings, Touch, findings_in, parsed
 from trtpoets.device.tensorrt_messages import NO_DRIVER
 
@@ -170,8 +171,8 @@ def test_nothing_else_touches_tensorrt() -> None:
         f"{path.name}:{node.lineno}"
         for path in DEVICE.parent.rglob("*.py")
         if path not in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("library.module")
+        for node in nodes_of(path)
+        if isinstance(node, ast.Attribute) and node.attr == "module" and ast.unparse(node).endswith("library.module")
     ]
     assert not elsewhere
 

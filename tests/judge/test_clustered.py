@@ -93,11 +93,11 @@ def test_it_covers_as_often_as_it_says(rho: float) -> None:
 
 def test_wrong_groups_are_named() -> None:
     hits = np.ones(3, bool)
-    with pytest.raises(BadInput, match=r"groups of shape \(2,\) for 3 photos"):
+    with pytest.raises(BadInput, match=r"must have the shape \(3,\), not \(2,\)"):
         share_interval(hits, [0, 1])
-    with pytest.raises(BadInput, match="paired results of shapes"):
+    with pytest.raises(BadInput, match="are not paired"):
         difference_interval(hits, hits[:2])
-    with pytest.raises(BadInput, match="paired results of shapes"):
+    with pytest.raises(BadInput, match="are not paired"):
         equality_test(hits, hits[:2])
     assert share_interval(hits[:0], []) == (0, 1)
     assert difference_interval(hits[:0], hits[:0], []) == (-1, 1)

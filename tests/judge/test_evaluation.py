@@ -148,16 +148,16 @@ def test_two_thousand_classes() -> None:
 
 def test_wrong_input_is_named() -> None:
     photos = photos_of("ant", "bee")
-    with pytest.raises(BadInput, match="there are no photos to evaluate on") as caught:
+    with pytest.raises(BadInput, match="there are no photos to evaluate") as caught:
         evaluation_from_scores(FAKE, np.zeros((0, 3), np.float32), [], LABELS)
     assert "--test-percent" in caught.value.hint
-    with pytest.raises(BadInput, match=r"scores of fake are \(3, 3\), not \(2, 3\)"):
+    with pytest.raises(BadInput, match=r"scores of fake must have the shape \(2, 3\) \(photos, labels\), not \(3, 3\)"):
         evaluation_from_scores(FAKE, scores_for(0, 1, 2), photos, LABELS)
     broken = scores_for(0, 1)
     broken[1, 2] = np.nan
-    with pytest.raises(RunFailed, match="fake gave a score that is not a number, for photo 1"):
+    with pytest.raises(RunFailed, match="fake returned a score that is not a number, for photo 1"):
         evaluation_from_scores(FAKE, broken, photos, LABELS)
-    with pytest.raises(RunFailed, match="the reference gave a score that is not a number"):
+    with pytest.raises(RunFailed, match="the reference returned a score that is not a number"):
         evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, broken)
 
 
@@ -211,7 +211,7 @@ def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:
     ):
         scores_from_runner(runner, photos)
     with FakeRunner(tiny_spec()) as runner:
-        with pytest.raises(BadInput, match="no photos to evaluate on"):
+        with pytest.raises(BadInput, match="no photos to evaluate"):
             scores_from_runner(runner, [])
         (folder / "ant" / "0001.jpg").write_bytes(b"")
         with pytest.raises(PhotoChanged, match=r"0001\.jpg has changed since the dataset was read"):

@@ -21,7 +21,7 @@ from trtpoets.judge.evaluation import Evaluation, evaluation_from_scores
 from trtpoets.judge.gate import (
     Gate,
     GateConfig,
-    Outcome,
+    GateOutcome,
     gate_from_evaluations,
     missed,
     require_passed,
@@ -58,21 +58,21 @@ def evaluations(
     return [first, second]
 
 
-def outcome(found: list[Evaluation], **limits: Any) -> Outcome:
+def outcome(found: list[Evaluation], **limits: Any) -> GateOutcome:
     return gate_from_evaluations(found, GateConfig(**limits)).outcome
 
 
 def test_the_interval_decides() -> None:
     """Passed where it is within the limit, failed where it is beyond, and "cannot tell" where the limit is in it."""
-    assert outcome(evaluations(1000), max_drop=0.5) is Outcome.PASSED
-    assert outcome(evaluations(1000, lost=6), max_drop=0.5) is Outcome.UNKNOWN  # 0.6 points, 0.2 to 1.3
-    assert outcome(evaluations(1000, lost=20), max_drop=0.5) is Outcome.FAILED
-    assert outcome(evaluations(1000, lost=10), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(1000, lost=20), min_agreement=98) is Outcome.UNKNOWN
-    assert outcome(evaluations(1000, lost=31), min_agreement=98) is Outcome.FAILED
+    assert outcome(evaluations(1000), max_drop=0.5) is GateOutcome.PASSED
+    assert outcome(evaluations(1000, lost=6), max_drop=0.5) is GateOutcome.UNKNOWN  # 0.6 points, 0.2 to 1.3
+    assert outcome(evaluations(1000, lost=20), max_drop=0.5) is GateOutcome.FAILED
+    assert outcome(evaluations(1000, lost=10), min_agreement=98) is GateOutcome.PASSED
+    assert outcome(evaluations(1000, lost=20), min_agreement=98) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(1000, lost=31), min_agreement=98) is GateOutcome.FAILED
     # As many answers won as lost: no loss was seen, and the limit is still in the interval.
-    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5) is Outcome.UNKNOWN
-    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5, min_agreement=98) is Outcome.FAILED
+    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5, min_agreement=98) is GateOutcome.FAILED
 
 
 @given(st.integers(1, 150), st.integers(0, 150), st.integers(0, 150), st.sampled_from([0.5, 2.0, 10.0]))
@@ -87,11 +87,13 @@ def test_every_verdict_is_that_of_its_interval(photos: int, lost: int, won: int,
             within, beyond = check.low >= check.limit, check.high < check.limit
         else:
             within, beyond = check.high <= check.limit, check.low > check.limit
-        assert check.outcome is (Outcome.PASSED if within else Outcome.FAILED if beyond else Outcome.UNKNOWN)
+        assert check.outcome is (
+            GateOutcome.PASSED if within else GateOutcome.FAILED if beyond else GateOutcome.UNKNOWN
+        )
 
 
-@pytest.mark.parametrize(("loss", "wrong"), [(0.0, Outcome.FAILED), (0.01, Outcome.PASSED)])
-def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: float, wrong: Outcome) -> None:
+@pytest.mark.parametrize(("loss", "wrong"), [(0.0, GateOutcome.FAILED), (0.01, GateOutcome.PASSED)])
+def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: float, wrong: GateOutcome) -> None:
     """765 photos, 2 % of whose answers change: the wrong verdict comes at most 1 time in 40."""
     drawn = np.random.default_rng(5).multinomial(765, [0.01 + loss / 2, 0.01 - loss / 2, 0.98], 400)
     found = evaluations(765)
@@ -106,12 +108,12 @@ def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: floa
 
 
 def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
-    assert outcome(evaluations(30), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
-    assert outcome(evaluations(30, lost=1), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
-    assert outcome(evaluations(30, lost=15), max_drop=0.5) is Outcome.FAILED
-    assert outcome(evaluations(30, lost=15), min_agreement=98) is Outcome.FAILED
+    assert outcome(evaluations(30), max_drop=0.5, min_agreement=98) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(30, lost=1), max_drop=0.5, min_agreement=98) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(30, lost=15), max_drop=0.5) is GateOutcome.FAILED
+    assert outcome(evaluations(30, lost=15), min_agreement=98) is GateOutcome.FAILED
     # Two lost photos of two may be chance.
-    assert outcome(evaluations(2, lost=2), max_drop=0.5) is Outcome.UNKNOWN
+    assert outcome(evaluations(2, lost=2), max_drop=0.5) is GateOutcome.UNKNOWN
 
 
 def test_copies_do_not_pass_for_photos() -> None:
@@ -120,7 +122,7 @@ def test_copies_do_not_pass_for_photos() -> None:
     found = evaluations(225, groups=copies)
     gate = gate_from_evaluations(found, GateConfig(min_agreement=98))
     (check,) = gate.runners[0].checks
-    assert gate.outcome == Outcome.UNKNOWN
+    assert gate.outcome == GateOutcome.UNKNOWN
     assert (check.photos, check.groups) == (225, 9)
     assert (check.low, check.high) == pytest.approx(wilson_interval(9, 9))
     assert unknowns(gate) == [
@@ -129,9 +131,9 @@ def test_copies_do_not_pass_for_photos() -> None:
             "independent photos could, if no answers change): onnxruntime-int8"
         )
     ]
-    assert outcome(evaluations(225), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000)), max_drop=0.5) is Outcome.UNKNOWN
-    assert outcome(evaluations(9000), max_drop=0.5) is Outcome.PASSED
+    assert outcome(evaluations(225), min_agreement=98) is GateOutcome.PASSED
+    assert outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000)), max_drop=0.5) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(9000), max_drop=0.5) is GateOutcome.PASSED
 
 
 def test_a_doubt_says_how_many_photos_would_do() -> None:
@@ -148,11 +150,11 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
     ]
     few = gate_from_evaluations(evaluations(40), GateConfig(0.5, 98))
     assert [each.photos_needed for each in few.runners[0].checks] == [189, 765]
-    assert outcome(evaluations(189), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(188), min_agreement=98) is Outcome.UNKNOWN
+    assert outcome(evaluations(189), min_agreement=98) is GateOutcome.PASSED
+    assert outcome(evaluations(188), min_agreement=98) is GateOutcome.UNKNOWN
     # Enough for a runner that loses nothing: this one loses 0.4 points, and that takes more.
     (check,) = gate_from_evaluations(evaluations(3000, lost=12), GateConfig(max_drop=0.5)).runners[0].checks
-    assert check.outcome is Outcome.UNKNOWN and check.photos_needed is not None and check.photos_needed > 3000
+    assert check.outcome is GateOutcome.UNKNOWN and check.photos_needed is not None and check.photos_needed > 3000
 
 
 def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
@@ -216,18 +218,18 @@ def test_photos_for_share_is_the_least_that_prove_it(limit: float) -> None:
 
 def test_no_number_of_photos_shows_that_nothing_changes() -> None:
     gate = gate_from_evaluations(evaluations(20), GateConfig(0, 100))
-    assert gate.outcome == Outcome.UNKNOWN
+    assert gate.outcome == GateOutcome.UNKNOWN
     assert all("(no number of photos can)" in text for text in unknowns(gate))
-    assert outcome(evaluations(20, lost=1), min_agreement=100) is Outcome.FAILED
-    assert outcome(evaluations(20, lost=1), max_drop=0) is Outcome.UNKNOWN
-    assert outcome(evaluations(20, lost=10), max_drop=0) is Outcome.FAILED
+    assert outcome(evaluations(20, lost=1), min_agreement=100) is GateOutcome.FAILED
+    assert outcome(evaluations(20, lost=1), max_drop=0) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(20, lost=10), max_drop=0) is GateOutcome.FAILED
 
 
 def test_photos_without_a_known_label_can_agree_but_not_be_right() -> None:
     found = evaluations(400, known=False)
-    assert outcome(found, min_agreement=98) is Outcome.PASSED
+    assert outcome(found, min_agreement=98) is GateOutcome.PASSED
     gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
-    assert gate.outcome is Outcome.UNKNOWN
+    assert gate.outcome is GateOutcome.UNKNOWN
     assert "no photo with a label" in sentence(gate.runners[0].checks[0])
 
 
@@ -236,12 +238,12 @@ def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
     found = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
     gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
     assert [(each.runner.name, each.outcome) for each in gate.runners] == [
-        ("onnxruntime-fp16", Outcome.PASSED),
-        ("onnxruntime-int8", Outcome.FAILED),
+        ("onnxruntime-fp16", GateOutcome.PASSED),
+        ("onnxruntime-int8", GateOutcome.FAILED),
     ]
-    assert gate.outcome is Outcome.FAILED
-    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp16",)) is Outcome.PASSED
-    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp32",)) is Outcome.FAILED
+    assert gate.outcome is GateOutcome.FAILED
+    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp16",)) is GateOutcome.PASSED
+    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp32",)) is GateOutcome.FAILED
 
 
 def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
@@ -282,12 +284,12 @@ def test_it_is_json() -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, "a gate without a limit"),
-        ({"runners": ("a",)}, "a gate without a limit"),
-        ({"max_drop": -1.0}, "--max-drop -1 is no loss"),
-        ({"max_drop": float("nan")}, "--max-drop nan is no loss"),
-        ({"min_agreement": 0.0}, "--min-agreement 0 is no percentage"),
-        ({"min_agreement": 101.0}, "--min-agreement 101 is no percentage"),
+        ({}, "a gate needs a limit"),
+        ({"runners": ("a",)}, "a gate needs a limit"),
+        ({"max_drop": -1.0}, "--max-drop must be 0 to 100 points, not -1"),
+        ({"max_drop": float("nan")}, "--max-drop must be 0 to 100 points, not nan"),
+        ({"min_agreement": 0.0}, "--min-agreement must be above 0 and at most 100 %, not 0"),
+        ({"min_agreement": 101.0}, "--min-agreement must be above 0 and at most 100 %, not 101"),
     ],
 )
 def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
@@ -297,8 +299,8 @@ def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
 
 def test_runners_that_are_not_there() -> None:
     found = evaluations(100, runner="onnxruntime-fp32")
-    with pytest.raises(BadInput, match="no FP16 or INT8 runner to judge"):
+    with pytest.raises(BadInput, match="no FP16 or INT8 runner was evaluated"):
         gate_from_evaluations(found, GateConfig(max_drop=1))
-    with pytest.raises(BadInput, match="rtx-int8 was not evaluated here") as caught:
+    with pytest.raises(BadInput, match="rtx-int8 was not evaluated") as caught:
         gate_from_evaluations(found, GateConfig(max_drop=1, runners=("rtx-int8",)))
     assert caught.value.hint == "--runner onnxruntime-fp32"

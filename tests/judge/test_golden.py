@@ -67,7 +67,7 @@ def test_labels_take_turns_and_the_order_of_photos_does_not_matter(photos: list[
 
 def test_few_photos_are_all_taken_and_none_is_an_error(photos: list[Photo]) -> None:
     assert len(golden_photos(photos[:3], SPEC.preprocess)) == 3
-    with pytest.raises(BadInput, match="no test photos to check a bundle by"):
+    with pytest.raises(BadInput, match="no test photos for the golden check of a bundle"):
         golden_photos([], SPEC.preprocess)
 
 
@@ -171,7 +171,7 @@ def test_scores_that_are_no_numbers_fail(photos: list[Photo], value: float) -> N
 
 def test_scores_of_other_photos_or_precisions_are_refused(photos: list[Photo]) -> None:
     golden = golden_of(photos, fp32=0.1)
-    with pytest.raises(BadInput, match=r"scores of shape \(2, 3\), not \(12, 3\)"):
+    with pytest.raises(BadInput, match=r"scores must have the shape \(12, 3\), not \(2, 3\)"):
         check_scores_against(golden, FP32, np.zeros((2, 3), np.float32))
     with pytest.raises(BadArtefact, match="have scores of fp32, not of int8"):
         check_scores_against(golden, INT8, np.zeros((12, 3), np.float32))
@@ -187,12 +187,12 @@ def edited(folder: Path, change: Any) -> None:
     ("change", "told"),
     [
         (lambda value: value.pop("photos"), "photos is missing"),
-        (lambda value: value["photos"].clear(), "another number of photos than 0"),
-        (lambda value: value["photos"].pop(), "another number of photos than 11"),
+        (lambda value: value["photos"].clear(), "not those of 0 photos"),
+        (lambda value: value["photos"].pop(), "not those of 11 photos"),
         (lambda value: value["expected"].update(int4=value["expected"]["fp32"]), "int4"),
         (lambda value: value["expected"]["fp32"].update(tolerance=2), "tolerance"),
         (lambda value: value["expected"]["fp32"].update(scores=[1, 2]), "scores"),
-        (lambda value: value["photos"][0].update(file="../000.bmp"), "no name of a photo"),
+        (lambda value: value["photos"][0].update(file="../000.bmp"), "is not a file name"),
         (lambda value: value["photos"][3].update(sha256="0"), r"003.bmp was changed or damaged"),
         (lambda value: value["photos"][3].update(file="none.bmp"), r"none.bmp can't be read: No such file"),
     ],

@@ -35,16 +35,6 @@ COMMANDS: dict[str, Any] = parser()._subparsers._group_actions[0].choices  # typ
 REFUSED = "refuse: IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (no implementation for conv)"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
-
-
 @pytest.fixture(params=PYTHONS)
 def board(request: pytest.FixtureRequest, tmp_path: Path) -> Board:
     return Board(tmp_path, request.param)
@@ -106,7 +96,7 @@ def test_an_engine_that_ends_its_process_is_left_for_the_next(here: Board, bundl
     result = here.run(bundle, "build", "--json")
     assert result.returncode == 0, result.stderr
     assert as_json(result)[0]["card"]["precision"] == "fp16"
-    assert "int8 can't be used: int8.tensorrt.engine does not run: died of SIGABRT" in result.stderr
+    assert "int8 can't be used: int8.tensorrt.engine does not run: its process was ended by SIGABRT" in result.stderr
 
 
 def test_what_a_device_lacks_is_not_brought_by_pip(here: Board, bundle: Path, tmp_path: Path) -> None:

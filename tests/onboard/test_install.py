@@ -162,7 +162,7 @@ def paper_venv(board: Board, journal: list[str]) -> Any:
     return run
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_environment(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
 ) -> None:

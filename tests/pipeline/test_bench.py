@@ -23,7 +23,7 @@ from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Way
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
-from trtpoets.judge.bench.contender import Contender, Heat
+from trtpoets.judge.bench.measured_runner import BatchRounds, MeasuredRunner
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline.bench import _ways
@@ -76,7 +76,7 @@ def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> No
     broken = {**to_json(found), "measurements": [{"runner": "tensorflow"}]}
     for text in ("{}", json.dumps(broken)):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is no benchmark"):
+        with pytest.raises(BadArtefact, match="is not a benchmark"):
             trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
     assert made.made == 2, "a file that can't be read is told before anything is measured"
 
@@ -90,12 +90,12 @@ def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, mo
 
     for aim, expected in ((0, 70), (205, 205)):
         config = replace(QUICK, min_count=70, aim_count=aim)
-        contender = Contender(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()), Way.PLAIN, config)
-        contender.heats[1] = Heat(WARM)
-        monkeypatch.setattr(contender, "_ask", ask)
+        runner = MeasuredRunner(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()), Way.PLAIN, config)
+        runner.batch_rounds[1] = BatchRounds(WARM)
+        monkeypatch.setattr(runner, "_ask", ask)
         asked.clear()
         for number in range(config.rounds):
-            contender.round(1, number)
+            runner.round(1, number)
         assert sum(each["count"] for each in asked) == expected
 
 
@@ -145,5 +145,5 @@ def test_options_become_a_configuration() -> None:
     assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
     server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
     assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
-    with pytest.raises(BadInput, match="--target-qps 100 is a server's"):
+    with pytest.raises(BadInput, match="--target-qps 100 applies to the server scenario only"):
         bench_config(None, 2.0, 0, target_qps=100.0)

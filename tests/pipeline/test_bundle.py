@@ -373,7 +373,7 @@ def test_stale_files_are_not_packed(precision: Precision, target: Target, hint: 
 
 def test_a_bundle_needs_photos(space: Workspace) -> None:
     space.dataset.unlink()
-    with pytest.raises(BadInput, match="tiny has no photos to be judged on"):
+    with pytest.raises(BadInput, match="tiny has no test photos"):
         bundled(space)
 
 

@@ -93,12 +93,12 @@ def test_tables_and_pages_show_groups_with_photos(capsys: pytest.CaptureFixture[
     print_table("evaluation", from_json(Evaluations, found["evaluation"], "x"))
     table = capsys.readouterr().out
     assert "30 held-out photos in 9 independent groups" in table
-    assert "Change of accuracy beside TensorFlow in points" in table
+    assert "Change of accuracy relative to TensorFlow in points" in table
     assert "−10.0" in table and "−25.6 to +2.5" in table
     assert "held-out photos in 9 independent groups" in report.verdict[1].text
     for text in (markdown_from_report(report), page_from_report(report)):
         assert "30 photos in 9 independent groups" in text
-        assert "copies of a photo, near-copies and shots of one object are one group" in text
+        assert "copies of a photo, near-copies and photos of one object form a group" in text
 
 
 def test_numbers_of_photos_as_text() -> None:
@@ -116,7 +116,7 @@ def test_an_allowed_undecided_gate_is_recorded() -> None:
     assert evaluate_command(Workspace(Path("engines"), "x"), gate) == (
         "trtpoets evaluate x --max-drop 0.5 --allow-undecided"
     )
-    with pytest.raises(BadInput, match="a gate without a limit"):
+    with pytest.raises(BadInput, match="a gate needs a limit"):
         gate_config(None, None, None, allow_undecided=True)
 
 

@@ -25,13 +25,13 @@ from trtpoets.core.progress import silent
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.judge.gate import GateConfig, Outcome
+from trtpoets.judge.gate import GateConfig, GateOutcome
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
-from trtpoets.pipeline.quantize import _int8, _Made
+from trtpoets.pipeline.quantize import _int8, _Origin
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -194,7 +194,7 @@ def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     assert found.precision is Precision.INT8
     assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found.why
     assert found.gate is not None
-    assert found.gate.outcome is Outcome.UNKNOWN
+    assert found.gate.outcome is GateOutcome.UNKNOWN
     assert recommended_precision(space) is None
 
 
@@ -209,7 +209,15 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         model = _int8(
-            space, wide, used, rough, config, _Made("", dataset.hash, ""), force=False, progress=silent, refit_head=True
+            space,
+            wide,
+            used,
+            rough,
+            config,
+            _Origin("", dataset.hash, ""),
+            force=False,
+            progress=silent,
+            refit_head=True,
         )
     card = open_card(card_of(model.path))
     assert card is not None
@@ -225,5 +233,5 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     assert worst == pytest.approx({name: layers[name] for name in worst}, rel=1e-5)
     section = int8_section(Report(quantisation=Quantisation(int8=from_json(Int8Summary, notes, "notes"))))
     assert section is not None
-    assert section.rows[-1].cells[0] == "as written, with its last layer fitted"
-    assert section.rows[-2].cells[0] == "as it was converted" or notes["before_head"] == notes["plain"]
+    assert section.rows[-1].cells[0] == "as written, with the refitted last layer"
+    assert section.rows[-2].cells[0] == "as converted" or notes["before_head"] == notes["plain"]

@@ -17,16 +17,15 @@ from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.serialization import to_json
+from trtpoets.core.training import HeadConfig, TrainingDetails
 from trtpoets.core.types import Classifier, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline import artefacts, publish
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
 from trtpoets.pipeline.calibration_cache_export import calibration_cache
-from trtpoets.pipeline.card_details import TrainingDetails
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.train.head import HeadConfig
 
 FP32, FP16, INT8 = Precision
 

@@ -28,7 +28,7 @@ from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners.fake import FakeRunner
-from trtpoets.judge.bench.benchmark import Benchmark, Failure
+from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark
 from trtpoets.judge.bench.meter import Meter
 from trtpoets.judge.evaluation import scores_from_runner
 from trtpoets.judge.evaluation_file import Evaluations
@@ -149,10 +149,10 @@ def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatc
 
     def measured(*_: Any) -> Benchmark:
         recoloured(tests[1])
-        return Benchmark((), (Failure(TENSORFLOW, None, "it could not decode"),))
+        return Benchmark((), (BenchFailure(TENSORFLOW, None, "it could not decode"),))
 
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
-    monkeypatch.setattr("trtpoets.pipeline.bench._able", lambda artefacts: (artefacts, []))
+    monkeypatch.setattr("trtpoets.pipeline.bench._runnable", lambda artefacts: (artefacts, []))
     with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos have changed since"):
         trtpoets.bench("tiny", engines=space.engines)
 
@@ -177,7 +177,7 @@ def test_the_page_does_not_show_changed_photos(tmp_path: Path, caplog: pytest.Lo
         recoloured(made[1])
         after = pictures(galleries_from_report(report, shown))
     assert 0 < after < before
-    assert f"2 photos of the page were changed since they were judged, {made[1].path} for one" in caplog.text
+    assert f"2 photos of the page changed after they were evaluated, for example {made[1].path}" in caplog.text
     assert f"trtpoets evaluate {report.name} --force" in caplog.text
 
 

@@ -13,6 +13,7 @@ from tests.cli.test_main import call_main
 from trtpoets.cli.main import app
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Precision, Resize
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.bench.bench_config import Scenario
@@ -33,7 +34,6 @@ from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.reporting.model import Report, TrainingSummary
 from trtpoets.reporting.sections.provenance import commands_from_report
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig, Optimizer
 
 
 @pytest.fixture

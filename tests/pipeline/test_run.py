@@ -266,11 +266,14 @@ def gated(engines: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> None:
+def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     space = Workspace(engines, "small")
-    passed = gated(engines, "--min-agreement", "1")
-    assert (passed.returncode, passed.stderr) == (0, "")
-    assert "at least 1 % answered alike" in passed.stdout
+    code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), "--min-agreement", "1")
+    passed = capsys.readouterr()
+    assert (code, passed.err) == (0, "")
+    assert "at least 1 % answered alike" in passed.out
     # The same scores with another judgement: INT8 agrees with nothing.
     card = json.loads(space.evaluation.read_text())
     for each in card["details"]["evaluations"]:
@@ -313,7 +316,7 @@ def test_a_gate_on_few_photos_cannot_tell(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
     assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
-        "Error: a gate without a limit [TP5036]",
+        "Error: a gate needs a limit [TP5036]",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]
 

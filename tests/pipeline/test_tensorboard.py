@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, MissingDependency
+from trtpoets.core.training import HeadConfig
 from trtpoets.pipeline.tensorboard import tensorboard
-from trtpoets.train.head import HeadConfig, head_from_bottlenecks
+from trtpoets.train.head import head_from_bottlenecks
 
 
 def train(logs: Path, *rates: float) -> None:

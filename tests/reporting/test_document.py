@@ -14,11 +14,12 @@ from tests.support.report_documents import LABELS, documents, json_report, measu
 from tests.support.runner_ids import runner
 from trtpoets.core import formatting
 from trtpoets.core.serialization import from_json
+from trtpoets.core.training import TrainingDetails
 from trtpoets.core.types import BatchRange, Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.pipeline.label import LabelledPhoto
-from trtpoets.reporting.model import Report, TrainingResult
+from trtpoets.reporting.model import Report
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.reporting.verdict import verdict_from_report
 
@@ -117,13 +118,13 @@ def test_the_verdict_says_what_was_measured() -> None:
     ]
     same, changed = said(report, "precision")
     assert same == (
-        "FP16 gives the same answer as TensorFlow to every one of 30 photos (95 % interval of the agreement "
+        "FP16 gives the same answer as TensorFlow for each of 30 photos (95 % interval of the agreement "
         "88.6–100.0 %); its accuracy is the same on these photos (0 right answers lost, 0 won; 95 % interval −11.4 to "
         "+11.4 points)."
     )
     assert changed == (
         "INT8 answers like TensorFlow on 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points (−25.6 to +2.5; "
-        "3 right answers lost, 0 won: chance could explain it, p = 0.25)."
+        "3 right answers lost, 0 won: not significant, p = 0.25)."
     )
     assert said(report, "speed") == [
         (
@@ -151,12 +152,12 @@ def test_a_verdict_uses_valid_rows_only() -> None:
     assert said(report, "speed") == [
         (
             "Fastest here, one photo at a time: tensorflow with 10.0 ms (median); "
-            "nothing that ran here is faster than TensorFlow."
+            "no other runner that was measured here is faster."
         )
     ]
     rows[0]["valid"] = rows[2]["valid"] = False
     rows[1] |= {"valid": True}
-    assert "TensorFlow was not measured validly beside it" in said(json_report(found), "speed")[0]
+    assert "TensorFlow has no valid measurement at that batch size" in said(json_report(found), "speed")[0]
     rows[1] |= {"valid": False, "reason": "too busy"}
     rows[0] |= {"reason": "too busy"}
     assert said(json_report(found), "speed") == ["No valid speed could be measured: too busy."]
@@ -167,7 +168,7 @@ def test_a_loss_beyond_chance_and_an_even_trade() -> None:
     compared = report["comparison"]["onnxruntime-int8"]
     compared |= {"only_reference": 9, "only_runner": 0, "p_value": 0.0039, "accuracy_change": -0.3, "agreed": 21}
     assert (
-        "9 right answers lost, 0 won: more than chance, p = 0.0039"
+        "9 right answers lost, 0 won: significant, p = 0.0039"
         in verdict_from_report(from_json(Report, report, "report.json"))[2].text
     )
     compared |= {"only_reference": 1, "only_runner": 1, "p_value": 1.0, "accuracy_change": 0.0}
@@ -268,7 +269,7 @@ def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     training = printed(
         capsys,
         "training",
-        from_json(TrainingResult, {**found["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
+        from_json(TrainingDetails, {**found["training"], "test_accuracy": 0.9, "test_photos": 30}, "x"),
     )
     assert training == "Trained in 2.5 s; step 200 was kept. Right on 90.0 % of 30 test photos.\n"
     spec = found["spec_value"]

@@ -25,7 +25,9 @@ def test_it_says_what_the_page_says() -> None:
     assert "| onnxruntime-int8 | 83.3 % (66.4–92.7 %) | 90.0 % (74.4–96.5 %) | −10.0 (" in text
     assert "| ant | 10 | 0 | 0 |" in text
     assert "- ant/broken.jpg: it is empty" in text
-    assert "a difference of at most 3.0\u00a0×\u00a010⁻⁷ on 30 photos" in text.replace(" × ", "\u00a0×\u00a0")
+    assert "differ from TensorFlow's by at most 3.0\u00a0×\u00a010⁻⁷ on 30 photos" in text.replace(
+        " × ", "\u00a0×\u00a0"
+    )
     assert "- fp16.rtx.engine: sha256 eeee" in text
     assert "- measuring rtx-fp16: died of SIGSEGV" in text
     assert "```bash\ntrtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize" in text

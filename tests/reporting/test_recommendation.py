@@ -20,7 +20,7 @@ from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.benchmark import BenchConfig
-from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, RunnerGate
+from trtpoets.judge.gate import Check, Gate, GateConfig, GateOutcome, RunnerGate
 from trtpoets.pipeline import result_status
 from trtpoets.reporting.model import Documents, Report, Sentence
 from trtpoets.reporting.near_misses import require_recommended
@@ -75,7 +75,7 @@ def test_rates_that_noise_explains_are_alike() -> None:
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
     found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
     assert found.chosen.file == "classifier"
-    assert "nothing else that ran here keeps within the limits and is faster" in found.sentence
+    assert "no other runner that was measured here is faster and within the limits" in found.sentence
 
 
 def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
@@ -129,7 +129,7 @@ def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
         require_recommended(found, "my flowers")
     assert caught.value.exit_code == 3
     assert caught.value.message == (
-        "nothing fits; onnxruntime-fp16 at batch 1 comes nearest: its p99 is 4.60 ms, 3 are allowed"
+        "no runner fits; the nearest is onnxruntime-fp16 at batch 1: its p99 is 4.60 ms, 3 are allowed"
     )
     assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.8"
     loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.8))
@@ -147,7 +147,7 @@ def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
     found = recommendation_from_report(measured(few), Limits(max_p99=4.1))
     with pytest.raises(GateFailed, match=r"its p90 is 4\.40 ms, 4\.1 are allowed") as failed:
         require_recommended(found, "x")
-    assert failed.value.hint == "see which p99 it keeps: trtpoets bench x --batch 1 --seconds 6"
+    assert failed.value.hint == "measure its p99: trtpoets bench x --batch 1 --seconds 6"
 
 
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
@@ -184,7 +184,7 @@ def test_a_number_that_is_not_valid_is_no_reason() -> None:
     # Nor is what it says of its p90 a reason to call it too slow.
     busy = {**FP16, "valid": False, "reason": "too busy"}
     found = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
-    with pytest.raises(MissingArtefact, match=r"too busy \(1 more can't tell either\)"):
+    with pytest.raises(MissingArtefact, match=r"too busy \(1 more are undecided\)"):
         require_recommended(found)
 
 
@@ -205,9 +205,9 @@ def test_quantize_is_listened_to() -> None:
     narrow = found["evaluation"]["evaluations"][-1]["comparison"]
     narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
     assert recommendation_from_report(report_of(found)).chosen.precision == "int8"
-    check = Check("drop", Outcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
-    judged = RunnerGate(runner("onnxruntime-int8"), Outcome.FAILED, (check,), 2, 0, 0.5, {})
-    gate = to_json(Gate(GateConfig(max_drop=0.5), Outcome.FAILED, (judged,)))
+    check = Check("drop", GateOutcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
+    judged = RunnerGate(runner("onnxruntime-int8"), GateOutcome.FAILED, (check,), 2, 0, 0.5, {})
+    gate = to_json(Gate(GateConfig(max_drop=0.5), GateOutcome.FAILED, (judged,)))
     advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": gate}
     found["quantisation"]["int8"]["recommended"] = advice
     report = report_of(found)
@@ -219,7 +219,7 @@ def test_quantize_is_listened_to() -> None:
 
 
 def test_nothing_measured() -> None:
-    with pytest.raises(MissingArtefact, match="nothing was both evaluated and benched at batch 3") as caught:
+    with pytest.raises(MissingArtefact, match="no runner was both evaluated and benched at batch 3") as caught:
         require_recommended(recommendation_from_report(measured(FP16), Limits(batches=(3,))), "x")
     assert caught.value.hint == "trtpoets evaluate x && trtpoets bench x --batch 3"
 
@@ -247,7 +247,7 @@ def test_the_command_exits_3_and_prints_json_all_the_same(
     assert run("--max-p99", "1", "--json") == 3
     out, err = capsys.readouterr()
     assert json.loads(out)["chosen"] is None
-    assert err.startswith("Error: nothing fits; onnxruntime-fp16 at batch 1 comes nearest")
+    assert err.startswith("Error: no runner fits; the nearest is onnxruntime-fp16 at batch 1")
     assert not run("--max-p99", "5")
     assert "ship fp16.onnx through onnxruntime" in capsys.readouterr().out
 
@@ -272,4 +272,5 @@ def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPat
     seal_card(space.benchmark, key=key, files=[], details={"measurements": [], "config": asdict(config)})
     result_status.require_current(space)
     monkeypatch.setattr(result_status, "identities", lambda space, artefacts: ["engine 2"])
-    assert missing() == ("evaluation.json is not of the files that are there now", space.command("evaluate"))
+    message = "evaluation.json was measured on other files than those of the run now"
+    assert missing() == (message, space.command("evaluate"))

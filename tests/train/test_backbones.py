@@ -75,7 +75,9 @@ def test_reading_the_table_loads_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", ["mobilenet_0.50_160", "mobilenet_v3_small", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_0.50_160", "mobilenet_v3_small", pytest.param("efficientnet_b0", marks=pytest.mark.slow)]
+)
 def test_the_file_is_what_keras_fetches(name, monkeypatch):
     check_what_keras_fetches(backbone_named(name), monkeypatch)
 

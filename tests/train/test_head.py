@@ -13,7 +13,8 @@ import pytest
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.serialization import to_json
-from trtpoets.train.head import Head, HeadConfig, Optimizer, Training, head_from_bottlenecks, head_scores
+from trtpoets.core.training import HeadConfig, Optimizer, Training
+from trtpoets.train.head import Head, head_from_bottlenecks, head_scores
 from trtpoets.train.head_loop import standardisation
 
 QUICK = HeadConfig(steps=120, batch_size=32, learning_rate=0.01, eval_interval=20)

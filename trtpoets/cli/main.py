@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.adopt_command import adopt
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
     open_page,
@@ -20,6 +21,7 @@ from trtpoets.cli.terminal import (
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
 from trtpoets.core.program import run_program
+from trtpoets.core.shared_options import BATCH_RANGE, SECONDS, WORKSPACE
 from trtpoets.core.types import Precision, Resize
 
 app = opt.Application(
@@ -57,6 +59,7 @@ def demo(
 def run(
     photos: opt.Photos,
     name: opt.NameOption,
+    model: opt.ModelToAdopt = None,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
@@ -95,7 +98,7 @@ def run(
         steps=steps,
         seed=seed,
     )
-    config = run_config(retraining_config, flavour.flavour, targets or [], seed)
+    config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
         report = pipeline_run(photos, name, config, engines=engines, force=force, progress=progress)
     show_result("report", report, as_json, page=engines / name / "report.html")
@@ -244,8 +247,8 @@ def build(
     precisions: opt.BuildPrecisions = None,
     flavour: opt.FlavourOption = opt.FlavourChoice.AUTO,
     targets: opt.Targets = None,
-    batch: opt.Batch = "1:8:32",
-    workspace: opt.WorkspaceMib = 1024,
+    batch: opt.Batch = BATCH_RANGE.default,
+    workspace: opt.WorkspaceMib = WORKSPACE.default,
     optimization_level: opt.OptimizationLevel = None,
     version_compatible: opt.VersionCompatible = False,
     hardware_compatible: opt.HardwareCompatible = False,
@@ -313,7 +316,7 @@ def evaluate(
 def bench(
     name: opt.Name,
     batches: opt.BenchBatches = None,
-    seconds: opt.Seconds = 2.0,
+    seconds: opt.Seconds = SECONDS.default,
     threads: opt.Threads = 0,
     xla: opt.Xla = False,
     keras: opt.Keras = False,
@@ -427,7 +430,7 @@ def bundle(
     show_result("bundle", bundle_result, as_json)
 
 
-for command in UTILITY_COMMANDS:
+for command in (adopt, *UTILITY_COMMANDS):
     app.command()(command)
 
 

@@ -148,7 +148,7 @@ def _write(
 ) -> None:
     raw = _converted(network, size, config)
     progress(_TASK, 2, _STEPS)
-    clean = canonical(_folded(raw), INPUT_NAME, output_name, metadata)
+    clean = canonical(folded(raw), INPUT_NAME, output_name, metadata)
     progress(_TASK, 3, _STEPS)
     write_onnx(clean, out)
     progress(_TASK, 4, _STEPS)
@@ -174,7 +174,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
     return model
 
 
-def _folded(model: Any) -> Any:
+def folded(model: Any) -> Any:
     """Return the same network with batch norms, padding and constants folded into the neighbouring convolutions.
 
     ONNX Runtime's basic optimisation level does this and uses standard operators only.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
-from trtpoets.core.child_environment import child_environment
+from trtpoets.core.child_process import Child, ChildFailed, python_program
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.files import temporary_file
 
 _SECONDS = 120.0
 """Time limit for loading a network and running two photos."""
@@ -38,33 +34,14 @@ def require_sound(path: Path, network: bytes, threads: int, own_kernels: bool, h
 
 
 def _failure(network: bytes, threads: int, own_kernels: bool) -> str:
-    # With the parent's sys.path the child imports the same packages, and nothing from the current folder.
-    program = f"import sys; sys.path[:] = {sys.path!r}; from trtpoets.device.tflite_child import main; main()"
-    request = json.dumps({"threads": threads, "own_kernels": own_kernels}).encode() + b"\n"
-    command = [sys.executable, "-B", "-c", program]
-    with temporary_file() as output:
-        try:  # a child that takes too long is killed
-            child = subprocess.run(
-                command,
-                input=request + network,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env=child_environment(),
-                timeout=_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"it needs more than {_SECONDS:g} seconds for two photos"
-        if child.returncode == 0 and child.stdout:
-            return str(json.loads(child.stdout)["failure"])
-        output.seek(0)
-        lines = [line.strip() for line in output.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    last_output = f"; its last output: {lines[-1][:300]}" if lines else ""
-    return f"the network is damaged: the process that tried it {_ending(child.returncode)}{last_output}"
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    name = next((member.name for member in signal.Signals if member == -code), f"signal {-code}")
-    return f"was ended by {name}{', probably because memory ran out' if name == 'SIGKILL' else ''}"
+    request = {"threads": threads, "own_kernels": own_kernels, "network": base64.b64encode(network).decode()}
+    with Child(python_program("trtpoets.device.tflite_child")) as child:
+        try:
+            child.ask(request, _SECONDS)
+        except ChildFailed as failed:
+            if failed.alive:
+                return failed.why
+            if failed.hung:
+                return f"it needs more than {_SECONDS:g} seconds for two photos"
+            return f"the network is damaged: {failed.why}"
+    return ""

@@ -13,14 +13,7 @@ from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr, reference_from_onnx, with_shifted_biases
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
-from trtpoets.convert.int8.fidelity import (
-    HIGHEST_DB,
-    Fidelity,
-    features_of,
-    fidelity_from_outputs,
-    outputs_from_onnx,
-    sqnr_db,
-)
+from trtpoets.convert.int8.fidelity import HIGHEST_DB, features_of, fidelity_from_outputs, outputs_from_onnx, sqnr_db
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
@@ -30,6 +23,7 @@ from trtpoets.convert.int8.segments import LiveTensors, SegmentRunner, split_mod
 from trtpoets.convert.int8.sensitivity import SearchLimits
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import photo_batches
+from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Photo
 

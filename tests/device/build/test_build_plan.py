@@ -20,9 +20,9 @@ from trtpoets.cli.main import app
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
 from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.build_plan import machine_here, plan_from_onnx, require_possible
 from trtpoets.device.build.engine import engine_from_onnx, engine_key, load_engine
 from trtpoets.device.build.engine_config import EngineConfig, problems, request_of
@@ -349,7 +349,13 @@ def kept_timings() -> dict[str, bytes]:
     return {}
 
 
-@pytest.mark.parametrize("change", ["gpu", "content", "card", "no card", "not JSON", "deep JSON"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("gpu", "content", "card", "not JSON"),
+        *(pytest.param(change, marks=pytest.mark.slow) for change in ("no card", "deep JSON")),
+    ],
+)
 def test_a_timing_cache_that_does_not_match_is_ignored(
     child: Any,
     model: OnnxModel,
@@ -552,7 +558,7 @@ def test_a_dry_run_reports_problems_and_exits_1(rtx: None, model: OnnxModel) -> 
     assert "fp32.rtx.engine:canbebuilthere" in "".join(result.stdout.split())
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert "photos  16×16×3, 1 to 32 at a time, tuned for 8" in lines
-    assert "told    STRONGLY_TYPED, workspace 1,024 MiB" in lines and "types   strongly typed" in lines
+    assert "options STRONGLY_TYPED, workspace 1,024 MiB" in lines and "types   strongly typed" in lines
     result = run.invoke(app, ["build", str(model.path), "--flavour", "rtx", "--dry-run", "--dla", "0", "--json"])
     assert isinstance(result.exception, BuildFailed)
     assert result.exception.message.startswith("1 of 1 engines can't be built here: TensorRT-RTX")
@@ -681,7 +687,7 @@ def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
 # Refusals that dry runs and builds share
 
 
-@pytest.mark.parametrize("fixed", [1, 4])
+@pytest.mark.parametrize("fixed", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -> None:
     import onnx
 

@@ -80,7 +80,7 @@ def test_this_machine(
     assert "cores to use" in found["CPU"].found and "GiB" in found["CPU"].found
     print_table("doctor", diagnosis)
     lines = capsys.readouterr().out.splitlines()
-    table, _, hints = "\n".join(lines).partition("To mend the rest:")
+    table, _, hints = "\n".join(lines).partition("How to fix the rest:")
     assert len(lines) < 50 and max(map(len, table.splitlines())) <= 80
     assert all(finding.hint in hints for finding in found.values() if finding.hint), "lines to copy are not broken"
     print_json(diagnosis)

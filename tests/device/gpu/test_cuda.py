@@ -227,9 +227,10 @@ ON_ORIN = (
 def test_driver_versions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, tegra: str, version: str | None
 ) -> None:
-    for name, text in (("_MODULE", module), ("_TEGRA", tegra)):
-        monkeypatch.setattr(libcuda, name, str(tmp_path / name))
+    monkeypatch.setattr(libcuda, "_ROOT", tmp_path)
+    for name, text in (("proc/driver/nvidia/version", module), ("etc/nv_tegra_release", tegra)):
         if text:
+            (tmp_path / name).parent.mkdir(parents=True)
             (tmp_path / name).write_text(text)
     assert libcuda.driver_version() == version
 
@@ -241,9 +242,11 @@ def test_driver_versions(
 def test_what_tells_gpus_apart(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gib: float, memory_gib: int, model: str, integrated: int
 ) -> None:
+    tree = tmp_path / "proc" / "device-tree"
     if model:
-        (tmp_path / "model").write_text(model)
-    monkeypatch.setattr(libcuda, "_MODEL", str(tmp_path / "model"))
+        tree.mkdir(parents=True)
+        (tree / "model").write_text(model)
+    monkeypatch.setattr(libcuda, "_ROOT", tmp_path)
 
     class Driver(FakeDriver):
         def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:

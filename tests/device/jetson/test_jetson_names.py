@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadInput
@@ -114,6 +114,7 @@ def test_an_unknown_module_suggests_the_nearest(text: str, near: str) -> None:
 
 
 @given(st.text(max_size=30))
+@settings(max_examples=30)  # each compares a text with all names
 def test_any_text_is_understood_or_refused(text: str) -> None:
     for understand in (find_jetpack, find_board):
         try:

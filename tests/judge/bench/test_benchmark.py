@@ -25,6 +25,7 @@ from tests.fakes.failing_runners import right_scores
 from tests.support.photos import photo_folder
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_classifier, tiny_onnx, tiny_photos, tiny_spec
+from trtpoets.core.child_process import Child
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -36,10 +37,9 @@ from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_child import artefact_from_description, description_from_artefact
 from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.compare import rounds_of_both
-from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.bench.measure import Measurement, RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round, Warmup
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
-from trtpoets.judge.bench.worker_process import Child
 
 # The machine that runs the tests may be busy: that is tested apart.
 QUICK = BenchConfig(
@@ -84,7 +84,7 @@ def measure(config: BenchConfig = QUICK, count: int = 6, batch: int = 1, runner:
             meter.round(config.min_seconds / share, -(-config.min_count // share), config.max_seconds / share)
             for _ in range(share)
         ]
-    watched = Watched(entered.identity, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
+    watched = RunDetails(entered.identity, batch, 1.5, tuple(meter.answers), meter.fault, 100.0)
     return measurement_from_rounds(warmup, rounds, watched, truth, config), tuple(meter.answers)
 
 
@@ -167,7 +167,7 @@ WARM = Warmup(1.0, 4, 0.1, True)
 
 
 def measurement_of(rounds: list[Round], warmup: Warmup = WARM, **config: Any) -> Measurement:
-    watched = Watched(FAKE, 1, 1.5, (), "", 100.0)
+    watched = RunDetails(FAKE, 1, 1.5, (), "", 100.0)
     return measurement_from_rounds(warmup, rounds, watched, (), replace(QUICK, **config))
 
 
@@ -268,9 +268,9 @@ def test_a_gpu_that_never_is_steady() -> None:
     assert not got.settled
     rounds = [Round([2_000_000] * 32, gpu=GpuLoad(sm_mhz=900.0)) for _ in range(10)]
     rounds[3] = replace(rounds[3], settled=False, settle_seconds=3.0)
-    found = measurement_from_rounds(WARM, rounds, Watched(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
+    found = measurement_from_rounds(WARM, rounds, RunDetails(FAKE, 1, 1.5, (), "", 100.0, gpu=True), (), QUICK)
     assert found.reason == (
-        "the GPU was not steady after 3.0 s of work before 1 of 10 rounds: end what else runs on it"
+        "the GPU was not steady after 3.0 s of work before 1 of 10 rounds: end other programs on it"
     )
 
 
@@ -341,9 +341,9 @@ def test_every_answer_is_looked_at() -> None:
             return scores[:, :2]
 
     got, _ = measure(runner=Odd(tiny_spec()))
-    assert (got.valid, got.reason) == (False, "gave a score that is not a number")
+    assert (got.valid, got.reason) == (False, "returned a score that is not a number")
     got, _ = measure(runner=Short(tiny_spec()))
-    assert got.reason == "gave float32 (1, 2) instead of float32 (1, 3)"
+    assert got.reason == "returned float32 (1, 2) instead of float32 (1, 3)"
 
 
 def test_answers_of_the_timed_run_are_scored() -> None:
@@ -360,16 +360,16 @@ def test_answers_of_the_timed_run_are_scored() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batches": ()}, "batch sizes []"),
-        ({"batches": (0,)}, "batch sizes [0]"),
-        ({"batches": (1, 1)}, "batch sizes [1, 1]"),
-        ({"min_count": 0}, "at least 0 inferences"),
-        ({"threads": -1}, "on -1 threads"),
-        ({"rounds": 0}, "in 0 rounds"),
-        ({"min_seconds": -1.0}, "timing for -1.0 to"),
-        ({"max_seconds": 200.0}, "to 200.0 s with a limit of 120.0 s"),
-        ({"min_seconds": math.nan}, "nan is no time and no rate"),
-        ({"target_qps": math.inf}, "inf is no time and no rate"),
+        ({"batches": ()}, "batch sizes must be different and at least 1, not []"),
+        ({"batches": (0,)}, "batch sizes must be different and at least 1, not [0]"),
+        ({"batches": (1, 1)}, "batch sizes must be different and at least 1, not [1, 1]"),
+        ({"min_count": 0}, "0 inferences, "),
+        ({"threads": -1}, "-1 threads at least 0"),
+        ({"rounds": 0}, " 0 rounds must"),
+        ({"min_seconds": -1.0}, "not -1.0 to"),
+        ({"max_seconds": 200.0}, "to 200.0 s with a timeout of 120.0 s"),
+        ({"min_seconds": math.nan}, "times and rates must be finite, not nan"),
+        ({"target_qps": math.inf}, "times and rates must be finite, not inf"),
     ],
 )
 def test_configurations_that_make_no_sense(change: dict[str, Any], message: str) -> None:
@@ -438,13 +438,13 @@ def test_another_runner_may_be_the_baseline(
     "wrong",
     [
         {
-            "killed": (None, "died of SIGKILL, most likely because memory ran out"),
-            "leave": (None, "ended with code 7; its last words: last words"),
+            "killed": (None, "its process was ended by SIGKILL, probably because memory ran out"),
+            "leave": (None, "its process ended with code 7; its last output: last words"),
             "not at 4": (4, "ValueError: batch 4 is too much"),
         },
         pytest.param(
             {
-                "crash": (None, "died of SIGSEGV"),
+                "crash": (None, "its process was ended by SIGSEGV"),
                 "will not load": (None, "ValueError: no kernel image"),
                 "raise": (1, "KeyError: 'scores'"),
             },
@@ -469,28 +469,23 @@ def test_what_goes_wrong_costs_its_own_rows(
 def test_bad_scores_are_invalid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(1,)), fp32="nan", fp16="shape")
     assert [(row.valid, row.reason) for row in got.measurements[1:]] == [
-        (False, "gave a score that is not a number"),
-        (False, "gave float32 (1, 2) instead of float32 (1, 3)"),
+        (False, "returned a score that is not a number"),
+        (False, "returned float32 (1, 2) instead of float32 (1, 3)"),
     ]
 
 
-def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
-    before = time.monotonic()
-    config = replace(QUICK, max_seconds=2.5, timeout_seconds=3)
-    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang")
-    assert time.monotonic() - before < 25
-    assert [f.why for f in got.failures] == ["hung: nothing for 3 s, before its first round"]
-    assert children() == []
-
-
-def test_a_runner_that_hangs_late_says_how_far_it_came(
+def test_runners_that_hang_are_ended_and_say_how_far_they_came(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
+    before = time.monotonic()
     config = replace(QUICK, batches=(1,), max_seconds=2.5, timeout_seconds=3)
-    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang after 40")
-    (failure,) = got.failures
-    assert re.fullmatch(r"hung: nothing for 3 s, after \d of 10 rounds", failure.why)
+    got = scripted(monkeypatch, tmp_path, photos, config, fp16="hang", int8="hang after 40")
+    assert time.monotonic() - before < 25
+    early, late = got.failures
+    assert early.why == "hung: no reply within 3 s, before its first round"
+    assert re.fullmatch(r"hung: no reply within 3 s, after \d of 10 rounds", late.why)
     assert [row.runner.name for row in got.measurements] == ["tensorflow"]
+    assert children() == []
 
 
 def test_a_wrong_runner_is_called_wrong_however_busy_the_machine(
@@ -537,12 +532,6 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
         assert child.ask({"second": 2}, 5) == {"second": 2}
 
 
-def test_threads_pin_every_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(2,), threads=1))
-    assert [row.valid for row in got.measurements] == [True]
-    assert got.config.threads == 1
-
-
 def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     got = scripted(monkeypatch, tmp_path, photos[::3], replace(QUICK, batches=(8,)))
     assert [(row.batch, row.valid, row.accuracy) for row in got.measurements] == [(8, True, 1.0)]
@@ -552,8 +541,12 @@ def test_five_photos_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, p
         benchmark_from_artefacts([], photos)
 
 
-def test_many_photos_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
-    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6))
+def test_threads_pin_every_runner_and_many_photos_are_thinned_evenly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, batches=(3,), photos=6, threads=1))
+    assert [row.valid for row in got.measurements] == [True]
+    assert got.config.threads == 1
     assert got.photos == 6
     assert got.measurements[0].accuracy == 1.0
 

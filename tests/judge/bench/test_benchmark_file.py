@@ -21,7 +21,7 @@ from trtpoets.judge.bench import benchmark_file
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.judge.bench.compare import compared
-from trtpoets.judge.bench.contender import Failure
+from trtpoets.judge.bench.measured_runner import BenchFailure
 from trtpoets.reporting.tables.benchmark_rows import benched_parts
 
 _NOW = benchmark(1, 5.0)
@@ -39,11 +39,11 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
     texts += [json.dumps({**details, word: [3]}) for word in ("conditions", "config", "artefacts", "baseline")]
     for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}', *texts):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is no benchmark"):
+        with pytest.raises(BadArtefact, match="is not a benchmark"):
             read_benchmark(tmp_path / "other.json")
-    with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
+    with pytest.raises(MissingArtefact, match=r"none.json does not exist") as caught:
         read_benchmark(tmp_path / "none.json")
-    assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
+    assert caught.value.hint == "write one: trtpoets bench NAME --json > old.json"
 
 
 _VALUES = st.sampled_from(
@@ -94,7 +94,7 @@ def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeyp
     assert len(kept["measurements"]) == 2
 
 
-def measured(incomplete: str = "", failures: Sequence[Failure] = ()) -> Benchmark:
+def measured(incomplete: str = "", failures: Sequence[BenchFailure] = ()) -> Benchmark:
     """What was measured, and where it was cut off."""
     whole = typed(benchmark(1, 5.0))
     rows = () if failures else whole.measurements
@@ -128,7 +128,10 @@ def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
 def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     first = written(path)
-    failures = [Failure(runner("tensorflow"), None, "it is not installed"), Failure(runner("rtx-fp16"), 1, "no GPU")]
+    failures = [
+        BenchFailure(runner("tensorflow"), None, "it is not installed"),
+        BenchFailure(runner("rtx-fp16"), 1, "no GPU"),
+    ]
     given: dict[str, Any] = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {}}
     with pytest.raises(RunFailed) as caught:
         write_benchmark(path, measured(failures=failures), **given)

@@ -22,7 +22,7 @@ from trtpoets.device.gpu.pci import cuda_bus_id
 from trtpoets.judge.bench import benchmark, energy, slowdown_watch
 from trtpoets.judge.bench.conditions import EnergyConditions, conditions
 from trtpoets.judge.bench.energy import CpuCounter, GpuCounter, Rails, find_sensor, idle_watts
-from trtpoets.judge.bench.measure import Watched, measurement_from_rounds
+from trtpoets.judge.bench.measure import RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.slowdown_watch import CpuWatch, GpuWatch
 
@@ -297,7 +297,7 @@ def test_energy_of_a_photo_is_beyond_what_idling_takes(
     joules: float | None, idle: float | None, expected: float | None
 ) -> None:
     rounds = [Round([1_000_000] * 32, watched_seconds=0.5, joules=joules and joules / 2)] * 2
-    watched = Watched(FAKE, 2, 1.5, (), "", 100.0, None, idle)
+    watched = RunDetails(FAKE, 2, 1.5, (), "", 100.0, None, idle)
     got = measurement_from_rounds(WARM, rounds, watched, (), QUICK)
     assert got.joules_per_photo == pytest.approx(expected)
 

@@ -24,6 +24,11 @@ def fidelity(decibels: float, agreement: float) -> dict[str, Any]:
     }
 
 
+def kept(layer: str) -> dict[str, Any]:
+    """A layer that the sensitivity analysis kept in FP32."""
+    return {"layer": layer, "gain_db": 1.0, "share": 0.99, "fidelity": fidelity(20.0, 0.98)}
+
+
 def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any]:
     """The histogram of what a layer reads, half of it zeros."""
     return {
@@ -46,7 +51,7 @@ def full() -> dict[str, Any]:
         "equalised": 31,
         "rounded": 52,
         "final": fidelity(23.4, 1.0),
-        "steps": [{"layer": "node 0"}, {"layer": "node 1"}],
+        "steps": [kept("node 0"), kept("node 1")],
         "head": {"kept": False, "why": "it answers less often like FP32"},
         "recommended": {"precision": "int8", "why": "on 128 validation photos it agrees"},
         "histograms": [
@@ -69,17 +74,17 @@ def text_of(found: dict[str, Any]) -> str:
 def test_everything_that_was_noted_is_told() -> None:
     text = text_of(full())
     parts = [
-        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
+        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 MatMul; 9 layers stayed in float.",
         "The channels of 31 tensors were equalised and the weights of 52 layers were rounded jointly (GPTQ)",
         "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
         "minmax 95.0 % (10.4 dB) and percentile 96.0 % (17.0 dB)",
-        "A last layer fitted to what the INT8 network gives was not kept: it answers less often like FP32.",
+        "The last layer was refitted to the INT8 features; the result was not kept: it answers less often like FP32.",
         "quantize advises INT8: on 128 validation photos it agrees.",
-        "Beside FP32 on 128 validation photos",
-        "pairs alone 9.3 dB 12.3 dB 92.0 %",
+        "Compared with FP32 on 128 validation photos",
+        "Q/DQ pairs only 9.3 dB 12.3 dB 92.0 %",
         "biases corrected 17.0 dB 20.0 dB 96.0 %",
-        "weights rounded together 18.5 dB 21.5 dB 97.0 %",
-        "and the 2 worst layers left in float 23.4 dB 26.4 dB 100 %",
+        "weights rounded by GPTQ 18.5 dB 21.5 dB 97.0 %",
+        "and the 2 worst layers kept in float 23.4 dB 26.4 dB 100 %",
         "signal to quantisation noise, dB",
         "9 layers in float, and why",
         "node 8: why",
@@ -96,7 +101,7 @@ def test_the_last_row_is_what_was_written() -> None:
     notes |= {"steps": [], "together": notes["corrected"], "final": notes["corrected"]}
     section = int8_section(report_of(found))
     assert section is not None
-    assert [row.cells[0] for row in section.rows] == ["pairs alone", "biases corrected"]
+    assert [row.cells[0] for row in section.rows] == ["Q/DQ pairs only", "biases corrected"]
     notes["final"] = notes["plain"]
     section = int8_section(report_of(found))
     assert section is not None
@@ -164,9 +169,9 @@ def test_what_was_not_noted_is_left_out(word: str) -> None:
     text = text_of(found)
     assert "INT8: 99.1 % of the multiply-adds" in text
     gone = {
-        "plain": "pairs alone",
+        "plain": "Q/DQ pairs only",
         "corrected": "biases corrected",
-        "together": "weights rounded together 18.5",
+        "together": "weights rounded by GPTQ 18.5",
         "equalised": "equalised",
         "rounded": "rounded jointly (GPTQ)",
         "final": "and 2 layers left",
@@ -189,9 +194,9 @@ def test_notes_of_before_give_no_table_and_no_plot() -> None:
 
 def test_onnx_runtimes_speed_is_no_engines() -> None:
     found = full()
-    assert "is no measure of an INT8 engine's" not in text_of(found)
+    assert "says nothing about that of an INT8 engine" not in text_of(found)
     found["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 1, 20.0, 0.5))
-    assert "the speed of onnxruntime-int8 is no measure of an INT8 engine's." in text_of(found)
+    assert "the speed of onnxruntime-int8 says nothing about that of an INT8 engine." in text_of(found)
 
 
 def test_nothing_in_float_and_many_classes() -> None:
@@ -200,7 +205,7 @@ def test_nothing_in_float_and_many_classes() -> None:
     notes["in_float"] = {}
     notes["calibration"]["per_class"] = {f"class {i}": 1 + i % 2 for i in range(100)}
     text = text_of(found)
-    assert "nothing was left in float" in text
+    assert "none stayed in float" in text
     assert "150 training photos of 100 classes (1 to 2 each)" in text
     assert "in float, and why" not in text
 

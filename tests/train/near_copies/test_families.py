@@ -17,12 +17,12 @@ import trtpoets
 from tests.conftest import SMALL
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.serialization import to_json
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Photo, Preprocess, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig, training_of
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_json
-from trtpoets.train.head import HeadConfig
 from trtpoets.train.near_copies.candidates import nearest
 from trtpoets.train.near_copies.families import families_from_pairs, families_of
 from trtpoets.train.near_copies.file_names import pairs_by_name, stem_of

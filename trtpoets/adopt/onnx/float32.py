@@ -1,0 +1,32 @@
+"""Converts float16, bfloat16 and float64 in an ONNX graph to float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def to_float32(model: Any) -> None:
+    """Change all tensors, casts and types of a ModelProto in place; value_info is dropped."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    others = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    graph = model.graph
+
+    def convert(tensor: Any) -> None:
+        if tensor.data_type in others:
+            values = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+    for tensor in graph.initializer:
+        convert(tensor)
+    for node in graph.node:
+        for entry in node.attribute:
+            if entry.HasField("t"):
+                convert(entry.t)
+            elif entry.name in ("to", "dtype", "output_dtype") and entry.i in others:
+                entry.i = TensorProto.FLOAT
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type in others:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    del graph.value_info[:]

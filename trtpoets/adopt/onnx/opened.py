@@ -1,0 +1,130 @@
+"""Opens an ONNX file of another program as one self-contained graph whose constants are initializers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError, first_line
+from trtpoets.core.file_kinds import require_kind
+from trtpoets.core.onnx_file import SPEC_KEY, check_size, metadata_of, opset_of
+from trtpoets.core.onnx_load import load_self_contained
+from trtpoets.core.optional import needs
+from trtpoets.core.shell_commands import command
+from trtpoets.core.storage import storage_errors
+
+OPSETS = range(7, 24)
+"""Opsets of the standard operators that can be read; ONNX Runtime supports them from 7 on."""
+
+_OLDEST_IR = 3
+_AGAIN = "export it again, or copy it again"
+
+
+@dataclass(frozen=True)
+class OpenedOnnx:
+    """An ONNX file in memory.
+
+    `model` is a ModelProto without external data, without functions of its own and without Constant nodes; constants
+    are not among its inputs. `sha256` identifies the file together with its external data.
+    """
+
+    path: Path
+    model: Any
+    sha256: str
+
+
+def open_onnx(path: Path) -> OpenedOnnx:
+    """Read an ONNX file of another program. The operators are not checked.
+
+    Raises MissingArtefact if the file or its external data is missing; BadArtefact if it is another kind of file,
+    damaged, or has an unsupported opset or IR version; StorageFailed.
+    """
+    with needs("train", reason="reading ONNX files"):
+        import onnx
+        from onnx import inliner
+    if not path.is_file():
+        raise MissingArtefact(f"{path} does not exist", hint="check the path", code="TP9200")
+    require_kind(path, "onnx", expected="an ONNX file")
+    with storage_errors(path, "read"):
+        loaded = load_self_contained(path)
+    try:
+        model = onnx.load_model_from_string(loaded.content)
+        check_size(model)
+        _require_graph(path, model)
+        _require_versions(path, model)
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        constants_as_initializers(model)
+    except TrtPoetsError:
+        raise
+    except Exception as error:
+        raise BadArtefact(
+            f"{path} is not a valid ONNX file: {first_line(error)}", hint=_AGAIN, code="TP9201"
+        ) from error
+    return OpenedOnnx(path, model, loaded.sha256)
+
+
+def constants_as_initializers(model: Any) -> None:
+    """Replace Constant nodes by initializers, and remove initializers from the inputs (as IR version 3 lists them)."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    graph = model.graph
+    others = []
+    for node in graph.node:
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
+            others.append(node)
+            continue
+        (entry,) = node.attribute
+        kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+        if entry.name == "value":
+            constant = graph.initializer.add()
+            constant.CopyFrom(entry.t)
+        elif entry.name in kinds:
+            field = {"value_float": entry.f, "value_int": entry.i}.get(entry.name)
+            value = field if field is not None else list(entry.floats if "float" in entry.name else entry.ints)
+            constant = graph.initializer.add()
+            constant.CopyFrom(numpy_helper.from_array(np.asarray(value, kinds[entry.name])))
+        else:  # a string or a sparse tensor
+            others.append(node)
+            continue
+        constant.name = node.output[0]
+    del graph.node[:]
+    graph.node.extend(others)
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
+    # Initializers that are no inputs are allowed from IR version 4 on.
+    model.ir_version = max(model.ir_version, 4)
+
+
+def _require_graph(path: Path, model: Any) -> None:
+    if not model.graph.node or not model.graph.output:
+        raise BadArtefact(
+            f"{path} is not a network: it has no operators or no outputs", hint="export it again", code="TP9202"
+        )
+    if SPEC_KEY in metadata_of(model):
+        raise BadArtefact(
+            f"{path} was written by trtpoets: it is wrapped already",
+            hint=command("build", path),
+            code="TP9203",
+        )
+
+
+def _require_versions(path: Path, model: Any) -> None:
+    if model.ir_version < _OLDEST_IR:
+        raise BadArtefact(
+            f"{path} has the ONNX IR version {model.ir_version}, and {_OLDEST_IR} or later is supported",
+            hint="export it again with a newer version of the program that wrote it",
+            code="TP9204",
+        )
+    opset = opset_of(model)
+    if opset not in OPSETS:
+        raise BadArtefact(
+            f"{path} has the ONNX opset {opset}, and {OPSETS[0]} to {OPSETS[-1]} are supported",
+            hint="export it again with opset 17",
+            code="TP9205",
+        )
