@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.tflite_files import TfliteFile, tflite_classifier
 from tests.support.tiny import tiny_spec
 from trtpoets.adopt.tflite import read_tflite_classifier
+from trtpoets.adopt.tflite import reader as reader_module
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.original import Answers, Layout, OriginalInput, OriginalOutput
@@ -218,3 +220,31 @@ def test_other_files(tmp_path: Path) -> None:
     path.write_bytes(content[:100])
     with pytest.raises(BadArtefact, match="is damaged"):
         read_tflite_classifier(path)
+
+
+def test_damaged_files_end_in_an_error_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SoundError(Exception):
+        """The interpreter would be asked now."""
+
+    def ask(*arguments: object) -> None:
+        raise SoundError
+
+    monkeypatch.setattr(reader_module, "interpreter_of", ask)
+    file = tflite_classifier(dtype="int8", zero_point=-128)
+    file.metadata = {METADATA_NAME: metadata_of_spec(tiny_spec(), Precision.INT8)}
+    path = tmp_path / "net.tflite"
+    content = file.write(path).read_bytes()
+    random = np.random.default_rng(0)
+    refused_ones = 0
+    for _ in range(100):
+        damaged = bytearray(content)
+        for place in random.integers(8, len(content), 2):
+            damaged[place] = random.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            read_tflite_classifier(path)
+        except BadArtefact:
+            refused_ones += 1
+        except SoundError:
+            pass
+    assert 20 < refused_ones < 80

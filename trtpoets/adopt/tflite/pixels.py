@@ -96,7 +96,8 @@ def _by_first_operators(contents: TfliteContents) -> tuple[Pixels, str] | None:
             break
         constant = constant.reshape(-1)
         if operator.kind in ("MUL", "DIV"):
-            change = constant if operator.kind == "MUL" else 1 / constant
+            with np.errstate(divide="ignore"):
+                change = constant if operator.kind == "MUL" else 1 / constant
             factor, offset = factor * change, offset * change
         else:
             offset = offset + (constant if operator.kind == "ADD" else -constant)

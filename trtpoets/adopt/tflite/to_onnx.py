@@ -17,7 +17,7 @@ from trtpoets.adopt.tflite import layer_operators as layers
 from trtpoets.adopt.tflite.contents import Operator, TfliteContents, read_contents
 from trtpoets.adopt.tflite.onnx_writer import OnnxWriter
 from trtpoets.adopt.tflite.pixels import pixels_of_input
-from trtpoets.core.errors import BadArtefact, ConversionFailed, first_line
+from trtpoets.core.errors import BadArtefact, ConversionFailed, TrtPoetsError, first_line
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.device.original_tflite import interpreter_of
@@ -152,7 +152,7 @@ def _model(
     source, target = contents.inputs[0], contents.outputs[0]
     writer.put(source, INPUT_NAME, moved=contents.tensors[source].quantisation is None or _takes_pixels(contents))
     for operator in _needed(contents, writer.constants):
-        _HANDLERS[operator.kind](writer, operator)
+        _convert(writer, operator)
     batch = writer.shape(source)[0]
     size = int(np.prod(writer.shape(target))) // batch
     name = writer.flat(target)
@@ -171,6 +171,20 @@ def _model(
     model.ir_version = _IR_VERSION
     checker.check_model(model)
     return model
+
+
+def _convert(writer: OnnxWriter, operator: Operator) -> None:
+    try:
+        _HANDLERS[operator.kind](writer, operator)
+    except TrtPoetsError:
+        raise
+    except Exception as error:
+        raise ConversionFailed(
+            f"{writer.contents.path} has the operator {operator.kind} in a form that can't be converted to ONNX: "
+            f"{first_line(error)}",
+            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            code="TP9363",
+        ) from error
 
 
 def _used(nodes: list[Any]) -> tuple[list[Any], set[str]]:
