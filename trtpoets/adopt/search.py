@@ -14,7 +14,6 @@ from trtpoets.adopt.loaded import LoadedModel
 from trtpoets.adopt.tflite import sibling_pixels
 from trtpoets.adopt.trial import Trial, try_contracts
 from trtpoets.core.labels import label_indices
-from trtpoets.core.original import classes_of
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo
 
@@ -29,7 +28,7 @@ class Search:
 
 def facts_about(loaded: LoadedModel) -> tuple[Fact, ...]:
     """Return everything that is known about how a file expects its photos, without trying it."""
-    return known_facts(loaded.model, sibling_pixels(loaded.model, classes_of(loaded.model.output)))
+    return known_facts(loaded.model, sibling_pixels(loaded.model))
 
 
 def find_contract(

@@ -121,7 +121,8 @@ def _in_integers(writer: OnnxWriter, operator: Operator, rank: int, first: bool)
     """ADD, SUB and MUL of integers, as XNNPACK computes them.
 
     A product of steps is multiplied by one float32 number. The steps of a sum are multiplied by integers of 21 bits,
-    added, and divided by a power of 2 with halves rounded up; float64 holds these sums exactly.
+    added, and divided by a power of 2 with halves rounded up. The multipliers are divided into high and low bits, so
+    that float32 holds all sums exactly.
     """
     target = operator.outputs[0]
     names = [_operand(writer, index, rank, first, steps=True) for index in operator.inputs[:2]]
@@ -136,17 +137,21 @@ def _in_integers(writer: OnnxWriter, operator: Operator, rank: int, first: bool)
     multipliers = [float(np.rint(np.ldexp(np.float64(share), shift))) for share in shares]
     if operator.kind == "SUB":
         multipliers[1] = -multipliers[1]
-    terms = []
-    for name, multiplier in zip(names, multipliers, strict=True):
-        wide = writer.add("Cast", [name], to=_FLOAT64)
-        terms.append(writer.add("Mul", [wide, writer.store(np.array(np.ldexp(multiplier, -shift), np.float64))]))
-    total = writer.add("Add", [writer.add("Add", terms), writer.store(np.array(0.5, np.float64))])
-    name = writer.add("Cast", [writer.add("Floor", [total])], to=_FLOAT32)
-    writer.put_steps(target, name, factor=np.ones(1), first=first, limits=limits)
+    low_bits = min(_LOW_BITS, shift)
+    parts = [divmod(round(number), 1 << low_bits) for number in (*multipliers, math.ldexp(1, shift - 1))]
+    high, low = (_weighted_sum(writer, names, [part[place] for part in parts]) for place in (0, 1))
+    carry = writer.add("Floor", [_add(writer, "Mul", low, math.ldexp(1, -low_bits))])
+    total = _add(writer, "Mul", writer.add("Add", [high, carry]), math.ldexp(1, low_bits - shift))
+    writer.put_steps(target, writer.add("Floor", [total]), factor=np.ones(1), first=first, limits=limits)
 
 
-_FLOAT32, _FLOAT64 = 1, 11
-"""Types of tensors in ONNX."""
+def _weighted_sum(writer: OnnxWriter, names: list[str], numbers: list[int]) -> str:
+    """Each tensor times its number, and the last number."""
+    terms = [_add(writer, "Mul", name, number) for name, number in zip(names, numbers[:2], strict=True)]
+    return _add(writer, "Add", writer.add("Add", terms), numbers[2])
+
+
+_LOW_BITS = 11
 
 
 def _scale(writer: OnnxWriter, index: int) -> np.float32:

@@ -173,6 +173,7 @@ def _contents(path: Path, content: bytes, schema: Any) -> TfliteContents:
     graph = model.subgraphs[0]
     types = {number: name for name, number in vars(schema.TensorType).items() if not name.startswith("_")}
     operators = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    _check_numbers(graph)
     buffers = [_buffer(buffer, content) for buffer in model.buffers]
     codes = [_operator_name(code, operators) for code in model.operatorCodes]
     return TfliteContents(
@@ -193,6 +194,17 @@ def _contents(path: Path, content: bytes, schema: Any) -> TfliteContents:
     )
 
 
+def _check_numbers(graph: Any) -> None:
+    """Raise ValueError if an operator or the graph refers to a tensor that is not there."""
+    count = len(graph.tensors)
+    for numbers in (graph.inputs, graph.outputs, *(each.outputs for each in graph.operators)):
+        if any(not 0 <= number < count for number in _numbers(numbers)):
+            raise ValueError(f"there is no tensor with one of the numbers {_numbers(numbers)}")
+    for operator in graph.operators:
+        if any(not -1 <= number < count for number in _numbers(operator.inputs)):
+            raise ValueError(f"there is no tensor with one of the numbers {_numbers(operator.inputs)}")
+
+
 def _operator_name(code: Any, names: Mapping[int, str]) -> str:
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     name = names.get(number, f"operator {number}")
@@ -208,6 +220,8 @@ def _tensor(tensor: Any, buffers: list[bytes], types: Mapping[int, str]) -> Tens
     if stored is not None and stored.scale is not None and len(stored.scale):
         scale = np.array(stored.scale, np.float32)
         zero = np.array(stored.zeroPoint if stored.zeroPoint is not None else [0], np.int64)
+        if scale.size > 1 and shape[stored.quantizedDimension] != scale.size:
+            raise ValueError(f"a tensor {shape} has {scale.size} scales")
         quantisation = Quantisation(scale, np.broadcast_to(zero, scale.shape), int(stored.quantizedDimension))
     data = None
     if buffers[tensor.buffer] and dtype in _NUMPY_TYPES and tensor.sparsity is None:

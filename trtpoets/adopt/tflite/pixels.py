@@ -96,7 +96,8 @@ def _by_first_operators(contents: TfliteContents) -> tuple[Pixels, str] | None:
             break
         constant = constant.reshape(-1)
         if operator.kind in ("MUL", "DIV"):
-            change = constant if operator.kind == "MUL" else 1 / constant
+            with np.errstate(divide="ignore"):
+                change = constant if operator.kind == "MUL" else 1 / constant
             factor, offset = factor * change, offset * change
         else:
             offset = offset + (constant if operator.kind == "ADD" else -constant)
@@ -139,17 +140,17 @@ def _by_constants(factor: np.ndarray, offset: np.ndarray, steps: list[str]) -> t
     return None
 
 
-def sibling_pixels(model: ForeignModel, classes: int) -> FixedPixels | None:
+def sibling_pixels(model: ForeignModel) -> FixedPixels | None:
     """Return the pixels of a float file by an integer TFLite file of the same network in the same folder.
 
-    The sibling has the same input size and number of `classes`, a similar name, such as `net.h5` and
+    The sibling has the same sizes of input and output, a similar name, such as `net.h5` and
     `net_int8.tflite`, and an input scale that reveals the range of the pixels. None unless all siblings agree.
     """
     meanings = {}
     for path in sorted(model.path.resolve().parent.glob("*.tflite"))[:_MOST_SIBLINGS]:
         if path.name == model.path.name or not _similar(path.stem, model.path.stem):
             continue
-        meaning = _pixels_of_sibling(path, model, classes)
+        meaning = _pixels_of_sibling(path, model)
         if meaning is not None:
             meanings[meaning[0].name] = meaning
     if len(meanings) != 1:
@@ -163,7 +164,7 @@ def sibling_pixels(model: ForeignModel, classes: int) -> FixedPixels | None:
 _MOST_SIBLINGS = 200
 
 
-def _pixels_of_sibling(path: Path, model: ForeignModel, classes: int) -> tuple[Pixels, str] | None:
+def _pixels_of_sibling(path: Path, model: ForeignModel) -> tuple[Pixels, str] | None:
     try:
         contents = read_contents(path)
     except TrtPoetsError:
@@ -177,7 +178,7 @@ def _pixels_of_sibling(path: Path, model: ForeignModel, classes: int) -> tuple[P
         tensor.dtype not in ("int8", "uint8")
         or quantisation is None
         or sorted(tensor.shape[1:]) != size
-        or int(np.prod(output.shape[1:])) != classes
+        or int(np.prod(output.shape[1:])) != model.output.size
     ):
         return None
     scale, zero_point = quantisation.single

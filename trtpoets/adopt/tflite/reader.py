@@ -13,6 +13,7 @@ from trtpoets.adopt.foreign import Clues, ForeignModel
 from trtpoets.adopt.tflite.contents import Tensor, TfliteContents, read_contents
 from trtpoets.adopt.tflite.metadata import clues_of
 from trtpoets.adopt.tflite.pixels import pixels_of_input
+from trtpoets.adopt.tflite.to_onnx import require_convertible
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.images import usable_cores
 from trtpoets.core.original import Answers, Format, Layout, OriginalInput, OriginalOutput
@@ -46,6 +47,7 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
     _refuse_tasks(contents, clues)
     input_, layout = _checked_input(contents)
     output, size = _checked_output(contents)
+    require_convertible(contents)
     channels_first = layout is Layout.NCHW
     height, width = input_.shape[2:] if channels_first else input_.shape[1:3]
     interpreter = interpreter_of(path, contents.content, usable_cores())

@@ -17,7 +17,7 @@ from trtpoets.adopt.tflite import layer_operators as layers
 from trtpoets.adopt.tflite.contents import Operator, TfliteContents, read_contents
 from trtpoets.adopt.tflite.onnx_writer import OnnxWriter
 from trtpoets.adopt.tflite.pixels import pixels_of_input
-from trtpoets.core.errors import ConversionFailed, first_line
+from trtpoets.core.errors import BadArtefact, ConversionFailed, TrtPoetsError, first_line
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.device.original_tflite import interpreter_of
@@ -81,16 +81,11 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     whose first label changes):
     MEASURED
 
-    Raises as `read_contents` does, and ConversionFailed if an operator cannot be converted.
+    Raises as `read_contents` does, BadArtefact also for operators that are not supported, and ConversionFailed for
+    unsupported uses of others.
     """
     contents = read_contents(path)
-    unsupported = unsupported_operators(contents)
-    if unsupported:
-        raise ConversionFailed(
-            f"{path} has operators that can't be converted to ONNX: {', '.join(unsupported)}",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
-            code="TP9360",
-        )
+    require_convertible(contents)
     shapes = _shapes(contents)
     smooth = _model(contents, shapes, opset, rounded=False)
     _check_batch(contents, smooth)
@@ -98,10 +93,15 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     return (_model(contents, shapes, opset, rounded=True) if integer else smooth), smooth
 
 
-def unsupported_operators(contents: TfliteContents) -> list[str]:
-    """Return the names of the operators that the output depends on and that cannot be converted, sorted."""
-    constants = _constants(contents)
-    return sorted({operator.kind for operator in _needed(contents, constants)} - set(_HANDLERS))
+def require_convertible(contents: TfliteContents) -> None:
+    """Raise BadArtefact if the output depends on operators that cannot be converted; they are named."""
+    unsupported = sorted({each.kind for each in _needed(contents, _constants(contents))} - set(_HANDLERS))
+    if unsupported:
+        raise BadArtefact(
+            f"{contents.path} has operators that can't be converted to ONNX: {', '.join(unsupported)}",
+            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            code="TP9360",
+        )
 
 
 def _needed(contents: TfliteContents, constants: dict[int, np.ndarray]) -> list[Operator]:
@@ -152,24 +152,50 @@ def _model(
     source, target = contents.inputs[0], contents.outputs[0]
     writer.put(source, INPUT_NAME, moved=contents.tensors[source].quantisation is None or _takes_pixels(contents))
     for operator in _needed(contents, writer.constants):
-        _HANDLERS[operator.kind](writer, operator)
+        _convert(writer, operator)
     batch = writer.shape(source)[0]
     size = int(np.prod(writer.shape(target))) // batch
     name = writer.flat(target)
     if len(writer.shape(target)) != 2:
         name = writer.reshaped(name, (size,))
     writer.nodes.append(helper.make_node("Identity", [name], [OUTPUT_NAME], name="answer"))
+    nodes, used = _used(writer.nodes)
     graph = helper.make_graph(
-        writer.nodes,
+        nodes,
         "tflite",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["N", *writer.shape(source)[1:]])],
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", size])],
-        [numpy_helper.from_array(array, name) for name, array in writer.initializers.items()],
+        [numpy_helper.from_array(array, name) for name, array in writer.initializers.items() if name in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="trtpoets")
     model.ir_version = _IR_VERSION
     checker.check_model(model)
     return model
+
+
+def _convert(writer: OnnxWriter, operator: Operator) -> None:
+    try:
+        _HANDLERS[operator.kind](writer, operator)
+    except TrtPoetsError:
+        raise
+    except Exception as error:
+        raise ConversionFailed(
+            f"{writer.contents.path} has the operator {operator.kind} in a form that can't be converted to ONNX: "
+            f"{first_line(error)}",
+            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            code="TP9363",
+        ) from error
+
+
+def _used(nodes: list[Any]) -> tuple[list[Any], set[str]]:
+    """The nodes on which the last one depends, in their order, and the names that they read."""
+    kept: list[Any] = []
+    used = set(nodes[-1].output)
+    for node in reversed(nodes):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(node.input)
+    return kept[::-1], used
 
 
 def _takes_pixels(contents: TfliteContents) -> bool:
