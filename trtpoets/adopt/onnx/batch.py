@@ -70,8 +70,11 @@ def _set_batch(model: Any, batch: int | None) -> None:
 def _images(model: Any, count: int) -> np.ndarray:
     random = np.random.default_rng(0)
     sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
-    images = [random.uniform(*_RANGES[index % len(_RANGES)], sizes) for index in range(count)]
-    return np.stack(images).astype(np.float32)
+    images = np.empty((count, *sizes), np.float32)
+    for index in range(count):
+        low, high = _RANGES[index % len(_RANGES)]
+        images[index] = random.random(sizes, np.float32) * (high - low) + low
+    return images
 
 
 def _one_by_one(model: Any, batch: int) -> np.ndarray:
