@@ -23,6 +23,9 @@ _LARGEST_FILE = 1 << 20
 
 _MOST_FILES = 100
 
+GIVE_SOURCE = "give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file"
+"""The hint of errors about networks whose TFLite file cannot be adopted, although another file of them may be."""
+
 _DOWNLOAD = "download or copy the file again, or convert the network to TFLite again"
 
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
@@ -77,7 +80,8 @@ class Tensor:
             along = [1] * self.data.ndim
             along[self.quantisation.axis] = -1
             scale, zero = scale.reshape(along), zero.reshape(along)
-        return ((self.data.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        values: np.ndarray = ((self.data.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        return values
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from trtpoets.adopt.tflite.contents import Operator
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator
 from trtpoets.adopt.tflite.onnx_writer import EVERYTHING, FIRST, Interval, OnnxWriter
 from trtpoets.core.errors import ConversionFailed
 
@@ -106,7 +106,7 @@ def limits_of(writer: OnnxWriter, operator: Operator) -> Interval:
     if number not in _ACTIVATIONS:
         raise ConversionFailed(
             f"{writer.contents.path} has the operator {operator.kind} with the unknown activation {number}",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9352",
         )
     return _ACTIVATIONS[number]
@@ -144,7 +144,7 @@ def fully_connected(writer: OnnxWriter, operator: Operator) -> None:
     if getattr(operator.options, "weightsFormat", 0):
         raise ConversionFailed(
             f"{writer.contents.path} has the operator FULLY_CONNECTED with shuffled weights",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9353",
         )
     shape = writer.shape(source)
@@ -241,7 +241,7 @@ def padding(writer: OnnxWriter, operator: Operator) -> None:
         if operator.options.mode != 0:
             raise ConversionFailed(
                 f"{writer.contents.path} has the operator MIRROR_PAD in symmetric mode, which ONNX does not have",
-                hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+                hint=GIVE_SOURCE,
                 code="TP9354",
             )
         name, value = writer.add("Pad", inputs, mode="reflect"), None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.adopt.tflite.contents import Operator, Tensor, TfliteContents
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator, Tensor, TfliteContents
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import needs
 
@@ -77,7 +77,7 @@ class OnnxWriter:
             raise ConversionFailed(
                 f"{self.contents.path} has the operator {operator.kind} with a computed input "
                 f"{self.tensor(index).name}, where only constants can be converted",
-                hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+                hint=GIVE_SOURCE,
                 code="TP9350",
             )
         return self.constants[index]
@@ -88,7 +88,7 @@ class OnnxWriter:
         if constant is None:
             raise ConversionFailed(
                 f"{self.contents.path} has the operator {operator.kind} without its input {place}",
-                hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+                hint=GIVE_SOURCE,
                 code="TP9351",
             )
         return constant

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adopt.foreign import Clues, ForeignModel
-from trtpoets.adopt.tflite.contents import Tensor, TfliteContents, read_contents
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Tensor, TfliteContents, read_contents
 from trtpoets.adopt.tflite.metadata import clues_of
 from trtpoets.adopt.tflite.pixels import pixels_of_input
 from trtpoets.adopt.tflite.to_onnx import require_convertible
@@ -105,14 +105,14 @@ def _refuse_operators(contents: TfliteContents) -> None:
     if custom:
         raise BadArtefact(
             f"{path} needs custom operators, which only the program that wrote it has: {', '.join(sorted(custom))}",
-            hint="give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file",
+            hint=GIVE_SOURCE,
             code="TP9323",
         )
     control = sorted({operator.kind for operator in contents.operators} & set(_CONTROL_FLOW))
     if control:
         raise BadArtefact(
             f"{path} contains control flow ({', '.join(control)}), which can't be converted to a fixed graph",
-            hint="give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file",
+            hint=GIVE_SOURCE,
             code="TP9324",
         )
 
