@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.run import RunConfig
 
 ROOT = Path(__file__).parent.parent
-
 SMALL = "mobilenet_0.25_128"
-
 _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
     *(
@@ -41,7 +39,7 @@ _FIRST = (
         "convert/test_onnx_export.py",
     ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
-    "device/runners/test_runners.py",
+    *("device/runners/test_runners.py", "device/runners/test_tf.py", "device/runners/test_keras.py"),
 )
 """Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
 
@@ -132,7 +130,8 @@ def _pictures_are_drawn_once() -> None:
             drawn[key] = drawing.svg(name, height, draw)
         return drawn[key]
 
-    plots.svg = speed_plots.svg = once
+    for module in (plots, speed_plots):
+        setattr(module, "svg", once)  # noqa: B010
 
 
 @pytest.fixture(scope="session")
@@ -209,10 +208,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     from tests.fakes.gpu import FakeGpu, nothing_left
     from tests.support.tiny import tiny_spec
 
-    found = FakeGpu(tiny_spec())
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
+    fake = FakeGpu(tiny_spec())
+    fake.install(monkeypatch)
+    with nothing_left(fake):
+        yield fake
+
+
+@pytest.fixture
+def rtx() -> None:
+    """Skips a test without TensorRT-RTX."""
+    pytest.importorskip("tensorrt_rtx")
 
 
 @pytest.fixture(scope="session")

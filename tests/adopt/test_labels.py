@@ -111,9 +111,16 @@ def test_files_of_another_count(foreign: ForeignModel, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"labels.txt beside the file has 2 labels, but the classifier has 5 classes"):
         labels_for(foreign)
     (tmp_path / "dict.txt").write_text("\n".join(FLOWERS))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
     labels, evidence = labels_for(foreign)
     assert labels == FLOWERS
     assert "labels.txt beside the file has 2 labels and was not used" in evidence.text
+
+
+def test_a_text_about_something_else_is_not_used(foreign: ForeignModel, tmp_path: Path) -> None:
+    (tmp_path / "flowers.txt").write_text("Made by me.\nFor the garden.\n")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b"}}))
+    assert labels_for(foreign)[1].source is Source.ASSUMED
 
 
 @pytest.mark.parametrize(

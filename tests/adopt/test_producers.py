@@ -11,7 +11,8 @@ import pytest
 from tests.support.foreign import bgr, foreign_model
 from trtpoets.adopt.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adopt.facts import nearly_same, raw_feed
-from trtpoets.adopt.producers import AZURE_MEANS, PRODUCERS, Producer, producer_facts, producer_name, producers_of
+from trtpoets.adopt.producer_table import AZURE_MEANS, PRODUCERS, Producer
+from trtpoets.adopt.producers import producer_facts, producer_name, producers_of
 from trtpoets.core.original import Format
 from trtpoets.core.types import Resize
 

@@ -53,8 +53,8 @@ def test_a_benchmarks_child(threads: int, chosen: str, monkeypatch: pytest.Monke
     names = "('CUDA_MODULE_LOADING', 'OMP_NUM_THREADS')"
     program = f"import json, os; input(); print(json.dumps({{'told': [os.environ.get(name) for name in {names}]}}))"
     with Child((sys.executable, "-c", program), threads) as child:
-        told = child.ask({}, 30)["told"]
-    assert told == [chosen or "LAZY", str(threads) if threads else os.environ.get("OMP_NUM_THREADS")]
+        result = child.ask({}, 30)["told"]
+    assert result == [chosen or "LAZY", str(threads) if threads else os.environ.get("OMP_NUM_THREADS")]
 
 
 def test_no_process_is_started_without_it() -> None:
@@ -67,6 +67,6 @@ def test_no_process_is_started_without_it() -> None:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             starts = isinstance(node.func.value, ast.Name) and node.func.value.id == "subprocess"
-            if starts and "env" not in {each.arg for each in node.keywords}:
+            if starts and "env" not in {keyword.arg for keyword in node.keywords}:
                 bare.append(f"{name}:{node.lineno}")
     assert bare == [], "give them env=child_environment()"

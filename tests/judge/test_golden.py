@@ -58,11 +58,11 @@ def golden_of(photos: list[Photo], **moves: float) -> Golden:
 
 def test_labels_take_turns_and_the_order_of_photos_does_not_matter(photos: list[Photo]) -> None:
     chosen = golden_photos(photos, SPEC.preprocess)
-    assert [each.label for each in chosen] == ["ant", "bee", "cow"] * 2 + ["ant", "bee"] * 3
+    assert [item.label for item in chosen] == ["ant", "bee", "cow"] * 2 + ["ant", "bee"] * 3
     assert len(chosen) == COUNT
     again = golden_photos(photos[::-1], SPEC.preprocess)
-    assert [each.sha256 for each in again] == [each.sha256 for each in chosen]
-    assert {each.source for each in chosen} <= {photo.sha256 for photo in photos}
+    assert [item.sha256 for item in again] == [item.sha256 for item in chosen]
+    assert {item.source for item in chosen} <= {photo.sha256 for photo in photos}
 
 
 def test_few_photos_are_all_taken_and_none_is_an_error(photos: list[Photo]) -> None:
@@ -79,11 +79,11 @@ def test_pixels_are_what_the_network_saw_when_it_was_judged(
     chosen = golden_photos(photos, rule)
     write_golden(golden_from_runners(chosen, {FP32: moved(0.1)}), tmp_path)
     paths = {photo.sha256: photo.path for photo in photos}
-    for each in read_golden(tmp_path).photos:
-        assert np.array_equal(each.pixels, photo_to_array(paths[each.source], rule))
+    for item in read_golden(tmp_path).photos:
+        assert np.array_equal(item.pixels, photo_to_array(paths[item.source], rule))
 
 
-def test_a_photo_that_was_replaced_is_told(photos: list[Photo]) -> None:
+def test_a_photo_that_was_replaced_is_reported(photos: list[Photo]) -> None:
     photos[0].path.write_bytes(photos[1].path.read_bytes())
     with pytest.raises(BadInput, match="has changed since the dataset was read"):
         golden_photos(photos[:1], SPEC.preprocess)
@@ -92,13 +92,13 @@ def test_a_photo_that_was_replaced_is_told(photos: list[Photo]) -> None:
 def test_what_was_written_is_read_bit_by_bit(photos: list[Photo], tmp_path: Path) -> None:
     models = {p: tiny_onnx(tmp_path / f"{p.value}.onnx", p) for p in Precision}
     chosen = golden_photos(photos, SPEC.preprocess)
-    made = golden_from_runners(chosen, {p: OnnxRuntimeRunner(m) for p, m in models.items()})
-    write_golden(made, tmp_path / "a")
+    golden = golden_from_runners(chosen, {p: OnnxRuntimeRunner(m) for p, m in models.items()})
+    write_golden(golden, tmp_path / "a")
     read = read_golden(tmp_path / "a")
-    assert [(each.label, each.source) for each in read.photos] == [(each.label, each.source) for each in chosen]
+    assert [(photo.label, photo.source) for photo in read.photos] == [(photo.label, photo.source) for photo in chosen]
     for precision in Precision:
-        assert np.array_equal(read.expected[precision.value].scores, made.expected[precision.value].scores)
-        assert check_scores_against(read, precision, made.expected[precision.value].scores).max_difference == 0
+        assert np.array_equal(read.expected[precision.value].scores, golden.expected[precision.value].scores)
+        assert check_scores_against(read, precision, golden.expected[precision.value].scores).max_difference == 0
     write_golden(read, tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -146,7 +146,7 @@ def test_int8_in_integers_and_in_float_is_the_same_network(photos: list[Photo], 
     assert verdict.same_answers == verdict.photos == len(chosen)
 
 
-def test_a_verdict_tells_the_worst_photo(photos: list[Photo]) -> None:
+def test_a_check_reports_the_worst_photo(photos: list[Photo]) -> None:
     golden = golden_of(photos, fp32=0.1, fp16=0.11)
     scores = golden.expected["fp16"].scores.copy()
     near = check_scores_against(golden, FP16, scores + np.float32(0.02))

@@ -41,11 +41,11 @@ def test_learning_rates_and_devices_are_measured(
     measured = bench_train("small", config, weights=small_weights, engines=tmp_path)
     assert open_card(space.train_benchmark) == json.loads(json.dumps(to_json(measured)))
     assert train_benchmark_now(space) == measured
-    found = to_json(measured)
-    (cpu, *_) = found["bottlenecks"]
+    result = to_json(measured)
+    (cpu, *_) = result["bottlenecks"]
     assert (cpu["device"], cpu["by"], cpu["photos"]) == ("cpu", "onnxruntime", 8)
     assert 0 < cpu["low"] <= cpu["photos_per_s"] <= cpu["high"]
-    good, astray = found["heads"][:2]
+    good, astray = result["heads"][:2]
     assert (good["learning_rate"], good["device"], good["curves"]["steps"][-1]) == (0.001, "cpu", 60)
     assert good["seconds"] > 0
     assert 0.3 < good["validation_accuracy"] <= 1

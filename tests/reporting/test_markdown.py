@@ -7,7 +7,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.reporting.test_html import HOSTILE, Reader
+from tests.support.pages import HOSTILE, Reader
 from tests.support.report_documents import documents, report_of
 from trtpoets.reporting.markdown import escaped, markdown_from_report
 
@@ -54,10 +54,10 @@ def test_names_are_text_and_nothing_else() -> None:
         "**bold** _x_ ~~y~~",
     )
     labels = (*HOSTILE, *mentions)
-    found = documents(labels, per_class=6)
-    found["spec"]["name"] = HOSTILE[0]
-    found["dataset"] |= {"folder": "a ```b", "left_out": [{"path": HOSTILE[1], "reason": "- 1. x"}]}
-    text = markdown_from_report(report_of(found))
+    content = documents(labels, per_class=6)
+    content["spec"]["name"] = HOSTILE[0]
+    content["dataset"] |= {"folder": "a ```b", "left_out": [{"path": HOSTILE[1], "reason": "- 1. x"}]}
+    text = markdown_from_report(report_of(content))
     text.encode("utf-8")
     reader = rendered(text)
     for tag in ("script", "img", "a", "em", "s"):

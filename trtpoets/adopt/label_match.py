@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trtpoets.core.errors import BadInput
@@ -15,11 +15,20 @@ _LISTED = 8
 
 
 @dataclass(frozen=True)
-class LabelMatch:
-    """The label of each folder in `labels`; folders without a label in `unmatched`; the reason for each of these."""
+class LabelMatch(Mapping[str, str]):
+    """The label of each folder that has one. `unmatched` are the other folders, with the reason for each."""
 
     labels: dict[str, str]
     unmatched: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> str:
+        return self.labels[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @property
     def warnings(self) -> tuple[str, ...]:

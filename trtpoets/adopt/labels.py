@@ -35,6 +35,13 @@ _NAMES = (
 _OWN = ("{}_labels.txt", "{}.labels.txt", "{}-labels.txt", "{}.txt", "{}_labels.json", "{}.json")
 """Files that belong to the classifier with this name. They are tried first."""
 
+_FOR_LABELS = ("dict.txt", "class_names.txt", "classes.txt", "classes.json", "class_indices.json", "signature.json")
+"""Files whose labels can only be meant for the classifier, as those with "label" in their name.
+
+A config.json or a text with the name of the classifier may be about something else: it is not used if
+the number differs.
+"""
+
 _BACKGROUND = "background"
 
 _LONGEST = 1_000
@@ -49,6 +56,7 @@ class _Found:
     labels: tuple[str, ...]
     where: str
     source: Source
+    is_for_labels: bool = True
 
 
 def labels_for(foreign: ForeignModel, option: Path | None = None) -> tuple[tuple[str, ...], Evidence]:
@@ -65,7 +73,8 @@ def labels_for(foreign: ForeignModel, option: Path | None = None) -> tuple[tuple
     for found in (*_of_metadata(foreign), *_beside(foreign)):
         fitting = _fitted(found.labels, count)
         if fitting is None:
-            other_counts.append(found)
+            if found.is_for_labels:
+                other_counts.append(found)
             continue
         _check(fitting, found.where)
         background = " and the class background before them" if len(fitting) > len(found.labels) else ""
@@ -141,7 +150,8 @@ def _beside(foreign: ForeignModel) -> Iterator[_Found]:
             continue
         # A text or settings file of another purpose has no labels, or one line.
         if labels is not None and (len(labels) > 1 or path.name in _NAMES[:6]):
-            yield _Found(labels, f"{path.name} beside the file", Source.METADATA)
+            is_for_labels = "label" in path.name or path.name in _FOR_LABELS
+            yield _Found(labels, f"{path.name} beside the file", Source.METADATA, is_for_labels)
 
 
 def _labels_of_text(text: str) -> tuple[str, ...] | None:

@@ -22,6 +22,7 @@ from trtpoets.cli.terminal import (
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
 from trtpoets.core.program import run_program
 from trtpoets.core.shared_options import BATCH_RANGE, SECONDS, WORKSPACE
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Precision, Resize
 
 app = opt.Application(
@@ -64,7 +65,7 @@ def run(
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
-    steps: opt.Steps = 4000,
+    steps: opt.Steps = HeadConfig.steps,
     seed: opt.Seed = 0,
     validation_percent: opt.ValidationPercent = 10,
     test_percent: opt.TestPercent = 10,
@@ -117,8 +118,8 @@ def retrain(
     strict: opt.Strict = False,
     labels: opt.Labels = None,
     class_folders: opt.ClassFolders = False,
-    steps: opt.Steps = 4000,
-    batch_size: opt.BatchSize = 100,
+    steps: opt.Steps = HeadConfig.steps,
+    batch_size: opt.BatchSize = HeadConfig.batch_size,
     learning_rate: opt.LearningRate = None,
     optimizer: opt.OptimizerOption = None,
     l2: opt.L2 = None,

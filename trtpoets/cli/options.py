@@ -16,6 +16,7 @@ from trtpoets.core import shared_options as shared
 from trtpoets.core.paths import user_path
 from trtpoets.core.shared_options import SharedOption
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Flavour, Precision, Resize
 from trtpoets.judge.bench.bench_config import Scenario
 
@@ -216,14 +217,16 @@ Seed = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size of the head's training.", rich_help_panel=_TRAINING)]
 LearningRate = Annotated[
     float | None,
-    typer.Option(help="Learning rate of the optimizer; default: 0.0003.", rich_help_panel=_TRAINING),
+    typer.Option(
+        help=f"Learning rate of the optimizer; default: {HeadConfig.learning_rate}.", rich_help_panel=_TRAINING
+    ),
 ]
 OptimizerOption = Annotated[
     str | None, typer.Option(help="Optimizer: sgd or adam; default: adam.", rich_help_panel=_TRAINING)
 ]
 L2 = Annotated[
     float | None,
-    typer.Option(help="L2 penalty on the head's weights; default: 0.01.", rich_help_panel=_TRAINING),
+    typer.Option(help=f"L2 penalty on the head's weights; default: {HeadConfig.l2}.", rich_help_panel=_TRAINING),
 ]
 LabelSmoothing = Annotated[
     float | None,

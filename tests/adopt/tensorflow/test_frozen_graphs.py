@@ -256,5 +256,5 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     with pytest.raises(BadArtefact, match="Git LFS pointer") as caught:
         read_tensorflow(pointer)
     assert "git lfs pull" in caught.value.hint
-    with pytest.raises(BadArtefact, match="folder without saved_model.pb"):
+    with pytest.raises(BadArtefact, match=r"folder without saved_model\.pb"):
         read_tensorflow(tmp_path)

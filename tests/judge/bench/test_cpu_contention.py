@@ -22,10 +22,10 @@ def stat(busy: int, idle: int) -> str:
     return "cpu  9 9 9 9\n" + "".join(f"cpu{core} {user} 0 1 {idle} 7 0 1 0 0 0\n" for core in cores) + "intr 1\n"
 
 
-def test_by_made_up_counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_contention_from_given_counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = [5.0]
     monkeypatch.setattr(cpu_contention, "_STAT", tmp_path / "stat")
-    monkeypatch.setattr(cpu_contention.time, "process_time", lambda: own[0])
+    monkeypatch.setattr(time, "process_time", lambda: own[0])
     cores = len(os.sched_getaffinity(0))
     (tmp_path / "stat").write_text(stat(1000, 500))
     watch = CpuContention()
@@ -36,7 +36,7 @@ def test_by_made_up_counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert watch.other_seconds() == pytest.approx(-1.0)
 
 
-def test_a_machine_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_whose_conditions_are_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cpu_contention, "_STAT", tmp_path / "none")
     watch = CpuContention()
     assert watch.other_seconds() is None
@@ -44,7 +44,7 @@ def test_a_machine_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert CpuContention()._busy is None
 
 
-def test_a_process_beside_us_is_seen() -> None:
+def test_another_process_is_detected() -> None:
     cores = len(os.sched_getaffinity(0))
     beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -75,7 +75,7 @@ def own_work_seen_as_others() -> float | None:
     return None if before > 0.06 else busy - before
 
 
-def test_our_own_work_is_not_others() -> None:
+def test_our_own_cpu_time_is_not_contention() -> None:
     # Others may begin to work just while we do: a whole core of ours taken for theirs would show every time.
     tries: list[float] = []
     for _ in range(6):

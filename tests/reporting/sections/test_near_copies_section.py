@@ -18,22 +18,22 @@ STANDS = {"test_photos": 44, "test_groups": 30, "test_accuracy": 1.0, "low": 0.9
 def report(**training: Any) -> Report:
     counts = {"a": {"train": 80, "validation": 10, "test": 60}}
     dataset = {"folder": "/p", "counts": counts, "families": [["a/1.jpg", "a/2.jpg"]], "families_count": 75}
-    found = {**documents()["training"], **training}
+    values = {**documents()["training"], **training}
     return report_of(
-        {"spec": {**documents()["spec"], "name": "n", "labels": ["a"]}, "dataset": dataset, "training": found}
+        {"spec": {**documents()["spec"], "name": "n", "labels": ["a"]}, "dataset": dataset, "training": values}
     )
 
 
 def test_both_accuracies_are_shown() -> None:
-    found = report(families=75, families_photos=375, together=JUDGED, as_it_stands=STANDS)
-    for text in (page_from_report(found).replace("\u00a0", " "), markdown_from_report(found)):
+    judged = report(families=75, families_photos=375, together=JUDGED, as_it_stands=STANDS)
+    for text in (page_from_report(judged).replace("\u00a0", " "), markdown_from_report(judged)):
         assert "75 families" in text
         assert "kept together" in text
         assert "75.0 %" in text
         assert "near-copies not kept together" in text
         assert "100.0 %" in text
-    assert to_json(found.training)["as_it_stands"] == STANDS
-    assert found.dataset is not None and found.dataset.families_count == 75
+    assert to_json(judged.training)["as_it_stands"] == STANDS
+    assert judged.dataset is not None and judged.dataset.families_count == 75
 
 
 def test_given_splits_show_the_accuracy_without_copies() -> None:

@@ -154,19 +154,9 @@ def _applied(view: GraphView, node: Any, tensor: str, state: _State) -> _State |
         return replace(state, axis=list(attribute(node, "perm", ())).index(state.axis))
     if node.op_type in _AFFINE and len(node.input) == 2:
         return _affine(view, node, tensor, state)
-    if node.op_type == "ImageScaler":
-        return _image_scaled(node, state)
     if node.op_type == "BatchNormalization" and state.axis == 1 and state.learned is None:
         return _batch_normalised(view, node, state)
     return _reordered(view, node, state) if node.op_type in ("Gather", "Slice") else None
-
-
-def _image_scaled(node: Any, state: _State) -> _State | None:
-    bias = np.asarray(attribute(node, "bias", ()), np.float64)
-    if bias.size != len(state.scale):
-        return None
-    factor = float(attribute(node, "scale", 1.0))
-    return _after(state, factor, bias, f"ImageScaler (scale {factor:.6g}, bias {_numbers(bias)})")
 
 
 def _affine(view: GraphView, node: Any, tensor: str, state: _State) -> _State | None:

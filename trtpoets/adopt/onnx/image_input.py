@@ -12,12 +12,12 @@ from trtpoets.core.errors import BadArtefact
 from trtpoets.core.original import Layout, OriginalInput
 from trtpoets.core.types import LARGEST_SIDE
 
-_TYPES = ("float32", "float16", "float64", "uint8", "int8")
+_TYPES = ("float32", "float16", "uint8", "int8")
 _CHANNELS = (1, 3)
 _TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "position_ids")
 _ON_THE_WAY = (
     *("Cast", "Identity", "QuantizeLinear", "DequantizeLinear", "Sub", "Add", "Mul", "Div", "Pad", "Clip"),
-    *("BatchNormalization", "ImageScaler", "Resize", "Upsample", "Split", "Slice", "Gather", "Concat"),
+    *("BatchNormalization", "Resize", "Upsample", "Split", "Slice", "Gather", "Concat"),
 )
 _ONE_INPUT = "export it with the image as its only input"
 

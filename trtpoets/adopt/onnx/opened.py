@@ -35,10 +35,10 @@ class OpenedOnnx:
 
 
 def open_onnx(path: Path) -> OpenedOnnx:
-    """Read an ONNX file of another program. The operators are not checked.
+    """Read an ONNX file of another program. Custom operators are not checked.
 
     Raises MissingArtefact if the file or its external data is missing; BadArtefact if it is another kind of file,
-    damaged, or has an unsupported opset or IR version; StorageFailed.
+    rejected by ONNX's checker, or has an unsupported opset or IR version; StorageFailed.
     """
     with needs("train", reason="reading ONNX files"):
         import onnx
@@ -56,6 +56,8 @@ def open_onnx(path: Path) -> OpenedOnnx:
         if model.functions:
             model = inliner.inline_local_functions(model)
         constants_as_initializers(model)
+        _replace_image_scalers(model)
+        _check(onnx, model)
     except TrtPoetsError:
         raise
     except Exception as error:
@@ -99,6 +101,49 @@ def constants_as_initializers(model: Any) -> None:
         graph.input.extend(inputs)
     # Initializers that are no inputs are allowed from IR version 4 on.
     model.ir_version = max(model.ir_version, 4)
+
+
+def _check(onnx: Any, model: Any) -> None:
+    """Run ONNX's checker; unlike the checker, ONNX Runtime accepts inputs and outputs without a shape."""
+    shapeless = [
+        value.type.tensor_type
+        for value in (*model.graph.input, *model.graph.output)
+        if value.type.WhichOneof("value") == "tensor_type" and not value.type.tensor_type.HasField("shape")
+    ]
+    for kind in shapeless:
+        kind.shape.SetInParent()
+    onnx.checker.check_model(model)
+    for kind in shapeless:
+        kind.ClearField("shape")
+
+
+def _replace_image_scalers(model: Any) -> None:
+    """Replace ImageScaler, which converters for WinML wrote before ONNX was released: x * scale + bias of a channel."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    from trtpoets.convert.graph.graph_view import attribute
+
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type != "ImageScaler" or node.domain not in ("", "ai.onnx"):
+            nodes.append(node)
+            continue
+        name = node.output[0]
+        constants = {
+            f"{name}.scale": np.float32(attribute(node, "scale", 1.0)),
+            f"{name}.bias": np.asarray(attribute(node, "bias", ()), np.float32).reshape(-1, 1, 1),
+        }
+        model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+        layer = node.name or "ImageScaler"
+        nodes += [
+            helper.make_node("Mul", [node.input[0], f"{name}.scale"], [f"{name}.scaled"], name=f"{layer}/Mul"),
+            helper.make_node("Add", [f"{name}.scaled", f"{name}.bias"], [name], name=f"{layer}/Add"),
+        ]
+    if len(nodes) != len(model.graph.node):
+        copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(copies)
 
 
 def _require_graph(path: Path, model: Any) -> None:

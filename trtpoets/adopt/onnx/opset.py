@@ -11,19 +11,18 @@ from trtpoets.core.errors import ConversionFailed, first_line
 from trtpoets.core.onnx_file import opset_of
 
 _SOFTMAX_OF_ONE_AXIS = 13
-_COUNTED_SPLIT = 18
+_PAD_WITH_AXES = 18
+"""The opset in which Pad may name its axes, and Split the number of its outputs."""
 
 
 def with_opset(model: Any, opset: int, source: object) -> Any:
     """Return the ModelProto in an opset of the standard operators; `source` names the file in errors.
 
-    Operators of ONNX before it was released are replaced (ImageScaler), and functions of newer opsets (Gelu,
-    GroupNormalization) by the operators that they consist of. Raises ConversionFailed.
+    Functions of newer opsets (Gelu, GroupNormalization) are replaced by the operators that they consist of.
+    Raises ConversionFailed.
     """
     from onnx import version_converter
 
-    _replace_image_scalers(model)
-    _replace_old_attributes(model)
     current = opset_of(model)
     if current == opset:
         return model
@@ -34,14 +33,41 @@ def with_opset(model: Any, opset: int, source: object) -> Any:
     try:
         converted = version_converter.convert_version(model, opset)
     except Exception as error:
-        raise ConversionFailed(
-            f"{source} cannot be converted from ONNX opset {current} to {opset}: {first_line(error)}",
-            hint=f"export it again with opset {opset}",
-            code="TP9250",
-        ) from error
+        if current < opset or not _lower_number(model, opset):
+            raise ConversionFailed(
+                f"{source} cannot be converted from ONNX opset {current} to {opset}: {first_line(error)}",
+                hint=f"export it again with opset {opset}",
+                code="TP9250",
+            ) from error
+        converted = model
     constants_as_initializers(converted)
     _simplify_softmaxes(converted, axes)
     return converted
+
+
+def _lower_number(model: Any, opset: int) -> bool:
+    """Lower the number of the opset, and return whether all nodes have a valid form in it, as the checker says.
+
+    The converter has no rule for some operators that did not change.
+    """
+    from onnx import checker, helper
+
+    for entry in model.opset_import:
+        entry.version = opset
+    for node in model.graph.node:
+        if node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and len(node.input) > 1:
+            view = GraphView(model)
+            if node.input[1] not in view.constants:
+                return False
+            axes = view.array(node.input[1]).reshape(-1).tolist()
+            _remove_attribute(node, "noop_with_empty_axes")
+            node.attribute.append(helper.make_attribute("axes", axes))
+            del node.input[1:]
+    try:
+        checker.check_model(model, full_check=True)
+    except Exception:  # noqa: BLE001 - the checker raises several types; the caller reports the converter's reason
+        return False
+    return True
 
 
 def _softmax_axes(model: Any) -> dict[str, int]:
@@ -78,12 +104,40 @@ def _simplify_softmaxes(model: Any, axes: Mapping[str, int]) -> None:
 
 
 def _lowered(model: Any, opset: int) -> Any:
-    """Return the ModelProto with what `opset` does not have in an older form, as far as the converter cannot do it."""
+    """Return the ModelProto with what `opset` does not have in an older form, as far as the converter cannot do it.
+
+    The standard operators have the same number then as the converter expects for the older form: it compares names.
+    """
     model = _without_newer_functions(model, opset)
+    if opset >= _PAD_WITH_AXES:
+        return model
+    view = GraphView(model)
     for node in model.graph.node:
-        if node.op_type == "Split" and opset < _COUNTED_SPLIT:
+        if node.op_type == "Split":
             _remove_attribute(node, "num_outputs")  # the older form divides by the number of its outputs
+        elif node.op_type == "Pad" and len(node.input) > 3 and node.input[3]:
+            _pad_all_axes(model, view, node)
     return model
+
+
+def _pad_all_axes(model: Any, view: GraphView, node: Any) -> None:
+    """Give a Pad that names its axes the paddings of all axes."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    shape = view.shape(node.input[0])
+    if shape is None or node.input[1] not in view.constants or node.input[3] not in view.constants:
+        return
+    rank = len(shape)
+    axes = [int(axis) % rank for axis in view.array(node.input[3]).reshape(-1)]
+    given = view.array(node.input[1])
+    pads = np.zeros(2 * rank, np.int64)
+    for index, axis in enumerate(axes):
+        pads[axis], pads[axis + rank] = given[index], given[index + len(axes)]
+    name = f"{node.output[0]}.pads"
+    model.graph.initializer.append(numpy_helper.from_array(pads, name))
+    node.input[1] = name
+    del node.input[3:]
 
 
 def _remove_attribute(node: Any, name: str) -> None:
@@ -92,46 +146,11 @@ def _remove_attribute(node: Any, name: str) -> None:
     node.attribute.extend(kept)
 
 
-def _replace_image_scalers(model: Any) -> None:
-    """Replace ImageScaler, which WinML's converters wrote: x * scale + bias of each channel."""
-    import numpy as np
-    from onnx import helper, numpy_helper
-
-    for index, node in enumerate(list(model.graph.node)):
-        if node.op_type != "ImageScaler" or node.domain not in ("", "ai.onnx"):
-            continue
-        bias = np.asarray(attribute(node, "bias", ()), np.float32).reshape(-1, 1, 1)
-        scale = np.float32(attribute(node, "scale", 1.0))
-        (source,), (target,) = node.input, node.output
-        model.graph.initializer.extend(
-            [numpy_helper.from_array(scale, f"{target}.scale"), numpy_helper.from_array(bias, f"{target}.bias")]
-        )
-        position = list(model.graph.node).index(node)
-        model.graph.node.remove(node)
-        model.graph.node.insert(position, helper.make_node("Mul", [source, f"{target}.scale"], [f"{target}.scaled"]))
-        model.graph.node.insert(
-            position + 1,
-            helper.make_node("Add", [f"{target}.scaled", f"{target}.bias"], [target], name=f"scaler{index}"),
-        )
-
-
-def _replace_old_attributes(model: Any) -> None:
-    """Remove attributes of opsets before 7, which some programs write in files of later ones."""
-    removed = {"BatchNormalization": ("is_test", "spatial", "consumed_inputs"), "Dropout": ("is_test",)}
-    for node in model.graph.node:
-        names = removed.get(node.op_type, ())
-        kept = [entry for entry in node.attribute if entry.name not in names]
-        # `spatial` = 0 gives each pixel its own statistics: the converter reports it.
-        kept += [entry for entry in node.attribute if entry.name == "spatial" and entry.i == 0]
-        if len(kept) != len(node.attribute):
-            del node.attribute[:]
-            node.attribute.extend(kept)
-
-
 def _without_newer_functions(model: Any, opset: int) -> Any:
     """Replace operators that `opset` does not have by their definition in older operators, where ONNX has one."""
     from onnx import defs, inliner
 
+    _replace_group_normalizations(model)
     newer = set()
     for node in model.graph.node:
         if node.domain in ("", "ai.onnx") and not defs.has(node.op_type, max_inclusive_version=opset):
@@ -139,6 +158,72 @@ def _without_newer_functions(model: Any, opset: int) -> Any:
     if not newer:
         return model
     try:
-        return inliner.inline_selected_functions(model, sorted(newer), inline_schema_functions=True)
-    except TypeError:  # the installed onnx has no such option: the converter names the operator
+        # The definitions of some operators depend on types, which are known for inputs of the graph only.
+        inlined = inliner.inline_selected_functions(
+            _with_constants_as_inputs(model), sorted(newer), inline_schema_functions=True
+        )
+    except Exception:  # noqa: BLE001 - an older onnx, or no definition: the converter names the operator
         return model
+    constants_as_initializers(inlined)
+    return inlined
+
+
+def _with_constants_as_inputs(model: Any) -> Any:
+    """Return a copy whose constants have types: those of inputs, as IR version 3 wants them."""
+    from onnx import helper
+
+    copy = type(model).FromString(model.SerializeToString())
+    for tensor in copy.graph.initializer:
+        copy.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return copy
+
+
+def _replace_group_normalizations(model: Any) -> None:
+    """Replace GroupNormalization with one scale per channel (opset 21) by InstanceNormalization of groups.
+
+    PyTorch's exporter writes the same nodes for opset 17.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    view = GraphView(model)
+    nodes = []
+    for node in model.graph.node:
+        shape = view.shape(node.input[0]) if node.op_type == "GroupNormalization" else None
+        if not shape or len(shape) < 3 or any(name not in view.constants for name in node.input[1:3]):
+            nodes.append(node)
+            continue
+        groups, name = attribute(node, "num_groups", 1), node.output[0]
+        channels = int(shape[1] or view.constants[node.input[1]].dims[0])
+        dtype = view.array(node.input[1]).dtype
+        each = [view.array(one) for one in node.input[1:3]]
+        each = [np.repeat(one, channels // groups) if len(one) == groups != channels else one for one in each]
+        constants = {
+            f"{name}.groups": np.array([0, groups, -1]),
+            f"{name}.ones": np.ones(groups, dtype),
+            f"{name}.zeros": np.zeros(groups, dtype),
+            f"{name}.weight": each[0].reshape(-1, *[1] * (len(shape) - 2)),
+            f"{name}.bias": each[1].reshape(-1, *[1] * (len(shape) - 2)),
+        }
+        model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+        epsilon = attribute(node, "epsilon", 1e-5)
+        steps = [
+            ("Reshape", [node.input[0], f"{name}.groups"], f"{name}.grouped", {}),
+            (
+                "InstanceNormalization",
+                [f"{name}.grouped", f"{name}.ones", f"{name}.zeros"],
+                f"{name}.normal",
+                {"epsilon": epsilon},
+            ),
+            ("Shape", [node.input[0]], f"{name}.shape", {}),
+            ("Reshape", [f"{name}.normal", f"{name}.shape"], f"{name}.restored", {}),
+            ("Mul", [f"{name}.restored", f"{name}.weight"], f"{name}.scaled", {}),
+            ("Add", [f"{name}.scaled", f"{name}.bias"], name, {}),
+        ]
+        nodes += [
+            helper.make_node(kind, inputs, [output], name=f"{node.name or name}/{kind}_{index}", **attributes)
+            for index, (kind, inputs, output, attributes) in enumerate(steps)
+        ]
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)

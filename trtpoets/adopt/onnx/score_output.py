@@ -34,7 +34,7 @@ _LABEL_OPERATORS = (
 """Operators that make labels, the best scores or other forms of the scores."""
 
 _TOLERANCE = 0.01
-"""Largest difference of a sum of probabilities from 1: those of float16 and of integers are rounded."""
+"""Largest difference of a sum of probabilities from 1: those of float16 are rounded."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def score_output(path: Path, view: GraphView, probe: Probe) -> ScoreOutput:
     names: dict[str, str] = {}  # tensor -> output of the file
     labels: tuple[str, ...] = ()
     for value in view.graph.output:
-        tensor, more = _before_zipmap(view, value)
+        tensor, more = _before_labels(view, value)
         names.setdefault(tensor, value.name)
         labels = labels or more
     values = probe(list(names))
@@ -66,25 +66,28 @@ def score_output(path: Path, view: GraphView, probe: Probe) -> ScoreOutput:
     output = vectors[chosen].reshape(len(vectors[chosen]), -1)
     require_no_embedding(path, view, chosen, names[chosen], output.shape[1])
     scale, zero_point = _output_quantisation(view, chosen, output.dtype)
-    answers = _answers(path, view, chosen, (output.astype(np.float64) - zero_point) * scale)
+    rounding = output.shape[1] * scale / 2 if output.dtype.kind in "iu" else 0.0
+    answers = _answers(path, view, chosen, (output.astype(np.float64) - zero_point) * scale, _TOLERANCE + rounding)
     if labels and len(labels) != output.shape[1]:
         labels = ()
     return ScoreOutput(OriginalOutput(chosen, output.dtype.name, output.shape[1], answers, scale, zero_point), labels)
 
 
-def _before_zipmap(view: GraphView, value: Any) -> tuple[str, tuple[str, ...]]:
-    """Return the tensor from which an output is made, if it is a sequence of maps, and the labels of the maps."""
-    node = view.producer.get(value.name)
-    if node is None or node.op_type != "ZipMap":
-        return value.name, ()
-    texts = [text.decode("utf-8", "replace") for text in attribute(node, "classlabels_strings", ())]
-    return node.input[0], tuple(texts)
+def _before_labels(view: GraphView, value: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the tensor of which a ZipMap or a Normalizer makes an output, and the labels of the ZipMap's maps."""
+    tensor, labels = value.name, ()
+    for name in before(view, value.name, ("ZipMap", "Normalizer")):
+        node = view.producer.get(name)
+        tensor = name
+        if node is not None and node.op_type == "ZipMap":
+            labels = tuple(text.decode("utf-8", "replace") for text in attribute(node, "classlabels_strings", ()))
+    return tensor, labels
 
 
 def _is_vector(array: np.ndarray) -> bool:
     """Whether a tensor is one vector of numbers for each image: (N, K), also with further axes of length 1."""
     longer = [size for size in array.shape[1:] if size != 1]
-    return array.dtype.name in ("float16", "float32", "float64", "uint8", "int8") and len(longer) <= 1
+    return array.dtype.name in ("float16", "float32", "uint8", "int8") and len(longer) <= 1
 
 
 def _chosen(view: GraphView, tensors: list[str], vectors: Mapping[str, np.ndarray]) -> str | None:
@@ -134,7 +137,7 @@ def _output_quantisation(view: GraphView, tensor: str, dtype: np.dtype[Any]) -> 
     return 1.0, 0
 
 
-def _answers(path: Path, view: GraphView, tensor: str, values: np.ndarray) -> Answers:
+def _answers(path: Path, view: GraphView, tensor: str, values: np.ndarray, tolerance: float) -> Answers:
     """Return what the values are, from the operator at the end of the graph, else from values of random images.
 
     Rows of non-negative numbers that sum to 1 are probabilities, all others logits.
@@ -146,7 +149,7 @@ def _answers(path: Path, view: GraphView, tensor: str, values: np.ndarray) -> An
             hint="export it again in float32",
             code="TP9240",
         )
-    by_values = np.all(finite >= -_TOLERANCE / 10) and np.all(np.abs(finite.sum(axis=1) - 1) < _TOLERANCE)
+    by_values = np.all(finite >= -_TOLERANCE / 10) and np.all(np.abs(finite.sum(axis=1) - 1) < tolerance)
     end = _end(view, tensor)
     size = values.shape[1]
     if size == 1 and end is not Answers.SIGMOID:
@@ -174,8 +177,6 @@ def _end(view: GraphView, tensor: str) -> Answers | None:
             return None
         if node.op_type in _ENDS:
             return _ENDS[node.op_type]
-        if node.op_type == "Normalizer" and attribute(node, "norm", b"MAX") == b"L1":
-            return Answers.PROBABILITIES
         if node.op_type == "Log":
             source = view.producer.get(node.input[0])
             return Answers.LOG_PROBABILITIES if source is not None and source.op_type == "Softmax" else None

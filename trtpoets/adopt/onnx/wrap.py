@@ -66,7 +66,7 @@ def wrap_network(
     constants_as_initializers(model)
     _keep_only(model, input_name, output_name)
     model = with_opset(model, opset, original.file)
-    constants_as_initializers(model)
+    _keep_only(model, input_name, output_name)
     to_float32(model)
     _fix_size(model, spec, layout, original)
     model = with_dynamic_batch(model, original.file)

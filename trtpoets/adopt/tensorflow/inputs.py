@@ -117,15 +117,15 @@ def _without_decoder(definition: Any, output: str, source: str) -> tuple[Any, Fi
     nodes = {node.name: node for node in definition.node}
     decoders = [node for node in definition.node if node.op in _DECODERS]
     scaling = scaling_after(nodes, decoders[0].name) if len(decoders) == 1 else None
-    if scaling is None or scaling.last == decoders[0].name:
+    shape = shape_of(definition, f"{scaling.last}:0") if scaling is not None else None
+    if scaling is None or scaling.last == decoders[0].name or shape is None or len(shape) != 4:
         raise BadArtefact(
             f"{source} takes the bytes of photos, and its graph can't be divided after the decoder",
             hint=EXPORT_PIXELS,
             code="TP9105",
         )
-    shape = shape_of(definition, f"{scaling.last}:0")
-    dtype = _type_of(nodes, scaling.last)
-    cut = pruned(replaced_by_placeholder(definition, scaling.last, dtype, _image_shape(shape)), [output])
+    dtype, image = _type_of(nodes, scaling.last), [*shape[:3], shape[3] or 3]
+    cut = pruned(replaced_by_placeholder(definition, scaling.last, dtype, image), [output])
     if any(node.op in _DECODERS for node in cut.node):
         raise BadArtefact(
             f"{source} takes the bytes of photos, and its graph uses them in more than one place",
@@ -138,12 +138,6 @@ def _without_decoder(definition: Any, output: str, source: str) -> tuple[Any, Fi
         f"{scaling.last}, which is the input now"
     )
     return cut, FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text))
-
-
-def _image_shape(shape: list[int | None] | None) -> list[int | None]:
-    if shape is None or len(shape) != 4:
-        return [None, None, None, 3]
-    return [*shape[:3], shape[3] or 3]
 
 
 def _type_of(nodes: dict[str, Any], name: str) -> int:

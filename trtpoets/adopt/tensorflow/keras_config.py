@@ -91,6 +91,20 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
             pending += part
 
 
+def needs_keras_2(config: Any) -> bool:
+    """Whether Keras 3 can't read a configuration of Keras 2: nested models in a Sequential, functions as layers.
+
+    The answer only saves time: what Keras 3 can't read otherwise is noticed when it tries.
+    """
+    if any(part.get("class_name") in _TENSORFLOW_LAYERS for part in _parts(config)):
+        return True
+    inner = config.get("config") if isinstance(config, dict) and config.get("class_name") == "Sequential" else None
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    return isinstance(layers, list) and any(
+        isinstance(layer, dict) and layer.get("class_name") == "Sequential" for layer in layers
+    )
+
+
 def without_default_groups(config: Any) -> Any:
     """Return a configuration without `groups: 1` in DepthwiseConv2D: Keras 2 wrote it, Keras 3 does not know it."""
     if isinstance(config, list):

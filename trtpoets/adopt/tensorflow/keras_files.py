@@ -16,12 +16,13 @@ import numpy as np
 from trtpoets.adopt.tensorflow.execution import Run, runner
 from trtpoets.adopt.tensorflow.keras_config import (
     custom_class,
+    needs_keras_2,
     require_no_code,
     unknown_class,
     without_default_groups,
 )
 from trtpoets.adopt.tensorflow.keras_network import graph_of_model
-from trtpoets.adopt.tensorflow.legacy_keras import legacy_graph
+from trtpoets.adopt.tensorflow.legacy_keras import LegacyReader
 from trtpoets.core.errors import BadArtefact, TrtPoetsError, first_line
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.h5_limits import WEIGHTS_IN_KERAS, h5_in_keras, require_small_arrays
@@ -76,10 +77,16 @@ def network_of_file(path: Path, allow_code: bool) -> KerasNetwork:
     with temporary_folder() as folder:
         copy = folder / f"network{content.suffix}"
         copy.write_bytes(content.data)
-        network = _by_keras_3(content, copy, path, allow_code)
-        if network is not None:
-            return network
-        legacy = legacy_graph(copy, path, allow_code)
+        if content.is_legacy and needs_keras_2(content.config):
+            with LegacyReader(copy, path, allow_code) as reader:
+                tensorflow()  # imported while the child process imports it, too
+                legacy = reader.graph()
+        else:
+            network = _by_keras_3(content, copy, path, allow_code)
+            if network is not None:
+                return network
+            with LegacyReader(copy, path, allow_code) as reader:
+                legacy = reader.graph()
     return KerasNetwork(
         legacy.definition, legacy.tensor, legacy.input, legacy.output, legacy.layers, None, content.metadata
     )

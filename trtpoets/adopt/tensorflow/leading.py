@@ -57,7 +57,9 @@ def scaling_after(nodes: Mapping[str, Any], start: str) -> Scaling:
             names.append(node.name)
         elif node.op in _RESIZES and inputs[0] == current:
             resized = True
-        elif (node.op not in _UNCHANGED and not _reverses_channels(dict(nodes), node)) or inputs[0] != current:
+        elif inputs[0] != current or not (
+            node.op in _UNCHANGED or _adds_axis(node) or _reverses_channels(dict(nodes), node)
+        ):
             break
         current = last = node.name
     return Scaling(scale, offset, tuple(names), last, resized)
@@ -85,6 +87,11 @@ def _combined(
         else:
             result = scale, offset + number
     return result if np.isfinite(np.concatenate(result)).all() else None
+
+
+def _adds_axis(node: Any) -> bool:
+    """Whether a node is `x[None]` or `x[tf.newaxis, ...]`."""
+    return node.op == "StridedSlice" and node.attr["new_axis_mask"].i == 1 and node.attr["shrink_axis_mask"].i == 0
 
 
 def _reverses_channels(nodes: dict[str, Any], node: Any) -> bool:

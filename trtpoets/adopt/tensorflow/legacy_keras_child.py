@@ -1,7 +1,7 @@
 """The child process that reads a file of Keras 2 with `tf-keras`, which can't be imported beside Keras 3.
 
-Protocol: one line of JSON on stdin with the paths; one line of JSON as the answer: {"failure": reason}, or the names of
-the network, whose frozen graph is then in the file `graph`.
+Protocol: after the imports, one line of JSON on stdin with the paths. The answer is one line of JSON: {"failure":
+reason}, or the names in the network, whose frozen graph is then in the file `graph`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from trtpoets.core.errors import TrtPoetsError, first_line
 
 def main() -> None:
     """Execute the request on stdin."""
-    request = json.loads(sys.stdin.readline())
     # The answer has its own descriptor, because TensorFlow may write to stdout.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        answers.write(json.dumps(_answer(request)) + "\n")
+        answers.write(json.dumps(_answer()) + "\n")
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _answer() -> dict[str, Any]:
     try:
         import tensorflow as tf
         import tf_keras
     except ImportError as error:
         return {"missing": first_line(error)}
+    request = json.loads(sys.stdin.readline())
     from trtpoets.adopt.tensorflow.keras_network import graph_of_model
 
     try:
