@@ -123,6 +123,14 @@ class TfliteContents:
         return next((operator for operator in self.operators if tensor in operator.outputs), None)
 
 
+def is_hybrid(contents: TfliteContents, operator: Operator) -> bool:
+    """Whether an operator has weights of 8 bits and a float input, which the interpreter quantises when it runs."""
+    if operator.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        return False
+    source, weights = (contents.tensors[index] for index in operator.inputs[:2])
+    return source.dtype == "float32" and weights.dtype == "int8" and weights.quantisation is not None
+
+
 def read_contents(path: Path) -> TfliteContents:
     """Read a TFLite file of any program.
 

@@ -35,8 +35,7 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
 
     The input is one photo or a fixed batch, NHWC or NCHW, with 1 or 3 channels. `answers` follow from the last
     operator (SOFTMAX, LOGISTIC, LOG_SOFTMAX); after another one, the network runs on random images, and rows that sum
-    to 1 are probabilities, others logits. Files with weights of 8 bits and float activations are float files here,
-    although the interpreter quantises their activations (`has_integer_weights`).
+    to 1 are probabilities, others logits. Files with weights of 8 bits and float activations are float files here.
 
     Raises MissingArtefact; BadArtefact if the file is damaged or no such classifier, with what it is; and
     MissingDependency.
@@ -66,16 +65,6 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
         OriginalOutput(output.name, output.dtype, size, answers, *_scale(output)),
         clues,
         pixels_of_input(contents),
-    )
-
-
-def has_integer_weights(contents: TfliteContents) -> bool:
-    """Whether a float file has weights of 8 bits, whose layers the interpreter computes with quantised activations."""
-    weighted = [each for each in contents.operators if each.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
-    return any(
-        contents.tensors[each.inputs[1]].dtype in ("int8", "uint8")
-        and contents.tensors[each.inputs[0]].dtype == "float32"
-        for each in weighted
     )
 
 

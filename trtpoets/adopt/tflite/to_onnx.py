@@ -15,7 +15,7 @@ import numpy as np
 
 from trtpoets.adopt.tflite import array_operators as arrays
 from trtpoets.adopt.tflite import layer_operators as layers
-from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator, TfliteContents, read_contents
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator, TfliteContents, is_hybrid, read_contents
 from trtpoets.adopt.tflite.onnx_writer import OnnxWriter
 from trtpoets.adopt.tflite.pixels import pixels_of_input
 from trtpoets.core.errors import BadArtefact, ConversionFailed, TrtPoetsError, first_line
@@ -100,8 +100,12 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     shapes = _shapes(contents)
     smooth = _model(contents, shapes, opset, rounded=False)
     _check_batch(contents, smooth)
-    integer = any(tensor.integer_range for tensor in contents.tensors)
-    return (_model(contents, shapes, opset, rounded=True) if integer else smooth), smooth
+    operators = _needed(contents, _constants(contents))
+    rounds = any(
+        is_hybrid(contents, each) or any(contents.tensors[index].integer_range for index in each.outputs)
+        for each in operators
+    )
+    return (_model(contents, shapes, opset, rounded=True) if rounds else smooth), smooth
 
 
 def require_convertible(contents: TfliteContents) -> None:
