@@ -108,7 +108,8 @@ def adopt(
         facts = facts_about(loaded)
         size = _size(loaded, facts, config)
         labels, about_labels = labels_for(foreign, config.labels)
-        dataset, unmatched = None, ()
+        dataset: Dataset | None = None
+        unmatched: tuple[str, ...] = ()
         if photos is not None:
             dataset = dataset_from_folder(user_path(photos), config.dataset, progress, few=True)
             if about_labels.source is Source.ASSUMED:
