@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.support.foreign import ColourNetwork, bgr, colour_photos, foreign_model
+from tests.support.foreign import COLOURS, ColourNetwork, bgr, colour_photos, foreign_model
 from trtpoets.adopt.candidates import candidate_contracts, geometry_candidates, pixel_candidates
 from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, PRESETS, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
 from trtpoets.adopt.contract_options import ContractOptions
@@ -98,27 +101,18 @@ def test_lost_contracts_are_given_up(tmp_path: Path) -> None:
 def test_geometry(tmp_path: Path) -> None:
     """The colour is in the middle of wide photos, and the borders show the colour of another class."""
     photos, truth = colour_photos(tmp_path, 40, size=(48, 16), noise=10)
-    from PIL import Image
-
-    from tests.support.foreign import COLOURS
-
     for photo, label in zip(photos, truth, strict=True):
         image = np.array(Image.open(photo.path))
         image[:, :16] = image[:, 32:] = COLOURS[(label + 1) % 5]
         Image.fromarray(image).save(photo.path)
-    paths = [photo.path for photo in photos]
-    import hashlib
-    from dataclasses import replace
-
-    changed = [
-        replace(photo, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-        for photo, path in zip(photos, paths, strict=True)
-    ]
+    changed = [replace(photo, sha256=hashlib.sha256(photo.path.read_bytes()).hexdigest()) for photo in photos]
     foreign = foreign_model()
-    trial = try_contracts(ColourNetwork(UNIT), foreign, changed, truth, candidate_contracts(foreign, (certain(UNIT),)))
-    assert trial.best.contract.geometry.resize is Resize.CROP
-    stretch = next(row for row in trial.rows if row.contract == Contract(UNIT, Geometry()))
-    assert trial.is_better(trial.best, stretch)
+    for facts in ((), (certain(UNIT),)):
+        trial = try_contracts(ColourNetwork(UNIT), foreign, changed, truth, candidate_contracts(foreign, facts))
+        assert trial.best.contract.geometry.resize is Resize.CROP
+        assert trial.best.contract.pixels.channels is Channels.RGB
+        stretch = next(row for row in trial.rows if row.contract == Contract(UNIT, Geometry()))
+        assert trial.is_better(trial.best, stretch)
 
 
 def test_photos_are_taken_in_turn_from_each_class(tmp_path: Path) -> None:

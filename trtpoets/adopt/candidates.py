@@ -86,6 +86,7 @@ def candidate_contracts(
     certain = [fact.geometry for fact in facts if fact.geometry is not None and fact.certain]
     usual = geometries[0] if chosen.geometry is not None or not certain else certain[0]
     stated = [fact for fact in facts if fact.pixels is not None and fact.certain]
+    stated = [fact for fact in stated if fact.channels_known] or stated
     known = [chosen.pixels] if chosen.pixels is not None else [pixels for fact in stated for pixels in _variants(fact)]
     fitting = [for_channels(pixels, foreign.channels) for pixels in known]
     return tuple(

@@ -148,6 +148,7 @@ class _Case:
             self._evidence.append(Evidence("pixels", Source.OPTION, f"{options.channels.value}: stated by --channels"))
             return replace(pixels, channels=options.channels)
         usual, other = channel_variants(pixels)
+        question = "the order of the channels" if usual.channels.number == 3 else "whether grey values are inverted"
         ours, theirs = self._best_row(usual), self._best_row(other)
         if self._trial is not None and ours is not None and theirs is not None:
             counts = (
@@ -161,14 +162,14 @@ class _Case:
                 return better
             self._assume(
                 "pixels",
-                f"the photos do not distinguish the order of the channels ({counts}), and {usual.channels.value} is "
-                f"assumed; --channels {other.channels.value} states the other",
+                f"the photos do not distinguish {question} ({counts}), and {usual.channels.value} is assumed; "
+                f"--channels {other.channels.value} states the other",
             )
             return usual
         self._assume(
             "pixels",
-            f"nothing states the order of the channels, and {usual.channels.value} is assumed; "
-            f"--channels {other.channels.value} states the other",
+            f"nothing states {question}, and {usual.channels.value} is assumed; --channels {other.channels.value} "
+            "states the other",
         )
         return usual
 
