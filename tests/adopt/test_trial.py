@@ -115,6 +115,15 @@ def test_geometry(tmp_path: Path) -> None:
         assert trial.is_better(trial.best, stretch)
 
 
+def test_slow_networks_are_tried_on_fewer_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, truth = colour_photos(tmp_path, 10, noise=30)
+    contracts = [Contract(pixels, Geometry()) for pixels in (UNIT, SIGNED)]
+    foreign = foreign_model()
+    assert try_contracts(ColourNetwork(UNIT), foreign, photos * 10, truth * 10, contracts[:1]).photos == 72
+    monkeypatch.setattr("trtpoets.adopt.trial._SECONDS", 0)
+    assert try_contracts(ColourNetwork(UNIT), foreign, photos * 10, truth * 10, contracts).photos == 72
+
+
 def test_photos_are_taken_in_turn_from_each_class(tmp_path: Path) -> None:
     photos, truth = colour_photos(tmp_path, 10)
     many, labels = photos * 40, truth * 40

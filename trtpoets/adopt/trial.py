@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,7 +49,10 @@ FEWEST_PHOTOS = 20
 """With fewer photos, a contract that is likely but not certain is not confirmed."""
 
 _ENOUGH = 72
-"""After so many photos, no more are tried once a single kind of pixel values is left."""
+"""After so many photos, no more are tried once a single kind of pixel values is left, or after _SECONDS."""
+
+_SECONDS = 15.0
+"""A network for which the first geometry takes longer is tried on fewer photos."""
 
 _ROUND = 24
 """Photos after which contracts that are clearly worse are given up; twice as many in each following round."""
@@ -222,7 +226,7 @@ class _Taker:
         progress: Progress,
     ) -> None:
         self._network, self._foreign, self._photos, self.truth = network, foreign, photos, truth
-        self._size, self._progress = size, progress
+        self._size, self._progress, self._begin = size, progress, time.monotonic()
         self._digests: dict[Geometry, list[bytes]] = {}
         self._answers: dict[tuple[object, int, bytes], int] = {}
 
@@ -236,8 +240,9 @@ class _Taker:
             self._progress("trying contracts", stop, len(self._photos))
             rows = [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
             active = [row.contract for row in rows if row.photos == stop and not self.lost(row, rows + others, tried)]
-            decided = stop >= _ENOUGH and all(nearly_same(one.pixels, active[0].pixels) for one in active)
-            if not active or (decided and not others):
+            decided = all(nearly_same(one.pixels, active[0].pixels) for one in active)
+            is_slow = time.monotonic() - self._begin > _SECONDS
+            if not active or (stop >= _ENOUGH and (decided or is_slow) and not others):
                 break
         self.use_only(max((len(answers) for answers in right.values()), default=0) if not others else len(self.truth))
         return [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
