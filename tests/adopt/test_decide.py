@@ -183,6 +183,11 @@ def test_the_channels_of_a_fact_about_values() -> None:
     assert decision.contract.pixels == RAW
     assert "--channels bgr" in decision.warnings[0]
     assert decide(FOREIGN, (values,), None, ContractOptions(channels=Channels.BGR)).contract.pixels == bgr(RAW)
+    decision = decide(FOREIGN, (fact(UNIT),), None, ContractOptions(channels=Channels.BGR))
+    assert decision.contract.pixels.same_as(bgr(UNIT))
+    assert "--channels states bgr, but a source states 0..1, RGB" in decision.warnings[0]
+    kinds = {one.pixels for one in candidate_contracts(FOREIGN, (fact(UNIT),), ContractOptions(channels=Channels.BGR))}
+    assert {kind.channels for kind in kinds} == {Channels.BGR}
     known = fact(bgr(RAW), source=Source.PRODUCER)
     assert decide(FOREIGN, (values, known)).contract.pixels == bgr(RAW)
     clear = trial_of({(bgr(RAW), STRETCH): 38, (RAW, STRETCH): 12})

@@ -46,6 +46,15 @@ def test_an_integer_input_takes_photos_unchanged() -> None:
     assert any(IMAGENET.same_as(kind) for kind in pixel_candidates(odd, (), ContractOptions()))
 
 
+def test_options_about_an_integer_input() -> None:
+    foreign = foreign_model(format_=Format.TFLITE, dtype="uint8", scale=1 / 255)
+    contracts = candidate_contracts(foreign, (), ContractOptions(pixels=RAW))
+    assert contracts[0].pixels == raw_feed(foreign.input)
+    assert {contract.pixels for contract in contracts} == {raw_feed(foreign.input), bgr(raw_feed(foreign.input))}
+    with pytest.raises(BadInput, match="for 3 channels, but the network takes 1"):
+        candidate_contracts(foreign_model(channels=1), (), ContractOptions(channels=Channels.BGR))
+
+
 def test_facts_come_first_and_replace_nearly_equal_candidates() -> None:
     azure = Pixels((1.0,) * 3, (-124.0, -117.0, -104.0), Channels.BGR, "azure")
     kinds = pixel_candidates(foreign_model(side=224), (certain(azure),), ContractOptions())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, Contract, Geometry, Pixels
-from trtpoets.adopt.contract_options import ContractOptions
+from trtpoets.adopt.contract_options import ContractOptions, fitted
 from trtpoets.adopt.facts import (
     USUAL_RANGES,
     Fact,
@@ -30,6 +30,18 @@ PLAIN_GEOMETRIES = (Geometry(Resize.STRETCH), Geometry(Resize.CROP))
 _OTHER_GEOMETRIES = (Geometry(Resize.CROP, 0.875), Geometry(Resize.LETTERBOX))
 
 
+def with_channels(facts: Sequence[Fact], options: ContractOptions) -> list[Fact]:
+    """Return the facts with the channels that --channels states in place of their own."""
+    if options.channels is None:
+        return list(facts)
+    return [
+        fact
+        if fact.pixels is None
+        else replace(fact, pixels=replace(fact.pixels, channels=options.channels), channels_known=True)
+        for fact in facts
+    ]
+
+
 def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: ContractOptions) -> tuple[Pixels, ...]:
     """Return every plausible kind of pixel values, those of the options and facts first.
 
@@ -37,6 +49,7 @@ def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: Cont
     the usual ones, these are the values that it stores for unchanged photos, and what facts add: other ranges would use
     a part of the integers only.
     """
+    facts = with_channels(facts, options)
     stated = [options.pixels] if options.pixels is not None else []
     usual_integers = is_integer(foreign) and has_usual_range(foreign)
     stated += [
@@ -79,9 +92,11 @@ def candidate_contracts(
     """Return all contracts that a trial compares: each kind of pixel values with each geometry.
 
     If options or a certain fact state the pixel values, the other values are rivals that might contradict them, and are
-    tried with one geometry only: that which is stated, or stretch.
+    tried with one geometry only: that which is stated, or stretch. Raises BadInput for channels that the network does
+    not have.
     """
-    chosen = options or ContractOptions()
+    chosen = fitted(options or ContractOptions(), foreign)
+    facts = with_channels(facts, chosen)
     geometries = geometry_candidates(facts, chosen)
     certain = [fact.geometry for fact in facts if fact.geometry is not None and fact.certain]
     usual = geometries[0] if chosen.geometry is not None or not certain else certain[0]

@@ -16,6 +16,7 @@ from trtpoets.adopt.candidates import (
     channel_variants,
     geometry_candidates,
     pixel_candidates,
+    with_channels,
 )
 from trtpoets.adopt.contract import Contract, Geometry, Pixels
 from trtpoets.adopt.contract_options import ContractOptions, fitted, options_for, pixel_options_of
@@ -65,12 +66,21 @@ class _Case:
         self._foreign, self._trial = foreign, trial
         self._options = fitted(options, foreign)
         ordered = sorted(facts, key=lambda fact: _ORDER.index(fact.source))
-        self._facts = [
+        fitting = [
             fact if fact.pixels is None else replace(fact, pixels=for_channels(fact.pixels, foreign.channels))
             for fact in ordered
         ]
+        self._facts = with_channels(fitting, self._options)
         self._evidence: list[Evidence] = []
         self._warnings: list[str] = []
+        channels = self._options.channels
+        if channels is not None:
+            self._evidence.append(Evidence("pixels", Source.OPTION, f"{channels.value}: stated by --channels"))
+            self._warnings += [
+                f"--channels states {channels.value}, but {fact.evidence.text}"
+                for fact in fitting
+                if fact.certain and fact.channels_known and fact.pixels and fact.pixels.channels is not channels
+            ]
 
     def decision(self) -> Decision:
         pixels = self._pixels()
@@ -143,10 +153,6 @@ class _Case:
 
     def _with_channels(self, pixels: Pixels) -> Pixels:
         """Determine the order of the channels for values whose source does not know it."""
-        options = self._options
-        if options.channels is not None:
-            self._evidence.append(Evidence("pixels", Source.OPTION, f"{options.channels.value}: stated by --channels"))
-            return replace(pixels, channels=options.channels)
         usual, other = channel_variants(pixels)
         question = "the order of the channels" if usual.channels.number == 3 else "whether grey values are inverted"
         ours, theirs = self._best_row(usual), self._best_row(other)
