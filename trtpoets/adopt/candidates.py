@@ -18,11 +18,9 @@ from trtpoets.adopt.facts import (
     raw_feed,
 )
 from trtpoets.adopt.foreign import ForeignModel
+from trtpoets.adopt.producer_clues import is_small
 from trtpoets.core.original import Channels
 from trtpoets.core.types import Resize
-
-_CIFAR_SIDE = 64
-"""CIFAR's statistics are tried for inputs up to this side. CIFAR's photos have 32 pixels."""
 
 PLAIN_GEOMETRIES = (Geometry(Resize.STRETCH), Geometry(Resize.CROP))
 """The most usual geometries."""
@@ -58,8 +56,7 @@ def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: Cont
         if fact.pixels is not None and (fact.certain or not usual_integers)
         for variant in _variants(fact)
     ]
-    small = 0 < max(foreign.height, foreign.width) <= _CIFAR_SIDE
-    statistics = (IMAGENET, *((CIFAR10,) if small else ()))
+    statistics = (IMAGENET, *((CIFAR10,) if is_small(foreign) else ()))
     if not is_integer(foreign):
         usual: tuple[Pixels, ...] = (*USUAL_RANGES, *statistics, CAFFE)
     elif usual_integers:
