@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trtpoets.adopt.tflite.contents import Operator
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator
 from trtpoets.adopt.tflite.layer_operators import limits_of, put_activated
 from trtpoets.adopt.tflite.onnx_writer import EVERYTHING, FIRST, LAST, Interval, OnnxWriter
 from trtpoets.core.errors import ConversionFailed
@@ -287,7 +287,7 @@ def slice_(writer: OnnxWriter, operator: Operator) -> None:
     if begins[0] != 0 or ends[0] != shape[0] or steps[0] != 1 or 0 in dropped:
         raise ConversionFailed(
             f"{writer.contents.path} has the operator {operator.kind} that selects among the photos of a batch",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9355",
         )
     name = writer.in_order(source, first)
@@ -308,15 +308,13 @@ def _slice_bounds(
     begin, other = ([int(value) for value in writer.needed_constant(operator, place).reshape(-1)] for place in (1, 2))
     rank = len(shape)
     if operator.kind == "SLICE":
-        ends = [
-            size if length == -1 else start + length for size, start, length in zip(shape, begin, other, strict=True)
-        ]
-        return begin, ends, [1] * rank, []
+        sizes = zip(shape, begin, other, strict=True)
+        return begin, [size if count == -1 else start + count for size, start, count in sizes], [1] * rank, []
     options = operator.options
     if options.ellipsisMask or options.newAxisMask or getattr(options, "offset", False):
         raise ConversionFailed(
             f"{writer.contents.path} has the operator STRIDED_SLICE with an ellipsis or new axes",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9357",
         )
     steps = [int(value) for value in writer.needed_constant(operator, 3).reshape(-1)]
@@ -382,7 +380,7 @@ def same_values(writer: OnnxWriter, operator: Operator) -> None:
     if operator.kind == "CAST" and writer.tensor(target).dtype not in ("float32", "float16"):
         raise ConversionFailed(
             f"{writer.contents.path} has the operator CAST to {writer.tensor(target).dtype}",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9358",
         )
     first = writer.has_first(source)
@@ -401,6 +399,6 @@ def _check_moved(writer: OnnxWriter, operator: Operator, source: int) -> None:
         raise ConversionFailed(
             f"{writer.contents.path} has the operator {operator.kind} with another quantisation at its output than at "
             "its input",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9359",
         )

@@ -23,6 +23,9 @@ _LARGEST_FILE = 1 << 20
 
 _MOST_FILES = 100
 
+GIVE_SOURCE = "give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file"
+"""The hint of errors about networks whose TFLite file cannot be adopted, although another file of them may be."""
+
 _DOWNLOAD = "download or copy the file again, or convert the network to TFLite again"
 
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
@@ -77,7 +80,8 @@ class Tensor:
             along = [1] * self.data.ndim
             along[self.quantisation.axis] = -1
             scale, zero = scale.reshape(along), zero.reshape(along)
-        return ((self.data.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        values: np.ndarray = ((self.data.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        return values
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,14 @@ class TfliteContents:
     def producer_of(self, tensor: int) -> Operator | None:
         """Return the operator that computes a tensor, None for inputs and constants."""
         return next((operator for operator in self.operators if tensor in operator.outputs), None)
+
+
+def is_hybrid(contents: TfliteContents, operator: Operator) -> bool:
+    """Whether an operator has weights of 8 bits and a float input, which the interpreter quantises when it runs."""
+    if operator.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        return False
+    source, weights = (contents.tensors[index] for index in operator.inputs[:2])
+    return source.dtype == "float32" and weights.dtype == "int8" and weights.quantisation is not None
 
 
 def read_contents(path: Path) -> TfliteContents:

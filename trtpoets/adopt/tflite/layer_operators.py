@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from trtpoets.adopt.tflite.contents import Operator
-from trtpoets.adopt.tflite.onnx_writer import EVERYTHING, FIRST, Interval, OnnxWriter
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator
+from trtpoets.adopt.tflite.onnx_writer import EVERYTHING, FIRST, LARGEST_SUM, Interval, OnnxWriter
 from trtpoets.core.errors import ConversionFailed
 
 _SAME = 0
@@ -64,8 +64,50 @@ def convolution(writer: OnnxWriter, operator: Operator) -> None:
         name = writer.add("Conv", inputs, **attributes)
         writer.put_steps(operator.outputs[0], name, factor=factor, first=True, limits=limits_of(writer, operator))
         return
+    if writer.is_hybrid(operator):
+        steps, step = _quantised_at_run_time(writer, writer.first(source), [1, 2, 3])
+        sums = writer.add(
+            "Conv", [steps, writer.store(_steps_of_weights(writer, operator).transpose(order))], **attributes
+        )
+        put_activated(writer, operator, _real_sums(writer, operator, sums, step, (-1, 1, 1)), first=True)
+        return
     inputs = [writer.first(source), writer.store(kernel.transpose(order)), *_float_bias(writer, operator)]
     put_activated(writer, operator, writer.add("Conv", inputs, **attributes), first=True)
+
+
+def _quantised_at_run_time(writer: OnnxWriter, name: str, axes: list[int]) -> tuple[str, str]:
+    """Quantise a float tensor to int8 as the interpreter does for weights of 8 bits: by its range along the axes and 0.
+
+    Returns the steps from the zero point, and the value of a step.
+    """
+
+    zero = writer.number(0)
+    low = writer.add("Min", [reduced(writer, "ReduceMin", name, axes), zero])
+    high = writer.add("Max", [reduced(writer, "ReduceMax", name, axes), zero])
+    span = writer.add("Sub", [high, low])
+    density = writer.add("Div", [writer.number(255), span])
+    density = writer.add("Where", [writer.add("Equal", [span, zero]), writer.number(1), density])
+    lowest, highest = (writer.add("Mul", [end, density]) for end in (low, high))
+    from_low = writer.add("Sub", [writer.number(-128), lowest])
+    from_high = writer.add("Sub", [writer.number(127), highest])
+    # The zero point follows from the end that is rounded less.
+    by_low = writer.add("Greater", [writer.add("Add", [lowest, highest]), writer.number(1)])
+    nearer = writer.add("Where", [by_low, from_low, from_high])
+    ends = [writer.number(-128), writer.number(127)]
+    zero_point = writer.add("Round", [writer.add("Clip", [nearer, *ends])])
+    stored = writer.add("Add", [writer.add("Round", [writer.add("Mul", [name, density])]), zero_point])
+    steps = writer.add("Sub", [writer.add("Clip", [stored, *ends]), zero_point])
+    return steps, writer.add("Reciprocal", [density])
+
+
+def _real_sums(writer: OnnxWriter, operator: Operator, sums: str, step: str, shape: tuple[int, ...]) -> str:
+    """The real values of sums of steps, with the bias; `shape` is that of a number for each channel."""
+    quantisation = writer.tensor(operator.inputs[1]).quantisation
+    assert quantisation is not None
+    sums = writer.add("Clip", [sums, writer.number(-LARGEST_SUM), writer.number(LARGEST_SUM)])
+    name = writer.add("Mul", [writer.add("Mul", [sums, step]), writer.store(quantisation.scale.reshape(shape))])
+    bias = writer.constant(operator, 2)
+    return name if bias is None else writer.add("Add", [name, writer.store(bias.reshape(shape))])
 
 
 def _float_bias(writer: OnnxWriter, operator: Operator) -> list[str]:
@@ -83,21 +125,28 @@ def _float_bias(writer: OnnxWriter, operator: Operator) -> list[str]:
 
 def _integer_weights(writer: OnnxWriter, operator: Operator) -> tuple[np.ndarray, list[str], np.ndarray]:
     """The steps of the weights, the integer bias if there is one, and what their sums are multiplied by."""
-    source, kernel = (writer.tensor(index) for index in operator.inputs[:2])
-    target = writer.tensor(operator.outputs[0])
-    assert source.quantisation and kernel.quantisation and target.quantisation and kernel.data is not None
-    zero_points = kernel.quantisation.zero_point
-    if zero_points.size > 1:
-        along = [1] * kernel.data.ndim
-        along[kernel.quantisation.axis] = -1
-        zero_points = zero_points.reshape(along)
+    source, kernel, target = (
+        writer.tensor(index).quantisation for index in (*operator.inputs[:2], operator.outputs[0])
+    )
+    assert source and kernel and target
     bias = []
     if writer.constant(operator, 2) is not None:
         integers = writer.tensor(operator.inputs[2]).data
         assert integers is not None
         bias = [writer.store(integers.reshape(-1).astype(np.float32))]
-    factor = source.quantisation.scale * kernel.quantisation.scale / target.quantisation.scale
-    return (kernel.data.astype(np.int64) - zero_points).astype(np.float32), bias, factor
+    return _steps_of_weights(writer, operator), bias, source.scale * kernel.scale / target.scale
+
+
+def _steps_of_weights(writer: OnnxWriter, operator: Operator) -> np.ndarray:
+    """The quantised weights minus their zero points, as float32."""
+    tensor = writer.tensor(operator.inputs[1])
+    assert tensor.quantisation and tensor.data is not None
+    zero_points = tensor.quantisation.zero_point
+    if zero_points.size > 1:
+        along = [1] * tensor.data.ndim
+        along[tensor.quantisation.axis] = -1
+        zero_points = zero_points.reshape(along)
+    return (tensor.data.astype(np.int64) - zero_points).astype(np.float32)
 
 
 def limits_of(writer: OnnxWriter, operator: Operator) -> Interval:
@@ -106,7 +155,7 @@ def limits_of(writer: OnnxWriter, operator: Operator) -> Interval:
     if number not in _ACTIVATIONS:
         raise ConversionFailed(
             f"{writer.contents.path} has the operator {operator.kind} with the unknown activation {number}",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9352",
         )
     return _ACTIVATIONS[number]
@@ -144,7 +193,7 @@ def fully_connected(writer: OnnxWriter, operator: Operator) -> None:
     if getattr(operator.options, "weightsFormat", 0):
         raise ConversionFailed(
             f"{writer.contents.path} has the operator FULLY_CONNECTED with shuffled weights",
-            hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+            hint=GIVE_SOURCE,
             code="TP9353",
         )
     shape = writer.shape(source)
@@ -156,10 +205,13 @@ def fully_connected(writer: OnnxWriter, operator: Operator) -> None:
     factor = None
     if integers:
         steps, bias, factor = _integer_weights(writer, operator)
-        inputs = [name, writer.store(steps), *bias]
+        name = writer.add("Gemm", [name, writer.store(steps), *bias], transB=1)
+    elif writer.is_hybrid(operator):
+        rows, step = _quantised_at_run_time(writer, name, [1])
+        sums = writer.add("Gemm", [rows, writer.store(_steps_of_weights(writer, operator))], transB=1)
+        name = _real_sums(writer, operator, sums, step, (-1,))
     else:
-        inputs = [name, writer.store(weights), *_float_bias(writer, operator)]
-    name = writer.add("Gemm", inputs, transB=1)
+        name = writer.add("Gemm", [name, writer.store(weights), *_float_bias(writer, operator)], transB=1)
     if len(writer.shape(target)) != 2:
         name = writer.reshaped(name, writer.shape(target)[1:])
     if factor is None:
@@ -221,13 +273,15 @@ def reduction(writer: OnnxWriter, operator: Operator) -> None:
         else:
             writer.put(target, name, first=keep, inside=inside)
         return
-    kind = _REDUCTIONS[operator.kind]
-    if kind == "ReduceSum" or writer.opset >= 18:
-        constant = writer.store(np.array(axes, np.int64))
-        name = writer.add(kind, [writer.plain(source), constant], keepdims=int(keep))
-    else:
-        name = writer.add(kind, [writer.plain(source)], axes=axes, keepdims=int(keep))
+    name = reduced(writer, _REDUCTIONS[operator.kind], writer.plain(source), axes, keep=keep)
     writer.put(target, name, inside=inside)
+
+
+def reduced(writer: OnnxWriter, kind: str, name: str, axes: list[int], *, keep: bool = True) -> str:
+    """Reduce a tensor along axes, which are an input or an attribute, by the opset."""
+    if kind == "ReduceSum" or writer.opset >= 18:
+        return writer.add(kind, [name, writer.store(np.array(axes, np.int64))], keepdims=int(keep))
+    return writer.add(kind, [name], axes=axes, keepdims=int(keep))
 
 
 def padding(writer: OnnxWriter, operator: Operator) -> None:
@@ -241,7 +295,7 @@ def padding(writer: OnnxWriter, operator: Operator) -> None:
         if operator.options.mode != 0:
             raise ConversionFailed(
                 f"{writer.contents.path} has the operator MIRROR_PAD in symmetric mode, which ONNX does not have",
-                hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+                hint=GIVE_SOURCE,
                 code="TP9354",
             )
         name, value = writer.add("Pad", inputs, mode="reflect"), None

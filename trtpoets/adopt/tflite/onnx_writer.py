@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.adopt.tflite.contents import Operator, Tensor, TfliteContents
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Operator, Tensor, TfliteContents, is_hybrid
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import needs
 
@@ -21,7 +21,7 @@ LAST = (0, 2, 3, 1)
 Interval = tuple[float, float]
 EVERYTHING: Interval = (-math.inf, math.inf)
 
-_LARGEST_SUM = float(1 << 24)
+LARGEST_SUM = float(1 << 24)
 """Up to here float32 holds all integers."""
 
 _RANGE_STEPS = 1.001
@@ -77,7 +77,7 @@ class OnnxWriter:
             raise ConversionFailed(
                 f"{self.contents.path} has the operator {operator.kind} with a computed input "
                 f"{self.tensor(index).name}, where only constants can be converted",
-                hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+                hint=GIVE_SOURCE,
                 code="TP9350",
             )
         return self.constants[index]
@@ -88,7 +88,7 @@ class OnnxWriter:
         if constant is None:
             raise ConversionFailed(
                 f"{self.contents.path} has the operator {operator.kind} without its input {place}",
-                hint="give the file from which it was converted, such as a Keras file or a SavedModel",
+                hint=GIVE_SOURCE,
                 code="TP9351",
             )
         return constant
@@ -206,6 +206,10 @@ class OnnxWriter:
         tensors = [self.tensor(index) for index in indices]
         return self.rounded and all(each.quantisation and each.dtype in ("int8", "uint8") for each in tensors)
 
+    def is_hybrid(self, operator: Operator) -> bool:
+        """Whether an operator quantises its float input itself, for weights of 8 bits, in a `rounded` network."""
+        return self.rounded and is_hybrid(self.contents, operator)
+
     def put(
         self,
         index: int,
@@ -249,7 +253,7 @@ class OnnxWriter:
         if factor.size > 1 and first:
             factor = factor.reshape(-1, 1, 1)
         # Sums beyond 2^24 are not exact. Without this Clip, ONNX Runtime would multiply the weights by the factor.
-        name = self.add("Clip", [name, self.number(-_LARGEST_SUM), self.number(_LARGEST_SUM)])
+        name = self.add("Clip", [name, self.number(-LARGEST_SUM), self.number(LARGEST_SUM)])
         name = self.add("Mul", [name, self.store(factor.astype(np.float32))])
         bounds = tuple(float(np.rint(np.float32(bound) / np.float32(scale))) for bound in limits)
         self._steps[index] = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adopt.foreign import Clues, ForeignModel
-from trtpoets.adopt.tflite.contents import Tensor, TfliteContents, read_contents
+from trtpoets.adopt.tflite.contents import GIVE_SOURCE, Tensor, TfliteContents, read_contents
 from trtpoets.adopt.tflite.metadata import clues_of
 from trtpoets.adopt.tflite.pixels import pixels_of_input
 from trtpoets.adopt.tflite.to_onnx import require_convertible
@@ -35,8 +35,7 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
 
     The input is one photo or a fixed batch, NHWC or NCHW, with 1 or 3 channels. `answers` follow from the last
     operator (SOFTMAX, LOGISTIC, LOG_SOFTMAX); after another one, the network runs on random images, and rows that sum
-    to 1 are probabilities, others logits. Files with weights of 8 bits and float activations are float files here,
-    although the interpreter quantises their activations (`has_integer_weights`).
+    to 1 are probabilities, others logits. Files with weights of 8 bits and float activations are float files here.
 
     Raises MissingArtefact; BadArtefact if the file is damaged or no such classifier, with what it is; and
     MissingDependency.
@@ -69,16 +68,6 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
     )
 
 
-def has_integer_weights(contents: TfliteContents) -> bool:
-    """Whether a float file has weights of 8 bits, whose layers the interpreter computes with quantised activations."""
-    weighted = [each for each in contents.operators if each.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
-    return any(
-        contents.tensors[each.inputs[1]].dtype in ("int8", "uint8")
-        and contents.tensors[each.inputs[0]].dtype == "float32"
-        for each in weighted
-    )
-
-
 def _refuse_operators(contents: TfliteContents) -> None:
     """Refuse custom operators, of which some say what the file is, and control flow."""
     path = contents.path
@@ -105,14 +94,14 @@ def _refuse_operators(contents: TfliteContents) -> None:
     if custom:
         raise BadArtefact(
             f"{path} needs custom operators, which only the program that wrote it has: {', '.join(sorted(custom))}",
-            hint="give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file",
+            hint=GIVE_SOURCE,
             code="TP9323",
         )
     control = sorted({operator.kind for operator in contents.operators} & set(_CONTROL_FLOW))
     if control:
         raise BadArtefact(
             f"{path} contains control flow ({', '.join(control)}), which can't be converted to a fixed graph",
-            hint="give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file",
+            hint=GIVE_SOURCE,
             code="TP9324",
         )
 
