@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from trtpoets.adopt.foreign import ForeignModel
 from trtpoets.adopt.trial import Trial, TrialRow, try_contracts
 from trtpoets.core.errors import BadInput
 from trtpoets.core.original import Channels, Evidence, Format, Source
-from trtpoets.core.types import Resize
+from trtpoets.core.types import Photo, Resize, Split
 
 STRETCH, CROP = Geometry(Resize.STRETCH), Geometry(Resize.CROP)
 FOREIGN = foreign_model(side=224)
@@ -182,6 +183,11 @@ def test_the_channels_of_a_fact_about_values() -> None:
     assert decision.contract.pixels == RAW
     assert "--channels bgr" in decision.warnings[0]
     assert decide(FOREIGN, (values,), None, ContractOptions(channels=Channels.BGR)).contract.pixels == bgr(RAW)
+    decision = decide(FOREIGN, (fact(UNIT),), None, ContractOptions(channels=Channels.BGR))
+    assert decision.contract.pixels.same_as(bgr(UNIT))
+    assert "--channels states bgr, but a source states 0..1, RGB" in decision.warnings[0]
+    kinds = {one.pixels for one in candidate_contracts(FOREIGN, (fact(UNIT),), ContractOptions(channels=Channels.BGR))}
+    assert {kind.channels for kind in kinds} == {Channels.BGR}
     known = fact(bgr(RAW), source=Source.PRODUCER)
     assert decide(FOREIGN, (values, known)).contract.pixels == bgr(RAW)
     clear = trial_of({(bgr(RAW), STRETCH): 38, (RAW, STRETCH): 12})
@@ -288,12 +294,12 @@ def test_wrong_contracts_are_seldom_accepted(facts: str, shares: str, alike: flo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alike", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("alike", [0.0, 0.9])
 @pytest.mark.parametrize("shares", SHARES)
 @pytest.mark.parametrize("facts", FACTS)
 def test_wrong_contracts_are_accepted_at_most_at_the_error_level(facts: str, shares: str, alike: float) -> None:
-    counts = outcomes(2, 1400, FACTS[facts], SHARES[shares], alike)
-    assert counts["wrong"] <= 0.05 * 1400, counts
+    counts = outcomes(2, 700, FACTS[facts], SHARES[shares], alike)
+    assert counts["wrong"] <= 0.05 * 700, counts
 
 
 def test_clear_contracts_are_accepted() -> None:
@@ -321,3 +327,64 @@ def test_networks(tmp_path: Path, true: Pixels) -> None:
     for number, (count, noise) in enumerate(((3, 10), (12, 40), (30, 90), (40, 20))):
         pixels = accepted(foreign, true, tmp_path / str(number), count, noise)
         assert pixels is None or nearly_same(pixels, true), (count, noise)
+
+
+def searched(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, random: np.random.Generator, count: int, shares: Sequence[float]
+) -> Pixels | None:
+    """The pixels accepted after a whole search, in which each kind answers with its share of right answers."""
+    contracts = candidate_contracts(FOREIGN, ())
+    kinds = list(dict.fromkeys(contract.pixels for contract in contracts))
+    photos = [Photo(folder / f"{number}.png", "", Split.TEST, f"{number:064}") for number in range(count)]
+    truth = [number % 5 for number in range(count)]
+    place = {photo.path: number for number, photo in enumerate(photos)}
+    right = random.random((len(kinds), count, 4)) < np.asarray(shares)[:, None, None]
+    geometries = list(dict.fromkeys(contract.geometry for contract in contracts))
+
+    def run(
+        self: Any, geometry: Geometry, active: list[Contract], start: int, stop: int, rows: dict[Contract, list[bool]]
+    ) -> None:
+        self._digests.setdefault(geometry, []).extend([geometry.text.encode()] * (stop - start))
+        for contract in active:
+            numbers = [place[photo.path] for photo in self._photos[start:stop]]
+            answers = right[kinds.index(contract.pixels), numbers, geometries.index(geometry)]
+            rows[contract] += [bool(answer) for answer in answers]
+
+    monkeypatch.setattr("trtpoets.adopt.trial._Taker._run", run)
+    trial = try_contracts(ColourNetwork(UNIT), FOREIGN, photos, truth, contracts)
+    try:
+        return decide(FOREIGN, (), trial).contract.pixels
+    except BadInput:
+        return None
+
+
+SEARCHES = {
+    "equally good": (0.8,) * 12,
+    "some are worse": (0.7, 0.7, 0.7, 0.6, 0.3, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2),
+    "one is almost as good": (0.9, 0.85, *(0.2,) * 10),
+}
+
+
+@pytest.mark.parametrize("shares", SEARCHES)
+def test_a_search_seldom_accepts_a_wrong_contract(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shares: str) -> None:
+    counts = search_outcomes(monkeypatch, tmp_path, shares, 8)
+    assert counts["wrong"] <= 1, counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shares", SEARCHES)
+def test_a_search_accepts_a_wrong_contract_at_most_at_the_error_level(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shares: str
+) -> None:
+    counts = search_outcomes(monkeypatch, tmp_path, shares, 300)
+    assert counts["wrong"] <= 0.05 * 300, counts
+
+
+def search_outcomes(monkeypatch: pytest.MonkeyPatch, folder: Path, shares: str, runs: int) -> Counter[str]:
+    random = np.random.default_rng(11)
+    counts: Counter[str] = Counter()
+    for run in range(runs):
+        pixels = searched(monkeypatch, folder, random, (10, 30, 80, 300)[run % 4], SEARCHES[shares])
+        right = candidate_contracts(FOREIGN, ())[0].pixels
+        counts["stopped" if pixels is None else "right" if nearly_same(pixels, right) else "wrong"] += 1
+    return counts

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.foreign import bgr, foreign_model
-from trtpoets.adopt.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
+from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adopt.facts import nearly_same, raw_feed
 from trtpoets.adopt.producer_table import AZURE_MEANS, PRODUCERS, Producer
 from trtpoets.adopt.producers import producer_facts, producer_name, producers_of
@@ -124,6 +124,15 @@ def test_contradicting_rows_are_not_certain(monkeypatch: pytest.MonkeyPatch) -> 
     rows = tuple(Producer(name, "x", "y", lambda _: True, (pixels,)) for name, pixels in (("a", UNIT), ("b", SIGNED)))
     monkeypatch.setattr("trtpoets.adopt.producers.PRODUCERS", rows)
     assert [fact.certain for fact in producer_facts(foreign_model())] == [False, False]
+
+
+def test_pytorch_leaves_the_preprocessing_open() -> None:
+    for side, kinds in ((224, {IMAGENET, UNIT, SIGNED}), (32, {CIFAR10, IMAGENET, UNIT, SIGNED})):
+        foreign = foreign_model(writer="pytorch 2.3", input_name="input.1", side=side)
+        facts = [fact for fact in producer_facts(foreign) if fact.pixels is not None]
+        assert {fact.pixels for fact in facts} == kinds
+        assert not any(fact.certain for fact in facts)
+        assert producer_name(foreign) == "pytorch 2.3"
 
 
 def test_rows_are_complete() -> None:

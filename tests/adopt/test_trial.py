@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.support.foreign import ColourNetwork, bgr, colour_photos, foreign_model
+from tests.support.foreign import COLOURS, ColourNetwork, bgr, colour_photos, foreign_model
 from trtpoets.adopt.candidates import candidate_contracts, geometry_candidates, pixel_candidates
 from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, PRESETS, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
 from trtpoets.adopt.contract_options import ContractOptions
@@ -41,6 +44,15 @@ def test_an_integer_input_takes_photos_unchanged() -> None:
     assert pixel_candidates(foreign, (), ContractOptions()) == (raw_feed(foreign.input), bgr(raw_feed(foreign.input)))
     odd = foreign_model(format_=Format.TFLITE, dtype="int8", scale=0.0186, zero_point=-14, side=96)
     assert any(IMAGENET.same_as(kind) for kind in pixel_candidates(odd, (), ContractOptions()))
+
+
+def test_options_about_an_integer_input() -> None:
+    foreign = foreign_model(format_=Format.TFLITE, dtype="uint8", scale=1 / 255)
+    contracts = candidate_contracts(foreign, (), ContractOptions(pixels=RAW))
+    assert contracts[0].pixels == raw_feed(foreign.input)
+    assert {contract.pixels for contract in contracts} == {raw_feed(foreign.input), bgr(raw_feed(foreign.input))}
+    with pytest.raises(BadInput, match="for 3 channels, but the network takes 1"):
+        candidate_contracts(foreign_model(channels=1), (), ContractOptions(channels=Channels.BGR))
 
 
 def test_facts_come_first_and_replace_nearly_equal_candidates() -> None:
@@ -98,27 +110,27 @@ def test_lost_contracts_are_given_up(tmp_path: Path) -> None:
 def test_geometry(tmp_path: Path) -> None:
     """The colour is in the middle of wide photos, and the borders show the colour of another class."""
     photos, truth = colour_photos(tmp_path, 40, size=(48, 16), noise=10)
-    from PIL import Image
-
-    from tests.support.foreign import COLOURS
-
     for photo, label in zip(photos, truth, strict=True):
         image = np.array(Image.open(photo.path))
         image[:, :16] = image[:, 32:] = COLOURS[(label + 1) % 5]
         Image.fromarray(image).save(photo.path)
-    paths = [photo.path for photo in photos]
-    import hashlib
-    from dataclasses import replace
-
-    changed = [
-        replace(photo, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-        for photo, path in zip(photos, paths, strict=True)
-    ]
+    changed = [replace(photo, sha256=hashlib.sha256(photo.path.read_bytes()).hexdigest()) for photo in photos]
     foreign = foreign_model()
-    trial = try_contracts(ColourNetwork(UNIT), foreign, changed, truth, candidate_contracts(foreign, (certain(UNIT),)))
-    assert trial.best.contract.geometry.resize is Resize.CROP
-    stretch = next(row for row in trial.rows if row.contract == Contract(UNIT, Geometry()))
-    assert trial.is_better(trial.best, stretch)
+    for facts in ((), (certain(UNIT),)):
+        trial = try_contracts(ColourNetwork(UNIT), foreign, changed, truth, candidate_contracts(foreign, facts))
+        assert trial.best.contract.geometry.resize is Resize.CROP
+        assert trial.best.contract.pixels.channels is Channels.RGB
+        stretch = next(row for row in trial.rows if row.contract == Contract(UNIT, Geometry()))
+        assert trial.is_better(trial.best, stretch)
+
+
+def test_slow_networks_are_tried_on_fewer_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, truth = colour_photos(tmp_path, 10, noise=30)
+    contracts = [Contract(pixels, Geometry()) for pixels in (UNIT, SIGNED)]
+    foreign = foreign_model()
+    assert try_contracts(ColourNetwork(UNIT), foreign, photos * 10, truth * 10, contracts[:1]).photos == 72
+    monkeypatch.setattr("trtpoets.adopt.trial._SECONDS", 0)
+    assert try_contracts(ColourNetwork(UNIT), foreign, photos * 10, truth * 10, contracts).photos == 72
 
 
 def test_photos_are_taken_in_turn_from_each_class(tmp_path: Path) -> None:

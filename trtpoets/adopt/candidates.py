@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, Contract, Geometry, Pixels
-from trtpoets.adopt.contract_options import ContractOptions
+from trtpoets.adopt.contract_options import ContractOptions, fitted
 from trtpoets.adopt.facts import (
     USUAL_RANGES,
     Fact,
@@ -18,16 +18,26 @@ from trtpoets.adopt.facts import (
     raw_feed,
 )
 from trtpoets.adopt.foreign import ForeignModel
+from trtpoets.adopt.producer_clues import is_small
 from trtpoets.core.original import Channels
 from trtpoets.core.types import Resize
-
-_CIFAR_SIDE = 64
-"""CIFAR's statistics are tried for inputs up to this side. CIFAR's photos have 32 pixels."""
 
 PLAIN_GEOMETRIES = (Geometry(Resize.STRETCH), Geometry(Resize.CROP))
 """The most usual geometries."""
 
 _OTHER_GEOMETRIES = (Geometry(Resize.CROP, 0.875), Geometry(Resize.LETTERBOX))
+
+
+def with_channels(facts: Sequence[Fact], options: ContractOptions) -> list[Fact]:
+    """Return the facts with the channels that --channels states in place of their own."""
+    if options.channels is None:
+        return list(facts)
+    return [
+        fact
+        if fact.pixels is None
+        else replace(fact, pixels=replace(fact.pixels, channels=options.channels), channels_known=True)
+        for fact in facts
+    ]
 
 
 def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: ContractOptions) -> tuple[Pixels, ...]:
@@ -37,6 +47,7 @@ def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: Cont
     the usual ones, these are the values that it stores for unchanged photos, and what facts add: other ranges would use
     a part of the integers only.
     """
+    facts = with_channels(facts, options)
     stated = [options.pixels] if options.pixels is not None else []
     usual_integers = is_integer(foreign) and has_usual_range(foreign)
     stated += [
@@ -45,8 +56,7 @@ def pixel_candidates(foreign: ForeignModel, facts: Sequence[Fact], options: Cont
         if fact.pixels is not None and (fact.certain or not usual_integers)
         for variant in _variants(fact)
     ]
-    small = 0 < max(foreign.height, foreign.width) <= _CIFAR_SIDE
-    statistics = (IMAGENET, *((CIFAR10,) if small else ()))
+    statistics = (IMAGENET, *((CIFAR10,) if is_small(foreign) else ()))
     if not is_integer(foreign):
         usual: tuple[Pixels, ...] = (*USUAL_RANGES, *statistics, CAFFE)
     elif usual_integers:
@@ -79,13 +89,16 @@ def candidate_contracts(
     """Return all contracts that a trial compares: each kind of pixel values with each geometry.
 
     If options or a certain fact state the pixel values, the other values are rivals that might contradict them, and are
-    tried with one geometry only: that which is stated, or stretch.
+    tried with one geometry only: that which is stated, or stretch. Raises BadInput for channels that the network does
+    not have.
     """
-    chosen = options or ContractOptions()
+    chosen = fitted(options or ContractOptions(), foreign)
+    facts = with_channels(facts, chosen)
     geometries = geometry_candidates(facts, chosen)
     certain = [fact.geometry for fact in facts if fact.geometry is not None and fact.certain]
     usual = geometries[0] if chosen.geometry is not None or not certain else certain[0]
     stated = [fact for fact in facts if fact.pixels is not None and fact.certain]
+    stated = [fact for fact in stated if fact.channels_known] or stated
     known = [chosen.pixels] if chosen.pixels is not None else [pixels for fact in stated for pixels in _variants(fact)]
     fitting = [for_channels(pixels, foreign.channels) for pixels in known]
     return tuple(

@@ -16,6 +16,7 @@ from trtpoets.adopt.candidates import (
     channel_variants,
     geometry_candidates,
     pixel_candidates,
+    with_channels,
 )
 from trtpoets.adopt.contract import Contract, Geometry, Pixels
 from trtpoets.adopt.contract_options import ContractOptions, fitted, options_for, pixel_options_of
@@ -65,12 +66,21 @@ class _Case:
         self._foreign, self._trial = foreign, trial
         self._options = fitted(options, foreign)
         ordered = sorted(facts, key=lambda fact: _ORDER.index(fact.source))
-        self._facts = [
+        fitting = [
             fact if fact.pixels is None else replace(fact, pixels=for_channels(fact.pixels, foreign.channels))
             for fact in ordered
         ]
+        self._facts = with_channels(fitting, self._options)
         self._evidence: list[Evidence] = []
         self._warnings: list[str] = []
+        channels = self._options.channels
+        if channels is not None:
+            self._evidence.append(Evidence("pixels", Source.OPTION, f"{channels.value}: stated by --channels"))
+            self._warnings += [
+                f"--channels states {channels.value}, but {fact.evidence.text}"
+                for fact in fitting
+                if fact.certain and fact.channels_known and fact.pixels and fact.pixels.channels is not channels
+            ]
 
     def decision(self) -> Decision:
         pixels = self._pixels()
@@ -143,32 +153,31 @@ class _Case:
 
     def _with_channels(self, pixels: Pixels) -> Pixels:
         """Determine the order of the channels for values whose source does not know it."""
-        options = self._options
-        if options.channels is not None:
-            self._evidence.append(Evidence("pixels", Source.OPTION, f"{options.channels.value}: stated by --channels"))
-            return replace(pixels, channels=options.channels)
         usual, other = channel_variants(pixels)
+        question = "the order of the channels" if usual.channels.number == 3 else "whether grey values are inverted"
         ours, theirs = self._best_row(usual), self._best_row(other)
         if self._trial is not None and ours is not None and theirs is not None:
             counts = (
                 f"{usual.channels.value} {ours.count}, {other.channels.value} {theirs.count} of {ours.photos} photos"
             )
-            if self._trial.is_better(theirs, ours) or self._trial.is_better(ours, theirs):
-                better = other if self._trial.is_better(theirs, ours) else usual
+            both = [row for row in self._trial.rows if nearly_same_values(row.contract.pixels, pixels)]
+            is_other = self._trial.is_better(theirs, ours, rivals=len(both) - 1)
+            if is_other or self._trial.is_better(ours, theirs, rivals=len(both) - 1):
+                better = other if is_other else usual
                 self._evidence.append(
                     Evidence("pixels", Source.TRIAL, f"the channels are {better.channels.value}: {counts}")
                 )
                 return better
             self._assume(
                 "pixels",
-                f"the photos do not distinguish the order of the channels ({counts}), and {usual.channels.value} is "
-                f"assumed; --channels {other.channels.value} states the other",
+                f"the photos do not distinguish {question} ({counts}), and {usual.channels.value} is assumed; "
+                f"--channels {other.channels.value} states the other",
             )
             return usual
         self._assume(
             "pixels",
-            f"nothing states the order of the channels, and {usual.channels.value} is assumed; "
-            f"--channels {other.channels.value} states the other",
+            f"nothing states {question}, and {usual.channels.value} is assumed; --channels {other.channels.value} "
+            "states the other",
         )
         return usual
 

@@ -10,6 +10,9 @@ from trtpoets.adopt.metadata import ultralytics_metadata
 from trtpoets.adopt.neighbours import json_beside
 from trtpoets.core.original import Format
 
+CIFAR_SIDE = 64
+"""CIFAR's statistics are considered for inputs up to this side. CIFAR's photos have 32 pixels."""
+
 _TENSORFLOW = (Format.KERAS, Format.SAVED_MODEL, Format.GRAPH_DEF, Format.TFLITE)
 
 
@@ -151,6 +154,11 @@ def has_tflite_metadata(foreign: ForeignModel) -> bool:
 def is_pytorch(foreign: ForeignModel) -> bool:
     """Whether PyTorch wrote the ONNX file."""
     return foreign.format is Format.ONNX and foreign.clues.writer.lower().startswith("pytorch")
+
+
+def is_small(foreign: ForeignModel) -> bool:
+    """Whether the input is so small that the network may be trained with CIFAR's statistics."""
+    return 0 < max(foreign.height, foreign.width) <= CIFAR_SIDE
 
 
 def writer_is(word: str) -> Callable[[ForeignModel], bool]:

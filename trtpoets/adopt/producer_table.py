@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from trtpoets.adopt.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
+from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adopt.facts import is_integer
 from trtpoets.adopt.foreign import ForeignModel
 from trtpoets.adopt.producer_clues import (
@@ -30,6 +30,7 @@ from trtpoets.adopt.producer_clues import (
     is_pytorch,
     is_retrained,
     is_slim,
+    is_small,
     is_teachable_machine,
     is_tensorflow,
     is_ultralytics,
@@ -331,9 +332,19 @@ PRODUCERS = (
         "PyTorch",
         "the writer that the file names",
         "pytorch/vision, torchvision/transforms/_presets.py",
-        is_pytorch,
+        lambda foreign: is_pytorch(foreign) and not is_small(foreign),
         (IMAGENET, UNIT, SIGNED),
         _CROP_224_OF_256,
+        certain=False,
+        specific=0,
+    ),
+    Producer(
+        "PyTorch",
+        "the writer that the file names, a small input",
+        "pytorch/tutorials, beginner_source/blitz/cifar10_tutorial.py",
+        lambda foreign: is_pytorch(foreign) and is_small(foreign),
+        (CIFAR10, IMAGENET, UNIT, SIGNED),
+        _STRETCH,
         certain=False,
         specific=0,
     ),

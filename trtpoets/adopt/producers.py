@@ -32,8 +32,7 @@ def producer_facts(foreign: ForeignModel) -> tuple[Fact, ...]:
         start = f"{producer.name} wrote the file ({producer.clue})"
         if not producer.certain:
             start = f"{producer.name} may have written the file ({producer.clue})"
-        for pixels in producer.pixels:
-            fitting = _pixels_for(foreign, pixels)
+        for fitting in dict.fromkeys(_pixels_for(foreign, pixels) for pixels in producer.pixels):
             text = f"{start}; its files take {fitting.text}{producer.note} ({producer.source})"
             facts.append(Fact(_evidence("pixels", text), fitting, certain=producer.certain and agree))
         if producer.geometry is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.adopt.contract import Contract, Geometry
+from trtpoets.adopt.contract import Contract, Geometry, Pixels
 from trtpoets.adopt.facts import nearly_same
 from trtpoets.adopt.foreign import ForeignModel
 from trtpoets.core.errors import BadInput
@@ -39,7 +40,7 @@ _EARLY_LEVEL = 0.005
 """The share of LEVEL for contracts that are given up before all photos were tried."""
 
 _LOOKS_LOST = 0.01
-"""Pixel values whose first geometries are worse at this level are not tried with the other geometries."""
+"""Pixel values that are worse at this level with one geometry are not tried with further ones."""
 
 MOST_PHOTOS = 300
 """More photos are not tried: a difference that they do not show is small."""
@@ -48,7 +49,10 @@ FEWEST_PHOTOS = 20
 """With fewer photos, a contract that is likely but not certain is not confirmed."""
 
 _ENOUGH = 72
-"""After so many photos, no more are tried once a single kind of pixel values is left."""
+"""After so many photos, no more are tried once a single kind of pixel values is left, or after _SECONDS."""
+
+_SECONDS = 15.0
+"""A network for which the first geometry takes longer is tried on fewer photos."""
 
 _ROUND = 24
 """Photos after which contracts that are clearly worse are given up; twice as many in each following round."""
@@ -174,8 +178,8 @@ def try_contracts(
     """Run an entered network with each contract and count the right answers.
 
     `truth` has the class of each photo, -1 for a photo of none of the classes, which is left out. At most MOST_PHOTOS
-    are tried, equally many of each class as far as there are. First all pixel values are tried with the first two
-    geometries of `contracts`; only those that are not clearly worse are tried with the others. `size` is (height,
+    are tried, equally many of each class as far as there are. First all pixel values are tried with the first geometry
+    of `contracts`; those that look worse are not tried with the second, and so on with the others. `size` is (height,
     width), needed if the file accepts any size. Raises BadInput without usable photos or size; BadPhoto; RunFailed.
     """
     height, width = size or (foreign.height, foreign.width)
@@ -195,12 +199,14 @@ def try_contracts(
     classes = tuple(truth[place] for place in chosen)
     taker = _Taker(network, foreign, [photos[place] for place in chosen], classes, (height, width), progress)
     geometries = list(dict.fromkeys(contract.geometry for contract in contracts))
-    first = [contract for contract in contracts if contract.geometry in geometries[:2]]
-    rows = taker.rows(first, [], len(contracts))
-    complete = [row for row in rows if row.photos == len(taker.truth)]
-    kept = {row.contract.pixels for row in complete if not taker.looks_lost(row, complete)}
-    rest = [contract for contract in contracts if contract.pixels in kept and contract.geometry not in geometries[:2]]
-    rows += taker.rows(rest, rows, len(contracts)) if rest else []
+    rows: list[TrialRow] = []
+    lost: set[Pixels] = set()
+    for group in (geometries[:1], geometries[1:2], geometries[2:]):
+        tried = [one for one in contracts if one.geometry in group and one.pixels not in lost]
+        rows += taker.rows(tried, list(rows), len(contracts)) if tried else []
+        complete = [row for row in rows if row.photos == len(taker.truth)]
+        open_kinds = {row.contract.pixels for row in complete if not taker.looks_lost(row, complete)}
+        lost = {row.contract.pixels for row in rows} - open_kinds
     progress("trying contracts", len(taker.truth), len(taker.truth))
     different = taker.different(contracts)
     order = sorted(rows, key=lambda row: (-row.photos, -row.count))
@@ -220,7 +226,7 @@ class _Taker:
         progress: Progress,
     ) -> None:
         self._network, self._foreign, self._photos, self.truth = network, foreign, photos, truth
-        self._size, self._progress = size, progress
+        self._size, self._progress, self._begin = size, progress, time.monotonic()
         self._digests: dict[Geometry, list[bytes]] = {}
         self._answers: dict[tuple[object, int, bytes], int] = {}
 
@@ -234,8 +240,9 @@ class _Taker:
             self._progress("trying contracts", stop, len(self._photos))
             rows = [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
             active = [row.contract for row in rows if row.photos == stop and not self.lost(row, rows + others, tried)]
-            decided = stop >= _ENOUGH and all(nearly_same(one.pixels, active[0].pixels) for one in active)
-            if not active or (decided and not others):
+            decided = all(nearly_same(one.pixels, active[0].pixels) for one in active)
+            is_slow = time.monotonic() - self._begin > _SECONDS
+            if not active or (stop >= _ENOUGH and (decided or is_slow) and not others):
                 break
         self.use_only(max((len(answers) for answers in right.values()), default=0) if not others else len(self.truth))
         return [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
@@ -246,19 +253,28 @@ class _Taker:
 
     def lost(self, row: TrialRow, rows: list[TrialRow], tried: int) -> bool:
         """Whether a contract is clearly worse than another one over the photos of both."""
-        trial = Trial(tuple(rows), self.truth, 2, tried - 1)
+        trial = self._trial(rows, tried - 1)
         level = _EARLY_LEVEL / (2 * len(list(_rounds(len(self._photos)))))
         rivals = (other for other in rows if other.photos >= row.photos and other is not row)
         best = max(rivals, key=lambda other: sum(other.right[: row.photos]), default=None)
-        return best is not None and trial.is_better(best, row, level)
+        return best is not None and trial.is_better(best, row, level) and trial.is_above_chance(best)
 
     def looks_lost(self, row: TrialRow, rows: list[TrialRow]) -> bool:
         """Whether a contract is worse without a correction: then its pixel values need no further geometries.
 
-        No error comes from this: the decision compares with the rows that there are, by the corrected test.
+        No error comes from this: the decision compares with the rows that there are, by the corrected test. A contract
+        that is no better than chance shows nothing about others: with a wrong geometry the right pixel values may be
+        even worse.
         """
-        trial = Trial(tuple(rows), self.truth, 2, 1)
-        return any(trial.is_better(other, row, _LOOKS_LOST) for other in rows if other.photos == row.photos)
+        trial = self._trial(rows, 1)
+        return any(
+            trial.is_better(other, row, _LOOKS_LOST) and trial.is_above_chance(other)
+            for other in rows
+            if other.photos == row.photos
+        )
+
+    def _trial(self, rows: list[TrialRow], rivals: int) -> Trial:
+        return Trial(tuple(rows), self.truth, classes_of(self._foreign.output), rivals)
 
     def different(self, contracts: Sequence[Contract]) -> int:
         """Return the number of contracts that give different values for at least one photo."""
