@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.adopt.contract_options import ContractOptions
-from trtpoets.adopt.decide import Decision
-from trtpoets.adopt.facts import Fact
-from trtpoets.adopt.known import size_from_facts
-from trtpoets.adopt.label_match import match_folders
-from trtpoets.adopt.labels import labels_for
-from trtpoets.adopt.loaded import LoadedModel, load_foreign
-from trtpoets.adopt.producers import producer_name
-from trtpoets.adopt.search import facts_about, find_contract
-from trtpoets.adopt.standard_labels import standard_labels
+from trtpoets.adoption.contract_options import ContractOptions
+from trtpoets.adoption.decide import Decision
+from trtpoets.adoption.facts import Fact
+from trtpoets.adoption.known import size_from_facts
+from trtpoets.adoption.label_match import match_folders
+from trtpoets.adoption.labels import labels_for
+from trtpoets.adoption.loaded import LoadedModel, load_foreign
+from trtpoets.adoption.producers import producer_name
+from trtpoets.adoption.search import facts_about, find_contract
+from trtpoets.adoption.standard_labels import standard_labels
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
@@ -37,7 +37,7 @@ from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 
 if TYPE_CHECKING:
-    from trtpoets.adopt.trial import Trial
+    from trtpoets.adoption.trial import Trial
 
 _VERSION = 1
 """Increase it when the same file and options may give another classifier."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.adopt.contract_options import contract_options
+from trtpoets.adoption.contract_options import contract_options
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
