@@ -158,7 +158,7 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
             raise BadInput(
                 f"{model.path} takes photos of {model.height} x {model.width} pixels, not of {config.size}",
                 hint="leave --size out",
-                code="TP9507",
+                code="TP8050",
             )
         return model.height, model.width
     if config.size is not None:
@@ -168,7 +168,7 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
         raise BadInput(
             f"{model.path} accepts photos of any size, so the size that it was trained with is not known",
             hint="give the height and width in pixels, for example --size 224",
-            code="TP9508",
+            code="TP8051",
         )
     return size
 
@@ -215,7 +215,7 @@ def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: De
         raise BadInput(
             f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
             hint="name the classes in the order of the scores, one per line: --labels FILE",
-            code="TP9514",
+            code="TP8052",
         )
 
 
@@ -229,7 +229,7 @@ def _require_free(space: Workspace, sha256: str, force: bool) -> None:
         raise BadInput(
             f"the run {space.name} has a classifier that was {made_of}",
             hint="choose another --name, or replace it with --force",
-            code="TP9509",
+            code="TP8053",
         )
 
 

@@ -100,7 +100,7 @@ def run_config(
             raise BadInput(
                 "--model takes a classifier that is trained already, so options of training have no effect",
                 hint="leave out --backbone, --weights, --device, --steps, --labels and the percentages of photos",
-                code="TP9511",
+                code="TP8047",
             )
     adoption = AdoptConfig()
     adoption = replace(adoption, dataset=replace(adoption.dataset, class_folders=retraining.dataset.class_folders))

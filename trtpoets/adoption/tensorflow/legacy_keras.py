@@ -85,7 +85,8 @@ class LegacyReader:
         if "missing" in answer:
             raise _missing(self._path, answer["missing"])
         if "message" in answer:
-            raise BadArtefact(answer["message"], answer["hint"], answer["code"])
+            kind = BadArtefact  # with the code of the child's error
+            raise kind(answer["message"], answer["hint"], answer["code"])
         if "failure" in answer:
             name = unknown_class(answer["failure"])
             raise custom_class(self._path, name) if name else _failed(self._path, answer["failure"])
