@@ -414,3 +414,34 @@ def test_float_layers_with_weights_of_8_bits(tmp_path: Path, kind: str) -> None:
     rounded, smooth = check(network.finish(current), tmp_path / "net.tflite")
     assert rounded is not smooth
     assert not {"Round", "ReduceMin"} & kinds(smooth).keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "values"),
+    [
+        *[
+            (kind, "", {})
+            for kind in ("LOGISTIC", "TANH", "HARD_SWISH", "RELU", "RELU6", "ELU", "ABS", "EXP", "QUANTIZE")
+        ],
+        ("LEAKY_RELU", "LeakyReluOptions", {"alpha": 0.2}),
+        ("GELU", "GeluOptions", {"approximate": False}),
+        ("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}),
+    ],
+    ids=str,
+)
+def test_integers_are_those_of_the_interpreter(tmp_path: Path, kind: str, options: str, values: dict[str, Any]) -> None:
+    network = Network(int8=True)
+    # The only ranges that TFLite allows for these operators.
+    scale, zero_point = {"LOGISTIC": (1 / 256, -128), "SOFTMAX": (1 / 256, -128), "TANH": (1 / 128, 0)}.get(
+        kind, (6.2 / 255, 3)
+    )
+    result = network.file.tensor("result", (1, 8, 8, 4), "int8", scale, zero_point)
+    network.file.operator(kind, [network.start], [result], options, **values)
+    flat = network.file.tensor("flat", (1, 256), "int8", scale, zero_point)
+    network.file.operator("RESHAPE", [result, network.constant([1, 256])], [flat])
+    network.file.outputs = [flat]
+    path = network.file.write(tmp_path / "net.tflite")
+    rounded, _ = network_from_tflite(path)
+    np.testing.assert_allclose(
+        session_of(rounded)(random_values()), real_answers(path, random_values()), atol=scale / 100
+    )

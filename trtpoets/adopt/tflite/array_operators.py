@@ -87,6 +87,9 @@ def unary(writer: OnnxWriter, operator: Operator) -> None:
     first = writer.has_first(source)
     name = writer.in_order(source, first)
     kind = operator.kind
+    if kind == "LEAKY_RELU" and writer.in_integers(source, target):
+        _rescaled(writer, operator, operator.options.alpha)
+        return
     if kind in _LIMITS:
         writer.put(target, name, first=first, limits=_LIMITS[kind])
         return
@@ -383,8 +386,28 @@ def same_values(writer: OnnxWriter, operator: Operator) -> None:
             hint=GIVE_SOURCE,
             code="TP9358",
         )
+    if writer.in_integers(source, target):
+        _rescaled(writer, operator)
+        return
     first = writer.has_first(source)
     writer.put(target, writer.in_order(source, first), first=first, inside=writer.inside(source))
+
+
+def _rescaled(writer: OnnxWriter, operator: Operator, alpha: float | None = None) -> None:
+    """Convert integers to those of another scale as XNNPACK does: times a number of 8 fractional bits, halves up.
+
+    Negative values are also multiplied by `alpha`.
+    """
+    source, target = operator.inputs[0], operator.outputs[0]
+    first = writer.has_first(source)
+    name = writer.steps(source, first)
+    ratio = _scale(writer, source) / _scale(writer, target)
+    scaled = _add(writer, "Mul", name, float(np.rint(ratio * 256)))
+    if alpha is not None:
+        negative = _add(writer, "Mul", name, float(np.rint(ratio * np.float32(alpha) * 256)))
+        scaled = writer.add("Where", [_add(writer, "Less", name, 0), negative, scaled])
+    name = writer.add("Floor", [_add(writer, "Mul", _add(writer, "Add", scaled, 128), 1 / 256)])
+    writer.put_steps(target, name, factor=np.ones(1), first=first)
 
 
 def _axis(axis: int, rank: int, first: bool) -> int:
