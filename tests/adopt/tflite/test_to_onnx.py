@@ -112,10 +112,16 @@ class Network:
         step = tensors[source].quantization.scale * tensors[kernel].quantization.scale
         return self.file.constant(np.rint(real / step).astype(np.int32), step)
 
-    def convolve(self, source: int, target: int, **options: int) -> None:
+    def convolve(self, source: int, target: int, **options: Any) -> None:
         channels = self.file._graph.tensors[source].shape[3]
         kernel = self.weights((self.file._graph.tensors[target].shape[3], 3, 3, options.pop("per_group", channels)), 0)
-        defaults = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+        defaults: dict[str, Any] = {
+            "padding": 0,
+            "strideH": 1,
+            "strideW": 1,
+            "dilationHFactor": 1,
+            "dilationWFactor": 1,
+        }
         bias = self.bias(source, kernel, self.file._graph.tensors[target].shape[3])
         self.file.operator("CONV_2D", [source, kernel, bias], [target], "Conv2DOptions", **{**defaults, **options})
 
@@ -403,10 +409,10 @@ def test_float_layers_with_weights_of_8_bits(tmp_path: Path, kind: str) -> None:
     bias = network.constant(np.linspace(-1, 1, shape[0] if axis == 0 else 4), "float32")
     if kind == "FULLY_CONNECTED":
         flat = network.add("RESHAPE", [network.start, network.constant([1, 256])], (1, 256))
-        asymmetric = {"asymmetricQuantizeInputs": True}
+        asymmetric: dict[str, Any] = {"asymmetricQuantizeInputs": True}
         current = network.add(kind, [flat, kernel, bias], (1, 5), "FullyConnectedOptions", **asymmetric)
     else:
-        sizes = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+        sizes: dict[str, Any] = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
         options = "Conv2DOptions"
         if kind == "DEPTHWISE_CONV_2D":
             sizes, options = {**sizes, "depthMultiplier": 1}, "DepthwiseConv2DOptions"

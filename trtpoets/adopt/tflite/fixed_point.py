@@ -34,7 +34,8 @@ def hard_swish_table(source: tuple[float, int], target: tuple[float, int], integ
         gate = _divided_by_power(_high_product(gate, multiplier), -exponent)
     gate = (gate + (1 << _FRACTION)) >> 1
     product = _saturated(np.trunc(gate * on_output_scale / (1 << _FRACTION)).astype(np.int64))
-    return np.clip(_divided_by_power(product, -output_exponent), integers[0] - target[1], integers[1] - target[1])
+    steps = _divided_by_power(product, -output_exponent)
+    return steps.clip(integers[0] - target[1], integers[1] - target[1])
 
 
 def _multiplier(value: float) -> tuple[int, int]:
@@ -57,7 +58,8 @@ def _divided_by_power(values: np.ndarray, exponent: int) -> np.ndarray:
     """Divide by a power of 2, halves away from zero."""
     mask = (1 << exponent) - 1
     threshold = (mask >> 1) + (values < 0)
-    return (values >> exponent) + ((values & mask) > threshold)
+    quotient: np.ndarray = (values >> exponent) + ((values & mask) > threshold)
+    return quotient
 
 
 def _saturated(values: np.ndarray) -> np.ndarray:
