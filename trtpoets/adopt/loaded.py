@@ -75,7 +75,7 @@ class _FileModel:
 
 
 class _TensorFlowModel:
-    """A file in one of TensorFlow's formats: its classifier contains the original and a SavedModel with the wrapping."""
+    """A file in one of TensorFlow's formats: its classifier contains the original and a SavedModel."""
 
     def __init__(self, loaded: LoadedTensorFlow) -> None:
         self._loaded = loaded

@@ -14,7 +14,7 @@ from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.keras_settings import keras_defaults
-from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, write_onnx
+from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, UNWANTED_OPTIMIZERS, write_onnx
 from trtpoets.core.optional import needs, onnxruntime, tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.storage import error_in_text
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 OPSETS = range(13, 19)
 """Opsets that tf2onnx writes and that every TensorRT from 8.5 on reads."""
+
+_MULTIPLY_PAIRS = ("TransposeOptimizer", "QDQPropagationTransformer")
+"""Optimizers of ONNX Runtime that add Q/DQ pairs before and after a Transpose."""
 
 _TASK = "export"
 _STEPS = 4
@@ -177,7 +180,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
 def folded(model: Any) -> Any:
     """Return the same network with batch norms, padding and constants folded into the neighbouring convolutions.
 
-    ONNX Runtime's basic optimisation level does this and uses standard operators only.
+    ONNX Runtime's basic optimisation level does this and uses standard operators only. Q/DQ pairs are kept as they are.
     """
     with needs("train", reason="exporting to ONNX"):
         import onnx
@@ -186,10 +189,17 @@ def folded(model: Any) -> Any:
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
+    quantised = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+    unwanted = [*UNWANTED_OPTIMIZERS, *(_MULTIPLY_PAIRS if quantised else ())]
     with temporary_folder() as folder:
         options.optimized_model_filepath = str(folder / "folded.onnx")
         try:
-            runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            runtime.InferenceSession(
+                model.SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=unwanted,
+            )
         except Exception as error:
             failure = error_in_text(str(error))
             if failure is not None:

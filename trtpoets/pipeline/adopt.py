@@ -18,10 +18,11 @@ from trtpoets.adopt.labels import labels_for
 from trtpoets.adopt.loaded import LoadedModel, load_foreign
 from trtpoets.adopt.producers import producer_name
 from trtpoets.adopt.search import facts_about, find_contract
+from trtpoets.adopt.standard_labels import standard_labels
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
-from trtpoets.core.original import Evidence, Original
+from trtpoets.core.original import Evidence, Original, Source
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
@@ -107,7 +108,13 @@ def adopt(
         facts = facts_about(loaded)
         size = _size(loaded, facts, config)
         labels, about_labels = labels_for(foreign, config.labels)
-        dataset, unmatched = (None, ()) if photos is None else _dataset(user_path(photos), labels, config, progress)
+        dataset: Dataset | None = None
+        unmatched: tuple[str, ...] = ()
+        if photos is not None:
+            dataset = dataset_from_folder(user_path(photos), config.dataset, progress, few=True)
+            if about_labels.source is Source.ASSUMED:
+                labels, about_labels = standard_labels(dataset.labels, len(labels)) or (labels, about_labels)
+            dataset, unmatched = _with_labels(dataset, labels, about_labels)
         key = hash_of([_VERSION, foreign.sha256, list(labels), dataset and dataset.hash, to_json(config), name])
         command = adopt_command(space, path, photos, config)
         known = None if force else _known(space, key)
@@ -119,6 +126,7 @@ def adopt(
         tried = _photos_to_try(dataset, labels)
         search = find_contract(loaded, facts, size, tried, labels, config.contract, progress)
         decision = search.decision
+        _require_labels_confirmed(about_labels, search.trial, decision)
         for warning in decision.warnings:
             _log.warning("%s", warning)
         white = FULL_WHITE if dataset is None else dataset.white
@@ -165,12 +173,21 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
     return size
 
 
-def _dataset(
-    folder: Path, labels: Sequence[str], config: AdoptConfig, progress: Progress
-) -> tuple[Dataset, tuple[str, ...]]:
-    """Return the dataset with the classifier's labels in place of the class folders' names, and unmatched folders."""
-    dataset = dataset_from_folder(folder, config.dataset, progress, few=True)
-    match = match_folders(dataset.labels, labels)
+def _with_labels(dataset: Dataset, labels: Sequence[str], about: Evidence) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the dataset with the classifier's labels in place of the class folders' names, and unmatched folders.
+
+    Raises BadInput if no folder has a label, unless the labels themselves are made up.
+    """
+    try:
+        match = match_folders(dataset.labels, labels)
+    except BadInput:
+        if about.source is not Source.ASSUMED:
+            raise
+        _log.warning(
+            "the classifier has no labels, so it is not known which photos it should call what: the photos serve for "
+            "calibration and for comparisons with the original, not for accuracy; --labels FILE names the classes"
+        )
+        return dataset, dataset.labels
     for warning in match.warnings:
         _log.warning("%s", warning)
     for sentence in match.renamed:
@@ -187,6 +204,19 @@ def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> tuple[Phot
     known = [photo for photo in dataset.photos if photo.label in set(labels)]
     others = [photo for photo in known if photo.split is not Split.TEST]
     return tuple(others if len(others) >= _ENOUGH else known)
+
+
+def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: Decision) -> None:
+    """Raise BadInput if labels were assumed from the folders' names and the answers do not confirm them."""
+    if about.source is not Source.ASSUMED or trial is None:
+        return
+    row = next((row for row in trial.rows if row.contract == decision.contract), trial.best)
+    if not trial.is_above_chance(row):
+        raise BadInput(
+            f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
+            hint="name the classes in the order of the scores, one per line: --labels FILE",
+            code="TP9514",
+        )
 
 
 def _require_free(space: Workspace, sha256: str, force: bool) -> None:

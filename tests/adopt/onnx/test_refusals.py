@@ -92,6 +92,11 @@ def four_channels(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     return [image(("N", 4, SIDE, SIDE))], [scores()]
 
 
+def large_batch(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input"), outputs=["output"])
+    return [image((1 << 30, 3, SIDE, SIDE))], [scores()]
+
+
 def loop(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     def branch(name: str) -> Any:
         node = onnx.helper.make_node("Identity", ["logits"], [name])
@@ -155,6 +160,7 @@ REFUSED: list[tuple[Build, str]] = [
     (two_images, "takes several images: its inputs are left float32 (?, 3, 16, 16), right"),
     (vectors, "is not an image classifier: its input is input float32 (?, 4)"),
     (four_channels, "has 4 channels"),
+    (large_batch, "is larger than 1 GiB"),
     (loop, "contains control flow: If"),
     (custom, "contains custom operators: org.example.Swirl"),
     (fused, "was optimised by ONNX Runtime"),

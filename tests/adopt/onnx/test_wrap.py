@@ -13,7 +13,7 @@ from tests.adopt.onnx.networks import CLASSES, SIDE, Foreign, image, plain, save
 from trtpoets.adopt.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
 from trtpoets.adopt.foreign import ForeignModel
 from trtpoets.adopt.onnx import fp32_from_onnx, read_onnx_classifier
-from trtpoets.core.errors import ConversionFailed, MissingArtefact
+from trtpoets.core.errors import ConversionFailed, MissingArtefact, RunFailed
 from trtpoets.core.onnx_file import open_session, opset_of, read_onnx
 from trtpoets.core.original import (
     Answers,
@@ -363,3 +363,43 @@ def test_operators_of_newer_opsets(tmp_path: Path, operator: str) -> None:
     net.op("Identity", net.logits(x), outputs=["output"])
     path = saved(net.model([image()], [scores()], ir_version=10), tmp_path / "a.onnx")
     assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+
+
+def test_names_that_the_wrapped_network_uses_too(tmp_path: Path) -> None:
+    net = Foreign()
+    net.op("Relu", "photos", outputs=["trtpoets_photos_0:0"])
+    net.op("Softmax", net.logits("trtpoets_photos_0:0"), outputs=["scores"])
+    path = saved(net.model([image(name="photos")], [scores(name="scores")]), tmp_path / "a.onnx")
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-6
+
+
+def test_bgr_of_a_network_that_does_not_begin_with_a_convolution(tmp_path: Path) -> None:
+    net = Foreign()
+    x = net.op("Transpose", net.op("Sub", "input", net.number([104, 117, 123])), perm=[0, 3, 1, 2])
+    net.op("Identity", net.logits(x, scale=1 / 128), outputs=["output"])
+    path = saved(net.model([image(("N", SIDE, SIDE, 3))], [scores()]), tmp_path / "a.onnx")
+    assert largest_difference(path, tmp_path / "fp32.onnx", CAFFE) < 1e-5
+
+
+def test_symmetric_quantisation_is_kept(tmp_path: Path) -> None:
+    net = Foreign(13)
+    zero = net.constant(np.int8(0))
+    scale = net.number(1 / 127)
+    x = net.op("DequantizeLinear", net.op("QuantizeLinear", "input", scale, zero), scale, zero)
+    stored = net.constant(net.random.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8))
+    per_channel = [net.number(net.random.uniform(0.001, 0.004, 8)), net.constant(np.zeros(8, np.int8))]
+    weights = net.op("DequantizeLinear", stored, *per_channel, axis=0)
+    x = net.op("Flatten", net.op("GlobalAveragePool", net.op("Relu", net.op("Conv", x, weights))))
+    net.op("Gemm", x, net.number(net.random.normal(0, 1, (8, CLASSES))), outputs=["output"])
+    path = saved(net.model([image()], [scores()]), tmp_path / "a.onnx")
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+    operators = [node.op_type for node in onnx.load(tmp_path / "fp32.onnx").graph.node]
+    assert (operators.count("QuantizeLinear"), operators.count("DequantizeLinear")) == (1, 2)
+
+
+def test_zero_photos_give_zero_rows(tmp_path: Path) -> None:
+    foreign = read_onnx_classifier(plain(tmp_path / "a.onnx"))
+    with OnnxNetwork(foreign.path, foreign.input, foreign.output) as network:
+        assert network.infer(np.zeros((0, SIDE, SIDE, 3), np.float32)).shape == (0, CLASSES)
+    with pytest.raises(RunFailed, match="before it was entered"):
+        network.infer(np.zeros((1, SIDE, SIDE, 3), np.float32))

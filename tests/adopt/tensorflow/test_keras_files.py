@@ -26,6 +26,8 @@ pytest.importorskip("tensorflow")
 h5py = pytest.importorskip("h5py")
 
 SHARED = Path(__file__).parents[4] / "shared" / "models"
+if not SHARED.is_dir():  # a worktree is beside the folder of the repository
+    SHARED = Path(__file__).parents[5] / "shared" / "models"
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,25 @@ def test_normalization_in_a_nested_model(tmp_path: Path) -> None:
     assert found.fixed is not None
     assert found.fixed.pixels == RAW
     assert "statistics" in found.fixed.evidence.text
+
+
+def test_grouped_convolutions_and_activations_with_gradients_of_their_own(tmp_path: Path) -> None:
+    """Keras compiles grouped convolutions as functions; GELU uses Erfc, which tf2onnx does not have."""
+    layers = tensorflow().keras.layers
+    model = keras_model(
+        layers.Conv2D(6, 3, groups=3, activation="gelu"),
+        layers.LayerNormalization(),
+        layers.Conv2D(4, 3, groups=2, activation="silu"),
+        layers.Conv2D(4, 1, activation="hard_silu"),
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = read_tensorflow(tmp_path / "model.keras")
+    expected = expected_scores(loaded, UNIT)
+    np.testing.assert_allclose(expected, model(photos() / np.float32(255)), atol=1e-5)
+    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
+    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"photos": photos()})[0], expected, atol=1e-5)
 
 
 def test_weights_without_an_architecture(model: Any, tmp_path: Path) -> None:

@@ -27,25 +27,37 @@ def with_dynamic_batch(model: Any, source: object) -> Any:
     batch = _batch_of(model)
     expected = _one_by_one(model, batch)
     size = batch or 1
-    fixed = model.SerializeToString()
-    _set_batch(model, None)
-    problem = _problem(model, expected)
-    if problem is None:
-        return model
-    # The batch is in constants: those that follow from the sizes of the input become visible by folding.
-    moved = type(model).FromString(fixed)
-    _set_batch(moved, size)
-    moved = folded(moved)
-    move_batch(moved, size)
-    _set_batch(moved, None)
-    problem = _problem(moved, expected)
-    if problem is None:
-        return moved
+    # Shapes that are computed from the size of the batch are replaced by constants first, if there are any.
+    computed = any(node.op_type == "Shape" for node in model.graph.node)
+    problem = ""
+    for change in (_moved, _unchanged) if computed else (_unchanged, _moved):
+        candidate = change(model, size)
+        reason = _problem(candidate, expected)
+        if reason is None:
+            return candidate
+        problem = reason if change is _moved else problem
     raise ConversionFailed(
         f"the batch of {source} cannot be made dynamic, because its size {size} is fixed inside the graph: {problem}",
         hint="export it again with a dynamic batch: torch.onnx.export(..., dynamic_axes={'input': {0: 'N'}})",
         code="TP9260",
     )
+
+
+def _unchanged(model: Any, _size: int) -> Any:
+    """Return a copy with a dynamic batch in its input only."""
+    copy = type(model).FromString(model.SerializeToString())
+    _set_batch(copy, None)
+    return copy
+
+
+def _moved(model: Any, size: int) -> Any:
+    """Return a folded copy with a dynamic batch, in which `size` is removed from the constants."""
+    copy = type(model).FromString(model.SerializeToString())
+    _set_batch(copy, size)
+    copy = folded(copy)
+    move_batch(copy, size)
+    _set_batch(copy, None)
+    return copy
 
 
 def _batch_of(model: Any) -> int:
@@ -70,8 +82,11 @@ def _set_batch(model: Any, batch: int | None) -> None:
 def _images(model: Any, count: int) -> np.ndarray:
     random = np.random.default_rng(0)
     sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
-    images = [random.uniform(*_RANGES[index % len(_RANGES)], sizes) for index in range(count)]
-    return np.stack(images).astype(np.float32)
+    images = np.empty((count, *sizes), np.float32)
+    for index in range(count):
+        low, high = _RANGES[index % len(_RANGES)]
+        images[index] = random.random(sizes, np.float32) * (high - low) + low
+    return images
 
 
 def _one_by_one(model: Any, batch: int) -> np.ndarray:

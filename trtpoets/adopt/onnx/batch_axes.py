@@ -159,9 +159,20 @@ class _Mover:
     def _gathered(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
         indices = self._view.constants.get(node.input[1])
         axis = attribute(node, "axis", 0) % len(shape)
-        if indices is None or axis == place.axis:
+        if indices is None:
             return None
+        if axis == place.axis:
+            return self._viewed(node, place, shape)
         return _Place(place.axis + (len(indices.dims) - 1 if axis < place.axis else 0), place.left)
+
+    def _viewed(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+        """Replace a Gather of all values of a vector in their order, as PyTorch writes as_strided, by a Reshape."""
+        indices = self._view.array(node.input[1])
+        if len(shape) != 1 or indices.size != shape[0] or np.any(indices.reshape(-1) != np.arange(shape[0])):
+            return None
+        node.op_type = "Reshape"
+        del node.attribute[:]
+        return self._reshaped(node, place, shape)
 
     def _broadcast(self, node: Any, _place: _Place, _shape: tuple[int, ...]) -> _Place | None:
         target = self._shape(node.output[0])

@@ -14,6 +14,9 @@ from trtpoets.core.types import LARGEST_SIDE
 
 _TYPES = ("float32", "float16", "uint8", "int8")
 _CHANNELS = (1, 3)
+_LARGEST_BATCH = 1 << 28
+"""Largest number of values of an input, which is 1 GiB in float32."""
+
 _TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "position_ids")
 _ON_THE_WAY = (
     *("Cast", "Identity", "QuantizeLinear", "DequantizeLinear", "Sub", "Add", "Mul", "Div", "Pad", "Clip"),
@@ -57,6 +60,12 @@ def image_input(path: Path, view: GraphView) -> ImageInput:
             f"{path} can't be used: its input is {height} x {width} pixels, and at most {LARGEST_SIDE:,} are supported",
             hint="export it with a smaller input",
             code="TP9212",
+        )
+    if max(shape[0], 1) * max(height, 1) * max(width, 1) * channels > _LARGEST_BATCH:
+        raise BadArtefact(
+            f"{path} can't be used: its input {described(value)} is larger than 1 GiB",
+            hint="export it with a batch of 1",
+            code="TP9219",
         )
     scale, zero_point = _input_quantisation(view, value.name, dtype)
     return ImageInput(

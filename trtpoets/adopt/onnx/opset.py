@@ -11,6 +11,21 @@ from trtpoets.core.errors import ConversionFailed, first_line
 from trtpoets.core.onnx_file import opset_of
 
 _SOFTMAX_OF_ONE_AXIS = 13
+_NEWER_ATTRIBUTES = {
+    "noop_with_empty_axes": 0,
+    "antialias": 0,
+    "keep_aspect_ratio_policy": b"stretch",
+    "saturate": None,
+    "round_mode": None,
+    "num_outputs": None,
+    "output_dtype": 0,
+    "block_size": 0,
+    "dilations": 1,
+    "allowzero": 0,
+    "stash_type": 1,
+}
+"""Attributes that opsets after 17 added, and the value with which they change nothing; None for any value."""
+
 _PAD_WITH_AXES = 18
 """The opset in which Pad may name its axes, and Split the number of its outputs."""
 
@@ -40,6 +55,7 @@ def with_opset(model: Any, opset: int, source: object) -> Any:
                 code="TP9250",
             ) from error
         converted = model
+    _remove_newer_attributes(converted, opset)
     constants_as_initializers(converted)
     _simplify_softmaxes(converted, axes)
     return converted
@@ -60,14 +76,30 @@ def _lower_number(model: Any, opset: int) -> bool:
             if node.input[1] not in view.constants:
                 return False
             axes = view.array(node.input[1]).reshape(-1).tolist()
-            _remove_attribute(node, "noop_with_empty_axes")
             node.attribute.append(helper.make_attribute("axes", axes))
             del node.input[1:]
+    _remove_newer_attributes(model, opset)
     try:
         checker.check_model(model, full_check=True)
     except Exception:  # noqa: BLE001 - the checker raises several types; the caller reports the converter's reason
         return False
     return True
+
+
+def _remove_newer_attributes(model: Any, opset: int) -> None:
+    """Remove attributes that the opset does not have, where their value says nothing: the converter leaves them."""
+    from onnx import defs, helper
+
+    for node in model.graph.node:
+        if not defs.has(node.op_type, max_inclusive_version=opset):
+            continue
+        known = defs.get_schema(node.op_type, opset).attributes
+        for entry in list(node.attribute):
+            if entry.name in known or entry.name not in _NEWER_ATTRIBUTES:
+                continue
+            value, neutral = helper.get_attribute_value(entry), _NEWER_ATTRIBUTES[entry.name]
+            if neutral is None or value == neutral or (isinstance(value, list) and set(value) == {neutral}):
+                _remove_attribute(node, entry.name)
 
 
 def _softmax_axes(model: Any) -> dict[str, int]:

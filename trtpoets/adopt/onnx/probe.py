@@ -28,8 +28,11 @@ def random_images(image: ImageInput, count: int, height: int, width: int, seed: 
     if image.input.dtype in ("uint8", "int8"):
         limits = np.iinfo(image.input.dtype)
         return random.integers(limits.min, limits.max + 1, (count, *sizes)).astype(image.input.dtype)
-    images = [random.uniform(*_RANGES[index % len(_RANGES)], sizes) for index in range(count)]
-    return np.stack(images).astype(image.input.dtype)
+    images = np.empty((count, *sizes), image.input.dtype)
+    for index in range(count):
+        low, high = _RANGES[index % len(_RANGES)]
+        images[index] = random.random(sizes, np.float32) * (high - low) + low
+    return images
 
 
 def run_quietly(session: Any, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[Any]:

@@ -24,6 +24,9 @@ from trtpoets.core.original import Layout, Original, scores_from_output, values_
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 from trtpoets.device.original_onnx import OnnxNetwork
 
+_OWN_PREFIX = "trtpoets_"
+"""How the names of tensors begin that are put before and after a network."""
+
 _FLOAT_TOLERANCE = 1e-4
 _ROUNDED_TOLERANCE = 0.1
 """Largest differences of a score for random photos, for float32 and for rounded types (float16, integers)."""
@@ -64,6 +67,7 @@ def wrap_network(
     original = _original(spec)
     layout = layout or original.input.layout
     constants_as_initializers(model)
+    input_name, output_name = _rename_taken(model, input_name, output_name)
     _keep_only(model, input_name, output_name)
     model = with_opset(model, opset, original.file)
     _keep_only(model, input_name, output_name)
@@ -81,6 +85,26 @@ def _original(spec: ModelSpec) -> Original:
     if spec.original is None:
         raise ValueError(f"model.json of {spec.name} describes no original")
     return spec.original
+
+
+def _rename_taken(model: Any, input_name: str, output_name: str) -> tuple[str, str]:
+    """Rename tensors that have names which the wrapped network uses. Returns the names of input and output."""
+    graph = model.graph
+    used = {name for node in graph.node for name in (*node.input, *node.output)} | {input_name, output_name}
+    taken = {name for name in used if name in (INPUT_NAME, OUTPUT_NAME) or name.startswith(_OWN_PREFIX)}
+    if not taken:
+        return input_name, output_name
+    new = {}
+    for name in sorted(taken):
+        new[name] = f"original_{name}"
+        while new[name] in used:
+            new[name] = f"original_{new[name]}"
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        value.name = new.get(value.name, value.name)
+    return new.get(input_name, input_name), new.get(output_name, output_name)
 
 
 def _keep_only(model: Any, input_name: str, output_name: str) -> None:

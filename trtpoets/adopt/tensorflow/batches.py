@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.adopt.tensorflow.execution import Run, function_of
+from trtpoets.adopt.tensorflow.convertible import convertible
+from trtpoets.adopt.tensorflow.execution import function_of
 from trtpoets.adopt.tensorflow.graph import Graph, constant_value, data_inputs, node_of
 from trtpoets.core.errors import BadArtefact, RunFailed
 
@@ -14,13 +15,14 @@ _TOLERANCE = 1e-4
 """Largest difference of an output, relative to the largest value: convolutions add in another order for a batch."""
 
 
-def for_any_batch(graph: Graph, shape: list[int | None], images: np.ndarray, single: Run, source: str) -> Graph:
-    """Return the graph with an input for any number of photos, and with the height and width of `images`.
+def for_any_batch(
+    graph: Graph, shape: list[int | None], images: np.ndarray, expected: np.ndarray, source: str
+) -> Graph:
+    """Return the graph with an input for any number of photos, in a form that tf2onnx converts.
 
-    `single` runs one photo in the original. Raises BadArtefact unless the graph returns for several photos together
-    what `single` returns for each.
+    Raises BadArtefact unless it returns `expected` for `images` together: what the original returns for each alone.
     """
-    expected = np.concatenate([single(image[None]) for image in images])
+    graph = convertible(graph)
     free: list[int | None] = [None, *shape[1:]]
     problem = ""
     for candidate in (_with_input_shape(graph, free), _with_free_reshapes(_with_input_shape(graph, free))):

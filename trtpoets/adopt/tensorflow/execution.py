@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,17 @@ def shape_of(definition: Any, tensor: str) -> list[int | None] | None:
 
     Raises BadArtefact if TensorFlow can't import the graph.
     """
+    return shapes_of(definition, [tensor])[0]
+
+
+def shapes_of(definition: Any, tensors: Sequence[str]) -> list[list[int | None] | None]:
+    """Return the shapes of several tensors, as `shape_of` does."""
+    names = [tensor if ":" in tensor else f"{tensor}:0" for tensor in tensors]
     tf = tensorflow()
     try:
         with tf.Graph().as_default():
-            (value,) = tf.import_graph_def(definition, return_elements=[tensor], name="")
-            return None if value.shape.rank is None else list(value.shape.as_list())
+            values = tf.import_graph_def(definition, return_elements=names, name="")
+            return [None if value.shape.rank is None else list(value.shape.as_list()) for value in values]
     except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         raise BadArtefact(
             f"TensorFlow can't import the graph: {first_line(error)}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from trtpoets.adopt.tensorflow.graph import Graph, consumers_of, data_inputs, final_node, node_of
 from trtpoets.core.errors import BadArtefact
-from trtpoets.core.optional import needs
+from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.shell_commands import quote
 
@@ -31,6 +31,7 @@ _IGNORED = (
 
 def graph_of_file(path: Path) -> Any:
     """Read a GraphDef. Raises BadArtefact, NotReadable, OSError."""
+    tensorflow()  # imports it quietly
     with needs("train", reason="reading a TensorFlow graph"):
         from google.protobuf.message import DecodeError
         from tensorflow.core.framework.graph_pb2 import GraphDef

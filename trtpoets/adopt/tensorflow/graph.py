@@ -66,7 +66,9 @@ def consumers_of(nodes: Iterable[Any]) -> dict[str, list[Any]]:
 def final_node(nodes: dict[str, Any], tensor: str) -> Any:
     """Follow a tensor backwards through nodes that only pass or reshape values, or cast them between floats."""
     node = nodes[node_of(tensor)]
-    while (node.op in PASSING or _casts_floats(node)) and data_inputs(node):
+    for _ in range(len(nodes)):  # a damaged graph may have a cycle
+        if not (node.op in PASSING or _casts_floats(node)) or not data_inputs(node):
+            break
         node = nodes[node_of(data_inputs(node)[0])]
     return node
 
@@ -101,17 +103,19 @@ def pruned(definition: Any, outputs: Iterable[str]) -> Any:
     return result
 
 
-_FOLDED = ("Identity", "Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", "ExpandDims", "Neg", "Pack", "Square")
+_FOLDED = ("Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", "ExpandDims", "Neg", "Pack", "Square")
 _FOLDED_PAIRS = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Div")
 
 
-def constant_value(nodes: dict[str, Any], tensor: str, depth: int = 8) -> np.ndarray | None:
+def constant_value(nodes: dict[str, Any], tensor: str, depth: int = 12) -> np.ndarray | None:
     """Return the value of a tensor that small numpy computations on constants give, or None."""
     from tensorflow.python.framework import tensor_util
 
     node = nodes[node_of(tensor)]
     if node.op == "Const":
         return np.asarray(tensor_util.MakeNdarray(node.attr["value"].tensor))
+    if node.op == "Identity" and depth:
+        return constant_value(nodes, data_inputs(node)[0], depth - 1)
     if depth == 0 or node.op not in (*_FOLDED, *_FOLDED_PAIRS):
         return None
     inputs = [constant_value(nodes, name, depth - 1) for name in data_inputs(node)]
@@ -160,10 +164,3 @@ def replaced_by_placeholder(definition: Any, name: str, dtype: int, shape: list[
             for length in shape:
                 node.attr["shape"].shape.dim.add().size = -1 if length is None else length
     return result
-
-
-def without_inferred_shapes(definition: Any) -> None:
-    """Delete the shapes that TensorFlow recorded at the nodes: they don't hold for another batch."""
-    for node in definition.node:
-        if "_output_shapes" in node.attr:
-            del node.attr["_output_shapes"]

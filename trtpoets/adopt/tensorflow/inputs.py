@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trtpoets.adopt.foreign import FixedPixels
+from trtpoets.adopt.tensorflow.convertible import clear_notes
 from trtpoets.adopt.tensorflow.execution import shape_of
 from trtpoets.adopt.tensorflow.graph import (
     Graph,
@@ -15,7 +16,6 @@ from trtpoets.adopt.tensorflow.graph import (
     node_of,
     pruned,
     replaced_by_placeholder,
-    without_inferred_shapes,
 )
 from trtpoets.adopt.tensorflow.leading import formula, pixels_of, scaling_after
 from trtpoets.adopt.tensorflow.operators import require_harmless_graph
@@ -49,7 +49,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     Raises BadArtefact if it has no image input, several inputs, loops, or operators that reach beyond the network.
     """
     definition = pruned(definition, [output])
-    without_inferred_shapes(definition)
+    clear_notes(definition)
     _bypass_defaults(definition)
     _set_training_inputs(definition)
     definition = pruned(definition, [output])

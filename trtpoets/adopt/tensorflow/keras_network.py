@@ -49,9 +49,9 @@ def graph_of_model(tf: Any, model: Any, source: str) -> KerasGraph:
         (result,) = tf.nest.flatten(model(values, training=False))
         return result
 
-    function = tf.function(call, autograph=False)
     specification = tf.TensorSpec([None if n is None else int(n) for n in value.shape], value.dtype, name=name)
-    definition, _, (tensor,) = frozen(function.get_concrete_function(specification))
+    function = tf.function(call, autograph=False).get_concrete_function(specification)
+    definition, _, (tensor,) = frozen(function)
     return KerasGraph(definition, tensor, name, _output_name(model), tuple(_layers(model)), function)
 
 

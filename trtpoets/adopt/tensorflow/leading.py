@@ -46,7 +46,10 @@ def scaling_after(nodes: Mapping[str, Any], start: str) -> Scaling:
     names: list[str] = []
     current = last = start
     resized = False
-    while len(users := consumers.get(current, [])) == 1:
+    for _ in range(len(nodes)):  # a damaged graph may have a cycle
+        users = consumers.get(current, [])
+        if len(users) != 1:
+            break
         node = users[0]
         inputs = [node_of(tensor) for tensor in data_inputs(node)]
         if node.op in (*_TERMS, *_FACTORS):

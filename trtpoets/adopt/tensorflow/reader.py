@@ -161,9 +161,9 @@ def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow
     single = _padded(run, batch)
     first = single(images[:1])
     size = _size(first, graph, source)
-    free = for_any_batch(graph, cut.shape, images, single, source)
-    outputs = np.concatenate([single(image[None]) for image in images]).reshape(len(images), size)
-    answers = answers_of(graph, outputs.astype(np.float32), source)
+    outputs = np.concatenate([first, *(single(image[None]) for image in images[1:])])
+    answers = answers_of(graph, outputs.reshape(len(images), size).astype(np.float32), source)
+    free = for_any_batch(graph, cut.shape, images, outputs, source)
     model = ForeignModel(
         path=path,
         format=format_,

@@ -63,6 +63,7 @@ def signature_of(folder: Path, allow_code: bool) -> Signature:
 
 def _meta_graph(folder: Path, allow_code: bool) -> Any:
     """Return the MetaGraphDef to serve, after checking what loading it runs and how large its variables are."""
+    tensorflow()  # imports it quietly
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
