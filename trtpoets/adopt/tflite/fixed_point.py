@@ -63,4 +63,5 @@ def _divided_by_power(values: np.ndarray, exponent: int) -> np.ndarray:
 
 
 def _saturated(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, -(1 << _FRACTION), (1 << _FRACTION) - 1)
+    limited: np.ndarray = np.clip(values, -(1 << _FRACTION), (1 << _FRACTION) - 1)
+    return limited
