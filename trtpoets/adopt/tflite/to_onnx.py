@@ -71,9 +71,11 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     `rounded` stores integers where the file does (QuantizeLinear, DequantizeLinear), and computes with them as XNNPACK
     does, the interpreter's default kernels: exact sums, one float32 factor, halves to even. It is the proof that the
     conversion is right, because "within one quantisation scale" has a meaning for it alone: on x86, its output was the
-    same integers for all photos of four real files, and for each operator of an int8 MobileNetV3. In float files with
-    weights of 8 bits, `rounded` quantises the inputs of layers as the interpreter does; float32 rounding then moves
-    single integers, so that scores may differ by more than 1e-4 (MLPerf ResNet8: by 4e-4, and `smooth` by 0.03).
+    same integers for all photos of four real files, and for random images in MobileNetV2, MobileNetV3 and EfficientNet
+    with random weights. Not so with integer LayerNorm (ConvNeXt: 5 steps), whose SQUARED_DIFFERENCE has a kernel of its
+    own. In float files with weights of 8 bits, `rounded` quantises the inputs of layers as the interpreter does; float32
+    rounding then moves single integers, so scores may differ by more than 1e-4 (MLPerf ResNet8: by 4e-4, and `smooth` by
+    0.03).
 
     `smooth` is for TensorRT, which accepts no zero points: all weights are float, and where the file stores integers
     there is a Clip to the values that these can have. So it saturates exactly where the file does, and does not round.
