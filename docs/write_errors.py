@@ -26,7 +26,7 @@ AREAS = {
     "6": ("Reports and bundles", "reporting, bundles"),
     "7": ("Commands of a bundle", "onboard"),
     "8": ("Commands", "pipeline"),
-    "9": ("Command line", "cli"),
+    "9": ("Command line, and classifiers of other programs", "cli, adoption"),
 }
 """The first digit of a code -> (title, packages)."""
 

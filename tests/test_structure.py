@@ -21,11 +21,11 @@ MAY_IMPORT = {
     "convert": {"core"},
     "device": {"core"},
     "judge": {"core", "device"},
-    "adopt": {"core", "convert", "device", "judge"},
+    "adoption": {"core", "convert", "device", "judge"},
     "reporting": {"core", "judge", "bundles"},
     "bundles": {"core", "judge"},
     "onboard": {"core", "device", "judge"},
-    "pipeline": {"core", "train", "convert", "device", "judge", "adopt", "reporting", "bundles"},
+    "pipeline": {"core", "train", "convert", "device", "judge", "adoption", "reporting", "bundles"},
     "cli": {"core", "device", "judge", "reporting", "pipeline"},
     "__main__": {"cli"},
     "__init__": {"core", "device", "pipeline"},
@@ -155,8 +155,8 @@ def test_importing_anything_imports_nothing_heavy() -> None:
 
 
 COMMANDS = [
-    *("demo", "run", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report", "label"),
-    *("models", "cache", "inspect", "trust", "doctor", "recommend", "tensorboard", "bundle"),
+    *("demo", "run", "adopt", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report"),
+    *("label", "models", "cache", "inspect", "trust", "doctor", "recommend", "tensorboard", "bundle"),
 ]
 
 

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.device.doctor import doctor
+    from trtpoets.pipeline.adopt import adopt
     from trtpoets.pipeline.bench import bench
     from trtpoets.pipeline.build import build, plan_build
     from trtpoets.pipeline.bundle import bundle
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "TrtPoetsError": "trtpoets.core.errors",
+    "adopt": "trtpoets.pipeline.adopt",
     "bench": "trtpoets.pipeline.bench",
     "build": "trtpoets.pipeline.build",
     "bundle": "trtpoets.pipeline.bundle",
@@ -62,6 +64,7 @@ _MODULES = {
 
 __all__ = [
     "TrtPoetsError",
+    "adopt",
     "bench",
     "build",
     "bundle",

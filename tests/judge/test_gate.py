@@ -237,9 +237,7 @@ def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
         require_passed(gate, "flowers")
     assert caught.value.exit_code == 3
     low, high = wilson_interval(900, 1000)
-    assert f"onnxruntime-int8 answers like TensorFlow on 90.0 % ({100 * low:.1f} to {100 * high:.1f})" in str(
-        caught.value
-    )
+    assert f"onnxruntime-int8 agrees on 90.0 % ({100 * low:.1f} to {100 * high:.1f})" in str(caught.value)
     assert "onnxruntime-int8 loses 10.0 points of accuracy (" in str(caught.value)
     assert "0.5 are allowed" in str(caught.value)
     assert caught.value.hint == "ship fp16: trtpoets build flowers --precision fp16"

@@ -93,7 +93,7 @@ def test_tables_and_pages_show_groups_with_photos(capsys: pytest.CaptureFixture[
     assert set(report.recall_intervals["tensorflow"]) == {"ant", "bee", "cow"}
     print_table("evaluation", from_json(Evaluations, content["evaluation"], "x"))
     table = capsys.readouterr().out
-    assert "30 held-out photos in 9 independent groups" in table
+    assert "30 test photos in 9 independent groups" in table
     assert "Change of accuracy relative to TensorFlow in points" in table
     assert "−10.0" in table and "−25.6 to +2.5" in table
     assert "held-out photos in 9 independent groups" in report.verdict[1].text

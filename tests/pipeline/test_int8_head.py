@@ -179,7 +179,7 @@ def test_fp16_is_recommended_if_int8_misses_its_target(
     with caplog.at_level(logging.INFO):
         result = recommendation(space, wide, narrow)
     assert result.precision is Precision.FP16
-    assert "validation photos it answers like TensorFlow on 0.0 % (0.0 to" in result.why
+    assert "validation photos it agrees on 0.0 % (0.0 to" in result.why
     assert "INT8 misses its target" in caplog.text
     assert "trtpoets build small --precision fp16" in caplog.text
     assert sha256_of_file(narrow.path) == content

@@ -287,7 +287,7 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
     gate = json.loads(failed.stdout)["gate"]
     assert gate["outcome"] == "failed"
     assert failed.stderr.splitlines() == [
-        "Error: onnxruntime-int8 answers like TensorFlow on 0.0 % (0.0 to 30.0), 98 are asked for [TP5041]",
+        "Error: onnxruntime-int8 agrees on 0.0 % (0.0 to 30.0), 98 are asked for [TP5041]",
         f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
     ]
     assert open_card(space.evaluation) == json.loads(failed.stdout)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trtpoets.adopt.contract import Pixels
-from trtpoets.adopt.foreign import Clues, ForeignModel
+from trtpoets.adoption.contract import Pixels
+from trtpoets.adoption.foreign import Clues, ForeignModel
 from trtpoets.core.original import Answers, Channels, Format, Layout, OriginalInput, OriginalOutput, values_from_photos
 from trtpoets.core.types import Photo, Preprocess, Split
 

@@ -129,6 +129,11 @@ def baseline_of(spec: ModelSpec) -> RunnerId:
     return TENSORFLOW if spec.original is None or spec.original.format.is_tensorflow else ORIGINAL
 
 
+def baseline_among(names: Iterable[str]) -> RunnerId:
+    """Return the baseline of a document from the names of its runners; TENSORFLOW if none of them is a baseline."""
+    return ORIGINAL if ORIGINAL.name in names else TENSORFLOW
+
+
 def is_baseline(runner: RunnerId | str) -> bool:
     """Whether a runner, or the runner of that name, is a baseline: see `baseline_of`."""
     return str(runner) in (TENSORFLOW.name, ORIGINAL.name)

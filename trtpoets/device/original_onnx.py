@@ -64,7 +64,7 @@ class OnnxNetwork:
             rows: np.ndarray = np.asarray(result).reshape(size, self._output.size)
         except Exception as error:
             raise RunFailed(
-                f"ONNX Runtime can't run {self._path}: {first_line(error)}", hint="export it again", code="TP9290"
+                f"ONNX Runtime can't run {self._path}: {first_line(error)}", hint="export it again", code="TP4000"
             ) from error
         return rows[:count]
 

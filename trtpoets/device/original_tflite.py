@@ -42,12 +42,12 @@ class TfliteNetwork:
         try:
             content = read_bytes(self._path)
         except NotReadable as error:
-            raise BadArtefact(error.message, hint=error.hint, code="TP9310") from error
+            raise BadArtefact(error.message, hint=error.hint, code="TP4110") from error
         except FileNotFoundError as error:
-            raise MissingArtefact(f"{self._path} does not exist", hint="check the path: ls", code="TP9311") from error
+            raise MissingArtefact(f"{self._path} does not exist", hint="check the path: ls", code="TP4111") from error
         except OSError as error:
             raise BadArtefact(
-                f"{self._path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP9312"
+                f"{self._path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP4112"
             ) from error
         self._interpreter = interpreter_of(self._path, content, self._threads)
         (input_details,) = self._interpreter.get_input_details()
@@ -70,7 +70,7 @@ class TfliteNetwork:
             parts = [self._one_batch(stored[start : start + step], step) for start in range(0, len(stored), step)]
         except Exception as error:
             raise RunFailed(
-                f"TFLite can't run {self._path}: {first_line(error)}", hint=DAMAGED, code="TP9313"
+                f"TFLite can't run {self._path}: {first_line(error)}", hint=DAMAGED, code="TP4113"
             ) from error
         empty = np.empty((0, self._output.size), self._output.dtype)
         return np.concatenate([empty, *parts])
@@ -97,4 +97,4 @@ def interpreter_of(path: Path, content: bytes, threads: int, *, own_kernels: boo
         with native_stderr_to(os.devnull):  # the interpreter logs its delegate
             return loaded_interpreter(content, threads, own_kernels)
     except Exception as error:
-        raise BadArtefact(f"TFLite can't load {path}: {first_line(error)}", hint=DAMAGED, code="TP9314") from error
+        raise BadArtefact(f"TFLite can't load {path}: {first_line(error)}", hint=DAMAGED, code="TP4114") from error

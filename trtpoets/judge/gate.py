@@ -179,7 +179,7 @@ def sentence(check: Check) -> str:
     # Two digits where a bound rounded to one digit would equal the limit.
     digits = 2 if f"{limit:.1f}" in (f"{abs(low):.1f}", f"{abs(high):.1f}") else 1
     if check.what == "agreement":
-        agreement = f"answers like TensorFlow on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
+        agreement = f"agrees on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
         return f"{agreement}, {limit:g} are asked for"
     if measured < 0:
         gain = f"wins {-measured:.1f} points of accuracy ({-high:.{digits}f} to {-low:.{digits}f})"

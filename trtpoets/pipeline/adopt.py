@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.adopt.contract_options import ContractOptions
-from trtpoets.adopt.decide import Decision
-from trtpoets.adopt.facts import Fact
-from trtpoets.adopt.known import size_from_facts
-from trtpoets.adopt.label_match import match_folders
-from trtpoets.adopt.labels import labels_for
-from trtpoets.adopt.loaded import LoadedModel, load_foreign
-from trtpoets.adopt.producers import producer_name
-from trtpoets.adopt.search import facts_about, find_contract
-from trtpoets.adopt.standard_labels import standard_labels
+from trtpoets.adoption.contract_options import ContractOptions
+from trtpoets.adoption.decide import Decision
+from trtpoets.adoption.facts import Fact
+from trtpoets.adoption.known import size_from_facts
+from trtpoets.adoption.label_match import match_folders
+from trtpoets.adoption.labels import labels_for
+from trtpoets.adoption.loaded import LoadedModel, load_foreign
+from trtpoets.adoption.producers import producer_name
+from trtpoets.adoption.search import facts_about, find_contract
+from trtpoets.adoption.standard_labels import standard_labels
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
@@ -37,7 +37,7 @@ from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 
 if TYPE_CHECKING:
-    from trtpoets.adopt.trial import Trial
+    from trtpoets.adoption.trial import Trial
 
 _VERSION = 1
 """Increase it when the same file and options may give another classifier."""
@@ -158,7 +158,7 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
             raise BadInput(
                 f"{model.path} takes photos of {model.height} x {model.width} pixels, not of {config.size}",
                 hint="leave --size out",
-                code="TP9507",
+                code="TP8050",
             )
         return model.height, model.width
     if config.size is not None:
@@ -168,7 +168,7 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
         raise BadInput(
             f"{model.path} accepts photos of any size, so the size that it was trained with is not known",
             hint="give the height and width in pixels, for example --size 224",
-            code="TP9508",
+            code="TP8051",
         )
     return size
 
@@ -215,7 +215,7 @@ def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: De
         raise BadInput(
             f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
             hint="name the classes in the order of the scores, one per line: --labels FILE",
-            code="TP9514",
+            code="TP8052",
         )
 
 
@@ -229,7 +229,7 @@ def _require_free(space: Workspace, sha256: str, force: bool) -> None:
         raise BadInput(
             f"the run {space.name} has a classifier that was {made_of}",
             hint="choose another --name, or replace it with --force",
-            code="TP9509",
+            code="TP8053",
         )
 
 

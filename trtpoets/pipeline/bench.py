@@ -127,7 +127,7 @@ def _require_possible(classifier: Classifier, config: BenchConfig) -> None:
             f"{option} needs a classifier that trtpoets trained, and {classifier.spec.name} was adopted from "
             f"{original.file}",
             hint=f"leave {option} out",
-            code="TP9506",
+            code="TP8048",
         )
 
 

@@ -102,7 +102,7 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
         raise BadInput(
             f"bench --train measures the training of trtpoets, and {spec.name} was adopted from {spec.original.file}",
             hint="trtpoets bench NAME, without --train",
-            code="TP9513",
+            code="TP8046",
         )
     network = network_from_backbone(replace(backbone_named(spec.backbone), preprocess=spec.preprocess), weights)
     if network.weights_id != spec.weights_id:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trtpoets.adopt.trial import Trial
+from trtpoets.adoption.trial import Trial
 from trtpoets.convert.fp16_remainder import RemainderNotes
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
 from trtpoets.convert.int8.int8_config import Int8Config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.adopt.loaded import fp32_from_classifier
+from trtpoets.adoption.loaded import fp32_from_classifier
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.parity import LIMIT, parity_from_scores
 from trtpoets.core.files import temporary_folder

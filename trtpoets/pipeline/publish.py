@@ -20,7 +20,7 @@ from trtpoets.train.dataset import Dataset, dataset_from_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trtpoets.adopt.trial import Trial
+    from trtpoets.adoption.trial import Trial
     from trtpoets.core.types import Classifier
 
 

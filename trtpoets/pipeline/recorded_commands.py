@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.adopt.contract_options import geometry_options_of, pixel_options_of
+from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
 

@@ -70,6 +70,7 @@ def report_documents(space: Workspace) -> Documents:
         training=training_in(space),
         train_benchmark=train_benchmark,
         parity=from_json(Parity, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
+        rounded=from_json(Parity, fp32["rounded"], _card(space, Precision.FP32)) if fp32.get("rounded") else None,
         opset=fp32.get("opset"),
         quantisation=Quantisation(
             _notes(space, cards, Precision.FP16, Fp16Summary), _notes(space, cards, Precision.INT8, Int8Summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.adopt.contract_options import contract_options
+from trtpoets.adoption.contract_options import contract_options
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
@@ -100,7 +100,7 @@ def run_config(
             raise BadInput(
                 "--model takes a classifier that is trained already, so options of training have no effect",
                 hint="leave out --backbone, --weights, --device, --steps, --labels and the percentages of photos",
-                code="TP9511",
+                code="TP8047",
             )
     adoption = AdoptConfig()
     adoption = replace(adoption, dataset=replace(adoption.dataset, class_folders=retraining.dataset.class_folders))

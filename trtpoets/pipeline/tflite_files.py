@@ -98,7 +98,7 @@ def tflite_models(
             hint="use the original TFLite file"
             if original.format is Format.TFLITE
             else space.command("bundle", "--for", "onnxruntime"),
-            code="TP9512",
+            code="TP8049",
         )
     fp32 = _fp32(space, classifier, progress)
     return (fp32, _int8(space, classifier, fp32, progress)) if Precision.INT8 in precisions else (fp32,)

@@ -123,7 +123,7 @@ def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galler
         Gallery(
             "Changed answers",
             _changes(report, changed),
-            [_changed(runner, change, pictures) for runner, change in every[:_TILES]],
+            [_changed(runner, change, pictures, report.baseline_text) for runner, change in every[:_TILES]],
         ),
         Gallery(
             "Mistakes with the highest scores",
@@ -163,7 +163,7 @@ def _changed_by_int8(report: Report, runner: str, changes: Sequence[ChangedAnswe
     return Gallery(
         "Answers that INT8 changed",
         f"{runner} answers {photos - compared.agreed:,} of {many(photos, 'test photo')} differently from "
-        f"TensorFlow in FP32: {many(lost, 'right answer')} lost, {won:,} won.{shown_of_all}",
+        f"{report.baseline_text}: {many(lost, 'right answer')} lost, {won:,} won.{shown_of_all}",
         [_beside(change, pictures) for change in changes[:_TILES]],
     )
 
@@ -184,7 +184,7 @@ def _beside(change: ChangedAnswer, pictures: _Pictures) -> Tile:
 def _changes(report: Report, runners: Iterable[str]) -> str:
     photos = report.test_photos
     counts = [f"{runner} {photos - report.comparison[runner].agreed:,}" for runner in runners]
-    return f"Of {many(photos, 'photo')}, these runners differ from TensorFlow: {joined(counts)}."
+    return f"Of {many(photos, 'photo')}, these runners differ from {report.baseline_text}: {joined(counts)}."
 
 
 def _answered(answer: EvaluatedPhoto, pictures: _Pictures) -> Tile:
@@ -199,12 +199,12 @@ def _answered(answer: EvaluatedPhoto, pictures: _Pictures) -> Tile:
     )
 
 
-def _changed(runner: str, change: ChangedAnswer, pictures: _Pictures) -> Tile:
+def _changed(runner: str, change: ChangedAnswer, pictures: _Pictures, baseline: str) -> Tile:
     label, before, after = map(shown, (change.label, change.reference, change.predicted))
-    lines = [f"TensorFlow: {before} {percent(change.reference_score, 0)}", f"is {label}", runner]
+    lines = [f"{baseline}: {before} {percent(change.reference_score, 0)}", f"is {label}", runner]
     return Tile(
         picture=pictures.uri(change.path),
-        alt=f"a photo of {label}, which TensorFlow calls {before} and {runner} calls {after}",
+        alt=f"a photo of {label}, which {baseline} calls {before} and {runner} calls {after}",
         right=change.label == change.predicted,
         answer=f"{after} {percent(change.score, 0)}",
         lines=_lines(lines, change.path, pictures),

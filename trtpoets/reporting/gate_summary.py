@@ -48,7 +48,7 @@ def gate_section(gate: Gate | None) -> Section | None:
         return None
     marks = {GateOutcome.PASSED.value: "best", GateOutcome.FAILED.value: "bad"}
     return Section(
-        note=f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, compared with TensorFlow on the same photos. "
+        note=f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, compared with the baseline on the same photos. "
         "A limit is passed if the whole 95 % interval is within it, and failed if the whole interval is beyond it; "
         "otherwise there are too few photos to tell.",
         columns=[("runner", TEXT), ("", TEXT), ("measured, with its 95 % interval", TEXT)],

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import trtpoets
 from trtpoets.core.formatting import interval, joined, many, milliseconds, percent, shown
 from trtpoets.core.optional import needs
-from trtpoets.judge.bench.benchmark import BASELINE
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.gallery import galleries_from_report
 from trtpoets.reporting.gate_summary import gate_section
@@ -116,11 +115,11 @@ def _tiles(report: Report) -> list[KeyFigure]:
         note = f"{interval(*report.intervals[runner].accuracy or UNKNOWN)} on {photos}"
         tiles.append(KeyFigure("Accuracy", percent(report.accuracy[runner]), note))
     for narrow in narrow_runners(report):
-        note = f"same answers as TensorFlow, {interval(*report.intervals[narrow].agreement or UNKNOWN)}"
+        note = f"same answers as {report.baseline_text}, {interval(*report.intervals[narrow].agreement or UNKNOWN)}"
         tiles.append(KeyFigure(f"{precision_of(report, narrow)} agreement", percent(report.agreement[narrow]), note))
     batches = sorted({row.batch for row in report.benchmarks})
     best = fastest(report, batches[0]) if batches else None
-    if best is not None and significantly_faster(best) and best.runner.name != BASELINE:
+    if best is not None and significantly_faster(best) and best.runner != report.baseline:
         note = f"{best.runner.name}, {milliseconds(best.p50_ms)} ms at batch {best.batch}"
-        tiles.append(KeyFigure("Faster than TensorFlow", f"{best.speedup:.1f}×", note))
+        tiles.append(KeyFigure(f"Faster than {report.baseline_text}", f"{best.speedup:.1f}×", note))
     return tiles

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trtpoets.core.network_notes import Fidelity, KeptLayer, Parity, WorstLayer
-from trtpoets.core.runner_id import RunnerId
+from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
@@ -276,7 +276,7 @@ class Samples:
 class Accuracies:
     """The evaluations of a run by the name of the runner. `accuracy` and `agreement` are shares 0..1.
 
-    Samples are those of the first runner, TensorFlow; `changed` is about the others. `recall` and `recall_intervals`
+    Samples are those of the first runner, the baseline; `changed` is about the others. `recall` and `recall_intervals`
     have None for a label without photos.
     """
 
@@ -349,6 +349,17 @@ class Report(Accuracies):
     recommendation: Recommendation | None = None
     verdict: tuple[Sentence, ...] = ()
     schema_version: int = 1
+    rounded: Parity | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def baseline(self) -> RunnerId:
+        """The runner of the classifier itself, with which the others are compared."""
+        return TENSORFLOW if self.spec is None else baseline_of(self.spec)
+
+    @property
+    def baseline_text(self) -> str:
+        """The baseline as sentences name it: "TensorFlow" or "the original file"."""
+        return baseline_text(self.baseline)
 
 
 @dataclass(frozen=True)
@@ -360,6 +371,7 @@ class Documents:
     training: TrainingDetails | None = None
     train_benchmark: TrainBenchmark | None = None
     parity: Parity | None = None
+    rounded: Parity | None = None
     opset: int | None = None
     quantisation: Quantisation = field(default_factory=Quantisation)
     evaluation: Evaluations | None = None

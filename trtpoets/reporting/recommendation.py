@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many, milliseconds, shown
-from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId
+from trtpoets.core.runner_id import Library, RunnerId, baseline_text, is_baseline
 from trtpoets.core.serialization import FLAT
 from trtpoets.core.types import Precision
-from trtpoets.judge.bench.benchmark import BASELINE
 from trtpoets.judge.bench.measure import Measurement, late_percentile
 from trtpoets.judge.bench.rounds import too_few
 from trtpoets.judge.gate import photos_in_groups, rounded
@@ -137,7 +136,9 @@ def recommendation_from_report(report: Report, limits: Limits | None = None) -> 
     return Recommendation(
         limits=replace(limits, max_drop=100 * limits.drop),
         chosen=chosen,
-        sentence=_sentence(chosen, limits, needed, _idle(report)) + _not_evaluated(chosen, rejected) if chosen else "",
+        sentence=_sentence(chosen, limits, needed, _idle(report), report.baseline) + _not_evaluated(chosen, rejected)
+        if chosen
+        else "",
         rejected=tuple(rejected),
         photos_needed=needed,
     )
@@ -180,14 +181,14 @@ def _changed(chosen: Candidate | None, report: Report) -> float:
 
 def _file(runner: RunnerId, precision: str) -> str:
     """Return the file that a runner other than an engine runs."""
-    if runner == TENSORFLOW:
+    if is_baseline(runner):
         return "classifier"
     return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
 
 
 def _drop(runner: str, report: Report) -> tuple[float | None, float | None, float | None]:
     """Return the loss of accuracy relative to TensorFlow and its interval; None without evaluation or labels."""
-    if runner == BASELINE and BASELINE in report.intervals:
+    if is_baseline(runner) and runner in report.intervals:
         return 0.0, 0.0, 0.0
     compared = report.comparison.get(runner)
     if (
@@ -267,17 +268,19 @@ def _idle(report: Report) -> bool:
     return any(engine.runner.name not in report.agreement for engine in report.engines)
 
 
-def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool) -> str:
+def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool, report_baseline: RunnerId) -> str:
     p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
     if limits.max_p99 is not None:
         p99 += f", at most {milliseconds(chosen.p99_bound_ms)}"
     speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
-    file = f"{chosen.file} through {chosen.runner.through}" if chosen.runner != TENSORFLOW else "TensorFlow"
+    baseline = baseline_text(report_baseline)
+    is_itself = chosen.runner == report_baseline
+    file = baseline if is_itself else f"{chosen.file} through {chosen.runner.through}"
     text = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"
-    if chosen.runner == TENSORFLOW:
+    if is_itself:
         return f"{text}; no other runner that was measured here is faster and within the limits."
     if chosen.speedup is not None:
-        text += f", {chosen.speedup:.1f} times as fast as TensorFlow"
+        text += f", {chosen.speedup:.1f} times as fast as {baseline}"
     drop, low, high = (100 * (value or 0.0) for value in (chosen.drop, chosen.drop_low, chosen.drop_high))
     moved = (
         f"for {drop:.1f} points of accuracy lost ({low:.1f} to {high:.1f})"

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtpoets.core.formatting import milliseconds
-from trtpoets.judge.bench.benchmark import BASELINE
+from trtpoets.core.runner_id import is_baseline
 from trtpoets.reporting.drawing import ACCENT, INK, SECOND, SOFT, svg
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def tradeoff_plot(points: Sequence[Point]) -> str:
             steps = [(point.median, 100 * point.accuracy) for point in front]
             axes.plot(*zip(*steps, strict=True), color=SOFT, linewidth=1, linestyle=(0, (4, 3)), drawstyle="steps-post")
         for point, marker in zip(points, itertools.cycle(_MARKERS), strict=False):
-            colour = SECOND if point.name == BASELINE else ACCENT
+            colour = SECOND if is_baseline(point.name) else ACCENT
             x, y = point.median, 100 * point.accuracy
             axes.plot([x, x], [100 * point.low, 100 * point.high], color=colour, linewidth=5, alpha=0.25)
             axes.plot([point.quick, point.slow], [y, y], color=colour, linewidth=1.2)
@@ -79,7 +79,7 @@ def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for line, (name, times) in enumerate(rows):
-            colour = SECOND if name == BASELINE else ACCENT
+            colour = SECOND if is_baseline(name) else ACCENT
             share = {percent: 100 * value / times[50] for percent, value in times.items()}
             for low, high, width, alpha in bands:
                 if low in share and high in share:
@@ -128,7 +128,7 @@ def _lines(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> st
         for name, marker, dash in zip(names, itertools.cycle(_MARKERS), itertools.cycle(dashes), strict=False):
             chosen = sorted((batch, rate) for runner, batch, rate in rows if runner == name)
             places, rates = [math.log2(batch) for batch, _ in chosen], [rate for _, rate in chosen]
-            colour = SECOND if name == BASELINE else ACCENT
+            colour = SECOND if is_baseline(name) else ACCENT
             axes.plot(places, rates, marker=marker, color=colour, linestyle=dash, markersize=5, label=name)
         axes.set_xticks([math.log2(batch) for batch in batches], [str(batch) for batch in batches])
         _scale(axes, "y", min(rate for _, _, rate in rows), max(rate for _, _, rate in rows))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from trtpoets.core.formatting import interval, joined, many, milliseconds, percent, point_interval, points, targets
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.types import Precision
-from trtpoets.judge.bench.benchmark import BASELINE
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.gate_summary import gate_sentence
 from trtpoets.reporting.model import Sentence
@@ -95,15 +94,20 @@ def _accuracy(report: Report) -> str:
     runner = main_runner(report)
     if runner is None:
         return ""
-    photos = photos_in_groups(report.test_photos, report.test_groups, "held-out photo")
+    photos = photos_in_groups(
+        report.test_photos,
+        report.test_groups,
+        "test photo" if report.spec and report.spec.original else "held-out photo",
+    )
     value = percent(report.accuracy[runner])
     interval_text = interval(*report.intervals[runner].accuracy or UNKNOWN)
     return f"The classifier is right on {value} of {photos} (95 % interval {interval_text})."
 
 
 def main_runner(report: Report) -> str | None:
-    """Return the runner whose accuracy is named first: TensorFlow, or else the first one that was evaluated."""
-    return BASELINE if BASELINE in report.accuracy else next(iter(report.accuracy), None)
+    """Return the runner whose accuracy is named first: the baseline, or else the first one that was evaluated."""
+    baseline = report.baseline.name
+    return baseline if baseline in report.accuracy else next(iter(report.accuracy), None)
 
 
 def _precision(report: Report, runner: str) -> str:
@@ -113,9 +117,9 @@ def _precision(report: Report, runner: str) -> str:
         return ""
     photos, agreed = report.test_photos, compared.agreed
     interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
-    alike = f"{precision} answers like TensorFlow on {percent(agreed / photos)} ({interval_text})"
+    alike = f"{precision} answers like {report.baseline_text} on {percent(agreed / photos)} ({interval_text})"
     if agreed == photos:
-        alike = f"{precision} gives the same answer as TensorFlow for each of {many(photos, 'photo')}"
+        alike = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
         alike += f" (95 % interval of the agreement {interval_text})"
     change = compared.accuracy_change
     if change is None:
@@ -149,13 +153,15 @@ def _speed(report: Report) -> str:
         return f"No valid speed could be measured: {next((row.reason for row in rows if not row.valid), '')}."
     batch = "one photo at a time" if best.batch == 1 else f"{best.batch} photos at a time"
     text = f"Fastest here, {batch}: {best.runner.name} with {milliseconds(best.p50_ms)} ms (median)"
-    base = next((row for row in rows if (row.runner.name, row.batch) == (BASELINE, best.batch) and row.valid), None)
+    base = next((row for row in rows if (row.runner, row.batch) == (report.baseline, best.batch) and row.valid), None)
     if base is None or base.p50_ms is None:
-        return f"{text}; TensorFlow has no valid measurement at that batch size."
-    if best.runner.name == BASELINE:
+        return f"{text}; {report.baseline_text} has no valid measurement at that batch size."
+    if best.runner == report.baseline:
         return f"{text}; no other runner that was measured here is faster."
     interval_text = f" ({best.speedup_low:.2f} to {best.speedup_high:.2f})" if best.speedup_low is not None else ""
-    ratio = f"{best.speedup:.1f} times{interval_text} as fast as TensorFlow ({milliseconds(base.p50_ms)} ms)"
+    ratio = (
+        f"{best.speedup:.1f} times{interval_text} as fast as {report.baseline_text} ({milliseconds(base.p50_ms)} ms)"
+    )
     if best.drifts:
         return f"{text}, {ratio}; that ratio drifted during the measurement."
     return f"{text}, {ratio}{'' if significantly_faster(best) else ', which may be noise'}."

@@ -38,7 +38,7 @@ class OriginalRunner(Synchronous):
         path = self._classifier.original
         if path is None or not path.is_file():
             raise MissingArtefact(
-                f"{path} does not exist", hint="adopt the file again: trtpoets adopt MODEL --name NAME", code="TP9500"
+                f"{path} does not exist", hint="adopt the file again: trtpoets adopt MODEL --name NAME", code="TP4115"
             )
         if self._original.format is Format.TFLITE:  # the interpreter can write outside of its memory
             require_trusted(self._classifier.folder, self._classifier.foreign)

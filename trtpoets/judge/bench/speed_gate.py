@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from trtpoets.core.errors import BadInput, GateFailed
+from trtpoets.core.runner_id import baseline_text
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
-from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.measure import Measurement, late_percentile, seconds_for_a_bound
 from trtpoets.judge.bench.rounds import too_few
@@ -82,7 +83,7 @@ def _require_ratio(
 
     The intervals of a benchmark hold together. A ratio without an interval is compared itself.
     """
-    base = "TensorFlow" if baseline == BASELINE else baseline
+    base = baseline_text(baseline)
     rated = [(row.speedup, row) for row in rows if row.speedup is not None and row.runner.name != baseline]
     speedup, best = max(rated, key=lambda pair: pair[0], default=(0.0, None))
     if best is None:

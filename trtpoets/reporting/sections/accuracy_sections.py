@@ -20,6 +20,7 @@ from trtpoets.core.formatting import (
 from trtpoets.core.types import Split
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.plots import accuracy_plot
+from trtpoets.reporting.sections.adoption_section import parity_sentence
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Row, Section, Value, rows_of
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def accuracy_section(report: Report) -> Section | None:
         alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in measured)
         plots.append((accuracy_plot(measured), alt, "Dots are the measured values, bands the 95 % intervals."))
     return Section(
-        note=f"Measured on {photos_in_groups(report.test_photos, report.test_groups)}, held out from training "
-        "and calibration. Agreement is the share of photos that a runner answers like TensorFlow, right or wrong. "
+        note=f"Measured on {photos_in_groups(report.test_photos, report.test_groups)}, {_held_out(report)}. "
+        f"Agreement is the share of photos that a runner answers like {report.baseline_text}, right or wrong. "
         f"Ranges are 95 % intervals (Wilson's; Tango's for the change){grouped}.",
         columns=[("runner", TEXT), ("accuracy", NUMBER), ("agreement", NUMBER), ("change, points", NUMBER)],
         rows=rows,
@@ -185,6 +186,13 @@ def engines_section(report: Report) -> Section | None:
     )
 
 
+def _held_out(report: Report) -> str:
+    """Return from what the test photos were held out; it is not known what an adopted classifier was trained on."""
+    if report.spec and report.spec.original:
+        return "held out from calibration; the original may have been trained on them"
+    return "held out from training and calibration"
+
+
 def precisions_section(report: Report) -> list[str]:
     """Return sentences about the export to ONNX and about FP16."""
     parity, fp16 = report.parity, report.quantisation.fp16
@@ -192,7 +200,10 @@ def precisions_section(report: Report) -> list[str]:
     if parity:
         photos = f" on {many(parity.photos, 'photo')}" if parity.photos else ""
         sentences.append(
-            f"The scores of the exported ONNX graph differ from TensorFlow's by at most {tiny(parity.max_abs)}{photos}."
+            parity_sentence(report.spec, parity, report.rounded)
+            if report.spec and report.spec.original
+            else f"The scores of the exported ONNX graph differ from TensorFlow's by at most "
+            f"{tiny(parity.max_abs)}{photos}."
         )
     if fp16:
         kept = _kept(fp16.kept_fp32, "stayed FP32", "no node stayed FP32")

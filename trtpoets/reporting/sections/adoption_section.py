@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trtpoets.core.formatting import shown
+from trtpoets.core.formatting import many, shown
 from trtpoets.core.original import Source
+from trtpoets.core.runner_id import baseline_of, baseline_text
 
 if TYPE_CHECKING:
+    from trtpoets.core.network_notes import Parity
     from trtpoets.core.original import Original
     from trtpoets.core.types import ModelSpec
 
@@ -55,3 +57,17 @@ def adoption_rows(spec: ModelSpec) -> list[tuple[str, str]]:
     ]
     rows += [(f"{item.about}: {SOURCES[item.source]}", item.text) for item in original.evidence]
     return [(what, shown(value)) for what, value in rows]
+
+
+def parity_sentence(spec: ModelSpec, parity: Parity, rounded: Parity | None) -> str:
+    """Return how fp32.onnx compares with the classifier. For an integer network `rounded` is a variant that rounds."""
+    original = baseline_text(baseline_of(spec))
+    on = f"on {many(parity.photos, 'image')}"
+    if rounded is None:
+        return f"fp32.onnx gives the scores of {original} {on}: the largest difference is {parity.max_abs:.1g}."
+    same = "" if parity.same_answers is None else f"; it gives the same answer to {parity.same_answers} of them"
+    return (
+        f"With the rounding of its integers, the converted network gives the scores of {original} {on}, with a "
+        f"difference of at most {rounded.max_abs:.2g}. fp32.onnx does not round: its scores differ by at most "
+        f"{parity.max_abs:.2g}{same}."
+    )

@@ -10,6 +10,7 @@ from trtpoets.core.shell_commands import quote
 from trtpoets.judge.bench.benchmark import Throttling
 from trtpoets.judge.bench.conditions import Conditions
 from trtpoets.reporting.model import DatasetOptions
+from trtpoets.reporting.sections.adoption_section import adoption_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.bench_config import BenchConfig
     from trtpoets.judge.bench.conditions import GpuState
     from trtpoets.judge.gate import Gate
-    from trtpoets.reporting.model import EngineEntry, Quantisation, Report
+    from trtpoets.reporting.sections.adoption_section import adoption_rows
+from trtpoets.reporting.model import EngineEntry, Quantisation, Report
 
 _HEAD = (
     *("steps", "batch_size", "learning_rate", "optimizer", "l2", "label_smoothing", "class_weights", "early_stop"),
@@ -50,6 +52,7 @@ def conditions_from_report(report: Report) -> list[tuple[str, str]]:
         ("system", has_conditions and f"{now.os}, Linux {now.kernel}, Python {now.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in now.versions.items())),
         ("weights", report.spec and report.spec.weights_id),
+        *(adoption_rows(report.spec) if report.spec else []),
     ]
     return [(what, str(value)) for what, value in lines if value]
 

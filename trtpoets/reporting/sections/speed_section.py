@@ -60,7 +60,7 @@ def speed_section(report: Report) -> Section | None:
             ("runner", TEXT),
             ("batch", NUMBER),
             ("p50, ms", NUMBER),
-            ("× TensorFlow", NUMBER),
+            (f"× {report.baseline_text}", NUMBER),
             ("photos/s", NUMBER),
             ("p90, ms", NUMBER),
             ("p99, ms", NUMBER),
@@ -89,8 +89,8 @@ def _notes(report: Report, measured: Sequence[Measurement]) -> list[str]:
         )
     if any(row.speedup_low is not None for row in measured):
         notes.append(
-            "Ratios are formed round by round, with TensorFlow's rounds in between. The range contains the ratio of "
-            "another run under the same conditions, with 95 % confidence for all ratios together."
+            f"Ratios are formed round by round, with those of {report.baseline_text} in between. The range contains "
+            "the ratio of another run under the same conditions, with 95 % confidence for all ratios together."
         )
     if any(row.drifts for row in measured):
         notes.append(

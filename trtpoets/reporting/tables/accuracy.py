@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import interval, percent, point_interval, points
+from trtpoets.core.runner_id import baseline_among, baseline_text
 from trtpoets.judge.gate import photos_in_groups
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def accuracy_parts(accuracies: Accuracies) -> list[Part]:
         )
         for runner, bounds in accuracies.intervals.items()
     ]
-    photos = photos_in_groups(accuracies.test_photos, accuracies.test_groups, "held-out photo")
-    title = f"Accuracy on {photos}, and agreement with TensorFlow"
+    photos = photos_in_groups(accuracies.test_photos, accuracies.test_groups, "test photo")
+    baseline = baseline_text(baseline_among(accuracies.intervals))
+    title = f"Accuracy on {photos}, and agreement with {baseline}"
     parts: list[Part] = [(title, ["runner", "accuracy>", "95 %>", "agreement>", "95 %>"], rows)]
     changes: list[tuple[Any, ...]] = [
         (
@@ -41,6 +43,6 @@ def accuracy_parts(accuracies: Accuracies) -> list[Part]:
         if compared.accuracy_change is not None
     ]
     if changes:
-        title = "Change of accuracy relative to TensorFlow in points; right answers lost and won"
+        title = f"Change of accuracy relative to {baseline} in points; right answers lost and won"
         parts.append((title, ["runner", "change>", "95 %>", "lost>", "won>"], changes))
     return parts

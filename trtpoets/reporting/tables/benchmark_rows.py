@@ -116,7 +116,7 @@ def _compared(comparison: BenchmarkComparison) -> Iterator[Part]:
     for change in comparison.changes:
         values = [_value(value) for value in (change.before, change.now)]
         shares = ["–" if share is None else f"{share:+.1%}" for share in (change.change, change.noise)]
-        by = {"speedup": "× TF", "p50_ms": "p50 ms"}.get(change.by, "")
+        by = {"speedup": "ratio", "p50_ms": "p50 ms"}.get(change.by, "")
         noise = shares[1].replace("+", "±")
         rows.append((change.runner.name, change.batch, by, *values, shares[0], noise, change.verdict))
     columns = ["runner", "batch>", "by", "before>", "now>", "change>", "noise>", ""]

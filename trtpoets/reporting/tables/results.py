@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
+from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_among, baseline_text
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
@@ -96,8 +97,10 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
         )
         for row in sorted(measurements, key=lambda row: row.batch)
     ]
-    columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
-    return table(columns, rows, "Speed, photos in memory to scores; × TF: ratio to TensorFlow")
+    baseline = baseline_among({row.runner.name for row in measurements})
+    short = "× TF" if baseline == TENSORFLOW else "× orig."
+    columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", f"{short}>"]
+    return table(columns, rows, f"Speed, photos in memory to scores; {short}: ratio to {baseline_text(baseline)}")
 
 
 # Modules that import numpy are imported by the functions that need them, so that other commands start faster.
@@ -126,7 +129,7 @@ def _evaluation(result: Evaluations) -> list[Any]:
 
 
 def _gate(result: Evaluations) -> list[Any]:
-    """Return the gate, and the photos for which failed runners answer differently from TensorFlow."""
+    """Return the gate, and the photos for which failed runners answer differently from the baseline."""
     from trtpoets.judge.gate import GateOutcome
     from trtpoets.reporting.gate_summary import gate_limits, gate_rows
 
@@ -137,11 +140,12 @@ def _gate(result: Evaluations) -> list[Any]:
     failed = [result.runner for result in gate.runners if result.outcome is GateOutcome.FAILED]
     for evaluation in result.evaluations:
         if evaluation.runner in failed and evaluation.comparison and evaluation.comparison.changed:
-            parts.append(_changed(evaluation.runner.name, evaluation.photos, evaluation.comparison))
+            baseline = baseline_among({one.runner.name for one in result.evaluations})
+            parts.append(_changed(evaluation.runner.name, evaluation.photos, evaluation.comparison, baseline))
     return parts
 
 
-def _changed(runner: str, photos: int, comparison: Comparison) -> Table:
+def _changed(runner: str, photos: int, comparison: Comparison, baseline: RunnerId) -> Table:
     rows: _Rows = [
         (
             "/".join(PurePath(change.path).parts[-2:]),
@@ -153,7 +157,7 @@ def _changed(runner: str, photos: int, comparison: Comparison) -> Table:
     count = photos - comparison.agreed
     if count > len(rows):
         rows.append((f"… and {count - len(rows):,} more", "", ""))
-    return table(["photo", "TensorFlow", runner], rows, f"{many(count, 'answer')} changed")
+    return table(["photo", baseline_text(baseline), runner], rows, f"{many(count, 'answer')} changed")
 
 
 def _benchmark(benchmark: Benchmark) -> list[Any]:

@@ -1,0 +1,242 @@
+"""ONNX files that are no classifiers, or that TensorRT cannot read, are refused by naming what they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, plain, saved, scores
+from tests.core.test_file_kinds import POINTER
+from tests.support.tiny import tiny_onnx
+from trtpoets.adoption.onnx import read_onnx_classifier
+from trtpoets.core.errors import TrtPoetsError
+
+Build = Callable[[Foreign], tuple[Sequence[Any], Sequence[Any]]]
+
+
+def detector(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    x = net.op("Conv", "input", net.number(np.ones((6, 3, 1, 1))))
+    net.op("Reshape", x, net.constant(np.array([1, 6, -1])), outputs=["output"])
+    return [image((1, 3, SIDE, SIDE))], [scores((1, 6, 256))]
+
+
+def named_boxes(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input"), outputs=["scores"])
+    net.op("Identity", net.logits("input", classes=4), outputs=["boxes"])
+    return [image()], [scores(("N", 4), "boxes"), scores(name="scores")]
+
+
+def suppression(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    boxes = net.op("Reshape", "input", net.constant(np.array([1, -1, 4])))
+    value = net.op("Reshape", net.op("ReduceMax", boxes, axes=[2]), net.constant(np.array([1, 1, -1])))
+    net.op("NonMaxSuppression", boxes, value, outputs=["output"])
+    return [image((1, 3, SIDE, SIDE))], [scores((None, 3), dtype=np.int64)]
+
+
+def segmentation(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Conv", "input", net.number(np.ones((2, 3, 1, 1))), outputs=["output"])
+    return [image()], [scores(("N", 2, SIDE, SIDE))]
+
+
+def embedding_and_logits(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input", classes=8), outputs=["vector"])
+    net.op("Gemm", "vector", net.number(np.eye(8, 3)), outputs=["logits"])
+    return [image()], [scores(("N", 8), "vector"), scores(name="logits")]
+
+
+def two_heads(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    for name in ("colour", "shape"):
+        net.op("Softmax", net.logits("input"), outputs=[name])
+    return [image()], [scores(name="colour"), scores(name="shape")]
+
+
+def normalised(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    logits = net.logits("input", classes=8)
+    norm = net.op("Clip", net.op("ReduceL2", logits, axes=[1], keepdims=1), net.number(1e-12))
+    net.op("Div", logits, net.op("Expand", norm, net.op("Shape", logits)), outputs=["output"])
+    return [image()], [scores(("N", 8))]
+
+
+def landmarks(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input", classes=10), outputs=["landmarks"])
+    return [image()], [scores(("N", 10), "landmarks")]
+
+
+def text(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Add", "input_ids", "attention_mask", outputs=["output"])
+    names = ("input_ids", "attention_mask")
+    return [image((1, 8), name, np.int64) for name in names], [scores((1, 8), dtype=np.int64)]
+
+
+def two_images(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Sub", net.logits("left"), net.logits("right"), outputs=["output"])
+    return [image(name="left"), image(name="right")], [scores()]
+
+
+def vectors(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Softmax", "input", outputs=["output"])
+    return [image(("N", 4))], [scores(("N", 4))]
+
+
+def four_channels(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input", 4), outputs=["output"])
+    return [image(("N", 4, SIDE, SIDE))], [scores()]
+
+
+def large_batch(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input"), outputs=["output"])
+    return [image((1 << 30, 3, SIDE, SIDE))], [scores()]
+
+
+def loop(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    def branch(name: str) -> Any:
+        node = onnx.helper.make_node("Identity", ["logits"], [name])
+        return onnx.helper.make_graph([node], name, [], [scores(None, name)])
+
+    net.op("Identity", net.logits("input"), outputs=["logits"])
+    positive = net.op("Greater", net.op("ReduceMax", "logits", keepdims=0), net.number(0))
+    net.op("If", positive, outputs=["output"], then_branch=branch("a"), else_branch=branch("b"))
+    return [image()], [scores()]
+
+
+def custom(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Swirl", net.logits("input"), outputs=["output"], domain="org.example")
+    return [image()], [scores()]
+
+
+def fused(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Gelu", net.logits("input"), outputs=["output"], domain="com.microsoft")
+    return [image()], [scores()]
+
+
+def dynamically_quantised(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    logits = net.logits("input")
+    net.op("DynamicQuantizeLinear", logits, outputs=["q", "s", "z"])
+    net.op("DequantizeLinear", "q", "s", "z", outputs=["output"])
+    return [image()], [scores()]
+
+
+def zero_points(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    scale, zero = net.number(0.1), net.constant(np.uint8(128))
+    x = net.op("DequantizeLinear", net.op("QuantizeLinear", net.logits("input"), scale, zero), scale, zero)
+    net.op("Softmax", x, outputs=["output"])
+    return [image()], [scores()]
+
+
+def wrong_axis(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Softmax", net.logits("input"), outputs=["output"], axis=0)
+    return [image((1, 3, SIDE, SIDE))], [scores((1, CLASSES))]
+
+
+def one_number(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Identity", net.logits("input", classes=1), outputs=["output"])
+    return [image()], [scores(("N", 1))]
+
+
+def not_a_number(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("Div", net.logits("input"), net.number(0), outputs=["output"])
+    return [image()], [scores()]
+
+
+REFUSED: list[tuple[Build, str]] = [
+    (detector, "is a detector or a sequence model: its outputs are output (1, 6, 256)"),
+    (named_boxes, "is a detector: its outputs are boxes (1, 4), scores (1, 3)"),
+    (suppression, "is a detector: it contains NonMaxSuppression"),
+    (segmentation, "returns images or maps, as networks for segmentation"),
+    (embedding_and_logits, "has several outputs: vector (1, 8), logits (1, 3)"),
+    (two_heads, "has several outputs: colour (1, 3), shape (1, 3)"),
+    (normalised, "an embedding or landmarks, it ends in an L2 normalisation"),
+    (landmarks, "an embedding or landmarks, as its name says"),
+    (text, "is a language model or reads text"),
+    (two_images, "takes several images: its inputs are left float32 (?, 3, 16, 16), right"),
+    (vectors, "is not an image classifier: its input is input float32 (?, 4)"),
+    (four_channels, "has 4 channels"),
+    (large_batch, "is larger than 1 GiB"),
+    (loop, "contains control flow: If"),
+    (custom, "contains custom operators: org.example.Swirl"),
+    (fused, "was optimised by ONNX Runtime"),
+    (dynamically_quantised, "is quantised with DynamicQuantizeLinear, which TensorRT cannot read"),
+    (zero_points, "is quantised with zero points other than 0"),
+    (wrong_axis, "the Softmax is computed along another axis"),
+    (one_number, "returns one number that is no probability"),
+    (not_a_number, "returns no numbers"),
+]
+
+
+@pytest.mark.parametrize(("build", "expected"), REFUSED, ids=[build.__name__ for build, _ in REFUSED])
+def test_what_is_no_classifier_is_named(tmp_path: Path, build: Build, expected: str) -> None:
+    net = Foreign()
+    inputs, outputs = build(net)
+    path = saved(net.model(inputs, outputs), tmp_path / "net.onnx")
+    with pytest.raises(TrtPoetsError) as caught:
+        read_onnx_classifier(path)
+    assert expected in caught.value.message
+    assert caught.value.hint
+    assert caught.value.code.startswith("TP92")
+
+
+def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path) -> None:
+    net = Foreign()
+    path = saved(net.model(*two_heads(net)), tmp_path / "net.onnx")
+    with pytest.raises(TrtPoetsError) as caught:
+        read_onnx_classifier(path)
+    command = caught.value.hint.partition(": ")[2].replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert read_onnx_classifier(tmp_path / "one.onnx").output.name == "colour"
+
+
+def test_tasks_of_ultralytics(tmp_path: Path) -> None:
+    assert read_onnx_classifier(plain(tmp_path / "a.onnx", task="classify")).clues.metadata["task"] == "classify"
+    with pytest.raises(TrtPoetsError, match="is a detector: its metadata says task=detect"):
+        read_onnx_classifier(plain(tmp_path / "a.onnx", task="detect"))
+
+
+def test_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    cases: list[tuple[bytes, str]] = [
+        (POINTER.encode(), "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "HTML page"),
+        (plain(path).read_bytes()[:200], "not a valid ONNX file"),
+    ]
+    for content, expected in cases:
+        path.write_bytes(content)
+        with pytest.raises(TrtPoetsError, match=expected):
+            read_onnx_classifier(path)
+    with pytest.raises(TrtPoetsError, match="does not exist"):
+        read_onnx_classifier(tmp_path / "nothing.onnx")
+    with pytest.raises(TrtPoetsError, match="was written by trtpoets"):
+        read_onnx_classifier(tiny_onnx(path).path)
+
+
+@pytest.mark.parametrize("opset", [6, 24])
+def test_other_opsets(tmp_path: Path, opset: int) -> None:
+    with pytest.raises(TrtPoetsError, match=f"has the ONNX opset {opset}, and 7 to 23 are supported"):
+        read_onnx_classifier(plain(tmp_path / "a.onnx", opset=opset))
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return plain(tmp_path_factory.mktemp("damaged") / "a.onnx").read_bytes()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damaged_files_raise_our_errors_only(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(content)
+    for position, value in changes:
+        damaged[position % len(damaged)] = value
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damaged)
+    try:
+        read_onnx_classifier(path)
+    except TrtPoetsError as error:
+        assert error.hint or error.message

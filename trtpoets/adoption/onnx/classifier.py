@@ -1,0 +1,94 @@
+"""Reads an ONNX classifier of another program: its input, its scores, and what tells how it expects photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trtpoets.adoption.foreign import Clues, ForeignModel
+from trtpoets.adoption.onnx.fixed_pixels import fixed_pixels
+from trtpoets.adoption.onnx.image_input import ImageInput, image_input
+from trtpoets.adoption.onnx.opened import open_onnx
+from trtpoets.adoption.onnx.probe import Prober
+from trtpoets.adoption.onnx.refusals import require_classifier_metadata, require_no_detector, require_supported
+from trtpoets.adoption.onnx.score_output import ScoreOutput, score_output
+from trtpoets.adoption.onnx.tensors import before, needed_nodes
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.core.onnx_file import metadata_of
+from trtpoets.core.original import Format
+
+_MOST_NODES = 2000
+
+
+def read_onnx_classifier(path: Path) -> ForeignModel:
+    """Read an ONNX file with one image input and one output of class scores.
+
+    The graph is run on three random images, to learn the shape and the range of its output.
+    Raises BadArtefact, saying what the file is, if it is not such a classifier or contains what TensorRT cannot read;
+    MissingArtefact if the file or its external data is missing; MissingDependency, StorageFailed.
+    """
+    opened = open_onnx(path)
+    metadata = metadata_of(opened.model)
+    require_classifier_metadata(path, metadata)
+    view = GraphView(opened.model)
+    require_no_detector(path, view)
+    image = image_input(path, view)
+    needed = needed_nodes_of_outputs(view)
+    require_supported(path, view, needed, removed_quantisation(view, image.input.name, view.outputs))
+    prober = Prober(path, opened.model, image)
+    scores = score_output(path, view, prober)
+    return ForeignModel(
+        path=path,
+        format=Format.ONNX,
+        sha256=opened.sha256,
+        height=prober.height,
+        width=prober.width,
+        channels=image.channels,
+        input=image.input,
+        output=scores.output,
+        clues=_clues(opened.model, metadata, scores, image),
+        fixed=fixed_pixels(view, image),
+    )
+
+
+def needed_nodes_of_outputs(view: GraphView) -> list[Any]:
+    """Return the nodes that compute what the outputs are made of, without those that make labels of the scores."""
+    nodes: dict[int, Any] = {}
+    for value in view.graph.output:
+        tensor = value.name
+        for name in before(view, tensor, ("ZipMap", "Normalizer")):
+            tensor = name
+        nodes.update({id(node): node for node in needed_nodes(view, tensor)})
+    label_nodes = ("ArrayFeatureExtractor", "LabelEncoder")
+    return [node for node in nodes.values() if node.op_type not in label_nodes]
+
+
+def removed_quantisation(view: GraphView, name: str, outputs: list[str]) -> frozenset[str]:
+    """Return the outputs of the Q/DQ nodes at the ends of a graph, which are not in the wrapped network.
+
+    They are the DequantizeLinear of an integer input, and the QuantizeLinear that makes an integer output.
+    """
+    ends = {reader.node.output[0] for reader in view.readers.get(name, ()) if reader.node.op_type == "DequantizeLinear"}
+    for output in outputs:
+        for tensor in before(view, output):
+            node = view.producer.get(tensor)
+            if node is not None and node.op_type == "QuantizeLinear":
+                ends.add(tensor)
+    return frozenset(ends)
+
+
+def _clues(model: Any, metadata: dict[str, str], scores: ScoreOutput, image: ImageInput) -> Clues:
+    """Return what identifies the producer. Entries of `metadata` that begin with "onnx." are not in the file's own."""
+    own = {
+        "onnx.graph": model.graph.name,
+        "onnx.doc_string": model.doc_string or model.graph.doc_string,
+        "onnx.domain": model.domain,
+        "onnx.input": image.input.name,
+        "onnx.outputs": "\n".join(value.name for value in model.graph.output),
+    }
+    return Clues(
+        writer=f"{model.producer_name} {model.producer_version}".strip(),
+        nodes=tuple(node.name or node.op_type for node in model.graph.node[:_MOST_NODES]),
+        metadata={**{key: text for key, text in own.items() if text}, **metadata},
+        files={"labels.txt": "\n".join(scores.labels)} if scores.labels else {},
+    )

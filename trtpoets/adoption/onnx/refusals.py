@@ -1,0 +1,166 @@
+"""Recognises ONNX files that cannot be adopted as classifiers, and says what they are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtpoets.adoption.onnx.tensors import before, quantisation
+from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
+from trtpoets.convert.graph.multiply_adds import operator_name
+from trtpoets.core.errors import BadArtefact
+from trtpoets.core.shell_commands import quote
+
+STANDARD = ("", "ai.onnx")
+_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+_INTEGER_OPERATORS = (
+    *("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"),
+    *("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAveragePool"),
+    *("QLinearConcat", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearWhere", "DynamicQuantizeMatMul"),
+)
+_RECURRENT = ("LSTM", "GRU", "RNN")
+_TASKS = {
+    "detect": "a detector",
+    "segment": "a segmentation network",
+    "pose": "a pose estimator",
+    "obb": "a detector of rotated boxes",
+}
+_FLOAT_FILE = "adopt the float file that it was made of: trtpoets quantize makes INT8 of it"
+_CLASSIFIER = "an image classifier with one output of class scores was expected"
+_EMBEDDING = re.compile(r"embed|feature|descriptor|landmark|keypoint|\bkps\b|heatmap", re.IGNORECASE)
+
+
+def require_classifier_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Raise BadArtefact if Ultralytics' metadata names another task."""
+    task = metadata.get("task", "")
+    if task in _TASKS:
+        raise BadArtefact(f"{path} is {_TASKS[task]}: its metadata says task={task}", hint=_CLASSIFIER, code="TP9220")
+
+
+def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped: frozenset[str]) -> None:
+    """Raise BadArtefact if the nodes that compute the scores contain what neither trtpoets nor TensorRT can use.
+
+    `skipped` are tensors at the ends of the graph whose quantisation is removed when it is wrapped.
+    """
+    names = Counter(node.op_type for node in nodes)
+    integer = sorted(set(names) & set(_INTEGER_OPERATORS))
+    if integer:
+        raise BadArtefact(
+            f"{path} is quantised with {', '.join(integer)}, which TensorRT cannot read",
+            hint=_FLOAT_FILE,
+            code="TP9221",
+        )
+    other = sorted({operator_name(node) for node in nodes if node.domain not in STANDARD})
+    if any(name.startswith("com.microsoft.") for name in other):
+        raise BadArtefact(
+            f"{path} was optimised by ONNX Runtime and contains operators of its own: {', '.join(other)}",
+            hint="adopt the ONNX file that it was made of",
+            code="TP9222",
+        )
+    if other:
+        raise BadArtefact(
+            f"{path} contains custom operators: {', '.join(other)}",
+            hint="export it with standard ONNX operators only",
+            code="TP9223",
+        )
+    loops = sorted(set(names) & set(_CONTROL_FLOW))
+    if loops:
+        raise BadArtefact(
+            f"{path} contains control flow: {', '.join(loops)}",
+            hint="export it with a fixed input size, and simplify it: python -m onnxsim FILE simple.onnx",
+            code="TP9224",
+        )
+    recurrent = sorted(set(names) & set(_RECURRENT))
+    if recurrent:
+        raise BadArtefact(
+            f"{path} is a recurrent network ({', '.join(recurrent)}), such as those that read text",
+            hint=_CLASSIFIER,
+            code="TP9225",
+        )
+    _require_symmetric(path, view, nodes, skipped)
+
+
+def _require_symmetric(path: Path, view: GraphView, nodes: Sequence[Any], skipped: frozenset[str]) -> None:
+    for node in nodes:
+        if node.op_type not in QUANTISERS or node.output[0] in skipped:
+            continue
+        numbers = quantisation(view, node)
+        if numbers is None:
+            problem = "scales that are computed at run time"
+        elif numbers[1].dtype not in (np.int8, np.int32) or np.any(numbers[1] != 0):
+            kind = numbers[1].dtype.name
+            problem = f"zero points other than 0, or {kind} instead of int8"
+        else:
+            continue
+        raise BadArtefact(
+            f"{path} is quantised with {problem} ({node.name or node.output[0]}), which TensorRT cannot read",
+            hint=f"quantise it symmetrically, or {_FLOAT_FILE}",
+            code="TP9226",
+        )
+
+
+def require_no_detector(path: Path, view: GraphView) -> None:
+    """Raise BadArtefact if the graph contains an operator of detectors."""
+    for node in view.nodes:
+        if node.op_type in ("NonMaxSuppression", "RoiAlign", "MaxRoiPool") or "NMS" in node.op_type:
+            raise BadArtefact(
+                f"{path} is a detector: it contains {operator_name(node)}", hint=_CLASSIFIER, code="TP9227"
+            )
+
+
+def require_no_embedding(path: Path, view: GraphView, tensor: str, name: str, size: int) -> None:
+    """Raise BadArtefact if the output is a vector that describes a photo instead of scores of classes.
+
+    That is certain for vectors of length 1 (an L2 normalisation at the end) and for outputs named so.
+    """
+    end = [node for node in (view.producer.get(one) for one in before(view, tensor)) if node is not None]
+    last = end[-1] if end else None
+    normalised = last is not None and (last.op_type == "LpNormalization" or _divides_by_norm(view, last))
+    if normalised or _EMBEDDING.search(name):
+        why = "it ends in an L2 normalisation" if normalised else "as its name says"
+        raise BadArtefact(
+            f"{path} is not a classifier: its output {name} with {size} values is an embedding or landmarks, {why}",
+            hint=_CLASSIFIER,
+            code="TP9228",
+        )
+
+
+def _divides_by_norm(view: GraphView, node: Any) -> bool:
+    if node.op_type != "Div":
+        return False
+    divisor = [view.producer.get(one) for one in before(view, node.input[1], ("Expand", "Clip", "Max", "Add"))]
+    return any(one is not None and one.op_type == "ReduceL2" for one in divisor)
+
+
+def not_one_output(path: Path, view: GraphView, shapes: Mapping[str, tuple[int, ...]]) -> BadArtefact:
+    """Return the error for a file whose outputs are not those of a classifier, by their shapes for one photo."""
+    text = ", ".join(f"{name} {_sizes(shape)}" for name, shape in shapes.items())
+    first = next(iter(view.graph.input)).name
+    if any(re.search(r"box|\bdets?\b|detection|anchors?\b", name, re.IGNORECASE) for name in shapes):
+        return BadArtefact(f"{path} is a detector: its outputs are {text}", hint=_CLASSIFIER, code="TP9229")
+    if any(len(shape) == 4 and min(shape[2:]) > 1 for shape in shapes.values()):
+        return BadArtefact(
+            f"{path} returns images or maps, as networks for segmentation, detection or restoration do: {text}",
+            hint=_CLASSIFIER,
+            code="TP9230",
+        )
+    if any(len(shape) == 3 for shape in shapes.values()):
+        return BadArtefact(
+            f"{path} is a detector or a sequence model: its outputs are {text}", hint=_CLASSIFIER, code="TP9231"
+        )
+    wanted = next(iter(shapes), "OUTPUT")
+    extract = f"import onnx; onnx.utils.extract_model({str(path)!r}, 'one.onnx', [{first!r}], [{wanted!r}])"
+    return BadArtefact(
+        f"{path} has several outputs: {text}. One output of class scores was expected",
+        hint=f"keep the one with the scores, such as {wanted}: python -c {quote(extract)}",
+        code="TP9232",
+    )
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"
