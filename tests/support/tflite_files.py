@@ -205,7 +205,9 @@ def tflite_classifier(
     answers = logits
     if last:
         answers = file.tensor("scores", (batch, classes), dtype, 1 / 256 if quantised else None, low)
-        options = ("SoftmaxOptions", {"beta": 1.0}) if last == "SOFTMAX" else ("", {})
-        file.operator(last, [logits], [answers], options[0], **options[1])
+        if last == "SOFTMAX":
+            file.operator(last, [logits], [answers], "SoftmaxOptions", beta=1.0)
+        else:
+            file.operator(last, [logits], [answers])
     file.inputs, file.outputs = [photo], [answers]
     return file

@@ -40,7 +40,7 @@ def test_a_float_file(tmp_path: Path) -> None:
 def test_an_integer_file(tmp_path: Path, dtype: str, zero_point: int, lowest: int) -> None:
     file = tflite_classifier(dtype=dtype, zero_point=zero_point)
     model = read_tflite_classifier(file.write(tmp_path / "net.tflite"))
-    assert model.input == OriginalInput("photo", dtype, Layout.NHWC, pytest.approx(1 / 255), zero_point, batch=1)
+    assert model.input == OriginalInput("photo", dtype, Layout.NHWC, float(np.float32(1 / 255)), zero_point, batch=1)
     assert model.output == OriginalOutput("scores", dtype, 4, Answers.PROBABILITIES, 1 / 256, lowest)
     assert model.fixed is not None
     assert model.fixed.pixels.name == "0..1"

@@ -112,10 +112,16 @@ class Network:
         step = tensors[source].quantization.scale * tensors[kernel].quantization.scale
         return self.file.constant(np.rint(real / step).astype(np.int32), step)
 
-    def convolve(self, source: int, target: int, **options: int) -> None:
+    def convolve(self, source: int, target: int, **options: Any) -> None:
         channels = self.file._graph.tensors[source].shape[3]
         kernel = self.weights((self.file._graph.tensors[target].shape[3], 3, 3, options.pop("per_group", channels)), 0)
-        defaults = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+        defaults: dict[str, Any] = {
+            "padding": 0,
+            "strideH": 1,
+            "strideW": 1,
+            "dilationHFactor": 1,
+            "dilationWFactor": 1,
+        }
         bias = self.bias(source, kernel, self.file._graph.tensors[target].shape[3])
         self.file.operator("CONV_2D", [source, kernel, bias], [target], "Conv2DOptions", **{**defaults, **options})
 
@@ -403,10 +409,10 @@ def test_float_layers_with_weights_of_8_bits(tmp_path: Path, kind: str) -> None:
     bias = network.constant(np.linspace(-1, 1, shape[0] if axis == 0 else 4), "float32")
     if kind == "FULLY_CONNECTED":
         flat = network.add("RESHAPE", [network.start, network.constant([1, 256])], (1, 256))
-        asymmetric = {"asymmetricQuantizeInputs": True}
+        asymmetric: dict[str, Any] = {"asymmetricQuantizeInputs": True}
         current = network.add(kind, [flat, kernel, bias], (1, 5), "FullyConnectedOptions", **asymmetric)
     else:
-        sizes = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+        sizes: dict[str, Any] = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
         options = "Conv2DOptions"
         if kind == "DEPTHWISE_CONV_2D":
             sizes, options = {**sizes, "depthMultiplier": 1}, "DepthwiseConv2DOptions"
@@ -414,3 +420,34 @@ def test_float_layers_with_weights_of_8_bits(tmp_path: Path, kind: str) -> None:
     rounded, smooth = check(network.finish(current), tmp_path / "net.tflite")
     assert rounded is not smooth
     assert not {"Round", "ReduceMin"} & kinds(smooth).keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "values"),
+    [
+        *[
+            (kind, "", {})
+            for kind in ("LOGISTIC", "TANH", "HARD_SWISH", "RELU", "RELU6", "ELU", "ABS", "EXP", "QUANTIZE")
+        ],
+        ("LEAKY_RELU", "LeakyReluOptions", {"alpha": 0.2}),
+        ("GELU", "GeluOptions", {"approximate": False}),
+        ("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}),
+    ],
+    ids=str,
+)
+def test_integers_are_those_of_the_interpreter(tmp_path: Path, kind: str, options: str, values: dict[str, Any]) -> None:
+    network = Network(int8=True)
+    # The only ranges that TFLite allows for these operators.
+    scale, zero_point = {"LOGISTIC": (1 / 256, -128), "SOFTMAX": (1 / 256, -128), "TANH": (1 / 128, 0)}.get(
+        kind, (6.2 / 255, 3)
+    )
+    result = network.file.tensor("result", (1, 8, 8, 4), "int8", scale, zero_point)
+    network.file.operator(kind, [network.start], [result], options, **values)
+    flat = network.file.tensor("flat", (1, 256), "int8", scale, zero_point)
+    network.file.operator("RESHAPE", [result, network.constant([1, 256])], [flat])
+    network.file.outputs = [flat]
+    path = network.file.write(tmp_path / "net.tflite")
+    rounded, _ = network_from_tflite(path)
+    np.testing.assert_allclose(
+        session_of(rounded)(random_values()), real_answers(path, random_values()), atol=scale / 100
+    )

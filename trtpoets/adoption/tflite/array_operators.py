@@ -8,11 +8,15 @@ from collections.abc import Callable
 import numpy as np
 
 from trtpoets.adoption.tflite.contents import GIVE_SOURCE, Operator
+from trtpoets.adoption.tflite.fixed_point import hard_swish_table
 from trtpoets.adoption.tflite.layer_operators import limits_of, put_activated
 from trtpoets.adoption.tflite.onnx_writer import EVERYTHING, FIRST, LAST, Interval, OnnxWriter
 from trtpoets.core.errors import ConversionFailed
 
 _UNIT: Interval = (0, 1)
+
+_INT64 = 7
+"""The number of this type in ONNX."""
 
 
 def _add(writer: OnnxWriter, kind: str, name: str, other: float) -> str:
@@ -87,6 +91,12 @@ def unary(writer: OnnxWriter, operator: Operator) -> None:
     first = writer.has_first(source)
     name = writer.in_order(source, first)
     kind = operator.kind
+    if kind == "LEAKY_RELU" and writer.in_integers(source, target):
+        _rescaled(writer, operator, operator.options.alpha)
+        return
+    if kind == "HARD_SWISH" and writer.in_integers(source, target):
+        _by_table(writer, operator, first)
+        return
     if kind in _LIMITS:
         writer.put(target, name, first=first, limits=_LIMITS[kind])
         return
@@ -100,6 +110,19 @@ def unary(writer: OnnxWriter, operator: Operator) -> None:
     else:
         convert, inside = _UNARY[kind]
     writer.put(target, convert(writer, name), first=first, inside=inside)
+
+
+def _by_table(writer: OnnxWriter, operator: Operator, first: bool) -> None:
+    """HARD_SWISH of integers, which the interpreter computes with 16 bits."""
+    source, target = operator.inputs[0], operator.outputs[0]
+    before, after = (writer.tensor(index) for index in (source, target))
+    assert before.quantisation and after.quantisation and before.integer_range
+    smallest, _ = before.integer_range
+    table = hard_swish_table(before.quantisation.single, after.quantisation.single, before.integer_range)
+    place = _add(writer, "Add", writer.steps(source, first), before.quantisation.single[1] - smallest)
+    indices = writer.add("Cast", [place], to=_INT64)
+    name = writer.add("Gather", [writer.store(table.astype(np.float32)), indices])
+    writer.put_steps(target, name, factor=np.ones(1), first=first)
 
 
 def binary(writer: OnnxWriter, operator: Operator) -> None:
@@ -383,8 +406,28 @@ def same_values(writer: OnnxWriter, operator: Operator) -> None:
             hint=GIVE_SOURCE,
             code="TP9358",
         )
+    if writer.in_integers(source, target):
+        _rescaled(writer, operator)
+        return
     first = writer.has_first(source)
     writer.put(target, writer.in_order(source, first), first=first, inside=writer.inside(source))
+
+
+def _rescaled(writer: OnnxWriter, operator: Operator, alpha: float | None = None) -> None:
+    """Convert integers to those of another scale as XNNPACK does: times a number of 8 fractional bits, halves up.
+
+    Negative values are also multiplied by `alpha`.
+    """
+    source, target = operator.inputs[0], operator.outputs[0]
+    first = writer.has_first(source)
+    name = writer.steps(source, first)
+    ratio = _scale(writer, source) / _scale(writer, target)
+    scaled = _add(writer, "Mul", name, float(np.rint(ratio * 256)))
+    if alpha is not None:
+        negative = _add(writer, "Mul", name, float(np.rint(ratio * np.float32(alpha) * 256)))
+        scaled = writer.add("Where", [_add(writer, "Less", name, 0), negative, scaled])
+    name = writer.add("Floor", [_add(writer, "Mul", _add(writer, "Add", scaled, 128), 1 / 256)])
+    writer.put_steps(target, name, factor=np.ones(1), first=first)
 
 
 def _axis(axis: int, rank: int, first: bool) -> int:

@@ -146,7 +146,8 @@ def _steps_of_weights(writer: OnnxWriter, operator: Operator) -> np.ndarray:
         along = [1] * tensor.data.ndim
         along[tensor.quantisation.axis] = -1
         zero_points = zero_points.reshape(along)
-    return (tensor.data.astype(np.int64) - zero_points).astype(np.float32)
+    steps: np.ndarray = (tensor.data.astype(np.int64) - zero_points).astype(np.float32)
+    return steps
 
 
 def limits_of(writer: OnnxWriter, operator: Operator) -> Interval:
