@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adopt.tensorflow.execution import shapes_of
-from trtpoets.adopt.tensorflow.graph import Graph, constant_value, data_inputs, node_of, pruned
+from trtpoets.adopt.tensorflow.graph import Graph, constant_value, data_inputs, final_node, pruned
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MOST_CALLS = 5000
@@ -119,7 +119,7 @@ def _rewrite_groups(definition: Any) -> None:
 def _subtract_bias(definition: Any, nodes: dict[str, Any], convolution: Any) -> None:
     """Replace the BiasAdd after a convolution by a Sub, which TensorFlow does not fuse with it."""
     for node in list(definition.node):
-        if node.op == "BiasAdd" and node_of(data_inputs(node)[0]) == convolution.name:
+        if node.op == "BiasAdd" and final_node(nodes, data_inputs(node)[0]).name == convolution.name:
             bias = constant_value(nodes, data_inputs(node)[1])
             if bias is not None:
                 name = f"{node.name}/negative"

@@ -103,7 +103,7 @@ def pruned(definition: Any, outputs: Iterable[str]) -> Any:
     return result
 
 
-_FOLDED = ("Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", "ExpandDims", "Neg", "Pack", "Square")
+_FOLDED = ("Squeeze", "Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", "ExpandDims", "Neg", "Pack", "Square")
 _FOLDED_PAIRS = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Div")
 
 
@@ -132,6 +132,8 @@ def _computed(op: str, values: list[np.ndarray]) -> np.ndarray:
         return first.reshape(values[1])
     if op == "ExpandDims":
         return np.expand_dims(first, int(values[1]))
+    if op == "Squeeze":  # of biases and means: all axes of length 1, which does not change how they are applied
+        return first.squeeze()
     if op == "Pack":
         return np.stack(values)
     functions: dict[str, Callable[..., Any]] = {

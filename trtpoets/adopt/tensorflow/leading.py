@@ -94,7 +94,8 @@ def _combined(
 
 def _adds_axis(node: Any) -> bool:
     """Whether a node is `x[None]` or `x[tf.newaxis, ...]`."""
-    return node.op == "StridedSlice" and node.attr["new_axis_mask"].i == 1 and node.attr["shrink_axis_mask"].i == 0
+    masks = node.attr["new_axis_mask"].i, node.attr["shrink_axis_mask"].i
+    return bool(node.op == "StridedSlice" and masks == (1, 0))
 
 
 def _reverses_channels(nodes: dict[str, Any], node: Any) -> bool:
