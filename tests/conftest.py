@@ -36,7 +36,7 @@ _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
     *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
-    "device/runners/test_runners.py",
+    *("device/runners/test_runners.py", "adopt/tensorflow/"),
 )
 """Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
 

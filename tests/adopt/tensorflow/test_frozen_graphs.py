@@ -240,6 +240,32 @@ def test_what_is_no_classifier_of_photos(build: Any, code: str, words: str, tmp_
     assert caught.value.hint
 
 
+def test_an_input_without_a_shape_gets_its_channels_from_the_weights(tmp_path: Path) -> None:
+    definition = classifier(shape=None)
+    for node in definition.node:
+        if node.op == "Placeholder":
+            del node.attr["shape"]
+        if node.op == "Conv2D":
+            del node.attr["data_format"]
+    loaded = read(definition, tmp_path)
+    assert (loaded.model.height, loaded.model.width, loaded.model.channels) == (0, 0, 3)
+    spec = spec_of(loaded, UNIT)
+    classifier_from_tensorflow(loaded, spec, tmp_path)
+    serve = tensorflow().saved_model.load(str(tmp_path / "saved_model")).signatures["serve"]
+    output = TensorFlowNetwork(loaded).infer(values_from_photos(photos(), spec.preprocess, Channels.RGB))
+    np.testing.assert_allclose(serve(photos=photos())["scores"], output, atol=1e-5)
+
+
+def test_an_array_of_a_few_bytes_and_many_gigabytes(tmp_path: Path) -> None:
+    definition = retrain_graph()
+    node = next(node for node in definition.node if node.op == "Const" and node.name.startswith("features/conv"))
+    node.attr["value"].tensor.ClearField("tensor_content")
+    node.attr["value"].tensor.float_val.append(1)
+    node.attr["value"].tensor.tensor_shape.dim[0].size = 10**9
+    with pytest.raises(BadArtefact, match="at most 2 GB"):
+        read(definition, tmp_path)
+
+
 def test_a_graph_without_its_weights(tmp_path: Path) -> None:
     with pytest.raises(BadArtefact, match="in a checkpoint") as caught:
         read(graph(variables), tmp_path)

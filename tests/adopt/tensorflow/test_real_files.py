@@ -1,4 +1,4 @@
-"""Real files in TensorFlow's formats, from public repositories, with their photos: right answers, and the same in ONNX."""
+"""Real files in TensorFlow's formats, from public repositories: right answers, and the same scores in ONNX."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from trtpoets.adopt.tensorflow.execution import shape_of
 from trtpoets.adopt.tensorflow.graph import (
     Graph,
     ancestors,
+    attribute,
     data_inputs,
     node_of,
     pruned,
@@ -25,6 +27,9 @@ from trtpoets.core.original import Evidence, Source
 _DECODERS = ("DecodeJpeg", "DecodeImage", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP", "DecodeGif")
 _STRING, _FLOAT, _BOOL = 7, 1, 10
 """TensorFlow's numbers of types (types.proto)."""
+
+_MOST_CONSTANTS = 4 << 30
+"""Largest size in bytes of all constants, counted as float32."""
 
 _LOOPS = ("While", "StatelessWhile", "Enter", "RefEnter", "LoopCond", "NextIteration", "For", "TensorArrayV3")
 _TRAINING = re.compile(r"(^|[/_])(is_?train\w*|phase(_train)?|train_phase|training|learning_phase|train_mode)$", re.I)
@@ -49,6 +54,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     Raises BadArtefact if it has no image input, several inputs, loops, or operators that reach beyond the network.
     """
     definition = pruned(definition, [output])
+    _require_small_constants(definition, source)
     clear_notes(definition)
     _bypass_defaults(definition)
     _set_training_inputs(definition)
@@ -57,7 +63,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
         require_harmless_graph(definition, source)
     fixed = None
     placeholders = [node for node in definition.node if node.op == "Placeholder"]
-    texts = [node for node in placeholders if node.attr["dtype"].type == _STRING]
+    texts = [node for node in placeholders if attribute(node, "dtype").type == _STRING]
     if len(placeholders) == 1 and texts:
         definition, fixed = _without_decoder(definition, output, source)
         placeholders = [node for node in definition.node if node.op == "Placeholder"]
@@ -68,7 +74,24 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     shape = shape_of(definition, f"{name}:0")
     if shape is None:
         shape = _assumed_shape(definition, name)
+    if shape and len(attribute(placeholders[0], "shape").shape.dim) != len(shape):
+        dtype = attribute(placeholders[0], "dtype").type
+        definition = replaced_by_placeholder(definition, name, dtype, shape)
     return Cut(Graph(definition, name, output), shape, fixed)
+
+
+def _require_small_constants(definition: Any, source: str) -> None:
+    """Raise BadArtefact if the constants need much memory: a few bytes can declare an array of any size."""
+    total = 0.0
+    for node in definition.node:
+        if node.op == "Const":
+            total += 4 * math.prod(max(0, dim.size) for dim in attribute(node, "value").tensor.tensor_shape.dim)
+    if total > _MOST_CONSTANTS:
+        raise BadArtefact(
+            f"the weights in {source} have {total / 1e9:,.1f} GB; TensorFlow's graphs contain at most 2 GB",
+            hint="export the network to ONNX with external data",
+            code="TP9143",
+        )
 
 
 def _bypass_defaults(definition: Any) -> None:
@@ -77,13 +100,13 @@ def _bypass_defaults(definition: Any) -> None:
     retrain.py of TensorFlow for Poets has one at the features, which it feeds in training.
     """
     nodes = {node.name: node for node in definition.node}
-    plain = any(node.op == "Placeholder" and len(node.attr["shape"].shape.dim) == 4 for node in definition.node)
+    plain = any(node.op == "Placeholder" and len(attribute(node, "shape").shape.dim) == 4 for node in definition.node)
     for node in definition.node:
         if node.op != "PlaceholderWithDefault":
             continue
-        is_image = not plain and len(node.attr["shape"].shape.dim) == 4
+        is_image = not plain and len(attribute(node, "shape").shape.dim) == 4
         constant = not any(nodes[name].op == "Placeholder" for name in ancestors(nodes, [node.name]))
-        dtype = node.attr["dtype"].type
+        dtype = attribute(node, "dtype").type
         if is_image and constant:
             node.op = "Placeholder"
             del node.input[:]
@@ -100,7 +123,7 @@ def _set_training_inputs(definition: Any) -> None:
     for node in definition.node:
         if node.op != "Placeholder":
             continue
-        dtype, value = node.attr["dtype"].type, None
+        dtype, value = attribute(node, "dtype").type, None
         if dtype == _BOOL and _TRAINING.search(node.name):
             value = tensor_util.make_tensor_proto(False)
         elif dtype == _FLOAT and (_KEPT.search(node.name) or _DROPPED.search(node.name)):
@@ -144,10 +167,10 @@ def _type_of(nodes: dict[str, Any], name: str) -> int:
     """Return the type of the output of a node that computes, casts or resizes."""
     node = nodes[name]
     if node.op == "Cast":
-        return int(node.attr["DstT"].type)
+        return int(attribute(node, "DstT").type)
     if node.op.startswith("Resize") and node.op != "ResizeNearestNeighbor":
         return _FLOAT
-    return int(node.attr["T"].type)
+    return int(attribute(node, "T").type)
 
 
 def _assumed_shape(definition: Any, name: str) -> list[int | None]:
