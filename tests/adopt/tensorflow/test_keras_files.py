@@ -148,6 +148,7 @@ def test_normalization_in_a_nested_model(tmp_path: Path) -> None:
     assert "statistics" in found.fixed.evidence.text
 
 
+@pytest.mark.slow
 def test_grouped_convolutions_and_activations_with_gradients_of_their_own(tmp_path: Path) -> None:
     """Keras compiles grouped convolutions as functions; GELU uses Erfc, which tf2onnx does not have."""
     layers = tensorflow().keras.layers
