@@ -149,8 +149,8 @@ def test_inputs_of_training_get_their_values_at_inference(tmp_path: Path) -> Non
         keep = v1.placeholder("float32", [], name="keep_prob")
         phase = v1.placeholder("bool", [], name="phase_train")
         value = v1.squeeze(features(v1, pixels), [1, 2]) / keep
-        value = v1.where(phase, value * 0, value)
-        v1.nn.softmax(v1.matmul(value, weights(6, 3)), name="prob")
+        chosen = v1.cond(phase, lambda: value * 0, lambda: value)
+        v1.nn.softmax(v1.matmul(chosen, weights(6, 3)), name="prob")
 
     model = read(graph(build), tmp_path).model
     assert (model.input.name, model.output.name) == ("x", "prob")
@@ -199,6 +199,12 @@ def loop(v1: Any) -> None:
     v1.nn.softmax(v1.matmul(value, weights(6, 3)))
 
 
+def branch(v1: Any) -> None:
+    value = v1.squeeze(features(v1, v1.placeholder("float32", [None, SIDE, SIDE, 3])), [1, 2])
+    chosen = v1.cond(v1.reduce_sum(value) > 1, lambda: value, lambda: -value)
+    v1.nn.softmax(v1.matmul(chosen, weights(6, 3)))
+
+
 def segmentation(v1: Any) -> None:
     v1.nn.softmax(v1.nn.conv2d(v1.placeholder("float32", [None, 8, 8, 3]), weights(3, 3, 3, 2), 1, "SAME"))
 
@@ -228,6 +234,7 @@ def variables(v1: Any) -> None:
         (runs_python, "TP9103", "PyFunc"),
         (detector, "TP9114", "object detector"),
         (loop, "TP9107", "loop"),
+        (branch, "TP9144", "depends on the photo"),
         (segmentation, "TP9139", "one float for each class"),
         (sequence, "TP9136", "3 axes"),
         (one_number, "TP9132", "single number"),

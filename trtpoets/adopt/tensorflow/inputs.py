@@ -32,6 +32,9 @@ _MOST_CONSTANTS = 4 << 30
 """Largest size in bytes of all constants, counted as float32."""
 
 _LOOPS = ("While", "StatelessWhile", "Enter", "RefEnter", "LoopCond", "NextIteration", "For", "TensorArrayV3")
+_BRANCHES = {"If": 0, "StatelessIf": 0, "Case": 0, "StatelessCase": 0, "Switch": 1, "RefSwitch": 1}
+"""Operators for branches, with the number of the input that chooses."""
+
 _TRAINING = re.compile(r"(^|[/_])(is_?train\w*|phase(_train)?|train_phase|training|learning_phase|train_mode)$", re.I)
 _KEPT = re.compile(r"(^|[/_])(keep_?prob\w*|dropout_keep\w*)$", re.I)
 _DROPPED = re.compile(r"(^|[/_])(drop_?out(_rate|_prob)?|drop_?rate)$", re.I)
@@ -69,7 +72,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
         placeholders = [node for node in definition.node if node.op == "Placeholder"]
     if len(placeholders) != 1:
         raise _inputs_error(placeholders, source)
-    _require_no_loop(definition, source)
+    _require_no_control_flow(definition, source)
     name = placeholders[0].name
     shape = shape_of(definition, f"{name}:0")
     if shape is None:
@@ -185,7 +188,9 @@ def _assumed_shape(definition: Any, name: str) -> list[int | None]:
     return []
 
 
-def _require_no_loop(definition: Any, source: str) -> None:
+def _require_no_control_flow(definition: Any, source: str) -> None:
+    """Raise BadArtefact for loops, and for branches that depend on the photo; others are folded when it is exported."""
+    nodes = {node.name: node for node in definition.node}
     for node in definition.node:
         if node.op in _LOOPS:
             raise BadArtefact(
@@ -193,6 +198,14 @@ def _require_no_loop(definition: Any, source: str) -> None:
                 "networks without control flow",
                 hint="export the network for one photo, without tf.map_fn, tf.while_loop and recurrent layers",
                 code="TP9107",
+            )
+        condition = data_inputs(node)[_BRANCHES[node.op]] if node.op in _BRANCHES else None
+        if condition and any(nodes[name].op == "Placeholder" for name in ancestors(nodes, [condition])):
+            raise BadArtefact(
+                f"{source} contains a branch ({node.op} {node.name}) that depends on the photo; trtpoets takes "
+                "networks without control flow",
+                hint="export the network without tf.cond",
+                code="TP9144",
             )
 
 
