@@ -149,8 +149,8 @@ def test_inputs_of_training_get_their_values_at_inference(tmp_path: Path) -> Non
         keep = v1.placeholder("float32", [], name="keep_prob")
         phase = v1.placeholder("bool", [], name="phase_train")
         value = v1.squeeze(features(v1, pixels), [1, 2]) / keep
-        value = v1.where(phase, value * 0, value)
-        v1.nn.softmax(v1.matmul(value, weights(6, 3)), name="prob")
+        chosen = v1.cond(phase, lambda: value * 0, lambda: value)
+        v1.nn.softmax(v1.matmul(chosen, weights(6, 3)), name="prob")
 
     model = read(graph(build), tmp_path).model
     assert (model.input.name, model.output.name) == ("x", "prob")
@@ -199,6 +199,12 @@ def loop(v1: Any) -> None:
     v1.nn.softmax(v1.matmul(value, weights(6, 3)))
 
 
+def branch(v1: Any) -> None:
+    value = v1.squeeze(features(v1, v1.placeholder("float32", [None, SIDE, SIDE, 3])), [1, 2])
+    chosen = v1.cond(v1.reduce_sum(value) > 1, lambda: value, lambda: -value)
+    v1.nn.softmax(v1.matmul(chosen, weights(6, 3)))
+
+
 def segmentation(v1: Any) -> None:
     v1.nn.softmax(v1.nn.conv2d(v1.placeholder("float32", [None, 8, 8, 3]), weights(3, 3, 3, 2), 1, "SAME"))
 
@@ -228,6 +234,7 @@ def variables(v1: Any) -> None:
         (runs_python, "TP9103", "PyFunc"),
         (detector, "TP9114", "object detector"),
         (loop, "TP9107", "loop"),
+        (branch, "TP9144", "depends on the photo"),
         (segmentation, "TP9139", "one float for each class"),
         (sequence, "TP9136", "3 axes"),
         (one_number, "TP9132", "single number"),
@@ -238,6 +245,32 @@ def test_what_is_no_classifier_of_photos(build: Any, code: str, words: str, tmp_
         read(graph(build), tmp_path)
     assert caught.value.code == code
     assert caught.value.hint
+
+
+def test_an_input_without_a_shape_gets_its_channels_from_the_weights(tmp_path: Path) -> None:
+    definition = classifier(shape=None)
+    for node in definition.node:
+        if node.op == "Placeholder":
+            del node.attr["shape"]
+        if node.op == "Conv2D":
+            del node.attr["data_format"]
+    loaded = read(definition, tmp_path)
+    assert (loaded.model.height, loaded.model.width, loaded.model.channels) == (0, 0, 3)
+    spec = spec_of(loaded, UNIT)
+    classifier_from_tensorflow(loaded, spec, tmp_path)
+    serve = tensorflow().saved_model.load(str(tmp_path / "saved_model")).signatures["serve"]
+    output = TensorFlowNetwork(loaded).infer(values_from_photos(photos(), spec.preprocess, Channels.RGB))
+    np.testing.assert_allclose(serve(photos=photos())["scores"], output, atol=1e-5)
+
+
+def test_an_array_of_a_few_bytes_and_many_gigabytes(tmp_path: Path) -> None:
+    definition = retrain_graph()
+    node = next(node for node in definition.node if node.op == "Const" and node.name.startswith("features/conv"))
+    node.attr["value"].tensor.ClearField("tensor_content")
+    node.attr["value"].tensor.float_val.append(1)
+    node.attr["value"].tensor.tensor_shape.dim[0].size = 10**9
+    with pytest.raises(BadArtefact, match="at most 2 GB"):
+        read(definition, tmp_path)
 
 
 def test_a_graph_without_its_weights(tmp_path: Path) -> None:

@@ -25,10 +25,6 @@ from trtpoets.core.original import Answers, Channels, Format, scores_from_output
 pytest.importorskip("tensorflow")
 h5py = pytest.importorskip("h5py")
 
-SHARED = Path(__file__).parents[4] / "shared" / "models"
-if not SHARED.is_dir():  # a worktree is beside the folder of the repository
-    SHARED = Path(__file__).parents[5] / "shared" / "models"
-
 
 @pytest.fixture(scope="module")
 def model() -> Any:
@@ -152,6 +148,7 @@ def test_normalization_in_a_nested_model(tmp_path: Path) -> None:
     assert "statistics" in found.fixed.evidence.text
 
 
+@pytest.mark.slow
 def test_grouped_convolutions_and_activations_with_gradients_of_their_own(tmp_path: Path) -> None:
     """Keras compiles grouped convolutions as functions; GELU uses Erfc, which tf2onnx does not have."""
     layers = tensorflow().keras.layers
@@ -279,13 +276,3 @@ def test_functions_of_tensorflow_that_reach_files(model: Any, tmp_path: Path) ->
         stored.attrs["model_config"] = json.dumps(config)
     with pytest.raises(BadArtefact, match=r"tf\.io\.write_file"):
         read_tensorflow(tmp_path / "functions.h5")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not on this machine")
-def test_real_files() -> None:
-    for name, pixels in (("mlperf_tiny_resnet8/pretrainedResnet.h5", RAW), ("mlperf_tiny_vww/vww_96.h5", UNIT)):
-        loaded = read_tensorflow(SHARED / name)
-        assert loaded.run is not None
-        assert loaded.model.output.answers is Answers.PROBABILITIES
-        assert spec_of(loaded, pixels).preprocess.height == loaded.model.height

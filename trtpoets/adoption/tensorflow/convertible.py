@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adoption.tensorflow.execution import shapes_of
-from trtpoets.adoption.tensorflow.graph import Graph, constant_value, data_inputs, node_of, pruned
+from trtpoets.adoption.tensorflow.graph import Graph, attribute, constant_value, data_inputs, final_node, pruned
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MOST_CALLS = 5000
@@ -63,7 +63,7 @@ def _inline_calls(definition: Any) -> bool:
 
 
 def _function_of(node: Any) -> str:
-    return str(node.attr["f"].func.name if node.op in _CALLS else node.op)
+    return str(attribute(node, "f").func.name if node.op in _CALLS else node.op)
 
 
 def _renamed(name: str, prefix: str, arguments: dict[str, str]) -> str:
@@ -97,7 +97,9 @@ def clear_notes(definition: Any) -> None:
 def _rewrite_groups(definition: Any) -> None:
     """Make grouped convolutions with one channel per group depthwise ones; keep the others from being fused."""
     nodes = {node.name: node for node in definition.node}
-    convolutions = [node for node in definition.node if node.op == "Conv2D" and node.attr["data_format"].s != b"NCHW"]
+    convolutions = [
+        node for node in definition.node if node.op == "Conv2D" and attribute(node, "data_format").s != b"NCHW"
+    ]
     shapes = shapes_of(definition, [data_inputs(node)[0] for node in convolutions])
     for node, shape in zip(convolutions, shapes, strict=True):
         weights = constant_value(nodes, data_inputs(node)[1])
@@ -119,14 +121,15 @@ def _rewrite_groups(definition: Any) -> None:
 def _subtract_bias(definition: Any, nodes: dict[str, Any], convolution: Any) -> None:
     """Replace the BiasAdd after a convolution by a Sub, which TensorFlow does not fuse with it."""
     for node in list(definition.node):
-        if node.op == "BiasAdd" and node_of(data_inputs(node)[0]) == convolution.name:
+        if node.op == "BiasAdd" and final_node(nodes, data_inputs(node)[0]).name == convolution.name:
             bias = constant_value(nodes, data_inputs(node)[1])
             if bias is not None:
                 name = f"{node.name}/negative"
                 _add_constant(definition, name, -bias)
                 node.op = "Sub"
                 node.input[1] = name
-                del node.attr["data_format"]
+                if "data_format" in node.attr:
+                    del node.attr["data_format"]
 
 
 def _add_constant(definition: Any, name: str, value: np.ndarray) -> None:
@@ -142,7 +145,7 @@ def _replace_erfc(definition: Any) -> None:
     from tensorflow.python.framework import tensor_util
 
     for node in [node for node in definition.node if node.op == "Erfc"]:
-        dtype = node.attr["T"].type
+        dtype = attribute(node, "T").type
         one, erf = definition.node.add(), definition.node.add()
         one.name, one.op = f"{node.name}/one", "Const"
         one.attr["dtype"].type = dtype

@@ -88,7 +88,11 @@ def runner(function: Callable[[Any], Any]) -> Run:
         try:
             return np.asarray(function(tf.constant(values)))
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise RunFailed(f"TensorFlow can't run the network: {first_line(error)}", code="TP9102") from error
+            raise RunFailed(
+                f"TensorFlow can't run the network: {first_line(error)}",
+                hint="export it to ONNX with the program that wrote it",
+                code="TP9102",
+            ) from error
 
     return run
 

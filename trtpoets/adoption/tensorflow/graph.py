@@ -23,6 +23,13 @@ def data_inputs(node: Any) -> list[str]:
     return [name for name in node.input if not name.startswith("^")]
 
 
+def attribute(node: Any, key: str) -> Any:
+    """Return an attribute of a node, or an empty one. Reading a missing one by its key would add it to the node."""
+    from tensorflow.core.framework.attr_value_pb2 import AttrValue
+
+    return node.attr[key] if key in node.attr else AttrValue()
+
+
 @dataclass(frozen=True)
 class Graph:
     """A GraphDef with one image input and one output, all of whose nodes the output needs.
@@ -75,7 +82,7 @@ def final_node(nodes: dict[str, Any], tensor: str) -> Any:
 
 def _casts_floats(node: Any) -> bool:
     floats = (1, 2, 14, 19)  # DT_FLOAT, DT_DOUBLE, DT_BFLOAT16, DT_HALF
-    return node.op == "Cast" and node.attr["SrcT"].type in floats and node.attr["DstT"].type in floats
+    return node.op == "Cast" and all(attribute(node, key).type in floats for key in ("SrcT", "DstT"))
 
 
 def ancestors(nodes: dict[str, Any], names: Iterable[str]) -> set[str]:
@@ -103,7 +110,7 @@ def pruned(definition: Any, outputs: Iterable[str]) -> Any:
     return result
 
 
-_FOLDED = ("Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", "ExpandDims", "Neg", "Pack", "Square")
+_FOLDED = ("Squeeze", "Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", "ExpandDims", "Neg", "Pack", "Square")
 _FOLDED_PAIRS = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Div")
 
 
@@ -113,7 +120,7 @@ def constant_value(nodes: dict[str, Any], tensor: str, depth: int = 12) -> np.nd
 
     node = nodes[node_of(tensor)]
     if node.op == "Const":
-        return np.asarray(tensor_util.MakeNdarray(node.attr["value"].tensor))
+        return np.asarray(tensor_util.MakeNdarray(attribute(node, "value").tensor))
     if node.op == "Identity" and depth:
         return constant_value(nodes, data_inputs(node)[0], depth - 1)
     if depth == 0 or node.op not in (*_FOLDED, *_FOLDED_PAIRS):
@@ -132,6 +139,8 @@ def _computed(op: str, values: list[np.ndarray]) -> np.ndarray:
         return first.reshape(values[1])
     if op == "ExpandDims":
         return np.expand_dims(first, int(values[1]))
+    if op == "Squeeze":  # of biases and means: all axes of length 1, which does not change how they are applied
+        return first.squeeze()
     if op == "Pack":
         return np.stack(values)
     functions: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from trtpoets.adoption.tensorflow.execution import shape_of
 from trtpoets.adoption.tensorflow.graph import (
     Graph,
     ancestors,
+    attribute,
     data_inputs,
     node_of,
     pruned,
@@ -26,7 +28,13 @@ _DECODERS = ("DecodeJpeg", "DecodeImage", "DecodePng", "DecodeBmp", "DecodeAndCr
 _STRING, _FLOAT, _BOOL = 7, 1, 10
 """TensorFlow's numbers of types (types.proto)."""
 
+_MOST_CONSTANTS = 4 << 30
+"""Largest size in bytes of all constants, counted as float32."""
+
 _LOOPS = ("While", "StatelessWhile", "Enter", "RefEnter", "LoopCond", "NextIteration", "For", "TensorArrayV3")
+_BRANCHES = {"If": 0, "StatelessIf": 0, "Case": 0, "StatelessCase": 0, "Switch": 1, "RefSwitch": 1}
+"""Operators for branches, with the number of the input that chooses."""
+
 _TRAINING = re.compile(r"(^|[/_])(is_?train\w*|phase(_train)?|train_phase|training|learning_phase|train_mode)$", re.I)
 _KEPT = re.compile(r"(^|[/_])(keep_?prob\w*|dropout_keep\w*)$", re.I)
 _DROPPED = re.compile(r"(^|[/_])(drop_?out(_rate|_prob)?|drop_?rate)$", re.I)
@@ -49,6 +57,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     Raises BadArtefact if it has no image input, several inputs, loops, or operators that reach beyond the network.
     """
     definition = pruned(definition, [output])
+    _require_small_constants(definition, source)
     clear_notes(definition)
     _bypass_defaults(definition)
     _set_training_inputs(definition)
@@ -57,18 +66,35 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
         require_harmless_graph(definition, source)
     fixed = None
     placeholders = [node for node in definition.node if node.op == "Placeholder"]
-    texts = [node for node in placeholders if node.attr["dtype"].type == _STRING]
+    texts = [node for node in placeholders if attribute(node, "dtype").type == _STRING]
     if len(placeholders) == 1 and texts:
         definition, fixed = _without_decoder(definition, output, source)
         placeholders = [node for node in definition.node if node.op == "Placeholder"]
     if len(placeholders) != 1:
         raise _inputs_error(placeholders, source)
-    _require_no_loop(definition, source)
+    _require_no_control_flow(definition, source)
     name = placeholders[0].name
     shape = shape_of(definition, f"{name}:0")
     if shape is None:
         shape = _assumed_shape(definition, name)
+    if shape and len(attribute(placeholders[0], "shape").shape.dim) != len(shape):
+        dtype = attribute(placeholders[0], "dtype").type
+        definition = replaced_by_placeholder(definition, name, dtype, shape)
     return Cut(Graph(definition, name, output), shape, fixed)
+
+
+def _require_small_constants(definition: Any, source: str) -> None:
+    """Raise BadArtefact if the constants need much memory: a few bytes can declare an array of any size."""
+    total = 0.0
+    for node in definition.node:
+        if node.op == "Const":
+            total += 4 * math.prod(max(0, dim.size) for dim in attribute(node, "value").tensor.tensor_shape.dim)
+    if total > _MOST_CONSTANTS:
+        raise BadArtefact(
+            f"the weights in {source} have {total / 1e9:,.1f} GB; TensorFlow's graphs contain at most 2 GB",
+            hint="export the network to ONNX with external data",
+            code="TP9143",
+        )
 
 
 def _bypass_defaults(definition: Any) -> None:
@@ -77,13 +103,13 @@ def _bypass_defaults(definition: Any) -> None:
     retrain.py of TensorFlow for Poets has one at the features, which it feeds in training.
     """
     nodes = {node.name: node for node in definition.node}
-    plain = any(node.op == "Placeholder" and len(node.attr["shape"].shape.dim) == 4 for node in definition.node)
+    plain = any(node.op == "Placeholder" and len(attribute(node, "shape").shape.dim) == 4 for node in definition.node)
     for node in definition.node:
         if node.op != "PlaceholderWithDefault":
             continue
-        is_image = not plain and len(node.attr["shape"].shape.dim) == 4
+        is_image = not plain and len(attribute(node, "shape").shape.dim) == 4
         constant = not any(nodes[name].op == "Placeholder" for name in ancestors(nodes, [node.name]))
-        dtype = node.attr["dtype"].type
+        dtype = attribute(node, "dtype").type
         if is_image and constant:
             node.op = "Placeholder"
             del node.input[:]
@@ -100,7 +126,7 @@ def _set_training_inputs(definition: Any) -> None:
     for node in definition.node:
         if node.op != "Placeholder":
             continue
-        dtype, value = node.attr["dtype"].type, None
+        dtype, value = attribute(node, "dtype").type, None
         if dtype == _BOOL and _TRAINING.search(node.name):
             value = tensor_util.make_tensor_proto(False)
         elif dtype == _FLOAT and (_KEPT.search(node.name) or _DROPPED.search(node.name)):
@@ -144,10 +170,10 @@ def _type_of(nodes: dict[str, Any], name: str) -> int:
     """Return the type of the output of a node that computes, casts or resizes."""
     node = nodes[name]
     if node.op == "Cast":
-        return int(node.attr["DstT"].type)
+        return int(attribute(node, "DstT").type)
     if node.op.startswith("Resize") and node.op != "ResizeNearestNeighbor":
         return _FLOAT
-    return int(node.attr["T"].type)
+    return int(attribute(node, "T").type)
 
 
 def _assumed_shape(definition: Any, name: str) -> list[int | None]:
@@ -162,7 +188,9 @@ def _assumed_shape(definition: Any, name: str) -> list[int | None]:
     return []
 
 
-def _require_no_loop(definition: Any, source: str) -> None:
+def _require_no_control_flow(definition: Any, source: str) -> None:
+    """Raise BadArtefact for loops, and for branches that depend on the photo; others are folded when it is exported."""
+    nodes = {node.name: node for node in definition.node}
     for node in definition.node:
         if node.op in _LOOPS:
             raise BadArtefact(
@@ -170,6 +198,14 @@ def _require_no_loop(definition: Any, source: str) -> None:
                 "networks without control flow",
                 hint="export the network for one photo, without tf.map_fn, tf.while_loop and recurrent layers",
                 code="TP9107",
+            )
+        condition = data_inputs(node)[_BRANCHES[node.op]] if node.op in _BRANCHES else None
+        if condition and any(nodes[name].op == "Placeholder" for name in ancestors(nodes, [condition])):
+            raise BadArtefact(
+                f"{source} contains a branch ({node.op} {node.name}) that depends on the photo; trtpoets takes "
+                "networks without control flow",
+                hint="export the network without tf.cond",
+                code="TP9144",
             )
 
 

@@ -12,7 +12,7 @@ from trtpoets.core.errors import BadArtefact
 _CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 """Classes whose configuration contains code, or names files with code."""
 
-_OWN_MODULES = re.compile(r"^(keras|tf_keras|builtins|numpy|tensorflow)(\.|$)")
+_OWN_MODULES = re.compile(r"^(keras|tf_keras)(\.|$)")
 
 _TENSORFLOW_LAYERS = ("TFOpLambda", "SlicingOpLambda")
 _HARMLESS_FUNCTION = re.compile(
@@ -73,7 +73,8 @@ def unknown_class(text: str) -> str | None:
 
 def _is_custom(name: str, module: object, registered: object) -> bool:
     if isinstance(module, str) and not _OWN_MODULES.match(module):
-        return True
+        # Keras writes its own functions, such as activations, with the module builtins.
+        return (module, name) != ("builtins", "function")
     if isinstance(registered, str) and ">" in registered and not registered.startswith(("keras", "Keras")):
         return True
     return ">" in name

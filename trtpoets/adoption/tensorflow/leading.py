@@ -10,7 +10,7 @@ import numpy as np
 
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Pixels, Triple
 from trtpoets.adoption.foreign import FixedPixels
-from trtpoets.adoption.tensorflow.graph import Graph, constant_value, consumers_of, data_inputs, node_of
+from trtpoets.adoption.tensorflow.graph import Graph, attribute, constant_value, consumers_of, data_inputs, node_of
 from trtpoets.core.original import Evidence, Source
 
 _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
@@ -94,7 +94,10 @@ def _combined(
 
 def _adds_axis(node: Any) -> bool:
     """Whether a node is `x[None]` or `x[tf.newaxis, ...]`."""
-    return node.op == "StridedSlice" and node.attr["new_axis_mask"].i == 1 and node.attr["shrink_axis_mask"].i == 0
+    if node.op != "StridedSlice":
+        return False
+    masks = [attribute(node, name).i for name in ("new_axis_mask", "shrink_axis_mask")]
+    return masks == [1, 0]
 
 
 def _reverses_channels(nodes: dict[str, Any], node: Any) -> bool:

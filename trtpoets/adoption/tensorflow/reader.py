@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from trtpoets.adoption.tensorflow.keras_files import network_of_file
 from trtpoets.adoption.tensorflow.leading import fixed_pixels
 from trtpoets.adoption.tensorflow.meaning import answers_of
 from trtpoets.adoption.tensorflow.saved_models import SAVED_MODEL, signature_of
-from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.errors import BadArtefact, MissingArtefact, first_line
 from trtpoets.core.file_kinds import kind_of_file, other_kind
 from trtpoets.core.files import sha256_of_file, sha256_of_folder, storage_errors
 from trtpoets.core.optional import tensorflow
@@ -92,9 +94,23 @@ def read_tensorflow(path: Path, format_: Format | None = None, *, allow_code: bo
             raise _other(path)
         if format_ is Format.SAVED_MODEL and not path.is_dir():
             path = path.parent
-        network = _READERS[format_](path, allow_code)
+        with _damage(path):
+            network = _READERS[format_](path, allow_code)
         sha256 = sha256_of_folder(path) if path.is_dir() else sha256_of_file(path)
     return _analysed(path, format_, sha256, network, allow_code)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what a damaged graph makes of looking into it into BadArtefact: missing nodes, wrong numbers."""
+    try:
+        yield
+    except (KeyError, IndexError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise BadArtefact(
+            f"{path} is damaged: {type(error).__name__}: {first_line(error)}",
+            hint="copy it again from its source, or export it again",
+            code="TP9145",
+        ) from error
 
 
 def _other(path: Path) -> BadArtefact:
@@ -150,7 +166,8 @@ def _texts(folder: Path) -> dict[str, str]:
 
 def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow_code: bool) -> LoadedTensorFlow:
     source = str(path)
-    cut = cut_to_image(network.definition, network.tensor, source, allow_code)
+    with _damage(path):
+        cut = cut_to_image(network.definition, network.tensor, source, allow_code)
     graph = cut.graph
     require_no_suppression(graph, source)
     batch, height, width, channels, layout = _image(cut, source)
