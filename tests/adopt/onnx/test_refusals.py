@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.adopt.onnx.networks import CLASSES, SIDE, Foreign, image, plain, saved, scores
+from tests.adopt.onnx.test_wrap import spec_for
 from tests.core.test_file_kinds import POINTER
 from tests.support.tiny import tiny_onnx
-from trtpoets.adopt.onnx import read_onnx_classifier
+from trtpoets.adopt.onnx import fp32_from_onnx, read_onnx_classifier
 from trtpoets.core.errors import TrtPoetsError
 
 Build = Callable[[Foreign], tuple[Sequence[Any], Sequence[Any]]]
@@ -237,6 +238,8 @@ def test_damaged_files_raise_our_errors_only(content: bytes, tmp_path: Path, cha
     path = tmp_path / "damaged.onnx"
     path.write_bytes(damaged)
     try:
-        read_onnx_classifier(path)
+        foreign = read_onnx_classifier(path)
+        if foreign.channels == 3 and max(foreign.height, foreign.width) <= 4 * SIDE:
+            fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
     except TrtPoetsError as error:
         assert error.hint or error.message
